@@ -1,0 +1,47 @@
+# Set-up, the demo, the tests and the checks. `make help` lists the targets.
+
+# Without bytecode every torch process starts tens of seconds later; some machines forbid it.
+unexport PYTHONDONTWRITEBYTECODE
+
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ui lint types imports definitions check lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make both environments, or do nothing when they are up to date
+	@sh environments/setup.sh
+
+demo: setup  ## take the recipe "demo" from raw text to an evaluated, souped model
+	@$(BIN)/olmo run demo
+
+test: setup  ## run the tests; make test ARGS="-k checkpoint" runs some of them
+	@$(BIN)/python -m pytest $(ARGS)
+
+ui: setup  ## open the Dagster UI over the same results
+	@$(BIN)/olmo ui
+
+lint: setup  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup  ## pyright
+	@$(BIN)/pyright --warnings
+
+imports: setup  ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+definitions: setup  ## load and validate the Dagster definitions
+	@$(BIN)/dagster definitions validate -m pipelines.definitions
+
+check: lint types imports definitions  ## all of lint, types, imports, definitions
+
+lock: setup  ## resolve the locked versions anew
+	@$(BIN)/python environments/lock.py
+
+clean:  ## remove environments and caches; results stay
+	@rm -rf .venv .venv-dolma .build .ruff_cache .pytest_cache .import_linter_cache ./*.egg-info
+	@find assets benchmarks environments olmo_core pipelines tests -name __pycache__ -prune -exec rm -rf {} +
