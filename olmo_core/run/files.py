@@ -1,0 +1,69 @@
+"""Files that are whole or not there: written beside, flushed to the disk, then renamed."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"  # suffix of a file that is still being written
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Generator[Path]:
+    """Yield a path beside `path` to write to; it takes the name `path` only if the block succeeds.
+
+    The file and its folder are fsynced, so that the name never survives a crash without the bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield beside
+        with beside.open("rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(beside, path)
+        fsync_folder(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename or a new file in it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a whole file atomically and durably."""
+    with atomic_path(path) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a JSON file atomically; `durable=False` skips the fsync (heartbeats)."""
+    text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False, allow_nan=True) + "\n"
+    if durable:
+        write_atomic(path, text)
+        return
+    beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
+    beside.write_text(text, encoding="utf-8")
+    os.replace(beside, path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; the error of a malformed one names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""The run folder: which files there are, what each says, and which of them may be trusted.
+
+`<root>/<recipe>/<asset>[/<partition>]/<version>/` is the whole contract between a job and whoever
+follows it. Readers trust `result.json`, written last, never the presence of the folder.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+from olmo_core.run.files import read_json
+
+SCHEMA_VERSION = 1
+
+# What belongs to the contract or to the work in progress, and so is no part of a result's content.
+CONTRACT_FILES = frozenset(
+    {"claim.json", "config.yaml", "launch.json", "status.json", "metrics.jsonl", "result.json"}
+    | {"job.lock", "submit.lock", "cancel"}
+)
+CONTRACT_FOLDERS = frozenset({"log", "checkpoints", "work", "wandb"})
+
+
+class RunFolder:
+    """Paths and readers of one run folder; holds no state beside its path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.claim = path / "claim.json"
+        self.config = path / "config.yaml"
+        self.launch = path / "launch.json"
+        self.status = path / "status.json"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.log = path / "log"
+        self.cancel = path / "cancel"  # a file that asks the job to reach a safe point and stop
+
+    @property
+    def finished(self) -> bool:
+        """True once the job's last file is there."""
+        return self.result.is_file()
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """A contract file's content; None while it is not there.
+
+        Raises:
+            ValueError: the file is malformed or of another schema version.
+        """
+        try:
+            content = read_json(path)
+        except FileNotFoundError:
+            return None
+        fields: dict[str, Any] = content if isinstance(content, dict) else {}
+        if fields.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version?"
+            )
+        return fields
+
+    def read_result(self) -> dict[str, Any]:
+        """What the finished job reported.
+
+        Raises:
+            FileNotFoundError: the job has not finished.
+        """
+        result = self.read(self.result)
+        if result is None:
+            raise FileNotFoundError(f"{self.result}: not there, so this run has not finished")
+        return result
+
+    def outputs(self) -> list[Path]:
+        """The files that are the content of the result, sorted, relative to the folder."""
+        found: list[Path] = []
+        for parent, folders, files in os.walk(self.path):
+            relative = Path(parent).relative_to(self.path)
+            if relative == Path("."):
+                folders[:] = [name for name in folders if name not in CONTRACT_FOLDERS]
+                files = [name for name in files if name not in CONTRACT_FILES]
+            found.extend(relative / name for name in files)
+        return sorted(found)
+
+    def is_running(self) -> bool:
+        """Whether a job holds this folder's lock on this machine at this moment."""
+        return is_locked(self.path / "job.lock")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a `metrics.jsonl`, the last of each step; a torn line (a crash) is passed over.
+
+    Rows without a step are all kept, in the order in which they were written.
+    """
+    rows: dict[Any, dict[str, Any]] = {}
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # torn by a crash in the middle of the write; the resumed job repeats it
+            if isinstance(row, dict):
+                fields = cast(dict[str, Any], row)
+                key = ("step", fields["step"]) if "step" in fields else ("line", number)
+                rows.pop(key, None)
+                rows[key] = fields
+    return list(rows.values())
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True) -> Generator[bool]:
+    """Hold an exclusive lock on a file; yields False at once if it is held and `wait` is False.
+
+    The kernel releases the lock when the holder dies, however it dies, so none is ever stale.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock on `path`."""
+    if not path.exists():
+        return False
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        # Shared, so that two observers never see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,310 @@
+"""The frame of every job: one at a time in a folder, a heartbeat, honest errors, the result last.
+
+A job knows its run folder and nothing of who started it. `run_job` is the whole life of an
+ordinary job; training, whose configuration file is an OLMo YAML, opens a `Job` itself.
+"""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from olmo_core.config.load import ConfigError, build, load
+from olmo_core.run.files import write_json
+from olmo_core.run.folder import CONTRACT_FILES, CONTRACT_FOLDERS, SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.result import write_result
+
+log = logging.getLogger("olmo")
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_INPUT = 3
+EXIT_STOPPED = 4  # asked to stop, and stopped at a safe point
+EXIT_RUNNING = 5  # another job holds this run folder
+
+HEARTBEAT_SECONDS = 1.0
+LOCK_PATIENCE_SECONDS = 3.0  # an observer may hold the lock, shared, for a moment
+
+C = TypeVar("C")
+
+
+class InputError(ValueError):
+    """Bad data; the message names file, line, key, what was found and what would be right."""
+
+
+class Stopped(Exception):
+    """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
+
+
+class AlreadyRunning(Exception):
+    """Another job holds the lock of this run folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a finished job shows; everything must be JSON-able."""
+
+    numbers: Mapping[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(
+        default_factory=dict[str, Sequence[Mapping[str, Any]]]
+    )
+    samples: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    plots: Mapping[str, str] = field(default_factory=dict[str, str])  # name -> png in the folder
+    data: Mapping[str, Any] = field(default_factory=dict[str, Any])  # facts for jobs and checks
+
+
+class Job:
+    """A running job: progress, metrics, timings and the end of one run folder.
+
+    Use `Job.open`; a second job in the same folder is refused there.
+    """
+
+    def __init__(self, folder: Path, *, resumable: bool) -> None:
+        self.folder = folder
+        self.files = RunFolder(folder)
+        self.resumable = resumable
+        self.scratch = folder / "work"
+        self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
+        self.cache = Path(os.environ.get("OLMO_ROOT") or folder.parents[2]) / "cache"
+        self.stop_requested = False
+        self.timings: dict[str, float] = {}
+        self.attempt = self._attempt()
+        self._process = psutil.Process()
+        now = time.time()
+        submitted = float(os.environ.get("OLMO_SUBMITTED_AT") or self._process.create_time())
+        self._status: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "state": "running",
+            "attempt": self.attempt,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "submitted": submitted,
+            "started": now,
+            "done": 0,
+            "total": None,
+            "unit": "",
+            "message": "",
+            "peak_memory_bytes": 0,
+            "error": None,
+        }
+        self._end = threading.Event()
+        self._writing = threading.Lock()
+        self._heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path, *, resumable: bool = False) -> Generator["Job"]:
+        """Take the folder's lock and run the heartbeat; an error ends as `failed` in status.json.
+
+        Raises:
+            AlreadyRunning: another process holds the lock.
+        """
+        folder = folder.absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+        with contextlib.ExitStack() as stack:
+            while not stack.enter_context(locked(folder / "job.lock", wait=False)):
+                if time.monotonic() > deadline:
+                    raise AlreadyRunning(f"{folder}: another job is at work here")
+                time.sleep(0.1)
+            job = cls(folder, resumable=resumable)
+            stack.enter_context(job._alive())
+            yield job
+
+    def ready(self) -> None:
+        """Say that imports and set-up are over and the work begins (for the timings)."""
+        self._status["ready"] = time.time()
+
+    def progress(
+        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+    ) -> None:
+        """Report how far the work is; cheap, the heartbeat writes it."""
+        if self.stop_requested and not self.resumable:
+            raise Stopped
+        self._status.update(done=done, total=total, unit=unit, message=message)
+
+    def metric(self, row: Mapping[str, Any]) -> None:
+        """Append one row to metrics.jsonl, with the attempt and the time."""
+        line = json.dumps({**row, "attempt": self.attempt, "time": round(time.time(), 3)})
+        with self.files.metrics.open("a", encoding="utf-8") as metrics:
+            metrics.write(line + "\n")
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Generator[None]:
+        """Time a part of the work; the seconds land in the result's timings."""
+        log.info("%s", name)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def finish(self, report: Report, *, content: Sequence[str] | None = None) -> None:
+        """Digest the outputs and write result.json, the marker of a finished run.
+
+        Args:
+            report: What the asset shows.
+            content: Output paths, relative to the folder, that the digest covers; all by default.
+        """
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        # A job shorter than a heartbeat has no sample; the kernel keeps the peak of this process.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self._status["peak_memory_bytes"] = max(self._status["peak_memory_bytes"], peak)
+        write_result(
+            self.files,
+            report=asdict(report),
+            content=content,
+            status=self._status,
+            timings=self.timings,
+        )
+        self._set_state("done")
+
+    def _attempt(self) -> int:
+        claim = self.files.read(self.files.claim)
+        if claim is not None:
+            return int(claim["attempt"])
+        status = self.files.read(self.files.status)  # started by hand
+        return int(status["attempt"]) + 1 if status else 1
+
+    @contextlib.contextmanager
+    def _alive(self) -> Generator[None]:
+        self.files.cancel.unlink(missing_ok=True)
+        if not self.resumable:
+            self._remove_earlier_attempt()
+        self.scratch.mkdir(exist_ok=True)
+        self._write_status()
+        self._heartbeat.start()
+        before = signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            yield
+        except BaseException as error:
+            stopped = isinstance(error, Stopped | KeyboardInterrupt)
+            if not isinstance(error, SystemExit):
+                self._status["error"] = f"{type(error).__name__}: {error}"
+            self._set_state("stopped" if stopped else "failed")
+            raise
+        finally:
+            self._end.set()
+            self._heartbeat.join()
+            signal.signal(signal.SIGTERM, before)
+
+    def _remove_earlier_attempt(self) -> None:
+        """Nothing half-made by an earlier attempt may be taken for this one's output."""
+        for entry in self.folder.iterdir():
+            if entry.is_dir() and (entry.name == "work" or entry.name not in CONTRACT_FOLDERS):
+                shutil.rmtree(entry)
+            elif entry.is_file() and entry.name not in CONTRACT_FILES:
+                entry.unlink()
+
+    def _on_sigterm(self, signum: int, frame: object) -> None:
+        self.stop_requested = True
+        if not self.resumable:
+            raise Stopped("SIGTERM")
+
+    def _set_state(self, state: str) -> None:
+        self._status["state"] = state
+        self._end.set()
+        self._write_status(durable=True)
+
+    def _write_status(self, *, durable: bool = False) -> None:
+        with self._writing:
+            self._status["heartbeat"] = time.time()
+            write_json(self.files.status, self._status, durable=durable)
+
+    def _beat(self) -> None:
+        while not self._end.wait(HEARTBEAT_SECONDS):
+            self._status["peak_memory_bytes"] = max(
+                self._status["peak_memory_bytes"], tree_memory_bytes(self._process)
+            )
+            if self.files.cancel.exists():
+                self.stop_requested = True
+            try:
+                self._write_status()
+            except OSError as error:  # a full disk must not end the heartbeat: the work will say it
+                log.warning("heartbeat not written: %s", error)
+
+
+def tree_memory_bytes(process: psutil.Process) -> int:
+    """Resident bytes of a process and all its descendants (shared pages counted in each)."""
+    total = 0
+    for member in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += member.memory_info().rss
+    return total
+
+
+def run_job(
+    config_class: type[C],
+    make: Callable[[C, Mapping[str, Path], Job], Report],
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Run one job from the command line: `python -m MODULE RUN_FOLDER/config.yaml`.
+
+    The file holds `config` (the recipe's section) and `inputs` (asset name -> run folder).
+    Exits 0, or with one of the `EXIT_…` codes above.
+    """
+    parser = argparse.ArgumentParser(
+        description=(make.__doc__ or "").strip().splitlines()[0] if make.__doc__ else None,
+        epilog="The run folder is the folder of the file; result.json is written last.",
+    )
+    parser.add_argument("config", type=Path, metavar="RUN_FOLDER/config.yaml")
+    path: Path = parser.parse_args(arguments).config
+    set_up_logging()
+    with exit_codes():
+        tree = load(path)
+        for key in ("config", "inputs"):
+            if not isinstance(tree.get(key), Mapping):
+                raise ConfigError(f"{path}: {key}: expected a mapping of keys")
+        config = build(config_class, tree["config"], where="config")
+        inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
+        with Job.open(path.parent) as job:
+            job.ready()
+            job.finish(make(config, inputs, job))
+
+
+@contextlib.contextmanager
+def exit_codes() -> Generator[None]:
+    """Turn the errors of a job into a message on stderr and the job's exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        _leave(EXIT_CONFIG, f"configuration: {error}")
+    except InputError as error:
+        _leave(EXIT_INPUT, f"input: {error}")
+    except (Stopped, KeyboardInterrupt):
+        _leave(EXIT_STOPPED, "stopped on request")
+    except AlreadyRunning as error:
+        _leave(EXIT_RUNNING, str(error))
+    except Exception:
+        _leave(EXIT_FAILED, traceback.format_exc())
+
+
+def _leave(code: int, message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code) from None
+
+
+def set_up_logging() -> None:
+    """Log to stderr, a line an event, with the time: the launcher sends it to the run's log."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,
+    )

@@ -1,0 +1,76 @@
+"""`result.json`: what a finished job made, and the digest by which its readers know it again."""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from olmo_core.run.files import fsync_folder, sha256_file, write_json
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
+
+
+def write_result(
+    folder: RunFolder,
+    *,
+    report: Mapping[str, Any],
+    content: Sequence[str] | None,
+    status: Mapping[str, Any],
+    timings: Mapping[str, float],
+) -> None:
+    """Flush the outputs to the disk, digest them, and write the marker of a finished run.
+
+    The launch's fingerprint and inputs are carried over, so that the result stands alone.
+    """
+    launch = folder.read(folder.launch) or {}
+    outputs = folder.outputs()
+    for path in outputs:
+        _fsync(folder.path / path)
+    for parent in sorted({folder.path / path.parent for path in outputs}):
+        fsync_folder(parent)
+    covered = [Path(path) for path in content] if content is not None else outputs
+    files = {str(path): describe(folder.path / path) for path in covered}
+    now = time.time()
+    write_json(
+        folder.result,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "recipe": launch.get("recipe"),
+            "asset": launch.get("asset"),
+            "partition": launch.get("partition"),
+            "fingerprint": launch.get("fingerprint"),
+            "inputs": launch.get("inputs", {}),
+            "digest": digest(files),
+            "files": files,
+            "report": report,
+            "attempt": status["attempt"],
+            "host": status["host"],
+            "submitted": status["submitted"],
+            "started": status["started"],
+            "finished": now,
+            "start_seconds": round(status.get("ready", status["started"]) - status["submitted"], 3),
+            "work_seconds": round(now - status.get("ready", status["started"]), 3),
+            "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
+            "peak_memory_bytes": status["peak_memory_bytes"],
+        },
+    )
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of one output file."""
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+
+
+def digest(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """One SHA-256 over the names and the contents of all files, in the order of their names."""
+    lines = (f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,107 @@
+"""The configuration loader: what it coerces, and that every mistake names its place."""
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from olmo_core.config.load import ConfigError, build, load, parse, to_dict
+
+
+class Kind(enum.Enum):
+    COSINE = "cosine"
+    LINEAR = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    optimizer: Optimizer
+    max_duration: int | str = 10
+    kind: Kind = Kind.COSINE
+    order: Literal["olmo", "feistel"] = "olmo"
+    paths: list[Path] = field(default_factory=list)
+    evaluators: dict[str, Optimizer] = field(default_factory=dict)
+    limit: int | None = None
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit: must be at least 1, found {self.limit}")
+
+
+def test_numbers_that_pyyaml_reads_as_text_are_coerced() -> None:
+    config = build(Train, parse("optimizer: {learning_rate: 3e-4}\nlimit: 5e1\n"))
+    assert config.optimizer.learning_rate == 3e-4
+    assert config.limit == 50
+    assert config.optimizer.betas == (0.9, 0.95)
+
+
+def test_a_duration_in_tokens_stays_text() -> None:
+    config = build(Train, parse("optimizer: {learning_rate: 1}\nmax_duration: 50e9T\n"))
+    assert config.max_duration == "50e9T"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        ("optimizer: {learning_rat: 1}", r"f\.yaml:1: optimizer\.learning_rat: unknown key; did "),
+        ("optimizer:\n  learning_rate: high", r"f\.yaml:2: .*expected a number, found 'high'"),
+        ("optimizer: {learning_rate: 1}\nlimit: 1.5", r"f\.yaml:2: limit: expected a whole number"),
+        ("optimizer: {learning_rate: 1}\nlimit: 0", r"limit: must be at least 1, found 0"),
+        ("optimizer: {learning_rate: 1}\nlimit: true", r"limit: expected a whole number"),
+        ("optimizer: {learning_rate: 1}\nshuffle: 1", r"shuffle: expected true or false"),
+        ("optimizer: {learning_rate: 1}\nkind: cosin", r"kind: 'cosin' is not one of 'cosine'"),
+        ("optimizer: {learning_rate: 1}\norder: x", r"order: 'x' is not one of 'olmo', 'feistel'"),
+        ("optimizer: {learning_rate: 1}\npaths: a", r"paths: expected a list, found 'a'"),
+        ("optimizer: {betas: [1, 2, 3], learning_rate: 1}", r"expected 2 values, found 3"),
+        ("optimizer: 3", r"f\.yaml:1: optimizer: expected a mapping of keys, found 3"),
+        ("limit: 1", r"f\.yaml: optimizer: key missing"),
+        ("limit: 1\nlimit: 2", r"f\.yaml:2: key 'limit' is given twice"),
+        ("a: [", r"f\.yaml:\d: not valid YAML"),
+        ("- 1", r"f\.yaml: expected a mapping of keys, found list"),
+        ("evaluators: {x: {learning_rat: 1}}\noptimizer: {learning_rate: 1}", r":1: evaluators\.x"),
+    ],
+)
+def test_a_mistake_names_file_line_and_key(yaml: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Train, parse(yaml, file="f.yaml"))
+
+
+def test_overrides_are_dotted_with_or_without_dashes(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
+    tree = load(
+        tmp_path / "c.yaml",
+        ["--optimizer.learning_rate=2e-3", "paths=[a, b]", "--evaluators.x.learning_rate=1"],
+    )
+    config = build(Train, tree)
+    assert config.optimizer.learning_rate == 2e-3
+    assert config.paths == [Path("a"), Path("b")]
+    assert config.evaluators["x"].learning_rate == 1.0
+
+
+@pytest.mark.parametrize("override", ["limit", "=3", "optimizer.learning_rate.x=1", "limit=[1"])
+def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
+    (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
+    with pytest.raises(ConfigError, match="override"):
+        load(tmp_path / "c.yaml", [override])
+
+
+def test_a_configuration_survives_the_round_trip(tmp_path: Path) -> None:
+    config = build(Train, parse("optimizer: {learning_rate: 1}\npaths: [x]\nkind: linear\n"))
+    assert build(Train, to_dict(config)) == config
+
+
+def test_a_file_that_is_missing_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: no such file"):
+        load(tmp_path / "absent.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
+    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 at byte 3"):
+        load(tmp_path / "latin.yaml")

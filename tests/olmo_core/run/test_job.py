@@ -1,0 +1,148 @@
+"""The frame of a job: alone in its folder, honest in its errors, its marker last."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from olmo_core.run.folder import RunFolder, locked, read_metrics
+
+JOB = """
+import sys, time
+from dataclasses import dataclass
+from olmo_core.config.load import ConfigError
+from olmo_core.run.job import InputError, Report, run_job
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    what: str
+
+def make(config, inputs, job):
+    "Do what the configuration says."
+    (job.folder / "part.txt").write_text("half")
+    if config.what == "wait":
+        job.progress(1, 10, unit="things")
+        while True:
+            time.sleep(0.01)
+    if config.what == "bad-input":
+        raise InputError("x.jsonl:3: text missing")
+    if config.what == "bug":
+        raise KeyError("oops")
+    assert not (job.folder / "stale.txt").exists()
+    with job.stage("writing"):
+        (job.folder / "out.txt").write_text("whole")
+        (job.scratch / "scratch.txt").write_text("gone")
+    job.metric({"step": 1, "loss": 2.0})
+    return Report(numbers={"documents": 1})
+
+run_job(Config, make)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "root" / "recipe" / "asset" / "0123456789ab"
+    path.mkdir(parents=True)
+    (tmp_path / "job.py").write_text(JOB)
+    return path
+
+
+def start(folder: Path, what: str) -> "subprocess.Popen[str]":
+    (folder / "config.yaml").write_text(f"config: {{what: {what}}}\ninputs: {{}}\n")
+    return subprocess.Popen(
+        [sys.executable, str(folder.parents[3] / "job.py"), str(folder / "config.yaml")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(folder: Path, key: str) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        status = RunFolder(folder).read(RunFolder(folder).status)
+        if status and status[key]:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {key} in status.json")
+
+
+def test_a_finished_job_leaves_its_outputs_and_the_marker(folder: Path) -> None:
+    (folder / "stale.txt").write_text("an earlier attempt's")
+    process = start(folder, "work")
+    assert process.wait() == 0, process.communicate()[1]
+    result = RunFolder(folder).read_result()
+    assert set(result["files"]) == {"out.txt", "part.txt"}
+    assert result["report"]["numbers"] == {"documents": 1}
+    assert result["timings"]["writing"] >= 0
+    assert result["peak_memory_bytes"] > 1 << 20
+    assert not (folder / "work").exists()
+    assert json.loads((folder / "status.json").read_text())["state"] == "done"
+    assert [row["loss"] for row in read_metrics(folder / "metrics.jsonl")] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "message"),
+    [
+        ("bad-input", 3, "input: x.jsonl:3: text missing"),
+        ("bug", 1, "KeyError: 'oops'"),
+        ("{a: 1}", 2, "what: expected a text"),
+    ],
+)
+def test_a_failed_job_says_why_and_leaves_no_marker(
+    folder: Path, what: str, code: int, message: str
+) -> None:
+    process = start(folder, what)
+    _, stderr = process.communicate()
+    assert process.returncode == code
+    assert message in stderr
+    assert not RunFolder(folder).finished
+
+
+def test_sigterm_stops_a_job_with_its_own_exit_code(folder: Path) -> None:
+    process = start(folder, "wait")
+    wait_for(folder, "pid")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 4
+    process.communicate()
+    assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
+
+
+def test_a_second_job_in_the_folder_is_refused_and_harms_nothing(folder: Path) -> None:
+    first = start(folder, "wait")
+    wait_for(folder, "pid")
+    assert RunFolder(folder).is_running()
+    second = start(folder, "wait")
+    assert "another job is at work" in second.communicate()[1]
+    assert second.returncode == 5
+    assert (folder / "part.txt").read_text() == "half"
+    first.kill()
+    first.communicate()
+    assert not RunFolder(folder).is_running()
+
+
+def test_after_a_kill_the_lock_is_free_and_the_next_attempt_counts(folder: Path) -> None:
+    first = start(folder, "wait")
+    wait_for(folder, "pid")
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert not RunFolder(folder).finished
+    second = start(folder, "work")
+    assert second.wait() == 0, second.communicate()[1]
+    assert RunFolder(folder).read_result()["attempt"] == 2
+
+
+def test_metrics_keep_the_last_row_of_a_step_and_tolerate_a_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 1, "loss": 9}\n{"st')
+    assert [(row["step"], row["loss"]) for row in read_metrics(path)] == [(2, 2), (1, 9)]
+
+
+def test_a_lock_is_exclusive(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock") as first, locked(tmp_path / "lock", wait=False) as second:
+        assert first
+        assert not second
