@@ -1,0 +1,35 @@
+"""Where training tokens come from, by the official `data:` keys. Free of torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstanceFilterConfig:
+    """Mask an instance with `repetition_max_count` repeats of a run of these periods (tokens)."""
+
+    repetition_max_period: int = 13
+    repetition_min_period: int = 1
+    repetition_max_count: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Official keys of `data:` that decide what a step sees."""
+
+    paths: list[str] | None = None  # token files, one stream each
+    label_mask_paths: list[str] | None = None  # bool arrays parallel to paths
+    memmap_dtype: Literal["uint8", "uint16", "uint32", "uint64"] = "uint16"
+    instance_filter: InstanceFilterConfig | None = None
+    seed: int | None = None  # None: the run's seed
+    pad_direction: Literal["right"] = "right"
+    drop_last: bool = False
+    generate_doc_lengths: bool = False
+    generate_attention_mask: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("generate_doc_lengths", "generate_attention_mask"):
+            if getattr(self, key):
+                raise ValueError(f"{key} is True: masking within documents is not implemented")
+        if self.label_mask_paths is not None and self.paths is None:
+            raise ValueError("label_mask_paths without paths")

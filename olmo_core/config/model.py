@@ -1,0 +1,150 @@
+"""The shape of an OLMo, by the official `model:` keys, and its parameter counts as arithmetic.
+
+Free of torch. Every default is OLMo's own, so a file that leaves a key out means here what it
+means there. Keys that would change the mathematics and that this model does not have are refused
+unless they stand at the value named in `NEUTRAL`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# Key -> the only value this model computes. OLMo's default may differ (0.1 for the dropouts):
+# such a file must say so itself, since leaving the key out would change what is learned.
+NEUTRAL: dict[str, Any] = {
+    "activation_type": "swiglu",
+    "block_type": "sequential",
+    "alibi": False,
+    "rope": True,
+    "rope_full_precision": True,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "embedding_layer_norm": False,
+    "include_bias": False,
+    "scale_logits": False,
+    "scale_emb_init": False,
+    "emb_init_std": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Official keys of `model:`. Sizes are in units (heads, rows, positions), not bytes."""
+
+    d_model: int = 768
+    n_heads: int = 12
+    n_kv_heads: int | None = None  # None: as many as n_heads
+    clip_qkv: float | None = None  # clamp of the q, k and v projections
+    n_layers: int = 12
+    mlp_ratio: int = 4  # fused width (up and gate) over d_model
+    mlp_hidden_size: int | None = None  # fused width; one branch is half of it
+    activation_type: Literal["swiglu", "gelu", "relu"] = "swiglu"
+    block_type: Literal["sequential", "parallel", "llama"] = "sequential"
+    alibi: bool = False
+    rope: bool = False
+    rope_full_precision: bool = True
+    rope_theta: int = 10_000
+    attention_dropout: float = 0.1
+    multi_query_attention: bool | None = None
+    attention_layer_norm: bool = False  # norm of the whole q and k projections
+    residual_dropout: float = 0.1
+    embedding_dropout: float = 0.1
+    embedding_layer_norm: bool = False
+    layer_norm_type: Literal["default", "rms"] = "default"
+    layer_norm_with_affine: bool = True
+    layer_norm_eps: float = 1e-5
+    attention_layer_norm_with_affine: bool = True
+    max_sequence_length: int = 1024  # tokens of one instance
+    include_bias: bool = True
+    bias_for_layer_norm: bool | None = None  # None: as include_bias
+    scale_logits: bool = False
+    vocab_size: int = 50_257
+    embedding_size: int | None = 50_304  # rows of the table, padded; None: vocab_size
+    weight_tying: bool = True
+    eos_token_id: int = 50_256
+    pad_token_id: int = 50_256
+    init_fn: Literal["normal", "mitchell"] = "normal"
+    init_std: float = 0.02
+    init_cutoff_factor: float | None = None  # truncation of `normal`, in standard deviations
+    scale_emb_init: bool = False
+    emb_init_std: float | None = None
+    norm_after: bool = False  # OLMo 2: x + norm(f(x)); OLMo 1: x + f(norm(x))
+
+    def __post_init__(self) -> None:
+        for key, neutral in NEUTRAL.items():
+            found = getattr(self, key)
+            if found != neutral:
+                raise ValueError(
+                    f"{key} is {found!r} (written, or OLMo's default) and would change what is "
+                    f"learned; this model computes {key}: {neutral!r} only"
+                )
+        if self.bias_for_layer_norm:
+            raise ValueError("bias_for_layer_norm is True; this model has no biases")
+        if self.d_model % self.n_heads or self.head_dim % 2:
+            raise ValueError(
+                f"d_model {self.d_model} must be n_heads ({self.n_heads}) times an even head size"
+            )
+        if self.n_heads % self.kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
+        if self.fused_feed_forward_size % 2:
+            raise ValueError(f"mlp_hidden_size {self.fused_feed_forward_size} is odd; up and gate")
+        if self.rows < self.vocab_size:
+            raise ValueError(f"embedding_size {self.rows} is below vocab_size {self.vocab_size}")
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        """Number of key and value heads."""
+        if self.n_kv_heads is not None:
+            return self.n_kv_heads
+        return 1 if self.multi_query_attention else self.n_heads
+
+    @property
+    def fused_feed_forward_size(self) -> int:
+        """OLMo's MLP width: up and gate together."""
+        return self.mlp_hidden_size or self.mlp_ratio * self.d_model
+
+    @property
+    def feed_forward_size(self) -> int:
+        """Width of one branch of the feed-forward network."""
+        return self.fused_feed_forward_size // 2
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding table and of the output head (padding rows included)."""
+        return self.embedding_size or self.vocab_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterCount:
+    """Numbers of parameters. `without_input_embedding` is total minus the input table."""
+
+    total: int
+    without_input_embedding: int
+    blocks_and_norms: int
+
+
+def count_parameters(config: ModelConfig) -> ParameterCount:
+    """Count the parameters of `config` without building it."""
+    d, kv = config.d_model, config.kv_heads * config.head_dim
+    norm = d if config.layer_norm_with_affine else 0
+    attention = 2 * d * d + 2 * d * kv
+    if config.attention_layer_norm and config.attention_layer_norm_with_affine:
+        attention += d + kv
+    block = attention + 3 * d * config.feed_forward_size + 2 * norm
+    inner = config.n_layers * block + norm
+    table = config.rows * d
+    total = inner + (table if config.weight_tying else 2 * table)
+    return ParameterCount(
+        total=total, without_input_embedding=total - table, blocks_and_norms=inner
+    )
+
+
+def flops_per_token(config: ModelConfig, sequence_length: int) -> int:
+    """Training FLOPs a token: 6 a parameter outside the input table, and causal attention."""
+    weights = count_parameters(config).without_input_embedding
+    return 6 * weights + 6 * config.n_layers * config.d_model * sequence_length

@@ -1,0 +1,45 @@
+"""The optimizer and the schedule, by the official `optimizer:` and `scheduler:` keys.
+
+Free of torch. Defaults are OLMo's.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Official keys of `optimizer:` that this project implements (AdamW)."""
+
+    name: Literal["adamw", "lionw"] = "lionw"
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-5
+    decay_norm_and_bias: bool = False
+    decay_embeddings: bool = False
+    selective_updates: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name != "adamw":
+            raise ValueError(f"name is {self.name!r} (written, or OLMo's default); only 'adamw'")
+        if self.selective_updates:
+            raise ValueError("selective_updates is True and would change what is learned")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerConfig:
+    """Official keys of `scheduler:`. `t_*` and `grad_clip_warmup_steps` count `units`."""
+
+    name: Literal["cosine_with_warmup", "linear_with_warmup"] = "cosine_with_warmup"
+    units: Literal["steps", "tokens"] = "steps"
+    t_warmup: float = 100
+    t_max: float | None = None  # end of the decay; None: max_duration
+    alpha_f: float = 0.1  # floor of the rate, as a share of the peak
+    warmup_min_lr: float | None = None  # rate at t = 0; None: a tenth of the peak
+    grad_clip_warmup_steps: float | None = None
+    grad_clip_warmup_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.grad_clip_warmup_steps is None) != (self.grad_clip_warmup_factor is None):
+            raise ValueError("grad_clip_warmup_steps and grad_clip_warmup_factor go together")

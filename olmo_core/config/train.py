@@ -1,0 +1,204 @@
+"""A training run, by the keys of the official OLMo YAML files, with ours under `core:`.
+
+Free of torch. Defaults are OLMo's, so a file without a key means what it means to OLMo.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from olmo_core.config.data import DataConfig
+from olmo_core.config.load import ConfigError, build, load, to_dict
+from olmo_core.config.model import ModelConfig
+from olmo_core.config.official import strip
+from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
+
+# Where a run lies and on what it runs; no part of what it learns, so no part of its identity.
+PLACEMENT = (
+    "save_folder",
+    "load_path",
+    "dry_run",
+    "time_limit",
+    "stop_after",
+    "wandb",
+    "console_log_interval",
+    "core.manifest",
+    "core.roots",
+    "core.threads",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Official keys of `tokenizer:`; recorded, since training reads token ids only."""
+
+    identifier: str = "gpt2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WandbConfig:
+    """Official keys of `wandb:`."""
+
+    project: str | None = None
+    entity: str | None = "ai2-llm"
+    group: str | None = None
+    name: str | None = None
+    tags: list[str] | None = None
+    log_artifacts: bool = False
+    rank_zero_only: bool = True
+    log_interval: int = 1  # steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """Keys of ours that OLMo lacks; each default is OLMo's behaviour."""
+
+    manifest: Path | None = None  # a mix's manifest.json, in place of data.paths
+    roots: dict[str, Path] = field(default_factory=dict[str, Path])  # asset -> its run folder
+    order: Literal["olmo", "feistel"] = "olmo"
+    threads: int | None = None  # CPU threads a rank; None: OMP_NUM_THREADS, then torch's choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Official top-level keys. Batch sizes count instances; intervals count optimizer steps."""
+
+    run_name: str | None = None
+    seed: int = 6198
+    dry_run: bool = False
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    wandb: WandbConfig | None = None
+    core: CoreConfig = field(default_factory=CoreConfig)
+
+    max_duration: int | str = 10_000  # steps, "50e9T" tokens or "2ep" epochs
+    stop_at: int | None = None  # None: ten steps past the end of max_duration, as OLMo does
+    stop_after: int | None = None  # steps of this process
+    time_limit: float | None = None  # seconds of this process
+    global_train_batch_size: int = 512
+    device_train_microbatch_size: int = 16
+    precision: Literal["fp32", "amp_bf16"] | None = None
+    max_grad_norm: float | None = None
+    softmax_auxiliary_loss: bool = False
+    auxiliary_loss_multiplier: float | None = 1e-4
+
+    save_folder: Path = Path("./")
+    save_overwrite: bool = False
+    save_interval: int | None = 1000
+    save_interval_unsharded: int | None = None
+    save_interval_ephemeral: int | None = None
+    save_num_checkpoints_to_keep: int = -1
+    save_num_unsharded_checkpoints_to_keep: int = -1
+    no_pre_train_checkpoint: bool = False
+    load_path: str | None = None
+    try_load_latest_save: bool = False
+    reset_optimizer_state: bool = False
+    reset_trainer_state: bool = False
+    restore_dataloader: bool = True
+    console_log_interval: int = 1
+
+    def __post_init__(self) -> None:
+        if self.precision is None:
+            raise ValueError("precision is not given; write fp32 or amp_bf16")
+        for key in ("global_train_batch_size", "device_train_microbatch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}; at least 1 instance")
+        if self.core.manifest is not None and self.data.paths is not None:
+            raise ValueError("core.manifest and data.paths are both given; one of them")
+        Duration.parse(self.max_duration)
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens of one instance."""
+        return self.model.max_sequence_length
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one global batch."""
+        return self.global_train_batch_size * self.sequence_length
+
+    @property
+    def z_loss(self) -> float:
+        """Weight of the squared log-normaliser in the loss; 0 when off."""
+        return (self.auxiliary_loss_multiplier or 0.0) if self.softmax_auxiliary_loss else 0.0
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: a number of steps, tokens or epochs."""
+
+    value: float
+    unit: Literal["steps", "tokens", "epochs"]
+
+    @classmethod
+    def parse(cls, value: int | str) -> "Duration":
+        """Read OLMo's `max_duration`: `1000`, `50e9T` or `2ep`.
+
+        Raises:
+            ValueError: anything else.
+        """
+        text = str(value).strip()
+        units: tuple[tuple[str, Literal["tokens", "epochs"]], ...] = (
+            ("T", "tokens"),
+            ("ep", "epochs"),
+        )
+        try:
+            for suffix, unit in units:
+                if text.endswith(suffix):
+                    return cls(int(float(text.removesuffix(suffix))), unit)
+            return cls(int(float(text)), "steps")
+        except ValueError:
+            raise ValueError(
+                f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
+            ) from None
+
+    def steps(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
+        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size."""
+        if self.unit == "tokens":
+            return math.ceil(self.value / tokens_per_step)
+        if self.unit == "epochs":
+            return None if steps_per_epoch is None else int(self.value) * steps_per_epoch
+        return int(self.value)
+
+    def tokens(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
+        """Tokens, exact where the duration is given in tokens."""
+        if self.unit == "tokens":
+            return int(self.value)
+        steps = self.steps(tokens_per_step, steps_per_epoch)
+        return None if steps is None else steps * tokens_per_step
+
+
+def load_train_config(
+    path: Path | str, overrides: Sequence[str] = ()
+) -> tuple[TrainConfig, list[str]]:
+    """Read an OLMo YAML file with dotted overrides.
+
+    Returns:
+        The configuration, and the dotted names of the keys given that have no meaning here.
+
+    Raises:
+        ConfigError: see `olmo_core.config.load`; also keys that would change what is learned and
+            are not implemented.
+    """
+    tree = load(path, overrides)
+    if "ingredients" in tree:
+        raise ConfigError(
+            f"{path}: ingredients: a recipe's stage 2 makes several runs; choose one run's values "
+            "(as in seed=42) and take the list out"
+        )
+    kept, without_meaning = strip(tree)
+    return build(TrainConfig, kept), without_meaning
+
+
+def identity(config: TrainConfig) -> dict[str, Any]:
+    """The plain form of what a run learns: the configuration without `PLACEMENT`."""
+    values: dict[str, Any] = to_dict(config)
+    for dotted in PLACEMENT:
+        section, _, key = dotted.rpartition(".")
+        (values[section] if section else values).pop(key)
+    return values

@@ -1,0 +1,21 @@
+"""The SwiGLU feed-forward network."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from olmo_core.config.model import ModelConfig
+
+
+class FeedForward(nn.Module):
+    """w2(silu(w1 x) * w3 x): w1 the gate, w3 the value; no biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, width = config.d_model, config.feed_forward_size
+        self.w1 = nn.Linear(d, width, bias=False)
+        self.w2 = nn.Linear(width, d, bias=False)
+        self.w3 = nn.Linear(d, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, T, d) to (B, T, d)."""
+        return self.w2(F.silu(self.w1(x)) * self.w3(x))

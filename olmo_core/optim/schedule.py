@@ -1,0 +1,62 @@
+"""The learning rate and the gradient bound at any moment, by OLMo's formulas. Free of torch.
+
+A moment `t` is the number of steps, or of tokens, done *including* the step to be taken: OLMo
+advances its counters first, so the first step has t = 1 (or one batch of tokens).
+"""
+
+import math
+from dataclasses import dataclass
+
+from olmo_core.config.optim import SchedulerConfig
+
+_DEFAULT_WARMUP_START = 0.1  # share of the peak at which OLMo's warm-up begins by default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A schedule whose end is known.
+
+    Args:
+        config: The official `scheduler:` keys.
+        peak: `optimizer.learning_rate`.
+        end: Where the decay ends, in the units of `config`.
+        bolted_on_at: Moment at which a fresh warm-up was put in front of the curve, because the
+            optimizer's moments were dropped in the middle of a run.
+    """
+
+    config: SchedulerConfig
+    peak: float
+    end: float
+    bolted_on_at: float | None = None
+
+    def learning_rate(self, t: float) -> float:
+        """The rate of the step that brings the run to the moment `t`."""
+        start, length = self.bolted_on_at, self.config.t_warmup
+        if start is not None and t < start + length:
+            return self._curve(start + length) * (t - start) / length
+        return self._curve(t)
+
+    def _curve(self, t: float) -> float:
+        warmup, floor = self.config.t_warmup, self.peak * self.config.alpha_f
+        if t < warmup:
+            start = self.config.warmup_min_lr
+            if start is None:
+                start = self.peak * _DEFAULT_WARMUP_START
+            return start + (self.peak - start) * t / warmup
+        if t >= self.end:
+            return floor
+        done = (t - warmup) / (self.end - warmup)
+        if self.config.name == "linear_with_warmup":
+            return self.peak - (self.peak - floor) * done
+        return floor + (self.peak - floor) * (1 + math.cos(math.pi * done)) / 2
+
+    def max_grad_norm(self, bound: float | None, t: float) -> float | None:
+        """The gradient bound in force at the moment `t`, given `max_grad_norm`.
+
+        OLMo sets the bound for the next step after clipping, so pass the moment *before* the step;
+        its very first step takes the plain bound.
+        """
+        steps, factor = self.config.grad_clip_warmup_steps, self.config.grad_clip_warmup_factor
+        if bound is None or steps is None or factor is None or t == 0 or t > steps:
+            return bound
+        return bound * factor

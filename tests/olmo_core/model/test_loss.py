@@ -1,0 +1,53 @@
+"""The chunked cross-entropy against torch's own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from olmo_core.model import loss
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-3])
+@pytest.mark.parametrize("chunk", [1, 300_000, 1 << 22])
+def test_sums_and_gradients_equal_torch(
+    z_loss: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(loss._CHUNK_LOGITS, "cpu", chunk)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
+    weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 1000, (301,), generator=generator)
+    labels[::7] = -100
+    total, ce, z = loss.cross_entropy(hidden, weight, labels, z_loss=z_loss)
+    (0.5 * total).backward()
+
+    h, w = (x.detach().double().requires_grad_() for x in (hidden, weight))
+    logits = h @ w.T
+    plain = F.cross_entropy(logits, labels, reduction="sum")
+    squares = z_loss * (logits.logsumexp(1).square() * (labels >= 0)).sum()
+    (0.5 * (plain + squares)).backward()
+    torch.testing.assert_close(ce.double(), plain, rtol=1e-6, atol=0)
+    torch.testing.assert_close(z.double(), squares, rtol=1e-6, atol=0)
+    torch.testing.assert_close(total.double(), plain + squares, rtol=1e-6, atol=0)
+    for ours, theirs in ((hidden.grad, h.grad), (weight.grad, w.grad)):
+        assert ours is not None
+        assert theirs is not None
+        assert (ours - theirs).norm() / theirs.norm() < 1e-6
+
+
+def test_without_a_gradient_none_is_made() -> None:
+    hidden, weight = torch.randn(10, 4), torch.randn(50, 4)
+    labels = torch.arange(10)
+    total, _, _ = loss.cross_entropy(hidden, weight, labels)
+    assert not total.requires_grad
+    torch.testing.assert_close(total, F.cross_entropy(hidden @ weight.T, labels, reduction="sum"))
+
+
+def test_labels_that_do_not_count_at_all_give_zero() -> None:
+    hidden = torch.randn(10, 4, requires_grad=True)
+    weight = torch.randn(50, 4)
+    total, _, _ = loss.cross_entropy(hidden, weight, torch.full((10,), -100))
+    total.backward()
+    assert total.item() == 0
+    assert hidden.grad is not None
+    assert float(hidden.grad.abs().max()) == 0

@@ -1,0 +1,163 @@
+"""Our models against transformers' `Olmo` and `Olmo2` on the same random weights."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from olmo_core.config.model import ModelConfig
+from olmo_core.model.init import initialise, mitchell_std
+from olmo_core.model.transformer import Transformer
+
+NEUTRAL: dict[str, Any] = {
+    "rope": True,
+    "attention_dropout": 0.0,
+    "residual_dropout": 0.0,
+    "embedding_dropout": 0.0,
+    "include_bias": False,
+}
+SMALL: dict[str, Any] = {
+    "d_model": 64,
+    "n_heads": 4,
+    "n_layers": 3,
+    "mlp_hidden_size": 192,
+    "max_sequence_length": 96,
+    "vocab_size": 307,
+    "embedding_size": 320,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
+    **NEUTRAL,
+}
+OLMO2: dict[str, Any] = {
+    **SMALL,
+    "layer_norm_type": "rms",
+    "layer_norm_eps": 1e-6,
+    "attention_layer_norm": True,
+    "norm_after": True,
+    "weight_tying": False,
+    "rope_theta": 500_000,
+}
+OLMO1: dict[str, Any] = {**SMALL, "layer_norm_with_affine": False}
+MODELS = {
+    "olmo2": OLMO2,
+    "olmo2-grouped": {**OLMO2, "n_kv_heads": 2},
+    "olmo1-tied": OLMO1,
+    "olmo1-clipped": {**OLMO1, "weight_tying": False, "clip_qkv": 0.5},
+}
+
+
+def hugging_face(config: ModelConfig) -> Any:
+    import transformers
+
+    shared: dict[str, Any] = {
+        "vocab_size": config.rows,
+        "hidden_size": config.d_model,
+        "intermediate_size": config.feed_forward_size,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.kv_heads,
+        "max_position_embeddings": config.max_sequence_length,
+        "tie_word_embeddings": config.weight_tying,
+        "rope_parameters": {"rope_theta": float(config.rope_theta), "rope_type": "default"},
+        "attn_implementation": "sdpa",
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+    }
+    if config.layer_norm_type == "rms":
+        return transformers.Olmo2ForCausalLM(transformers.Olmo2Config(**shared, rms_norm_eps=1e-6))
+    return transformers.OlmoForCausalLM(transformers.OlmoConfig(**shared, clip_qkv=config.clip_qkv))
+
+
+def hugging_face_name(name: str) -> str:
+    for ours, theirs in (
+        ("blocks.", "layers."),
+        ("attention.w_q", "self_attn.q_proj"),
+        ("attention.w_k", "self_attn.k_proj"),
+        ("attention.w_v", "self_attn.v_proj"),
+        ("attention.w_out", "self_attn.o_proj"),
+        ("attention.q_norm", "self_attn.q_norm"),
+        ("attention.k_norm", "self_attn.k_norm"),
+        ("attention_norm", "post_attention_layernorm"),
+        ("feed_forward_norm", "post_feedforward_layernorm"),
+        ("feed_forward.w1", "mlp.gate_proj"),
+        ("feed_forward.w2", "mlp.down_proj"),
+        ("feed_forward.w3", "mlp.up_proj"),
+        ("embeddings.", "embed_tokens."),
+    ):
+        name = name.replace(ours, theirs)
+    return name if name.startswith("lm_head") else f"model.{name}"
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_gradients_equal_transformers(name: str) -> None:
+    config = ModelConfig(**MODELS[name])
+    ours = Transformer(config)
+    theirs = hugging_face(config)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            scale = 0.3 if parameter.ndim == 1 else 0.08
+            parameter.normal_(float(parameter.ndim == 1), scale, generator=generator)
+    weights = dict(ours.named_parameters())
+    missing = theirs.load_state_dict(
+        {hugging_face_name(key): value for key, value in weights.items()}, strict=False
+    )
+    assert not missing.unexpected_keys
+    assert missing.missing_keys == (["lm_head.weight"] if config.weight_tying else [])
+    # from 2: transformers gives the padding row (1) no gradient
+    ids = torch.randint(2, config.vocab_size, (2, 96), generator=generator)
+    mine, other = ours(ids), theirs(ids).logits
+    assert relative_error(mine, other) <= 1e-5
+    direction = torch.randn(mine.shape, generator=generator)
+    (mine * direction).sum().backward()
+    (other * direction).sum().backward()
+    gradients = dict(theirs.named_parameters())
+    for key, parameter in weights.items():
+        gradient = gradients[hugging_face_name(key)].grad
+        assert parameter.grad is not None
+        assert relative_error(parameter.grad, gradient) <= 1e-5, key
+
+
+def test_a_position_sees_the_past_only() -> None:
+    model = Transformer(ModelConfig(**OLMO2))
+    initialise(model, 0)
+    ids = torch.randint(0, 307, (1, 32), generator=torch.Generator().manual_seed(0))
+    other = ids.clone()
+    other[0, 20] = (ids[0, 20] + 1) % 307
+    with torch.no_grad():
+        change = (model(ids) - model(other)).abs().amax(dim=-1)[0]
+    assert change[:20].max() == 0
+    assert change[20:].min() > 0
+
+
+@pytest.mark.parametrize("family", ["normal", "mitchell"])
+def test_initial_weights_have_the_rule_s_spread_and_depend_on_the_seed(family: str) -> None:
+    rule = {"init_fn": family, "init_cutoff_factor": 3.0}
+    config = ModelConfig(**{**OLMO2, **rule, "d_model": 128, "vocab_size": 1000,
+                            "embedding_size": 1024})  # fmt: skip
+    model, again, other = (Transformer(config) for _ in range(3))
+    initialise(model, 7)
+    initialise(again, 7)
+    initialise(other, 8)
+    for name, weight in model.named_parameters():
+        assert torch.equal(weight, again.get_parameter(name))
+        if weight.ndim == 1:
+            assert torch.equal(weight, torch.ones_like(weight))
+            continue
+        assert not torch.equal(weight, other.get_parameter(name))
+        std = 0.02 if family == "normal" else mitchell_std(config, name)
+        assert weight.abs().max() <= 3 * std
+        # a normal cut at three deviations has 0.9866 of its spread
+        assert float(weight.std()) == pytest.approx(0.9866 * std, rel=0.03), name
+
+
+def test_mitchell_falls_with_depth_for_the_projections_back_into_the_stream() -> None:
+    config = ModelConfig(**OLMO1)
+    assert mitchell_std(config, "blocks.0.attention.w_q.weight") == 64**-0.5
+    assert mitchell_std(config, "blocks.2.attention.w_out.weight") == (2 * 64 * 3) ** -0.5
+    assert mitchell_std(config, "blocks.1.feed_forward.w2.weight") == (2 * 96 * 2) ** -0.5
