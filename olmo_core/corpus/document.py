@@ -1,0 +1,239 @@
+"""Dolma documents on disk: gzipped JSON lines, read strictly and written deterministically.
+
+The format is the dolma toolkit's: one JSON object a line, `{id, text, source, added, created,
+metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same file names under
+`attributes/<experiment>/<source>/` with `{id, attributes}`.
+"""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from olmo_core.run.files import atomic_path
+from olmo_core.run.job import InputError
+
+# Installed files carry no date of their own that is the same everywhere; dolma wants the key.
+UNDATED = "1970-01-01T00:00:00.000Z"
+REQUIRED_KEYS = ("id", "text", "source")
+COMPRESSION = 5  # two thirds of level 6's time, 3% more bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """One text of the corpus; `id` is unique in the corpus and starts with the source's name."""
+
+    id: str
+    text: str
+    source: str
+    added: str = UNDATED
+    created: str = UNDATED
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def text_bytes(self) -> int:
+        """Size of the text in UTF-8."""
+        return len(self.text.encode())
+
+
+def shards(folder: Path) -> list[Path]:
+    """The document or attribute files below a folder (one source's, or all), in a fixed order.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = sorted(folder.rglob("*.jsonl.gz"))
+    if not found:
+        raise InputError(f"{folder}: no *.jsonl.gz file; expected documents of at least one source")
+    return found
+
+
+def source_names(documents: Path) -> list[str]:
+    """Names of the sources under a `documents/` folder, sorted."""
+    return sorted({shard.relative_to(documents).parts[0] for shard in shards(documents)})
+
+
+OnBadLine = Callable[[int, bytes, InputError], None]
+
+
+def _refuse(line_number: int, line: bytes, error: InputError) -> None:
+    raise error
+
+
+def read_rows(
+    path: Path, *, on_bad_line: OnBadLine = _refuse
+) -> Generator[tuple[int, dict[str, Any]]]:
+    """Yield `(line number from 1, JSON object)` of a gzipped (by name) JSON-lines file.
+
+    Args:
+        path: The file.
+        on_bad_line: Takes the number, the bytes and the error of a line that cannot be read;
+            raises by default.
+
+    Raises:
+        InputError: a truncated or damaged gzip, a line that is not UTF-8 or not a JSON object; the
+            message names file and line.
+    """
+    line_number = 0
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as lines:
+            for line_number, line in enumerate(lines, start=1):
+                try:
+                    row = _parse_row(path, line_number, line)
+                except InputError as error:
+                    on_bad_line(line_number, line, error)
+                    continue
+                yield line_number, row
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: the gzip stream is truncated or damaged after line {line_number} ({error}); "
+            "expected a whole file: copy or make it again"
+        ) from None
+
+
+def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
+    where = f"{path}:{line_number}"
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{where}: byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8; "
+            "expected JSON lines in UTF-8"
+        ) from None
+    except ValueError as error:
+        raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: found {type(row).__name__}; expected one JSON object a line")
+    return row  # pyright: ignore[reportUnknownVariableType]
+
+
+def check_row(row: Mapping[str, Any], where: str, required: Iterable[str] = REQUIRED_KEYS) -> None:
+    """Refuse a document without its keys, without text, or with text that is not Unicode.
+
+    Raises:
+        InputError: with `where` (file:line), the key and what would be right.
+    """
+    for key in required:
+        if key not in row:
+            raise InputError(
+                f"{where}: key {key!r} is missing; found {sorted(row)}, expected at least "
+                f"{list(required)}"
+            )
+        if not isinstance(row[key], str):
+            found = type(row[key]).__name__
+            raise InputError(f"{where}: key {key!r} is a {found}; expected a string")
+    if not row["text"].strip():
+        raise InputError(
+            f"{where}: empty document (key 'text', id {row.get('id')!r}); expected text, remove "
+            "the line"
+        )
+    try:
+        row["text"].encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: key 'text' holds a lone surrogate at character {error.start}; expected text "
+            "that can be written as UTF-8"
+        ) from None
+
+
+def read_documents(path: Path) -> Generator[tuple[int, Document]]:
+    """Yield `(line number, document)` of one file, checking every line.
+
+    Raises:
+        InputError: anything that is not a whole, valid document file.
+    """
+    for line_number, row in read_rows(path):
+        check_row(row, f"{path}:{line_number}")
+        yield (
+            line_number,
+            Document(
+                id=row["id"],
+                text=row["text"],
+                source=row["source"],
+                added=row.get("added", UNDATED),
+                created=row.get("created", UNDATED),
+                metadata=row.get("metadata") or {},
+            ),
+        )
+
+
+def read_attributes(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield `(line number, document id, attributes)` of one attribute file.
+
+    Raises:
+        InputError: a damaged file, or a line without `id` and a mapping `attributes`.
+    """
+    for line_number, row in read_rows(path):
+        attributes = row.get("attributes")
+        if not isinstance(row.get("id"), str) or not isinstance(attributes, dict):
+            raise InputError(
+                f"{path}:{line_number}: found keys {sorted(row)}; expected a string 'id' and a "
+                "mapping 'attributes'"
+            )
+        yield line_number, row["id"], attributes  # pyright: ignore[reportUnknownVariableType]
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Write gzipped JSON lines whole or not at all; the same rows give the same bytes.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written; the error names the file.
+    """
+    count = 0
+    try:
+        with (
+            atomic_path(path) as beside,
+            beside.open("wb") as raw,
+            # Neither the time nor the temporary name may get into the bytes.
+            gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as packed,
+        ):
+            for row in rows:
+                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+                packed.write(line.encode() + b"\n")
+                count += 1
+    except OSError as error:
+        if error.filename is None and error.errno is not None:  # gzip's and write's name no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    return count
+
+
+def write_documents(path: Path, documents: Iterable[Document]) -> int:
+    """Write one document file; returns the number of documents."""
+    return write_rows(path, (asdict(document) for document in documents))
+
+
+def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: int) -> int:
+    """Write documents as `part-00000.jsonl.gz` …, a new file after every `shard_bytes` of text.
+
+    Returns:
+        The number of files.
+    """
+    shard: list[Document] = []
+    filled = count = 0
+
+    def close() -> None:
+        nonlocal shard, filled, count
+        write_documents(folder / f"part-{count:05d}.jsonl.gz", shard)
+        shard, filled, count = [], 0, count + 1
+
+    for document in documents:
+        shard.append(document)
+        filled += document.text_bytes
+        if filled >= shard_bytes:
+            close()
+    if shard:
+        close()
+    return count
+
+
+def clip(text: str, characters: int = 400) -> str:
+    """The beginning of a text, as a sample to show."""
+    return text if len(text) <= characters else text[:characters].rstrip() + " …"

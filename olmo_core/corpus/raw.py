@@ -1,0 +1,124 @@
+"""Asset `raw`: the text of every source as Dolma documents, one row per document.
+
+After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this environment or in
+a user's folders, the same for the same packages, Python and files.
+"""
+
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olmo_core.config.load import ConfigError
+from olmo_core.corpus.document import clip, write_rows, write_shards
+from olmo_core.corpus.reading import Reading, read_source
+from olmo_core.corpus.sources import SourceConfig, source_identity
+from olmo_core.run.job import Job, Report, run_job
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawConfig:
+    """Section `raw` of corpus.yaml.
+
+    Raises:
+        ConfigError: no source, or two of one name.
+    """
+
+    sources: tuple[SourceConfig, ...]
+    shard_bytes: int = 1_000_000  # of text in one file; later steps work on files in parallel
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"raw: sources {names}: expected at least one, each name once")
+        if self.shard_bytes <= 0:
+            raise ConfigError(f"raw: shard_bytes {self.shard_bytes}: expected above 0")
+
+
+def raw_identity(config: RawConfig) -> dict[str, Any]:
+    """What decides the text besides the configuration, without reading it; part of the fingerprint.
+
+    Returns:
+        `packages` (name -> version of those read), `python` (where its files or its parser count),
+        `files` (source -> path, bytes and sha256 of each of a user's files).
+
+    Raises:
+        ConfigError: a package or folder that is not there.
+    """
+    return source_identity(config.sources)
+
+
+def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Read every source and write its documents; sources are read side by side."""
+    identity = raw_identity(config)
+    rows: dict[str, dict[str, Any]] = {}
+    samples: list[str] = []
+    with job.stage("read sources"):
+        # Spawned: the heartbeat's thread must not be forked in the middle of a write.
+        context = multiprocessing.get_context("spawn")
+        workers = min(job.processes, len(config.sources))
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            tasks = [
+                pool.submit(write_source, source, job.folder, config.shard_bytes)
+                for source in config.sources
+            ]
+            try:
+                for count, task in enumerate(as_completed(tasks), start=1):
+                    row, sample = task.result()
+                    rows[row["source"]] = row
+                    samples.append(sample)
+                    job.progress(count, len(tasks), unit="sources", message=row["source"])
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    table = [rows[name] for name in sorted(rows)]
+    return Report(
+        numbers={
+            "sources": len(table),
+            "documents": sum(row["documents"] for row in table),
+            "text_bytes": sum(row["text_bytes"] for row in table),
+            "quarantined": sum(row["quarantined"] for row in table),
+        },
+        tables={"sources": table},
+        samples={"documents": sorted(samples)},
+        data=identity,
+    )
+
+
+def write_source(
+    source: SourceConfig, folder: Path, shard_bytes: int
+) -> tuple[dict[str, Any], str]:
+    """Read one source and write its shards; runs in a process of its own.
+
+    Returns:
+        The source's row of figures, and the beginning of one document.
+    """
+    reading = read_source(source)
+    files = write_shards(
+        folder / "documents" / source.name, reading.documents, shard_bytes=shard_bytes
+    )
+    if reading.quarantined:
+        write_rows(folder / "quarantine" / f"{source.name}.jsonl.gz", reading.quarantined)
+    middle = reading.documents[len(reading.documents) // 2]
+    return _row(source, reading, files), f"{middle.id}\n{clip(middle.text)}"
+
+
+def _row(source: SourceConfig, reading: Reading, files: int) -> dict[str, Any]:
+    sizes = [document.text_bytes for document in reading.documents]
+    return {
+        "source": source.name,
+        "reader": source.reader,
+        "documents": len(sizes),
+        "text_bytes": sum(sizes),
+        "mean_bytes": round(sum(sizes) / len(sizes)),
+        "files_read": reading.units,
+        "files_written": files,
+        "quarantined": len(reading.quarantined),
+        "left_out": "; ".join(f"{n} {reason}" for reason, n in sorted(reading.left_out.items())),
+    }
+
+
+if __name__ == "__main__":
+    run_job(RawConfig, make)

@@ -1,0 +1,214 @@
+"""The readers of raw text: code, docstrings, topics, package texts, licences, a user's files.
+
+A reader lists the files of a source and yields the texts of one file. Files are parsed, never
+imported; the same files give the same texts under the same names.
+"""
+
+import ast
+import email.parser
+import email.policy
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from olmo_core.corpus.document import UNDATED, check_row, read_rows
+from olmo_core.corpus.sources import (
+    SourceConfig,
+    Unit,
+    package_files,
+    standard_library_files,
+    user_files,
+)
+from olmo_core.run.job import InputError
+
+LICENCE_NAME = re.compile(r"(licen[cs]e|copying|notice|copyright|patents)", re.IGNORECASE)
+TEXT_SUFFIXES = (".md", ".rst", ".txt")
+# Files of dist-info and of builds that are lists for programs, not text.
+NOT_PROSE = re.compile(
+    r"(top_level|entry_points|requirements?|sources|dependency_links|cmakelists|record|robots)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Passage:
+    """One text of a unit: the last part of its id ("" when the unit is the text)."""
+
+    name: str
+    text: str
+    added: str = UNDATED
+    created: str = UNDATED
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Unreadable(Exception):
+    """An installed file that is not the text that its name promises; counted, not read."""
+
+
+def _python_text(unit: Unit) -> str:
+    content = unit.path.read_bytes()
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+        return content.decode(encoding).replace("\r\n", "\n")
+    except (SyntaxError, UnicodeDecodeError):
+        raise Unreadable("not in its declared encoding") from None
+
+
+def _code(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    yield Passage(name="", text=_python_text(unit))
+
+
+def _docstrings(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    """One passage per documented module, class and function, named by its dotted path."""
+    try:
+        tree = ast.parse(_python_text(unit))
+    except (SyntaxError, ValueError):
+        raise Unreadable("not valid Python (templates)") from None
+    parts = PurePosixPath(unit.name).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    seen: Counter[str] = Counter()
+    for path, node in _documentable(tree, module):
+        text = ast.get_docstring(node)
+        if not text:
+            continue
+        seen[path] += 1
+        # Overloads and conditional definitions share a path.
+        yield Passage(name=path if seen[path] == 1 else f"{path}~{seen[path]}", text=text)
+
+
+Documentable = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _documentable(node: ast.AST, path: str) -> Iterator[tuple[str, Documentable]]:
+    if isinstance(node, Documentable):
+        yield path, node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _documentable(child, f"{path}.{child.name}")
+        elif isinstance(child, ast.If | ast.Try | ast.With):
+            yield from _documentable(child, path)
+
+
+def _topics(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    """The texts of `help("topic")`: one passage a topic, from the literal in pydoc_data."""
+    for node in ast.parse(_python_text(unit)).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id == "topics":
+            topics: dict[str, str] = ast.literal_eval(node.value)
+            for topic, text in sorted(topics.items()):
+                yield Passage(name=topic, text=text.strip())
+
+
+def _prose(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    """A whole text file, or the long description of a package's METADATA."""
+    try:
+        text = unit.path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise Unreadable("not UTF-8") from None
+    if not unit.name.endswith("/METADATA"):
+        yield Passage(name="", text=text)
+        return
+    message = email.parser.Parser(policy=email.policy.compat32).parsestr(text)
+    body = message.get_payload()
+    description = body if isinstance(body, str) and body.strip() else message["Description"]
+    if description and str(description).strip() != "UNKNOWN":
+        yield Passage(name=f"{unit.package}/long-description", text=str(description).strip())
+
+
+def _user_file(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    """A user's `.txt` or `.md` (one document), or Dolma JSON lines (a document a line)."""
+    try:
+        if unit.path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz", ".json")):
+            yield from _user_rows(unit, bad)
+            return
+        text = _user_text(unit)
+        check_row({"id": unit.name, "text": text}, str(unit.path), ("id", "text"))
+        yield Passage(name="", text=text)
+    except InputError as error:
+        if bad is None:
+            raise
+        bad.append({"file": unit.name, "error": str(error).replace(str(unit.path), unit.name)})
+
+
+def _user_text(unit: Unit) -> str:
+    content = unit.path.read_bytes()
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{unit.path}:{line}: byte 0x{content[error.start]:02x} at offset {error.start} is not "
+            "UTF-8; expected text in UTF-8"
+        ) from None
+
+
+def _user_rows(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+    def report(line_number: int, row: bytes, error: InputError) -> None:
+        if bad is None:
+            raise error
+        message = str(error).replace(str(unit.path), unit.name)
+        bad.append(
+            {"file": unit.name, "line": line_number, "error": message, "content": repr(row[:2000])}
+        )
+
+    for line_number, row in read_rows(unit.path, on_bad_line=report):
+        try:
+            check_row(row, f"{unit.path}:{line_number}", ("id", "text"))
+        except InputError as error:
+            report(line_number, repr(row).encode(errors="replace"), error)
+            continue
+        yield Passage(
+            name=row["id"],
+            text=row["text"],
+            added=str(row.get("added") or UNDATED),
+            created=str(row.get("created") or UNDATED),
+            metadata=row.get("metadata") or {},
+        )
+
+
+UnitReader = Callable[[Unit, list[dict[str, Any]] | None], Iterable[Passage]]
+
+
+def _python_units(source: SourceConfig) -> Iterator[Unit]:
+    if source.standard_library:
+        yield from standard_library_files(source)
+    for unit in package_files(source):
+        if unit.name.endswith(".py"):
+            yield unit
+
+
+def _prose_units(source: SourceConfig) -> Iterator[Unit]:
+    for unit in package_files(source):
+        file = PurePosixPath(unit.name)
+        if unit.name.endswith(".dist-info/METADATA") or (
+            file.suffix.lower() in TEXT_SUFFIXES
+            and not LICENCE_NAME.search(unit.name)
+            and not NOT_PROSE.search(file.name)
+        ):
+            yield unit
+
+
+def _licence_units(source: SourceConfig) -> Iterator[Unit]:
+    for unit in package_files(source):
+        file = PurePosixPath(unit.name)
+        if LICENCE_NAME.search(file.name) and file.suffix.lower() in ("", *TEXT_SUFFIXES):
+            yield unit
+
+
+def _topic_units(source: SourceConfig) -> Iterator[Unit]:
+    return (u for u in standard_library_files(source) if u.name == "pydoc_data/topics.py")
+
+
+READERS: Mapping[str, Callable[[SourceConfig], tuple[Iterable[Unit], UnitReader]]] = {
+    "python_code": lambda source: (_python_units(source), _code),
+    "docstrings": lambda source: (_python_units(source), _docstrings),
+    "pydoc_topics": lambda source: (_topic_units(source), _topics),
+    "package_text": lambda source: (_prose_units(source), _prose),
+    "licences": lambda source: (_licence_units(source), _prose),
+    "files": lambda source: (user_files(source), _user_file),
+}

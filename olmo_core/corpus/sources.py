@@ -1,0 +1,186 @@
+"""What a source of raw text is: its configuration, the files it reads, and their identity.
+
+Nothing here imports a package whose text is read: the files named in its RECORD are listed.
+"""
+
+import fnmatch
+import importlib.metadata
+import os
+import platform
+import re
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from olmo_core.config.load import ConfigError
+from olmo_core.run.files import sha256_file
+
+ReaderName = Literal[
+    "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"
+]
+
+# Written at build time, on another machine: paths, compilers, hosts.
+MACHINE_FILES = ("_sysconfigdata*", "config-*", "site-packages/*", "dist-packages/*", "*/_vendor/*")
+DEFAULT_INCLUDE = ("**/*.txt", "**/*.md", "**/*.jsonl", "**/*.jsonl.gz", "**/*.json.gz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One source: where its text comes from and how much of it.
+
+    Raises:
+        ConfigError: a key that the reader does not use, or lacks.
+    """
+
+    name: str  # also the folder's name, the prefix of ids, the domain of evaluation
+    reader: ReaderName
+    standard_library: bool = False  # python_code, docstrings: read the standard library
+    packages: tuple[str, ...] = ()  # distributions of this environment, by their names
+    exclude: tuple[str, ...] = ()  # patterns of relative paths that are not read
+    root: str = ""  # files: folder, absolute; ~ and ${VARIABLES} are expanded when it is read
+    include: tuple[str, ...] = ()  # files: glob patterns below root
+    max_bytes: int | None = None  # of text; units are taken in the order of a hash of their names
+    max_document_bytes: int = 16_000  # longer texts are split at blank lines
+    min_document_bytes: int = 200  # shorter texts are left out
+    bad_documents: Literal["fail", "quarantine"] = "fail"  # files: what a bad line or file does
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
+            raise ConfigError(f"sources: name {self.name!r}: expected letters, digits, . _ -")
+        if (self.reader == "files") != bool(self.root):
+            raise ConfigError(f"sources: {self.name}: `root` belongs to, and only to, reader files")
+        if self.reader != "files" and (self.include or self.bad_documents != "fail"):
+            raise ConfigError(
+                f"sources: {self.name}: `include` and `bad_documents` belong to reader files"
+            )
+        if self.reader in ("package_text", "licences") and not self.packages:
+            raise ConfigError(f"sources: {self.name}: `packages` is empty; name what is read")
+        if self.reader in ("python_code", "docstrings") and not (
+            self.packages or self.standard_library
+        ):
+            raise ConfigError(
+                f"sources: {self.name}: nothing to read; set `standard_library: true` or `packages`"
+            )
+        if not 0 < self.min_document_bytes <= self.max_document_bytes:
+            raise ConfigError(
+                f"sources: {self.name}: min_document_bytes {self.min_document_bytes} must be "
+                f"above 0 and at most max_document_bytes {self.max_document_bytes}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """One file that a reader reads."""
+
+    name: str  # relative path, the same on every machine
+    path: Path
+    package: str  # distribution, "python" for the standard library, "" for a user's files
+
+
+def package_version(name: str, source: str) -> str:
+    """Version of an installed distribution.
+
+    Raises:
+        ConfigError: it is not installed in the environment that runs this.
+    """
+    return _distribution(name, source).version
+
+
+def package_files(source: SourceConfig) -> Iterator[Unit]:
+    """Files of the source's packages as their RECORDs list them, in a fixed order."""
+    for name in source.packages:
+        distribution = _distribution(name, source.name)
+        for file in sorted(distribution.files or (), key=str):
+            relative = file.as_posix()
+            # Scripts and data outside site-packages (`../../bin/x`) are not the package's text.
+            if not relative.startswith("..") and not excluded(relative, source.exclude):
+                yield Unit(name=relative, path=Path(str(file.locate())), package=name)
+
+
+def standard_library_files(source: SourceConfig) -> Iterator[Unit]:
+    """The standard library's own `.py` files, in a fixed order."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(set(folders) - {"site-packages", "dist-packages", "__pycache__"})
+        for file in sorted(files):
+            path = Path(folder, file)
+            relative = path.relative_to(root).as_posix()
+            if file.endswith(".py") and not excluded(relative, source.exclude):
+                yield Unit(name=relative, path=path, package="python")
+
+
+def user_files(source: SourceConfig) -> list[Unit]:
+    """A user's files below `root` by glob, sorted by relative path.
+
+    Raises:
+        ConfigError: the folder is missing, relative, or holds no such file.
+    """
+    root = Path(os.path.expandvars(source.root)).expanduser()
+    if not root.is_absolute() or not root.is_dir():
+        raise ConfigError(
+            f"sources: {source.name}: root {source.root!r} (now {root}): expected an existing "
+            "folder as an absolute path; ~ and ${VARIABLES} are expanded"
+        )
+    patterns = source.include or DEFAULT_INCLUDE
+    names = {
+        path.relative_to(root).as_posix()
+        for pattern in patterns
+        for path in root.glob(pattern)
+        if path.is_file()
+    }
+    units = [
+        Unit(name=name, path=root / name, package="")
+        for name in sorted(names)
+        if not excluded(name, source.exclude)
+    ]
+    if not units:
+        raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
+    return units
+
+
+def excluded(relative: str, patterns: Sequence[str]) -> bool:
+    """Whether a relative path is left out, by the source's patterns or as a machine's own file."""
+    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in (*MACHINE_FILES, *patterns))
+
+
+def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
+    """What decides the text besides the configuration: versions, Python, a user's own files.
+
+    Python's version counts where its files are read or its parser finds the text.
+    """
+    identity: dict[str, Any] = {
+        "packages": {
+            name: package_version(name, source.name)
+            for source in sources
+            for name in sorted(source.packages)
+        }
+    }
+    if any(source.reader in ("python_code", "docstrings", "pydoc_topics") for source in sources):
+        identity["python"] = platform.python_version()
+    files = {
+        source.name: [
+            {
+                "path": unit.name,
+                "bytes": unit.path.stat().st_size,
+                "sha256": sha256_file(unit.path),
+            }
+            for unit in user_files(source)
+        ]
+        for source in sources
+        if source.reader == "files"
+    }
+    if files:
+        identity["files"] = files
+    return identity
+
+
+def _distribution(name: str, source: str) -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"sources: {source}: package {name!r} is not installed in this environment; install "
+            "the locked requirements, or take it off the list"
+        ) from None
