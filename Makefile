@@ -40,7 +40,7 @@ definitions: setup  ## load and validate the Dagster definitions
 check: lint types imports definitions  ## all of lint, types, imports, definitions
 
 lock: setup  ## resolve the locked versions anew
-	@$(BIN)/python environments/lock.py
+	@$(BIN)/python -m environments.lock $(ARGS)
 
 clean:  ## remove environments and caches; results stay
 	@rm -rf .venv .venv-dolma .build .ruff_cache .pytest_cache .import_linter_cache ./*.egg-info

@@ -1,0 +1,91 @@
+"""Which environments the checkout has, and whether each is what it would be made into now."""
+
+import hashlib
+import json
+import platform
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+STAMP = "olmo-set-up.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """One environment of the checkout and the files that it is made from."""
+
+    name: str
+    folder: str  # below the checkout
+    lock: str
+    alone: str = ""  # requirements installed without what they depend on
+    project: bool = False  # holds the checkout itself, editable
+    disk_bytes: int  # measured on a first set-up: uv's cache, bytecode, room to unpack
+
+
+ENVIRONMENTS = (
+    Environment(
+        name="main",
+        folder=".venv",
+        lock="environments/main.txt",
+        alone="environments/eval-data.txt",
+        project=True,
+        disk_bytes=3_300_000_000,
+    ),
+    Environment(
+        name="dolma",
+        folder=".venv-dolma",
+        lock="environments/dolma.txt",
+        disk_bytes=700_000_000,
+    ),
+)
+
+
+def outdated(root: Path) -> list[Environment]:
+    """The environments whose stamp is missing or differs from what they would be made from."""
+    return [
+        environment
+        for environment in ENVIRONMENTS
+        if read_stamp(root, environment) != digest(root, environment)
+    ]
+
+
+def digest(root: Path, environment: Environment) -> str:
+    """A digest of all that decides what the environment holds."""
+    # Scripts in an environment hold its path, so a checkout that was moved needs a new one.
+    facts = [str(root), platform.python_version(), platform.machine(), repr(environment)]
+    for file in (environment.lock, environment.alone, "environments/install.py"):
+        facts.append((root / file).read_text() if file else "")
+    if environment.project:
+        pyproject = tomllib.loads((root / "pyproject.toml").read_text())
+        # The rest is the linters' and changes nothing that is installed.
+        decisive = [
+            pyproject["build-system"],
+            pyproject["project"],
+            pyproject["tool"]["setuptools"],
+        ]
+        facts.append(json.dumps(decisive, sort_keys=True))
+    return hashlib.sha256("\0".join(facts).encode()).hexdigest()
+
+
+def read_stamp(root: Path, environment: Environment) -> str | None:
+    """The digest that the environment was made from; None if it is not whole."""
+    folder = root / environment.folder
+    if not (folder / "bin/python").exists():
+        return None
+    try:
+        return str(json.loads((folder / STAMP).read_text())["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remove_stamp(root: Path, environment: Environment) -> None:
+    """Say that the environment is being changed; it counts as nothing until it is stamped."""
+    (root / environment.folder / STAMP).unlink(missing_ok=True)
+
+
+def write_stamp(root: Path, environment: Environment, made_from: str) -> None:
+    """Say that the environment is whole, by the digest it was made from; written last."""
+    path = root / environment.folder / STAMP
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps({"schema_version": 1, "digest": made_from}))
+    beside.replace(path)
