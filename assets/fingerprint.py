@@ -1,0 +1,151 @@
+"""Fingerprints: what a result is made of, as one hash and as parts that can be compared.
+
+Configuration, code, packages and the fingerprints of the inputs; never where it ran. The code is
+that of the job's module and of everything of `olmo_core` that it imports, as syntax trees without
+docstrings, so that a comment or a reformatted line changes nothing.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import olmo_core
+
+PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
+
+# The frame around a job says how it is watched, not what it makes; the loader only brings values
+# into the configuration, which is hashed itself.
+NOT_IDENTITY = ("olmo_core.run", "olmo_core.config.load")
+
+VERSION_LENGTH = 12
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """The identity of a result. `parts` is what `value` hashes: config, code, packages, inputs."""
+
+    parts: Mapping[str, Any]
+
+    @functools.cached_property
+    def value(self) -> str:
+        """SHA-256, in hex, of the canonical JSON of the parts."""
+        return sha256_json(self.parts)
+
+    @property
+    def version(self) -> str:
+        """The name of the run folder: the first 12 characters of the value."""
+        return self.value[:VERSION_LENGTH]
+
+
+def fingerprint(
+    *,
+    module: str,
+    config: Mapping[str, Any],
+    packages: tuple[str, ...],
+    inputs: Mapping[str, Fingerprint],
+) -> Fingerprint:
+    """The fingerprint of what `python -m module` makes from `config` and `inputs`."""
+    return Fingerprint(
+        parts={
+            "module": module,
+            "config": config,
+            "code": code_hashes(module),
+            "packages": {name: package_version(name) for name in sorted(packages)},
+            "inputs": {name: inputs[name].value for name in sorted(inputs)},
+        }
+    )
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON (sorted keys, no blanks)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say in words how the parts of two fingerprints differ, one line a difference."""
+    old, new = dict(_flatten(before)), dict(_flatten(after))
+    lines: list[str] = []
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) == new.get(key):
+            continue
+        area, _, rest = key.partition(".")
+        if area == "inputs":
+            lines.append(f"input {rest} changed")
+        elif area == "code":
+            lines.append(f"code {rest} changed")
+        else:
+            lines.append(f"{area} {rest}: {_show(old, key)} → {_show(new, key)}")
+    return lines
+
+
+@functools.cache
+def package_version(name: str) -> str:
+    """The installed version of a distribution, without a build label such as `+cpu`."""
+    return importlib.metadata.version(name).partition("+")[0]
+
+
+@functools.cache
+def code_hashes(module: str) -> dict[str, str]:
+    """A hash for each module of `olmo_core` that `module` reaches through its imports."""
+    hashes: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in hashes or name.startswith(NOT_IDENTITY):
+            continue
+        path = _source(name)
+        if path is None:
+            continue
+        hashes[name], imported = _hash_source(path)
+        waiting.extend(imported)
+    return dict(sorted(hashes.items()))
+
+
+def _source(module: str) -> Path | None:
+    base = PACKAGE_ROOT.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__main__.py"):
+        if path.is_file():
+            return path
+    return None  # a package, or a name imported from a module
+
+
+@functools.cache
+def _hash_source(path: Path) -> tuple[str, tuple[str, ...]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from a.b import c` may name the module a.b.c or something inside a.b.
+            imported.append(node.module)
+            imported.extend(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    own = tuple(sorted({name for name in imported if name.startswith("olmo_core.")}))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:VERSION_LENGTH], own
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            # Module names hold dots themselves; they only stand below `code`.
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
+
+
+def _show(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return "absent"
+    text = json.dumps(values[key], ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

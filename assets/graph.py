@@ -1,0 +1,79 @@
+"""The graph of one recipe: its nodes in order, and the fingerprint that each would have now."""
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.fingerprint import Fingerprint, fingerprint
+from assets.node import Finished, Node
+from assets.paths import asset_folder, finished_version, versions
+from assets.recipe import Recipe
+from olmo_core.config.load import ConfigError, nearest
+from olmo_core.run.folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """The main line of one recipe; `nodes` come in an order in which they can be made."""
+
+    recipe: Recipe
+    nodes: Mapping[str, Node]
+
+    @functools.cached_property
+    def fingerprints(self) -> Mapping[str, Fingerprint]:
+        """The fingerprint of every asset as recipe, code and packages stand; starts nothing."""
+        known: dict[str, Fingerprint] = {}
+        for name, node in self.nodes.items():
+            known[name] = fingerprint(
+                module=node.module,
+                config={**node.config, **node.further_identity()},
+                packages=node.packages,
+                inputs={input_name: known[input_name] for input_name in node.inputs},
+            )
+        return known
+
+    def op_name(self, name: str) -> str:
+        """Dagster's name of the step that makes an asset."""
+        return "__".join(self.nodes[name].key)
+
+    def folder(self, root: Path, name: str) -> Path:
+        """The folder of all versions of an asset."""
+        return asset_folder(root, self.recipe.name, name)
+
+    def finished(self, root: Path, name: str) -> RunFolder | None:
+        """The finished run of the asset as it would be made now; None if it is to be made."""
+        return finished_version(self.folder(root, name), self.fingerprints[name].version)
+
+    def unfinished(self, root: Path, name: str) -> list[RunFolder]:
+        """Run folders of the asset, as it would be made now, whose job has left no result."""
+        runs = versions(self.folder(root, name), self.fingerprints[name].version)
+        return [run for run in runs if not run.finished]
+
+    def finished_asset(self, root: Path, name: str) -> Finished | None:
+        """A finished asset with its inputs, as the checks want it."""
+        run = self.finished(root, name)
+        if run is None:
+            return None
+        result = run.read_result()
+        inputs = {key: RunFolder(root / value["path"]) for key, value in result["inputs"].items()}
+        return Finished(node=self.nodes[name], folder=run, result=result, inputs=inputs)
+
+    def select(self, names: Iterable[str]) -> list[str]:
+        """The named assets with all that they are made from, in order.
+
+        Raises:
+            ConfigError: there is no such asset.
+        """
+        wanted: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in self.nodes:
+                raise ConfigError(
+                    f"recipe {self.recipe.name} has no asset {name!r}; {nearest(name, self.nodes)}"
+                )
+            if name not in wanted:
+                wanted.add(name)
+                waiting.extend(self.nodes[name].inputs)
+        return [name for name in self.nodes if name in wanted]

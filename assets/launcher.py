@@ -1,0 +1,67 @@
+"""What the graph asks of whoever runs its jobs; the engines are under `pipelines/launchers`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from olmo_core.run.folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One job to run: `python -m module <folder>/config.yaml`, under torchrun if it has ranks.
+
+    `config` becomes the folder's config.yaml; `identity` goes into launch.json and, from there,
+    into the result.
+    """
+
+    folder: RunFolder
+    module: str
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    distributed: bool = False  # started by torchrun
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """What the engine says of a job at this moment."""
+
+    alive: bool
+    exit_code: int | None = None  # negative: the signal that ended it; None: not known here
+    description: str = ""  # pending in a queue and why, which process, …
+
+
+class Launcher(Protocol):
+    """An engine: starts each job once, finds it again, and ends it when told."""
+
+    def submit(self, launch: Launch) -> bool:
+        """Start the job unless it is finished or at work; True if this call started it.
+
+        Two submissions of one folder, also from two processes, never both start it.
+        """
+        ...
+
+    def state(self, folder: RunFolder) -> JobState:
+        """Whether the folder's job is at work."""
+        ...
+
+    def cancel(self, folder: RunFolder) -> None:
+        """End every process of the folder's job, letting it reach a safe point if it can."""
+        ...
+
+
+class Observer(Protocol):
+    """Is told how the work on an asset goes; shows it on a terminal or in a log."""
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """`how` is `launched`, `following` or `finished before`."""
+        ...
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """`status` is the content of the run's status.json."""
+        ...
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """`result` is the content of the run's result.json."""
+        ...

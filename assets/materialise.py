@@ -1,0 +1,150 @@
+"""Dagster's view of the graph: an asset and its checks for each node."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from assets.fingerprint import code_hashes, package_version, sha256_json
+from assets.graph import Graph
+from assets.launcher import Launcher
+from assets.metadata import metadata
+from assets.node import Check, Node
+from assets.paths import root
+from assets.produce import Produced, produce
+from assets.train.plots import loss_curve
+from olmo_core.run.folder import RunFolder, read_metrics
+
+LOG_EVERY_SECONDS = 10.0
+
+
+class RunOptions(dg.Config):
+    """What a person may say when materialising an asset."""
+
+    force: bool = False  # make a new version although there is a finished one
+
+
+class LogObserver:
+    """Tells Dagster's log of a run how the work on an asset goes."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self.log = log
+        self.next = 0.0
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """Log where the work lies and whether this run started it."""
+        self.log.info(f"{asset}: {how}; {folder.path}")
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """Log the state, at most every ten seconds."""
+        if time.monotonic() < self.next:
+            return
+        self.next = time.monotonic() + LOG_EVERY_SECONDS
+        total = f" of {status['total']:g}" if status.get("total") else ""
+        self.log.info(
+            f"{asset}: {status['done']:g}{total} {status['unit']} {status['message']}".rstrip()
+        )
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """Log what it cost."""
+        self.log.info(
+            f"{asset}: finished in {result['work_seconds']:.1f} s, "
+            f"peak {result['peak_memory_bytes'] / 2**20:.0f} MiB"
+        )
+
+
+def node_version(node: Node) -> str:
+    """Dagster's code version of an asset: its configuration, code and packages."""
+    packages = {name: package_version(name) for name in node.packages}
+    return sha256_json([node.config, code_hashes(node.module), packages])[:12]
+
+
+def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
+    """The Dagster asset of a node: resolve, launch or follow, report."""
+
+    @dg.asset(
+        key=node.key,
+        deps=[graph.nodes[name].key for name in node.inputs],
+        group_name=f"{node.recipe}_{node.stage}",
+        description=node.description,
+        kinds=set(node.kinds),
+        code_version=node_version(node),
+        tags={"recipe": node.recipe, "stage": node.stage},
+        metadata={"module": node.module},
+    )
+    def materialise(
+        context: dg.AssetExecutionContext,
+        config: RunOptions,
+        launcher: dg.ResourceParam[Launcher],
+        observer: dg.ResourceParam[Any],
+    ) -> dg.MaterializeResult[None]:
+        # A factory of observers, since a log belongs to the step that runs.
+        watching = observer(context.log)
+        produced = run_interruptibly(graph, node.name, context, launcher, watching, config.force)
+        return report(node, produced)
+
+    return materialise
+
+
+def run_interruptibly(
+    graph: Graph,
+    name: str,
+    context: dg.AssetExecutionContext,
+    launcher: Launcher,
+    observer: Any,
+    force: bool,
+) -> Produced:
+    """Produce an asset; a run cancelled in Dagster cancels the job, a dying orchestrator does not.
+
+    Dagster raises the same interrupt for both; only the status of the run tells them apart.
+    """
+    try:
+        return produce(graph, name, root=root(), launcher=launcher, observer=observer, force=force)
+    except dg.DagsterExecutionInterruptedError:
+        record = context.instance.get_run_by_id(context.run_id)
+        if record is not None and record.status == dg.DagsterRunStatus.CANCELING:
+            for folder in graph.unfinished(root(), name):
+                launcher.cancel(folder)
+        raise
+
+
+def report(node: Node, produced: Produced) -> dg.MaterializeResult[None]:
+    """The materialisation of a finished run; the fingerprint is Dagster's data version."""
+    plots: dict[str, bytes] = {}
+    curve = loss_curve(read_metrics(produced.folder.metrics), f"{node.recipe} / {node.name}")
+    if curve is not None:
+        plots["loss_curve"] = curve
+    return dg.MaterializeResult(
+        metadata=metadata(produced, plots=plots),
+        data_version=dg.DataVersion(produced.result["fingerprint"]),
+    )
+
+
+def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:
+    """The Dagster checks of a node, each a step of its own that can be run again alone."""
+    return [_build_check(graph, node, check) for check in node.checks]
+
+
+def _build_check(graph: Graph, node: Node, check: Check) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=dg.AssetKey(node.key),
+        name=check.name,
+        description=check.description,
+        blocking=check.blocking,
+    )
+    def evaluate() -> dg.AssetCheckResult:
+        finished = graph.finished_asset(root(), node.name)
+        if finished is None:
+            return dg.AssetCheckResult(
+                passed=False,
+                description=f"{node.name} has not been made as recipe {node.recipe} stands now",
+            )
+        verdict = check.evaluate(finished)
+        return dg.AssetCheckResult(
+            passed=verdict.passed,
+            description=verdict.description,
+            metadata=dict(verdict.figures),
+        )
+
+    return evaluate

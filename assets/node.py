@@ -1,0 +1,103 @@
+"""A node of the graph: one asset of one recipe, and the job that makes it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.recipe import Recipe
+from olmo_core.config.load import to_dict
+from olmo_core.run.folder import RunFolder
+
+STAGES = ("corpus", "train", "evals", "release")
+
+
+def nothing_more() -> Mapping[str, Any]:
+    """The further identity of a job that its configuration describes completely."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a check found: passed or not, in a sentence, with the figures behind it."""
+
+    passed: bool
+    description: str
+    figures: Mapping[str, int | float | str] = field(default_factory=dict[str, int | float | str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A question to a finished asset; a blocking one keeps what follows from starting."""
+
+    name: str
+    description: str
+    evaluate: Callable[["Finished"], Verdict]
+    blocking: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A finished asset with its finished inputs, as a check sees it."""
+
+    node: "Node"
+    folder: RunFolder
+    result: Mapping[str, Any]
+    inputs: Mapping[str, RunFolder]
+
+    @property
+    def numbers(self) -> Mapping[str, Any]:
+        """The numbers that the job reported."""
+        return self.result["report"]["numbers"]
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """The machine-readable facts that the job reported."""
+        return self.result["report"]["data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One asset: what makes it, from what, and what bears its identity.
+
+    `config` is the complete identity-bearing configuration; `further_identity` gives what else
+    changes the result (versions of the packages that are read, digests of a user's files), asked
+    for only when a fingerprint is computed. `render` makes the content of config.yaml.
+    """
+
+    recipe: str
+    name: str
+    stage: str
+    description: str
+    module: str
+    config: Mapping[str, Any]
+    inputs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ("python",)
+    distributed: bool = False
+    further_identity: Callable[[], Mapping[str, Any]] = nothing_more
+    render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
+    checks: tuple[Check, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> list[str]:
+        """The Dagster key: recipe, asset."""
+        return [self.recipe, self.name]
+
+    def config_file(self, inputs: Mapping[str, Path], folder: Path) -> Mapping[str, Any]:
+        """The content of the run folder's config.yaml."""
+        if self.render is not None:
+            return self.render(self, inputs, folder)
+        return {
+            "recipe": self.recipe,
+            "asset": self.name,
+            "config": dict(self.config),
+            "inputs": {name: str(path) for name, path in inputs.items()},
+        }
+
+
+def section_node(recipe: Recipe, file: str, name: str, config_class: type, **fields: Any) -> Node:
+    """A node whose configuration is its section of `<file>.yaml`, built against `config_class`."""
+    config = recipe.section(file, name, config_class)
+    return Node(recipe=recipe.name, name=name, config=to_dict(config), **fields)

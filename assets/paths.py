@@ -1,0 +1,52 @@
+"""Where run folders lie: `<root>/<recipe>/<asset>[/<partition>]/<version>/`."""
+
+import os
+from pathlib import Path
+
+from olmo_core.run.folder import RunFolder
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+def root() -> Path:
+    """The folder of all results: `OLMO_ROOT`, else `runs/` in the checkout (ignored by git)."""
+    return Path(os.environ.get("OLMO_ROOT") or CHECKOUT / "runs").expanduser().absolute()
+
+
+def asset_folder(root: Path, recipe: str, asset: str, partition: str | None = None) -> Path:
+    """The folder that holds all versions of one asset (or of one partition of it)."""
+    folder = root / recipe / asset
+    return folder / partition if partition else folder
+
+
+def versions(folder: Path, version: str) -> list[RunFolder]:
+    """The run folders of a version and of its forced repeats (`.2`, `.3`, …), oldest first."""
+    if not folder.is_dir():
+        return []
+    repeats = {
+        int(path.name[len(version) + 1 :]): path
+        for path in folder.iterdir()
+        if path.name.startswith(version + ".") and path.name[len(version) + 1 :].isdigit()
+    }
+    if (folder / version).is_dir():
+        repeats[1] = folder / version
+    return [RunFolder(repeats[number]) for number in sorted(repeats)]
+
+
+def finished_version(folder: Path, version: str) -> RunFolder | None:
+    """The newest finished run folder of a version; None if no attempt has finished."""
+    finished = [run for run in versions(folder, version) if run.finished]
+    return finished[-1] if finished else None
+
+
+def open_version(folder: Path, version: str, *, force: bool = False) -> RunFolder:
+    """The run folder to work in: the newest unfinished one, else a new one; none is overwritten."""
+    existing = versions(folder, version)
+    if existing and not existing[-1].finished:
+        return existing[-1]
+    if existing and not force:
+        return existing[-1]
+    if not existing:
+        return RunFolder(folder / version)
+    number = existing[-1].path.name.partition(".")[2]
+    return RunFolder(folder / f"{version}.{int(number or 1) + 1}")

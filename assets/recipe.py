@@ -1,0 +1,92 @@
+"""Recipes: folders of YAML that say what a model is made of; found on a search path.
+
+A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`. In `corpus.yaml` and
+`evals.yaml` each section is named as the asset it describes.
+"""
+
+import difflib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from assets.paths import CHECKOUT
+from olmo_core.config.load import ConfigError, Tree, build, load, nearest
+
+T = TypeVar("T")
+
+FILES = ("corpus", "stage1", "stage2", "evals")
+
+# A name becomes a folder, a Dagster key and a part of job names: letters that all of them take.
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One recipe as its author wrote it; sections are checked when they are asked for."""
+
+    name: str
+    folder: Path
+    corpus: Tree
+    stage1: Tree
+    stage2: Tree
+    evals: Tree
+
+    def section(self, file: str, name: str, cls: type[T]) -> T:
+        """Build the configuration of the asset `name` from its section of `<file>.yaml`.
+
+        Raises:
+            ConfigError: the section is missing or holds something that `cls` does not.
+        """
+        tree: Tree = getattr(self, file)
+        if not isinstance(tree.get(name), Tree):
+            raise ConfigError(f"{tree.file}: {name}: section missing; expected a mapping of keys")
+        return build(cls, tree[name], where=name)
+
+    def expect_sections(self, file: str, names: list[str]) -> None:
+        """Refuse sections of `<file>.yaml` that no asset reads."""
+        tree: Tree = getattr(self, file)
+        for key in tree:
+            if key not in names:
+                raise ConfigError(
+                    f"{tree.file}:{tree.lines.get(key, '?')}: {key}: unknown section; "
+                    f"{nearest(key, names)}"
+                )
+
+
+def search_path() -> list[Path]:
+    """Folders that hold recipes: those of `OLMO_RECIPES` (as in PATH), then the checkout's."""
+    own = [Path(part) for part in os.environ.get("OLMO_RECIPES", "").split(os.pathsep) if part]
+    return [*own, CHECKOUT / "pipelines" / "recipes"]
+
+
+def find_recipes() -> dict[str, Path]:
+    """All recipes on the search path, by name; the first of a name wins."""
+    found: dict[str, Path] = {}
+    for folder in search_path():
+        if not folder.is_dir():
+            raise ConfigError(f"OLMO_RECIPES: {folder}: no such folder")
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and (path / "corpus.yaml").is_file():
+                found.setdefault(path.name, path)
+    return found
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read the recipe `name`.
+
+    Raises:
+        ConfigError: no such recipe (the nearest one is named), or one of its files is malformed.
+    """
+    recipes = find_recipes()
+    if name not in recipes:
+        close = difflib.get_close_matches(name, recipes, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(recipes)}"
+        looked = ", ".join(str(folder) for folder in search_path())
+        raise ConfigError(f"unknown recipe {name!r}; {hint} (looked in {looked})")
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{recipes[name]}: a recipe's name is letters, digits and _")
+    folder = recipes[name]
+    files: dict[str, Any] = {file: load(folder / f"{file}.yaml") for file in FILES}
+    return Recipe(name=name, folder=folder, **files)

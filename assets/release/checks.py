@@ -1,0 +1,5 @@
+"""Checks of the assets beside this file."""
+
+from assets.node import Check
+
+CHECKS: dict[str, tuple[Check, ...]] = {}

@@ -1,0 +1,24 @@
+"""Release: the card of the final model."""
+
+from assets.node import Node, section_node
+from assets.recipe import Recipe
+from assets.release import checks
+from olmo_core.config.release import ModelCardConfig
+
+
+def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
+    """The model card, made from the runs of `models` and from their evaluations."""
+    return [
+        section_node(
+            recipe,
+            "evals",
+            "model_card",
+            ModelCardConfig,
+            stage="release",
+            module="olmo_core.release.model_card",
+            description="One model card of the soup, from the measured results.",
+            inputs=("leaderboard", "export", *models, "tokens", "stage1_mix", "stage2_mix"),
+            kinds=("markdown",),
+            checks=checks.CHECKS.get("model_card", ()),
+        )
+    ]

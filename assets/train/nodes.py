@@ -1,0 +1,143 @@
+"""Training: stage 1, the ingredients of stage 2, their soup, and all of them exported."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from assets.node import Node, section_node
+from assets.recipe import Recipe
+from assets.train import checks
+from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, to_dict
+from olmo_core.config.official import strip
+from olmo_core.config.release import ExportConfig, SoupConfig
+from olmo_core.config.train import TrainConfig, identity
+from olmo_core.run.folder import RunFolder
+
+
+def train_nodes(recipe: Recipe) -> list[Node]:
+    """Stage 1, one node per ingredient of stage2.yaml, the soup and the export."""
+    ingredients = [
+        _training(
+            recipe,
+            f"stage2_ingredient{number}",
+            _ingredient(recipe.stage2, values),
+            mix="stage2_mix",
+            parent="stage1",
+            description=f"One run: stage 2 from stage 1's last checkpoint, annealed to zero "
+            f"({', '.join(f'{key} {value}' for key, value in values.items())}).",
+        )
+        for number, values in enumerate(_ingredient_values(recipe.stage2), start=1)
+    ]
+    return [
+        _training(
+            recipe,
+            "stage1",
+            build(TrainConfig, strip(recipe.stage1)[0]),
+            mix="stage1_mix",
+            description="One run: stage 1 over the whole mix.",
+        ),
+        *ingredients,
+        section_node(
+            recipe,
+            "evals",
+            "soup",
+            SoupConfig,
+            stage="train",
+            module="olmo_core.checkpoint.soup",
+            description="One model: the mean of the ingredients' weights.",
+            inputs=tuple(node.name for node in ingredients),
+            packages=("safetensors",),
+            kinds=("pytorch",),
+            checks=checks.CHECKS.get("soup", ()),
+        ),
+        section_node(
+            recipe,
+            "evals",
+            "export",
+            ExportConfig,
+            stage="train",
+            module="olmo_core.release.export",
+            description="One Hugging Face folder and one revision per model.",
+            inputs=("stage1", *(node.name for node in ingredients), "soup", "tokenizer"),
+            packages=("torch", "transformers", "safetensors"),
+            kinds=("huggingface",),
+            checks=checks.CHECKS.get("export", ()),
+        ),
+    ]
+
+
+def _training(
+    recipe: Recipe,
+    name: str,
+    config: TrainConfig,
+    *,
+    mix: str,
+    description: str,
+    parent: str | None = None,
+) -> Node:
+    return Node(
+        recipe=recipe.name,
+        name=name,
+        stage="train",
+        description=description,
+        module="olmo_core.train",
+        config=identity(config),
+        inputs=(*([parent] if parent else []), mix, "tokens", "tokenizer"),
+        packages=("torch",),
+        kinds=("pytorch",),
+        distributed=True,
+        render=_Placement(config=config, mix=mix, parent=parent),
+        checks=checks.CHECKS.get("stage2" if parent else "stage1", ()),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Placement:
+    """Fills in the places of a run: where it saves, what it loads, where its tokens lie."""
+
+    config: TrainConfig
+    mix: str
+    parent: str | None
+
+    def __call__(self, node: Node, inputs: Mapping[str, Path], folder: Path) -> dict[str, Any]:
+        load_path: Path | None = None
+        if self.parent is not None:
+            data = RunFolder(inputs[self.parent]).read_result()["report"]["data"]
+            load_path = inputs[self.parent] / data["checkpoint"]
+        core = dataclasses.replace(
+            self.config.core,
+            manifest=inputs[self.mix] / "manifest.json",
+            roots={"tokens": inputs["tokens"]},
+        )
+        placed = dataclasses.replace(
+            self.config,
+            save_folder=folder,
+            load_path=str(load_path) if load_path else self.config.load_path,
+            core=core,
+            data=dataclasses.replace(self.config.data, paths=None),
+        )
+        return to_dict(placed)
+
+
+def _ingredient_values(tree: Tree) -> list[Mapping[str, Any]]:
+    values = tree.get("ingredients")
+    if not isinstance(values, list) or len(values) < 2:
+        raise ConfigError(
+            f"{tree.file}:{tree.lines.get('ingredients', '?')}: ingredients: expected a list of at "
+            "least two mappings, as in [{seed: 42}, {seed: 666}]"
+        )
+    for value in values:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{tree.file}: ingredients: expected mappings, found {value!r}")
+    if len({str(sorted(value.items())) for value in values}) < len(values):
+        raise ConfigError(f"{tree.file}: ingredients: two are equal; their soup would be one model")
+    return values
+
+
+def _ingredient(tree: Tree, values: Mapping[str, Any]) -> TrainConfig:
+    copy = load(tree.file)  # a tree of its own, since overrides are made in place
+    del copy["ingredients"]
+    for key, value in values.items():
+        apply_override(copy, f"{key}={value}")
+    return build(TrainConfig, strip(copy)[0])

@@ -1,0 +1,41 @@
+"""The Dagster instance that belongs to a root of results."""
+
+import os
+import socket
+from pathlib import Path
+
+import dagster as dg
+import psutil
+
+from assets.paths import CHECKOUT, root
+
+PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
+
+
+def use_dagster_home() -> Path:
+    """Make sure that DAGSTER_HOME is set and exists: the caller's, else `<root>/dagster`."""
+    home = Path(os.environ.get("DAGSTER_HOME") or root() / "dagster")
+    home.mkdir(parents=True, exist_ok=True)
+    configuration = home / "dagster.yaml"
+    if not configuration.exists():
+        configuration.symlink_to(CHECKOUT / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def own_tags() -> dict[str, str]:
+    """Tags by which a run of this process is known as such."""
+    return {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()}
+
+
+def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Mark runs as failed whose process on this machine is gone; their jobs go on regardless."""
+    closed: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
+        pid = run.tags.get(PID_TAG)
+        if pid is None or run.tags.get(HOST_TAG) != socket.gethostname():
+            continue
+        if not psutil.pid_exists(int(pid)):
+            instance.report_run_failed(run, f"process {pid}, which ran this, is gone")
+            closed.append(run.run_id)
+    return closed

@@ -1,0 +1,195 @@
+"""The local engine: jobs as processes of this machine that outlive whoever started them."""
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from assets.launcher import JobState, Launch
+from assets.paths import CHECKOUT
+from olmo_core.run.files import write_atomic, write_json
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
+from pipelines.launchers.provenance import code_state, versions
+
+CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
+
+# Signals that a parent may have ignored (nohup, a background shell) and that a job must feel.
+RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+@dataclass(kw_only=True)
+class LocalLauncher:
+    """Runs each job in a session of its own, its output in the run folder.
+
+    `cores` are shared by the ranks of a distributed job; None: all that this process may use.
+    """
+
+    ranks: int = 1
+    cores: int | None = None
+    _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
+
+    def submit(self, launch: Launch) -> bool:
+        """Start the job unless it is finished or at work; True if this call started it."""
+        folder = launch.folder
+        folder.path.mkdir(parents=True, exist_ok=True)
+        # The lock covers looking and starting: of two submitters, the second sees the first's job.
+        with locked(folder.path / "submit.lock"):
+            if folder.finished or self.state(folder).alive:
+                return False
+            attempt = self._claim(folder)
+            self._start(launch, attempt)
+            return True
+
+    def state(self, folder: RunFolder) -> JobState:
+        """Whether the job's process lives or, failing that, some process holds its lock."""
+        child = self._children.get(folder.path)
+        if child is not None and child.poll() is None:
+            return JobState(alive=True, description=f"process {child.pid}")
+        launch = folder.read(folder.launch) or {}
+        process = _process(launch)
+        if process is not None:
+            return JobState(alive=True, description=f"process {process.pid}")
+        if folder.is_running():  # torchrun was killed and its ranks live on
+            return JobState(alive=True, description="ranks without their launcher")
+        return JobState(alive=False, exit_code=None if child is None else child.returncode)
+
+    def cancel(self, folder: RunFolder) -> None:
+        """Ask the job to reach a safe point, then end every process of it."""
+        folder.cancel.touch()
+        members = self._members(folder)
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(members, timeout=CANCEL_PATIENCE_SECONDS)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        psutil.wait_procs(alive, timeout=1)
+
+    def _members(self, folder: RunFolder) -> list[psutil.Process]:
+        """The job's processes: of its launch, of its status (a rank whose torchrun is gone)."""
+        found: dict[int, psutil.Process] = {}
+        for record in (folder.read(folder.launch) or {}, folder.read(folder.status) or {}):
+            process = _process(record)
+            if process is not None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for member in [process, *process.children(recursive=True)]:
+                        found[member.pid] = member
+        return list(found.values())
+
+    def _claim(self, folder: RunFolder) -> int:
+        """Write the claim of the next attempt; called under the submission's lock."""
+        before = folder.read(folder.claim)
+        attempt = int(before["attempt"]) + 1 if before else 1
+        write_json(
+            folder.claim,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "key": before["key"] if before else uuid.uuid4().hex,
+                "attempt": attempt,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "time": time.time(),
+            },
+        )
+        return attempt
+
+    def _start(self, launch: Launch, attempt: int) -> None:
+        folder = launch.folder
+        folder.log.mkdir(exist_ok=True)
+        log = folder.log / f"attempt{attempt}.log"
+        config = yaml.safe_dump(dict(launch.config), sort_keys=False, allow_unicode=True)
+        write_atomic(folder.config, config)
+        cores = self.cores or len(os.sched_getaffinity(0))
+        threads = max(1, cores // self.ranks) if launch.distributed else cores
+        environment = {
+            **_inherited_environment(),
+            **launch.environment,
+            "OLMO_PROCESSES": str(cores),
+            "OLMO_SUBMITTED_AT": repr(time.time()),
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = self.command(launch)
+        record: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            **launch.identity,
+            "engine": "local",
+            "attempt": attempt,
+            "command": command,
+            "command_line": f"cd {shlex.quote(str(CHECKOUT))} && {shlex.join(command)}",
+            "threads": threads,
+            "log": str(log.relative_to(folder.path)),
+            "host": socket.gethostname(),
+            "code": code_state(),
+            "versions": versions(),
+        }
+        write_json(folder.launch, record)  # before: a job without a record would be an orphan
+        child = self._spawn(command, environment, log)
+        self._children[folder.path] = child
+        created = psutil.Process(child.pid).create_time()
+        write_json(folder.launch, {**record, "pid": child.pid, "created": created})
+
+    def command(self, launch: Launch) -> list[str]:
+        """The argument list of a job; torchrun for a distributed one."""
+        job = ["-m", launch.module, str(launch.folder.config)]
+        if not launch.distributed:
+            return [sys.executable, *job]
+        torchrun = ["-m", "torch.distributed.run", "--standalone"]
+        return [sys.executable, *torchrun, f"--nproc-per-node={self.ranks}", *job]
+
+    def _spawn(
+        self, command: list[str], environment: dict[str, str], log: Path
+    ) -> "subprocess.Popen[bytes]":
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command,
+                cwd=CHECKOUT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a signal to the orchestrator's group is not for the job
+                preexec_fn=_reset_signals,
+            )
+
+
+def _reset_signals() -> None:
+    for number in RESET_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _inherited_environment() -> dict[str, str]:
+    """The caller's environment without what would slow or confuse a job.
+
+    PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
+    """
+    drop = ("PYTHONDONTWRITEBYTECODE", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return {key: value for key, value in os.environ.items() if key not in drop}
+
+
+def _process(record: dict[str, Any]) -> psutil.Process | None:
+    """The live process that a record names; its start time guards against a reused pid."""
+    if record.get("host") != socket.gethostname() or "pid" not in record:
+        return None
+    try:
+        process = psutil.Process(int(record["pid"]))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        created = record.get("created", record.get("process_created"))
+        if created is not None and abs(process.create_time() - float(created)) > 0.05:
+            return None
+        return process
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,129 @@
+"""`olmo run`: what is missing or stale, made in one Dagster run of this process."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+from rich.console import Console
+
+from assets.assemble import build_graph
+from assets.graph import Graph
+from assets.paths import root
+from assets.recipe import load_recipe
+from pipelines.definitions import graph_definitions
+from pipelines.instance import close_orphaned_runs, own_tags, use_dagster_home
+from pipelines.resources import resources
+from pipelines.summary import print_summary
+from pipelines.terminal import TerminalObserver
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # as a shell has it
+
+
+def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
+    """Make the selected assets of a recipe (all by default); returns the exit code.
+
+    Raises:
+        ConfigError: unknown recipe or asset, or a recipe that is malformed.
+    """
+    return run_graph(build_graph(load_recipe(name)), select, force=force)
+
+
+def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
+    """As `run_recipe`, for a graph that has been built."""
+    began = time.time()
+    console = Console()
+    selected = graph.select(select or graph.nodes)
+    use_dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        close_orphaned_runs(instance)
+        forced = set(select or graph.nodes) if force else set[str]()
+        wanted = to_make(graph, root(), instance, selected, forced)
+        if not wanted:
+            console.print(
+                f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has changed; "
+                "no run was started.",
+                highlight=False,
+            )
+            print_summary(console, graph, root(), selected)
+            return 0
+        observer = TerminalObserver(console, len(wanted))
+        try:
+            with observer.bars:
+                succeeded = _execute(graph, instance, wanted, forced, observer, console)
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+    if not succeeded:
+        return EXIT_FAILED
+    print_summary(console, graph, root(), selected, made=observer.launched, began=began)
+    return 0
+
+
+def to_make(
+    graph: Graph,
+    root: Path,
+    instance: dg.DagsterInstance,
+    selected: Sequence[str],
+    forced: set[str],
+) -> list[str]:
+    """The selected assets that are not finished, or finished and not known to Dagster as such."""
+    return [
+        name
+        for name in selected
+        if name in forced
+        or graph.finished(root, name) is None
+        or reported_version(instance, graph, name) != graph.fingerprints[name].value
+    ]
+
+
+def reported_version(instance: dg.DagsterInstance, graph: Graph, name: str) -> str | None:
+    """The data version of the asset's latest materialisation in Dagster."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(graph.nodes[name].key))
+    materialization = event.asset_materialization if event is not None else None
+    if materialization is None or materialization.tags is None:
+        return None
+    return materialization.tags.get("dagster/data_version")
+
+
+def _execute(
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    wanted: Sequence[str],
+    forced: set[str],
+    observer: TerminalObserver,
+    console: Console,
+) -> bool:
+    name = graph.recipe.name
+    shown = resources(observer=lambda log: observer)
+    definitions = graph_definitions(graph, with_resources=shown)
+    result = definitions.resolve_job_def(name).execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(graph.nodes[asset].key) for asset in wanted],
+        run_config={
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            "ops": {
+                graph.op_name(asset): {"config": {"force": True}}
+                for asset in wanted
+                if asset in forced
+            },
+        },
+        tags=own_tags(),
+        raise_on_error=False,
+    )
+    for event in result.all_events:
+        if event.is_step_failure:
+            _print_failure(console, event)
+    return result.success
+
+
+def _print_failure(console: Console, event: dg.DagsterEvent) -> None:
+    failure = event.step_failure_data
+    error = failure.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    message = error.message.strip() if error is not None else "no message"
+    for prefix in ("assets.produce.JobFailed: ", "assets.produce.InputMissing: "):
+        message = message.removeprefix(prefix)
+    console.print(f"[red]✗[/] {event.step_key}", highlight=False)
+    console.print(message, highlight=False, markup=False, soft_wrap=True)

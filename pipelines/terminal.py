@@ -1,0 +1,118 @@
+"""Progress of a run on a terminal: a bar an asset, with rate and time remaining; or plain lines."""
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from olmo_core.run.folder import RunFolder
+
+PLAIN_EVERY_SECONDS = 15.0
+
+
+class AmountColumn(ProgressColumn):
+    """`12.3k/50k tokens, 4.1k/s`, as far as it is known."""
+
+    def render(self, task: Task) -> Text:
+        """The text beside the bar."""
+        unit = str(task.fields.get("unit", ""))
+        if not task.total:
+            return Text(str(task.fields.get("message", "")), style="dim")
+        rate = f", {amount(task.speed)}/s" if task.speed else ""
+        return Text(f"{amount(task.completed)}/{amount(task.total)} {unit}{rate}", style="dim")
+
+
+def amount(value: float) -> str:
+    """A number as a person reads it: 950, 12.3k, 4.56M."""
+    for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+class TerminalObserver:
+    """Shows the work of one `olmo run`; on anything but a terminal, a line an event."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.done = 0
+        self.total = total
+        self.launched: list[str] = []
+        self._task: TaskID | None = None
+        self._next_line = 0.0
+        self._live = console.is_terminal
+        self._lock = threading.Lock()
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            AmountColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """Open a bar, or say that there is nothing to do."""
+        if how == "finished before":
+            self._end(f"[dim]{self._count()} {asset}: finished before[/]")
+            return
+        if how == "launched":
+            self.launched.append(asset)
+        if self._live:
+            self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
+        else:
+            self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+            self.console.print(f"{self._count()} {asset}: {how} ({folder.path})", highlight=False)
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self.bars.update(
+                self._task,
+                completed=status["done"],
+                total=status["total"],
+                unit=status["unit"],
+                message=status["message"],
+            )
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+            total = f"/{amount(status['total'])}" if status["total"] else ""
+            self.console.print(
+                f"      {asset}: {amount(status['done'])}{total} {status['unit']} "
+                f"{status['message']}".rstrip(),
+                highlight=False,
+            )
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """Close the bar with what the asset cost."""
+        seconds = result["start_seconds"] + result["work_seconds"]
+        memory = result["peak_memory_bytes"] / 2**20
+        self._end(
+            f"[green]✓[/] {self._count()} {asset} [dim]{seconds:.1f} s, peak {memory:,.0f} MiB[/]"
+        )
+
+    def _count(self) -> str:
+        return f"[{self.done + 1:>2}/{self.total}]".replace("[", "\\[")
+
+    def _end(self, line: str) -> None:
+        if self._task is not None:
+            self.bars.remove_task(self._task)
+            self._task = None
+        self.console.print(line, highlight=False)
+        self.done += 1

@@ -1,0 +1,42 @@
+"""Serve the Dagster UI and its daemon over the project's own instance."""
+
+import errno
+import os
+import socket
+import sys
+
+from assets.paths import CHECKOUT
+from olmo_core.config.load import ConfigError
+from pipelines.instance import use_dagster_home
+
+
+def serve(host: str, port: int) -> None:
+    """Replace this process by `dagster dev`.
+
+    Raises:
+        ConfigError: the port is taken or the address is not this machine's.
+    """
+    _check_free(host, port)
+    home = use_dagster_home()
+    print(f"Dagster UI: http://{host}:{port}  (instance: {home}; end it with Ctrl-C)", flush=True)
+    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    os.chdir(CHECKOUT)  # workspace.yaml is read from here
+    os.execve(
+        sys.executable, [*command, "--workspace", str(CHECKOUT / "workspace.yaml")], environment
+    )
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ConfigError(
+                    f"port {port} on {host} is in use; end what listens there or choose another: "
+                    f"olmo ui --port {port + 1}"
+                ) from None
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from None

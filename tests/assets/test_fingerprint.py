@@ -1,0 +1,79 @@
+"""Fingerprints: what changes them, what does not, and that a difference can be named."""
+
+from pathlib import Path
+
+import pytest
+
+from assets import fingerprint as module
+from assets.fingerprint import Fingerprint, code_hashes, differences, fingerprint
+
+SOURCE = '''"""Doc."""
+from olmo_core.toy import helper
+
+
+def f(x):
+    """Says f."""
+    return helper.g(x)  # a comment
+'''
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    toy = tmp_path / "olmo_core" / "toy"
+    toy.mkdir(parents=True)
+    (tmp_path / "olmo_core" / "job.py").write_text(SOURCE)
+    (toy / "helper.py").write_text("import os\n\n\ndef g(x):\n    return x\n")
+    monkeypatch.setattr(module, "PACKAGE_ROOT", tmp_path)
+    return tmp_path / "olmo_core"
+
+
+def hashes() -> dict[str, str]:
+    code_hashes.cache_clear()
+    module._hash_source.cache_clear()
+    return code_hashes("olmo_core.job")
+
+
+def test_the_code_of_a_job_is_its_module_and_all_that_it_imports(package: Path) -> None:
+    assert set(hashes()) == {"olmo_core.job", "olmo_core.toy.helper"}
+
+
+def test_comments_docstrings_and_layout_change_nothing(package: Path) -> None:
+    before = hashes()
+    text = SOURCE.replace("Says f.", "Says g.").replace("  # a comment", "").replace("Doc.", "D")
+    (package / "job.py").write_text("\n" + text)
+    assert hashes() == before
+
+
+def test_code_changes_are_seen_through_imports(package: Path) -> None:
+    before = hashes()
+    (package / "toy" / "helper.py").write_text("def g(x):\n    return x + 1\n")
+    after = hashes()
+    assert after["olmo_core.job"] == before["olmo_core.job"]
+    assert after["olmo_core.toy.helper"] != before["olmo_core.toy.helper"]
+
+
+def make(config: dict[str, object], **inputs: Fingerprint) -> Fingerprint:
+    return fingerprint(module="olmo_core.corpus", config=config, packages=("numpy",), inputs=inputs)
+
+
+def test_configuration_and_inputs_are_identity_and_their_order_is_not() -> None:
+    one = make({"a": 1, "b": {"c": 2.0}})
+    assert one.value == make({"b": {"c": 2.0}, "a": 1}).value
+    assert one.value != make({"a": 1, "b": {"c": 2.5}}).value
+    parent = make({"limit": 1})
+    child = make({"a": 1}, parent=parent)
+    assert child.value != make({"a": 1}, parent=make({"limit": 2})).value
+    assert child.version == child.value[:12]
+
+
+def test_a_difference_is_named() -> None:
+    before = make({"a": 1, "tasks": [1]}, x=make({"l": 1}))
+    after = make({"a": 2, "tasks": [1]}, x=make({"l": 2}))
+    assert differences(before.parts, after.parts) == ["config a: 1 → 2", "input x changed"]
+
+
+def test_where_it_ran_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = make({"a": 1}).value
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert make({"a": 1}).value == before

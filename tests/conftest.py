@@ -1,0 +1,98 @@
+"""A toy graph whose jobs are real processes, for what does not need a real corpus or model."""
+
+import os
+import textwrap
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.graph import Graph
+from assets.node import Node
+from assets.recipe import Recipe
+from olmo_core.config.load import Tree
+from olmo_core.run.folder import RunFolder
+
+TOY_JOB = '''
+"""Write what the configuration says; fail, wait or spawn where it says so."""
+import subprocess, sys, time
+from dataclasses import dataclass
+from olmo_core.run.job import InputError, Report, run_job
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    value: int = 1
+    wait: str = ""       # a file: go on when it exists
+    fail: bool = False
+    child: bool = False  # spawn a process in a session of its own, as torchrun does
+
+def make(config, inputs, job):
+    """Toy."""
+    with (job.folder.parent / "starts").open("a") as starts:
+        starts.write("x")
+    if config.child:
+        code = "import time; time.sleep(300)"
+        child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        (job.folder / "child").write_text(str(child.pid))
+    if config.fail:
+        raise InputError("toy.jsonl:7: text missing")
+    from pathlib import Path
+    while config.wait and not Path(config.wait).exists():
+        job.progress(1, 2, unit="things")
+        time.sleep(0.01)
+    total = config.value + sum(int((path / "value").read_text()) for path in inputs.values())
+    (job.folder / "value").write_text(str(total))
+    return Report(numbers={"value": total}, tables={"sources": [{"source": "toy", "documents": 1}]})
+
+run_job(Config, make)
+'''
+
+
+class SilentObserver:
+    """Remembers how each asset was come by."""
+
+    def __init__(self) -> None:
+        self.how: dict[str, str] = {}
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        self.how[asset] = how
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        assert status["state"] in ("running", "done", "failed", "stopped")
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        assert result["fingerprint"]
+
+
+@pytest.fixture
+def toy_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root of results of its own, and the toy job where every process finds it."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "toy_job.py").write_text(textwrap.dedent(TOY_JOB))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(modules), os.getcwd()]))
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    return tmp_path / "root"
+
+
+def toy_graph(**configs: Mapping[str, Any]) -> Graph:
+    """`first` → `second`; keyword arguments change their configurations."""
+    empty = Tree({}, file="toy.yaml", lines={})
+    recipe = Recipe(
+        name="toy", folder=Path("toy"), corpus=empty, stage1=empty, stage2=empty, evals=empty
+    )
+    first = Node(
+        recipe="toy",
+        name="first",
+        stage="corpus",
+        description="One value.",
+        module="toy_job",
+        config=dict(configs.get("first", {})),
+    )
+    second = replace(
+        first, name="second", inputs=("first",), config=dict(configs.get("second", {}))
+    )
+    return Graph(recipe=recipe, nodes={"first": first, "second": second})
