@@ -48,6 +48,8 @@ WITHOUT_MEANING = frozenset(
         "load_path_sharded_checkpointer",
         "new_style_checkpoints",
         "remote_save_folder",
+        # a folder with checkpoints is resumed, never begun again
+        "save_overwrite",
         "sharded_checkpointer",
         # watching
         "canceled_check_interval",

@@ -88,7 +88,6 @@ class TrainConfig:
     auxiliary_loss_multiplier: float | None = 1e-4
 
     save_folder: Path = Path("./")
-    save_overwrite: bool = False
     save_interval: int | None = 1000
     save_interval_unsharded: int | None = None
     save_interval_ephemeral: int | None = None
@@ -96,7 +95,7 @@ class TrainConfig:
     save_num_unsharded_checkpoints_to_keep: int = -1
     no_pre_train_checkpoint: bool = False
     load_path: str | None = None
-    try_load_latest_save: bool = False
+    try_load_latest_save: bool = True  # OLMo's default is false: here a started run resumes
     reset_optimizer_state: bool = False
     reset_trainer_state: bool = False
     restore_dataloader: bool = True

@@ -1,0 +1,114 @@
+"""What a checkpoint is on the disk, and whether one is whole. Free of torch.
+
+`<run>/checkpoints/step{N}/` holds `model_and_optim/` (torch's distributed format), `train.json`
+(where the run stood) and `manifest.json` (size and SHA-256 of every other file), written last.
+A checkpoint is built in `step{N}.tmp` and renamed when whole; readers believe the manifest alone.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olmo_core.run.files import fsync_folder, read_json, sha256_file, write_json
+
+SCHEMA_VERSION = 1
+STATE, TRAIN, MANIFEST = "model_and_optim", "train.json", "manifest.json"
+TEMPORARY, CORRUPT = ".tmp", ".corrupt"
+_STEP = re.compile(r"step(\d+)")
+
+
+class CorruptCheckpoint(ValueError):
+    """A checkpoint whose files are not what its manifest says; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One `step{N}` folder, trusted or not."""
+
+    path: Path
+    step: int
+
+    def read_train(self) -> dict[str, Any]:
+        """Where the run stood."""
+        return read_json(self.path / TRAIN)
+
+    def verify(self) -> None:
+        """Read every file and compare it with the manifest.
+
+        Raises:
+            CorruptCheckpoint: the manifest or a file is missing, truncated or changed.
+        """
+        manifest = self.path / MANIFEST
+        if not manifest.is_file():
+            raise CorruptCheckpoint(f"{manifest}: missing, so the checkpoint was never finished")
+        try:
+            content = read_json(manifest)
+            version, files = content["schema_version"], dict(content["files"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptCheckpoint(f"{manifest}: not a manifest ({error})") from None
+        if version != SCHEMA_VERSION:
+            raise CorruptCheckpoint(f"{manifest}: schema_version {version}, not {SCHEMA_VERSION}")
+        for name, expected in files.items():
+            path = self.path / name
+            if not path.is_file():
+                raise CorruptCheckpoint(f"{path}: missing")
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                raise CorruptCheckpoint(f"{path}: {size} bytes, not {expected['bytes']}")
+            if sha256_file(path) != expected["sha256"]:
+                raise CorruptCheckpoint(f"{path}: its content has changed (SHA-256)")
+
+
+def checkpoints_folder(run: Path) -> Path:
+    """Where a run folder keeps its checkpoints."""
+    return run / "checkpoints"
+
+
+def list_checkpoints(run: Path) -> list[Checkpoint]:
+    """The run's finished-looking checkpoints, by step; nothing is verified."""
+    folder = checkpoints_folder(run)
+    if not folder.is_dir():
+        return []
+    steps = ((entry, _STEP.fullmatch(entry.name)) for entry in folder.iterdir())
+    found = [Checkpoint(entry, int(match[1])) for entry, match in steps if match]
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder looks like one checkpoint (rather than a run folder)."""
+    return (path / STATE).is_dir()
+
+
+def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """The manifest's entries of these files, relative to `folder`."""
+    return {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in names
+    }
+
+
+def write_manifest(folder: Path, files: dict[str, Any], order: dict[str, Any], step: int) -> None:
+    """Write the file by which a checkpoint is whole."""
+    content = {"schema_version": SCHEMA_VERSION, "step": step, "order": order}
+    write_json(folder / MANIFEST, {**content, "files": dict(sorted(files.items()))})
+
+
+def publish(temporary: Path, target: Path) -> None:
+    """Give a whole checkpoint its name; a corrupt one of that name is kept aside, not deleted."""
+    if target.exists():
+        aside = target.with_name(target.name + CORRUPT)
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    fsync_folder(temporary)
+    temporary.rename(target)
+    fsync_folder(target.parent)
+
+
+def remove_unfinished(run: Path) -> None:
+    """Delete what a killed attempt had begun to write."""
+    folder = checkpoints_folder(run)
+    if folder.is_dir():
+        for entry in folder.glob(f"step*{TEMPORARY}"):
+            shutil.rmtree(entry)

@@ -1,0 +1,100 @@
+"""Which ranks there are and what each computes on: derived here, once, from the environment."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import distributed as dist
+
+from olmo_core.config.load import ConfigError
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_TIMEOUT = timedelta(minutes=30)  # a rank may wait this long for another's checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One process among `size`."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process owns the run folder."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def gather(self, value: object) -> list[object]:
+        """Every rank's value, in the order of the ranks, on every rank."""
+        if self.size == 1:
+            return [value]
+        values: list[object] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum_(self, tensor: torch.Tensor) -> None:
+        """Add a tensor up over the ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+
+
+def read_world(environment: Mapping[str, str]) -> World:
+    """The world that torchrun's variables describe; a single process where there are none.
+
+    Raises:
+        ConfigError: some of the variables are missing, or they contradict each other.
+    """
+    given = {name: environment[name] for name in _VARIABLES if name in environment}
+    if not given:
+        return World(device=_device(0))
+    if len(given) < len(_VARIABLES):
+        missing = ", ".join(name for name in _VARIABLES if name not in given)
+        raise ConfigError(f"environment: {', '.join(given)} set, but not {missing}; use torchrun")
+    try:
+        rank, size, local_rank, local_size = (int(given[name]) for name in _VARIABLES)
+    except ValueError:
+        raise ConfigError(f"environment: not all whole numbers: {given}") from None
+    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+        raise ConfigError(f"environment: inconsistent ranks: {given}")
+    return World(rank=rank, size=size, local_rank=local_rank, device=_device(local_rank))
+
+
+@contextlib.contextmanager
+def joined(world: World) -> Iterator[None]:
+    """Be a member of the world's process group; a single process needs none."""
+    if world.size == 1:
+        yield
+        return
+    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def _device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"environment: local rank {local_rank}, but {torch.cuda.device_count()} devices"
+        )
+    return torch.device("cuda", local_rank)
+
+
+def set_threads(asked: int | None) -> int:
+    """Fix the number of CPU threads of this process: bits depend on it. Returns the number."""
+    number = asked or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    torch.set_num_threads(number)
+    return number

@@ -1,0 +1,78 @@
+"""`python -m olmo_core.train CONFIG.yaml [--a.b=c …]`, alone or under torchrun.
+
+After it, `save_folder` holds checkpoints, `model/` and, last, `result.json`.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from olmo_core.config.load import ConfigError
+from olmo_core.config.train import TrainConfig, load_train_config
+from olmo_core.run.job import exit_codes, set_up_logging
+from olmo_core.train.plan import plan, render
+
+EXIT_DIVERGED = 6
+
+EXAMPLES = """\
+examples:
+  python -m olmo_core.train stage1.yaml --save_folder=/data/run1
+  python -m olmo_core.train stage1.yaml --dry_run --optimizer.learning_rate=3e-4
+  torchrun --nproc-per-node=2 -m olmo_core.train stage1.yaml save_folder=/data/run1
+  python -m olmo_core.train stage2.yaml --load_path=/data/run1 --seed=42 --save_folder=/data/run2
+
+Keys are those of the official OLMo YAML files; ours stand under core: (docs/training.md).
+A run that was interrupted resumes: give the same command again.
+exit codes: 0 finished, 1 failed, 2 configuration, 3 data, 4 stopped on request,
+            5 another process trains here, 6 the loss is not a number
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, then plan or train."""
+    parser = argparse.ArgumentParser(
+        prog="python -m olmo_core.train",
+        description="Train an OLMo from an official YAML file.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="with or without dashes")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be done, and end")
+    parser.add_argument("--json", action="store_true", help="the dry run as one JSON object")
+    parser.add_argument("--lr_at", metavar="STEPS", default="", help="the rate at these: 0,1000")
+    options, rest = parser.parse_known_args(arguments)
+    set_up_logging()
+    with exit_codes():
+        config, without_meaning = load_train_config(options.config, [*options.overrides, *rest])
+        if options.dry_run or options.json or config.dry_run:
+            planned = plan(config, _steps(options.lr_at))
+            print(json.dumps(planned) if options.json else render(planned))
+            if without_meaning:
+                print("keys without meaning here:", ", ".join(without_meaning), file=sys.stderr)
+            return
+        _train(config, without_meaning)
+
+
+def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:
+    from olmo_core.train.run import run  # torch: a dry run needs none
+    from olmo_core.train.trainer import Diverged
+
+    try:
+        run(config, without_meaning)
+    except Diverged as error:
+        print(error, file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_DIVERGED) from None
+
+
+def _steps(text: str) -> list[int]:
+    try:
+        return [int(float(part)) for part in text.split(",") if part]
+    except ValueError:
+        raise ConfigError(f"--lr_at={text}: expected steps, as in 0,1000") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What a finished training run leaves and says: the model folder and the report."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olmo_core.checkpoint.weights import WEIGHTS, save_model
+from olmo_core.config.model import count_parameters
+from olmo_core.config.train import TrainConfig, identity
+from olmo_core.data.loader import Loader
+from olmo_core.run.files import sha256_file
+from olmo_core.run.folder import RunFolder, read_metrics
+from olmo_core.run.job import Report
+from olmo_core.train.state import State
+from olmo_core.train.trainer import Trainer
+
+CONTENT = (f"model/{WEIGHTS}", "model/config.yaml")  # what the result's digest covers
+_FINAL_STEPS = 10  # the reported loss is their mean: one step's is noise
+_CURVE_ROWS = 20
+
+
+def write_outputs(trainer: Trainer) -> Report:
+    """Write `model/` and make the report; the first rank calls it once training is over."""
+    config, state = trainer.config, trainer.state
+    folder = RunFolder(config.save_folder)
+    save_model(folder.path / "model", trainer.model, identity(config))
+    rows = [row for row in read_metrics(folder.metrics) if "train/CrossEntropyLoss" in row]
+    losses = [row["train/CrossEntropyLoss"] for row in rows[-_FINAL_STEPS:]]
+    loss = sum(losses) / len(losses) if losses else None
+    paces = sorted(
+        row["throughput/device/tokens_per_second"]
+        for row in rows
+        if "throughput/device/tokens_per_second" in row
+    )
+    count = count_parameters(config.model)
+    numbers: dict[str, int | float | str] = {
+        "parameters": count.total,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "threads": torch.get_num_threads(),
+        "ranks": trainer.world.size,
+    }
+    if loss is not None:
+        numbers["loss_nats_per_token"] = round(loss, 4)
+    if paces:
+        numbers["tokens_per_second"] = round(paces[len(paces) // 2] * trainer.world.size, 1)
+    return Report(
+        numbers=numbers,
+        tables={"learning": _curve(rows)},
+        data=_facts(config, state, trainer.loader, loss),
+    )
+
+
+def _facts(config: TrainConfig, state: State, loader: Loader, loss: float | None) -> dict[str, Any]:
+    weights = Path(config.save_folder) / "model" / WEIGHTS
+    return {
+        "run_name": config.run_name,
+        "step": state.step,
+        "tokens": state.tokens,
+        "checkpoint": f"checkpoints/step{state.step}",
+        "model_sha256": sha256_file(weights),
+        "parent": state.parent,
+        "first_batch_sha256": hashlib.sha256(
+            loader.batch(state.origin).input_ids.astype("<i8").tobytes()
+        ).hexdigest(),
+        "first_step": state.origin,
+        "order": loader.order_spec(),
+        "loss": loss,
+    }
+
+
+def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A table short enough to read: evenly spaced steps, the last among them."""
+    stride = max(1, -(-len(rows) // _CURVE_ROWS))
+    return [
+        {
+            "step": row["step"],
+            "tokens": row["throughput/total_tokens"],
+            "loss": round(row["train/CrossEntropyLoss"], 4),
+            "learning_rate": row["optim/learning_rate_group0"],
+            "grad_norm": round(row["optim/total_grad_norm"], 4),
+        }
+        for row in rows[::-1][::stride][::-1]
+    ]

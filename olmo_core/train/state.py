@@ -1,0 +1,35 @@
+"""Where a run stands: what a checkpoint holds beside its tensors."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(kw_only=True)
+class State:
+    """Counters of a run. No random numbers are drawn after the first weights, so none are kept.
+
+    Attributes:
+        step: Optimizer steps done.
+        tokens: Tokens seen in them.
+        origin: The step at which this run folder began (0 unless it continues another run).
+        bolted_on_at: Moment of a fresh warm-up, see `olmo_core.optim.schedule`.
+        parent: The checkpoint that this run started from, None for a run from first weights.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    origin: int = 0
+    bolted_on_at: float | None = None
+    parent: dict[str, Any] | None = None
+
+    def to_dict(self, **more: Any) -> dict[str, Any]:
+        """The content of `train.json`."""
+        return {"schema_version": SCHEMA_VERSION, **asdict(self), **more}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "State":
+        """Read `train.json`'s content; what else stands there is for other readers."""
+        return cls(**{name: content[name] for name in cls.__dataclass_fields__})

@@ -1,0 +1,53 @@
+"""One rank's part of a step: forward and backward over the microbatches of its batch."""
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+from olmo_core.data.loader import Batch
+from olmo_core.model.loss import cross_entropy
+from olmo_core.model.transformer import Transformer
+
+IGNORED = -100
+# What a step sums up over microbatches and ranks, in this order, behind the gradients.
+SUMS: tuple[str, ...] = ("cross_entropy", "z_loss", "labels", "masked_instances", "stop")
+
+
+def labels_of(batch: Batch, device: torch.device) -> Tensor:
+    """Targets (b, T): each position's next token; IGNORED at the end and where masked."""
+    ids = torch.from_numpy(batch.input_ids).to(device)
+    targets = ids.clone()
+    if batch.label_mask is not None:
+        targets[~torch.from_numpy(batch.label_mask).to(device)] = IGNORED
+    targets[~torch.from_numpy(batch.instance_mask).to(device)] = IGNORED
+    return torch.cat((targets[:, 1:], torch.full_like(targets[:, :1], IGNORED)), dim=1)
+
+
+def forward_backward(
+    model: Transformer, batch: Batch, sums: Tensor, *, microbatch_size: int, z_loss: float
+) -> None:
+    """Add the gradients of the *summed* loss to the parameters, and the sums to `sums`.
+
+    Nothing is divided here: the mean is taken once, over the global count of labels.
+    """
+    device = sums.device
+    ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
+    for part in range(0, len(ids), microbatch_size):
+        rows = slice(part, part + microbatch_size)
+        hidden = model.hidden(ids[rows]).flatten(0, 1)  # (b·T, d)
+        loss, ce, z = cross_entropy(
+            hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss
+        )
+        loss.backward()
+        sums[0] += ce
+        sums[1] += z
+    sums[2] += (labels != IGNORED).sum()
+    sums[3] += int((~batch.instance_mask).sum())
+
+
+def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
+    """The arithmetic of `precision`: bfloat16 products with float32 weights, or float32 alone."""
+    if precision == "amp_bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
