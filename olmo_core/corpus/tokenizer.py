@@ -1,0 +1,183 @@
+"""Asset `tokenizer`: a byte-level BPE tokenizer trained on the filtered corpus.
+
+After it runs, the folder loads offline with transformers' `AutoTokenizer`, has EOS and PAD and no
+BOS, and gives every text back unchanged. The same corpus gives the same bytes.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from olmo_core.corpus.document import read_documents, shards, source_names
+from olmo_core.run.files import sha256_file, write_atomic, write_json
+from olmo_core.run.job import InputError, Job, Report, run_job
+
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """Section `tokenizer` of corpus.yaml.
+
+    Raises:
+        ValueError: a vocabulary that cannot hold all bytes, or one name for two special tokens.
+    """
+
+    vocab_size: int  # entries, EOS and PAD included
+    max_bytes_per_source: int = 4_000_000  # of text that the merges are learnt from
+    min_frequency: int = 2  # a pair seen less often is not merged
+    eos_token: str = "<|endoftext|>"
+    pad_token: str = "<|padding|>"
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 258:
+            raise ValueError(
+                f"vocab_size {self.vocab_size}: expected at least 258 (256 bytes, EOS and PAD)"
+            )
+        if self.eos_token == self.pad_token or not self.eos_token or not self.pad_token:
+            raise ValueError("eos_token and pad_token: expected two different names")
+
+
+def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Train on a sample of every source and save in Hugging Face's layout."""
+    # Counting is spread over threads; the result does not depend on how many.
+    os.environ["RAYON_NUM_THREADS"] = str(job.processes)
+    documents = inputs["filtered"] / "documents"
+    names = source_names(documents)
+    with job.stage("choose texts"):
+        texts = {
+            name: list(sample_texts(documents / name, max_bytes=config.max_bytes_per_source))
+            for name in names
+        }
+        job.progress(1, 3, unit="stages", message="texts chosen")
+    with job.stage("train"):
+        tokenizer = train([text for name in names for text in texts[name]], config)
+        job.progress(2, 3, unit="stages", message="trained")
+    with job.stage("save and check"):
+        save(tokenizer, job.folder, config)
+        table = [_row(name, texts[name], tokenizer) for name in names]
+    total_bytes = sum(row["text_bytes"] for row in table)
+    return Report(
+        numbers={
+            "vocab_size": tokenizer.get_vocab_size(),
+            "trained_on_documents": sum(row["documents"] for row in table),
+            "trained_on_bytes": total_bytes,
+            "bytes_per_token": round(total_bytes / sum(row["tokens"] for row in table), 3),
+        },
+        tables={"sources": table},
+        samples={"encodings": [_show(texts[name], tokenizer) for name in names]},
+        data=facts(job.folder, config),
+    )
+
+
+def facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
+    """What other jobs read about a saved tokenizer."""
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    return {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "eos_token_id": tokenizer.token_to_id(config.eos_token),
+        "pad_token_id": tokenizer.token_to_id(config.pad_token),
+        "sha256": sha256_file(folder / TOKENIZER),
+    }
+
+
+def sample_texts(source: Path, *, max_bytes: int) -> Iterator[str]:
+    """Texts of a source, in document order, of about `max_bytes` UTF-8 bytes in all.
+
+    Documents are chosen in the order of a hash of their ids, so that a sample holds all parts of a
+    source, and a larger one holds the smaller.
+    """
+    sizes = sorted(
+        (_choice(document.id), document.text_bytes)
+        for shard in shards(source)
+        for _, document in read_documents(shard)
+    )
+    last, taken = b"", 0
+    for choice, size in sizes:
+        if taken and taken + size > max_bytes:
+            break
+        last, taken = choice, taken + size
+    for shard in shards(source):
+        for _, document in read_documents(shard):
+            if _choice(document.id) <= last:
+                yield document.text
+
+
+def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
+    """Train a byte-level BPE tokenizer; ids are EOS, PAD, the 256 bytes, then the merges.
+
+    Raises:
+        InputError: the texts have too few pairs for the vocabulary.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size,
+        min_frequency=config.min_frequency,
+        special_tokens=[config.eos_token, config.pad_token],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(iter(texts), trainer)
+    if tokenizer.get_vocab_size() != config.vocab_size:
+        raise InputError(
+            f"tokenizer: the corpus gives {tokenizer.get_vocab_size()} entries, vocab_size is "
+            f"{config.vocab_size}; lower it or take more text"
+        )
+    return tokenizer
+
+
+def save(tokenizer: Tokenizer, folder: Path, config: TokenizerConfig) -> None:
+    """Write the three files that `AutoTokenizer` reads."""
+    special = {"eos_token": config.eos_token, "pad_token": config.pad_token}
+    write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(
+        folder / "tokenizer_config.json",
+        {
+            **special,
+            "add_prefix_space": False,
+            "clean_up_tokenization_spaces": False,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        },
+    )
+
+
+def _choice(document_id: str) -> bytes:
+    return hashlib.blake2b(document_id.encode(), digest_size=8).digest()
+
+
+def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Figures of a source over some of its texts, each checked to come back unchanged."""
+    some = texts[:: max(1, len(texts) // 100)]
+    tokens = 0
+    for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
+        tokens += len(encoding.ids)
+        if tokenizer.decode(encoding.ids, skip_special_tokens=False) != text:
+            raise RuntimeError(f"source {name}: a text is not what its tokens decode to: {text!r}")
+    measured = sum(len(text.encode()) for text in some)
+    total = sum(len(text.encode()) for text in texts)
+    bytes_per_token = measured / tokens
+    return {
+        "source": name,
+        "documents": len(texts),
+        "text_bytes": total,
+        "tokens": round(total / bytes_per_token),
+        "bytes_per_token": round(bytes_per_token, 3),
+    }
+
+
+def _show(texts: Sequence[str], tokenizer: Tokenizer) -> str:
+    """The beginning of a text, a bar between its tokens."""
+    ids = tokenizer.encode(texts[0][:200], add_special_tokens=False).ids
+    return "|".join(tokenizer.decode([number]) for number in ids)
+
+
+if __name__ == "__main__":
+    run_job(TokenizerConfig, make)

@@ -1,0 +1,255 @@
+"""Asset `tokens`: every kept document as token ids, in dolma's layout; one row per document.
+
+After it runs, `tokens/<source>/part-0-NNNNN.npy` hold the ids of each document as Hugging Face
+tokenizers encode it, an EOS after each, in the order of the document files; beside them stand
+their rows and headers. The bytes do not depend on the number of processes.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from olmo_core.corpus.document import Document, read_documents, shards, source_names
+from olmo_core.corpus.encoder import Encoder
+from olmo_core.corpus.token_writer import EncodedFile, Shard, write_source
+from olmo_core.corpus.tokenizer import TOKENIZER
+from olmo_core.data.format import Header, dtype_for, open_token_file
+from olmo_core.run.files import read_json
+from olmo_core.run.job import Job, Report, run_job
+
+T = TypeVar("T")
+
+_BATCH = 64  # documents encoded at once
+_COMPARED = 64  # every so many documents, one is encoded by Hugging Face and compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokensConfig:
+    """Section `tokens` of corpus.yaml.
+
+    Raises:
+        ValueError: no room in a file.
+    """
+
+    max_tokens_per_file: int = 1 << 30  # a longer document has a file of its own
+
+    def __post_init__(self) -> None:
+        if self.max_tokens_per_file < 1:
+            raise ValueError(f"max_tokens_per_file {self.max_tokens_per_file}: expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the writer knows of the tokenizer."""
+
+    path: Path  # tokenizer.json
+    vocab_size: int
+    eos_token_id: int
+    sha256: str
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "Vocabulary":
+        """The tokenizer of a finished run folder."""
+        data = read_json(folder / "result.json")["report"]["data"]
+        return cls(
+            path=folder / TOKENIZER,
+            vocab_size=data["vocab_size"],
+            eos_token_id=data["eos_token_id"],
+            sha256=data["sha256"],
+        )
+
+    def header(self) -> Header:
+        """The header of a file without tokens."""
+        return Header(
+            dtype=dtype_for(self.vocab_size).name,
+            tokens=0,
+            documents=0,
+            vocab_size=self.vocab_size,
+            tokenizer_sha256=self.sha256,
+            eos_token_id=self.eos_token_id,
+        )
+
+
+def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Encode the document files side by side, then join them source by source."""
+    vocabulary = Vocabulary.of_run(inputs["tokenizer"])
+    filtered = inputs["filtered"]
+    names = source_names(filtered / "documents")
+    files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
+    # Each process encodes in one thread: the processes are spread over the cores.
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    with job.stage("encode"):
+        encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
+        calls = [
+            partial(encode_file, shard, filtered, vocabulary, job.scratch / f"{number:06d}.ids")
+            for number, (_, shard) in enumerate(files)
+        ]
+        for (name, _), found in zip(files, run_all(calls, job), strict=True):
+            encoded[name].append(found)
+    with job.stage("write"):
+        header = vocabulary.header()
+        calls = [
+            partial(
+                write_source,
+                job.folder / "tokens" / name,
+                encoded[name],
+                config.max_tokens_per_file,
+                header,
+            )
+            for name in names
+        ]
+        written = dict(zip(names, run_all(calls, job), strict=True))
+    with job.stage("check"):
+        for name in names:
+            check_source(job.folder / "tokens" / name, encoded[name], written[name], vocabulary)
+    return report(encoded, written, vocabulary, seconds=job.timings["encode"])
+
+
+def encode_file(shard: Path, filtered: Path, vocabulary: Vocabulary, out: Path) -> EncodedFile:
+    """Encode one document file into one raw array; runs in a process of its own."""
+    encoder = _encoder(vocabulary.path)
+    ids: list[str] = []
+    lines: list[int] = []
+    lengths: list[int] = []
+    text_bytes = 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("wb") as raw:
+        for batch in _batches(read_documents(shard), _BATCH):
+            texts = [document.text for _, document in batch]
+            text_bytes += sum(document.text_bytes for _, document in batch)
+            for (line, document), found in zip(batch, encoder.encode(texts), strict=True):
+                if len(ids) % _COMPARED == 0 and found.tolist() != encoder.exact(document.text):
+                    raise RuntimeError(f"{shard}:{line}: ids differ from Hugging Face's")
+                row = np.append(found, np.uint32(vocabulary.eos_token_id))
+                raw.write(row.astype(dtype_for(vocabulary.vocab_size)).tobytes())
+                ids.append(document.id)
+                lines.append(line)
+                lengths.append(len(row))
+    return EncodedFile(
+        path=out,
+        src=shard.relative_to(filtered).as_posix(),
+        ids=ids,
+        lines=lines,
+        lengths=lengths,
+        text_bytes=text_bytes,
+        slow_reason=encoder.reason,
+    )
+
+
+def check_source(
+    folder: Path, encoded: Sequence[EncodedFile], written: Sequence[Shard], vocabulary: Vocabulary
+) -> None:
+    """Documents in are documents out, tokens add up, headers fit, ids are below the vocabulary.
+
+    Raises:
+        InputError: a file is not what its header says.
+        RuntimeError: the counts do not add up.
+    """
+    for what, before, after in (
+        ("documents", sum(len(o.ids) for o in encoded), sum(s.documents for s in written)),
+        ("tokens", sum(sum(o.lengths) for o in encoded), sum(s.tokens for s in written)),
+    ):
+        if before != after:
+            raise RuntimeError(f"{folder}: {before} {what} encoded, {after} written")
+    for shard in written:
+        file = open_token_file(folder / shard.name, vocab_size=vocabulary.vocab_size)
+        ids = np.memmap(file.path, dtype=file.dtype, mode="r")
+        if int(ids.max()) >= vocabulary.vocab_size:
+            raise RuntimeError(f"{file.path}: id {ids.max()}: beyond {vocabulary.vocab_size}")
+        if int(ids[-1]) != vocabulary.eos_token_id:
+            raise RuntimeError(f"{file.path}: does not end with an EOS")
+
+
+def report(
+    encoded: Mapping[str, Sequence[EncodedFile]],
+    written: Mapping[str, Sequence[Shard]],
+    vocabulary: Vocabulary,
+    *,
+    seconds: float,
+) -> Report:
+    """Figures by source and in all."""
+    tokens = {name: sum(shard.tokens for shard in shards) for name, shards in written.items()}
+    documents = {name: sum(shard.documents for shard in shards) for name, shards in written.items()}
+    text_bytes = {name: sum(file.text_bytes for file in files) for name, files in encoded.items()}
+    total = sum(tokens.values())
+    reasons = {file.slow_reason for files in encoded.values() for file in files}
+    return Report(
+        numbers={
+            "documents": sum(documents.values()),
+            "tokens": total,
+            "text_bytes": sum(text_bytes.values()),
+            "bytes_per_token": round(sum(text_bytes.values()) / total, 3),
+            "files": sum(len(shards) for shards in written.values()),
+            "tokens_per_second": round(total / seconds),
+            "encoded_by": "tiktoken" if reasons == {""} else f"tokenizers: {max(reasons)}",
+        },
+        tables={
+            "sources": [
+                {
+                    "source": name,
+                    "documents": documents[name],
+                    "tokens": tokens[name],
+                    "share": round(tokens[name] / total, 4),
+                    "text_bytes": text_bytes[name],
+                    "bytes_per_token": round(text_bytes[name] / tokens[name], 3),
+                    "files": len(written[name]),
+                }
+                for name in sorted(written)
+            ]
+        },
+        data={
+            "dtype": vocabulary.header().dtype,
+            "vocab_size": vocabulary.vocab_size,
+            "tokenizer_sha256": vocabulary.sha256,
+            "eos_token_id": vocabulary.eos_token_id,
+            "tokens": tokens,
+            "documents": documents,
+        },
+    )
+
+
+def run_all(calls: Sequence[Callable[[], T]], job: Job) -> list[T]:
+    """The results of the calls, in their order, from as many processes as the job may use."""
+    if job.processes == 1 or len(calls) == 1:
+        results: list[T] = []
+        for call in calls:
+            results.append(call())
+            job.progress(len(results), len(calls), unit="files")
+        return results
+    # Spawned: the heartbeat's thread must not be forked in the middle of a write.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(job.processes, len(calls)), mp_context=context) as pool:
+        tasks = [pool.submit(call) for call in calls]
+        try:
+            for count, task in enumerate(as_completed(tasks), start=1):
+                task.result()
+                job.progress(count, len(tasks), unit="files")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        return [task.result() for task in tasks]
+
+
+@cache
+def _encoder(path: Path) -> Encoder:
+    return Encoder(path)
+
+
+def _batches(
+    documents: Iterable[tuple[int, Document]], size: int
+) -> Iterator[list[tuple[int, Document]]]:
+    rest = iter(documents)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+if __name__ == "__main__":
+    run_job(TokensConfig, make)

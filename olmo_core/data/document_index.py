@@ -1,0 +1,139 @@
+"""The documents index: from a position in a token file to its document, and from a document back.
+
+Two Parquet files hold the same rows: `documents.parquet` sorted by (file, start) and
+`ids.parquet` sorted by (id, file, start). A question reads one row group of one of them, so an
+index of billions of documents answers from its footer and a few hundred kilobytes.
+"""
+
+import bisect
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from olmo_core.run.files import atomic_path
+from olmo_core.run.job import InputError
+
+BY_PLACE = "documents.parquet"
+BY_ID = "ids.parquet"
+ROW_GROUP = 1 << 16
+_FIRST = "olmo_core.first_rows"  # metadata: (sort keys) of each row group's first row
+
+SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),  # token file, relative to the tokens run folder
+        ("start", pa.int64()),  # first token of the document in the file
+        ("end", pa.int64()),  # one after its EOS
+        ("id", pa.string()),
+        ("src", pa.string()),  # document file, relative to the filtered run folder
+        ("loc", pa.int64()),  # 1-based line in it
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocumentSpan:
+    """One row of the index: tokens [start, end) of `file` are the document `id`."""
+
+    file: str
+    start: int
+    end: int
+    id: str
+    src: str
+    loc: int
+
+
+class DocumentIndex:
+    """An opened index.
+
+    Args:
+        folder: The folder that holds both Parquet files.
+
+    Raises:
+        InputError: one of them is missing or not ours.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._by_place = _Sorted(folder / BY_PLACE)
+        self._by_id = _Sorted(folder / BY_ID)
+
+    def between(self, file: str, start: int, stop: int) -> list[DocumentSpan]:
+        """The documents that hold any of the tokens [start, stop) of a file, in order."""
+        # The document before the first one that starts in the range reaches into it.
+        table = self._by_place.rows((file, start), (file, stop))
+        reach = (pc.field("start") < stop) & (pc.field("end") > start)
+        return _spans(table.filter((pc.field("file") == file) & reach))
+
+    def of_id(self, doc_id: str) -> list[DocumentSpan]:
+        """The rows of a document id, by file and start; empty where there is none."""
+        table = self._by_id.rows((doc_id, ""), (doc_id, "\U0010ffff"))
+        return _spans(table.filter(pc.field("id") == doc_id))
+
+
+def document_at(index: DocumentIndex, file: str, position: int) -> DocumentSpan:
+    """The document that the token at `position` of a token file belongs to (its EOS included).
+
+    Raises:
+        KeyError: no such file or position.
+    """
+    found = index.between(file, position, position + 1)
+    if not found:
+        raise KeyError(f"{file}: no document at token {position}")
+    return found[0]
+
+
+def spans_of(index: DocumentIndex, doc_id: str) -> list[DocumentSpan]:
+    """Where a document's tokens lie.
+
+    Raises:
+        KeyError: no document of this id was tokenised.
+    """
+    found = index.of_id(doc_id)
+    if not found:
+        raise KeyError(f"no document {doc_id!r} in the index")
+    return found
+
+
+def write_index(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write both files from a list a column of `SCHEMA`; the order of the rows does not matter."""
+    table = pa.table(dict(columns), schema=SCHEMA)
+    for name, keys in {BY_PLACE: ("file", "start"), BY_ID: ("id", "file", "start")}.items():
+        ordered = table.sort_by([(key, "ascending") for key in keys])
+        # Parquet's own statistics hold the smallest of each column, not the first row.
+        heads = ordered.take(list(range(0, len(ordered), ROW_GROUP))).to_pylist()
+        first = json.dumps([[row[key] for key in keys[:2]] for row in heads])
+        ordered = ordered.replace_schema_metadata({_FIRST: first})
+        with atomic_path(folder / name) as beside:
+            pq.write_table(ordered, beside, row_group_size=ROW_GROUP, compression="zstd")
+
+
+class _Sorted:
+    """A Parquet file sorted by two keys, of which only the needed row groups are read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = pq.ParquetFile(path)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            raise InputError(f"{path}: not a documents index: {error}") from None
+        first = (self._file.schema_arrow.metadata or {}).get(_FIRST.encode())
+        if self._file.schema_arrow.names != SCHEMA.names or first is None:
+            raise InputError(f"{path}: not a documents index of this version")
+        self._first = [tuple(keys) for keys in json.loads(first)]  # of each row group's first row
+        self._group = functools.lru_cache(maxsize=8)(self._file.read_row_group)
+
+    def rows(self, low: tuple[str, int | str], high: tuple[str, int | str]) -> pa.Table:
+        """The row groups that hold the keys in [low, high] and the last row before them."""
+        start = max(0, bisect.bisect_left(self._first, low) - 1)
+        stop = bisect.bisect_right(self._first, high)
+        groups = [self._group(group) for group in range(start, stop)]
+        return pa.concat_tables(groups) if groups else SCHEMA.empty_table()
+
+
+def _spans(table: pa.Table) -> list[DocumentSpan]:
+    return [DocumentSpan(**row) for row in table.to_pylist()]

@@ -1,0 +1,155 @@
+"""Random access to the windows of a manifest: instance number -> token ids, and where they lie."""
+
+import bisect
+from dataclasses import dataclass
+
+import numpy as np
+
+from olmo_core.data.format import FileReader, little_endian
+from olmo_core.data.manifest import Manifest, cumulative
+from olmo_core.run.job import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Tokens [start, stop) of one file, as the manifest names it, that a window is made of."""
+
+    path: str
+    start: int
+    stop: int
+
+
+class Instances:
+    """The windows of all streams, numbered from 0 in the manifest's order.
+
+    Opening checks every file's size and header; token ids are checked when they are read.
+
+    Args:
+        manifest: What to read.
+        sequence_length: Tokens of a window; a stream's tail shorter than that is dropped.
+        vocab_size: Rows of the model's embedding; an id at or beyond it is an error.
+
+    Raises:
+        InputError: a file does not fit, or there is not a single window.
+    """
+
+    def __init__(
+        self, manifest: Manifest, *, sequence_length: int, vocab_size: int | None = None
+    ) -> None:
+        if sequence_length < 1:
+            raise ValueError(f"sequence_length {sequence_length}: must be at least 1")
+        manifest.open_files(vocab_size=vocab_size)
+        self.manifest = manifest
+        self.sequence_length = sequence_length
+        self.vocab_size = vocab_size
+        self.dtype = little_endian(manifest.dtype)
+        self._reader = FileReader()
+        self._ranges = [stream.ranges for stream in manifest.streams]
+        # Token offsets in the join where each range of a stream starts; windows before a stream.
+        self._starts = [cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
+        self._first = cumulative([starts[-1] // sequence_length for starts in self._starts])
+        self.count = self._first[-1]
+        if self.count == 0:
+            raise InputError(
+                f"{manifest.tokens} tokens in {len(manifest.streams)} streams give no window of "
+                f"{sequence_length} tokens: a stream needs at least that many"
+            )
+        self._places = [[manifest.resolve(r.path) for r in ranges] for ranges in self._ranges]
+        self.has_label_masks = any(r.label_mask for ranges in self._ranges for r in ranges)
+
+    def read(self, instances: np.ndarray) -> np.ndarray:
+        """Token ids of these instances, shape (b, T), in the files' dtype.
+
+        Raises:
+            InputError: a file was truncated, or an id lies beyond the vocabulary.
+        """
+        tokens = np.empty((len(instances), self.sequence_length), dtype=self.dtype)
+        buffer = tokens.reshape(-1).view(np.uint8).data
+        itemsize = self.dtype.itemsize
+        done = 0
+        for instance in instances.tolist():
+            for stream, part, start, stop in self._parts(instance):
+                end = done + (stop - start) * itemsize
+                place = self._places[stream][part]
+                self._reader.read_into(place, start * itemsize, buffer[done:end])
+                done = end
+        if self.vocab_size is not None and tokens.size and int(tokens.max()) >= self.vocab_size:
+            self._refuse(tokens, instances, self.vocab_size)
+        return tokens
+
+    def read_label_masks(self, instances: np.ndarray) -> np.ndarray:
+        """Which tokens are labels, bool (b, T); true where a file has no mask."""
+        masks = np.ones((len(instances), self.sequence_length), dtype=np.bool_)
+        buffer = masks.reshape(-1).view(np.uint8).data
+        done = 0
+        for instance in instances.tolist():
+            for stream, part, start, stop in self._parts(instance):
+                mask = self._ranges[stream][part].label_mask
+                if mask is not None:
+                    self._reader.read_into(mask, start, buffer[done : done + stop - start])
+                done += stop - start
+        return masks
+
+    def pieces(self, instance: int) -> list[Piece]:
+        """Where the tokens of an instance lie, in order."""
+        return [
+            Piece(path=self._ranges[stream][part].path, start=start, stop=stop)
+            for stream, part, start, stop in self._parts(instance)
+        ]
+
+    def overlapping(self, path: str, start: int, stop: int) -> list[int]:
+        """The instances that hold any of the tokens [start, stop) of a file, ascending."""
+        found: set[int] = set()
+        for stream, ranges in enumerate(self._ranges):
+            windows = self._first[stream + 1] - self._first[stream]
+            for part, place in zip(ranges, self._starts[stream], strict=False):
+                low, high = max(start, part.start), min(stop, part.stop)
+                if part.path != path or low >= high:
+                    continue
+                first = (place + low - part.start) // self.sequence_length
+                last = (place + high - 1 - part.start) // self.sequence_length
+                found.update(range(first, min(last, windows - 1) + 1))
+        return sorted(found)
+
+    def check_sample(self, windows: int = 256) -> None:
+        """Read some windows, evenly spaced, the first and the last among them.
+
+        Headers vouch for the vocabulary of our own files; for others this finds a wrong dtype or
+        tokenizer before the first step.
+
+        Raises:
+            InputError: as in `read`.
+        """
+        for instance in np.unique(np.linspace(0, self.count - 1, windows).astype(np.int64)):
+            self.read(np.asarray([instance]))
+
+    def _parts(self, instance: int) -> list[tuple[int, int, int, int]]:
+        """(stream, range, start, stop) of a window; start and stop are tokens of the file."""
+        if not 0 <= instance < self.count:
+            raise IndexError(f"instance {instance} of {self.count}")
+        stream = bisect.bisect_right(self._first, instance) - 1
+        starts, ranges = self._starts[stream], self._ranges[stream]
+        place = (instance - self._first[stream]) * self.sequence_length
+        end = place + self.sequence_length
+        part = bisect.bisect_right(starts, place) - 1
+        found: list[tuple[int, int, int, int]] = []
+        while place < end:
+            stop = min(end, starts[part + 1])
+            shift = ranges[part].start - starts[part]
+            found.append((stream, part, place + shift, stop + shift))
+            place = stop
+            part += 1
+        return found
+
+    def _refuse(self, tokens: np.ndarray, instances: np.ndarray, vocab_size: int) -> None:
+        row, column = (int(axis[0]) for axis in np.nonzero(tokens >= vocab_size))
+        offset = column
+        for piece in self.pieces(int(instances[row])):
+            if offset < piece.stop - piece.start:
+                raise InputError(
+                    f"{self.manifest.resolve(piece.path)}: token id {tokens[row, column]} at "
+                    f"position {piece.start + offset}, but the model's vocabulary has "
+                    f"{vocab_size} entries: another tokenizer, or another dtype than "
+                    f"{self.dtype.name}"
+                )
+            offset -= piece.stop - piece.start

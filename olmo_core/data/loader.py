@@ -1,0 +1,191 @@
+"""The loader: the batch of any global step, the same for any number of ranks and workers.
+
+Step s of epoch e holds positions [s·B, (s+1)·B) of the epoch's order; rank r of w takes every
+w-th of them from r on, as in OLMo. What does not fill a batch at the end of an epoch is dropped.
+"""
+
+import functools
+import queue
+import threading
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.data.instances import Instances
+from olmo_core.data.manifest import Manifest
+from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
+from olmo_core.data.repetition import instance_mask
+from olmo_core.run.job import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """A rank's part of a global batch: b instances of T tokens."""
+
+    input_ids: np.ndarray  # int64 (b, T)
+    instance_mask: np.ndarray  # bool (b,): false is masked from the loss
+    label_mask: np.ndarray | None  # bool (b, T), where the data has masks
+    instances: np.ndarray  # int64 (b,): window numbers in the manifest
+
+
+class Loader:
+    """Random access to global batches; holds nothing that a checkpoint would have to save.
+
+    Args:
+        manifest: What to read.
+        sequence_length: Tokens of an instance.
+        global_batch_size: Instances of a step, all ranks together.
+        seed: Of the order.
+        order: `olmo` or `feistel` (see `olmo_core.data.order`).
+        instance_filter: Mask instances that repeat themselves; None masks none.
+        vocab_size: Rows of the model's embedding; an id at or beyond it is an error.
+        first_epoch: Epoch of step 0 (OLMo's `epoch`).
+
+    Raises:
+        InputError: a file does not fit, or there is less than one global batch.
+    """
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        sequence_length: int,
+        global_batch_size: int,
+        seed: int,
+        order: OrderName = "olmo",
+        instance_filter: InstanceFilterConfig | None = None,
+        vocab_size: int | None = None,
+        first_epoch: int = 0,
+    ) -> None:
+        self.data = Instances(manifest, sequence_length=sequence_length, vocab_size=vocab_size)
+        self.global_batch_size = global_batch_size
+        self.batches_per_epoch = self.data.count // global_batch_size
+        if self.batches_per_epoch == 0:
+            raise InputError(
+                f"{self.data.count} instances of {sequence_length} tokens do not fill a global "
+                f"batch of {global_batch_size}: {global_batch_size * sequence_length} tokens are "
+                "needed at least"
+            )
+        self._order_name: OrderName = order
+        self._seed = seed
+        self._first_epoch = first_epoch
+        self._filter = instance_filter
+        # Two epochs: prefetching at the end of one reads the next.
+        self._order = functools.lru_cache(maxsize=2)(self._make_order)
+
+    def instances(self, step: int) -> np.ndarray:
+        """Window numbers of a global batch in order, int64 (global_batch_size,); steps from 0."""
+        if step < 0:
+            raise IndexError(f"step {step}: the first is 0")
+        epoch, batch = divmod(step, self.batches_per_epoch)
+        start = batch * self.global_batch_size
+        return self._order(epoch).windows(np.arange(start, start + self.global_batch_size))
+
+    def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
+        """The part of `rank` in the global batch of `step` (0-based, epochs roll over).
+
+        Raises:
+            InputError: a file was truncated, or an id lies beyond the vocabulary.
+        """
+        if self.global_batch_size % world_size or not 0 <= rank < world_size:
+            raise ValueError(
+                f"rank {rank} of {world_size}: the global batch of {self.global_batch_size} "
+                "instances must divide evenly"
+            )
+        instances = self.instances(step)[rank::world_size]
+        tokens = self.data.read(instances)
+        kept = (
+            np.ones(len(instances), dtype=np.bool_)
+            if self._filter is None
+            else instance_mask(tokens, self._filter)
+        )
+        return Batch(
+            input_ids=tokens.astype(np.int64),
+            instance_mask=kept,
+            label_mask=(
+                self.data.read_label_masks(instances) if self.data.has_label_masks else None
+            ),
+            instances=instances,
+        )
+
+    def iterate(
+        self,
+        start_step: int = 0,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        stop_step: int | None = None,
+        prefetch: int = 4,
+    ) -> Generator[Batch]:
+        """Batches from `start_step` on (endless without `stop_step`), read ahead by a thread.
+
+        An error of the thread is raised here, at the step where it occurred. Close the generator
+        (or let it go) to end the thread.
+        """
+        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=prefetch)
+        closed = threading.Event()
+
+        def read_ahead() -> None:
+            step = start_step
+            try:
+                while not closed.is_set() and (stop_step is None or step < stop_step):
+                    _put(ready, self.batch(step, rank=rank, world_size=world_size), closed)
+                    step += 1
+                _put(ready, None, closed)
+            except BaseException as error:
+                _put(ready, error, closed)
+
+        thread = threading.Thread(target=read_ahead, name="loader", daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            closed.set()
+            thread.join()
+
+    def order_spec(self) -> dict[str, Any]:
+        """What fixes the sequence of global batches; travels in checkpoints and exports."""
+        return {
+            "algorithm": self._order_name,
+            "version": VERSIONS[self._order_name],
+            "seed": self._seed,
+            "first_epoch": self._first_epoch,
+            "windows": self.data.count,
+            "sequence_length": self.data.sequence_length,
+            "global_batch_size": self.global_batch_size,
+            "manifest_sha256": self.data.manifest.sha256,
+        }
+
+    def steps_of(self, instance: int, *, epochs: int = 1) -> list[int]:
+        """The steps of the first `epochs` epochs that hold an instance (dropped tails aside)."""
+        steps: list[int] = []
+        for epoch in range(epochs):
+            position = int(self._order(epoch).positions(np.asarray([instance]))[0])
+            batch = position // self.global_batch_size
+            if batch < self.batches_per_epoch:
+                steps.append(epoch * self.batches_per_epoch + batch)
+        return steps
+
+    def _make_order(self, epoch: int) -> Order:
+        return make_order(
+            self._order_name,
+            count=self.data.count,
+            seed=self._seed,
+            epoch=self._first_epoch + epoch,
+        )
+
+
+def _put(ready: queue.Queue, item: object, closed: threading.Event) -> None:
+    """Wait for room, but not for a reader that has gone."""
+    while not closed.is_set():
+        try:
+            ready.put(item, timeout=0.1)
+            return
+        except queue.Full:
+            continue

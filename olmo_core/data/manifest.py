@@ -1,0 +1,225 @@
+"""A manifest: which tokens, in which streams. Streams are lists of ranges over token files.
+
+The ranges of a stream are joined end to end and windows of the sequence length are cut from the
+join, so that a mix loses less than one window a source. `data.paths` of an official YAML is one
+stream a file, its tail dropped, as in OLMo.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.data.format import TokenFile, little_endian, open_token_file, size_of
+from olmo_core.run.files import read_json, write_json
+from olmo_core.run.job import InputError
+
+SCHEMA_VERSION = 1
+ASSET = "tokens"  # the asset whose run folder the paths of a mix are relative to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Range:
+    """Tokens [start, stop) of one file, and the file of bools that says which are labels."""
+
+    path: str
+    start: int
+    stop: int
+    label_mask: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Ranges joined end to end; a range may occur more than once."""
+
+    name: str
+    ranges: tuple[Range, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Length of the join."""
+        return sum(part.stop - part.start for part in self.ranges)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What training reads. Vocabulary, tokenizer and EOS are None where no file says them."""
+
+    dtype: str
+    streams: tuple[Stream, ...]
+    vocab_size: int | None = None
+    tokenizer_sha256: str | None = None
+    eos_token_id: int | None = None
+    root: Path | None = None  # where relative paths start; no part of the identity
+
+    @classmethod
+    def read(cls, path: Path, *, root: Path) -> "Manifest":
+        """Read a `manifest.json` whose paths are relative to `root`, the tokens run folder.
+
+        Raises:
+            InputError: missing, malformed, or of another schema version.
+        """
+        try:
+            content = read_json(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such manifest") from None
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(f"{path}: expected a manifest of schema_version {SCHEMA_VERSION}")
+        try:
+            return cls(
+                dtype=little_endian(content["dtype"]).name,
+                vocab_size=int(content["vocab_size"]),
+                tokenizer_sha256=str(content["tokenizer_sha256"]),
+                eos_token_id=int(content["eos_token_id"]),
+                streams=tuple(_stream(stream) for stream in content["streams"]),
+                root=root,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: malformed manifest: {error!r}") from None
+
+    @classmethod
+    def from_paths(
+        cls,
+        paths: Sequence[str],
+        *,
+        dtype: str,
+        label_mask_paths: Sequence[str] | None = None,
+    ) -> "Manifest":
+        """The meaning of `data.paths`: one stream a file; a path listed twice is read twice.
+
+        Raises:
+            InputError: no path, a file missing or empty, or a mask that does not fit its file.
+        """
+        if not paths:
+            raise InputError("data.paths: empty; at least one token file is needed")
+        masks: Sequence[str | None] = label_mask_paths or [None] * len(paths)
+        if len(masks) != len(paths):
+            raise InputError(
+                f"data.label_mask_paths: {len(masks)} files for the {len(paths)} of data.paths"
+            )
+        sizes = {path: open_token_file(path, dtype=little_endian(dtype)).tokens for path in paths}
+        for path, mask in zip(paths, masks, strict=True):
+            if mask is not None and size_of(mask) != sizes[path]:
+                raise InputError(
+                    f"{mask}: {size_of(mask)} bools for the {sizes[path]} tokens of {path}"
+                )
+        streams = tuple(
+            Stream(
+                name=path,
+                ranges=(Range(path=path, start=0, stop=sizes[path], label_mask=mask),),
+            )
+            for path, mask in zip(paths, masks, strict=True)
+        )
+        return cls(dtype=dtype, streams=streams)
+
+    def write(self, path: Path) -> None:
+        """Write `manifest.json`; paths must be relative to the tokens run folder."""
+        write_json(path, {"schema_version": SCHEMA_VERSION, **self._content()})
+
+    def resolve(self, path: str) -> str:
+        """The place of a range's file on this machine."""
+        return path if self.root is None else str(self.root / path)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all streams, tails included."""
+        return sum(stream.tokens for stream in self.streams)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Digest of what decides the windows, wherever the files lie.
+
+        The names of `data.paths` are left out: a corpus that moved is still the same corpus.
+        """
+        content = self._content()
+        if self.root is None:
+            for stream in content["streams"]:
+                stream.pop("name")
+                for part in stream["ranges"]:
+                    part.pop("path")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def open_files(self, *, vocab_size: int | None = None) -> dict[str, TokenFile]:
+        """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges inside.
+
+        Raises:
+            InputError: the first file that does not fit.
+        """
+        dtype = little_endian(self.dtype)
+        files: dict[str, TokenFile] = {}
+        for stream in self.streams:
+            for part in stream.ranges:
+                if part.path not in files:
+                    files[part.path] = file = open_token_file(
+                        self.resolve(part.path),
+                        dtype=dtype,
+                        vocab_size=vocab_size,
+                        need_header=self.tokenizer_sha256 is not None,
+                    )
+                    self._check_tokenizer(file)
+                if not 0 <= part.start < part.stop <= files[part.path].tokens:
+                    raise InputError(
+                        f"stream {stream.name!r}: range [{part.start}, {part.stop}) of "
+                        f"{part.path}, which holds {files[part.path].tokens} tokens"
+                    )
+        return files
+
+    def _check_tokenizer(self, file: TokenFile) -> None:
+        if self.tokenizer_sha256 is None or file.header is None:
+            return
+        if file.header.tokenizer_sha256 != self.tokenizer_sha256:
+            raise InputError(
+                f"{file.path}: written by tokenizer {file.header.tokenizer_sha256[:12]}, "
+                f"the manifest says {self.tokenizer_sha256[:12]}"
+            )
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "dtype": self.dtype,
+            "vocab_size": self.vocab_size,
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "eos_token_id": self.eos_token_id,
+            "streams": [
+                {
+                    "name": stream.name,
+                    "ranges": [
+                        {
+                            "path": {"asset": ASSET, "path": part.path},
+                            "start": part.start,
+                            "stop": part.stop,
+                            **({} if part.label_mask is None else {"label_mask": True}),
+                        }
+                        for part in stream.ranges
+                    ],
+                }
+                for stream in self.streams
+            ],
+        }
+
+
+def _stream(content: dict[str, Any]) -> Stream:
+    return Stream(
+        name=str(content["name"]),
+        ranges=tuple(
+            Range(path=_path(part["path"]), start=int(part["start"]), stop=int(part["stop"]))
+            for part in content["ranges"]
+        ),
+    )
+
+
+def _path(content: dict[str, str]) -> str:
+    if content["asset"] != ASSET:
+        raise ValueError(f"asset {content['asset']!r}: paths are relative to {ASSET!r}")
+    return content["path"]
+
+
+def cumulative(lengths: Sequence[int]) -> list[int]:
+    """Starts of parts laid end to end, and the end of the last: one entry more than `lengths`."""
+    return [0, *np.cumsum(np.asarray(lengths, dtype=np.int64)).tolist()]
