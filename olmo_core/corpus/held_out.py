@@ -95,7 +95,11 @@ def choose(
             if scored[domain] >= wanted:
                 break
             firsts = _first_by_source(cluster)
-            if domain not in firsts or cluster[0].id in roles or _widespread(cluster, sizes, config):
+            if (
+                domain not in firsts
+                or cluster[0].id in roles
+                or _widespread(cluster, sizes, config)
+            ):
                 continue
             too_big = any(
                 scored_bytes[source] + first.text_bytes > config.max_domain_bytes
