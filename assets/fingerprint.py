@@ -136,7 +136,7 @@ def _hash_source(path: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         for key, item in value.items():
             # Module names hold dots themselves; they only stand below `code`.
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))

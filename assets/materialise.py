@@ -1,18 +1,21 @@
 """Dagster's view of the graph: an asset and its checks for each node."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from assets.evals.sweep import sweep_node, sweep_work
 from assets.fingerprint import code_hashes, package_version, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.metadata import metadata
 from assets.node import Check, Node
 from assets.paths import root
-from assets.produce import Produced, produce
+from assets.produce import Produced, make, produce
 from assets.train.plots import loss_curve
 from olmo_core.run.folder import RunFolder, read_metrics
 
@@ -79,34 +82,85 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
     ) -> dg.MaterializeResult[None]:
-        # A factory of observers, since a log belongs to the step that runs.
-        watching = observer(context.log)
-        produced = run_interruptibly(graph, node.name, context, launcher, watching, config.force)
+        with cancelling(context, launcher, graph.folder(root(), node.name)):
+            produced = produce(
+                graph,
+                node.name,
+                root=root(),
+                launcher=launcher,
+                observer=observer(context.log),  # made here: a log belongs to the step that runs
+                force=config.force,
+            )
         return report(node, produced)
 
     return materialise
 
 
-def run_interruptibly(
-    graph: Graph,
-    name: str,
-    context: dg.AssetExecutionContext,
-    launcher: Launcher,
-    observer: Any,
-    force: bool,
-) -> Produced:
-    """Produce an asset; a run cancelled in Dagster cancels the job, a dying orchestrator does not.
+def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
+    """The Dagster asset of a sweep: one partition per checkpoint."""
+    node = sweep_node(graph, name)
+
+    @dg.asset(
+        key=node.key,
+        deps=[graph.nodes[entry].key for entry in node.inputs],
+        group_name=f"{node.recipe}_sweep",
+        description=node.description,
+        kinds=set(node.kinds),
+        code_version=node_version(node),
+        partitions_def=checkpoint_partitions(node.recipe),
+        tags={"recipe": node.recipe, "stage": "sweep"},
+        metadata={"module": node.module},
+    )
+    def evaluate(
+        context: dg.AssetExecutionContext,
+        config: RunOptions,
+        launcher: dg.ResourceParam[Launcher],
+        observer: dg.ResourceParam[Any],
+    ) -> dg.MaterializeResult[None]:
+        work = sweep_work(graph, name, context.partition_key, root())
+        with cancelling(context, launcher, work.parent):
+            produced = make(
+                work,
+                root=root(),
+                launcher=launcher,
+                observer=observer(context.log),
+                force=config.force,
+            )
+        return report(node, produced)
+
+    return evaluate
+
+
+def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
+    """The partitions of a recipe's sweep: the checkpoints of its runs."""
+    return dg.DynamicPartitionsDefinition(name=f"{recipe}_checkpoints")
+
+
+@contextlib.contextmanager
+def cancelling(
+    context: dg.AssetExecutionContext, launcher: Launcher, parent: Path
+) -> Generator[None]:
+    """End the job when its run is cancelled in Dagster; let it live when only its worker dies.
 
     Dagster raises the same interrupt for both; only the status of the run tells them apart.
     """
     try:
-        return produce(graph, name, root=root(), launcher=launcher, observer=observer, force=force)
+        yield
     except dg.DagsterExecutionInterruptedError:
         record = context.instance.get_run_by_id(context.run_id)
         if record is not None and record.status == dg.DagsterRunStatus.CANCELING:
-            for folder in graph.unfinished(root(), name):
-                launcher.cancel(folder)
+            cancel_jobs(launcher, parent)
         raise
+
+
+def cancel_jobs(launcher: Launcher, parent: Path) -> None:
+    """End what is at work on any version of an asset."""
+    if not parent.is_dir():
+        return
+    for path in parent.iterdir():
+        folder = RunFolder(path)
+        if path.is_dir() and not folder.finished and launcher.state(folder).alive:
+            launcher.cancel(folder)
 
 
 def report(node: Node, produced: Produced) -> dg.MaterializeResult[None]:

@@ -1,7 +1,7 @@
 """Make one asset: find its finished run, or submit its job, or follow the one that is at work."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,26 @@ class Produced:
     how: str  # launched, following, finished before
 
 
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What a job reads: a folder, and the identity and content that it has now."""
+
+    path: Path
+    fingerprint: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A run to be made: its node and identity, where its versions lie, how to find its inputs."""
+
+    node: Node
+    fingerprint: Fingerprint
+    parent: Path
+    inputs: Callable[[], Mapping[str, Input]]
+    partition: str | None = None
+
+
 def produce(
     graph: Graph,
     name: str,
@@ -44,29 +64,45 @@ def produce(
     observer: Observer,
     force: bool = False,
 ) -> Produced:
-    """Return the finished run of an asset, making it if need be; safe to call twice at once.
+    """Return the finished run of an asset of the main line, making it if need be.
+
+    Raises:
+        InputMissing: an input has no finished run; nothing was started.
+        JobFailed: the job ended without a result.
+    """
+    node = graph.nodes[name]
+    work = Work(
+        node=node,
+        fingerprint=graph.fingerprints[name],
+        parent=graph.folder(root, name),
+        inputs=lambda: _inputs(graph, node, root),
+    )
+    return make(work, root=root, launcher=launcher, observer=observer, force=force)
+
+
+def make(
+    work: Work, *, root: Path, launcher: Launcher, observer: Observer, force: bool = False
+) -> Produced:
+    """Return the finished run of a piece of work, making it if need be; safe to call twice at once.
 
     Args:
-        graph: The recipe's graph.
-        name: The asset.
+        work: What is to be made.
         root: Where the run folders lie.
         launcher: The engine that runs the job.
         observer: Is told how it goes.
         force: Make a new version although there is a finished one.
 
     Raises:
-        InputMissing: an input has no finished run; nothing was started.
         JobFailed: the job ended without a result.
     """
-    node, fingerprint = graph.nodes[name], graph.fingerprints[name]
-    parent = graph.folder(root, name)
-    finished = finished_version(parent, fingerprint.version)
+    name, version = work.node.name, work.fingerprint.version
+    finished = finished_version(work.parent, version)
     if finished is not None and not force:
         observer.started(name, finished, "finished before")
         return Produced(folder=finished, result=finished.read_result(), how="finished before")
-    inputs = _inputs(graph, node, root)
-    folder = open_version(parent, fingerprint.version, force=force)
-    launched = launcher.submit(_launch(node, fingerprint, inputs, folder, root))
+    inputs = work.inputs()
+    folder = open_version(work.parent, version, force=force)
+    launched = launcher.submit(_launch(work, inputs, folder, root))
     how = "launched" if launched else "following"
     observer.started(name, folder, how)
     result = follow(name, folder, launcher, observer)
@@ -124,8 +160,14 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     return "\n".join(lines)
 
 
-def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, RunFolder]:
-    inputs: dict[str, RunFolder] = {}
+def finished_input(run: RunFolder) -> Input:
+    """A finished run as another job's input."""
+    result = run.read_result()
+    return Input(path=run.path, fingerprint=result["fingerprint"], digest=result["digest"])
+
+
+def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
+    inputs: dict[str, Input] = {}
     for name in node.inputs:
         run = graph.finished(root, name)
         if run is None:
@@ -133,36 +175,31 @@ def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, RunFolder]:
                 f"{node.name}: its input {name} has not been made as recipe {node.recipe} stands "
                 f"now (version {graph.fingerprints[name].version}); materialise {name} first"
             )
-        inputs[name] = run
+        inputs[name] = finished_input(run)
     return inputs
 
 
-def _launch(
-    node: Node,
-    fingerprint: Fingerprint,
-    inputs: Mapping[str, RunFolder],
-    folder: RunFolder,
-    root: Path,
-) -> Launch:
-    results = {name: run.read_result() for name, run in inputs.items()}
+def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
+    node = work.node
     return Launch(
         folder=folder,
         module=node.module,
-        config=node.config_file({name: run.path for name, run in inputs.items()}, folder.path),
+        config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
         environment={"OLMO_ROOT": str(root), **node.environment},
         identity={
             "recipe": node.recipe,
             "asset": node.name,
-            "fingerprint": fingerprint.value,
-            "parts": fingerprint.parts,
+            "partition": work.partition,
+            "fingerprint": work.fingerprint.value,
+            "parts": work.fingerprint.parts,
             "inputs": {
                 name: {
-                    "fingerprint": results[name]["fingerprint"],
-                    "digest": results[name]["digest"],
-                    "path": str(run.path.relative_to(root)),
+                    "fingerprint": entry.fingerprint,
+                    "digest": entry.digest,
+                    "path": str(entry.path.relative_to(root)),
                 }
-                for name, run in inputs.items()
+                for name, entry in inputs.items()
             },
         },
     )

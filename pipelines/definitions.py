@@ -9,7 +9,7 @@ from assets.assemble import build_graph
 from assets.graph import Graph
 from assets.materialise import build_asset, build_checks
 from assets.recipe import find_recipes, load_recipe
-from pipelines.jobs import recipe_jobs
+from pipelines.jobs import evaluation_jobs, main_job
 from pipelines.resources import resources
 
 # The graph is one process's work: jobs are processes of their own, so steps only wait for them.
@@ -21,27 +21,28 @@ def build_definitions(
 ) -> dg.Definitions:
     """Definitions of the named recipes, all on the search path by default."""
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
-    return graph_definitions(*graphs, with_resources=with_resources)
+    parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
+    return assembled(*parts, with_resources=with_resources)
 
 
-def graph_definitions(
-    *graphs: Graph, with_resources: Mapping[str, Any] | None = None
-) -> dg.Definitions:
-    """Definitions of these graphs."""
-    merged = dg.Definitions.merge(*(_one_graph(graph) for graph in graphs))
+def main_line(graph: Graph) -> dg.Definitions:
+    """The assets, checks and jobs of a recipe without its sweep."""
+    nodes = graph.nodes.values()
     return dg.Definitions.merge(
-        merged, dg.Definitions(resources=dict(with_resources or resources()), executor=EXECUTOR)
+        dg.Definitions(
+            assets=[build_asset(graph, node) for node in nodes],
+            asset_checks=[check for node in nodes for check in build_checks(graph, node)],
+        ),
+        main_job(graph),
     )
 
 
-def _one_graph(graph: Graph) -> dg.Definitions:
-    assets = dg.Definitions(
-        assets=[build_asset(graph, node) for node in graph.nodes.values()],
-        asset_checks=[
-            check for node in graph.nodes.values() for check in build_checks(graph, node)
-        ],
-    )
-    return dg.Definitions.merge(assets, recipe_jobs(graph))
+def assembled(
+    *parts: dg.Definitions, with_resources: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """These definitions with the resources and the executor that all assets want."""
+    shared = dg.Definitions(resources=dict(with_resources or resources()), executor=EXECUTOR)
+    return dg.Definitions.merge(*parts, shared)
 
 
 @dg.definitions

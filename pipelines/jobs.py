@@ -1,26 +1,46 @@
-"""One job a recipe over its main line, and one over its evaluations."""
+"""The jobs of a recipe: its main line, its evaluations, and the sweep over its checkpoints."""
 
 import dagster as dg
 
+from assets.evals.sweep import SWEEP
 from assets.graph import Graph
+from assets.materialise import build_sweep_asset
+from pipelines.schedules import sweep_schedule
+from pipelines.sensors import checkpoint_sensor
 
 EVALUATIONS = ("perplexity", "downstream", "leaderboard", "model_card")
 
 
-def recipe_jobs(graph: Graph) -> dg.Definitions:
-    """`<recipe>`: from raw text to the model card; `<recipe>_evaluate`: the evaluations alone."""
+def main_job(graph: Graph) -> dg.Definitions:
+    """`<recipe>`: from raw text to the model card, in one run."""
     name = graph.recipe.name
-    main_line = dg.define_asset_job(
+    job = dg.define_asset_job(
         name,
         selection=dg.AssetSelection.assets(*(node.key for node in graph.nodes.values())),
         description=f"The main line of {name}: what is finished is reported again, not redone.",
         tags={"recipe": name},
     )
-    evaluations = [node.key for node in graph.nodes.values() if node.name in EVALUATIONS]
+    return dg.Definitions(jobs=[job])
+
+
+def evaluation_jobs(graph: Graph) -> dg.Definitions:
+    """`<recipe>_evaluate`: all models; `<recipe>_sweep`: one checkpoint, a partition a run."""
+    name = graph.recipe.name
     evaluate = dg.define_asset_job(
         f"{name}_evaluate",
-        selection=dg.AssetSelection.assets(*evaluations),
+        selection=dg.AssetSelection.assets(*(graph.nodes[asset].key for asset in EVALUATIONS)),
         description=f"The evaluations of {name}'s models.",
         tags={"recipe": name},
     )
-    return dg.Definitions(jobs=[main_line, evaluate] if evaluations else [main_line])
+    sweep = dg.define_asset_job(
+        f"{name}_sweep",
+        selection=dg.AssetSelection.assets(*([name, asset] for asset in SWEEP)),
+        description=f"The evaluations of one checkpoint of {name}'s runs.",
+        tags={"recipe": name},
+    )
+    return dg.Definitions(
+        assets=[build_sweep_asset(graph, asset) for asset in SWEEP],
+        jobs=[evaluate, sweep],
+        sensors=[checkpoint_sensor(graph)],
+        schedules=[sweep_schedule(graph, sweep.name)],
+    )

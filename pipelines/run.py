@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import dagster as dg
@@ -9,10 +10,12 @@ from rich.console import Console
 
 from assets.assemble import build_graph
 from assets.graph import Graph
+from assets.materialise import cancel_jobs
 from assets.paths import root
 from assets.recipe import load_recipe
-from pipelines.definitions import graph_definitions
+from pipelines.definitions import assembled, main_line
 from pipelines.instance import close_orphaned_runs, own_tags, use_dagster_home
+from pipelines.launchers.local import LocalLauncher
 from pipelines.resources import resources
 from pipelines.summary import print_summary
 from pipelines.terminal import TerminalObserver
@@ -42,20 +45,33 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
         wanted = to_make(graph, root(), instance, selected, forced)
         if not wanted:
             console.print(
-                f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has changed; "
-                "no run was started.",
+                f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has "
+                "changed; no run was started.",
                 highlight=False,
             )
             print_summary(console, graph, root(), selected)
             return 0
         observer = TerminalObserver(console, len(wanted))
-        try:
-            with observer.bars:
-                succeeded = _execute(graph, instance, wanted, forced, observer, console)
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
-    if not succeeded:
-        return EXIT_FAILED
+        launcher = LocalLauncher()
+        with observer.bars, ThreadPoolExecutor(1) as executor:
+            # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike:
+            # here Ctrl-C ends the jobs, and a SIGTERM this process alone.
+            execution = executor.submit(
+                _execute, graph, instance, wanted, forced, launcher, observer
+            )
+            try:
+                result = execution.result()
+            except KeyboardInterrupt:
+                console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
+                for asset in wanted:
+                    cancel_jobs(launcher, graph.folder(root(), asset))
+                wait([execution])
+                return EXIT_INTERRUPTED
+        if not result.success:
+            for event in result.all_events:
+                if event.is_step_failure:
+                    _print_failure(console, event)
+            return EXIT_FAILED
     print_summary(console, graph, root(), selected, made=observer.launched, began=began)
     return 0
 
@@ -91,13 +107,13 @@ def _execute(
     instance: dg.DagsterInstance,
     wanted: Sequence[str],
     forced: set[str],
+    launcher: LocalLauncher,
     observer: TerminalObserver,
-    console: Console,
-) -> bool:
+) -> dg.ExecuteInProcessResult:
     name = graph.recipe.name
-    shown = resources(observer=lambda log: observer)
-    definitions = graph_definitions(graph, with_resources=shown)
-    result = definitions.resolve_job_def(name).execute_in_process(
+    shown = resources(launcher=launcher, observer=lambda log: observer)
+    definitions = assembled(main_line(graph), with_resources=shown)
+    return definitions.resolve_job_def(name).execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(graph.nodes[asset].key) for asset in wanted],
         run_config={
@@ -111,10 +127,6 @@ def _execute(
         tags=own_tags(),
         raise_on_error=False,
     )
-    for event in result.all_events:
-        if event.is_step_failure:
-            _print_failure(console, event)
-    return result.success
 
 
 def _print_failure(console: Console, event: dg.DagsterEvent) -> None:

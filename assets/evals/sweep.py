@@ -1,0 +1,98 @@
+"""The sweep: every checkpoint of a recipe's runs, evaluated as the exported models are.
+
+A checkpoint's partition key is `<run>@step<N>`. Partitions appear while training runs; nothing is
+made from a sweep's results, so they stay leaves of the graph.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from assets.fingerprint import Fingerprint, fingerprint
+from assets.graph import Graph
+from assets.node import Node
+from assets.paths import asset_folder, versions
+from assets.produce import Input, InputMissing, Work, finished_input
+from olmo_core.config.load import ConfigError
+from olmo_core.run.files import sha256_file
+
+# Sweep asset -> the main line's evaluation whose section of the recipe it shares.
+SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
+MODULE = "olmo_core.evals.checkpoint"
+KEY = re.compile(r"(?P<run>[A-Za-z0-9_]+)@step(?P<step>[0-9]+)")
+
+
+def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
+    """Whole checkpoints of the recipe's runs as they stand now, by partition key.
+
+    A checkpoint without its manifest is still being written and is not there yet.
+    """
+    found: dict[str, Path] = {}
+    for name, node in graph.nodes.items():
+        if not node.distributed:
+            continue
+        for run in versions(graph.folder(root, name), graph.fingerprints[name].version):
+            for manifest in run.path.glob("checkpoints/step*/manifest.json"):
+                found[f"{name}@{manifest.parent.name}"] = manifest.parent
+    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def sweep_node(graph: Graph, name: str) -> Node:
+    """The node of a sweep asset, over any of its partitions."""
+    evaluation = graph.nodes[SWEEP[name]]
+    return replace(
+        evaluation,
+        name=name,
+        description=f"One row per checkpoint, as {SWEEP[name]} has them per model.",
+        module=MODULE,
+        inputs=tuple(node.name for node in graph.nodes.values() if node.distributed)
+        + (("tokenizer",) if name == "checkpoint_downstream" else ("tokenizer", "held_out")),
+        checks=(),
+    )
+
+
+def sweep_work(graph: Graph, name: str, key: str, root: Path) -> Work:
+    """The evaluation `name` of the checkpoint `key`.
+
+    Raises:
+        ConfigError: the key is malformed.
+        InputMissing: there is no such whole checkpoint now.
+    """
+    if not KEY.fullmatch(key):
+        raise ConfigError(f"partition {key!r}: expected <run>@step<N>, as in stage1@step100")
+    folder = checkpoints(graph, root).get(key)
+    if folder is None:
+        raise InputMissing(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
+    node = sweep_node(graph, name)
+    manifest = sha256_file(folder / "manifest.json")  # it holds the SHA-256 of every file
+    others = [entry for entry in node.inputs if not graph.nodes[entry].distributed]
+    inputs = {
+        "checkpoint": Fingerprint(parts={"manifest": manifest}),
+        **{entry: graph.fingerprints[entry] for entry in others},
+    }
+    return Work(
+        node=node,
+        fingerprint=fingerprint(
+            module=MODULE, config=node.config, packages=node.packages, inputs=inputs
+        ),
+        parent=asset_folder(root, graph.recipe.name, name, key),
+        inputs=lambda: {
+            "checkpoint": Input(
+                path=folder, fingerprint=inputs["checkpoint"].value, digest=manifest
+            ),
+            **{entry: _finished(graph, root, entry) for entry in others},
+        },
+        partition=key,
+    )
+
+
+def _finished(graph: Graph, root: Path, name: str) -> Input:
+    run = graph.finished(root, name)
+    if run is None:
+        raise InputMissing(f"{name} has not been made as recipe {graph.recipe.name} stands now")
+    return finished_input(run)
+
+
+def _order(key: str) -> tuple[str, int]:
+    run, _, step = key.partition("@step")
+    return run, int(step)

@@ -1,0 +1,40 @@
+"""A nightly sweep over the checkpoints that have not been evaluated as the recipe stands."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.graph import Graph
+from assets.paths import finished_version, root
+
+EVERY_NIGHT = "0 3 * * *"
+
+
+def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
+    """`<recipe>_nightly_sweep`: requests an evaluation for each checkpoint that lacks one."""
+    recipe = graph.recipe.name
+
+    @dg.schedule(
+        name=f"{recipe}_nightly_sweep",
+        cron_schedule=EVERY_NIGHT,
+        job_name=job_name,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description=f"Evaluates what is missing or stale of {recipe}'s checkpoints.",
+    )
+    def sweep(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        lacking = [key for key in checkpoints(graph, root()) if not is_evaluated(graph, key)]
+        if not lacking:
+            yield dg.SkipReason("every checkpoint has been evaluated")
+            return
+        context.instance.add_dynamic_partitions(f"{recipe}_checkpoints", lacking)
+        for key in lacking:
+            yield dg.RunRequest(run_key=None, partition_key=key)
+
+    return sweep
+
+
+def is_evaluated(graph: Graph, key: str) -> bool:
+    """Whether each evaluation of the sweep has a finished run for this checkpoint."""
+    works = [sweep_work(graph, name, key, root()) for name in SWEEP]
+    return all(finished_version(work.parent, work.fingerprint.version) for work in works)
