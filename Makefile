@@ -28,7 +28,7 @@ lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: setup  ## pyright
+types: setup  ## types, by pyright
 	@$(BIN)/pyright --warnings
 
 imports: setup  ## import-linter: who may import whom

@@ -56,7 +56,7 @@ def explain(output: str, log: Path) -> str:
     if went_offline(output):
         return (
             f"cannot get {named_package(output)}: the network does not answer, "
-            "and it is not in uv's cache\n"
+            "and no copy is cached\n"
             "  Connect this machine, or configure pip with an index or a folder of wheels that it\n"
             "  reaches (index-url, extra-index-url, find-links): set-up uses pip's configuration.\n"
             f"{where}"

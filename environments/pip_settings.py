@@ -30,7 +30,7 @@ def read_pip_configuration(python: Path | str) -> dict[str, str]:
 
 
 def parse_pip_configuration(listing: str) -> dict[str, str]:
-    """Read what `pip config list` prints, lines such as `global.find-links='/opt/wheels'`."""
+    """Read what `pip config list` prints, lines such as `global.find-links='/srv/wheels'`."""
     sections: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
     for line in listing.splitlines():
         key, equals, value = line.partition("=")
