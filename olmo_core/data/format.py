@@ -52,14 +52,14 @@ def dtype_for(vocab_size: int) -> np.dtype:
     return little_endian("uint16" if vocab_size <= 1 << 16 else "uint32")
 
 
-def little_endian(name: str) -> np.dtype:
-    """Numpy's dtype of a token file, by its name.
+def little_endian(name: str, *, where: str | Path = "memmap_dtype") -> np.dtype:
+    """Numpy's dtype of a token file, by its name; `where` is the place that errors name.
 
     Raises:
         InputError: the name is not one of `DTYPES`.
     """
     if name not in DTYPES:
-        raise InputError(f"dtype {name!r}: token files are one of {', '.join(DTYPES)}")
+        raise InputError(f"{where}: dtype {name!r}: token files are one of {', '.join(DTYPES)}")
     return np.dtype(name).newbyteorder("<")
 
 
@@ -121,7 +121,9 @@ def open_token_file(
             raise InputError(f"{header_path(path)}: missing; the token file has no header")
         if dtype is None:
             raise InputError(f"{path}: no header beside it, so its dtype must be given")
-    found = dtype if header is None else little_endian(header.dtype)
+    found = dtype
+    if header is not None:
+        found = little_endian(header.dtype, where=header_path(path))
     assert found is not None
     if dtype is not None and found != dtype:
         raise InputError(f"{path}: its header says {found.name}, its reader expects {dtype.name}")

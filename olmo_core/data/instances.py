@@ -101,14 +101,15 @@ class Instances:
         """The instances that hold any of the tokens [start, stop) of a file, ascending."""
         found: set[int] = set()
         for stream, ranges in enumerate(self._ranges):
-            windows = self._first[stream + 1] - self._first[stream]
+            base = self._first[stream]
+            final = self._first[stream + 1] - base - 1  # beyond it lies the tail
             for part, place in zip(ranges, self._starts[stream], strict=False):
                 low, high = max(start, part.start), min(stop, part.stop)
                 if part.path != path or low >= high:
                     continue
                 first = (place + low - part.start) // self.sequence_length
                 last = (place + high - 1 - part.start) // self.sequence_length
-                found.update(range(first, min(last, windows - 1) + 1))
+                found.update(range(base + first, base + min(last, final) + 1))
         return sorted(found)
 
     def check_sample(self, windows: int = 256) -> None:

@@ -74,7 +74,7 @@ class Manifest:
             raise InputError(f"{path}: expected a manifest of schema_version {SCHEMA_VERSION}")
         try:
             return cls(
-                dtype=little_endian(content["dtype"]).name,
+                dtype=little_endian(content["dtype"], where=path).name,
                 vocab_size=int(content["vocab_size"]),
                 tokenizer_sha256=str(content["tokenizer_sha256"]),
                 eos_token_id=int(content["eos_token_id"]),

@@ -1,0 +1,145 @@
+import csv
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olmo_core.data import document_index
+from olmo_core.data.document_index import DocumentIndex, document_at, spans_of, write_index
+from olmo_core.data.loader import Loader
+from olmo_core.data.manifest import Manifest, Range, Stream
+from olmo_core.data.provenance import (
+    document_instances,
+    document_steps,
+    instance_documents,
+    step_documents,
+)
+from olmo_core.run.job import InputError
+
+
+class Corpus:
+    """Three token files of random documents; the rows are searched by walking through them."""
+
+    def __init__(self, root: Path, write_tokens, group: int, monkeypatch) -> None:
+        monkeypatch.setattr(document_index, "ROW_GROUP", group)
+        rng = np.random.default_rng(3)
+        self.rows: list[tuple[str, int, int, str]] = []
+        columns: dict[str, list] = {name: [] for name in document_index.SCHEMA.names}
+        for name in ("b/part-0-00000.npy", "a/part-0-00000.npy", "a/part-0-00001.npy"):
+            documents = [rng.integers(1, 999, rng.integers(1, 60)).tolist() for _ in range(40)]
+            path = write_tokens(name, documents)
+            file = path.relative_to(root).as_posix()
+            with gzip.open(path.with_suffix(".csv.gz"), "rt") as rows:
+                for start, end, doc_id, src, loc in csv.reader(rows):
+                    self.rows.append((file, int(start), int(end), doc_id))
+                    row = (file, int(start), int(end), doc_id, src, int(loc))
+                    for column, value in zip(columns.values(), row, strict=True):
+                        column.append(value)
+        write_index(root / "index", columns)
+        self.index = DocumentIndex(root / "index")
+        self.files = sorted({file for file, *_ in self.rows})
+        self.manifest = Manifest(
+            dtype="uint16",
+            vocab_size=1000,
+            tokenizer_sha256="ab" * 32,
+            eos_token_id=0,
+            root=root,
+            streams=(
+                Stream(name="a", ranges=(self.part(0, 0, 500), self.part(1, 100, 900))),
+                Stream(name="b", ranges=(self.part(2, 30, 700), self.part(0, 200, 400))),
+            ),
+        )
+
+    def part(self, file: int, start: int, stop: int) -> Range:
+        return Range(path=self.files[file], start=start, stop=stop)
+
+
+@pytest.fixture(params=[1, 7, 1 << 16])
+def corpus(request, tmp_path: Path, write_tokens, monkeypatch) -> Corpus:
+    return Corpus(tmp_path, write_tokens, request.param, monkeypatch)
+
+
+def test_every_position_and_back(corpus: Corpus) -> None:
+    for file, start, end, doc_id in corpus.rows:
+        for position in {start, (start + end) // 2, end - 1}:
+            found = document_at(corpus.index, file, position)
+            assert (found.id, found.start, found.end) == (doc_id, start, end)
+        spans = spans_of(corpus.index, doc_id)
+        assert [(s.file, s.start, s.end, s.id) for s in spans] == [(file, start, end, doc_id)]
+
+
+def test_unknown_places(corpus: Corpus) -> None:
+    last = max(end for file, _, end, _ in corpus.rows if file == corpus.files[0])
+    for file, position in ((corpus.files[0], last), (corpus.files[0], -1), ("c.npy", 0)):
+        with pytest.raises(KeyError, match="no document at token"):
+            document_at(corpus.index, file, position)
+    for doc_id in ("", "a", "zzz", corpus.rows[0][3] + "0000"):
+        with pytest.raises(KeyError, match="no document"):
+            spans_of(corpus.index, doc_id)
+
+
+def test_between_any_two_positions(corpus: Corpus) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        file = str(rng.choice(corpus.files))
+        start = int(rng.integers(0, 1200))
+        stop = start + int(rng.integers(1, 300))
+        expected = [
+            doc_id
+            for f, a, b, doc_id in sorted(corpus.rows)
+            if f == file and a < stop and b > start
+        ]
+        assert [span.id for span in corpus.index.between(file, start, stop)] == expected
+
+
+@pytest.mark.parametrize("order", ["olmo", "feistel"])
+def test_both_questions_agree(corpus: Corpus, order) -> None:
+    """What each step saw, found by walking all rows; and the way back from every document."""
+    loader = Loader(
+        manifest=corpus.manifest, sequence_length=32, global_batch_size=5, seed=1, order=order
+    )
+    saw: dict[str, set[int]] = {}
+    for step in range(2 * loader.batches_per_epoch):
+        expected = []
+        for instance in loader.instances(step).tolist():
+            ids = [
+                doc_id
+                for piece in loader.data.pieces(instance)
+                for file, start, end, doc_id in sorted(corpus.rows)
+                if file == piece.path and start < piece.stop and end > piece.start
+            ]
+            expected.append(ids)
+            for doc_id in ids:
+                saw.setdefault(doc_id, set()).add(step)
+        found = step_documents(loader, corpus.index, step)
+        assert [[span.id for span in spans] for spans in found] == expected
+    for _, _, _, doc_id in corpus.rows:
+        steps = document_steps(loader, corpus.index, doc_id, epochs=2)
+        assert steps == sorted(saw.get(doc_id, set()))
+        for instance in document_instances(loader.data, corpus.index, doc_id):
+            documents = instance_documents(loader.data, corpus.index, instance)
+            assert doc_id in [span.id for span in documents]
+
+
+def test_the_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:
+    columns = {
+        "file": ["b", "a", "a"],
+        "start": [0, 5, 0],
+        "end": [3, 9, 5],
+        "id": ["x", "y", "z"],
+        "src": ["s", "s", "s"],
+        "loc": [1, 2, 3],
+    }
+    write_index(tmp_path / "one", columns)
+    write_index(tmp_path / "two", {name: values[::-1] for name, values in columns.items()})
+    for name in (document_index.BY_PLACE, document_index.BY_ID):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"documents\.parquet: not a documents index"):
+        DocumentIndex(tmp_path)
+    (tmp_path / "documents.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="not a documents index"):
+        DocumentIndex(tmp_path)
