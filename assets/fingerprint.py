@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import olmo_core
 
@@ -137,7 +137,7 @@ def _hash_source(path: Path) -> tuple[str, tuple[str, ...]]:
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
-        for key, item in value.items():
+        for key, item in cast(Mapping[Any, Any], value).items():
             # Module names hold dots themselves; they only stand below `code`.
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
     else:

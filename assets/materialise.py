@@ -14,6 +14,7 @@ from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.metadata import metadata
 from assets.node import Check, Node
+from assets.node_checks import INPUTS_UNCHANGED
 from assets.paths import root
 from assets.produce import Produced, make, produce
 from assets.train.plots import loss_curve
@@ -81,7 +82,7 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
         config: RunOptions,
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult[Any]:
         with cancelling(context, launcher, graph.folder(root(), node.name)):
             produced = produce(
                 graph,
@@ -116,7 +117,7 @@ def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
         config: RunOptions,
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
-    ) -> dg.MaterializeResult[None]:
+    ) -> dg.MaterializeResult[Any]:
         work = sweep_work(graph, name, context.partition_key, root())
         with cancelling(context, launcher, work.parent):
             produced = make(
@@ -163,7 +164,7 @@ def cancel_jobs(launcher: Launcher, parent: Path) -> None:
             launcher.cancel(folder)
 
 
-def report(node: Node, produced: Produced) -> dg.MaterializeResult[None]:
+def report(node: Node, produced: Produced) -> dg.MaterializeResult[Any]:
     """The materialisation of a finished run; the fingerprint is Dagster's data version."""
     plots: dict[str, bytes] = {}
     curve = loss_curve(read_metrics(produced.folder.metrics), f"{node.recipe} / {node.name}")
@@ -177,7 +178,8 @@ def report(node: Node, produced: Produced) -> dg.MaterializeResult[None]:
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:
     """The Dagster checks of a node, each a step of its own that can be run again alone."""
-    return [_build_check(graph, node, check) for check in node.checks]
+    inherited = (INPUTS_UNCHANGED,) if node.inputs else ()
+    return [_build_check(graph, node, check) for check in (*inherited, *node.checks)]
 
 
 def _build_check(graph: Graph, node: Node, check: Check) -> dg.AssetChecksDefinition:

@@ -33,7 +33,7 @@ def metadata(produced: Produced, *, plots: Mapping[str, bytes]) -> dict[str, dg.
         f"{name} samples": _samples(texts) for name, texts in report["samples"].items() if texts
     }
     return shown | {
-        "path": dg.MetadataValue.path(str(produced.folder.path)),
+        "path": dg.PathMetadataValue(str(produced.folder.path)),
         "fingerprint": dg.MetadataValue.text(result["fingerprint"]),
         "digest": dg.MetadataValue.text(result["digest"]),
         "how": dg.MetadataValue.text(produced.how),

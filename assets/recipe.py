@@ -7,12 +7,15 @@ A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`. In `co
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from assets.paths import CHECKOUT
-from olmo_core.config.load import ConfigError, Tree, build, load, nearest
+from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, nearest
+from olmo_core.config.official import strip
+from olmo_core.config.train import TrainConfig
 
 T = TypeVar("T")
 
@@ -43,6 +46,42 @@ class Recipe:
         if not isinstance(tree.get(name), Tree):
             raise ConfigError(f"{tree.file}: {name}: section missing; expected a mapping of keys")
         return build(cls, tree[name], where=name)
+
+    def stage1_config(self) -> TrainConfig:
+        """The training configuration of stage 1, without places."""
+        return build(TrainConfig, strip(self.stage1)[0])
+
+    def ingredients(self) -> list[tuple[Mapping[str, Any], TrainConfig]]:
+        """Stage 2's ingredients: the values that set each apart, and its whole configuration.
+
+        Raises:
+            ConfigError: `ingredients` is no list of two or more different mappings.
+        """
+        return [(values, self._ingredient(values)) for values in self._ingredient_values()]
+
+    def _ingredient(self, values: Mapping[str, Any]) -> TrainConfig:
+        tree = load(self.stage2.file)  # a tree of its own, since overrides are made in place
+        del tree["ingredients"]
+        for key, value in values.items():
+            apply_override(tree, f"{key}={value}")
+        return build(TrainConfig, strip(tree)[0])
+
+    def _ingredient_values(self) -> list[Mapping[str, Any]]:
+        tree = self.stage2
+        place = f"{tree.file}:{tree.lines.get('ingredients', '?')}: ingredients"
+        values = tree.get("ingredients")
+        if not isinstance(values, list) or len(cast(list[Any], values)) < 2:
+            raise ConfigError(
+                f"{place}: expected a list of at least two mappings, as in "
+                "[{seed: 42}, {seed: 666}]"
+            )
+        mappings = cast(list[Any], values)
+        for value in mappings:
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{place}: expected mappings, found {value!r}")
+        if any(value in mappings[:index] for index, value in enumerate(mappings)):
+            raise ConfigError(f"{place}: two are equal; their soup would be one model twice")
+        return mappings
 
     def expect_sections(self, file: str, names: list[str]) -> None:
         """Refuse sections of `<file>.yaml` that no asset reads."""

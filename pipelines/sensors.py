@@ -18,7 +18,7 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{recipe}_checkpoints",
-        asset_selection=[[recipe, name] for name in SWEEP],
+        asset_selection=[dg.AssetKey([recipe, name]) for name in SWEEP],
         minimum_interval_seconds=INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Evaluates each checkpoint of {recipe}'s runs as it appears.",

@@ -1,7 +1,7 @@
 """The corpus: from raw text to token files and the manifests that training reads."""
 
 from assets.corpus import checks
-from assets.node import Node, section_node
+from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
 from olmo_core.corpus.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.documents import DocumentsConfig
@@ -18,7 +18,13 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
     """The ten assets of the corpus, each from its section of corpus.yaml."""
     raw_config = recipe.section("corpus", "raw", RawConfig)
 
-    def node(name: str, config_class: type, module: str = "", **fields: object) -> Node:
+    def node(
+        name: str,
+        config_class: type,
+        module: str = "",
+        further_checks: tuple[Check, ...] = (),
+        **fields: object,
+    ) -> Node:
         return section_node(
             recipe,
             "corpus",
@@ -26,7 +32,7 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             config_class,
             stage="corpus",
             module=f"olmo_core.corpus.{module or name}",
-            checks=checks.CHECKS.get(name, ()),
+            checks=checks.CHECKS.get(name, ()) + further_checks,
             **fields,
         )
 
@@ -98,7 +104,11 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
                 module="mix",
                 description=f"One manifest: the ranges of token files that {stage} reads.",
                 inputs=("tokens",),
+                further_checks=(checks.fits_training(training),),
             )
-            for stage in ("stage1", "stage2")
+            for stage, training in (
+                ("stage1", recipe.stage1_config()),
+                ("stage2", recipe.ingredients()[0][1]),
+            )
         ),
     ]

@@ -8,8 +8,7 @@ from typing import Any
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from assets.train import checks
-from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, to_dict
-from olmo_core.config.official import strip
+from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig, SoupConfig
 from olmo_core.config.train import TrainConfig, identity
 from olmo_core.run.folder import RunFolder
@@ -21,19 +20,19 @@ def train_nodes(recipe: Recipe) -> list[Node]:
         _training(
             recipe,
             f"stage2_ingredient{number}",
-            _ingredient(recipe.stage2, values),
+            config,
             mix="stage2_mix",
             parent="stage1",
             description=f"One run: stage 2 from stage 1's last checkpoint, annealed to zero "
             f"({', '.join(f'{key} {value}' for key, value in values.items())}).",
         )
-        for number, values in enumerate(_ingredient_values(recipe.stage2), start=1)
+        for number, (values, config) in enumerate(recipe.ingredients(), start=1)
     ]
     return [
         _training(
             recipe,
             "stage1",
-            build(TrainConfig, strip(recipe.stage1)[0]),
+            recipe.stage1_config(),
             mix="stage1_mix",
             description="One run: stage 1 over the whole mix.",
         ),
@@ -118,26 +117,3 @@ class _Placement:
             data=dataclasses.replace(self.config.data, paths=None),
         )
         return to_dict(placed)
-
-
-def _ingredient_values(tree: Tree) -> list[Mapping[str, Any]]:
-    values = tree.get("ingredients")
-    if not isinstance(values, list) or len(values) < 2:
-        raise ConfigError(
-            f"{tree.file}:{tree.lines.get('ingredients', '?')}: ingredients: expected a list of at "
-            "least two mappings, as in [{seed: 42}, {seed: 666}]"
-        )
-    for value in values:
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{tree.file}: ingredients: expected mappings, found {value!r}")
-    if len({str(sorted(value.items())) for value in values}) < len(values):
-        raise ConfigError(f"{tree.file}: ingredients: two are equal; their soup would be one model")
-    return values
-
-
-def _ingredient(tree: Tree, values: Mapping[str, Any]) -> TrainConfig:
-    copy = load(tree.file)  # a tree of its own, since overrides are made in place
-    del copy["ingredients"]
-    for key, value in values.items():
-        apply_override(copy, f"{key}={value}")
-    return build(TrainConfig, strip(copy)[0])

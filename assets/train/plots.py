@@ -10,25 +10,24 @@ RATE = "optim/learning_rate_group0"
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     """A PNG of loss and learning rate by step; None where no step has been logged."""
-    points = [(row["step"], row[LOSS], row.get(RATE)) for row in rows if LOSS in row]
-    if not points:
+    logged = [row for row in rows if LOSS in row and RATE in row]
+    if not logged:
         return None
     # matplotlib takes half a second; only a run that has something to draw pays for it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    steps = [point[0] for point in points]
+    steps = [row["step"] for row in logged]
     figure = Figure(figsize=(8, 3.6), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    axes.plot(steps, [point[1] for point in points], color="#1f6feb", linewidth=1.5)
+    axes.plot(steps, [row[LOSS] for row in logged], color="#1f6feb", linewidth=1.5)
     axes.set(xlabel="step", ylabel="training loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
-    if all(point[2] is not None for point in points):
-        rate = axes.twinx()
-        rate.plot(steps, [point[2] for point in points], color="#bf8700", linewidth=1, alpha=0.8)
-        rate.set_ylabel("learning rate", color="#bf8700")
-        rate.set_ylim(bottom=0)
+    rate = axes.twinx()
+    rate.plot(steps, [row[RATE] for row in logged], color="#bf8700", linewidth=1, alpha=0.8)
+    rate.set_ylabel("learning rate", color="#bf8700")
+    rate.set_ylim(bottom=0)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()
