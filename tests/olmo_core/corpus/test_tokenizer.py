@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from olmo_core.config.load import ConfigError, build
+from olmo_core.corpus import tokenizer
+from olmo_core.corpus.document import read_documents, shards
+from olmo_core.corpus.tokenizer import TokenizerConfig, sample_texts, train
+from olmo_core.run.files import read_json, sha256_file
+from olmo_core.run.job import InputError
+
+
+def test_what_it_reports(tokenizer_run: Path) -> None:
+    report = read_json(tokenizer_run / "result.json")["report"]
+    assert report["data"] == {
+        "vocab_size": 900,
+        "eos_token_id": 0,
+        "pad_token_id": 1,
+        "sha256": sha256_file(tokenizer_run / "tokenizer.json"),
+    }
+    assert [row["source"] for row in report["tables"]["sources"]] == ["code", "odd"]
+    assert report["numbers"]["bytes_per_token"] > 2
+    assert len(report["samples"]["encodings"]) == 2
+
+
+def test_every_text_comes_back(filtered: Path, tokenizer_run: Path) -> None:
+    trained = Tokenizer.from_file(str(tokenizer_run / "tokenizer.json"))
+    for shard in shards(filtered):
+        for _, document in read_documents(shard):
+            ids = trained.encode(document.text).ids
+            assert trained.decode(ids, skip_special_tokens=False) == document.text
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_same_corpus_gives_the_same_files(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, processes: int
+) -> None:
+    """In processes of their own, with another number of threads and another hash seed."""
+    (tmp_path / "config.yaml").write_text(
+        f"config: {{vocab_size: 900}}\ninputs: {{filtered: {filtered}}}\n"
+    )
+    command = [sys.executable, "-m", "olmo_core.corpus.tokenizer", str(tmp_path / "config.yaml")]
+    environment = {"PYTHONHASHSEED": str(processes), "OLMO_PROCESSES": str(processes)}
+    subprocess.run(command, check=True, env=environment, cwd=Path.cwd(), capture_output=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        assert (tmp_path / name).read_bytes() == (tokenizer_run / name).read_bytes()
+
+
+def test_transformers_loads_it_offline(filtered: Path, tokenizer_run: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(tokenizer_run)
+    assert (loaded.eos_token, loaded.eos_token_id) == ("<|endoftext|>", 0)
+    assert (loaded.pad_token, loaded.pad_token_id) == ("<|padding|>", 1)
+    assert loaded.bos_token is None
+    assert len(loaded) == 900
+    trained = Tokenizer.from_file(str(tokenizer_run / "tokenizer.json"))
+    for shard in shards(filtered):
+        for _, document in read_documents(shard):
+            assert loaded(document.text).input_ids == trained.encode(document.text).ids
+    assert loaded.decode(loaded("it 's , is n't .").input_ids) == "it 's , is n't ."
+
+
+def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
+    source = filtered / "documents" / "code"
+    everything = list(sample_texts(source, max_bytes=1 << 40))
+    half = list(sample_texts(source, max_bytes=100_000))
+    quarter = list(sample_texts(source, max_bytes=50_000))
+    assert 90_000 < sum(len(text.encode()) for text in half) <= 100_000
+    assert [text for text in everything if text in set(half)] == half
+    assert set(quarter) <= set(half) <= set(everything)
+    assert everything.index(half[-1]) > 0.9 * len(everything)
+    assert len(list(sample_texts(source, max_bytes=1))) == 1
+
+
+def test_too_little_text_for_the_vocabulary() -> None:
+    with pytest.raises(InputError, match="the corpus gives 258 entries, vocab_size is 300"):
+        train(["abc"], TokenizerConfig(vocab_size=300))
+
+
+def test_bad_configurations() -> None:
+    for section, message in (
+        ({"vocab_size": 100}, "expected at least 258"),
+        ({"vocab_size": 300, "eos_token": "x", "pad_token": "x"}, "two different names"),
+        ({"vocab_sise": 300}, "vocab_size"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            build(tokenizer.TokenizerConfig, section, where="tokenizer")
