@@ -3,7 +3,6 @@
 import base64
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -42,14 +41,6 @@ def metadata(produced: Produced, *, plots: Mapping[str, bytes]) -> dict[str, dg.
         "peak_memory_bytes": dg.MetadataValue.int(int(result["peak_memory_bytes"])),
         "attempts": dg.MetadataValue.int(int(result["attempt"])),
     }
-
-
-def plain(value: dg.MetadataValue) -> Any:
-    """The value of a metadata entry as JSON has it."""
-    inner: Any = value.value
-    if isinstance(value, dg.TableMetadataValue):
-        return [dict(record.data) for record in value.records]
-    return str(inner) if isinstance(inner, Path) else inner
 
 
 def _number(value: int | float | str | None) -> dg.MetadataValue:
