@@ -50,8 +50,8 @@ def explain(output: str, log: Path) -> str:
     where = f"  All that was printed: {log}"
     if FULL.search(output):
         return (
-            "the disk is full\n  Free about 4 GB, here and where uv keeps its cache "
-            f"(UV_CACHE_DIR moves it), and run it again.\n{where}"
+            "the disk is full\n  Free about 4 GB, 8 GB where torch's CUDA build is taken, here\n"
+            f"  and where uv keeps its cache (UV_CACHE_DIR moves it); run it again.\n{where}"
         )
     if went_offline(output):
         return (
