@@ -1,0 +1,56 @@
+"""Sections `soup`, `export` and `model_card` of a recipe."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoupConfig:
+    """How ingredients become one model."""
+
+    # One weight an ingredient, in the order of their numbers; they sum to 1. None: the plain mean.
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            return
+        if not math.isclose(math.fsum(self.weights), 1.0, rel_tol=0, abs_tol=1e-9):
+            raise ValueError(f"weights: they sum to {math.fsum(self.weights)}, not to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """How models are written for Hugging Face, and how strictly they are compared with ours."""
+
+    repository: str  # ORGANISATION/NAME of the hub layout
+    parity_sequences: int = 4  # real text, cut to sequences
+    parity_sequence_length: int = 128  # tokens, at most the model's own maximum
+    parity_tolerance: float = 1e-5  # largest |difference| of logits over the largest |logit|
+    sample_prompts: tuple[str, ...] = ()  # continued greedily by each model, to look at
+    sample_tokens: int = 32  # new tokens of a sample
+
+    def __post_init__(self) -> None:
+        organisation, slash, name = self.repository.partition("/")
+        if not (organisation and slash and name) or "/" in name or "--" in self.repository:
+            raise ValueError(
+                f"repository: {self.repository!r} is not ORGANISATION/NAME (without '--')"
+            )
+        for field in ("parity_sequences", "parity_sequence_length", "sample_tokens"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: {getattr(self, field)} is not positive")
+        if not 0 < self.parity_tolerance < 1:
+            raise ValueError(f"parity_tolerance: {self.parity_tolerance} is not within (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCardConfig:
+    """What a model card says that the run folders cannot know."""
+
+    title: str
+    language: tuple[str, ...] = ("en",)
+    license: str = "apache-2.0"
+    license_name: str | None = None  # with `license: other`
+    tags: tuple[str, ...] = ()
+    description: str = ""  # a paragraph below the title
+    intended_use: str = ""
+    limitations: tuple[str, ...] = ()  # one sentence each, beside those that follow from results
