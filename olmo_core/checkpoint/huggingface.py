@@ -1,0 +1,200 @@
+"""Names and shapes of our parameters in transformers' Olmo and Olmo2, both ways, bit for bit.
+
+A conversion renames; it never computes. Every expected key must be there and no other may be.
+Sources: transformers `models/olmo{,2}/modeling_*.py`; our names are `olmo_core.model`'s.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from olmo_core.checkpoint.tensor_file import TensorFile, write_tensors
+from olmo_core.config.load import ConfigError
+from olmo_core.config.model import ModelConfig
+from olmo_core.run.job import InputError
+
+Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
+Tensor = TypeVar("Tensor")
+
+MATRICES = {
+    "attention.w_q": "self_attn.q_proj",
+    "attention.w_k": "self_attn.k_proj",
+    "attention.w_v": "self_attn.v_proj",
+    "attention.w_out": "self_attn.o_proj",
+    "feed_forward.w1": "mlp.gate_proj",
+    "feed_forward.w3": "mlp.up_proj",
+    "feed_forward.w2": "mlp.down_proj",
+}
+OLMO2_NORMS = {
+    "attention.q_norm": "self_attn.q_norm",
+    "attention.k_norm": "self_attn.k_norm",
+    "attention_norm": "post_attention_layernorm",
+    "feed_forward_norm": "post_feedforward_layernorm",
+}
+OLMO1_NORM_EPS = 1e-5  # fixed in transformers' OlmoLayerNorm
+
+
+def architecture(config: ModelConfig) -> Architecture:
+    """The transformers class that computes what `config` says.
+
+    Raises:
+        ConfigError: there is none; says which key stands in the way of the nearest one.
+    """
+    olmo2 = {
+        "layer_norm_type": "rms",
+        "layer_norm_with_affine": True,
+        "attention_layer_norm": True,
+        "attention_layer_norm_with_affine": True,
+        "clip_qkv": None,
+    }
+    olmo1 = {
+        "layer_norm_type": "default",
+        "layer_norm_with_affine": False,
+        "attention_layer_norm": False,
+        "layer_norm_eps": OLMO1_NORM_EPS,
+    }
+    name: Architecture = "Olmo2ForCausalLM" if config.norm_after else "OlmoForCausalLM"
+    for key, value in (olmo2 if config.norm_after else olmo1).items():
+        if getattr(config, key) != value:
+            raise ConfigError(
+                f"model.{key}: {getattr(config, key)!r} has no Hugging Face form; with norm_after "
+                f"{str(config.norm_after).lower()} {name} needs {value!r}"
+            )
+    return name
+
+
+def parameter_names(config: ModelConfig) -> dict[str, str]:
+    """Our name -> transformers' name of every parameter of a model of this shape."""
+    olmo2 = architecture(config) == "Olmo2ForCausalLM"
+    names = {"embeddings.weight": "model.embed_tokens.weight"}
+    for i in range(config.n_layers):
+        for ours, theirs in (MATRICES | OLMO2_NORMS if olmo2 else MATRICES).items():
+            names[f"blocks.{i}.{ours}.weight"] = f"model.layers.{i}.{theirs}.weight"
+    if olmo2:
+        names["norm.weight"] = "model.norm.weight"
+    if not config.weight_tying:
+        names["lm_head.weight"] = "lm_head.weight"
+    return names
+
+
+def to_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """Our state dict under transformers' names; the tensors are the same objects.
+
+    Raises:
+        InputError: a parameter is missing or unexpected.
+    """
+    return _rename(state, parameter_names(config))
+
+
+def from_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+    """A transformers state dict under our names; the tensors are the same objects.
+
+    Raises:
+        InputError: a parameter is missing or unexpected.
+    """
+    return _rename(state, {theirs: ours for ours, theirs in parameter_names(config).items()})
+
+
+def convert_file(source: Path, target: Path, config: ModelConfig) -> None:
+    """Write our weights file `source` for transformers, a tensor in memory at a time."""
+    file = TensorFile(source)
+    names = to_huggingface({name: name for name in file.tensors}, config)
+    specs = {theirs: file.tensors[ours] for theirs, ours in names.items()}
+    write_tensors(target, specs, lambda theirs: file.data(names[theirs]))
+
+
+def _rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    missing, unexpected = names.keys() - state.keys(), state.keys() - names.keys()
+    if missing or unexpected:
+        raise InputError(
+            f"{_listed('missing', missing)}{_listed('unexpected', unexpected)}".strip()
+        )
+    return {names[name]: tensor for name, tensor in state.items()}
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    if not ordered:
+        return ""
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return f"{what} parameters: {', '.join(ordered[:5])}{more}. "
+
+
+def huggingface_config(
+    config: ModelConfig, *, eos_token_id: int, pad_token_id: int
+) -> dict[str, Any]:
+    """What `config.json` says of a model of ours."""
+    name = architecture(config)
+    values: dict[str, Any] = {
+        "architectures": [name],
+        "model_type": "olmo2" if name == "Olmo2ForCausalLM" else "olmo",
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": None,
+        "dtype": "float32",
+        "eos_token_id": eos_token_id,
+        "hidden_act": "silu",
+        "hidden_size": config.d_model,
+        "initializer_range": config.init_std,
+        "intermediate_size": config.feed_forward_size,
+        "max_position_embeddings": config.max_sequence_length,
+        "num_attention_heads": config.n_heads,
+        "num_hidden_layers": config.n_layers,
+        "num_key_value_heads": config.kv_heads,
+        "pad_token_id": pad_token_id,
+        "rope_parameters": {"rope_theta": float(config.rope_theta), "rope_type": "default"},
+        "tie_word_embeddings": config.weight_tying,
+        "use_cache": True,
+        "vocab_size": config.rows,  # padding rows included: the softmax runs over all of them
+    }
+    if name == "Olmo2ForCausalLM":
+        values["rms_norm_eps"] = config.layer_norm_eps
+    else:
+        values["clip_qkv"] = config.clip_qkv
+    return values
+
+
+def model_config(values: Mapping[str, Any]) -> ModelConfig:
+    """The shape that a `config.json` of transformers' Olmo or Olmo2 describes.
+
+    Raises:
+        InputError: another model type, or an option that our model does not have.
+    """
+    kind = values.get("model_type")
+    if kind not in ("olmo", "olmo2"):
+        raise InputError(f"config.json: model_type {kind!r}; expected 'olmo' or 'olmo2'")
+    rope = values.get("rope_parameters") or {"rope_theta": values.get("rope_theta", 10_000.0)}
+    for key, found, neutral in (
+        ("attention_bias", values.get("attention_bias", False), False),
+        ("hidden_act", values.get("hidden_act", "silu"), "silu"),
+        ("rope_parameters.rope_type", rope.get("rope_type", "default"), "default"),
+    ):
+        if found != neutral:
+            raise InputError(f"config.json: {key} is {found!r}; only {neutral!r} is known here")
+    olmo2 = kind == "olmo2"
+    pad, eos = values.get("pad_token_id"), values["eos_token_id"]
+    return ModelConfig(
+        d_model=values["hidden_size"],
+        n_heads=values["num_attention_heads"],
+        n_kv_heads=values.get("num_key_value_heads"),
+        n_layers=values["num_hidden_layers"],
+        mlp_hidden_size=2 * values["intermediate_size"],
+        clip_qkv=None if olmo2 else values.get("clip_qkv"),
+        rope=True,
+        rope_theta=int(rope["rope_theta"]),
+        attention_dropout=0.0,
+        residual_dropout=0.0,
+        embedding_dropout=0.0,
+        attention_layer_norm=olmo2,
+        layer_norm_type="rms" if olmo2 else "default",
+        layer_norm_with_affine=olmo2,
+        layer_norm_eps=values["rms_norm_eps"] if olmo2 else OLMO1_NORM_EPS,
+        norm_after=olmo2,
+        include_bias=False,
+        max_sequence_length=values["max_position_embeddings"],
+        vocab_size=values["vocab_size"],
+        embedding_size=values["vocab_size"],
+        weight_tying=values.get("tie_word_embeddings", False),
+        eos_token_id=eos,
+        pad_token_id=eos if pad is None else pad,
+    )

@@ -1,0 +1,60 @@
+"""The hub's own layout on a disk: `from_pretrained(NAME, revision=…)` works without a network.
+
+`<hub>/models--ORG--NAME/snapshots/<id>/<files>` and `refs/<revision>` holding `<id>`; used with
+HF_HOME (its `hub` folder), HF_HUB_CACHE or `cache_dir=`. Files are hard links of the export's.
+"""
+
+import hashlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from olmo_core.run.files import sha256_file, write_atomic
+
+UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
+
+
+def token_label(tokens: int) -> str:
+    """Tokens rounded up in the largest unit that they fill: 4001B, 12M, 640K.
+
+    AI2 names revisions so, always in B; small runs would all be called 1B there.
+    """
+    for size, unit in UNITS:
+        if tokens >= size:
+            return f"{math.ceil(tokens / size)}{unit}"
+    return str(tokens)
+
+
+def revision_name(model: str, step: int | None, tokens: int | None) -> str:
+    """The revision of a model by its name: AI2's `stage1-step{N}-tokens{T}B`, `main` for the soup.
+
+    `stage2_ingredient3` becomes `stage2-ingredient3-step{N}-tokens{T}`.
+    """
+    if model == "soup":
+        return "main"
+    name = model.replace("_", "-")
+    if step is not None:
+        name += f"-step{step}"
+    return name if tokens is None else f"{name}-tokens{token_label(tokens)}"
+
+
+def link_revisions(hub: Path, repository: str, folders: Mapping[str, Path]) -> None:
+    """Lay out `repository` below `hub`, a revision for each export folder.
+
+    Args:
+        hub: The cache folder.
+        repository: ORGANISATION/NAME.
+        folders: Revision -> folder of files.
+    """
+    home = hub / f"models--{repository.replace('/', '--')}"
+    for revision, folder in folders.items():
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+        lines = "".join(f"{sha256_file(path)}  {path.name}\n" for path in files)
+        commit = hashlib.sha256(lines.encode()).hexdigest()[:40]  # as long as a git commit
+        snapshot = home / "snapshots" / commit
+        snapshot.mkdir(parents=True, exist_ok=True)
+        for path in files:
+            if not (snapshot / path.name).exists():
+                os.link(path, snapshot / path.name)
+        write_atomic(home / "refs" / revision, commit)

@@ -1,0 +1,258 @@
+"""A model card of the soup, every figure of it read from finished runs.
+
+Run as `python -m olmo_core.release.model_card RUN_FOLDER/config.yaml`. `README.md` has the front
+matter that the hub reads (https://huggingface.co/docs/hub/model-cards).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olmo_core.config.load import load
+from olmo_core.config.release import ModelCardConfig
+from olmo_core.evals.results import leaderboard_rows
+from olmo_core.run.files import write_atomic
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.job import Job, Report, run_job
+
+SOUP = "soup"
+SHOWN_TRAINING_KEYS = (
+    "max_duration",
+    "global_train_batch_size",
+    "optimizer.name",
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.betas",
+    "scheduler.name",
+    "scheduler.t_warmup",
+    "scheduler.alpha_f",
+    "max_grad_norm",
+    "precision",
+    "seed",
+)
+SHOWN_MODEL_KEYS = (
+    "d_model",
+    "n_layers",
+    "n_heads",
+    "mlp_hidden_size",
+    "mlp_ratio",
+    "max_sequence_length",
+    "vocab_size",
+    "rope_theta",
+    "weight_tying",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What the card is made of: the reports of the runs behind the model."""
+
+    export: Mapping[str, Any]
+    soup: Mapping[str, Any]
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # sources of tokens and of the mixes
+    configs: Mapping[str, Mapping[str, Any]]  # training configuration of each trained model
+    leaderboard: str  # Markdown
+    rows: Sequence[Mapping[str, Any]]
+
+
+def make(config: ModelCardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Write `README.md`."""
+    facts = read_facts(inputs)
+    text = card(config, facts)
+    write_atomic(job.folder / "README.md", text)
+    limitations = limits(config, facts)
+    return Report(
+        numbers={"characters": len(text), "models": len(facts.export["data"]["models"])},
+        tables={"limitations": [{"limitation": text} for text in limitations]},
+        samples={"card": [text[:2000]]},
+    )
+
+
+def read_facts(inputs: Mapping[str, Path]) -> Facts:
+    """Read the reports of all inputs, and the configuration of each model that was trained."""
+    reports = {name: RunFolder(path).read_result()["report"] for name, path in inputs.items()}
+    trained = [model["model"] for model in reports["export"]["data"]["models"]]
+    return Facts(
+        export=reports["export"],
+        soup=reports[SOUP],
+        tables={
+            name: reports[name]["tables"]["sources"]
+            for name in ("tokens", "stage1_mix", "stage2_mix")
+            if "sources" in reports.get(name, {}).get("tables", {})
+        },
+        configs={
+            name: load(inputs[name] / "model" / "config.yaml")
+            for name in trained
+            if name in inputs and name != SOUP
+        },
+        leaderboard=(inputs["leaderboard"] / "leaderboard.md").read_text(encoding="utf-8"),
+        rows=leaderboard_rows(inputs["leaderboard"]),
+    )
+
+
+def card(config: ModelCardConfig, facts: Facts) -> str:
+    """The whole README.md."""
+    repository = facts.export["data"]["repository"]
+    parts = [
+        f"---\n{yaml.safe_dump(front_matter(config, facts), sort_keys=False)}---",
+        f"# {config.title}",
+        config.description,
+        _summary(facts),
+        "## Use",
+        _usage(repository),
+        "## Models and revisions",
+        _table(facts.export["tables"]["models"], ("model", "revision", "step", "tokens")),
+        "`main` is the soup: the mean of the ingredients' weights, summed in f64 and rounded once.",
+        _table(
+            facts.soup["tables"]["ingredients"], ("model", "weight", "step", "tokens", "sha256")
+        ),
+        "## Data",
+        *_data(facts),
+        "## Training",
+        _training(facts),
+        "## Evaluation",
+        facts.leaderboard,
+        "Loss in nats a token and bits per byte (bpb) are of held-out documents, lower is better; "
+        "task scores are accuracies of lm-eval with their standard error, higher is better.",
+        *(["## Intended use", config.intended_use] if config.intended_use else []),
+        "## Limitations",
+        "\n".join(f"- {text}" for text in limits(config, facts)),
+    ]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
+    """The YAML head of the card, with the soup's scores as the hub's `model-index`."""
+    scores = [row for row in facts.rows if row["model"] == SOUP and row["stderr"] is not None]
+    results = [
+        {
+            "task": {"type": "text-generation"},
+            "dataset": {"name": row["task"], "type": row["task"]},
+            "metrics": [{"type": row["metric"], "value": round(row["value"], 4)}],
+        }
+        for row in scores
+    ]
+    head: dict[str, Any] = {
+        "language": list(config.language),
+        "license": config.license,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": list(config.tags),
+        "model-index": [{"name": facts.export["data"]["repository"], "results": results}],
+    }
+    if config.license_name is not None:
+        head["license_name"] = config.license_name
+    return head
+
+
+def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
+    """The author's limitations, and those that the results themselves show."""
+    found = list(config.limitations)
+    parameters = int(facts.export["numbers"]["parameters"])
+    tokens = sum(model["tokens"] or 0 for model in facts.export["data"]["models"][:1])
+    found.append(
+        f"It has {parameters:,} parameters and saw {tokens:,} tokens in stage 1"
+        + (
+            f" ({tokens / parameters:.1f} a parameter; about 20 are usual for the best use of "
+            "compute, and released models see far more)."
+            if parameters and tokens < 20 * parameters
+            else "."
+        )
+    )
+    errors = [row["stderr"] for row in facts.rows if row["model"] == SOUP and row["stderr"]]
+    if errors and max(errors) > 0.02:
+        found.append(
+            f"Task scores have standard errors of up to {max(errors):.3f}: differences between "
+            "the models that are smaller say nothing."
+        )
+    found.append("It is a base model: not tuned to follow instructions, nor for safety.")
+    return found
+
+
+def _summary(facts: Facts) -> str:
+    rows = {(row["model"], row["metric"], row["task"]): row["value"] for row in facts.rows}
+    losses = {
+        model: value
+        for (model, metric, task), value in rows.items()
+        if metric == "loss" and "/" not in task
+    }
+    parts = [
+        f"A base language model of {int(facts.export['numbers']['parameters']):,} parameters "
+        f"(`{facts.export['numbers']['architecture']}`)"
+    ]
+    if SOUP in losses:
+        parts.append(f"held-out loss {losses[SOUP]:.3f} nats a token")
+    return ", ".join(parts) + "."
+
+
+def _usage(repository: str) -> str:
+    return f"""```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{repository}")  # revision="…" for the others
+tokenizer = AutoTokenizer.from_pretrained("{repository}")
+inputs = tokenizer("Language modeling is ", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=32)[0]))
+```
+
+Without a network: HF_HOME on the export's run folder (it holds `hub/`) and HF_HUB_OFFLINE=1, or
+`from_pretrained("<export>/exports/<model>")`."""
+
+
+def _data(facts: Facts) -> list[str]:
+    titles = {
+        "tokens": "All documents after deduplication and filters:",
+        "stage1_mix": "Stage 1:",
+        "stage2_mix": "Stage 2:",
+    }
+    parts: list[str] = []
+    for name, rows in facts.tables.items():
+        parts += [titles[name], _table(rows)]
+    return parts
+
+
+def _training(facts: Facts) -> str:
+    rows: list[dict[str, Any]] = []
+    keys = [f"model.{key}" for key in SHOWN_MODEL_KEYS] + list(SHOWN_TRAINING_KEYS)
+    for key in keys:
+        values = {name: _dotted(config, key) for name, config in facts.configs.items()}
+        if any(value is not None for value in values.values()):
+            shown = {name: "" if value is None else str(value) for name, value in values.items()}
+            rows.append({"key": f"`{key}`", **shown})
+    return _table(rows)
+
+
+def _dotted(config: Mapping[str, Any], key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
+    """Rows as a Markdown table; numbers right-aligned."""
+    if not rows:
+        return ""
+    names = list(columns or rows[0])
+    numeric = [all(isinstance(row.get(name), int | float) for row in rows) for name in names]
+    lines = [
+        f"| {' | '.join(names)} |",
+        f"| {' | '.join('---:' if right else '---' for right in numeric)} |",
+    ]
+    lines += [f"| {' | '.join(_cell(row.get(name)) for name in names)} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    run_job(ModelCardConfig, make)

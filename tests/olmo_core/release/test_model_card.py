@@ -1,0 +1,60 @@
+"""The card says what the runs say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from olmo_core.config.release import ModelCardConfig
+from olmo_core.evals.rows import exported_models, write_rows
+from olmo_core.release import model_card
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.job import Job
+
+
+@pytest.fixture(scope="module")
+def leaderboard(family: Any) -> Path:
+    folder = family.new("leaderboard")
+    rows = [
+        model.row(task=task, metric=metric, value=value, stderr=stderr, n=40)
+        for model in exported_models(family.runs["export"])
+        for task, metric, value, stderr in (
+            ("held_out", "loss", 3.25, None),
+            ("copa", "acc", 0.55, 0.08),
+        )
+    ]
+    write_rows(folder / "rows.parquet", rows)
+    (folder / "leaderboard.md").write_text("| model | loss |\n| --- | ---: |\n| soup | 3.250 |\n")
+    (folder / "result.json").write_text('{"schema_version": 1, "report": {"data": {}}}')
+    return folder
+
+
+def test_card(family: Any, leaderboard: Path) -> None:
+    folder = family.new("model_card")
+    names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
+    inputs = {name: family.runs[name] for name in (*names, "tokens", "stage1_mix")}
+    config = ModelCardConfig(title="Tiny", description="A test.", limitations=("It is random.",))
+    with Job.open(folder) as job:
+        job.finish(model_card.make(config, {**inputs, "leaderboard": leaderboard}, job))
+    text = (folder / "README.md").read_text()
+    assert str(family.root) not in text
+    data: Any = ModelCard(text).data  # the hub's own reader
+    assert data.license == "apache-2.0"
+    assert [(r.dataset_name, r.metric_value) for r in data.eval_results] == [("copa", 0.55)]
+    head = yaml.safe_load(text.split("---\n")[1])
+    assert head["library_name"] == "transformers"
+    for expected in (
+        "| stage2_ingredient1 | stage2-ingredient1-step10-tokens640K | 10 | 640,000 |",
+        "| main |".replace("main", "soup | main"),
+        "| soup | 3.250 |",
+        "| `model.d_model` | 32 | 32 | 32 |",
+        "| prose | 12 |",
+        "held-out loss 3.250 nats a token",
+        "- It is random.",
+        "standard errors of up to 0.080",
+        'from_pretrained("someone/tiny")',
+    ):
+        assert expected in text, expected
+    assert RunFolder(folder).finished
