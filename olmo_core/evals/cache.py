@@ -1,0 +1,36 @@
+"""Keep scores by everything that decides them, so that only what changed is evaluated again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from olmo_core.run.files import read_json, write_json
+
+
+class ScoreCache:
+    """JSON values addressed by the digest of their key, below one folder.
+
+    A key names the model's weights, the data and the versions: no entry is ever wrong, so none
+    is ever replaced. The folder may be deleted at any time.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: Mapping[str, Any]) -> Any | None:
+        """The value kept for `key`; None where there is none."""
+        try:
+            return read_json(self._path(key))["value"]
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: Mapping[str, Any], value: Any) -> None:
+        """Keep a JSON-able value; the key is written beside it, to be read by people."""
+        write_json(self._path(key), {"key": dict(key), "value": value})
+
+    def _path(self, key: Mapping[str, Any]) -> Path:
+        text = json.dumps(key, sort_keys=True)
+        name = hashlib.sha256(text.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.json"

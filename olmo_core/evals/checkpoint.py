@@ -1,0 +1,98 @@
+"""Evaluate a training checkpoint exactly as an exported model: the jobs of the two sweep assets.
+
+Run as `python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml`; the file's `asset` is
+`checkpoint_downstream` or `checkpoint_perplexity`. The checkpoint becomes a Hugging Face folder
+in the job's scratch, so that the same code scores it and equal weights find the same cache entry.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from olmo_core.checkpoint.huggingface_folder import write_export
+from olmo_core.checkpoint.layout import STATE
+from olmo_core.checkpoint.load import load_state, resolve
+from olmo_core.checkpoint.weights import save_model
+from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
+from olmo_core.config.load import ConfigError, build, load, nearest, to_dict
+from olmo_core.config.model import ModelConfig
+from olmo_core.evals.rows import EvaluatedModel
+from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.world import World
+from olmo_core.release.hub import revision_name
+from olmo_core.run.files import sha256_file
+from olmo_core.run.job import InputError, Job, Report, exit_codes, run_job
+
+
+def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> EvaluatedModel:
+    """Turn `<run>/checkpoints/step{N}` into a Hugging Face folder below `scratch`.
+
+    Args:
+        step_folder: A whole checkpoint; the configuration is its run folder's.
+        tokenizer: The tokenizer's run folder.
+        scratch: Gets `model/` (ours) and `export/` (Hugging Face's).
+
+    Returns:
+        The model, named `<asset>@step{N}` for the asset whose run it is.
+
+    Raises:
+        InputError: the checkpoint is not whole, or is not of its run's configuration.
+    """
+    if not (step_folder / STATE).is_dir():
+        raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")
+    checkpoint = resolve(str(step_folder))
+    run = step_folder.parent.parent
+    config = build(ModelConfig, load(run / "config.yaml")["model"], where="model")
+    model = Transformer(config)
+    load_state(checkpoint, World(device=torch.device("cpu")), model, None)
+    save_model(scratch / "model", model, {"model": to_dict(config)})
+    write_export(scratch / "model", tokenizer, scratch / "export")
+    train = checkpoint.read_train()
+    name, step, tokens = run.parent.name, int(train["step"]), int(train["tokens"])
+    return EvaluatedModel(
+        model=f"{name}@step{step}",
+        revision=revision_name(name, step, tokens),
+        step=step,
+        tokens=tokens,
+        sha256=sha256_file(scratch / "export" / "model.safetensors"),
+        path=scratch / "export",
+    )
+
+
+def downstream(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Score a checkpoint on tasks; inputs: checkpoint, tokenizer."""
+    from olmo_core.evals.downstream import score_models  # lm-eval, which perplexity needs not
+
+    with job.stage("convert"):
+        model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
+    return score_models(config, [model], job)
+
+
+def perplexity(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Score a checkpoint on held-out documents; inputs: checkpoint, tokenizer, held_out."""
+    from olmo_core.evals.perplexity import score_models
+
+    with job.stage("convert"):
+        model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
+    return score_models(config, [model], inputs["held_out"], job)
+
+
+def main() -> None:
+    """Run the job that the configuration file's `asset` names."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml")
+    with exit_codes():
+        asset = load(sys.argv[1]).get("asset")
+        known = ("checkpoint_downstream", "checkpoint_perplexity")
+        if asset not in known:
+            raise ConfigError(f"{sys.argv[1]}: asset: {asset!r}; {nearest(str(asset), known)}")
+    if asset == "checkpoint_downstream":
+        run_job(DownstreamConfig, downstream)
+    else:
+        run_job(PerplexityConfig, perplexity)
+
+
+if __name__ == "__main__":
+    main()

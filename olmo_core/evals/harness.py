@@ -1,0 +1,89 @@
+"""lm-eval on an exported model: loaded strictly, offline, one task at a time."""
+
+import logging
+import os
+import random
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Read when the libraries below are imported.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import datasets
+import numpy as np
+import torch
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from transformers import AutoTokenizer
+
+from olmo_core.checkpoint.pretrained import device_for_evaluation
+from olmo_core.checkpoint.transformers_model import load_pretrained
+from olmo_core.config.evals import TaskConfig
+
+FEWSHOT_SEED = 1234  # lm-eval's own default
+BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
+
+
+def versions() -> dict[str, str]:
+    """The libraries that a score depends on."""
+    return {name: version(name) for name in ("lm_eval", "transformers", "torch", "tokenizers")}
+
+
+class Harness:
+    """lm-eval's tasks, loaded once for all models."""
+
+    def __init__(self, tasks: Sequence[TaskConfig], shadows: Path) -> None:
+        datasets.disable_progress_bars()
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        manager = TaskManager(include_path=str(shadows), include_defaults=False)
+        self.tasks: Mapping[str, Any] = manager.load([task.name for task in tasks])["tasks"]
+        for task in tasks:
+            self.tasks[task.name].set_config(key="num_fewshot", value=task.num_fewshot)
+            self.tasks[task.name].set_fewshot_seed(seed=FEWSHOT_SEED)
+
+    def language_model(self, folder: Path, batch_size: int) -> HFLM:
+        """An exported model as lm-eval sees it; on the GPU where there is one."""
+        arguments: dict[str, Any] = {
+            "pretrained": load_pretrained(folder, device_for_evaluation()),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            "batch_size": batch_size,
+        }
+        return HFLM(**arguments)
+
+    def score(self, model: HFLM, task: TaskConfig) -> list[dict[str, Any]]:
+        """Rows of one task: metric, value, stderr, n and task_version."""
+        # As lm-eval's own command does before every run.
+        random.seed(0)
+        np.random.seed(1234)
+        torch.manual_seed(1234)
+        results: Any = evaluate(
+            model,
+            {"tasks": {task.name: self.tasks[task.name]}, "groups": {}},
+            limit=task.limit,
+            bootstrap_iters=BOOTSTRAP_ITERATIONS,
+            log_samples=False,
+        )
+        if results is None:
+            raise RuntimeError("lm-eval gave no results on this rank")
+        figures = results["results"][task.name]
+        rows: list[dict[str, Any]] = []
+        for key, value in figures.items():
+            metric, comma, filtered = key.partition(",")
+            if not comma or metric.endswith("_stderr"):
+                continue
+            stderr = figures.get(f"{metric}_stderr,{filtered}")
+            rows.append(
+                {
+                    "metric": metric if filtered == "none" else f"{metric}/{filtered}",
+                    "value": float(value),
+                    "stderr": float(stderr) if isinstance(stderr, int | float) else None,
+                    "n": results["n-samples"][task.name]["effective"],
+                    "task_version": str(results["versions"][task.name]),
+                }
+            )
+        return rows

@@ -1,0 +1,137 @@
+"""Put all figures of all models into one table; its rows, a CSV and a Markdown file.
+
+Run as `python -m olmo_core.evals.leaderboard RUN_FOLDER/config.yaml`.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from olmo_core.config.evals import LeaderboardConfig
+from olmo_core.config.load import ConfigError, nearest
+from olmo_core.evals.results import table
+from olmo_core.evals.rows import exported_models, read_rows, write_rows
+from olmo_core.run.files import write_atomic
+from olmo_core.run.job import Job, Report, run_job
+
+Column = tuple[str, str, str]  # title, task, metric
+
+
+def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Join the rows of `perplexity` and `downstream`, the models in the order of the export."""
+    perplexity = read_rows(inputs["perplexity"] / "rows.parquet")
+    downstream = read_rows(inputs["downstream"] / "rows.parquet")
+    released = [model.model for model in exported_models(inputs["export"])]
+    # Baselines, which are no released model, come first.
+    names = [row["model"] for row in perplexity if row["model"] not in released] + released
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    rows = sorted(perplexity + downstream, key=lambda row: order[row["model"]])
+    write_rows(job.folder / "rows.parquet", rows)
+    columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
+    cells = table(columns, job.folder)
+    errors = {(row["model"], row["task"], row["metric"]): row["stderr"] for row in rows}
+    write_atomic(job.folder / "leaderboard.csv", _csv(columns, cells))
+    write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, errors))
+    best = _best(columns, cells)
+    return Report(
+        numbers={"models": len(order), "figures": len(rows), **best},
+        tables={"leaderboard": [_shown(row) for row in cells]},
+        data={"columns": [list(column) for column in columns]},
+    )
+
+
+def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Loss and bits per byte of everything, and bits per byte of each source."""
+    columns: list[Column] = []
+    for row in rows:
+        source = row["task"].partition("/")[2]
+        column: Column | None = None
+        if row["metric"] == "loss" and not source:
+            column = ("loss", row["task"], "loss")
+        elif row["metric"] == "bits_per_byte" and "/" not in source:
+            column = (f"bpb {source}" if source else "bpb", row["task"], "bits_per_byte")
+        if column is not None and column not in columns:
+            columns.append(column)
+    return columns
+
+
+def downstream_columns(
+    rows: Sequence[Mapping[str, Any]], config: LeaderboardConfig
+) -> list[Column]:
+    """The chosen metric of each task.
+
+    Raises:
+        ConfigError: a task lacks it; names those that it has.
+    """
+    metrics: dict[str, list[str]] = {}
+    for row in rows:
+        metrics.setdefault(row["task"], []).append(row["metric"])
+    unknown = sorted(config.metrics.keys() - metrics.keys())
+    if unknown:
+        raise ConfigError(
+            f"leaderboard.metrics: no task {unknown[0]!r}; {nearest(unknown[0], metrics)}"
+        )
+    columns: list[Column] = []
+    for task, known in metrics.items():
+        metric = config.metrics.get(task, config.metric)
+        if metric not in known:
+            raise ConfigError(
+                f"leaderboard: task {task} has no {metric!r}; {nearest(metric, sorted(set(known)))}"
+            )
+        columns.append((task, task, metric))
+    return columns
+
+
+def markdown_table(
+    columns: Sequence[Column],
+    cells: Sequence[Mapping[str, Any]],
+    errors: Mapping[tuple[str, str, str], float | None],
+) -> str:
+    """The table in Markdown; a task's figure with its standard error."""
+    titles = ["model", "tokens", *(title for title, _, _ in columns)]
+    lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
+    for row in cells:
+        values = [f"{row['model']}", "" if row["tokens"] is None else f"{row['tokens']:,}"]
+        for title, task, metric in columns:
+            value, error = row[title], errors.get((row["model"], task, metric))
+            text = "" if value is None else f"{value:.3f}"
+            values.append(text if error is None else f"{text} ± {error:.3f}")
+        lines.append(_line(values))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _csv(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    names = ["model", "revision", "step", "tokens", *(title for title, _, _ in columns)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    return text.getvalue()
+
+
+def _best(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The model with the lowest loss, where there is one."""
+    if not any(title == "loss" for title, _, _ in columns):
+        return {}
+    scored = [row for row in cells if row["loss"] is not None]
+    best = min(scored, key=lambda row: row["loss"])
+    return {"lowest_loss": round(best["loss"], 4), "lowest_loss_model": best["model"]}
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row narrow enough for a terminal: the model and its figures."""
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in row.items()
+        if key not in ("revision", "step", "tokens")
+    }
+
+
+if __name__ == "__main__":
+    run_job(LeaderboardConfig, make)

@@ -1,0 +1,199 @@
+"""Perplexity in Paloma's definition: documents, windows, units and figures; no model in here.
+
+A document is encoded without special tokens and prefixed with EOS; every token of it is scored
+once; the last, partial window keeps the full context on its left. Figures of a domain come from
+its sums, those of a source are the mean over its domains (https://arxiv.org/abs/2312.10523).
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.run.job import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A held-out text."""
+
+    id: str
+    source: str
+    domain: str  # the subdomain where the file names one, else the source
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """One forward pass: `inputs` are read, the last `scored` predictions count."""
+
+    document: int
+    inputs: np.ndarray  # token ids (S,)
+    targets: np.ndarray  # token ids (scored,), the continuation of the last inputs
+
+    @property
+    def scored(self) -> int:
+        """Number of tokens whose probability counts."""
+        return len(self.targets)
+
+
+@dataclass(kw_only=True)
+class Sums:
+    """What the figures of a domain are made of."""
+
+    documents: int = 0
+    log_likelihood: float = 0.0  # nats, of all tokens
+    tokens: int = 0
+    words: int = 0
+    chars: int = 0
+    bytes: int = 0
+
+    def add(self, document: Document, tokens: int, log_likelihood: float) -> None:
+        """Count one document in."""
+        self.documents += 1
+        self.log_likelihood += log_likelihood
+        self.tokens += tokens
+        self.words += len(document.text.split())
+        self.chars += len(document.text)
+        self.bytes += len(document.text.encode())
+
+    def figures(self) -> dict[str, float]:
+        """Loss (nats a token), bits per byte, perplexities; what has no value is left out."""
+        found = {"loss": _ratio(self.log_likelihood, self.tokens)}
+        bits = _ratio(self.log_likelihood, self.bytes)
+        found["bits_per_byte"] = None if bits is None else bits / math.log(2)
+        for unit in ("token", "word", "char", "byte"):
+            nats = _ratio(self.log_likelihood, getattr(self, f"{unit}s"))
+            # Text without blanks has few "words": beyond 1e308 there is nothing to show.
+            found[f"perplexity_{unit}"] = (
+                math.exp(nats) if nats is not None and nats < 709 else None
+            )
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _ratio(log_likelihood: float, units: int) -> float | None:
+    return -log_likelihood / units if units else None
+
+
+def read_documents(folder: Path, *, per_source: int | None = None) -> list[Document]:
+    """The documents of `folder/<source>/val/*.jsonl.gz`, in the order of their files.
+
+    Raises:
+        InputError: there are none, or a file is truncated or malformed; names file and line.
+    """
+    documents: list[Document] = []
+    for source in sorted(path for path in folder.glob("*") if path.is_dir()):
+        found: list[Document] = []
+        for path in sorted((source / "val").glob("*.jsonl.gz")):
+            found.extend(_read_file(path, source.name))
+        documents.extend(found[:per_source])
+    if not documents:
+        raise InputError(f"{folder}: no documents; expected <source>/val/*.jsonl.gz")
+    return documents
+
+
+def _read_file(path: Path, source: str) -> Iterator[Document]:
+    number = 0
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                record: dict[str, Any] = json.loads(line)
+                yield Document(
+                    id=str(record["id"]),
+                    source=source,
+                    domain=str(record.get("subdomain") or source),
+                    text=record["text"],
+                )
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: not a whole gzip file of text after line {number}: {error}"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: line {number}: not a document: {error!r}") from None
+
+
+def windows(
+    tokens: Sequence[int], *, prefix: int, max_window: int, document: int = 0
+) -> Iterator[Window]:
+    """Cut one document into windows in which every token is a target exactly once.
+
+    Args:
+        tokens: The document's ids, without special tokens.
+        prefix: The id read before the first token: EOS.
+        max_window: Inputs of a window, at most.
+        document: Its number, for the caller.
+    """
+    read = np.concatenate([[prefix], np.asarray(tokens, np.int64)]).astype(np.int64)
+    for start in range(0, len(tokens), max_window):
+        stop = min(start + max_window, len(tokens))
+        yield Window(
+            document=document,
+            inputs=read[max(0, stop - max_window) : stop],
+            targets=read[start + 1 : stop + 1],
+        )
+
+
+def batches(items: Sequence[Window], batch_tokens: int) -> Iterator[list[Window]]:
+    """Windows of like length together, the longest first, at most `batch_tokens` with padding."""
+    batch: list[Window] = []
+    for window in sorted(items, key=lambda item: -len(item.inputs)):
+        if batch and (len(batch) + 1) * len(batch[0].inputs) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(window)
+    if batch:
+        yield batch
+
+
+def figure_rows(
+    documents: Sequence[Document],
+    tokens: Sequence[int],
+    log_likelihoods: Sequence[float],
+    *,
+    name: str,
+) -> list[dict[str, Any]]:
+    """Rows (task, metric, value, n) of one model: every domain, every source, and all together.
+
+    Args:
+        documents: The held-out documents.
+        tokens: Tokens of each.
+        log_likelihoods: Nats of each, negative.
+        name: Task of the whole; a source is `name/source`, a domain `name/source/domain`.
+    """
+    everything = Sums()
+    domains: dict[str, dict[str, Sums]] = {}
+    for document, count, value in zip(documents, tokens, log_likelihoods, strict=True):
+        everything.add(document, count, value)
+        sums = domains.setdefault(document.source, {}).setdefault(document.domain, Sums())
+        sums.add(document, count, value)
+    rows: list[dict[str, Any]] = []
+    per_source: list[Mapping[str, float]] = []
+    for source, parts in sorted(domains.items()):
+        figures = _mean([sums.figures() for sums in parts.values()])
+        per_source.append(figures)
+        rows += _rows(f"{name}/{source}", figures, sum(sums.documents for sums in parts.values()))
+        if set(parts) != {source}:
+            for domain, sums in sorted(parts.items()):
+                rows += _rows(f"{name}/{source}/{domain}", sums.figures(), sums.documents)
+    macro = {f"macro_{metric}": value for metric, value in _mean(per_source).items()}
+    return _rows(name, {**everything.figures(), **macro}, everything.documents) + rows
+
+
+def _mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each metric over the parts that all have it."""
+    common = [metric for metric in figures[0] if all(metric in part for part in figures)]
+    return {metric: math.fsum(part[metric] for part in figures) / len(figures) for metric in common}
+
+
+def _rows(task: str, figures: Mapping[str, float], n: int) -> list[dict[str, Any]]:
+    return [
+        {"task": task, "metric": metric, "value": value, "n": n}
+        for metric, value in figures.items()
+    ]

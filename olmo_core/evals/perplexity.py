@@ -1,0 +1,286 @@
+"""Perplexity of models on held-out documents: one row per (model, domain, metric).
+
+Run as `python -m olmo_core.evals.perplexity RUN_FOLDER/config.yaml`. Our own model is loaded from
+the export, so that what is measured is what is released. The definition is `paloma`'s.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Tokenizer
+
+from olmo_core.checkpoint.pretrained import device_for_evaluation, load_exported
+from olmo_core.config.evals import PerplexityConfig
+from olmo_core.data.manifest import Manifest
+from olmo_core.evals import unigram
+from olmo_core.evals.cache import ScoreCache
+from olmo_core.evals.paloma import (
+    Document,
+    Window,
+    batches,
+    figure_rows,
+    read_documents,
+    windows,
+)
+from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
+from olmo_core.model.transformer import Transformer
+from olmo_core.run.files import atomic_path, read_json, sha256_file
+from olmo_core.run.job import InputError, Job, Report, run_job
+
+DEFINITION_VERSION = "1"  # of `paloma` and of the scoring below: a change makes new scores
+UNIGRAM = "unigram"
+
+
+def score_documents(
+    model: Transformer,
+    documents: Sequence[Sequence[int]],
+    *,
+    eos_token_id: int,
+    max_window: int,
+    batch_tokens: int,
+    job: Job | None = None,
+    message: str = "",
+) -> list[float]:
+    """Log-likelihood of each document in nats, by windows of like length together.
+
+    Args:
+        model: Ours, on its device.
+        documents: Token ids of each, without special tokens.
+        eos_token_id: Read before the first token of each document.
+        max_window: Tokens of context, at most.
+        batch_tokens: Tokens of a batch, padding included.
+        job: Where progress is reported.
+        message: What the progress says.
+    """
+    cut = [
+        window
+        for number, ids in enumerate(documents)
+        for window in windows(ids, prefix=eos_token_id, max_window=max_window, document=number)
+    ]
+    totals = [0.0] * len(documents)
+    done, total = 0, sum(window.scored for window in cut)
+    for batch in batches(cut, batch_tokens):
+        for window, value in zip(batch, _score_batch(model, batch, eos_token_id), strict=True):
+            totals[window.document] += value
+        done += sum(window.scored for window in batch)
+        if job is not None:
+            job.progress(done, total, unit="tokens", message=message)
+    return totals
+
+
+@torch.inference_mode()
+def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
+    """Summed log-probability of each window's targets; the sum is taken in f64."""
+    length = len(batch[0].inputs)  # the longest comes first
+    device = model.embeddings.weight.device
+    inputs = torch.full((len(batch), length), pad, dtype=torch.long)
+    targets = torch.full((len(batch), length), pad, dtype=torch.long)
+    counted = torch.zeros((len(batch), length), dtype=torch.bool)
+    for row, window in enumerate(batch):
+        stop = len(window.inputs)  # padding on the right: nothing causal sees it
+        inputs[row, :stop] = torch.from_numpy(window.inputs)
+        targets[row, stop - window.scored : stop] = torch.from_numpy(window.targets)
+        counted[row, stop - window.scored : stop] = True
+    logits = model(inputs.to(device)).float()  # (B, T, rows)
+    chosen = logits.gather(-1, targets.to(device).unsqueeze(-1)).squeeze(-1)
+    log_probability = (chosen - logits.logsumexp(-1)).double()
+    return log_probability.masked_fill(~counted.to(device), 0.0).sum(-1).tolist()
+
+
+def make(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+    """Score every exported model, and a unigram model of the tokens of stage 1."""
+    return score_models(
+        config,
+        exported_models(inputs["export"]),
+        inputs["held_out"],
+        job,
+        mix=Manifest.read(inputs["stage1_mix"] / "manifest.json", root=inputs["tokens"]),
+    )
+
+
+def score_models(
+    config: PerplexityConfig,
+    models: Sequence[EvaluatedModel],
+    held_out: Path,
+    job: Job,
+    *,
+    mix: Manifest | None = None,
+) -> Report:
+    """Score `models`, write `rows.parquet` and `documents.parquet`, and report.
+
+    Args:
+        config: The section `perplexity`.
+        models: What to score.
+        held_out: Run folder with `paloma/<source>/val/*.jsonl.gz`.
+        job: The running job.
+        mix: Training tokens of the unigram baseline; None: no baseline.
+    """
+    torch.set_num_threads(job.processes)
+    documents = read_documents(held_out / "paloma", per_source=config.documents_per_source)
+    data_sha256 = _digest(documents)
+    scored = Scored(config, documents, data_sha256)
+    cache = ScoreCache(job.cache / "evals")
+    tokenised: dict[str, list[list[int]]] = {}
+    for model in models:
+        assert model.path is not None
+        tokenizer = sha256_file(model.path / "tokenizer.json")
+        if tokenizer not in tokenised:
+            with job.stage("tokenise"):
+                tokenised[tokenizer] = _encode(model.path / "tokenizer.json", documents)
+        key = _key(config, model, tokenizer, data_sha256)
+        values = cache.get(key)
+        if values is None:
+            with job.stage(model.model):
+                values = _score_model(config, model, tokenised[tokenizer], job)
+            cache.put(key, values)
+        else:
+            scored.cached += 1
+        scored.add(model, tokenised[tokenizer], values)
+    if mix is not None:
+        with job.stage(UNIGRAM):
+            scored.add(*_score_unigram(mix, tokenised, job))
+    write_rows(job.folder / "rows.parquet", scored.rows)
+    with atomic_path(job.folder / "documents.parquet") as beside:
+        pq.write_table(pa.Table.from_pylist(scored.documents), beside)
+    return scored.report()
+
+
+class Scored:
+    """Rows of all models so far, and what the report says of them."""
+
+    def __init__(
+        self, config: PerplexityConfig, documents: Sequence[Document], data_sha256: str
+    ) -> None:
+        self.config = config
+        self.texts = documents
+        self.data_sha256 = data_sha256
+        self.rows: list[dict[str, Any]] = []
+        self.documents: list[dict[str, Any]] = []  # one row per (model, document)
+        self.cached = 0
+
+    def add(
+        self, model: EvaluatedModel, tokens: Sequence[Sequence[int]], values: Sequence[float]
+    ) -> None:
+        """Take in the log-likelihood of each document."""
+        counts = [len(ids) for ids in tokens]
+        facts = {
+            "task_version": DEFINITION_VERSION,
+            "num_fewshot": 0,
+            "limit": self.config.documents_per_source,
+            "split": "val",
+            "data_sha256": self.data_sha256,
+            "library": f"torch {version('torch')}",
+        }
+        figures = figure_rows(self.texts, counts, values, name=self.config.name)
+        self.rows += [model.row(**facts, **figure) for figure in figures]
+        self.documents += [
+            {
+                "model": model.model,
+                "id": text.id,
+                "source": text.source,
+                "domain": text.domain,
+                "tokens": count,
+                "bytes": len(text.text.encode()),
+                "log_likelihood": value,
+            }
+            for text, count, value in zip(self.texts, counts, values, strict=True)
+        ]
+
+    def report(self) -> Report:
+        """Figures of the whole and a table of bits per byte: a row a model, a column a source."""
+        table: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            cells = table.setdefault(row["model"], {"model": row["model"]})
+            source = row["task"].partition("/")[2]
+            if row["metric"] == "bits_per_byte" and "/" not in source:
+                cells[source or "all"] = round(row["value"], 4)
+            if row["metric"] == "loss" and not source:
+                cells["loss"] = round(row["value"], 4)
+        return Report(
+            numbers={
+                "models": len(table),
+                "held_out_documents": len(self.texts),
+                "held_out_bytes": sum(len(text.text.encode()) for text in self.texts),
+                "rows": len(self.rows),
+                "scores_from_cache": self.cached,
+            },
+            tables={"bits_per_byte": list(table.values())},
+            data={"data_sha256": self.data_sha256},
+        )
+
+
+def _score_model(
+    config: PerplexityConfig, model: EvaluatedModel, tokens: Sequence[Sequence[int]], job: Job
+) -> list[float]:
+    assert model.path is not None
+    found = sha256_file(model.path / "model.safetensors")
+    if found != model.sha256:
+        raise InputError(f"{model.path}/model.safetensors: changed since it was exported")
+    job.progress(0, message=f"{model.model}: loading")
+    loaded = load_exported(model.path, device_for_evaluation())
+    return score_documents(
+        loaded,
+        tokens,
+        eos_token_id=read_json(model.path / "config.json")["eos_token_id"],
+        max_window=min(config.max_window, loaded.config.max_sequence_length),
+        batch_tokens=config.batch_tokens,
+        job=job,
+        message=model.model,
+    )
+
+
+def _score_unigram(
+    manifest: Manifest, tokenised: Mapping[str, Sequence[Sequence[int]]], job: Job
+) -> tuple[EvaluatedModel, Sequence[Sequence[int]], list[float]]:
+    tokens = tokenised.get(manifest.tokenizer_sha256 or "")
+    if tokens is None:
+        raise InputError("stage1_mix: its tokens are of another tokenizer than the models'")
+    counts = unigram.count_tokens(manifest, job)
+    model = EvaluatedModel(
+        model=UNIGRAM, revision=None, step=None, tokens=int(counts.sum()), sha256=None
+    )
+    return model, tokens, unigram.score(tokens, unigram.log_probabilities(counts))
+
+
+def _encode(path: Path, documents: Sequence[Document]) -> list[list[int]]:
+    tokenizer = Tokenizer.from_file(str(path))
+    texts = [document.text for document in documents]
+    return [item.ids for item in tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+
+def _digest(documents: Sequence[Document]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(
+            json.dumps([document.id, document.source, document.domain, document.text]).encode()
+        )
+    return digest.hexdigest()
+
+
+def _key(
+    config: PerplexityConfig, model: EvaluatedModel, tokenizer: str, data_sha256: str
+) -> dict[str, Any]:
+    assert model.path is not None
+    return {
+        "kind": "perplexity",
+        "definition": DEFINITION_VERSION,
+        "model": model.sha256,
+        "config": sha256_file(model.path / "config.json"),
+        "tokenizer": tokenizer,
+        "data": data_sha256,
+        "max_window": config.max_window,
+        "batch_tokens": config.batch_tokens,
+        "versions": {name: version(name) for name in ("torch", "tokenizers")},
+        "device": device_for_evaluation().type,
+    }
+
+
+if __name__ == "__main__":
+    run_job(PerplexityConfig, make)

