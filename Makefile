@@ -35,7 +35,7 @@ imports: setup  ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 definitions: setup  ## load and validate the Dagster definitions
-	@$(BIN)/dagster definitions validate -m pipelines.definitions
+	@DAGSTER_DISABLE_TELEMETRY=yes $(BIN)/dagster definitions validate -w workspace.yaml
 
 check: lint types imports definitions  ## all of lint, types, imports, definitions
 
@@ -44,4 +44,4 @@ lock: setup  ## resolve the locked versions anew
 
 clean:  ## remove environments and caches; results stay
 	@rm -rf .venv .venv-dolma .build .ruff_cache .pytest_cache .import_linter_cache ./*.egg-info
-	@find assets benchmarks environments olmo_core pipelines tests -name __pycache__ -prune -exec rm -rf {} +
+	@find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +
