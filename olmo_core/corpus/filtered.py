@@ -4,24 +4,21 @@ After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read.
 evaluated here and by the toolkit; the two must agree on every document and every text.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import (
     Document,
     clip,
-    read_attributes,
     read_documents,
     shards,
     source_names,
     write_shards,
 )
-from olmo_core.corpus.rules import Rule, check_families, first_reason
+from olmo_core.corpus.rules import Rule
 from olmo_core.corpus.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     Step,
@@ -31,6 +28,7 @@ from olmo_core.corpus.toolkit import (
     link_view,
     run_steps,
 )
+from olmo_core.corpus.verdict import Verdict, judge, text_digest
 from olmo_core.run.job import InputError, Job, Report, run_job
 
 EXPERIMENTS = ("tags", "duplicates")
@@ -69,20 +67,6 @@ class FilteredConfig:
             raise ConfigError(f"filtered: shard_bytes {self.shard_bytes}: expected above 0")
 
 
-@dataclass(kw_only=True)
-class Verdict:
-    """What the rules say of one source."""
-
-    documents: int = 0
-    text_bytes: int = 0
-    kept: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])  # id, digest
-    kept_bytes: int = 0
-    reasons: Counter[str] = field(default_factory=Counter[str])  # the first rule that drops
-    matches: Counter[str] = field(default_factory=Counter[str])  # every rule that drops
-    dropped_bytes: Counter[str] = field(default_factory=Counter[str])
-    samples: dict[str, str] = field(default_factory=dict[str, str])  # reason -> a dropped text
-
-
 def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Judge every document, have the toolkit mix, compare, and write the sources anew."""
     documents = inputs["held_out"] / "documents"
@@ -114,50 +98,6 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
                 shard_bytes=config.shard_bytes,
             )
     return _report(config, verdicts, job.folder / "documents")
-
-
-def judge(folder: Path, parts: Mapping[str, Path], rules: tuple[Rule, ...]) -> Verdict:
-    """Evaluate a source's rules on every document.
-
-    Raises:
-        ConfigError: a rule on an attribute that nothing wrote.
-    """
-    verdict = Verdict()
-    seen: set[str] = set()
-    for path in shards(folder):
-        name = Path(folder.name) / path.relative_to(folder)
-        marks = zip(*(read_attributes(part / name) for part in parts.values()), strict=True)
-        for (_, document), rows in zip(read_documents(path), marks, strict=True):
-            attributes = {key: spans for row in rows for key, spans in row[2].items()}
-            seen.update(attributes)
-            _judge_document(document, attributes, rules, verdict)
-    check_families(rules, seen, folder.name)
-    return verdict
-
-
-def _judge_document(
-    document: Document, attributes: Mapping[str, Any], rules: tuple[Rule, ...], verdict: Verdict
-) -> None:
-    verdict.documents += 1
-    verdict.text_bytes += document.text_bytes
-    reason = first_reason(rules, document.text, attributes)
-    if reason is None:
-        verdict.kept.append((document.id, _digest(document.text)))
-        verdict.kept_bytes += document.text_bytes
-        return
-    verdict.reasons[reason.name] += 1
-    verdict.dropped_bytes[reason.name] += document.text_bytes
-    for rule in rules:
-        verdict.matches[rule.name] += rule.drops(document.text, attributes)
-    if reason.name not in verdict.samples:
-        value = reason.value(document.text, attributes)
-        verdict.samples[reason.name] = (
-            f"{document.id}\n{reason.name} ({value:.4g})\n{clip(document.text)}"
-        )
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
 def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> None:
@@ -220,19 +160,30 @@ def compared(folder: Path, verdict: Verdict, source: str) -> Iterator[Document]:
         ToolkitError: another document, another text, or too few or too many.
     """
     expected = iter(verdict.kept)
-    # Unshuffled, the mixer writes a file per input file, below folders of its own.
-    for path in sorted(folder.rglob("*.json*.gz")):
-        for line_number, document in read_documents(path):
-            wanted = next(expected, None)
-            if wanted is None or wanted != (document.id, _digest(document.text)):
-                raise ToolkitError(
-                    f"{path}:{line_number}: dolma kept {document.id!r}; the rules of {source} "
-                    f"keep {wanted[0] if wanted else 'nothing more'!r} here"
-                )
-            yield document
+    for place, document in _mixed(folder):
+        wanted = next(expected, None)
+        if wanted is None or wanted != (document.id, text_digest(document.text)):
+            raise ToolkitError(
+                f"{place}: dolma kept {document.id!r}; the rules of {source} keep "
+                f"{wanted[0] if wanted else 'nothing more'!r} here"
+            )
+        yield document
     missing = next(expected, None)
     if missing is not None:
         raise ToolkitError(f"{folder}: dolma dropped {missing[0]!r}; the rules of {source} keep it")
+
+
+def _mixed(folder: Path) -> Iterator[tuple[str, Document]]:
+    """Yield the place and the document of every line that the mixer wrote for a source."""
+    # Unshuffled, the mixer writes a file per input file, below folders of its own.
+    for path in sorted(folder.rglob("*.json*.gz")):
+        try:
+            for line_number, document in read_documents(path):
+                yield f"{path}:{line_number}", document
+        except InputError as error:
+            raise ToolkitError(
+                f"dolma's mixer ended well and left a damaged file (a full disk?): {error}"
+            ) from None
 
 
 def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: Path) -> Report:

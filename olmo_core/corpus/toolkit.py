@@ -4,6 +4,7 @@ Its exit codes are not evidence (docs/corpus.md): what a step wrote is checked a
 by `check_mirror`, and the callers count.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core.config.load import ConfigError
+from olmo_core.corpus import toolkit_worker
 from olmo_core.corpus.document import read_attributes, read_documents, write_rows
 
 PYTHON_VARIABLE = "OLMO_DOLMA_PYTHON"
@@ -50,6 +52,23 @@ def toolkit_python() -> Path:
     return python
 
 
+@functools.cache
+def toolkit_identity() -> dict[str, str]:
+    """Name and version of the toolkit that is driven, without importing it; for the fingerprint.
+
+    Raises:
+        ConfigError: its environment is missing, or holds no dolma.
+    """
+    python = toolkit_python()
+    asked = "import importlib.metadata as m; print(m.version('dolma'))"
+    done = subprocess.run(
+        [str(python), "-I", "-c", asked], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ConfigError(f"{python}: dolma is not installed there; `make setup` installs it")
+    return {"dolma": done.stdout.strip()}
+
+
 def run_steps(
     stages: Sequence[Sequence[Step]],
     folder: Path,
@@ -82,7 +101,7 @@ def run_steps(
     }
     worker_log = logs / "worker.log"
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
-    command = [str(toolkit_python()), "-I", str(Path(__file__).with_name("toolkit_worker.py"))]
+    command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
     done: dict[str, int] = {}
     with (
         worker_log.open("w", encoding="utf-8") as errors,

@@ -1,0 +1,67 @@
+"""Filter rules by hand; that dolma's jq agrees is tested with the asset `filtered`."""
+
+from typing import Any
+
+import pytest
+
+from olmo_core.config.load import ConfigError
+from olmo_core.corpus.rules import Rule, check_families, first_reason
+
+TEXT = "0123456789"
+ATTRIBUTES: dict[str, Any] = {
+    "tags__t__count": [[0, 10, 7.0]],
+    "tags__t__lines": [[0, 2, 1.0], [4, 5, 1.0]],
+    "tags__t__nothing": [[0, 10, 0.0]],
+    "tags__t__none": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "measure", "value"),
+    [
+        ("count", "score", 7),
+        ("lines", "score", 1),
+        ("none", "score", 0),
+        ("absent", "score", 0),
+        ("lines", "spans", 2),
+        ("absent", "spans", 0),
+        ("lines", "share", 0.3),
+        ("nothing", "share", 0.0),  # one span over everything, of score 0, says "nothing found"
+        ("absent", "share", 0.0),
+    ],
+)
+def test_a_rule_drops_strictly_beyond_its_bound(attribute: str, measure: Any, value: float) -> None:
+    def rule(*, above: float | None = None, below: float | None = None) -> Rule:
+        name = f"tags__t__{attribute}"
+        return Rule(name="r", attribute=name, measure=measure, above=above, below=below)
+
+    assert rule(above=1).value(TEXT, ATTRIBUTES) == pytest.approx(value)
+    exact = rule(above=1).value(TEXT, ATTRIBUTES)
+    assert not rule(above=exact).drops(TEXT, ATTRIBUTES)
+    assert not rule(below=exact).drops(TEXT, ATTRIBUTES)
+    assert rule(above=exact - 0.01).drops(TEXT, ATTRIBUTES)
+    assert rule(below=exact + 0.01).drops(TEXT, ATTRIBUTES)
+
+
+def test_the_first_rule_that_drops_is_the_reason() -> None:
+    few = Rule(name="few", attribute="tags__t__count", below=5)
+    many = Rule(name="many", attribute="tags__t__count", above=5)
+    short = Rule(name="short", attribute="tags__t__lines", measure="share", above=0.1)
+    assert first_reason([few, many, short], TEXT, ATTRIBUTES) is many
+    assert first_reason([few, short, many], TEXT, ATTRIBUTES) is short
+    assert first_reason([few], TEXT, ATTRIBUTES) is None
+
+
+@pytest.mark.parametrize(("above", "below"), [(None, None), (1.0, 2.0)])
+def test_a_rule_has_one_bound(above: float | None, below: float | None) -> None:
+    with pytest.raises(ConfigError, match="exactly one of above, below"):
+        Rule(name="r", attribute="tags__t__count", above=above, below=below)
+
+
+def test_an_attribute_must_be_a_name_and_something_must_have_written_it() -> None:
+    with pytest.raises(ConfigError, match="expected a name such as"):
+        Rule(name="r", attribute=".attributes | length", above=1)
+    rules = [Rule(name="r", attribute="tags__other__count", above=1)]
+    check_families(rules, {"tags__other__words"}, "prose")
+    with pytest.raises(ConfigError, match=r"prose: r: no document has .*'tags__other'; found"):
+        check_families(rules, set(ATTRIBUTES), "prose")

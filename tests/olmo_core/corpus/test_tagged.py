@@ -1,0 +1,76 @@
+"""Asset `tagged`: real taggers on documents whose tags can be counted by hand."""
+
+from typing import Any
+
+import pytest
+
+from olmo_core.config.load import ConfigError
+from olmo_core.run.job import InputError
+
+PROSE = """The cat sat with the dog on the mat, and that was that.
+{ lorem ipsum }
+It was good."""
+MAIL = "Write to someone@example.org or call us at (555) 123-4567 today.\nThat is all there is."
+
+
+@pytest.fixture
+def hand_written(corpus: Any) -> Any:
+    corpus.write_held_out(
+        {
+            "prose": {"1": PROSE, "2": MAIL, "3": "Nothing special, naïve or not, stands here."},
+            "code": {"1": "x = {1: 2}\n" * 5},
+        }
+    )
+    return corpus
+
+
+def test_tags_are_those_counted_by_hand(hand_written: Any) -> None:
+    taggers = ["gopher_v2", "c4_v2", "pii_regex_with_counts_fast_v2"]
+    config = {"taggers": {"prose": taggers, "code": ["c4_v2"]}}
+    result = hand_written.run("tagged", config)
+    assert result["report"]["numbers"]["documents"] == 4
+    tags = hand_written.attributes("tagged", "tags")
+    whole = [0, len(PROSE)]
+    assert tags["prose/1"]["tags__gopher_v2__word_count"] == [[*whole, 20]]
+    # with, the, the, and, that; not "The" and not "that."
+    assert tags["prose/1"]["tags__gopher_v2__required_word_count"] == [[*whole, 5]]
+    alphabetic = tags["prose/1"]["tags__gopher_v2__fraction_of_words_with_alpha_character"]
+    assert alphabetic[0][2] == pytest.approx(18 / 20)  # all but the braces
+    assert tags["prose/1"]["tags__c4_v2__has_lorem_ipsum"] == [[*whole, 1]]
+    assert tags["prose/1"]["tags__c4_v2__has_curly_brace"] == [[*whole, 1]]
+    assert tags["prose/1"]["tags__c4_v2__line_count"] == [[*whole, 3]]
+    first = PROSE.index("\n") + 1
+    assert tags["prose/1"]["tags__c4_v2__lines_with_no_ending_punctuation"] == [
+        [first, first + len("{ lorem ipsum }\n"), 1]
+    ]
+    assert tags["prose/2"]["tags__pii_regex_with_counts_fast_v2__doc_count"][0][2] == 2
+    (start, end, _), *_ = tags["prose/2"]["tags__pii_regex_with_counts_fast_v2__EMAIL_ADDRESS"]
+    assert MAIL[start:end].strip() == "someone@example.org"
+    assert tags["prose/3"]["tags__pii_regex_with_counts_fast_v2__doc_count"][0][2] == 0
+    assert set(tags["code/1"]) == {
+        "tags__c4_v2__has_curly_brace",
+        "tags__c4_v2__line_count",
+        "tags__c4_v2__lines_with_no_ending_punctuation",
+        "tags__c4_v2__lines_with_too_few_words",
+    }
+
+
+def test_every_source_needs_its_taggers(hand_written: Any) -> None:
+    with pytest.raises(ConfigError, match=r"missing \['code'\], unknown \['cod'\]"):
+        hand_written.run("tagged", {"taggers": {"prose": ["c4_v2"], "cod": ["c4_v2"]}})
+    with pytest.raises(ConfigError, match="'ft_lang_id_en' is not known to work offline"):
+        hand_written.run("tagged", {"taggers": {"prose": ["ft_lang_id_en"]}})
+
+
+def test_a_damaged_document_file_never_reaches_the_toolkit(hand_written: Any) -> None:
+    path = hand_written.folder("held_out") / "documents" / "prose" / "part-00000.jsonl.gz"
+    content = path.read_bytes()
+    config = {"taggers": {"prose": ["c4_v2"], "code": ["c4_v2"]}}
+    path.write_bytes(content[:-10])
+    with pytest.raises(InputError, match=r"prose/part-00000\.jsonl\.gz: the gzip stream is trunc"):
+        hand_written.run("tagged", config)
+    hand_written.write_lines(path, [hand_written.document("prose", "1", " ")])
+    with pytest.raises(InputError, match=r"part-00000\.jsonl\.gz:1: empty document"):
+        hand_written.run("tagged", config)
+    assert not (hand_written.folder("tagged") / "result.json").exists()
+    assert not (hand_written.folder("tagged") / "attributes").exists()

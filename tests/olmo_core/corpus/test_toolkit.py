@@ -1,0 +1,137 @@
+"""Driving the real dolma toolkit: what it leaves is checked, and a failure says what failed."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from olmo_core.config.load import ConfigError
+from olmo_core.corpus.document import Document, write_documents, write_rows
+from olmo_core.corpus.toolkit import (
+    Step,
+    ToolkitError,
+    check_mirror,
+    run_steps,
+    toolkit_identity,
+    toolkit_python,
+)
+from olmo_core.run.job import InputError
+
+DOCUMENTS = [Document(id=f"s/{n}", text=f"Text {n}.", source="s") for n in range(3)]
+NAME = Path("s", "part-00000.jsonl.gz")
+
+
+def rows(*ids: str) -> list[Mapping[str, Any]]:
+    return [{"id": name, "attributes": {}} for name in ids]
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    """Documents, and attributes that belong to them."""
+    documents, attributes = tmp_path / "documents", tmp_path / "attributes"
+    write_documents(documents / NAME, DOCUMENTS)
+    write_rows(attributes / NAME, rows("s/0", "s/1", "s/2"))
+    return documents, attributes
+
+
+def test_a_true_mirror_passes(pair: tuple[Path, Path]) -> None:
+    check_mirror(*pair)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (("s/0", "s/1"), ":3: found no row; expected id 's/2'"),
+        (("s/0", "s/2", "s/1"), ":2: found id 's/2'; expected id 's/1'"),
+        (("s/0", "s/1", "s/2", "s/3"), "more rows than the 3 of"),
+    ],
+)
+def test_rows_that_do_not_match_are_refused(
+    pair: tuple[Path, Path], ids: tuple[str, ...], message: str
+) -> None:
+    write_rows(pair[1] / NAME, rows(*ids))
+    with pytest.raises(ToolkitError, match=message):
+        check_mirror(*pair)
+
+
+def test_files_that_do_not_match_are_refused(pair: tuple[Path, Path]) -> None:
+    documents, attributes = pair
+    write_rows(attributes / "s" / "other.jsonl.gz", rows())
+    with pytest.raises(ToolkitError, match=r"not expected \['s/other\.jsonl\.gz'\]"):
+        check_mirror(documents, attributes)
+    (attributes / "s" / "other.jsonl.gz").rename(attributes / "s" / "other.jsonl.gz.tmp")
+    with pytest.raises(ToolkitError, match="left-over temporary files"):
+        check_mirror(documents, attributes)
+
+
+def test_truncated_attributes_are_refused(pair: tuple[Path, Path]) -> None:
+    content = (pair[1] / NAME).read_bytes()
+    (pair[1] / NAME).write_bytes(content[:-12])
+    with pytest.raises(InputError, match="truncated"):
+        check_mirror(*pair)
+
+
+def test_a_missing_environment_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = tmp_path / "python"
+    monkeypatch.setenv("OLMO_DOLMA_PYTHON", str(missing))
+    with pytest.raises(ConfigError, match=f"OLMO_DOLMA_PYTHON={missing}.*make setup"):
+        toolkit_python()
+
+
+def test_the_version_driven_is_known_without_importing_it() -> None:
+    assert toolkit_identity()["dolma"].split(".")[0] == "1"
+
+
+def test_an_environment_without_dolma_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_DOLMA_PYTHON", sys.executable)
+    step = Step(name="tag", kind="tag", config={})
+    with pytest.raises(
+        ToolkitError, match=r"before steps \['tag'\]:[\s\S]*No module named 'dolma'"
+    ):
+        run_steps([[step]], tmp_path, processes=1)
+
+
+def test_a_failed_step_shows_the_end_of_its_log_and_ends_the_plan(tmp_path: Path) -> None:
+    bad = Step(name="bad", kind="tag", config={"documents": [], "taggers": ["no_such_tagger"]})
+    later = Step(name="later", kind="tag", config={})
+    with pytest.raises(ToolkitError, match=r"step bad exited 1:[\s\S]*no_such_tagger"):
+        run_steps([[bad], [later]], tmp_path, processes=1)
+    assert not (tmp_path / "log" / "later.log").exists()
+
+
+STUCK = """
+import sys
+from pathlib import Path
+from olmo_core.corpus.toolkit import Step, run_steps
+fifo = sys.argv[2]
+config = {"documents": [fifo], "destination": ["out"], "metadata": "meta", "experiment": "x",
+          "taggers": ["char_length_v1"]}
+run_steps([[Step(name="stuck", kind="tag", config=config)]], Path(sys.argv[1]), processes=1)
+"""
+
+
+def test_the_toolkit_dies_with_the_job(tmp_path: Path) -> None:
+    fifo = tmp_path / "documents" / "part.jsonl"  # opening it for reading waits for a writer
+    fifo.parent.mkdir()
+    os.mkfifo(fifo)
+    job = subprocess.Popen([sys.executable, "-c", STUCK, str(tmp_path / "plan"), str(fifo)])
+    deadline = time.monotonic() + 60
+    tree: list[psutil.Process] = []
+    while len(tree) < 2 and time.monotonic() < deadline:  # the worker and its step
+        time.sleep(0.05)
+        tree = psutil.Process(job.pid).children(recursive=True)
+    assert len(tree) == 2
+    job.kill()
+    job.wait()
+    _, alive = psutil.wait_procs(tree, timeout=10)
+    assert alive == []
