@@ -10,7 +10,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
-from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state
+from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state, single_process_is_meant
 from olmo_core.parallel.world import World
 from olmo_core.run.job import InputError
 
@@ -88,7 +88,8 @@ def load_state(
     path = checkpoint.path / layout.STATE
     _require_same(path, state, whole=optimizer is not None)
     # the reader copies into the tensors themselves
-    load(state, storage_reader=FileSystemReader(path), no_dist=world.size == 1)
+    with single_process_is_meant():
+        load(state, storage_reader=FileSystemReader(path), no_dist=world.size == 1)
 
 
 def _require_same(path: Path, state: dict[str, Tensor], *, whole: bool) -> None:

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.state import model_state, optimizer_state
+from olmo_core.checkpoint.state import model_state, optimizer_state, single_process_is_meant
 from olmo_core.parallel.world import World
 from olmo_core.run.files import write_json
 from olmo_core.run.job import InputError
@@ -70,7 +70,8 @@ def write_state(state: dict[str, Tensor], folder: Path, world: World) -> dict[st
     path = folder / layout.STATE
     # one file a rank and one thread: the bytes are the same each time
     writer = FileSystemWriter(path, single_file_per_rank=True, thread_count=1)
-    save(state, storage_writer=writer, no_dist=world.size == 1)
+    with single_process_is_meant():
+        save(state, storage_writer=writer, no_dist=world.size == 1)
     # each rank digests what it wrote; the first also what belongs to none (.metadata)
     own = [
         f"{layout.STATE}/{entry.name}"

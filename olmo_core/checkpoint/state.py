@@ -3,7 +3,9 @@
 `model.<parameter>` and `optim.<parameter>.{exp_avg,exp_avg_sq,step}`.
 """
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,8 +13,13 @@ from torch import Tensor, nn
 
 MODEL, OPTIM = "model.", "optim."
 
-# torch's checkpoint module says so at every save of a single process, where it is meant
-warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+
+@contextlib.contextmanager
+def single_process_is_meant() -> Iterator[None]:
+    """Silence what torch's checkpoint module says of every save and load without a group."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def model_state(model: nn.Module) -> dict[str, Tensor]:

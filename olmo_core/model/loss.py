@@ -84,11 +84,13 @@ def _chunk(logits: Tensor, labels: Tensor, z_loss: float, sums: Tensor) -> Tenso
     logits = logits.float()
     counted = labels >= 0
     target = labels.clamp(min=0).unsqueeze(1)
-    normaliser = logits.logsumexp(dim=1)  # (n,)
-    picked = logits.gather(1, target).squeeze(1)
+    picked = logits.gather(1, target).squeeze(1)  # (n,)
+    highest = logits.amax(dim=1)
+    # one exponential a logit: the softmax's, whose row sums give the log-normaliser
+    total = logits.sub_(highest.unsqueeze(1)).exp_().sum(dim=1)
+    normaliser = total.log().add_(highest)
     sums[0] += ((normaliser - picked) * counted).sum()
     sums[1] += z_loss * (normaliser.square() * counted).sum()
     # d/dlogits: softmax * (1 + 2 z lse) - onehot, nothing where a position does not count
-    logits.sub_(normaliser.unsqueeze(1)).exp_()
-    logits.mul_(((1 + 2 * z_loss * normaliser) * counted).unsqueeze(1))
+    logits.mul_(((1 + 2 * z_loss * normaliser) * counted / total).unsqueeze(1))
     return logits.scatter_add_(1, target, -counted.to(logits.dtype).unsqueeze(1))

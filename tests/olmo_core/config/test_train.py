@@ -1,0 +1,189 @@
+"""Official files as they stand: what is read, what is passed over, what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from olmo_core.config.load import ConfigError
+from olmo_core.config.train import Duration, identity, load_train_config
+
+# The keys of an official stage-2 file, with a small model.
+OFFICIAL = """\
+run_name: OLMo2-stage2
+seed: 42
+dry_run: false
+model:
+  d_model: 64
+  n_heads: 4
+  n_layers: 2
+  mlp_hidden_size: 256
+  weight_tying: false
+  alibi: false
+  rope: true
+  rope_theta: 500000
+  flash_attention: true
+  attention_dropout: 0.0
+  include_bias: false
+  block_type: sequential
+  layer_norm_type: rms
+  layer_norm_with_affine: true
+  layer_norm_eps: 1e-6
+  bias_for_layer_norm: false
+  attention_layer_norm: true
+  attention_layer_norm_with_affine: true
+  norm_after: true
+  activation_type: swiglu
+  residual_dropout: 0.0
+  embedding_dropout: 0.0
+  max_sequence_length: 128
+  vocab_size: 1000
+  embedding_size: 1024
+  eos_token_id: 0
+  pad_token_id: 1
+  init_device: meta
+  init_fn: normal
+  init_std: 0.02
+  init_cutoff_factor: 3
+softmax_auxiliary_loss: true
+auxiliary_loss_multiplier: 1e-5
+fused_loss: true
+compile: null
+optimizer:
+  name: adamw
+  learning_rate: 0.000061499
+  weight_decay: 0.1
+  eps: 1e-8
+  decay_norm_and_bias: true
+  decay_embeddings: false
+  betas:
+  - 0.9
+  - 0.95
+  metrics_log_interval: 1
+scheduler:
+  name: linear_with_warmup
+  t_warmup: 0
+  alpha_f: 0
+tokenizer:
+  identifier: tokenizers/allenai_dolma2.json
+  truncate_direction: right
+save_overwrite: false
+save_interval: 100
+sharded_checkpointer: olmo_core
+load_path: /somewhere/step928646
+restore_dataloader: false
+no_pre_train_checkpoint: true
+max_duration: 50e9T
+stop_at: 11931
+global_train_batch_size: 8
+device_train_microbatch_size: 2
+precision: amp_bf16
+fsdp:
+  wrapping_strategy: by_block_and_size
+  precision: mixed
+max_grad_norm: 1.0
+max_grad_norm_ratio: null
+speed_monitor:
+  window_size: 1
+gen1_gc_interval: 1
+evaluators:
+- label: piqa
+  type: downstream
+data:
+  pad_direction: right
+  num_workers: 32
+  drop_last: true
+  memmap_dtype: uint32
+  instance_filter:
+    repetition_max_period: 13
+    repetition_min_period: 1
+    repetition_max_count: 32
+  paths:
+  - /data/part-0-00000.npy
+"""
+
+
+@pytest.fixture
+def official(tmp_path: Path) -> Path:
+    path = tmp_path / "stage2.yaml"
+    path.write_text(OFFICIAL)
+    return path
+
+
+def test_an_official_file_loads_and_says_what_it_passes_over(official: Path) -> None:
+    config, without_meaning = load_train_config(official)
+    assert config.optimizer.learning_rate == 6.1499e-5
+    assert config.model.layer_norm_eps == 1e-6
+    assert config.data.instance_filter is not None
+    assert config.z_loss == 1e-5
+    assert config.tokens_per_step == 1024
+    assert config.core.order == "olmo"
+    assert without_meaning == [
+        "model.flash_attention",
+        "model.init_device",
+        "fused_loss",
+        "compile",
+        "optimizer.metrics_log_interval",
+        "tokenizer.truncate_direction",
+        "save_overwrite",
+        "sharded_checkpointer",
+        "fsdp",
+        "speed_monitor",
+        "gen1_gc_interval",
+        "evaluators",
+        "data.num_workers",
+    ]
+
+
+@pytest.mark.parametrize(
+    "override", ["--optimizer.learning_rate=3e-4", "optimizer.learning_rate=3e-4"]
+)
+def test_overrides_take_dashes_or_none(official: Path, override: str) -> None:
+    assert load_train_config(official, [override])[0].optimizer.learning_rate == 3e-4
+
+
+def test_an_unknown_key_names_file_line_and_neighbour(official: Path) -> None:
+    official.write_text(OFFICIAL.replace("  d_model: 64", "  d_modle: 64"))
+    with pytest.raises(ConfigError, match=r"stage2\.yaml:5: model\.d_modle: .*'d_model'"):
+        load_train_config(official)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("max_grad_norm_ratio=0.5", "max_grad_norm_ratio: 0.5 would change what is learned"),
+        ("early_stopping_factor=2", "early_stopping_factor"),
+        ("model.attention_dropout=0.1", "attention_dropout is 0.1"),
+        ("optimizer.name=lionw", "lionw"),
+        ("data.generate_doc_lengths=true", "generate_doc_lengths"),
+        ("precision=amp_fp16", "amp_fp16"),
+        ("max_duration=5 weeks", "max_duration is '5 weeks'"),
+        ("scheduler.name=constant", "constant"),
+        ("ingredients=[{seed: 1}]", "ingredients"),
+        ("core.manifest=/m.json", "core.manifest and data.paths"),
+    ],
+)
+def test_what_would_change_learning_is_refused(official: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_train_config(official, [override])
+
+
+def test_a_neutral_value_of_a_refused_key_passes(official: Path) -> None:
+    load_train_config(official, ["early_stopping_factor=null", "epoch=0"])
+
+
+def test_durations() -> None:
+    assert Duration.parse(1000).steps(10, None) == 1000
+    assert Duration.parse("50e9T").steps(2_097_152, None) == 23_842
+    assert Duration.parse("50e9T").steps(4_194_304, None) == 11_921
+    assert Duration.parse("50e9T").tokens(4_194_304, None) == 50_000_000_000
+    assert Duration.parse("2ep").steps(10, 7) == 14
+    assert Duration.parse("2ep").tokens(10, 7) == 140
+    assert Duration.parse("1ep").steps(10, None) is None
+
+
+def test_where_a_run_lies_is_no_part_of_its_identity(official: Path) -> None:
+    config, _ = load_train_config(official)
+    moved, _ = load_train_config(official, ["save_folder=/elsewhere", "core.threads=3"])
+    assert identity(config) == identity(moved)
+    other, _ = load_train_config(official, ["seed=43"])
+    assert identity(config) != identity(other)

@@ -1,0 +1,145 @@
+"""A run that was killed, stopped or damaged goes on where it was, to the same last bit."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olmo_core.run.folder import RunFolder, read_metrics
+
+Train = Callable[..., int]
+EXIT_INPUT, EXIT_STOPPED, EXIT_DIVERGED = 3, 4, 6
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    rows = sorted(read_metrics(folder / "metrics.jsonl"), key=lambda row: row["step"])
+    return [(row["step"], row["train/CrossEntropyLoss"]) for row in rows]
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def checkpoints(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "checkpoints").iterdir()}
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("moment", "lost"),
+    [
+        ("start", {1}),
+        ("mid step", {5, 6}),
+        ("writing a checkpoint", {5, 6, 7, 8}),
+        ("before the manifest", {5, 6, 7, 8}),
+        ("before the result", {9, 10, 11, 12}),
+    ],
+)
+def test_killed_anywhere_it_ends_with_the_same_bits(
+    moment: str, lost: set[int], train: Train, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert train("killed", moment=moment) == -signal.SIGKILL
+    killed = tmp_path / "killed"
+    assert not RunFolder(killed).finished
+    done = {step for step, _ in losses(killed)}
+    assert train("killed") == 0
+    redone = {row["step"] for row in rows(killed) if row["attempt"] == 2}
+    assert done & redone == lost
+    assert weights(killed) == weights(undisturbed)
+    assert losses(killed) == losses(undisturbed)
+    results = [RunFolder(folder).read_result() for folder in (killed, undisturbed)]
+    assert results[0]["digest"] == results[1]["digest"]
+    assert not list(killed.glob("checkpoints/*.tmp"))
+
+
+def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
+    train: Train, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert train("stopped", moment="SIGTERM in step 6") == EXIT_STOPPED
+    stopped = tmp_path / "stopped"
+    assert json.loads((stopped / "status.json").read_text())["state"] == "stopped"
+    assert "step6" in checkpoints(stopped)
+    assert train("stopped") == 0
+    assert weights(stopped) == weights(undisturbed)
+    assert len(rows(stopped)) == 12
+    # made for the restart alone, and so gone once a permanent one was newer
+    assert checkpoints(stopped) == {"step4", "step8", "step12"}
+
+
+def test_a_loss_that_is_not_a_number_stops_before_its_update(train: Train, tmp_path: Path) -> None:
+    assert train("diverged", moment="NaN in step 6") == EXIT_DIVERGED
+    said = (tmp_path / "said.txt").read_text()
+    assert "the loss of step 6 is nan" in said
+    assert "checkpoints: step4" in said
+    assert checkpoints(tmp_path / "diverged") == {"step4"}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "no manifest"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    damage: str, train: Train, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    assert train("run") == 0
+    before = weights(folder)
+    (folder / "result.json").unlink()
+    shard = folder / "checkpoints" / "step12" / "model_and_optim" / "__0_0.distcp"
+    manifest = shard.parent.parent / "manifest.json"
+    named = manifest if damage == "no manifest" else shard
+    if damage == "truncated":
+        shard.write_bytes(shard.read_bytes()[:-100])
+    elif damage == "changed":
+        flip_a_byte(shard)
+    else:
+        named.unlink()
+    assert train("run") == 0
+    said = (tmp_path / "said.txt").read_text()
+    assert f"refused checkpoint step12: {named}" in said
+    assert "using the previous whole checkpoint" in said
+    assert weights(folder) == before
+    assert "step12.corrupt" in checkpoints(folder)
+
+
+def test_where_no_checkpoint_is_whole_nothing_is_begun_again(train: Train, tmp_path: Path) -> None:
+    assert train("run", "stop_after=5") == EXIT_STOPPED
+    for shard in (tmp_path / "run").glob("checkpoints/step*/model_and_optim/__0_0.distcp"):
+        flip_a_byte(shard)
+    assert train("run") == EXIT_INPUT
+    assert "no checkpoint is whole" in (tmp_path / "said.txt").read_text()
+
+
+def test_a_finished_run_is_left_alone(train: Train, tmp_path: Path) -> None:
+    assert train("run") == 0
+    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert train("run") == 0
+    assert files == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+def test_other_data_under_a_started_run_is_refused(train: Train, tmp_path: Path) -> None:
+    assert train("run", "stop_after=5") == EXIT_STOPPED
+    assert train("run", "data.seed=9") == EXIT_INPUT
+    assert "seed 1 -> 9" in (tmp_path / "said.txt").read_text()
+
+
+def test_a_full_disk_is_seen_before_a_byte_is_written(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from olmo_core.checkpoint.save import _require_space
+    from olmo_core.run.job import InputError
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(InputError, match="0 MB free, a checkpoint needs 67 MB"):
+        _require_space(tmp_path, {})
