@@ -95,7 +95,9 @@ def package_files(source: SourceConfig) -> Iterator[Unit]:
         for file in sorted(distribution.files or (), key=str):
             relative = file.as_posix()
             # Scripts and data outside site-packages (`../../bin/x`) are not the package's text.
-            if not relative.startswith("..") and not excluded(relative, source.exclude):
+            if not relative.startswith("..") and not matches(
+                relative, (*MACHINE_FILES, *source.exclude)
+            ):
                 yield Unit(name=relative, path=Path(str(file.locate())), package=name)
 
 
@@ -107,7 +109,7 @@ def standard_library_files(source: SourceConfig) -> Iterator[Unit]:
         for file in sorted(files):
             path = Path(folder, file)
             relative = path.relative_to(root).as_posix()
-            if file.endswith(".py") and not excluded(relative, source.exclude):
+            if file.endswith(".py") and not matches(relative, (*MACHINE_FILES, *source.exclude)):
                 yield Unit(name=relative, path=path, package="python")
 
 
@@ -133,16 +135,16 @@ def user_files(source: SourceConfig) -> list[Unit]:
     units = [
         Unit(name=name, path=root / name, package="")
         for name in sorted(names)
-        if not excluded(name, source.exclude)
+        if not matches(name, source.exclude)
     ]
     if not units:
         raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
     return units
 
 
-def excluded(relative: str, patterns: Sequence[str]) -> bool:
-    """Whether a relative path is left out, by the source's patterns or as a machine's own file."""
-    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in (*MACHINE_FILES, *patterns))
+def matches(relative: str, patterns: Sequence[str]) -> bool:
+    """Whether a relative path matches one of the patterns; `*` matches `/` too."""
+    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
 
 
 def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:

@@ -124,8 +124,11 @@ def test_a_users_files_become_documents(tmp_path: Path) -> None:
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "ignored.pdf").write_bytes(b"%PDF")
-    documents = read_source(files(tmp_path)).documents
+    (tmp_path / "config-3.txt").write_text("A user's file may be called so.")
+    (tmp_path / "draft.txt").write_text("Left out by the source.")
+    documents = read_source(files(tmp_path, exclude=("draft*",))).documents
     assert {d.id: d.text for d in documents} == {
+        "mine/config-3.txt": "A user's file may be called so.",
         "mine/notes/one.md": "# One\n",
         "mine/two.txt": "Two",
         "mine/x": "Row",
