@@ -97,7 +97,9 @@ class Node:
         }
 
 
-def section_node(recipe: Recipe, file: str, name: str, config_class: type[Any], **fields: Any) -> Node:
+def section_node(
+    recipe: Recipe, file: str, name: str, config_class: type[Any], **fields: Any
+) -> Node:
     """A node whose configuration is its section of `<file>.yaml`, built against `config_class`."""
     config = recipe.section(file, name, config_class)
     return Node(recipe=recipe.name, name=name, config=to_dict(config), **fields)

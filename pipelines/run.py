@@ -68,9 +68,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
                 wait([execution])
                 return EXIT_INTERRUPTED
         if not result.success:
-            for event in result.all_events:
-                if event.is_step_failure:
-                    _print_failure(console, event)
+            _print_failures(console, result.all_events)
             return EXIT_FAILED
     print_summary(console, graph, root(), selected, made=observer.launched, began=began)
     return 0
@@ -129,13 +127,24 @@ def _execute(
     )
 
 
-def _print_failure(console: Console, event: dg.DagsterEvent) -> None:
-    failure = event.step_failure_data
-    error = failure.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    message = error.message.strip() if error is not None else "no message"
-    for prefix in ("assets.produce.JobFailed: ", "assets.produce.InputMissing: "):
-        message = message.removeprefix(prefix)
-    console.print(f"[red]✗[/] {event.step_key}", highlight=False)
-    console.print(message, highlight=False, markup=False, soft_wrap=True)
+def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None:
+    for event in events:
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                console.print(
+                    f"[red]✗[/] {check.asset_key.path[-1]}: check {check.check_name}: "
+                    f"{check.description}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        elif event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            message = error.message.strip() if error is not None else "no message"
+            if "DagsterAssetCheckFailedError" in message:
+                continue  # the check itself has been printed
+            for name in ("JobFailed", "InputMissing"):
+                message = message.removeprefix(f"assets.produce.{name}: ")
+            console.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)

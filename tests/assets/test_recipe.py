@@ -1,0 +1,139 @@
+"""Recipes: found on the path, strict, and every mistake names file, line and key."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from assets.assemble import build_graph
+from assets.recipe import find_recipes, load_recipe
+from olmo_core.config.load import ConfigError
+
+TINY = Path(__file__).parents[1] / "recipes" / "tiny"
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe `mine` on a search path of its own, equal to tiny."""
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path))
+    return Path(shutil.copytree(TINY, tmp_path / "mine"))
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_recipes_are_found_on_the_path_before_the_checkout(copy: Path) -> None:
+    (copy.parent / "demo").mkdir()
+    (copy.parent / "demo" / "corpus.yaml").write_text("raw: {}\n")
+    found = find_recipes()
+    assert found["mine"] == copy
+    assert found["demo"] == copy.parent / "demo"
+
+
+def test_an_unknown_recipe_names_the_nearest(copy: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown recipe 'mien'; did you mean 'mine'"):
+        load_recipe("mien")
+
+
+def test_a_folder_on_the_path_that_is_not_there_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path / "absent"))
+    with pytest.raises(ConfigError, match="absent: no such folder"):
+        find_recipes()
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "a;touch x", "ü"])
+def test_a_name_that_is_no_name_is_refused(copy: Path, name: str) -> None:
+    shutil.copytree(copy, copy.parent / name)
+    with pytest.raises(ConfigError, match="a recipe's name is"):
+        load_recipe(name)
+
+
+@pytest.mark.parametrize("name", ["../tiny", "$(touch x)", ""])
+def test_a_name_that_is_a_path_is_not_found(copy: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="unknown recipe"):
+        load_recipe(name)
+
+
+def test_an_unknown_key_names_file_line_and_the_nearest_key(copy: Path) -> None:
+    replace(copy / "evals.yaml", "batch_size:", "batch_sise:")
+    with pytest.raises(
+        ConfigError, match=r"evals\.yaml:\d+: downstream\.batch_sise: unknown key; did you mean"
+    ):
+        build_graph(load_recipe("mine"))
+
+
+def test_an_unknown_key_of_training_names_file_line_and_the_nearest_key(copy: Path) -> None:
+    replace(copy / "stage1.yaml", "learning_rate:", "learning_rat:")
+    with pytest.raises(ConfigError, match=r"stage1\.yaml:\d+: optimizer\.learning_rat: unknown"):
+        build_graph(load_recipe("mine"))
+
+
+def test_an_unknown_section_and_a_missing_one_are_named(copy: Path) -> None:
+    (copy / "evals.yaml").write_text((copy / "evals.yaml").read_text() + "\nleader: {}\n")
+    with pytest.raises(ConfigError, match=r"evals\.yaml:\d+: leader: unknown section; did you"):
+        build_graph(load_recipe("mine"))
+    text = (copy / "corpus.yaml").read_text()
+    (copy / "corpus.yaml").write_text(text.replace("\ntokens:", "\ntoken:"))
+    with pytest.raises(ConfigError, match=r"corpus\.yaml: tokens: section missing"):
+        build_graph(load_recipe("mine"))
+
+
+@pytest.mark.parametrize(
+    ("ingredients", "message"),
+    [
+        ("[{seed: 1}]", "at least two"),
+        ("[{seed: 1}, {seed: 1}]", "two are equal"),
+        ("[{seed: 1}, 2]", "expected mappings"),
+        ("3", "at least two"),
+        ("[{seed: 1}, {sed: 2}]", "sed: unknown key"),
+    ],
+)
+def test_ingredients_are_two_or_more_and_differ(copy: Path, ingredients: str, message: str) -> None:
+    lines = (copy / "stage2.yaml").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("ingredients:"))
+    end = start + 1
+    while end < len(lines) and lines[end].startswith((" ", "-")):
+        end += 1
+    lines[start:end] = [f"ingredients: {ingredients}"]
+    (copy / "stage2.yaml").write_text("\n".join(lines) + "\n")
+    with pytest.raises(ConfigError, match=message):
+        build_graph(load_recipe("mine"))
+
+
+def test_one_seed_changes_its_ingredient_and_what_descends_from_it(copy: Path) -> None:
+    before = build_graph(load_recipe("mine")).fingerprints
+    replace(copy / "stage2.yaml", "seed: 666", "seed: 667")
+    after = build_graph(load_recipe("mine")).fingerprints
+    changed = {name for name in before if before[name].value != after[name].value}
+    assert changed == {
+        "stage2_ingredient2",
+        "soup",
+        "export",
+        "perplexity",
+        "downstream",
+        "leaderboard",
+        "model_card",
+    }
+
+
+def test_one_evaluation_limit_changes_evaluations_only(copy: Path) -> None:
+    before = build_graph(load_recipe("mine")).fingerprints
+    replace(copy / "evals.yaml", "limit:", "limit: 1 #")
+    after = build_graph(load_recipe("mine")).fingerprints
+    changed = {name for name in before if before[name].value != after[name].value}
+    assert changed == {"downstream", "leaderboard", "model_card"}
+
+
+def test_where_a_recipe_lies_is_no_part_of_its_identity(copy: Path, tmp_path: Path) -> None:
+    here = build_graph(load_recipe("mine")).fingerprints["leaderboard"].value
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    shutil.move(copy, moved / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLMO_RECIPES", str(moved))
+        assert build_graph(load_recipe("mine")).fingerprints["leaderboard"].value == here

@@ -1,0 +1,139 @@
+"""The whole graph of `tiny`, real tools throughout: what it made, and that it stays made."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.integration.conftest import World
+
+MODELS = ["stage1", "stage2_ingredient1", "stage2_ingredient2", "soup"]
+
+USE_EXPORT = """
+import sys
+from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
+for folder in sys.argv[1:]:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    assert type(model).__name__ == "Olmo2ForCausalLM", type(model)
+    text = pipeline("text-generation", model=folder)("The license", max_new_tokens=4)
+    assert text[0]["generated_text"].startswith("The license"), text
+    assert AutoTokenizer.from_pretrained(folder).eos_token_id == model.config.eos_token_id
+"""
+
+
+def test_every_asset_is_there_and_current(tiny: World) -> None:
+    shown = tiny.show()
+    assert len(shown) == 19
+    for name, entry in shown.items():
+        assert set(entry) == {"asset", "partition", "path", "fingerprint", "created", "metadata"}
+        assert entry["metadata"]["current"], name
+        assert (Path(entry["path"]) / "result.json").is_file()
+
+
+def test_the_second_run_touches_nothing(tiny: World) -> None:
+    def stamps() -> dict[str, int]:
+        files = (tiny.root / "tiny").rglob("*")
+        return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
+
+    before = stamps()
+    done = tiny.olmo("run", "tiny")
+    assert done.returncode == 0
+    assert "no run was started" in done.stdout
+    assert stamps() == before
+
+
+def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
+    from pipelines.definitions import build_definitions
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLMO_RECIPES", tiny.environment["OLMO_RECIPES"])
+        graph = build_definitions(["tiny"]).resolve_asset_graph()
+    with dg.DagsterInstance.from_config(str(tiny.root / "dagster")) as instance:
+        [run] = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        for name, entry in tiny.show().items():
+            event = instance.get_latest_materialization_event(dg.AssetKey(["tiny", name]))
+            assert event is not None, name
+            materialization = event.asset_materialization
+            assert materialization is not None
+            assert materialization.tags is not None
+            assert materialization.tags["dagster/data_version"] == entry["fingerprint"]
+        checks = [event for event in instance.all_logs(run.run_id) if event.dagster_event]
+        evaluations = [
+            event.dagster_event.asset_check_evaluation_data
+            for event in checks
+            if event.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION"
+        ]
+    failed = [e.check_name for e in evaluations if not e.passed and "learned" not in e.check_name]
+    assert not failed
+    assert len(evaluations) == len(graph.asset_check_keys)
+
+
+def test_the_ingredients_share_a_parent_and_differ_in_their_batches(tiny: World) -> None:
+    stage1 = tiny.result("stage1")["report"]["data"]
+    ingredients = [tiny.result(name)["report"]["data"] for name in MODELS[1:3]]
+    assert {entry["parent"]["model_sha256"] for entry in ingredients} == {stage1["model_sha256"]}
+    assert len({entry["first_batch_sha256"] for entry in ingredients}) == 2
+    assert len({entry["model_sha256"] for entry in ingredients}) == 2
+
+
+def test_stage2_reads_its_own_sources_only(tiny: World) -> None:
+    manifest = json.loads((tiny.path("stage2_mix") / "manifest.json").read_text())
+    sources = {stream["name"] for stream in manifest["streams"]}
+    ranges = [entry for stream in manifest["streams"] for entry in stream["ranges"]]
+    paths = [Path(entry["path"]) for entry in ranges]
+    assert {path.parts[1] for path in paths} == sources
+    assert sources < set(tiny.result("stage1_mix")["report"]["data"]["sources"])
+
+
+def test_the_soup_is_the_mean_of_its_ingredients(tiny: World) -> None:
+    soup = load_file(tiny.path("soup") / "model" / "model.safetensors")
+    parts = [load_file(tiny.path(name) / "model" / "model.safetensors") for name in MODELS[1:3]]
+    for name, tensor in soup.items():
+        mean = np.mean([part[name].astype(np.float64) for part in parts], axis=0)
+        assert np.array_equal(tensor, mean.astype(tensor.dtype)), name
+
+
+def test_every_export_loads_and_generates_offline(tiny: World) -> None:
+    exports = tiny.path("export") / "exports"
+    done = subprocess.run(
+        [sys.executable, "-c", USE_EXPORT, *(str(exports / name) for name in MODELS)],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_leaderboard_has_every_model_and_every_figure(tiny: World) -> None:
+    rows = tiny.leaderboard()
+    keys = {"model", "revision", "step", "tokens", "task", "metric", "value", "stderr"}
+    assert all(set(row) == keys for row in rows)
+    figures: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        figures.setdefault(row["model"], set()).add((row["task"], row["metric"]))
+    assert set(MODELS) <= set(figures)
+    assert len({frozenset(figures[name]) for name in MODELS}) == 1
+
+
+def test_an_evaluation_alone_is_made_again_when_its_limit_changes(
+    tiny: World, tmp_path: Path
+) -> None:
+    import shutil
+
+    recipe = Path(shutil.copytree(Path(tiny.environment["OLMO_RECIPES"]), tmp_path / "recipes"))
+    evals = recipe / "tiny" / "evals.yaml"
+    text = evals.read_text()
+    evals.write_text(text.replace("limit: ", "limit: 1", 1))
+    assert evals.read_text() != text
+    planned = tiny.olmo("plan", "tiny", OLMO_RECIPES=str(recipe)).stdout
+    stale = [line.split()[0] for line in planned.splitlines() if " stale " in f"{line} "]
+    assert stale == ["downstream", "leaderboard", "model_card"]
+    assert "limit" in planned
