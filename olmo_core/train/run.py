@@ -135,6 +135,7 @@ def build_loader(config: TrainConfig) -> Loader:
         )
     else:
         raise ConfigError("no data: give data.paths or core.manifest")
+    _require_same_vocabulary(config, manifest)
     return Loader(
         manifest=manifest,
         sequence_length=config.sequence_length,
@@ -144,6 +145,13 @@ def build_loader(config: TrainConfig) -> Loader:
         instance_filter=data.instance_filter,
         vocab_size=config.model.rows,
     )
+
+
+def _require_same_vocabulary(config: TrainConfig, manifest: Manifest) -> None:
+    for key in ("vocab_size", "eos_token_id"):
+        of_data, of_model = getattr(manifest, key), getattr(config.model, key)
+        if of_data is not None and of_data != of_model:
+            raise InputError(f"model.{key} is {of_model}; the tokens were made with {of_data}")
 
 
 def _restore(
