@@ -18,7 +18,7 @@ from pipelines.instance import close_orphaned_runs, own_tags, use_dagster_home
 from pipelines.launchers.local import LocalLauncher
 from pipelines.resources import resources
 from pipelines.summary import print_summary
-from pipelines.terminal import TerminalObserver
+from pipelines.terminal import TerminalObserver, terminal
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # as a shell has it
@@ -36,7 +36,7 @@ def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
 def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     """As `run_recipe`, for a graph that has been built."""
     began = time.time()
-    console = Console()
+    console = terminal()
     selected = graph.select(select or graph.nodes)
     use_dagster_home()
     with dg.DagsterInstance.get() as instance:

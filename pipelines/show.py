@@ -16,7 +16,7 @@ from assets.paths import root
 from assets.recipe import load_recipe
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.terminal import amount
+from pipelines.terminal import amount, terminal
 
 
 def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
@@ -29,7 +29,7 @@ def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(made, indent=1, ensure_ascii=False))
         return
-    console = Console()
+    console = terminal()
     if not made:
         console.print(f"{recipe}: nothing has been made; start with: olmo run {recipe}")
     elif asset is None:
@@ -131,7 +131,7 @@ def print_plan(recipe: str, select: Sequence[str]) -> None:
     for name in graph.select(select or graph.nodes):
         state, why = plan_of(graph, root(), name)
         table.add_row(name, state, "\n".join(why))
-    Console().print(table)
+    terminal().print(table)
 
 
 def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
@@ -157,7 +157,7 @@ def print_leaderboard(recipe: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(leaderboard_rows(graph, root()), indent=1, ensure_ascii=False))
     else:
-        Console().print(models_table(graph, root()))
+        terminal().print(models_table(graph, root()))
 
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:

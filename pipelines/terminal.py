@@ -22,6 +22,13 @@ from rich.text import Text
 from olmo_core.run.folder import RunFolder
 
 PLAIN_EVERY_SECONDS = 15.0
+FILE_WIDTH = 160  # columns, where the output is no terminal
+
+
+def terminal() -> Console:
+    """Standard output; wide where it is no terminal, so that a log cuts no table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=FILE_WIDTH)
 
 
 class AmountColumn(ProgressColumn):

@@ -21,7 +21,7 @@ def serve(host: str, port: int) -> None:
     print(f"Dagster UI: http://{host}:{port}  (instance: {home}; end it with Ctrl-C)", flush=True)
     command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    os.chdir(CHECKOUT)  # workspace.yaml is read from here
+    os.chdir(home)  # dagster warns of a dagster.yaml in its folder that is not its home's
     os.execve(
         sys.executable, [*command, "--workspace", str(CHECKOUT / "workspace.yaml")], environment
     )

@@ -12,6 +12,7 @@ from olmo_core.corpus.raw import RawConfig, raw_identity
 from olmo_core.corpus.tagged import TaggedConfig
 from olmo_core.corpus.tokenizer import TokenizerConfig
 from olmo_core.corpus.tokens import TokensConfig
+from olmo_core.corpus.toolkit import toolkit_identity
 
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
@@ -57,6 +58,7 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
             inputs=("held_out",),
             kinds=("dolma",),
+            further_identity=toolkit_identity,
         ),
         node(
             "deduplicated",
@@ -65,6 +67,7 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             "and paragraphs of the held-out set.",
             inputs=("held_out", "tagged"),
             kinds=("dolma",),
+            further_identity=toolkit_identity,
         ),
         node(
             "filtered",
@@ -72,6 +75,7 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             description="One row per kept document: dolma's mix of documents by attributes.",
             inputs=("held_out", "tagged", "deduplicated"),
             kinds=("dolma",),
+            further_identity=toolkit_identity,
         ),
         node(
             "tokenizer",
