@@ -1,5 +1,6 @@
 """The training loop: one visible loop over batches, the same alone and on many ranks."""
 
+import contextlib
 import logging
 import math
 import time
@@ -82,40 +83,43 @@ class Trainer:
         config, state, gradients = self.config, self.state, self.gradients
         deadline = time.monotonic() + (config.time_limit or math.inf)
         stop_after = state.step + (config.stop_after or self.last_step)
-        batches = self.loader.iterate(
+        reader = self.loader.iterate(
             state.step,
             rank=self.world.rank,
             world_size=self.world.size,
             stop_step=self.last_step,
         )
-        for batch in batches:
-            gradients.zero()
-            with autocast(config.precision, self.world.device):
-                forward_backward(
-                    self.model,
-                    batch,
-                    gradients.sums,
-                    microbatch_size=config.device_train_microbatch_size,
-                    z_loss=config.z_loss,
-                )
-            asked = self.stop_requested() or time.monotonic() > deadline
-            gradients.sums[SUMS.index("stop")] += asked or state.step + 1 >= stop_after
-            gradients.reduce(self.world)
-            sums = dict(zip(SUMS, gradients.sums.tolist(), strict=True))
-            self._require_finite(sums["cross_entropy"] + sums["z_loss"])
-            labels = max(sums["labels"], 1.0)
-            bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
-            norm = gradients.normalise(labels, bound)
-            rate = self.schedule.learning_rate(self.moment(state.step + 1))
-            set_learning_rate(self.optimizer, rate)
-            self.optimizer.step()
-            state.step += 1
-            state.tokens += config.tokens_per_step
-            self._log_step(sums, labels, float(norm), rate, tracker)
-            stopping = sums["stop"] > 0 and state.step < self.last_step
-            self._save_if_due(stopping=stopping)
-            if stopping:
-                raise Stopped
+        with contextlib.closing(reader) as batches:
+            for batch in batches:
+                gradients.zero()
+                with autocast(config.precision, self.world.device):
+                    forward_backward(
+                        self.model,
+                        batch,
+                        gradients.sums,
+                        microbatch_size=config.device_train_microbatch_size,
+                        z_loss=config.z_loss,
+                    )
+                asked = self.stop_requested() or time.monotonic() > deadline
+                gradients.sums[SUMS.index("stop")] += asked or state.step + 1 >= stop_after
+                gradients.reduce(self.world)
+                sums = dict(zip(SUMS, gradients.sums.tolist(), strict=True))
+                self._require_finite(sums["cross_entropy"] + sums["z_loss"])
+                labels = max(sums["labels"], 1.0)
+                bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
+                norm = gradients.normalise(labels, bound)
+                rate = self.schedule.learning_rate(self.moment(state.step + 1))
+                set_learning_rate(self.optimizer, rate)
+                self.optimizer.step()
+                state.step += 1
+                state.tokens += config.tokens_per_step
+                self._log_step(sums, labels, float(norm), rate, tracker)
+                stopping = sums["stop"] > 0 and state.step < self.last_step
+                self._save_if_due(stopping=stopping)
+                if stopping:
+                    raise Stopped
+        if self.saved_step != state.step:
+            self.save("unsharded" if config.save_interval_unsharded else "sharded")
 
     def save(self, kind: Kind) -> Path:
         """Write a checkpoint of this step and drop those that are no longer kept."""
@@ -152,8 +156,6 @@ class Trainer:
             self.save(kind)
         elif stopping:
             self.save("ephemeral")
-        elif self.state.step == self.last_step:
-            self.save("unsharded" if self.config.save_interval_unsharded else "sharded")
 
     def _require_finite(self, loss: float) -> None:
         if math.isfinite(loss):

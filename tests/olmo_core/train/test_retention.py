@@ -1,0 +1,34 @@
+"""Which checkpoints a run keeps."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kept"),
+    [
+        (("save_interval=5",), {5, 10, 12}),
+        (("save_interval=3", "save_num_checkpoints_to_keep=2"), {9, 12}),
+        (("save_interval=4", "save_interval_ephemeral=3"), {4, 8, 12}),
+        (("save_interval=100", "save_interval_ephemeral=5"), {12}),
+        # the official OLMo 2 files: no sharded ones, unsharded ones for ever
+        (
+            (
+                "save_interval=2",
+                "save_num_checkpoints_to_keep=0",
+                "save_interval_ephemeral=1",
+                "save_interval_unsharded=5",
+            ),
+            {5, 10, 12},
+        ),
+        (("save_interval=6", "no_pre_train_checkpoint=false"), {0, 6, 12}),
+    ],
+)
+def test_kept(
+    overrides: tuple[str, ...], kept: set[int], train: Callable[..., int], tmp_path: Path
+) -> None:
+    assert train("run", *overrides) == 0
+    found = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert found == {f"step{step}" for step in kept}

@@ -1,0 +1,87 @@
+"""W&B beside a run: off, offline, and unable to fail it."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from olmo_core.config.train import WandbConfig
+from olmo_core.train.tracking import Tracker
+
+
+class FakeRun:
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.broken = self.finished = False
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        if self.broken:
+            raise OSError("no route to host")
+        self.rows.append((step, row))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    fake = SimpleNamespace(run=FakeRun(), calls=[])
+
+    def init(**keywords: Any) -> FakeRun:
+        fake.calls.append(keywords)
+        return fake.run
+
+    fake.init = init
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # pyright: ignore
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return fake
+
+
+def test_offline_without_a_key_and_one_id_across_resumes(
+    wandb: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        tracker = Tracker(WandbConfig(log_interval=2), tmp_path, {"run_name": "r"})
+        for step in (1, 2, 3, 4):
+            tracker.log({"loss": 1.0}, step)
+        tracker.finish()
+    assert [step for step, _ in wandb.run.rows] == [2, 4, 2, 4]
+    assert wandb.run.finished
+    assert [call["mode"] for call in wandb.calls] == ["offline", "offline"]
+    assert wandb.calls[0]["id"] == wandb.calls[1]["id"]
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    Tracker(WandbConfig(), tmp_path, {})
+    assert wandb.calls[2]["mode"] == "online"
+
+
+def test_off_without_a_section_or_when_told(
+    wandb: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Tracker(None, tmp_path, {}).log({"loss": 1.0}, 1)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    Tracker(WandbConfig(), tmp_path, {}).log({"loss": 1.0}, 1)
+    assert wandb.calls == []
+
+
+def test_its_failures_end_nothing_but_itself(wandb: SimpleNamespace, tmp_path: Path) -> None:
+    tracker = Tracker(WandbConfig(), tmp_path, {})
+    wandb.run.broken = True
+    tracker.log({"loss": 1.0}, 1)
+    tracker.log({"loss": 1.0}, 2)
+    tracker.finish()
+    del wandb.init
+    Tracker(WandbConfig(), tmp_path, {}).log({"loss": 1.0}, 1)
+
+
+def test_the_library_itself_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    tracker = Tracker(WandbConfig(project="p"), tmp_path, {"run_name": "r"})
+    tracker.log({"loss": 1.0}, 1)
+    tracker.finish()
+    assert list(tmp_path.glob("wandb/offline-run-*"))
