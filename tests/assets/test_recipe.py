@@ -107,7 +107,7 @@ def test_ingredients_are_two_or_more_and_differ(copy: Path, ingredients: str, me
 
 def test_one_seed_changes_its_ingredient_and_what_descends_from_it(copy: Path) -> None:
     before = build_graph(load_recipe("mine")).fingerprints
-    replace(copy / "stage2.yaml", "seed: 666", "seed: 667")
+    replace(copy / "stage2.yaml", "{seed: 42069}", "{seed: 42070}")
     after = build_graph(load_recipe("mine")).fingerprints
     changed = {name for name in before if before[name].value != after[name].value}
     assert changed == {
@@ -123,7 +123,7 @@ def test_one_seed_changes_its_ingredient_and_what_descends_from_it(copy: Path) -
 
 def test_one_evaluation_limit_changes_evaluations_only(copy: Path) -> None:
     before = build_graph(load_recipe("mine")).fingerprints
-    replace(copy / "evals.yaml", "limit:", "limit: 1 #")
+    replace(copy / "evals.yaml", "limit: 8", "limit: 7")
     after = build_graph(load_recipe("mine")).fingerprints
     changed = {name for name in before if before[name].value != after[name].value}
     assert changed == {"downstream", "leaderboard", "model_card"}

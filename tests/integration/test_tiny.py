@@ -131,9 +131,33 @@ def test_an_evaluation_alone_is_made_again_when_its_limit_changes(
     recipe = Path(shutil.copytree(Path(tiny.environment["OLMO_RECIPES"]), tmp_path / "recipes"))
     evals = recipe / "tiny" / "evals.yaml"
     text = evals.read_text()
-    evals.write_text(text.replace("limit: ", "limit: 1", 1))
+    evals.write_text(text.replace("limit: 8", "limit: 7", 1))
     assert evals.read_text() != text
     planned = tiny.olmo("plan", "tiny", OLMO_RECIPES=str(recipe)).stdout
     stale = [line.split()[0] for line in planned.splitlines() if " stale " in f"{line} "]
     assert stale == ["downstream", "leaderboard", "model_card"]
     assert "limit" in planned
+
+
+def test_a_checkpoint_of_a_run_is_evaluated_as_the_models_are(
+    tiny: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assets.assemble import build_graph
+    from assets.evals.sweep import checkpoints
+    from assets.recipe import load_recipe
+    from pipelines.definitions import build_definitions
+
+    monkeypatch.setenv("OLMO_ROOT", str(tiny.root))
+    monkeypatch.setenv("OLMO_RECIPES", tiny.environment["OLMO_RECIPES"])
+    key = [k for k in checkpoints(build_graph(load_recipe("tiny")), tiny.root) if "stage1" in k][-1]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("tiny_checkpoints", [key])
+        job = build_definitions(["tiny"]).resolve_job_def("tiny_sweep")
+        result = job.execute_in_process(instance=instance, partition_key=key)
+    assert result.success
+    folder = next((tiny.root / "tiny" / "checkpoint_perplexity" / key).iterdir())
+    report = json.loads((folder / "result.json").read_text())["report"]
+    # The last checkpoint holds the weights that were exported, so the figures are the same.
+    stage1 = [row for row in tiny.leaderboard() if row["model"] == "stage1"]
+    loss = next(r["value"] for r in stage1 if (r["task"], r["metric"]) == ("held_out", "loss"))
+    assert report["numbers"]["loss_nats_per_token"] == pytest.approx(loss, abs=1e-4)

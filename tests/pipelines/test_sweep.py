@@ -1,0 +1,113 @@
+"""The sweep's daemon side: new checkpoints become partitions and requests, each once."""
+
+import datetime
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.assemble import build_graph
+from assets.evals.sweep import checkpoints, sweep_work
+from assets.graph import Graph
+from assets.produce import InputMissing
+from assets.recipe import load_recipe
+from olmo_core.config.load import ConfigError
+from olmo_core.run.files import write_json
+from pipelines.sensors import checkpoint_sensor
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+@pytest.fixture
+def graph(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
+    return build_graph(load_recipe("tiny"))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as opened:
+        yield opened
+
+
+def save(graph: Graph, root: Path, run: str, step: int, *, whole: bool = True) -> None:
+    folder = graph.folder(root, run) / graph.fingerprints[run].version / f"checkpoints/step{step}"
+    folder.mkdir(parents=True)
+    if whole:
+        write_json(folder / "manifest.json", {"step": step})
+
+
+def evaluate(graph: Graph, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance)
+    result = checkpoint_sensor(graph)(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_whole_checkpoints_are_found_in_order_and_others_are_not(
+    graph: Graph, toy_root: Path
+) -> None:
+    save(graph, toy_root, "stage1", 100)
+    save(graph, toy_root, "stage1", 20)
+    save(graph, toy_root, "stage1", 200, whole=False)
+    save(graph, toy_root, "stage2_ingredient1", 5)
+    assert list(checkpoints(graph, toy_root)) == [
+        "stage1@step20",
+        "stage1@step100",
+        "stage2_ingredient1@step5",
+    ]
+
+
+def test_the_sensor_adds_each_checkpoint_once(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    assert isinstance(evaluate(graph, instance), dg.SkipReason)
+    save(graph, toy_root, "stage1", 20)
+    result = evaluate(graph, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests is not None
+    assert [request.partition_key for request in result.run_requests] == ["stage1@step20"]
+    assert result.dynamic_partitions_requests is not None
+    [request] = result.dynamic_partitions_requests
+    instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
+    assert isinstance(evaluate(graph, instance), dg.SkipReason)
+
+
+def test_the_schedule_requests_what_lacks_an_evaluation(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    save(graph, toy_root, "stage1", 20)
+    save(graph, toy_root, "stage1", 40)
+    for name in ("checkpoint_downstream", "checkpoint_perplexity"):
+        work = sweep_work(graph, name, "stage1@step20", toy_root)
+        write_json(work.parent / work.fingerprint.version / "result.json", {"schema_version": 1})
+    context = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC),
+    )
+    data = sweep_schedule(graph, "tiny_sweep").evaluate_tick(context)
+    assert data.run_requests is not None
+    assert [request.partition_key for request in data.run_requests] == ["stage1@step40"]
+    assert instance.get_dynamic_partitions("tiny_checkpoints") == ["stage1@step40"]
+
+
+def test_a_checkpoint_rewritten_with_other_weights_is_another_evaluation(
+    graph: Graph, toy_root: Path
+) -> None:
+    save(graph, toy_root, "stage1", 20)
+    before = sweep_work(graph, "checkpoint_perplexity", "stage1@step20", toy_root)
+    write_json(checkpoints(graph, toy_root)["stage1@step20"] / "manifest.json", {"step": 21})
+    after = sweep_work(graph, "checkpoint_perplexity", "stage1@step20", toy_root)
+    assert before.fingerprint.value != after.fingerprint.value
+
+
+def test_a_checkpoint_that_is_not_there_is_named(graph: Graph, toy_root: Path) -> None:
+    with pytest.raises(InputMissing, match="no whole checkpoint stage1@step7"):
+        sweep_work(graph, "checkpoint_downstream", "stage1@step7", toy_root)
+
+
+@pytest.mark.parametrize("key", ["stage1", "../x@step1", "stage1@step1/..", "$(x)@step1"])
+def test_a_malformed_partition_is_refused(graph: Graph, toy_root: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match="expected <run>@step<N>"):
+        sweep_work(graph, "checkpoint_downstream", key, toy_root)
