@@ -41,7 +41,7 @@ class PerplexityConfig:
 
     name: str = "held_out"  # of the figures: task `<name>`, `<name>/<source>`, …
     max_window: int = 2048  # tokens; the model's own maximum where that is smaller
-    batch_tokens: int = 4096  # padded tokens of a batch
+    batch_tokens: int = 2048  # padded tokens of a batch
     documents_per_source: int | None = None  # the first ones; None: all
 
     def __post_init__(self) -> None:

@@ -21,77 +21,14 @@ from olmo_core.config.evals import PerplexityConfig
 from olmo_core.data.manifest import Manifest
 from olmo_core.evals import unigram
 from olmo_core.evals.cache import ScoreCache
-from olmo_core.evals.paloma import (
-    Document,
-    Window,
-    batches,
-    figure_rows,
-    read_documents,
-    windows,
-)
+from olmo_core.evals.paloma import Document, figure_rows, read_documents
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
-from olmo_core.model.transformer import Transformer
+from olmo_core.evals.scoring import score_documents
 from olmo_core.run.files import atomic_path, read_json, sha256_file
 from olmo_core.run.job import InputError, Job, Report, run_job
 
-DEFINITION_VERSION = "1"  # of `paloma` and of the scoring below: a change makes new scores
+DEFINITION_VERSION = "1"  # of `paloma` and `scoring`: a change makes new scores
 UNIGRAM = "unigram"
-
-
-def score_documents(
-    model: Transformer,
-    documents: Sequence[Sequence[int]],
-    *,
-    eos_token_id: int,
-    max_window: int,
-    batch_tokens: int,
-    job: Job | None = None,
-    message: str = "",
-) -> list[float]:
-    """Log-likelihood of each document in nats, by windows of like length together.
-
-    Args:
-        model: Ours, on its device.
-        documents: Token ids of each, without special tokens.
-        eos_token_id: Read before the first token of each document.
-        max_window: Tokens of context, at most.
-        batch_tokens: Tokens of a batch, padding included.
-        job: Where progress is reported.
-        message: What the progress says.
-    """
-    cut = [
-        window
-        for number, ids in enumerate(documents)
-        for window in windows(ids, prefix=eos_token_id, max_window=max_window, document=number)
-    ]
-    totals = [0.0] * len(documents)
-    done, total = 0, sum(window.scored for window in cut)
-    for batch in batches(cut, batch_tokens):
-        for window, value in zip(batch, _score_batch(model, batch, eos_token_id), strict=True):
-            totals[window.document] += value
-        done += sum(window.scored for window in batch)
-        if job is not None:
-            job.progress(done, total, unit="tokens", message=message)
-    return totals
-
-
-@torch.inference_mode()
-def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
-    """Summed log-probability of each window's targets; the sum is taken in f64."""
-    length = len(batch[0].inputs)  # the longest comes first
-    device = model.embeddings.weight.device
-    inputs = torch.full((len(batch), length), pad, dtype=torch.long)
-    targets = torch.full((len(batch), length), pad, dtype=torch.long)
-    counted = torch.zeros((len(batch), length), dtype=torch.bool)
-    for row, window in enumerate(batch):
-        stop = len(window.inputs)  # padding on the right: nothing causal sees it
-        inputs[row, :stop] = torch.from_numpy(window.inputs)
-        targets[row, stop - window.scored : stop] = torch.from_numpy(window.targets)
-        counted[row, stop - window.scored : stop] = True
-    logits = model(inputs.to(device)).float()  # (B, T, rows)
-    chosen = logits.gather(-1, targets.to(device).unsqueeze(-1)).squeeze(-1)
-    log_probability = (chosen - logits.logsumexp(-1)).double()
-    return log_probability.masked_fill(~counted.to(device), 0.0).sum(-1).tolist()
 
 
 def make(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -195,14 +132,22 @@ class Scored:
 
     def report(self) -> Report:
         """Figures of the whole and a table of bits per byte: a row a model, a column a source."""
-        table: dict[str, dict[str, Any]] = {}
+        loss: dict[str, float] = {}
+        bits: dict[str, dict[str, float]] = {}  # model -> source (or "all") -> bits per byte
         for row in self.rows:
-            cells = table.setdefault(row["model"], {"model": row["model"]})
             source = row["task"].partition("/")[2]
             if row["metric"] == "bits_per_byte" and "/" not in source:
-                cells[source or "all"] = round(row["value"], 4)
+                bits.setdefault(row["model"], {})[source or "all"] = row["value"]
             if row["metric"] == "loss" and not source:
-                cells["loss"] = round(row["value"], 4)
+                loss[row["model"]] = row["value"]
+        table = [
+            {
+                "model": model,
+                "loss": round(loss[model], 4),
+                **{source: round(value, 4) for source, value in cells.items()},
+            }
+            for model, cells in bits.items()
+        ]
         return Report(
             numbers={
                 "models": len(table),
@@ -211,8 +156,8 @@ class Scored:
                 "rows": len(self.rows),
                 "scores_from_cache": self.cached,
             },
-            tables={"bits_per_byte": list(table.values())},
-            data={"data_sha256": self.data_sha256},
+            tables={"bits_per_byte": table},
+            data={"data_sha256": self.data_sha256, "loss": loss, "bits_per_byte": bits},
         )
 
 

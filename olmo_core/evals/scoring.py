@@ -1,0 +1,82 @@
+"""Log-likelihood of documents under our model, windows of like length in one batch."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from olmo_core.evals.paloma import Window, batches, windows
+from olmo_core.model.transformer import Transformer
+from olmo_core.run.job import Job
+
+HEAD_ROWS = 256  # positions whose logits are in memory at once: a few MB, near the processor
+
+
+def score_documents(
+    model: Transformer,
+    documents: Sequence[Sequence[int]],
+    *,
+    eos_token_id: int,
+    max_window: int,
+    batch_tokens: int,
+    job: Job | None = None,
+    message: str = "",
+) -> list[float]:
+    """Log-likelihood of each document in nats, by windows of like length together.
+
+    Args:
+        model: Ours, on its device.
+        documents: Token ids of each, without special tokens.
+        eos_token_id: Read before the first token of each document.
+        max_window: Tokens of context, at most.
+        batch_tokens: Tokens of a batch, padding included.
+        job: Where progress is reported.
+        message: What the progress says.
+    """
+    cut = [
+        window
+        for number, ids in enumerate(documents)
+        for window in windows(ids, prefix=eos_token_id, max_window=max_window, document=number)
+    ]
+    totals = [0.0] * len(documents)
+    done, total = 0, sum(window.scored for window in cut)
+    for batch in batches(cut, batch_tokens):
+        for window, value in zip(batch, _score_batch(model, batch, eos_token_id), strict=True):
+            totals[window.document] += value
+        done += sum(window.scored for window in batch)
+        if job is not None:
+            job.progress(done, total, unit="tokens", message=message)
+    return totals
+
+
+@torch.inference_mode()
+def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
+    """Summed log-probability of each window's targets; the sum is taken in f64."""
+    length = len(batch[0].inputs)  # the longest comes first
+    device = model.embeddings.weight.device
+    inputs = torch.full((len(batch), length), pad, dtype=torch.long)
+    targets = torch.full((len(batch), length), -1, dtype=torch.long)
+    for row, window in enumerate(batch):
+        stop = len(window.inputs)  # padding on the right: nothing causal sees it
+        inputs[row, :stop] = torch.from_numpy(window.inputs)
+        targets[row, stop - window.scored : stop] = torch.from_numpy(window.targets)
+    targets = targets.to(device)
+    scored = targets >= 0  # (B, T)
+    states, chosen = model.hidden(inputs.to(device))[scored], targets[scored]  # (N, d), (N,)
+    values = torch.zeros(scored.shape, dtype=torch.float64, device=device)
+    values[scored] = torch.cat(
+        [
+            _log_probability(model.lm_head(part).float(), ids)
+            for part, ids in zip(states.split(HEAD_ROWS), chosen.split(HEAD_ROWS), strict=True)
+        ]
+    )
+    return values.sum(-1).tolist()
+
+
+def _log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Log-softmax (N,) in f64 of the chosen ids; `logits` (N, rows) are overwritten."""
+    values = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+    largest = logits.amax(-1)
+    # In place: a second table of logits costs as much time as the exponentials.
+    normaliser = logits.sub_(largest.unsqueeze(-1)).exp_().sum(-1).log_().add_(largest)
+    return (values - normaliser).double()
