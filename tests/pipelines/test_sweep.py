@@ -1,6 +1,5 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
-import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,11 +81,11 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
     for name in ("checkpoint_downstream", "checkpoint_perplexity"):
         work = sweep_work(graph, name, "stage1@step20", toy_root)
         write_json(work.parent / work.fingerprint.version / "result.json", {"schema_version": 1})
+    repository = build_definitions(["tiny"]).get_repository_def()
     context = dg.build_schedule_context(
-        instance=instance,
-        scheduled_execution_time=datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC),
+        instance=instance, scheduled_execution_time=at, repository_def=repository
     )
-    data = sweep_schedule(graph, "tiny_sweep").evaluate_tick(context)
+    data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(context)
     assert data.run_requests is not None
     assert [request.partition_key for request in data.run_requests] == ["stage1@step40"]
     assert instance.get_dynamic_partitions("tiny_checkpoints") == ["stage1@step40"]
