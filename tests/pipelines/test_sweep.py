@@ -13,6 +13,7 @@ from assets.produce import InputMissing
 from assets.recipe import load_recipe
 from olmo_core.config.load import ConfigError
 from olmo_core.run.files import write_json
+from pipelines.definitions import build_definitions
 from pipelines.sensors import checkpoint_sensor
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -81,6 +82,7 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
     for name in ("checkpoint_downstream", "checkpoint_perplexity"):
         work = sweep_work(graph, name, "stage1@step20", toy_root)
         write_json(work.parent / work.fingerprint.version / "result.json", {"schema_version": 1})
+    at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
     repository = build_definitions(["tiny"]).get_repository_def()
     context = dg.build_schedule_context(
         instance=instance, scheduled_execution_time=at, repository_def=repository
