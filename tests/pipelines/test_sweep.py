@@ -1,5 +1,6 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
