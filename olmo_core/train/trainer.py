@@ -11,7 +11,7 @@ import torch
 
 from olmo_core.checkpoint.save import Kind, apply_retention, save_checkpoint
 from olmo_core.config.train import Duration, TrainConfig
-from olmo_core.data.loader import Loader
+from olmo_core.data.loader import Batch, Loader
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import set_learning_rate
 from olmo_core.optim.schedule import Schedule
@@ -64,6 +64,8 @@ class Trainer:
         self.last_step = self.max_steps + _EXTRA_STEPS if config.stop_at is None else config.stop_at
         self.saved_step: int | None = None
         self.speed = Speed(config, world.size)
+        self._deadline = time.monotonic() + (config.time_limit or math.inf)
+        self._stop_step = state.step + (config.stop_after or math.inf)
 
     def moment(self, steps: int) -> float:
         """The schedule's clock after `steps` steps: steps or tokens."""
@@ -81,8 +83,6 @@ class Trainer:
             Diverged: the loss of a step is not finite; its update was not made.
         """
         config, state, gradients = self.config, self.state, self.gradients
-        deadline = time.monotonic() + (config.time_limit or math.inf)
-        stop_after = state.step + (config.stop_after or self.last_step)
         reader = self.loader.iterate(
             state.step,
             rank=self.world.rank,
@@ -92,19 +92,9 @@ class Trainer:
         with contextlib.closing(reader) as batches:
             for batch in batches:
                 gradients.zero()
-                with autocast(config.precision, self.world.device):
-                    forward_backward(
-                        self.model,
-                        batch,
-                        gradients.sums,
-                        microbatch_size=config.device_train_microbatch_size,
-                        z_loss=config.z_loss,
-                    )
-                asked = self.stop_requested() or time.monotonic() > deadline
-                gradients.sums[SUMS.index("stop")] += asked or state.step + 1 >= stop_after
+                self._forward_backward(batch)
                 gradients.reduce(self.world)
-                sums = dict(zip(SUMS, gradients.sums.tolist(), strict=True))
-                self._require_finite(sums["cross_entropy"] + sums["z_loss"])
+                sums = self._read_sums()
                 labels = max(sums["labels"], 1.0)
                 bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
                 norm = gradients.normalise(labels, bound)
@@ -113,13 +103,39 @@ class Trainer:
                 self.optimizer.step()
                 state.step += 1
                 state.tokens += config.tokens_per_step
-                self._log_step(sums, labels, float(norm), rate, tracker)
+                self._log_step(sums, labels, norm.item(), rate, tracker)
                 stopping = sums["stop"] > 0 and state.step < self.last_step
                 self._save_if_due(stopping=stopping)
                 if stopping:
                     raise Stopped
         if self.saved_step != state.step:
             self.save("unsharded" if config.save_interval_unsharded else "sharded")
+
+    def _forward_backward(self, batch: Batch) -> None:
+        """This rank's share of a step: gradients, sums, and whether it was asked to stop."""
+        config, sums = self.config, self.gradients.sums
+        with autocast(config.precision, self.world.device):
+            forward_backward(
+                self.model,
+                batch,
+                sums,
+                microbatch_size=config.device_train_microbatch_size,
+                z_loss=config.z_loss,
+            )
+        asked = self.stop_requested() or time.monotonic() > self._deadline
+        sums[SUMS.index("stop")] += asked or self.state.step + 1 >= self._stop_step
+
+    def _read_sums(self) -> dict[str, float]:
+        """The step's sums over all ranks; refuses a loss that is not finite."""
+        sums = dict(zip(SUMS, self.gradients.sums.tolist(), strict=True))
+        loss = sums["cross_entropy"] + sums["z_loss"]
+        if math.isfinite(loss):
+            return sums
+        back = "no checkpoint yet" if self.saved_step is None else f"step{self.saved_step}"
+        raise Diverged(
+            f"the loss of step {self.state.step + 1} is {loss}; its update was not made. "
+            f"Go back to {self.config.save_folder}/checkpoints: {back}"
+        )
 
     def save(self, kind: Kind) -> Path:
         """Write a checkpoint of this step and drop those that are no longer kept."""
@@ -156,15 +172,6 @@ class Trainer:
             self.save(kind)
         elif stopping:
             self.save("ephemeral")
-
-    def _require_finite(self, loss: float) -> None:
-        if math.isfinite(loss):
-            return
-        back = "no checkpoint yet" if self.saved_step is None else f"step{self.saved_step}"
-        raise Diverged(
-            f"the loss of step {self.state.step + 1} is {loss}; its update was not made. "
-            f"Go back to {self.config.save_folder}/checkpoints: {back}"
-        )
 
     def _log_step(
         self, sums: dict[str, float], labels: float, norm: float, rate: float, tracker: Tracker

@@ -1,0 +1,44 @@
+"""The one buffer of gradients: clipping as torch's, and views that autograd adds into."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from olmo_core.parallel.gradients import Gradients
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3, bias=False))
+
+
+@pytest.mark.parametrize("max_norm", [None, 0.01, 100.0])
+def test_mean_and_clipping_equal_torch(max_norm: float | None) -> None:
+    ours, theirs = model(), copy.deepcopy(model())
+    batches = [torch.randn(4, 5) for _ in range(3)]
+    gradients = Gradients(ours.parameters(), sums=2)
+    gradients.zero()
+    for batch in batches:
+        loss = ours(batch).square().sum()
+        loss.backward()
+        gradients.sums[0] += loss.detach()
+    total = torch.stack([theirs(batch).square().sum() for batch in batches]).sum()
+    (total / 12).backward()
+    norm = gradients.normalise(12, max_norm)
+    expected = nn.utils.clip_grad_norm_(theirs.parameters(), max_norm or float("inf"))
+    torch.testing.assert_close(norm, expected)
+    torch.testing.assert_close(gradients.sums[0], total.detach())
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
+
+
+def test_a_new_step_forgets_the_last() -> None:
+    ours = model()
+    gradients = Gradients(ours.parameters(), sums=1)
+    ours(torch.ones(1, 5)).sum().backward()
+    gradients.sums[0] = 3
+    gradients.zero()
+    assert not gradients.buffer.any()
+    assert all(parameter.grad is not None for parameter in ours.parameters())
