@@ -1,13 +1,16 @@
 """The Dagster instance that belongs to a root of results."""
 
+import contextlib
 import os
 import socket
+from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
 import psutil
 
 from assets.paths import CHECKOUT, root
+from olmo_core.run.folder import locked
 
 PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
 
@@ -17,10 +20,23 @@ def use_dagster_home() -> Path:
     home = Path(os.environ.get("DAGSTER_HOME") or root() / "dagster")
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
-    if not configuration.exists():
+    with contextlib.suppress(FileExistsError):
         configuration.symlink_to(CHECKOUT / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
     return home
+
+
+@contextlib.contextmanager
+def open_instance() -> Generator[dg.DagsterInstance]:
+    """The instance of DAGSTER_HOME; of several first processes, one makes its databases."""
+    home = use_dagster_home()
+    with dg.DagsterInstance.get() as instance:
+        # Storages are opened, and their tables made, at the first look into each.
+        with locked(home / "open.lock"):
+            instance.get_runs(limit=1)
+            instance.get_latest_materialization_event(dg.AssetKey("none"))
+            instance.all_instigator_state()
+        yield instance
 
 
 def own_tags() -> dict[str, str]:

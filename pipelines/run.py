@@ -14,7 +14,7 @@ from assets.materialise import cancel_jobs
 from assets.paths import root
 from assets.recipe import load_recipe
 from pipelines.definitions import assembled, main_line
-from pipelines.instance import close_orphaned_runs, own_tags, use_dagster_home
+from pipelines.instance import close_orphaned_runs, open_instance, own_tags
 from pipelines.launchers.local import LocalLauncher
 from pipelines.resources import resources
 from pipelines.summary import print_summary
@@ -38,8 +38,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     began = time.time()
     console = terminal()
     selected = graph.select(select or graph.nodes)
-    use_dagster_home()
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         close_orphaned_runs(instance)
         forced = set(select or graph.nodes) if force else set[str]()
         wanted = to_make(graph, root(), instance, selected, forced)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import socket
 import sys
 
@@ -21,6 +22,8 @@ def serve(host: str, port: int) -> None:
     print(f"Dagster UI: http://{host}:{port}  (instance: {home}; end it with Ctrl-C)", flush=True)
     command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    for number in (signal.SIGINT, signal.SIGTERM):  # ignored, perhaps, by a shell's background job
+        signal.signal(number, signal.SIG_DFL)
     os.chdir(home)  # dagster warns of a dagster.yaml in its folder that is not its home's
     os.execve(
         sys.executable, [*command, "--workspace", str(CHECKOUT / "workspace.yaml")], environment

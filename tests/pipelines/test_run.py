@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from assets.graph import Graph
-from pipelines.instance import use_dagster_home
+from pipelines.instance import open_instance
 from pipelines.run import reported_version, run_graph
 from pipelines.show import plan_of
 from tests.conftest import toy_graph
@@ -26,13 +26,8 @@ sys.exit(run_graph(toy_graph(first={"wait": sys.argv[1]}), [], force=False))
 """
 
 
-def instance() -> dg.DagsterInstance:
-    use_dagster_home()
-    return dg.DagsterInstance.get()
-
-
 def runs() -> list[Any]:
-    with instance() as opened:
+    with open_instance() as opened:
         return list(opened.get_runs())
 
 
@@ -72,14 +67,14 @@ def test_going_back_to_an_old_value_reports_the_old_folder_and_starts_no_job(
     old, new = toy_graph(), toy_graph(first={"value": 2})
     assert run(old) == run(new) == run(old) == 0
     assert (old.folder(toy_root, "first") / "starts").read_text() == "xx"
-    with instance() as opened:
+    with open_instance() as opened:
         assert reported_version(opened, old, "first") == old.fingerprints["first"].value
 
 
 def test_dagster_shows_what_the_job_reported(toy_root: Path) -> None:
     graph = toy_graph()
     run(graph)
-    with instance() as opened:
+    with open_instance() as opened:
         event = opened.get_latest_materialization_event(dg.AssetKey(["toy", "second"]))
         assert event is not None
         materialization = event.asset_materialization
