@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from olmo_core.run.job import InputError
 
@@ -16,6 +17,7 @@ def load_pretrained(folder: Path, device: torch.device) -> PreTrainedModel:
         InputError: weights are missing, unexpected or of another shape. Transformers would
             initialise them at random and go on.
     """
+    disable_progress_bar()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
     )

@@ -42,10 +42,11 @@ class PerplexityConfig:
     name: str = "held_out"  # of the figures: task `<name>`, `<name>/<source>`, …
     max_window: int = 2048  # tokens; the model's own maximum where that is smaller
     batch_tokens: int = 2048  # padded tokens of a batch
-    documents_per_source: int | None = None  # the first ones; None: all
+    # UTF-8 bytes of the first documents of each source, the last one taken whole; None: all
+    bytes_per_source: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_window", "batch_tokens", "documents_per_source"):
+        for name in ("max_window", "batch_tokens", "bytes_per_source"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: {value} is not positive")

@@ -1,5 +1,6 @@
 """lm-eval on an exported model: loaded strictly, offline, one task at a time."""
 
+import functools
 import logging
 import os
 import random
@@ -10,7 +11,6 @@ from typing import Any
 
 # Read when the libraries below are imported.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import datasets
@@ -53,7 +53,10 @@ class Harness:
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
             "batch_size": batch_size,
         }
-        return HFLM(**arguments)
+        model: Any = HFLM(**arguments)
+        # Its bars would fill the log: the job reports progress itself.
+        model.loglikelihood = functools.partial(model.loglikelihood, disable_tqdm=True)
+        return model
 
     def score(self, model: HFLM, task: TaskConfig) -> list[dict[str, Any]]:
         """Rows of one task: metric, value, stderr, n and task_version."""

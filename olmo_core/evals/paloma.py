@@ -81,18 +81,24 @@ def _ratio(log_likelihood: float, units: int) -> float | None:
     return -log_likelihood / units if units else None
 
 
-def read_documents(folder: Path, *, per_source: int | None = None) -> list[Document]:
+def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list[Document]:
     """The documents of `folder/<source>/val/*.jsonl.gz`, in the order of their files.
+
+    Args:
+        folder: Sources in Paloma's format.
+        bytes_per_source: Stop in a source once its texts have that many UTF-8 bytes; None: never.
 
     Raises:
         InputError: there are none, or a file is truncated or malformed; names file and line.
     """
     documents: list[Document] = []
     for source in sorted(path for path in folder.glob("*") if path.is_dir()):
-        found: list[Document] = []
+        taken = 0
         for path in sorted((source / "val").glob("*.jsonl.gz")):
-            found.extend(_read_file(path, source.name))
-        documents.extend(found[:per_source])
+            for document in _read_file(path, source.name):
+                if bytes_per_source is None or taken < bytes_per_source:
+                    documents.append(document)
+                taken += len(document.text.encode())
     if not documents:
         raise InputError(f"{folder}: no documents; expected <source>/val/*.jsonl.gz")
     return documents

@@ -60,7 +60,7 @@ def score_models(
         mix: Training tokens of the unigram baseline; None: no baseline.
     """
     torch.set_num_threads(job.processes)
-    documents = read_documents(held_out / "paloma", per_source=config.documents_per_source)
+    documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
     data_sha256 = _digest(documents)
     scored = Scored(config, documents, data_sha256)
     cache = ScoreCache(job.cache / "evals")
@@ -110,7 +110,7 @@ class Scored:
         facts = {
             "task_version": DEFINITION_VERSION,
             "num_fewshot": 0,
-            "limit": self.config.documents_per_source,
+            "limit": self.config.bytes_per_source,
             "split": "val",
             "data_sha256": self.data_sha256,
             "library": f"torch {version('torch')}",

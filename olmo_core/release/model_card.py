@@ -217,6 +217,8 @@ def _data(facts: Facts) -> list[str]:
 def _training(facts: Facts) -> str:
     rows: list[dict[str, Any]] = []
     keys = [f"model.{key}" for key in SHOWN_MODEL_KEYS] + list(SHOWN_TRAINING_KEYS)
+    if any(_dotted(config, "model.mlp_hidden_size") for config in facts.configs.values()):
+        keys.remove("model.mlp_ratio")  # OLMo does not read it then
     for key in keys:
         values = {name: _dotted(config, key) for name, config in facts.configs.items()}
         if any(value is not None for value in values.values()):

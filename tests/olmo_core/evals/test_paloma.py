@@ -104,6 +104,7 @@ def test_bad_documents_are_named(tmp_path: Path, content: bytes, message: str) -
 def test_documents_are_read_in_order(tmp_path: Path) -> None:
     write(tmp_path, gzip.compress(LINE + LINE.replace(b'"1"', b'"2"')))
     assert [document.id for document in read_documents(tmp_path)] == ["1", "2"]
-    assert len(read_documents(tmp_path, per_source=1)) == 1
+    assert len(read_documents(tmp_path, bytes_per_source=1)) == 1
+    assert len(read_documents(tmp_path, bytes_per_source=2)) == 2
     with pytest.raises(InputError, match="no documents"):
         read_documents(tmp_path / "web")
