@@ -59,7 +59,7 @@ def score_models(
         job: The running job.
         mix: Training tokens of the unigram baseline; None: no baseline.
     """
-    torch.set_num_threads(job.processes)
+    torch.set_num_threads(1)  # of one batch; batches run beside each other
     documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
     data_sha256 = _digest(documents)
     scored = Scored(config, documents, data_sha256)
@@ -169,13 +169,15 @@ def _score_model(
     if found != model.sha256:
         raise InputError(f"{model.path}/model.safetensors: changed since it was exported")
     job.progress(0, message=f"{model.model}: loading")
-    loaded = load_exported(model.path, device_for_evaluation())
+    device = device_for_evaluation()
+    loaded = load_exported(model.path, device)
     return score_documents(
         loaded,
         tokens,
         eos_token_id=read_json(model.path / "config.json")["eos_token_id"],
         max_window=min(config.max_window, loaded.config.max_sequence_length),
         batch_tokens=config.batch_tokens,
+        threads=job.processes if device.type == "cpu" else 1,
         job=job,
         message=model.model,
     )

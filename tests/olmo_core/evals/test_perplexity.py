@@ -13,12 +13,14 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from olmo_core.checkpoint.pretrained import load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.evals import perplexity
 from olmo_core.evals.paloma import read_documents
 from olmo_core.evals.rows import read_rows
+from olmo_core.evals.scoring import score_documents
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import InputError, Job, Stopped
 
 
 def evaluate(family: Any, **config: Any) -> Path:
@@ -161,3 +163,36 @@ def test_changed_weights_are_refused(family: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="changed since it was exported"), Job.open(folder) as job:
         perplexity.make(PerplexityConfig(max_window=16), inputs, job)
     assert json.loads((folder / "status.json").read_text())["state"] == "failed"
+
+
+def test_threads_do_not_change_a_bit(family: Any) -> None:
+    folder = family.runs["export"] / "exports" / "soup"
+    model = load_exported(folder, torch.device("cpu"))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = [document.text for document in read_documents(family.runs["held_out"] / "paloma")]
+    ids = [tokenizer.encode(text).ids for text in texts]
+    settings = {"eos_token_id": 0, "max_window": 64, "batch_tokens": 128}
+    torch.set_num_threads(1)
+    found = [score_documents(model, ids, **settings, threads=threads) for threads in (1, 2, 3)]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_stop_does_not_wait_for_the_queue(family: Any) -> None:
+    model = load_exported(family.runs["export"] / "exports" / "soup", torch.device("cpu"))
+    real, calls = model.hidden, []
+
+    def counted(input_ids: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return real(input_ids)
+
+    class Stopping:
+        def progress(self, *_: Any, **__: Any) -> None:
+            raise Stopped
+
+    model.hidden = counted  # pyright: ignore[reportAttributeAccessIssue]
+    stopping: Any = Stopping()
+    with pytest.raises(Stopped):
+        score_documents(
+            model, [[5] * 64] * 500, eos_token_id=0, max_window=64, batch_tokens=64, job=stopping
+        )
+    assert len(calls) < 500
