@@ -171,7 +171,7 @@ def test_threads_do_not_change_a_bit(family: Any) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     texts = [document.text for document in read_documents(family.runs["held_out"] / "paloma")]
     ids = [tokenizer.encode(text).ids for text in texts]
-    settings = {"eos_token_id": 0, "max_window": 64, "batch_tokens": 128}
+    settings: dict[str, Any] = {"eos_token_id": 0, "max_window": 64, "batch_tokens": 128}
     torch.set_num_threads(1)
     found = [score_documents(model, ids, **settings, threads=threads) for threads in (1, 2, 3)]
     assert found[0] == found[1] == found[2]
