@@ -15,6 +15,7 @@ from olmo_core.run.folder import RunFolder
 
 FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.5
+GROWTH = 1.05  # of the wait: a short job is noticed at once, a long one costs nothing to watch
 LOG_LINES = 15
 
 
@@ -130,7 +131,7 @@ def follow(
         if status is not None:
             observer.progress(name, status)
         time.sleep(wait)
-        wait = min(POLL_SECONDS, wait * 1.5)
+        wait = min(POLL_SECONDS, wait * GROWTH)
 
 
 def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:

@@ -40,8 +40,12 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 
 
 def own_tags() -> dict[str, str]:
-    """Tags by which a run of this process is known as such."""
-    return {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()}
+    """Tags by which a run of this process is known as such, and shown at its job in the UI."""
+    return {
+        PID_TAG: str(os.getpid()),
+        HOST_TAG: socket.gethostname(),
+        ".dagster/repository": "__repository__@pipelines.definitions",
+    }
 
 
 def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -1,0 +1,106 @@
+"""The Dagster UI in a real headless browser, over the finished recipe `tiny`."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.integration.conftest import OLMO, World
+
+pytestmark = pytest.mark.browser
+
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+PATIENCE = 60_000  # ms
+
+
+@pytest.fixture(scope="module")
+def address(tiny: World) -> Iterator[str]:
+    """The UI, served by `olmo ui` on a free port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    process = subprocess.Popen(
+        [str(OLMO), "ui", "--port", str(port)], env=tiny.environment, start_new_session=True
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(f"{address}/server_info"):
+            assert process.poll() is None, "olmo ui ended"
+            assert time.monotonic() < deadline, "olmo ui does not answer"
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium") or os.environ.get("CHROMIUM")
+    assert chromium, "no chromium on the PATH: install Debian's package chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
+        opened = browser.new_page(viewport={"width": 1600, "height": 1000})
+        opened.set_default_timeout(PATIENCE)
+        yield opened
+        browser.close()
+
+
+def test_the_graph_is_shown_and_nothing_pops_over_it(page: Page, address: str) -> None:
+    page.goto(f"{address}/locations/pipelines.definitions/jobs/tiny")
+    for group in ("tiny_corpus", "tiny_train"):
+        expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("View 19 assets")).to_be_visible()
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_a_finished_run_is_shown(page: Page, address: str) -> None:
+    page.goto(f"{address}/runs")
+    expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_loss_curve_is_a_picture(page: Page, address: str) -> None:
+    page.goto(f"{address}/assets/tiny/stage1")
+    page.get_by_role("row").filter(has_text="loss_curve").get_by_text("Show Markdown").click()
+    picture = page.get_by_role("dialog").locator("img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+
+
+def test_the_table_of_sources_is_shown(page: Page, address: str, tiny: World) -> None:
+    page.goto(f"{address}/assets/tiny/filtered")
+    table = page.locator("table table").filter(has_text="kept_share").first
+    expect(table).to_be_visible(timeout=PATIENCE)
+    for row in tiny.show()["filtered"]["metadata"]["tables"]["sources"]:
+        expect(table.get_by_role("cell", name=row["source"], exact=True)).to_be_visible()
+
+
+def test_materialize_all_reports_what_is_finished_again_in_one_run(
+    page: Page, address: str, tiny: World
+) -> None:
+    before = (tiny.path("stage1") / "result.json").stat().st_mtime_ns
+    page.goto(f"{address}/locations/pipelines.definitions/jobs/tiny")
+    page.get_by_role("button", name="Materialize all").click()
+    expect(page.get_by_text("Launched run").first).to_be_visible()
+    page.goto(f"{address}/locations/pipelines.definitions/jobs/tiny/runs")
+    expect(page.get_by_text("Success")).to_have_count(2, timeout=2 * PATIENCE)  # and `olmo run`'s
+    assert (tiny.path("stage1") / "result.json").stat().st_mtime_ns == before
+    page.goto(f"{address}/assets/tiny/soup")
+    how = page.get_by_role("row").filter(has_text="how").filter(has_text="finished before")
+    expect(how.first).to_be_visible(timeout=PATIENCE)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
