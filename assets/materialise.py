@@ -199,6 +199,7 @@ def _build_check(graph: Graph, node: Node, check: Check) -> dg.AssetChecksDefini
         verdict = check.evaluate(finished)
         return dg.AssetCheckResult(
             passed=verdict.passed,
+            severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
             description=verdict.description,
             metadata=dict(verdict.figures),
         )

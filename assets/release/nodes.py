@@ -2,7 +2,6 @@
 
 from assets.node import Node, section_node
 from assets.recipe import Recipe
-from assets.release import checks
 from olmo_core.config.release import ModelCardConfig
 
 
@@ -19,6 +18,5 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
             description="One model card of the soup, from the measured results.",
             inputs=("leaderboard", "export", *models, "tokens", "stage1_mix", "stage2_mix"),
             kinds=("markdown",),
-            checks=checks.CHECKS.get("model_card", ()),
         )
     ]
