@@ -153,7 +153,7 @@ def test_initial_weights_have_the_rule_s_spread_and_depend_on_the_seed(family: s
         std = 0.02 if family == "normal" else mitchell_std(config, name)
         assert weight.abs().max() <= 3 * std
         # a normal cut at three deviations has 0.9866 of its spread
-        assert float(weight.std()) == pytest.approx(0.9866 * std, rel=0.03), name
+        assert weight.std().item() == pytest.approx(0.9866 * std, rel=0.03), name
 
 
 def test_mitchell_falls_with_depth_for_the_projections_back_into_the_stream() -> None:
