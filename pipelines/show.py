@@ -18,6 +18,8 @@ from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.terminal import amount, terminal
 
+FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
+
 
 def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
     """Print what has been made of a recipe, one asset or all; JSON is a list of objects."""
@@ -110,7 +112,7 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left")
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     return table
@@ -157,7 +159,7 @@ def print_leaderboard(recipe: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(leaderboard_rows(graph, root()), indent=1, ensure_ascii=False))
     else:
-        terminal().print(models_table(graph, root()))
+        print_models(terminal(), graph, root())
 
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
@@ -177,7 +179,13 @@ def leaderboard_rows(graph: Graph, root: Path) -> list[dict[str, Any]]:
     return rows(leaderboard_folder(graph, root).path)
 
 
-def models_table(graph: Graph, root: Path) -> Table:
-    """One row per model, one column per figure of the leaderboard."""
-    tables = leaderboard_folder(graph, root).read_result()["report"]["tables"]
-    return rows_table("Models", tables["leaderboard"])
+def print_models(console: Console, graph: Graph, root: Path) -> None:
+    """One row per model, one column per figure; in several tables where one is too wide."""
+    rows = leaderboard_folder(graph, root).read_result()["report"]["tables"]["leaderboard"]
+    name, *figures = list(rows[0]) if rows else ["model"]
+    longest = max((len(str(row[name])) for row in rows), default=0)
+    beside = max(1, (console.width - longest) // FIGURE_WIDTH)
+    for start in range(0, len(figures), beside):
+        columns = [name, *figures[start : start + beside]]
+        part = [{column: row[column] for column in columns} for row in rows]
+        console.print(rows_table("" if start else "Models", part))

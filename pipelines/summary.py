@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.graph import Graph
+from pipelines.show import print_models
 
 
 def print_summary(
@@ -23,9 +24,7 @@ def print_summary(
     if made and began is not None:
         console.print(_costs(graph, root, made, time.time() - began))
     if "leaderboard" in selected:
-        from pipelines.show import models_table
-
-        console.print(models_table(graph, root))
+        print_models(console, graph, root)
     name = graph.recipe.name
     console.print(f"Results: {root / name}", highlight=False, soft_wrap=True)
     console.print(
