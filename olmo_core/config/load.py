@@ -249,6 +249,9 @@ def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: s
     }
 
 
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
+
+
 def _coerce_scalar(hint: type, value: Any, place: str) -> Any:
     if issubclass(hint, enum.Enum):
         try:
@@ -266,8 +269,8 @@ def _coerce_scalar(hint: type, value: Any, place: str) -> Any:
             return int(number)
     elif isinstance(value, hint):
         return value
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    raise ConfigError(f"{place}: expected {names.get(hint, hint.__name__)}, found {value!r}")
+    kind = _KINDS.get(hint.__name__, hint.__name__)
+    raise ConfigError(f"{place}: expected {kind}, found {value!r}")
 
 
 def _number(value: Any) -> int | float | None:

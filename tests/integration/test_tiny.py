@@ -64,11 +64,11 @@ def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
             assert materialization is not None
             assert materialization.tags is not None
             assert materialization.tags["dagster/data_version"] == entry["fingerprint"]
-        checks = [event for event in instance.all_logs(run.run_id) if event.dagster_event]
+        events = [entry.dagster_event for entry in instance.all_logs(run.run_id)]
         evaluations = [
-            event.dagster_event.asset_check_evaluation_data
-            for event in checks
-            if event.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION"
+            event.asset_check_evaluation_data
+            for event in events
+            if event is not None and event.event_type_value == "ASSET_CHECK_EVALUATION"
         ]
     failed = [e.check_name for e in evaluations if not e.passed and "learned" not in e.check_name]
     assert not failed
