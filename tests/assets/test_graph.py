@@ -20,7 +20,7 @@ def describe() -> str:
     for key in sorted(graph.asset_check_keys):
         checks.setdefault(key.asset_key, []).append(key.name)
     lines: list[str] = []
-    for key in sorted(graph.get_all_asset_keys(), key=lambda key: key.path):
+    for key in sorted(graph.get_all_asset_keys(), key=lambda key: key.to_user_string()):
         node = graph.get(key)
         parents = sorted(parent.path[-1] for parent in node.parent_keys)
         lines.append(f"{'/'.join(key.path)}  ({node.group_name})")
