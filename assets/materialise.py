@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from assets.metadata import metadata
 from assets.node import Check, Node
 from assets.node_checks import INPUTS_UNCHANGED
 from assets.paths import root
-from assets.produce import Produced, make, produce
+from assets.produce import Produced, Work, main_line_work, make
 from assets.train.plots import loss_curve
 from olmo_core.run.folder import RunFolder, read_metrics
 
@@ -65,16 +65,39 @@ def node_version(node: Node) -> str:
 
 
 def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
-    """The Dagster asset of a node: resolve, launch or follow, report."""
+    """The Dagster asset of a node of the main line."""
+    return _asset(graph, node, node.stage, lambda _: main_line_work(graph, node.name, root()))
+
+
+def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
+    """The Dagster asset of a sweep: one partition per checkpoint."""
+    return _asset(
+        graph,
+        sweep_node(graph, name),
+        "sweep",
+        lambda context: sweep_work(graph, name, context.partition_key, root()),
+        checkpoint_partitions(graph.recipe.name),
+    )
+
+
+def _asset(
+    graph: Graph,
+    node: Node,
+    stage: str,
+    work_of: Callable[[dg.AssetExecutionContext], Work],
+    partitions: dg.PartitionsDefinition[str] | None = None,
+) -> dg.AssetsDefinition:
+    """An asset that resolves, launches or follows, and reports."""
 
     @dg.asset(
         key=node.key,
         deps=[graph.nodes[name].key for name in node.inputs],
-        group_name=f"{node.recipe}_{node.stage}",
+        group_name=f"{node.recipe}_{stage}",
         description=node.description,
         kinds=set(node.kinds),
         code_version=node_version(node),
-        tags={"recipe": node.recipe, "stage": node.stage},
+        partitions_def=partitions,
+        tags={"recipe": node.recipe, "stage": stage},
         metadata={"module": node.module},
     )
     def materialise(
@@ -83,10 +106,10 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
     ) -> dg.MaterializeResult[Any]:
-        with cancelling(context, launcher, graph.folder(root(), node.name)):
-            produced = produce(
-                graph,
-                node.name,
+        work = work_of(context)
+        with cancelling(context, launcher, work.parent):
+            produced = make(
+                work,
                 root=root(),
                 launcher=launcher,
                 observer=observer(context.log),  # made here: a log belongs to the step that runs
@@ -95,41 +118,6 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
         return report(node, produced)
 
     return materialise
-
-
-def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
-    """The Dagster asset of a sweep: one partition per checkpoint."""
-    node = sweep_node(graph, name)
-
-    @dg.asset(
-        key=node.key,
-        deps=[graph.nodes[entry].key for entry in node.inputs],
-        group_name=f"{node.recipe}_sweep",
-        description=node.description,
-        kinds=set(node.kinds),
-        code_version=node_version(node),
-        partitions_def=checkpoint_partitions(node.recipe),
-        tags={"recipe": node.recipe, "stage": "sweep"},
-        metadata={"module": node.module},
-    )
-    def evaluate(
-        context: dg.AssetExecutionContext,
-        config: RunOptions,
-        launcher: dg.ResourceParam[Launcher],
-        observer: dg.ResourceParam[Any],
-    ) -> dg.MaterializeResult[Any]:
-        work = sweep_work(graph, name, context.partition_key, root())
-        with cancelling(context, launcher, work.parent):
-            produced = make(
-                work,
-                root=root(),
-                launcher=launcher,
-                observer=observer(context.log),
-                force=config.force,
-            )
-        return report(node, produced)
-
-    return evaluate
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:

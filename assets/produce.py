@@ -71,14 +71,19 @@ def produce(
         InputMissing: an input has no finished run; nothing was started.
         JobFailed: the job ended without a result.
     """
+    work = main_line_work(graph, name, root)
+    return make(work, root=root, launcher=launcher, observer=observer, force=force)
+
+
+def main_line_work(graph: Graph, name: str, root: Path) -> Work:
+    """What making an asset of the main line means now."""
     node = graph.nodes[name]
-    work = Work(
+    return Work(
         node=node,
         fingerprint=graph.fingerprints[name],
         parent=graph.folder(root, name),
         inputs=lambda: _inputs(graph, node, root),
     )
-    return make(work, root=root, launcher=launcher, observer=observer, force=force)
 
 
 def make(
