@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import fsync_folder, read_json, sha256_file, write_json
+from olmo_core.run.files import fsync, read_json, sha256_file, write_json
 
 SCHEMA_VERSION = 1
 STATE, TRAIN, MANIFEST = "model_and_optim", "train.json", "manifest.json"
@@ -101,9 +101,9 @@ def publish(temporary: Path, target: Path) -> None:
         aside = target.with_name(target.name + CORRUPT)
         shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
-    fsync_folder(temporary)
+    fsync(temporary)
     temporary.rename(target)
-    fsync_folder(target.parent)
+    fsync(target.parent)
 
 
 def remove_unfinished(run: Path) -> None:

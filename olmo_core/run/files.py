@@ -21,17 +21,16 @@ def atomic_path(path: Path) -> Generator[Path]:
     beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
         yield beside
-        with beside.open("rb") as handle:
-            os.fsync(handle.fileno())
+        fsync(beside)
         os.replace(beside, path)
-        fsync_folder(path.parent)
+        fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def fsync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename or a new file in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def fsync(path: Path) -> None:
+    """Flush a file's bytes, or a folder's entries: a rename in it then survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -25,7 +25,14 @@ import psutil
 
 from olmo_core.config.load import ConfigError, build, load
 from olmo_core.run.files import write_json
-from olmo_core.run.folder import CONTRACT_FILES, CONTRACT_FOLDERS, SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.folder import (
+    CONTRACT_FOLDERS,
+    SCHEMA_VERSION,
+    RunFolder,
+    is_contract_file,
+    locked,
+)
+from olmo_core.run.process import own_peak_memory_bytes, start_ticks, tree_memory_bytes
 from olmo_core.run.result import write_result
 
 log = logging.getLogger("olmo")
@@ -79,7 +86,6 @@ class Job:
         self.resumable = resumable
         self.scratch = folder / "work"
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
-        self.cache = Path(os.environ.get("OLMO_ROOT") or folder.parents[2]) / "cache"
         self.stop_requested = False
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
@@ -92,7 +98,7 @@ class Job:
             "attempt": self.attempt,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "process_created": self._process.create_time(),
+            "start_ticks": start_ticks(os.getpid()),
             "submitted": submitted,
             "started": now,
             "done": 0,
@@ -125,6 +131,11 @@ class Job:
             job = cls(folder, resumable=resumable)
             stack.enter_context(job._alive())
             yield job
+
+    @property
+    def cache(self) -> Path:
+        """What jobs keep for each other, below the root of results; may be deleted at any time."""
+        return Path(os.environ.get("OLMO_ROOT") or self.folder.parents[2]) / "cache"
 
     def ready(self) -> None:
         """Say that imports and set-up are over and the work begins (for the timings)."""
@@ -190,6 +201,7 @@ class Job:
             if not self.resumable:
                 self._remove_earlier_attempt()
             self.scratch.mkdir(exist_ok=True)
+            self._end_torn_row()
             self._write_status()
             self._heartbeat.start()
             yield
@@ -210,8 +222,16 @@ class Job:
         for entry in self.folder.iterdir():
             if entry.is_dir() and (entry.name == "work" or entry.name not in CONTRACT_FOLDERS):
                 shutil.rmtree(entry)
-            elif entry.is_file() and entry.name not in CONTRACT_FILES:
+            elif entry.is_file() and not is_contract_file(entry.name):
                 entry.unlink()
+
+    def _end_torn_row(self) -> None:
+        """Close a row that a crash cut short, so that the next one is not read as its end."""
+        with contextlib.suppress(FileNotFoundError), self.files.metrics.open("rb+") as metrics:
+            size = metrics.seek(0, os.SEEK_END)
+            metrics.seek(max(0, size - 1))
+            if size and metrics.read(1) != b"\n":
+                metrics.write(b"\n")
 
     def _on_sigterm(self, signum: int, frame: object) -> None:
         self.stop_requested = True
@@ -239,26 +259,6 @@ class Job:
                 self._write_status()
             except OSError as error:  # a full disk must not end the heartbeat: the work will say it
                 log.warning("heartbeat not written: %s", error)
-
-
-def own_peak_memory_bytes() -> int:
-    """The most memory that this process has held, as the Linux kernel counted it.
-
-    Not `ru_maxrss`, which a process inherits from the one that forked it.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
-
-
-def tree_memory_bytes(process: psutil.Process) -> int:
-    """Resident bytes of a process and all its descendants (shared pages counted in each)."""
-    total = 0
-    for member in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += member.memory_info().rss
-    return total
 
 
 def run_job(

@@ -1,13 +1,12 @@
 """`result.json`: what a finished job made, and the digest by which its readers know it again."""
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import fsync_folder, sha256_file, write_json
+from olmo_core.run.files import fsync, sha256_file, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
 
@@ -26,9 +25,9 @@ def write_result(
     launch = folder.read(folder.launch) or {}
     outputs = folder.outputs()
     for path in outputs:
-        _fsync(folder.path / path)
+        fsync(folder.path / path)
     for parent in sorted({folder.path / path.parent for path in outputs}):
-        fsync_folder(parent)
+        fsync(parent)
     covered = [Path(path) for path in content] if content is not None else outputs
     files = {str(path): describe(folder.path / path) for path in covered}
     now = time.time()
@@ -66,11 +65,3 @@ def digest(files: Mapping[str, Mapping[str, Any]]) -> str:
     """One SHA-256 over the names and the contents of all files, in the order of their names."""
     lines = (f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

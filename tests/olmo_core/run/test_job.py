@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.run.folder import RunFolder, locked, read_metrics
+from olmo_core.run.job import Job
 
 JOB = """
 import sys, time
@@ -140,6 +141,19 @@ def test_metrics_keep_the_last_row_of_a_step_and_tolerate_a_torn_line(tmp_path: 
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 3}\n{"step": 2, "loss": 2}\n{"step": 1, "loss": 9}\n{"st')
     assert [(row["step"], row["loss"]) for row in read_metrics(path)] == [(2, 2), (1, 9)]
+
+
+def test_the_first_row_after_a_torn_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 3}\n{"step": 2, "lo')
+    with Job.open(tmp_path, resumable=True) as job:
+        job.metric({"step": 2, "loss": 2})
+        job.metric({"step": 3, "loss": 1})
+    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+
+
+def test_a_run_folder_may_lie_anywhere() -> None:
+    assert not Job(Path("/no-such-folder"), resumable=True).stop_requested
 
 
 def test_a_lock_is_exclusive(tmp_path: Path) -> None:
