@@ -5,27 +5,17 @@ that of the job's module and of everything of `olmo_core` that it imports, as sy
 docstrings, so that a comment or a reformatted line changes nothing.
 """
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-import olmo_core
-
-PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
-
-# The frame around a job says how it is watched, not what it makes; the loader only brings values
-# into the configuration, which is hashed itself.
-NOT_IDENTITY = ("olmo_core.run", "olmo_core.config.load")
+from olmo_core.run.code import code_hashes
 
 VERSION_LENGTH = 12
-
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,48 +81,6 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 def package_version(name: str) -> str:
     """The installed version of a distribution, without a build label such as `+cpu`."""
     return importlib.metadata.version(name).partition("+")[0]
-
-
-@functools.cache
-def code_hashes(module: str) -> dict[str, str]:
-    """A hash for each module of `olmo_core` that `module` reaches through its imports."""
-    hashes: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in hashes or name.startswith(NOT_IDENTITY):
-            continue
-        path = _source(name)
-        if path is None:
-            continue
-        hashes[name], imported = _hash_source(path)
-        waiting.extend(imported)
-    return dict(sorted(hashes.items()))
-
-
-def _source(module: str) -> Path | None:
-    base = PACKAGE_ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__main__.py"):
-        if path.is_file():
-            return path
-    return None  # a package, or a name imported from a module
-
-
-@functools.cache
-def _hash_source(path: Path) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from a.b import c` may name the module a.b.c or something inside a.b.
-            imported.append(node.module)
-            imported.extend(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    own = tuple(sorted({name for name in imported if name.startswith("olmo_core.")}))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:VERSION_LENGTH], own
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

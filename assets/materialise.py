@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from assets.evals.sweep import sweep_node, sweep_work
-from assets.fingerprint import code_hashes, package_version, sha256_json
+from assets.fingerprint import package_version, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.metadata import metadata
@@ -18,6 +18,7 @@ from assets.node_checks import INPUTS_UNCHANGED
 from assets.paths import root
 from assets.produce import Produced, Work, main_line_work, make
 from assets.train.plots import loss_curve
+from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder, read_metrics
 
 LOG_EVERY_SECONDS = 10.0

@@ -12,8 +12,8 @@ from olmo_core.run.files import read_json, write_json
 class ScoreCache:
     """JSON values addressed by the digest of their key, below one folder.
 
-    A key names the model's weights, the data and the versions: no entry is ever wrong, so none
-    is ever replaced. The folder may be deleted at any time.
+    A key names the model's weights, the data, the code and the versions: an entry is never out of
+    date, so none is ever replaced. The folder may be deleted at any time.
     """
 
     def __init__(self, folder: Path) -> None:

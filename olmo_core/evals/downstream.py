@@ -16,6 +16,7 @@ from olmo_core.evals.cache import ScoreCache
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
+from olmo_core.run.code import code_digest
 from olmo_core.run.files import sha256_file
 from olmo_core.run.job import InputError, Job, Report, run_job
 
@@ -121,6 +122,7 @@ def _key(
         **identity,
         **_facts(task, data),
         "batch_size": batch_size,  # padding moves the last bits
+        "code": code_digest("olmo_core.evals.harness", "olmo_core.evals.task_data"),
         "versions": versions(),
         "device": device_for_evaluation().type,
     }

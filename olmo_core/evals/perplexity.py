@@ -24,10 +24,13 @@ from olmo_core.evals.cache import ScoreCache
 from olmo_core.evals.paloma import Document, figure_rows, read_documents
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.scoring import score_documents
+from olmo_core.run.code import code_digest
 from olmo_core.run.files import atomic_path, read_json, sha256_file
 from olmo_core.run.job import InputError, Job, Report, run_job
 
-DEFINITION_VERSION = "1"  # of `paloma` and `scoring`: a change makes new scores
+DEFINITION_VERSION = "1"  # of `paloma`; stands in the rows
+# What decides a document's log-likelihood: scores by other code are not taken from the cache.
+SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.pretrained")
 UNIGRAM = "unigram"
 
 
@@ -217,7 +220,7 @@ def _key(
     assert model.path is not None
     return {
         "kind": "perplexity",
-        "definition": DEFINITION_VERSION,
+        "code": code_digest(*SCORED_BY),
         "model": model.sha256,
         "config": sha256_file(model.path / "config.json"),
         "tokenizer": tokenizer,

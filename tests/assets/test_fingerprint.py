@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from assets import fingerprint as module
-from assets.fingerprint import Fingerprint, code_hashes, differences, fingerprint
+from assets.fingerprint import Fingerprint, differences, fingerprint
+from olmo_core.run import code as module
+from olmo_core.run.code import code_digest, code_hashes
 
 SOURCE = '''"""Doc."""
 from olmo_core.toy import helper
@@ -50,6 +51,15 @@ def test_code_changes_are_seen_through_imports(package: Path) -> None:
     after = hashes()
     assert after["olmo_core.job"] == before["olmo_core.job"]
     assert after["olmo_core.toy.helper"] != before["olmo_core.toy.helper"]
+
+
+def test_one_digest_stands_for_the_code_of_several_modules(package: Path) -> None:
+    hashes()
+    both = code_digest("olmo_core.job", "olmo_core.toy.helper")
+    assert both == code_digest("olmo_core.job") != code_digest("olmo_core.toy.helper")
+    (package / "toy" / "helper.py").write_text("def g(x):\n    return x + 1\n")
+    hashes()
+    assert code_digest("olmo_core.job") != both
 
 
 def make(config: dict[str, object], **inputs: Fingerprint) -> Fingerprint:
