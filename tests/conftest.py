@@ -35,7 +35,8 @@ def make(config, inputs, job):
     if config.child:
         code = "import time; time.sleep(300)"
         child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-        (job.folder / "child").write_text(str(child.pid))
+        (job.folder / "child.new").write_text(str(child.pid))
+        (job.folder / "child.new").rename(job.folder / "child")
     if config.fail:
         raise InputError("toy.jsonl:7: text missing")
     from pathlib import Path

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
-from olmo_core.run.files import read_json
+from olmo_core.run.files import PARTIAL, read_json
 
 SCHEMA_VERSION = 1
 
@@ -78,13 +78,23 @@ class RunFolder:
             relative = Path(parent).relative_to(self.path)
             if relative == Path("."):
                 folders[:] = [name for name in folders if name not in CONTRACT_FOLDERS]
-                files = [name for name in files if name not in CONTRACT_FILES]
+                files = [name for name in files if not is_contract_file(name)]
             found.extend(relative / name for name in files)
         return sorted(found)
 
     def is_running(self) -> bool:
         """Whether a job holds this folder's lock on this machine at this moment."""
         return is_locked(self.path / "job.lock")
+
+
+def is_contract_file(name: str) -> bool:
+    """Whether a file of a run folder is of the contract, or is just being written to become so.
+
+    The submitter writes launch.json while the job it started is already at work.
+    """
+    if name.endswith(PARTIAL):
+        return any(name.startswith(f"{contract}.") for contract in CONTRACT_FILES)
+    return name in CONTRACT_FILES
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
 from olmo_core.run.files import write_atomic, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.process import start_ticks
 from pipelines.launchers.provenance import code_state, versions
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
@@ -140,8 +141,9 @@ class LocalLauncher:
         write_json(folder.launch, record)  # before: a job without a record would be an orphan
         child = self._spawn(command, environment, log)
         self._children[folder.path] = child
-        created = psutil.Process(child.pid).create_time()
-        write_json(folder.launch, {**record, "pid": child.pid, "created": created})
+        write_json(
+            folder.launch, {**record, "pid": child.pid, "start_ticks": start_ticks(child.pid)}
+        )
 
     def command(self, launch: Launch) -> list[str]:
         """The argument list of a job; torchrun for a distributed one."""
@@ -182,16 +184,13 @@ def _inherited_environment() -> dict[str, str]:
 
 
 def _process(record: dict[str, Any]) -> psutil.Process | None:
-    """The live process that a record names; its start time guards against a reused pid."""
+    """The live process that a record names; its start guards against a reused pid."""
     if record.get("host") != socket.gethostname() or "pid" not in record:
+        return None
+    if start_ticks(int(record["pid"])) != record["start_ticks"]:
         return None
     try:
         process = psutil.Process(int(record["pid"]))
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        created = record.get("created", record.get("process_created"))
-        if created is not None and abs(process.create_time() - float(created)) > 0.05:
-            return None
-        return process
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
     except psutil.NoSuchProcess:
         return None
