@@ -85,12 +85,13 @@ def write_state(state: dict[str, Tensor], folder: Path, world: World) -> dict[st
     return files
 
 
-def apply_retention(run: Path, *, keep_sharded: int, keep_unsharded: int) -> None:
-    """Delete what the intervals no longer keep; call it when a newer checkpoint is whole.
+def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: int) -> None:
+    """Delete what the intervals no longer keep, now that the checkpoint of `step` is whole.
 
-    -1 keeps all. Ephemeral ones go once anything is newer. The newest of all is always kept.
+    -1 keeps all. Ephemeral ones go once anything is newer. That of `step` is always kept; later
+    ones, which this attempt has passed over as damaged, are neither counted nor touched.
     """
-    *older, newest = layout.list_checkpoints(run)
+    *older, newest = (item for item in layout.list_checkpoints(run) if item.step <= step)
     newest_kind = newest.read_train()["kind"]
     kinds = {item.step: item.read_train()["kind"] for item in older}
     doomed = [item for item in older if kinds[item.step] == "ephemeral"]

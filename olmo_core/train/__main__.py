@@ -26,7 +26,7 @@ examples:
 Keys are those of the official OLMo YAML files; ours stand under core: (docs/training.md).
 A run that was interrupted resumes: give the same command again.
 exit codes: 0 finished, 1 failed, 2 configuration, 3 data, 4 stopped on request,
-            5 another process trains here, 6 the loss is not a number
+            5 another process trains here, 6 the loss or gradient is not a number
 """
 
 

@@ -29,7 +29,7 @@ _EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
 
 
 class Diverged(RuntimeError):
-    """The loss is not a number; the message says at which step, and where to go back to."""
+    """Loss or gradient is not a number; says at which step, and where to go back to."""
 
 
 class Trainer:
@@ -80,7 +80,7 @@ class Trainer:
 
         Raises:
             Stopped: asked to; a checkpoint of the last whole step has been written.
-            Diverged: the loss of a step is not finite; its update was not made.
+            Diverged: a step's loss or gradient is not finite; its update was not made.
         """
         config, state, gradients = self.config, self.state, self.gradients
         reader = self.loader.iterate(
@@ -97,13 +97,13 @@ class Trainer:
                 sums = self._read_sums()
                 labels = max(sums["labels"], 1.0)
                 bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
-                norm = gradients.normalise(labels, bound)
+                norm = self._finite(gradients.normalise(labels, bound).item(), "gradient norm")
                 rate = self.schedule.learning_rate(self.moment(state.step + 1))
                 set_learning_rate(self.optimizer, rate)
                 self.optimizer.step()
                 state.step += 1
                 state.tokens += config.tokens_per_step
-                self._log_step(sums, labels, norm.item(), rate, tracker)
+                self._log_step(sums, labels, norm, rate, tracker)
                 stopping = sums["stop"] > 0 and state.step < self.last_step
                 self._save_if_due(stopping=stopping)
                 if stopping:
@@ -128,12 +128,15 @@ class Trainer:
     def _read_sums(self) -> dict[str, float]:
         """The step's sums over all ranks; refuses a loss that is not finite."""
         sums = dict(zip(SUMS, self.gradients.sums.tolist(), strict=True))
-        loss = sums["cross_entropy"] + sums["z_loss"]
-        if math.isfinite(loss):
-            return sums
+        self._finite(sums["cross_entropy"] + sums["z_loss"], "loss")
+        return sums
+
+    def _finite(self, value: float, what: str) -> float:
+        if math.isfinite(value):
+            return value
         back = "no checkpoint yet" if self.saved_step is None else f"step{self.saved_step}"
         raise Diverged(
-            f"the loss of step {self.state.step + 1} is {loss}; its update was not made. "
+            f"the {what} of step {self.state.step + 1} is {value}; its update was not made. "
             f"Go back to {self.config.save_folder}/checkpoints: {back}"
         )
 
@@ -160,6 +163,7 @@ class Trainer:
         if self.job is not None:
             apply_retention(
                 config.save_folder,
+                step=state.step,
                 keep_sharded=config.save_num_checkpoints_to_keep,
                 keep_unsharded=config.save_num_unsharded_checkpoints_to_keep,
             )

@@ -79,10 +79,19 @@ def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
     assert checkpoints(stopped) == {"step4", "step8", "step12"}
 
 
-def test_a_loss_that_is_not_a_number_stops_before_its_update(train: Train, tmp_path: Path) -> None:
-    assert train("diverged", moment="NaN in step 6") == EXIT_DIVERGED
+@pytest.mark.parametrize(
+    ("moment", "message"),
+    [
+        ("NaN in step 6", "the loss of step 6 is nan"),
+        ("infinite gradient in step 6", "the gradient norm of step 6 is inf"),
+    ],
+)
+def test_what_is_not_a_number_stops_before_its_update(
+    moment: str, message: str, train: Train, tmp_path: Path
+) -> None:
+    assert train("diverged", moment=moment) == EXIT_DIVERGED
     said = (tmp_path / "said.txt").read_text()
-    assert "the loss of step 6 is nan" in said
+    assert message in said
     assert "checkpoints: step4" in said
     assert checkpoints(tmp_path / "diverged") == {"step4"}
 

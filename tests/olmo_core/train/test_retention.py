@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from olmo_core.checkpoint.save import apply_retention
+from olmo_core.run.files import write_json
+
 
 @pytest.mark.parametrize(
     ("overrides", "kept"),
@@ -32,3 +35,13 @@ def test_kept(
     assert train("run", *overrides) == 0
     found = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert found == {f"step{step}" for step in kept}
+
+
+def test_a_damaged_later_checkpoint_costs_no_whole_one(tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    for step in (10, 15):
+        (checkpoints / f"step{step}").mkdir(parents=True)
+        write_json(checkpoints / f"step{step}" / "train.json", {"kind": "ephemeral"})
+    (checkpoints / "step20").mkdir()  # passed over at the start of this attempt
+    apply_retention(tmp_path, step=15, keep_sharded=-1, keep_unsharded=-1)
+    assert {path.name for path in checkpoints.iterdir()} == {"step15", "step20"}
