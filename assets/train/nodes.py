@@ -46,7 +46,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             module="olmo_core.checkpoint.soup",
             description="One model: the mean of the ingredients' weights.",
             inputs=tuple(node.name for node in ingredients),
-            packages=("safetensors",),
+            packages=("numpy",),
             kinds=("pytorch",),
             checks=checks.CHECKS.get("soup", ()),
         ),
@@ -83,7 +83,7 @@ def _training(
         module="olmo_core.train",
         config=identity(config),
         inputs=(*([parent] if parent else []), mix, "tokens", "tokenizer"),
-        packages=("torch",),
+        packages=("torch", "numpy"),  # numpy shuffles the order `olmo`
         kinds=("pytorch",),
         distributed=True,
         render=_Placement(config=config, mix=mix, parent=parent),
