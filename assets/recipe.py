@@ -5,6 +5,7 @@ A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`. In `co
 """
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ class Recipe:
         tree = load(self.stage2.file)  # a tree of its own, since overrides are made in place
         del tree["ingredients"]
         for key, value in values.items():
-            apply_override(tree, f"{key}={value}")
+            apply_override(tree, f"{key}={json.dumps(value)}")  # JSON is YAML, null included
         return build(TrainConfig, strip(tree)[0])
 
     def _ingredient_values(self) -> list[Mapping[str, Any]]:

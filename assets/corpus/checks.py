@@ -1,5 +1,7 @@
 """Checks of the corpus; they block where a bad corpus would waste a training run."""
 
+from collections.abc import Sequence
+
 from assets.node import Check, Finished, Verdict
 from olmo_core.config.train import Duration, TrainConfig
 
@@ -38,38 +40,44 @@ def same_vocabulary(finished: Finished) -> Verdict:
     )
 
 
-def fits_training(config: TrainConfig) -> Check:
-    """A check of a mix: its vocabulary fits the model, and it is not repeated too often."""
+def fits_training(configs: Sequence[TrainConfig]) -> Check:
+    """A check of a mix: it fits every run that reads it, and none repeats it too often."""
 
     def evaluate(finished: Finished) -> Verdict:
-        tokens = sum(finished.data["tokens"].values())
-        rows = config.model.rows
-        vocabulary = finished.inputs["tokens"].read_result()["report"]["data"]["vocab_size"]
-        if vocabulary > rows:
-            return Verdict(
-                passed=False,
-                description=f"{vocabulary} token ids, but the model's embedding has {rows} rows",
-            )
-        per_epoch = tokens // config.tokens_per_step
-        if per_epoch < 1:
-            return Verdict(
-                passed=False,
-                description=f"{tokens} tokens are less than one step ({config.tokens_per_step})",
-            )
-        wanted = Duration.parse(config.max_duration).tokens(config.tokens_per_step, per_epoch)
-        assert wanted is not None  # the epoch's length is known here
-        epochs = wanted / (per_epoch * config.tokens_per_step)
-        return Verdict(
-            passed=epochs <= MOST_EPOCHS,
-            description=f"{tokens:,} tokens, read {epochs:.2f} times",
-            figures={"tokens": tokens, "epochs": epochs},
-        )
+        verdicts = [_fits(finished, config) for config in configs]
+        failed = [verdict for verdict in verdicts if not verdict.passed]
+        return failed[0] if failed else max(verdicts, key=lambda v: v.figures["epochs"])
 
     return Check(
         name="fits_training",
         description=f"The vocabulary fits the model, and no more than {MOST_EPOCHS} epochs are "
         "read.",
         evaluate=evaluate,
+    )
+
+
+def _fits(finished: Finished, config: TrainConfig) -> Verdict:
+    tokens = sum(finished.data["tokens"].values())
+    rows = config.model.rows
+    vocabulary = finished.inputs["tokens"].read_result()["report"]["data"]["vocab_size"]
+    if vocabulary > rows:
+        return Verdict(
+            passed=False,
+            description=f"{vocabulary} token ids, but the model's embedding has {rows} rows",
+        )
+    per_epoch = tokens // config.tokens_per_step
+    if per_epoch < 1:
+        return Verdict(
+            passed=False,
+            description=f"{tokens} tokens are less than one step ({config.tokens_per_step})",
+        )
+    wanted = Duration.parse(config.max_duration).tokens(config.tokens_per_step, per_epoch)
+    assert wanted is not None  # the epoch's length is known here
+    epochs = wanted / (per_epoch * config.tokens_per_step)
+    return Verdict(
+        passed=epochs <= MOST_EPOCHS,
+        description=f"{tokens:,} tokens, read {epochs:.2f} times",
+        figures={"tokens": tokens, "epochs": epochs},
     )
 
 

@@ -108,11 +108,11 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
                 module="mix",
                 description=f"One manifest: the ranges of token files that {stage} reads.",
                 inputs=("tokens",),
-                further_checks=(checks.fits_training(training),),
+                further_checks=(checks.fits_training(trainings),),
             )
-            for stage, training in (
-                ("stage1", recipe.stage1_config()),
-                ("stage2", recipe.ingredients()[0][1]),
+            for stage, trainings in (
+                ("stage1", [recipe.stage1_config()]),
+                ("stage2", [config for _, config in recipe.ingredients()]),
             )
         ),
     ]

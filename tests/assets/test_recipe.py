@@ -25,6 +25,16 @@ def replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+def set_ingredients(recipe: Path, ingredients: str) -> None:
+    lines = (recipe / "stage2.yaml").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("ingredients:"))
+    end = start + 1
+    while end < len(lines) and lines[end].startswith((" ", "-")):
+        end += 1
+    lines[start:end] = [f"ingredients: {ingredients}"]
+    (recipe / "stage2.yaml").write_text("\n".join(lines) + "\n")
+
+
 def test_recipes_are_found_on_the_path_before_the_checkout(copy: Path) -> None:
     (copy.parent / "demo").mkdir()
     (copy.parent / "demo" / "corpus.yaml").write_text("raw: {}\n")
@@ -94,15 +104,16 @@ def test_an_unknown_section_and_a_missing_one_are_named(copy: Path) -> None:
     ],
 )
 def test_ingredients_are_two_or_more_and_differ(copy: Path, ingredients: str, message: str) -> None:
-    lines = (copy / "stage2.yaml").read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("ingredients:"))
-    end = start + 1
-    while end < len(lines) and lines[end].startswith((" ", "-")):
-        end += 1
-    lines[start:end] = [f"ingredients: {ingredients}"]
-    (copy / "stage2.yaml").write_text("\n".join(lines) + "\n")
+    set_ingredients(copy, ingredients)
     with pytest.raises(ConfigError, match=message):
         build_graph(load_recipe("mine"))
+
+
+def test_the_values_of_an_ingredient_mean_what_they_mean_in_yaml(copy: Path) -> None:
+    set_ingredients(copy, "[{seed: 1, max_grad_norm: null}, {seed: 2, run_name: 'a: b'}]")
+    first, second = (config for _, config in load_recipe("mine").ingredients())
+    assert first.max_grad_norm is None
+    assert second.run_name == "a: b"
 
 
 def test_one_seed_changes_its_ingredient_and_what_descends_from_it(copy: Path) -> None:
