@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -48,7 +49,11 @@ def fingerprint(
             "module": module,
             "config": config,
             "code": code_hashes(module),
-            "packages": {name: package_version(name) for name in sorted(packages)},
+            "packages": {
+                # Syntax trees, and so the code's hashes, are not the same in every Python.
+                "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+                **{name: package_version(name) for name in sorted(packages)},
+            },
             "inputs": {name: inputs[name].value for name in sorted(inputs)},
         }
     )

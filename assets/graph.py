@@ -42,8 +42,24 @@ class Graph:
         return asset_folder(root, self.recipe.name, name)
 
     def finished(self, root: Path, name: str) -> RunFolder | None:
-        """The finished run of the asset as it would be made now; None if it is to be made."""
-        return finished_version(self.folder(root, name), self.fingerprints[name].version)
+        """The finished run of the asset as it would be made now; None if it is to be made.
+
+        Of several runs of one fingerprint (a forced repeat) the newest, if what it read is what
+        its inputs' newest runs hold; equal bits made twice are equal inputs.
+        """
+        runs = versions(self.folder(root, name), self.fingerprints[name].version)
+        return next((run for run in reversed(runs) if self._is_current(root, name, run)), None)
+
+    def _is_current(self, root: Path, name: str, run: RunFolder) -> bool:
+        if not run.finished:
+            return False
+        read = run.read_result()["inputs"]
+        for input_name in self.nodes[name].inputs:
+            version = self.fingerprints[input_name].version
+            newest = finished_version(self.folder(root, input_name), version)
+            if newest is not None and newest.read_result()["digest"] != read[input_name]["digest"]:
+                return False
+        return True
 
     def unfinished(self, root: Path, name: str) -> list[RunFolder]:
         """Run folders of the asset, as it would be made now, whose job has left no result."""

@@ -4,7 +4,7 @@ from assets.node import Check, Finished, Verdict
 
 
 def inputs_unchanged(finished: Finished) -> Verdict:
-    """Whether each input's content has the digest that it had when it was read."""
+    """Whether each input's result still names the digest of content that was read from it."""
     changed: list[str] = []
     for name, folder in finished.inputs.items():
         recorded = finished.result["inputs"][name]["digest"]

@@ -39,14 +39,12 @@ def finished_version(folder: Path, version: str) -> RunFolder | None:
     return finished[-1] if finished else None
 
 
-def open_version(folder: Path, version: str, *, force: bool = False) -> RunFolder:
+def open_version(folder: Path, version: str) -> RunFolder:
     """The run folder to work in: the newest unfinished one, else a new one; none is overwritten."""
     existing = versions(folder, version)
-    if existing and not existing[-1].finished:
-        return existing[-1]
-    if existing and not force:
-        return existing[-1]
     if not existing:
         return RunFolder(folder / version)
+    if not existing[-1].finished:
+        return existing[-1]
     number = existing[-1].path.name.partition(".")[2]
     return RunFolder(folder / f"{version}.{int(number or 1) + 1}")

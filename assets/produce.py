@@ -10,7 +10,8 @@ from assets.fingerprint import Fingerprint
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher, Observer
 from assets.node import Node
-from assets.paths import finished_version, open_version
+from assets.paths import open_version
+from olmo_core.run.code import code_hashes_now
 from olmo_core.run.folder import RunFolder
 
 FIRST_POLL_SECONDS = 0.05
@@ -21,6 +22,14 @@ LOG_LINES = 15
 
 class JobFailed(RuntimeError):
     """A job ended without a result; the message says what, where and how to go on."""
+
+
+class CodeChanged(RuntimeError):
+    """The code on the disk is no longer that of the fingerprint."""
+
+
+class CheckFailed(RuntimeError):
+    """A blocking check of an input fails."""
 
 
 class InputMissing(RuntimeError):
@@ -47,12 +56,13 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A run to be made: its node and identity, where its versions lie, how to find its inputs."""
+    """A run to be made: its identity, its versions' folder, its inputs, and whether it is made."""
 
     node: Node
     fingerprint: Fingerprint
     parent: Path
     inputs: Callable[[], Mapping[str, Input]]
+    finished: Callable[[], RunFolder | None]
     partition: str | None = None
 
 
@@ -83,6 +93,7 @@ def main_line_work(graph: Graph, name: str, root: Path) -> Work:
         fingerprint=graph.fingerprints[name],
         parent=graph.folder(root, name),
         inputs=lambda: _inputs(graph, node, root),
+        finished=lambda: graph.finished(root, name),
     )
 
 
@@ -99,20 +110,32 @@ def make(
         force: Make a new version although there is a finished one.
 
     Raises:
+        CheckFailed: a blocking check of an input fails; nothing was started.
+        CodeChanged: the code has been edited since the fingerprint was taken.
         JobFailed: the job ended without a result.
     """
-    name, version = work.node.name, work.fingerprint.version
-    finished = finished_version(work.parent, version)
-    if finished is not None and not force:
-        observer.started(name, finished, "finished before")
-        return Produced(folder=finished, result=finished.read_result(), how="finished before")
+    name = work.node.name
+    if not force and (finished := work.finished()) is not None:
+        return _again(name, finished, observer)
     inputs = work.inputs()
-    folder = open_version(work.parent, version, force=force)
+    folder = open_version(work.parent, work.fingerprint.version)
+    # Another process may have finished it between the two looks: then there is nothing to open.
+    if not force and (finished := work.finished()) is not None:
+        return _again(name, finished, observer)
+    if code_hashes_now(work.node.module) != work.fingerprint.parts["code"]:
+        raise CodeChanged(
+            f"{name}: the code that makes it has changed since this run began; run again"
+        )
     launched = launcher.submit(_launch(work, inputs, folder, root))
     how = "launched" if launched else "following"
     observer.started(name, folder, how)
     result = follow(name, folder, launcher, observer)
     return Produced(folder=folder, result=result, how=how)
+
+
+def _again(name: str, finished: RunFolder, observer: Observer) -> Produced:
+    observer.started(name, finished, "finished before")
+    return Produced(folder=finished, result=finished.read_result(), how="finished before")
 
 
 def follow(
@@ -181,8 +204,22 @@ def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
                 f"{node.name}: its input {name} has not been made as recipe {node.recipe} stands "
                 f"now (version {graph.fingerprints[name].version}); materialise {name} first"
             )
+        _require_checks(graph, name, root)
         inputs[name] = finished_input(run)
     return inputs
+
+
+def _require_checks(graph: Graph, name: str, root: Path) -> None:
+    """Refuse an input whose blocking checks fail, also when it was made by an earlier run.
+
+    Dagster stops what follows a failed check in the same run; the next run knows nothing of it.
+    """
+    finished = graph.finished_asset(root, name)
+    for check in graph.nodes[name].checks:
+        if check.blocking and finished is not None:
+            verdict = check.evaluate(finished)
+            if not verdict.passed:
+                raise CheckFailed(f"{name}: check {check.name}: {verdict.description}")
 
 
 def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:

@@ -50,7 +50,7 @@ class Recipe:
 
     def stage1_config(self) -> TrainConfig:
         """The training configuration of stage 1, without places."""
-        return build(TrainConfig, strip(self.stage1)[0])
+        return _training(self.stage1)
 
     def ingredients(self) -> list[tuple[Mapping[str, Any], TrainConfig]]:
         """Stage 2's ingredients: the values that set each apart, and its whole configuration.
@@ -65,7 +65,7 @@ class Recipe:
         del tree["ingredients"]
         for key, value in values.items():
             apply_override(tree, f"{key}={json.dumps(value)}")  # JSON is YAML, null included
-        return build(TrainConfig, strip(tree)[0])
+        return _training(tree)
 
     def _ingredient_values(self) -> list[Mapping[str, Any]]:
         tree = self.stage2
@@ -93,6 +93,22 @@ class Recipe:
                     f"{tree.file}:{tree.lines.get(key, '?')}: {key}: unknown section; "
                     f"{nearest(key, names)}"
                 )
+
+
+# Set by the graph: where tokens and first weights come from is what it is there to know.
+SET_BY_THE_GRAPH = ("load_path", "save_folder", "data.paths", "core.manifest", "core.roots")
+
+
+def _training(tree: Tree) -> TrainConfig:
+    for dotted in SET_BY_THE_GRAPH:
+        section, _, key = dotted.rpartition(".")
+        values = tree.get(section) if section else tree
+        if isinstance(values, Tree) and values.get(key) is not None:
+            line = values.lines.get(key, "?")
+            raise ConfigError(
+                f"{tree.file}:{line}: {dotted}: the graph sets it; take it out of the recipe"
+            )
+    return build(TrainConfig, strip(tree)[0])
 
 
 def search_path() -> list[Path]:

@@ -7,10 +7,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
-import psutil
 
 from assets.paths import CHECKOUT, root
 from olmo_core.run.folder import locked
+from olmo_core.run.process import start_ticks
 
 PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
 
@@ -20,6 +20,8 @@ def use_dagster_home() -> Path:
     home = Path(os.environ.get("DAGSTER_HOME") or root() / "dagster")
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
+    if configuration.is_symlink() and not configuration.exists():
+        configuration.unlink(missing_ok=True)  # of a checkout that has moved
     with contextlib.suppress(FileExistsError):
         configuration.symlink_to(CHECKOUT / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
@@ -30,9 +32,10 @@ def use_dagster_home() -> Path:
 def open_instance() -> Generator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME; of several first processes, one makes its databases."""
     home = use_dagster_home()
-    with dg.DagsterInstance.get() as instance:
+    with contextlib.ExitStack() as stack:
         # Storages are opened, and their tables made, at the first look into each.
         with locked(home / "open.lock"):
+            instance = stack.enter_context(dg.DagsterInstance.get())
             instance.get_runs(limit=1)
             instance.get_latest_materialization_event(dg.AssetKey("none"))
             instance.all_instigator_state()
@@ -42,7 +45,7 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 def own_tags() -> dict[str, str]:
     """Tags by which a run of this process is known as such, and shown at its job in the UI."""
     return {
-        PID_TAG: str(os.getpid()),
+        PID_TAG: f"{os.getpid()} {start_ticks(os.getpid())}",
         HOST_TAG: socket.gethostname(),
         ".dagster/repository": "__repository__@pipelines.definitions",
     }
@@ -55,7 +58,8 @@ def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
         pid = run.tags.get(PID_TAG)
         if pid is None or run.tags.get(HOST_TAG) != socket.gethostname():
             continue
-        if not psutil.pid_exists(int(pid)):
-            instance.report_run_failed(run, f"process {pid}, which ran this, is gone")
+        number, _, began = pid.partition(" ")
+        if str(start_ticks(int(number))) != began:
+            instance.report_run_failed(run, f"process {number}, which ran this, is gone")
             closed.append(run.run_id)
     return closed

@@ -50,27 +50,46 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
             )
             print_summary(console, graph, root(), selected)
             return 0
-        observer = TerminalObserver(console, len(wanted))
-        launcher = LocalLauncher()
-        with observer.bars, ThreadPoolExecutor(1) as executor:
-            # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike:
-            # here Ctrl-C ends the jobs, and a SIGTERM this process alone.
-            execution = executor.submit(
-                _execute, graph, instance, wanted, forced, launcher, observer
-            )
-            try:
-                result = execution.result()
-            except KeyboardInterrupt:
-                console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
-                for asset in wanted:
-                    cancel_jobs(launcher, graph.folder(root(), asset))
-                wait([execution])
-                return EXIT_INTERRUPTED
-        if not result.success:
-            _print_failures(console, result.all_events)
-            return EXIT_FAILED
-    print_summary(console, graph, root(), selected, made=observer.launched, began=began)
+        launched: list[str] = []
+        while wanted:
+            observer = TerminalObserver(console, len(wanted))
+            code = _run_once(graph, instance, wanted, forced, observer)
+            if code:
+                return code
+            launched += observer.launched
+            # An input that was made again may hold other bits than before (`--force`): what read
+            # the old ones follows in a second pass.
+            wanted, forced = to_make(graph, root(), instance, selected, set()), set[str]()
+    print_summary(console, graph, root(), selected, made=launched, began=began)
     return 0
+
+
+def _run_once(
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    wanted: Sequence[str],
+    forced: set[str],
+    observer: TerminalObserver,
+) -> int:
+    """Make the wanted assets in one Dagster run; returns the exit code."""
+    launcher = LocalLauncher()
+    with observer.bars, ThreadPoolExecutor(1) as executor:
+        # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
+        # Ctrl-C ends the jobs, and a SIGTERM this process alone.
+        execution = executor.submit(_execute, graph, instance, wanted, forced, launcher, observer)
+        try:
+            result = execution.result()
+        except KeyboardInterrupt:
+            observer.console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
+            launcher.close()
+            for asset in wanted:
+                cancel_jobs(launcher, graph.folder(root(), asset))
+            wait([execution])
+            return EXIT_INTERRUPTED
+    if result.success:
+        return 0
+    _print_failures(observer.console, result.all_events)
+    return EXIT_FAILED
 
 
 def to_make(
@@ -144,6 +163,6 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             message = error.message.strip() if error is not None else "no message"
             if "DagsterAssetCheckFailedError" in message:
                 continue  # the check itself has been printed
-            for name in ("JobFailed", "InputMissing"):
+            for name in ("CheckFailed", "CodeChanged", "JobFailed", "InputMissing"):
                 message = message.removeprefix(f"assets.produce.{name}: ")
             console.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.graph import Graph
-from assets.paths import finished_version, root
+from assets.paths import root
 
 EVERY_NIGHT = "0 3 * * *"
 
@@ -37,4 +37,4 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
 def is_evaluated(graph: Graph, key: str) -> bool:
     """Whether each evaluation of the sweep has a finished run for this checkpoint."""
     works = [sweep_work(graph, name, key, root()) for name in SWEEP]
-    return all(finished_version(work.parent, work.fingerprint.version) for work in works)
+    return all(work.finished() is not None for work in works)

@@ -17,7 +17,7 @@ from olmo_core.run.folder import RunFolder
 
 TOY_JOB = '''
 """Write what the configuration says; fail, wait or spawn where it says so."""
-import subprocess, sys, time
+import os, subprocess, sys, time
 from dataclasses import dataclass
 from olmo_core.run.job import InputError, Report, run_job
 
@@ -26,6 +26,7 @@ class Config:
     value: int = 1
     wait: str = ""       # a file: go on when it exists
     fail: bool = False
+    random: bool = False # add a file of other bytes each time
     child: bool = False  # spawn a process in a session of its own, as torchrun does
 
 def make(config, inputs, job):
@@ -39,6 +40,8 @@ def make(config, inputs, job):
         (job.folder / "child.new").rename(job.folder / "child")
     if config.fail:
         raise InputError("toy.jsonl:7: text missing")
+    if config.random:
+        (job.folder / "random").write_bytes(os.urandom(8))
     from pathlib import Path
     while config.wait and not Path(config.wait).exists():
         job.progress(1, 2, unit="things")

@@ -11,10 +11,10 @@ from pathlib import Path
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.node import Node
-from assets.paths import asset_folder, versions
+from assets.paths import asset_folder, finished_version, versions
 from assets.produce import Input, InputMissing, Work, finished_input
 from olmo_core.config.load import ConfigError
-from olmo_core.run.files import sha256_file
+from olmo_core.run.files import read_json, sha256_file
 
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
@@ -33,8 +33,15 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
             continue
         for run in versions(graph.folder(root, name), graph.fingerprints[name].version):
             for manifest in run.path.glob("checkpoints/step*/manifest.json"):
+                if is_ephemeral(manifest.parent):
+                    continue  # soon gone
                 found[f"{name}@{manifest.parent.name}"] = manifest.parent
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+
+
+def is_ephemeral(step_folder: Path) -> bool:
+    """Whether retention will delete the checkpoint before long."""
+    return read_json(step_folder / "train.json")["kind"] == "ephemeral"
 
 
 def sweep_node(graph: Graph, name: str) -> Node:
@@ -70,12 +77,13 @@ def sweep_work(graph: Graph, name: str, key: str, root: Path) -> Work:
         "checkpoint": Fingerprint(parts={"manifest": manifest}),
         **{entry: graph.fingerprints[entry] for entry in others},
     }
+    identity = fingerprint(module=MODULE, config=node.config, packages=node.packages, inputs=inputs)
+    parent = asset_folder(root, graph.recipe.name, name, key)
     return Work(
         node=node,
-        fingerprint=fingerprint(
-            module=MODULE, config=node.config, packages=node.packages, inputs=inputs
-        ),
-        parent=asset_folder(root, graph.recipe.name, name, key),
+        fingerprint=identity,
+        parent=parent,
+        finished=lambda: finished_version(parent, identity.version),
         inputs=lambda: {
             "checkpoint": Input(
                 path=folder, fingerprint=inputs["checkpoint"].value, digest=manifest

@@ -194,9 +194,13 @@ def _plain(value: Any) -> Any:
 def _parent(name: str, folder: Path) -> dict[str, Any]:
     """What is recorded of an ingredient: no path, only what identifies it anywhere."""
     data = RunFolder(folder).read_result()["report"]["data"]
+    weights = folder / "model" / "model.safetensors"
+    digest = sha256_file(weights)
+    if digest != data.get("model_sha256", digest):
+        raise InputError(f"{weights}: not the weights that the run ended with; make {name} again")
     return {
         "model": name,
-        "sha256": sha256_file(folder / "model" / "model.safetensors"),
+        "sha256": digest,
         "step": data.get("step"),
         "tokens": data.get("tokens"),
         # The model that it was trained from, which all ingredients of a soup should share.

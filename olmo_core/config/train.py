@@ -15,9 +15,18 @@ from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import strip
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
 
-# Where a run lies and on what it runs; no part of what it learns, so no part of its identity.
+# Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
+# part of its identity.
 PLACEMENT = (
+    "run_name",
     "save_folder",
+    "save_interval",
+    "save_interval_unsharded",
+    "save_interval_ephemeral",
+    "save_num_checkpoints_to_keep",
+    "save_num_unsharded_checkpoints_to_keep",
+    "no_pre_train_checkpoint",
+    "try_load_latest_save",
     "load_path",
     "dry_run",
     "time_limit",

@@ -23,7 +23,15 @@ DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @functools.cache
 def code_hashes(module: str) -> dict[str, str]:
-    """A hash for each module of `olmo_core` that `module` reaches through its imports."""
+    """A hash for each module of `olmo_core` that `module` reaches through its imports.
+
+    As this process first saw them: one process has one opinion of what a result is made of.
+    """
+    return code_hashes_now(module)
+
+
+def code_hashes_now(module: str) -> dict[str, str]:
+    """As `code_hashes`, from the files as they are at this moment."""
     hashes: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -33,7 +41,7 @@ def code_hashes(module: str) -> dict[str, str]:
         path = _source(name)
         if path is None:
             continue
-        hashes[name], imported = _hash_source(path)
+        hashes[name], imported = _hash_source(path, path.stat().st_mtime_ns)
         waiting.extend(imported)
     return dict(sorted(hashes.items()))
 
@@ -54,7 +62,7 @@ def _source(module: str) -> Path | None:
 
 
 @functools.cache
-def _hash_source(path: Path) -> tuple[str, tuple[str, ...]]:
+def _hash_source(path: Path, modified_ns: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     imported: list[str] = []
     for node in ast.walk(tree):

@@ -29,6 +29,10 @@ CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within te
 RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+class LauncherClosed(RuntimeError):
+    """A job was submitted after the run had been cancelled."""
+
+
 @dataclass(kw_only=True)
 class LocalLauncher:
     """Runs each job in a session of its own, its output in the run folder.
@@ -38,6 +42,7 @@ class LocalLauncher:
 
     ranks: int = 1
     cores: int | None = None
+    _closed: bool = field(default=False, repr=False)
     _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
 
     def submit(self, launch: Launch) -> bool:
@@ -48,9 +53,15 @@ class LocalLauncher:
         with locked(folder.path / "submit.lock"):
             if folder.finished or self.state(folder).alive:
                 return False
+            if self._closed:
+                raise LauncherClosed(f"{folder.path}: not started, since the run was cancelled")
             attempt = self._claim(folder)
             self._start(launch, attempt)
             return True
+
+    def close(self) -> None:
+        """Start no further job; those at work go on."""
+        self._closed = True
 
     def state(self, folder: RunFolder) -> JobState:
         """Whether the job's process lives or, failing that, some process holds its lock."""
@@ -179,8 +190,13 @@ def _inherited_environment() -> dict[str, str]:
 
     PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
     """
-    drop = ("PYTHONDONTWRITEBYTECODE", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    return {key: value for key, value in os.environ.items() if key not in drop}
+    drop = ("PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT")
+    drop += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in drop and not key.startswith("TORCHELASTIC_")
+    }
 
 
 def _process(record: dict[str, Any]) -> psutil.Process | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from assets import produce as produce_module
 from assets.graph import Graph
-from assets.produce import InputMissing, JobFailed, Produced, produce
+from assets.produce import CodeChanged, InputMissing, JobFailed, Produced, produce
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, toy_graph
@@ -65,6 +66,15 @@ def test_a_changed_value_makes_a_new_version_beside_the_old(toy_root: Path) -> N
     assert new.how == "launched"
     assert new.folder.path != old.folder.path
     assert old.folder.finished
+
+
+def test_code_edited_since_the_run_began_starts_nothing(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(produce_module, "code_hashes_now", lambda module: {module: "edited"})
+    with pytest.raises(CodeChanged, match="first: the code that makes it has changed"):
+        make(toy_graph(), "first", toy_root)
+    assert not toy_graph().folder(toy_root, "first").exists()
 
 
 def test_force_makes_a_new_version_of_the_same_fingerprint(toy_root: Path) -> None:

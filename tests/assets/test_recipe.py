@@ -94,6 +94,28 @@ def test_an_unknown_section_and_a_missing_one_are_named(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("file", "line", "key"),
+    [
+        ("stage1.yaml", "load_path: /somewhere", "load_path"),
+        ("stage2.yaml", "load_path: /somewhere", "load_path"),
+        ("stage1.yaml", "save_folder: /somewhere", "save_folder"),
+    ],
+)
+def test_what_the_graph_sets_is_refused_in_a_recipe(
+    copy: Path, file: str, line: str, key: str
+) -> None:
+    (copy / file).write_text(f"{line}\n{(copy / file).read_text()}")
+    with pytest.raises(ConfigError, match=rf"{file}:1: {key}: the graph sets it"):
+        build_graph(load_recipe("mine"))
+
+
+def test_how_often_a_run_saves_is_no_part_of_its_identity(copy: Path) -> None:
+    before = build_graph(load_recipe("mine")).fingerprints["stage1"].value
+    replace(copy / "stage1.yaml", "save_interval: 20", "save_interval: 10")
+    assert build_graph(load_recipe("mine")).fingerprints["stage1"].value == before
+
+
+@pytest.mark.parametrize(
     ("ingredients", "message"),
     [
         ("[{seed: 1}]", "at least two"),

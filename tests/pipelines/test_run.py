@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import dagster as dg
 import pytest
 
 from assets.graph import Graph
+from assets.node import Check, Verdict
 from pipelines.instance import open_instance
 from pipelines.run import reported_version, run_graph
 from pipelines.show import plan_of
@@ -140,6 +142,76 @@ def test_ctrl_c_ends_the_job_and_says_130(toy_root: Path, tmp_path: Path) -> Non
     assert process.wait(20) == 130
     assert not folder.is_running()
     assert json.loads(folder.status.read_text())["state"] == "stopped"
+
+
+def test_ctrl_c_starts_no_sibling_of_what_it_ended(toy_root: Path, tmp_path: Path) -> None:
+    start = START.replace("tests.conftest", "tests.pipelines.test_run")
+    start = start.replace("toy_graph", "siblings")
+    process = subprocess.Popen([sys.executable, "-c", start, str(tmp_path / "never")])
+    graph = siblings(first={"wait": str(tmp_path / "never")})
+    begun = [graph.folder(toy_root, name) / "starts" for name in ("first", "second")]
+    _wait_for_any(begun)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert sum(path.exists() for path in begun) == 1
+
+
+def test_a_blocking_check_blocks_the_next_run_too(
+    toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = with_check(passed=False)
+    for _ in range(3):
+        assert run(graph) == 1
+        assert "first: check sound: the reason" in capsys.readouterr().out
+        assert graph.finished(toy_root, "first") is not None
+        assert graph.finished(toy_root, "second") is None
+    assert run(with_check(passed=True)) == 0
+
+
+def test_a_forced_repeat_with_other_bits_is_followed_by_what_read_the_old(toy_root: Path) -> None:
+    graph = toy_graph(first={"random": True})
+    assert run(graph) == 0
+    assert run(graph, "first", force=True) == 0
+    assert (graph.folder(toy_root, "second") / "starts").read_text() == "x"
+    assert run(graph) == 0
+    assert (graph.folder(toy_root, "first") / "starts").read_text() == "xx"
+    assert (graph.folder(toy_root, "second") / "starts").read_text() == "xx"
+    first, second = (graph.finished(toy_root, name) for name in ("first", "second"))
+    assert first is not None
+    assert second is not None
+    assert second.read_result()["inputs"]["first"]["digest"] == first.read_result()["digest"]
+
+
+def test_a_forced_repeat_with_equal_bits_changes_nothing_else(toy_root: Path) -> None:
+    graph = toy_graph()
+    assert run(graph) == run(graph, "first", force=True) == run(graph) == 0
+    assert (graph.folder(toy_root, "second") / "starts").read_text() == "x"
+
+
+def siblings(**configs: Any) -> Graph:
+    """The toy graph with two assets that need nothing of each other, both with one config."""
+    graph = toy_graph(**configs)
+    second = replace(graph.nodes["first"], name="second")
+    return replace(graph, nodes={"first": graph.nodes["first"], "second": second})
+
+
+def with_check(*, passed: bool) -> Graph:
+    """The toy graph with a blocking check of `first`."""
+    graph = toy_graph()
+    check = Check(
+        name="sound",
+        description="Toy.",
+        evaluate=lambda finished: Verdict(passed=passed, description="the reason"),
+    )
+    first = replace(graph.nodes["first"], checks=(check,))
+    return replace(graph, nodes={**graph.nodes, "first": first})
+
+
+def _wait_for_any(paths: list[Path]) -> None:
+    deadline = time.monotonic() + 30
+    while not any(path.exists() for path in paths):
+        assert time.monotonic() < deadline, f"waited in vain for one of {paths}"
+        time.sleep(0.02)
 
 
 def _wait_for(path: Path) -> None:

@@ -32,9 +32,12 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
-def save(graph: Graph, root: Path, run: str, step: int, *, whole: bool = True) -> None:
+def save(
+    graph: Graph, root: Path, run: str, step: int, *, whole: bool = True, kind: str = "permanent"
+) -> None:
     folder = graph.folder(root, run) / graph.fingerprints[run].version / f"checkpoints/step{step}"
     folder.mkdir(parents=True)
+    write_json(folder / "train.json", {"kind": kind})
     if whole:
         write_json(folder / "manifest.json", {"step": step})
 
@@ -52,6 +55,7 @@ def test_whole_checkpoints_are_found_in_order_and_others_are_not(
     save(graph, toy_root, "stage1", 100)
     save(graph, toy_root, "stage1", 20)
     save(graph, toy_root, "stage1", 200, whole=False)
+    save(graph, toy_root, "stage1", 210, kind="ephemeral")
     save(graph, toy_root, "stage2_ingredient1", 5)
     assert list(checkpoints(graph, toy_root)) == [
         "stage1@step20",
@@ -82,7 +86,9 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
     save(graph, toy_root, "stage1", 40)
     for name in ("checkpoint_downstream", "checkpoint_perplexity"):
         work = sweep_work(graph, name, "stage1@step20", toy_root)
-        write_json(work.parent / work.fingerprint.version / "result.json", {"schema_version": 1})
+        folder = work.parent / work.fingerprint.version
+        folder.mkdir(parents=True)
+        write_json(folder / "result.json", {"schema_version": 1})
     at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
     repository = build_definitions(["tiny"]).get_repository_def()
     context = dg.build_schedule_context(
