@@ -1,5 +1,6 @@
 """Put the nodes of the four life stages together to the graph of a recipe."""
 
+from assets.agreement import require_agreement
 from assets.corpus.nodes import corpus_nodes
 from assets.evals.nodes import evals_nodes
 from assets.graph import Graph
@@ -14,6 +15,7 @@ def build_graph(recipe: Recipe) -> Graph:
     Raises:
         ConfigError: a section of the recipe is missing, malformed or unknown.
     """
+    require_agreement(recipe)
     training = train_nodes(recipe)
     models = [node.name for node in training if node.name != "export"]
     nodes = [

@@ -13,11 +13,12 @@ from assets.node import Node
 from assets.paths import open_version
 from olmo_core.run.code import code_hashes_now
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.result import damaged_files
 
 FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.5
 GROWTH = 1.05  # of the wait: a short job is noticed at once, a long one costs nothing to watch
-LOG_LINES = 15
+LOG_LINES = 30  # torchrun's own summary of a failed rank takes half of them
 
 
 class JobFailed(RuntimeError):
@@ -33,7 +34,7 @@ class CheckFailed(RuntimeError):
 
 
 class InputMissing(RuntimeError):
-    """An input of the asset has not been made as the recipe stands now."""
+    """An input of the asset has not been made as the recipe stands now, or is damaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,7 @@ def follow(
             return result
         if not state.alive:
             raise JobFailed(diagnosis(name, folder, state))
-        status = folder.read(folder.status)
+        status = folder.read_status()
         if status is not None:
             observer.progress(name, status)
         time.sleep(wait)
@@ -164,7 +165,7 @@ def follow(
 
 def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     """What a failed job leaves to read: cause, exit code, the end of its log, what to do."""
-    status = folder.read(folder.status) or {}
+    status = folder.read_status() or {}
     launch = folder.read(folder.launch) or {}
     lines = [f"{name}: the job ended without a result"]
     if status.get("error"):
@@ -204,9 +205,19 @@ def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
                 f"{node.name}: its input {name} has not been made as recipe {node.recipe} stands "
                 f"now (version {graph.fingerprints[name].version}); materialise {name} first"
             )
+        _require_whole(graph, name, run)
         _require_checks(graph, name, root)
         inputs[name] = finished_input(run)
     return inputs
+
+
+def _require_whole(graph: Graph, name: str, run: RunFolder) -> None:
+    damage = damaged_files(run)
+    if damage:
+        raise InputMissing(
+            f"{name}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}; make it again: "
+            f"olmo run {graph.recipe.name} --select {name} --force"
+        )
 
 
 def _require_checks(graph: Graph, name: str, root: Path) -> None:

@@ -41,9 +41,15 @@ def run(
     ] = False,
 ) -> None:
     """Make what is missing or stale in a recipe's graph, and nothing else."""
+    from pipelines.instance import StorageError
     from pipelines.run import run_recipe
 
-    raise typer.Exit(run_recipe(recipe, _names(select), force=force))
+    try:
+        code = run_recipe(recipe, _names(select), force=force)
+    except StorageError as error:
+        print(f"olmo: {error}", file=sys.stderr)
+        code = 1
+    raise typer.Exit(code)
 
 
 @app.command(epilog="Example:\n\n  olmo plan demo")

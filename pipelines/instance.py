@@ -1,18 +1,26 @@
 """The Dagster instance that belongs to a root of results."""
 
 import contextlib
+import errno
 import os
+import shutil
 import socket
 from collections.abc import Generator
 from pathlib import Path
 
 import dagster as dg
+import sqlalchemy.exc
 
 from assets.paths import CHECKOUT, root
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
 
 PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
+LEAST_FREE_BYTES = 32 << 20  # under which a run is not begun, and is taken to have filled the disk
+
+
+class StorageError(RuntimeError):
+    """Results cannot be stored; the message says where and what to do."""
 
 
 def use_dagster_home() -> Path:
@@ -29,9 +37,43 @@ def use_dagster_home() -> Path:
 
 
 @contextlib.contextmanager
+def storage_errors() -> Generator[None]:
+    """Say in one line that the disk of the results is full or cannot be written.
+
+    Dagster's database lies on the same disk and is often the first to notice.
+
+    Raises:
+        StorageError: in place of what Dagster, SQLite or the system raised.
+    """
+    try:
+        yield
+    except (OSError, sqlalchemy.exc.OperationalError) as error:
+        folder = root()
+        while not folder.exists():
+            folder = folder.parent
+        free = shutil.disk_usage(folder).free
+        if free < LEAST_FREE_BYTES:
+            raise StorageError(
+                f"{root()}: the disk is full ({free / 2**20:.1f} MiB free, at least "
+                f"{LEAST_FREE_BYTES / 2**20:.0f} MiB are needed); free some space and run again: "
+                "what is finished is kept"
+            ) from None
+        if isinstance(error, NotADirectoryError | FileExistsError | PermissionError) or (
+            isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENOENT)
+        ):
+            raise StorageError(
+                f"{root()}: results cannot be written there ({error.strerror}); "
+                "set OLMO_ROOT to a folder that can"
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
 def open_instance() -> Generator[dg.DagsterInstance]:
     """The instance of DAGSTER_HOME; of several first processes, one makes its databases."""
     home = use_dagster_home()
+    if shutil.disk_usage(home).free < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
     with contextlib.ExitStack() as stack:
         # Storages are opened, and their tables made, at the first look into each.
         with locked(home / "open.lock"):

@@ -14,7 +14,7 @@ from assets.materialise import cancel_jobs
 from assets.paths import root
 from assets.recipe import load_recipe
 from pipelines.definitions import assembled, main_line
-from pipelines.instance import close_orphaned_runs, open_instance, own_tags
+from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
 from pipelines.launchers.local import LocalLauncher
 from pipelines.resources import resources
 from pipelines.summary import print_summary
@@ -29,6 +29,7 @@ def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
 
     Raises:
         ConfigError: unknown recipe or asset, or a recipe that is malformed.
+        StorageError: the disk is full, or the root cannot be written.
     """
     return run_graph(build_graph(load_recipe(name)), select, force=force)
 
@@ -38,7 +39,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     began = time.time()
     console = terminal()
     selected = graph.select(select or graph.nodes)
-    with open_instance() as instance:
+    with storage_errors(), open_instance() as instance:
         close_orphaned_runs(instance)
         forced = set(select or graph.nodes) if force else set[str]()
         wanted = to_make(graph, root(), instance, selected, forced)

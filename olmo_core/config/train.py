@@ -118,6 +118,8 @@ class TrainConfig:
                 raise ValueError(f"{key} is {getattr(self, key)}; at least 1 instance")
         if self.core.manifest is not None and self.data.paths is not None:
             raise ValueError("core.manifest and data.paths are both given; one of them")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
         Duration.parse(self.max_duration)
 
     @property
@@ -155,15 +157,20 @@ class Duration:
             ("T", "tokens"),
             ("ep", "epochs"),
         )
+        number: str = text
+        unit: Literal["steps", "tokens", "epochs"] = "steps"
+        for suffix, other in units:
+            if text.endswith(suffix):
+                number, unit = text.removesuffix(suffix), other
         try:
-            for suffix, unit in units:
-                if text.endswith(suffix):
-                    return cls(int(float(text.removesuffix(suffix))), unit)
-            return cls(int(float(text)), "steps")
-        except ValueError:
+            length = int(float(number))
+        except (ValueError, OverflowError):  # no number; infinity
+            length = 0
+        if length < 1:
             raise ValueError(
                 f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
-            ) from None
+            )
+        return cls(length, unit)
 
     def steps(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
         """Optimizer steps, the last one rounded up; None for epochs of data of unknown size."""

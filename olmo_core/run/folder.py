@@ -5,6 +5,7 @@ follows it. Readers trust `result.json`, written last, never the presence of the
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -15,6 +16,7 @@ from typing import Any, cast
 from olmo_core.run.files import PARTIAL, read_json
 
 SCHEMA_VERSION = 1
+RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does
 
 # What belongs to the contract or to the work in progress, and so is no part of a result's content.
 CONTRACT_FILES = frozenset(
@@ -40,8 +42,20 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """True once the job's last file is there."""
-        return self.result.is_file()
+        """True once the job's last file is there, and whole.
+
+        A result torn by a copy or a full disk is none: the job is to be run again.
+        """
+        try:
+            with self.result.open("rb") as result:
+                result.seek(-len(RESULT_END), os.SEEK_END)
+                return result.read() == RESULT_END
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # shorter than its own end
+                return False
+            raise
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """A contract file's content; None while it is not there.
@@ -56,9 +70,20 @@ class RunFolder:
         fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
         if fields.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(
-                f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version?"
+                f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version? "
+                "delete it to begin anew"
             )
         return fields
+
+    def read_status(self) -> dict[str, Any] | None:
+        """The heartbeat; None while there is none that can be read.
+
+        It is not flushed to the disk, so a crash may leave garbage; the next beat replaces it.
+        """
+        try:
+            return self.read(self.status)
+        except ValueError:
+            return None
 
     def read_result(self) -> dict[str, Any]:
         """What the finished job reported.

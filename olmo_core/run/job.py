@@ -190,7 +190,7 @@ class Job:
         claim = self.files.read(self.files.claim)
         if claim is not None:
             return int(claim["attempt"])
-        status = self.files.read(self.files.status)  # started by hand
+        status = self.files.read_status()  # started by hand
         return int(status["attempt"]) + 1 if status else 1
 
     @contextlib.contextmanager

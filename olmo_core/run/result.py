@@ -61,6 +61,28 @@ def describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
+def damaged_files(folder: RunFolder) -> list[str]:
+    """What is wrong with the files of a finished run, a line a file; empty if nothing is.
+
+    Sizes are compared always, contents where a file has been written after the result: reading
+    all of a large corpus again for each of its readers would cost more than the reading.
+    """
+    written_ns = folder.result.stat().st_mtime_ns
+    wrong: list[str] = []
+    for name, expected in folder.read_result()["files"].items():
+        path = folder.path / name
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            wrong.append(f"{path}: gone")
+            continue
+        if found.st_size != expected["bytes"]:
+            wrong.append(f"{path}: {found.st_size} bytes, {expected['bytes']} were written")
+        elif found.st_mtime_ns > written_ns and sha256_file(path) != expected["sha256"]:
+            wrong.append(f"{path}: changed since it was made")
+    return wrong
+
+
 def digest(files: Mapping[str, Mapping[str, Any]]) -> str:
     """One SHA-256 over the names and the contents of all files, in the order of their names."""
     lines = (f"{files[name]['sha256']}  {name}\n" for name in sorted(files))

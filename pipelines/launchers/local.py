@@ -92,7 +92,7 @@ class LocalLauncher:
     def _members(self, folder: RunFolder) -> list[psutil.Process]:
         """The job's processes: of its launch, of its status (a rank whose torchrun is gone)."""
         found: dict[int, psutil.Process] = {}
-        for record in (folder.read(folder.launch) or {}, folder.read(folder.status) or {}):
+        for record in (folder.read(folder.launch) or {}, folder.read_status() or {}):
             process = _process(record)
             if process is not None:
                 with contextlib.suppress(psutil.NoSuchProcess):

@@ -77,6 +77,43 @@ def test_code_edited_since_the_run_began_starts_nothing(
     assert not toy_graph().folder(toy_root, "first").exists()
 
 
+@pytest.mark.parametrize("kept", [0, 1, 0.5])
+def test_a_torn_result_is_no_result(toy_root: Path, kept: float) -> None:
+    graph = toy_graph()
+    result = make(graph, "first", toy_root).folder.result
+    whole = result.read_bytes()
+    result.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else 1])
+    again = make(graph, "first", toy_root)
+    assert again.how == "launched"
+    assert again.result["attempt"] == 2
+
+
+def test_an_input_that_was_damaged_is_named_with_the_remedy(toy_root: Path) -> None:
+    graph = toy_graph()
+    value = make(graph, "first", toy_root).folder.path / "value"
+    stamp = value.stat()
+    for damage in (b"", b"7", None):
+        value.unlink()
+        if damage is not None:
+            value.write_bytes(damage)
+        with pytest.raises(InputMissing, match=r"value: .*; make it again: .* first --force"):
+            make(graph, "second", toy_root)
+        if damage is None:
+            break
+        os.utime(value, ns=(stamp.st_atime_ns, time.time_ns() + 10**9))
+    make(graph, "first", toy_root, force=True)
+    assert make(graph, "second", toy_root).how == "launched"
+
+
+@pytest.mark.parametrize("garbage", ["", "{", "[]"])
+def test_a_garbled_heartbeat_ends_nobody(toy_root: Path, garbage: str) -> None:
+    graph = toy_graph()
+    folder = graph.folder(toy_root, "first") / graph.fingerprints["first"].version
+    folder.mkdir(parents=True)
+    (folder / "status.json").write_text(garbage)
+    assert make(graph, "first", toy_root).how == "launched"
+
+
 def test_force_makes_a_new_version_of_the_same_fingerprint(toy_root: Path) -> None:
     graph = toy_graph()
     old = make(graph, "first", toy_root)

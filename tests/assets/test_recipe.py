@@ -109,6 +109,26 @@ def test_what_the_graph_sets_is_refused_in_a_recipe(
         build_graph(load_recipe("mine"))
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("evals.yaml", "name: copa", "name: copa_", r"no offline data of 'copa_'; did you mean"),
+        ("stage2.yaml", "n_layers: 2", "n_layers: 3", r"stage2\.yaml: model\.n_layers: 3, but"),
+        ("corpus.yaml", "docstrings: {repet", "docstring: {repet", r"no source 'docstring' in raw"),
+        ("corpus.yaml", "vocab_size: 1024", "vocab_size: 2048", r"1024 rows for the 2048 entries"),
+        ("stage1.yaml", "max_duration: 40e3T", "max_duration: -1", r"max_duration is -1"),
+        ("stage1.yaml", "max_duration: 40e3T", "max_duration: 1e400T", r"max_duration is '1e400T'"),
+        ("stage1.yaml", "\nseed: ", "\nseed: -", r"seed is -\d+; expected 0 or more"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(
+    copy: Path, file: str, old: str, new: str, message: str
+) -> None:
+    replace(copy / file, old, new)
+    with pytest.raises(ConfigError, match=message):
+        build_graph(load_recipe("mine"))
+
+
 def test_how_often_a_run_saves_is_no_part_of_its_identity(copy: Path) -> None:
     before = build_graph(load_recipe("mine")).fingerprints["stage1"].value
     replace(copy / "stage1.yaml", "save_interval: 20", "save_interval: 10")

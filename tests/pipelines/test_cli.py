@@ -6,9 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pipelines import instance
+from pipelines.instance import StorageError
+from pipelines.run import run_graph
+from tests.conftest import toy_graph
+
+FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 19), free=1 << 19)
 OLMO = Path(sys.executable).with_name("olmo")
 
 
@@ -58,6 +65,20 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 
 def test_show_of_nothing_is_an_empty_list(toy_root: Path) -> None:
     assert json.loads(olmo("show", "demo", "--json").stdout) == []
+
+
+def test_a_root_that_is_a_file_is_named(toy_root: Path) -> None:
+    toy_root.write_text("a file")
+    done = olmo("run", "demo")
+    assert done.returncode == 1
+    assert f"{toy_root}: results cannot be written there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_message(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance.shutil, "disk_usage", lambda path: FULL)
+    with pytest.raises(StorageError, match=r"the disk is full \(0\.5 MiB free"):
+        run_graph(toy_graph(), [], force=False)
 
 
 def test_a_port_in_use_is_named(toy_root: Path) -> None:

@@ -1,0 +1,66 @@
+"""What the sections of a recipe must agree on, asked before anything is made.
+
+Each job refuses what does not fit as well; here a mistake costs a second instead of the hours of
+the jobs before it.
+"""
+
+from assets.recipe import Recipe
+from olmo_core.config.evals import DownstreamConfig
+from olmo_core.config.load import ConfigError, nearest, to_dict
+from olmo_core.config.train import TrainConfig
+from olmo_core.corpus.mix import MixConfig
+from olmo_core.corpus.raw import RawConfig
+from olmo_core.corpus.tokenizer import TokenizerConfig
+from olmo_core.evals.task_data import TASKS
+
+
+def require_agreement(recipe: Recipe) -> None:
+    """Refuse a recipe whose sections contradict each other.
+
+    Raises:
+        ConfigError: a mix of an unknown source, a vocabulary that is larger than the embedding,
+            stages of different models, a task without data.
+    """
+    stage1 = recipe.stage1_config()
+    ingredients = [config for _, config in recipe.ingredients()]
+    _require_sources(recipe)
+    _require_vocabulary(recipe, stage1)
+    for config in ingredients:
+        _require_one_model(recipe, stage1, config)
+    for task in recipe.section("evals", "downstream", DownstreamConfig).tasks:
+        if task.name not in TASKS:
+            raise ConfigError(
+                f"{recipe.evals.file}: downstream.tasks: no offline data of {task.name!r}; "
+                f"{nearest(task.name, TASKS)}"
+            )
+
+
+def _require_sources(recipe: Recipe) -> None:
+    known = [source.name for source in recipe.section("corpus", "raw", RawConfig).sources]
+    for mix in ("stage1_mix", "stage2_mix"):
+        for source in recipe.section("corpus", mix, MixConfig).sources:
+            if source not in known:
+                raise ConfigError(
+                    f"{recipe.corpus.file}: {mix}.sources: no source {source!r} in raw; "
+                    f"{nearest(source, known)}"
+                )
+
+
+def _require_vocabulary(recipe: Recipe, stage1: TrainConfig) -> None:
+    entries = recipe.section("corpus", "tokenizer", TokenizerConfig).vocab_size
+    if entries > stage1.model.rows:
+        raise ConfigError(
+            f"{recipe.stage1.file}: model.embedding_size: {stage1.model.rows} rows for the "
+            f"{entries} entries of tokenizer.vocab_size in corpus.yaml"
+        )
+
+
+def _require_one_model(recipe: Recipe, stage1: TrainConfig, ingredient: TrainConfig) -> None:
+    ours, theirs = to_dict(stage1.model), to_dict(ingredient.model)
+    different = [key for key in ours if ours[key] != theirs[key]]
+    if different:
+        key = different[0]
+        raise ConfigError(
+            f"{recipe.stage2.file}: model.{key}: {theirs[key]!r}, but stage 1, whose weights it "
+            f"starts from, has {ours[key]!r}"
+        )
