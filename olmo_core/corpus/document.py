@@ -74,20 +74,33 @@ def read_rows(
             raises by default.
 
     Raises:
-        InputError: a truncated or damaged gzip, a line that is not UTF-8 or not a JSON object; the
-            message names file and line.
+        InputError: a truncated or damaged gzip, a line that is not UTF-8 or not a JSON object, a
+            blank line before another; the message names file and line.
     """
     line_number = 0
+    blank: list[int] = []  # allowed at the end of a file only
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as lines:
             for line_number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    blank.append(line_number)
+                    continue
+                for number in blank:
+                    error = InputError(
+                        f"{path}:{number}: blank line; expected one JSON object a line (blank "
+                        "lines may only end a file)"
+                    )
+                    on_bad_line(number, b"", error)
+                blank.clear()
                 try:
                     row = _parse_row(path, line_number, line)
                 except InputError as error:
                     on_bad_line(line_number, line, error)
                     continue
                 yield line_number, row
+        if path.suffix == ".gz" and line_number == 0 and path.stat().st_size == 0:
+            raise EOFError("0 bytes")  # what gzip takes for an empty file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(
             f"{path}: the gzip stream is truncated or damaged after line {line_number} ({error}); "
@@ -98,7 +111,7 @@ def read_rows(
 def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
     where = f"{path}:{line_number}"
     try:
-        row = json.loads(line.decode())
+        row = json.loads(line.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise InputError(
             f"{where}: byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8; "
@@ -106,13 +119,21 @@ def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
         ) from None
     except ValueError as error:
         raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+    except RecursionError:
+        raise InputError(
+            f"{where}: lists or objects nested too deeply to be read; expected one flat object a line"
+        ) from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: found {type(row).__name__}; expected one JSON object a line")
     return row  # pyright: ignore[reportUnknownVariableType]
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"found {name}, which JSON does not have")
+
+
 def check_row(row: Mapping[str, Any], where: str, required: Iterable[str] = REQUIRED_KEYS) -> None:
-    """Refuse a document without its keys, without text, or with text that is not Unicode.
+    """Refuse a document without its keys, without text, or with keys that cannot be written.
 
     Raises:
         InputError: with `where` (file:line), the key and what would be right.
@@ -131,13 +152,17 @@ def check_row(row: Mapping[str, Any], where: str, required: Iterable[str] = REQU
             f"{where}: empty document (key 'text', id {row.get('id')!r}); expected text, remove "
             "the line"
         )
-    try:
-        row["text"].encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{where}: key 'text' holds a lone surrogate at character {error.start}; expected text "
-            "that can be written as UTF-8"
-        ) from None
+    for key in required:
+        try:
+            row[key].encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{where}: key {key!r} holds a lone surrogate at character {error.start}; expected "
+                "text that can be written as UTF-8"
+            ) from None
+    if not isinstance(row.get("metadata"), dict | None):
+        found = type(row["metadata"]).__name__
+        raise InputError(f"{where}: key 'metadata' is a {found}; expected an object, or no key")
 
 
 def read_documents(path: Path) -> Generator[tuple[int, Document]]:

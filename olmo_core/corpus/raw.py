@@ -4,10 +4,9 @@ After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this
 a user's folders, the same for the same packages, Python and files.
 """
 
-import multiprocessing
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from olmo_core.corpus.document import clip, write_rows, write_shards
 from olmo_core.corpus.reading import Reading, read_source
 from olmo_core.corpus.sources import SourceConfig, source_identity
 from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.pool import run_calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,27 +53,16 @@ def raw_identity(config: RawConfig) -> dict[str, Any]:
 def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Read every source and write its documents; sources are read side by side."""
     identity = raw_identity(config)
-    rows: dict[str, dict[str, Any]] = {}
-    samples: list[str] = []
+    calls = [
+        partial(write_source, source, job.folder, config.shard_bytes) for source in config.sources
+    ]
+
+    def on_done(count: int, latest: tuple[dict[str, Any], str]) -> None:
+        job.progress(count, len(calls), unit="sources", message=latest[0]["source"])
+
     with job.stage("read sources"):
-        # Spawned: the heartbeat's thread must not be forked in the middle of a write.
-        context = multiprocessing.get_context("spawn")
-        workers = min(job.processes, len(config.sources))
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            tasks = [
-                pool.submit(write_source, source, job.folder, config.shard_bytes)
-                for source in config.sources
-            ]
-            try:
-                for count, task in enumerate(as_completed(tasks), start=1):
-                    row, sample = task.result()
-                    rows[row["source"]] = row
-                    samples.append(sample)
-                    job.progress(count, len(tasks), unit="sources", message=row["source"])
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-    table = [rows[name] for name in sorted(rows)]
+        written = run_calls(calls, processes=job.processes, on_done=on_done)
+    table = sorted((row for row, _ in written), key=lambda row: row["source"])
     return Report(
         numbers={
             "sources": len(table),
@@ -82,7 +71,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             "quarantined": sum(row["quarantined"] for row in table),
         },
         tables={"sources": table},
-        samples={"documents": sorted(samples)},
+        samples={"documents": sorted(sample for _, sample in written)},
         data=identity,
     )
 
@@ -90,7 +79,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 def write_source(
     source: SourceConfig, folder: Path, shard_bytes: int
 ) -> tuple[dict[str, Any], str]:
-    """Read one source and write its shards; runs in a process of its own.
+    """Read one source and write its shards; runs in a worker.
 
     Returns:
         The source's row of figures, and the beginning of one document.

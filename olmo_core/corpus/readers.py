@@ -8,6 +8,7 @@ import ast
 import email.parser
 import email.policy
 import io
+import json
 import re
 import tokenize
 from collections import Counter
@@ -27,6 +28,7 @@ from olmo_core.corpus.sources import (
 from olmo_core.run.job import InputError
 
 LICENCE_NAME = re.compile(r"(licen[cs]e|copying|notice|copyright|patents)", re.IGNORECASE)
+MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128
 TEXT_SUFFIXES = (".md", ".rst", ".txt")
 # Files of dist-info and of builds that are lists for programs, not text.
 NOT_PROSE = re.compile(
@@ -41,6 +43,7 @@ class Passage:
 
     name: str
     text: str
+    line: int | None = None  # of the file, where a document is a line
     added: str = UNDATED
     created: str = UNDATED
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -122,10 +125,11 @@ def _prose(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
 
 def _user_file(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
     """A user's `.txt` or `.md` (one document), or Dolma JSON lines (a document a line)."""
+    if unit.path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz", ".json")):
+        # Outside the `try`: lines can be quarantined, a file that is not whole ends the job.
+        yield from _user_rows(unit, bad)
+        return
     try:
-        if unit.path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz", ".json")):
-            yield from _user_rows(unit, bad)
-            return
         text = _user_text(unit)
         check_row({"id": unit.name, "text": text}, str(unit.path), ("id", "text"))
         yield Passage(name="", text=text)
@@ -158,17 +162,43 @@ def _user_rows(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage
 
     for line_number, row in read_rows(unit.path, on_bad_line=report):
         try:
-            check_row(row, f"{unit.path}:{line_number}", ("id", "text"))
+            where = f"{unit.path}:{line_number}"
+            check_row(row, where, ("id", "text"))
+            _check_carried(row, where)
         except InputError as error:
             report(line_number, repr(row).encode(errors="replace"), error)
             continue
         yield Passage(
             name=row["id"],
             text=row["text"],
+            line=line_number,
             added=str(row.get("added") or UNDATED),
             created=str(row.get("created") or UNDATED),
             metadata=row.get("metadata") or {},
         )
+
+
+def _check_carried(row: Mapping[str, Any], where: str) -> None:
+    """What is carried along must be writable as JSON in UTF-8, by every later step."""
+    for key in ("added", "created", "metadata"):
+        value = row.get(key)
+        if _deeper_than(MAX_DEPTH, value):
+            raise InputError(f"{where}: key {key!r} is nested deeper than {MAX_DEPTH} levels")
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError as error:
+            raise InputError(
+                f"{where}: key {key!r} cannot be written again ({error}); expected finite numbers, "
+                "and text without lone surrogates"
+            ) from None
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType,reportUnknownMemberType]
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_deeper_than(levels - 1, part) for part in value)  # pyright: ignore[reportUnknownVariableType]
 
 
 UnitReader = Callable[[Unit, list[dict[str, Any]] | None], Iterable[Passage]]

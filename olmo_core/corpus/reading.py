@@ -4,7 +4,6 @@ Every choice is deterministic: the same files give the same documents with the s
 """
 
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,13 +31,14 @@ def read_source(source: SourceConfig) -> Reading:
     Raises:
         ConfigError: a package or folder that is not there.
         InputError: a bad document in a user's files (`bad_documents: fail`), an id given twice,
-            or no document at all.
+            (it names both places), or no document at all.
     """
     units, read = READERS[source.reader](source)
     versions = {name: package_version(name, source.name) for name in source.packages}
     documents: list[Document] = []
     left_out: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
+    places: dict[str, str] = {}  # id -> the file, and the line where a document is a line
     room = source.max_bytes
     taken = 0
     for unit in sorted(units, key=_choice):
@@ -52,15 +52,22 @@ def read_source(source: SourceConfig) -> Reading:
         except Unreadable as reason:
             left_out[f"{reason} (files)"] += 1
             continue
-        for document in _documents(source, unit, passages, versions, left_out):
+        for place, document in _documents(source, unit, passages, versions, left_out):
             if room is not None:
                 room -= document.text_bytes
                 if room < 0:
                     left_out["beyond max_bytes (texts)"] += 1
                     continue
+            if document.id in places:
+                raise InputError(
+                    f"{place}: id {document.id!r} (source {source.name}) is given twice, first at "
+                    f"{places[document.id]}; ids are unique in a corpus"
+                )
+            places[document.id] = place
             documents.append(document)
+    if not documents:
+        raise InputError(f"source {source.name}: no document was found; widen what it reads")
     documents.sort(key=lambda document: document.id)
-    _check_ids(source, documents)
     return Reading(
         documents=documents, units=taken, left_out=dict(left_out), quarantined=quarantined
     )
@@ -70,30 +77,21 @@ def _choice(unit: Unit) -> bytes:
     return hashlib.sha256(unit.name.encode()).digest()
 
 
-def _check_ids(source: SourceConfig, documents: list[Document]) -> None:
-    if not documents:
-        raise InputError(f"source {source.name}: no document was found; widen what it reads")
-    for one, other in itertools.pairwise(documents):
-        if one.id == other.id:
-            raise InputError(
-                f"source {source.name}: id {one.id!r} is given twice; ids are unique in a corpus"
-            )
-
-
 def _documents(
     source: SourceConfig,
     unit: Unit,
     passages: Iterable[Passage],
     versions: Mapping[str, str],
     left_out: Counter[str],
-) -> Iterator[Document]:
-    """Split, number and bound the texts of one unit."""
+) -> Iterator[tuple[str, Document]]:
+    """Split, number and bound the texts of one unit; each with the place it was found at."""
     origin: dict[str, Any] = {}
     if unit.package:
         origin["package"] = unit.package
         if unit.package in versions:
             origin["version"] = versions[unit.package]
     for passage in passages:
+        place = str(unit.path) if passage.line is None else f"{unit.path}:{passage.line}"
         pieces = split_text(passage.text, source.max_document_bytes)
         for number, piece in enumerate(pieces):
             if len(piece.encode()) < source.min_document_bytes or not piece.strip():
@@ -102,7 +100,7 @@ def _documents(
             identity = passage.name or unit.name
             if not identity.startswith(f"{source.name}/"):
                 identity = f"{source.name}/{identity}"
-            yield Document(
+            document = Document(
                 id=identity if len(pieces) == 1 else f"{identity}#{number:03d}",
                 text=piece,
                 source=source.name,
@@ -110,6 +108,7 @@ def _documents(
                 created=passage.created,
                 metadata={**passage.metadata, **origin, "file": unit.name},
             )
+            yield place, document
 
 
 def split_text(text: str, max_bytes: int) -> list[str]:

@@ -11,11 +11,12 @@ import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from olmo_core.config.load import ConfigError
 from olmo_core.run.files import sha256_file
+from olmo_core.run.job import InputError
 
 ReaderName = Literal[
     "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"
@@ -55,6 +56,13 @@ class SourceConfig:
             raise ConfigError(
                 f"sources: {self.name}: `include` and `bad_documents` belong to reader files"
             )
+        for pattern in self.include:
+            parts = PurePosixPath(pattern).parts
+            if not parts or parts[0] == "/" or ".." in parts or _glued_stars(parts):
+                raise ConfigError(
+                    f"sources: {self.name}: include: pattern {pattern!r}; expected one relative to "
+                    "`root` and below it, such as '**/*.txt' (`**` is a part of its own)"
+                )
         if self.reader in ("package_text", "licences") and not self.packages:
             raise ConfigError(f"sources: {self.name}: `packages` is empty; name what is read")
         if self.reader in ("python_code", "docstrings") and not (
@@ -68,6 +76,10 @@ class SourceConfig:
                 f"sources: {self.name}: min_document_bytes {self.min_document_bytes} must be "
                 f"above 0 and at most max_document_bytes {self.max_document_bytes}"
             )
+
+
+def _glued_stars(parts: Sequence[str]) -> bool:
+    return any("**" in part and part != "**" for part in parts)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +130,7 @@ def user_files(source: SourceConfig) -> list[Unit]:
 
     Raises:
         ConfigError: the folder is missing, relative, or holds no such file.
+        InputError: a file's name is not UTF-8.
     """
     root = Path(os.path.expandvars(source.root)).expanduser()
     if not root.is_absolute() or not root.is_dir():
@@ -139,6 +152,14 @@ def user_files(source: SourceConfig) -> list[Unit]:
     ]
     if not units:
         raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
+    for unit in units:
+        try:
+            unit.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{root}: file {os.fsencode(unit.name)!r} (source {source.name}): its name is not "
+                "UTF-8; rename it, or leave it out with `exclude`"
+            ) from None
     return units
 
 

@@ -5,10 +5,8 @@ tokenizers encode it, an EOS after each, in the order of the document files; bes
 their rows and headers. The bytes do not depend on the number of processes.
 """
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -24,6 +22,7 @@ from olmo_core.corpus.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, open_token_file
 from olmo_core.run.files import read_json
 from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.pool import run_calls
 
 T = TypeVar("T")
 
@@ -92,7 +91,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             partial(encode_file, shard, filtered, vocabulary, job.scratch / f"{number:06d}.ids")
             for number, (_, shard) in enumerate(files)
         ]
-        for (name, _), found in zip(files, run_all(calls, job), strict=True):
+        for (name, _), found in zip(files, _run_all(calls, job), strict=True):
             encoded[name].append(found)
     with job.stage("write"):
         header = vocabulary.header()
@@ -106,7 +105,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             )
             for name in names
         ]
-        written = dict(zip(names, run_all(calls, job), strict=True))
+        written = dict(zip(names, _run_all(calls, job), strict=True))
     with job.stage("check"):
         for name in names:
             check_source(job.folder / "tokens" / name, encoded[name], written[name], vocabulary)
@@ -216,26 +215,11 @@ def report(
     )
 
 
-def run_all(calls: Sequence[Callable[[], T]], job: Job) -> list[T]:
-    """The results of the calls, in their order, from as many processes as the job may use."""
-    if job.processes == 1 or len(calls) == 1:
-        results: list[T] = []
-        for call in calls:
-            results.append(call())
-            job.progress(len(results), len(calls), unit="files")
-        return results
-    # Spawned: the heartbeat's thread must not be forked in the middle of a write.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(job.processes, len(calls)), mp_context=context) as pool:
-        tasks = [pool.submit(call) for call in calls]
-        try:
-            for count, task in enumerate(as_completed(tasks), start=1):
-                task.result()
-                job.progress(count, len(tasks), unit="files")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        return [task.result() for task in tasks]
+def _run_all(calls: Sequence[Callable[[], T]], job: Job) -> list[T]:
+    def on_done(count: int, latest: T) -> None:
+        job.progress(count, len(calls), unit="files")
+
+    return run_calls(calls, processes=job.processes, on_done=on_done)
 
 
 @cache
