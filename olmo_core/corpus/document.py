@@ -121,7 +121,8 @@ def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
         raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
     except RecursionError:
         raise InputError(
-            f"{where}: lists or objects nested too deeply to be read; expected one flat object a line"
+            f"{where}: lists or objects nested too deeply to be read; expected one JSON object a "
+            "line"
         ) from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: found {type(row).__name__}; expected one JSON object a line")

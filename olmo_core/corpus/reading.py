@@ -30,7 +30,7 @@ def read_source(source: SourceConfig) -> Reading:
 
     Raises:
         ConfigError: a package or folder that is not there.
-        InputError: a bad document in a user's files (`bad_documents: fail`), an id given twice,
+        InputError: a bad document in a user's files (`bad_documents: fail`), an id given twice
             (it names both places), or no document at all.
     """
     units, read = READERS[source.reader](source)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -142,13 +143,43 @@ BAD = {
     "bytes.jsonl": (b'{"id": "1", "text": "caf\xe9"}\n', r"bytes\.jsonl:1: byte 0xe9 at column 25"),
     "json.jsonl": (b'{"id": "1", "text": \n', r"json\.jsonl:1: not valid JSON"),
     "empty.jsonl": (b'{"id": "1", "text": ""}\n', r"empty\.jsonl:1: empty document"),
+    "blank.jsonl": (
+        b'{"id": "2", "text": "fine"}\n \n{"id": "3", "text": "fine"}\n',
+        r"blank\.jsonl:2: blank line; expected one JSON object",
+    ),
+    "deep.jsonl": (b"[" * 100_000 + b"\n", r"deep\.jsonl:1: lists or objects nested too deeply"),
+    "metadata.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": "str"}\n',
+        r"metadata\.jsonl:1: key 'metadata' is a str; expected an object",
+    ),
+    "nan.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": {"score": NaN}}\n',
+        r"nan\.jsonl:1: not valid JSON \(found NaN",
+    ),
+    "infinity.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": {"score": -Infinity}}\n',
+        r"infinity\.jsonl:1: not valid JSON \(found -Infinity",
+    ),
+    "overflow.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": {"score": 1e999}}\n',
+        r"overflow\.jsonl:1: key 'metadata' cannot be written again \(Out of range",
+    ),
+    "surrogate.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": {"a": "\\ud800"}}\n',
+        r"surrogate\.jsonl:1: key 'metadata' cannot be written again",
+    ),
+    "surrogate-id.jsonl": (
+        b'{"id": "\\ud800", "text": "x"}\n',
+        r"surrogate-id\.jsonl:1: key 'id' holds a lone surrogate",
+    ),
+    "nested.jsonl": (
+        b'{"id": "4", "text": "x", "metadata": {"a": ' + b"[" * 300 + b"]" * 300 + b"}}\n",
+        r"nested\.jsonl:1: key 'metadata' is nested deeper than 100 levels",
+    ),
     "empty.txt": (b" \n", r"empty\.txt: empty document"),
     "latin.txt": (b"one\ncaf\xe9\n", r"latin\.txt:2: byte 0xe9 at offset 7 is not UTF-8"),
-    "half.jsonl.gz": (
-        gzip.compress(b'{"id": "1", "text": "fine"}\n' * 99)[:-9],
-        r"half\.jsonl\.gz: the gzip stream is truncated",
-    ),
 }
+WHOLE = gzip.compress(b'{"id": "1", "text": "fine"}\n{"id": "2", "text": "fine"}\n')
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -163,22 +194,62 @@ def test_bad_lines_can_be_quarantined_and_are_counted(tmp_path: Path) -> None:
     for name, (content, _) in BAD.items():
         (tmp_path / name).write_bytes(content)
     (tmp_path / "good.txt").write_text("Good")
-    reading = read_source(files(tmp_path, include=("*.txt", "*.jsonl"), bad_documents="quarantine"))
-    assert [d.id for d in reading.documents] == ["mine/1", "mine/good.txt"]
-    assert sorted((row["file"], row.get("line")) for row in reading.quarantined) == [
-        ("bytes.jsonl", 1),
-        ("empty.jsonl", 1),
-        ("empty.txt", None),
-        ("json.jsonl", 1),
-        ("latin.txt", None),
-        ("row.jsonl", 2),
-    ]
+    reading = read_source(files(tmp_path, bad_documents="quarantine"))
+    assert [d.id for d in reading.documents] == ["mine/1", "mine/2", "mine/3", "mine/good.txt"]
+    lines = {name: 1 for name in BAD if name.endswith(".jsonl")}
+    assert {row["file"]: row.get("line") for row in reading.quarantined} == {
+        **lines,
+        "blank.jsonl": 2,
+        "row.jsonl": 2,
+        "empty.txt": None,
+        "latin.txt": None,
+    }
+    assert len(reading.quarantined) == len(BAD)
 
 
-def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad_documents", ["fail", "quarantine"])
+@pytest.mark.parametrize("torn", [WHOLE[:-9], WHOLE[:20], b"", WHOLE[:-6] + b"??" + WHOLE[-4:]])
+def test_a_file_that_is_not_whole_fails_also_under_quarantine(
+    tmp_path: Path, torn: bytes, bad_documents: str
+) -> None:
+    (tmp_path / "good.txt").write_text("Good")
+    (tmp_path / "half.jsonl.gz").write_bytes(torn)
+    with pytest.raises(InputError, match=r"half\.jsonl\.gz: the gzip stream is truncated or damag"):
+        read_source(files(tmp_path, bad_documents=bad_documents))
+
+
+def test_blank_lines_may_end_a_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"id": "1", "text": "a", "metadata": null}\n\n \t\r\n ')
+    assert [d.id for d in read_source(files(tmp_path)).documents] == ["mine/1"]
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    (tmp_path / "good.txt").write_text("Good")
+    for use in (read_source, lambda source: source_identity([source])):
+        with pytest.raises(InputError, match=r"file b'caf\\xe9\.txt' \(source mine\): its name is"):
+            use(files(tmp_path))
+    assert len(read_source(files(tmp_path, exclude=("caf*",))).documents) == 1
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "../*.txt", "", ".", "**.txt"])
+def test_a_pattern_that_is_not_below_the_root_is_refused(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match=rf"mine: include: pattern {re.escape(repr(pattern))}"):
+        files(tmp_path, include=("*.md", pattern))
+
+
+def test_an_id_given_twice_is_refused_with_both_places(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"id": "1", "text": "a"}\n' * 2)
-    with pytest.raises(InputError, match="id 'mine/1' is given twice"):
+    with pytest.raises(
+        InputError, match=r"rows\.jsonl:2: id 'mine/1' .* first at .*rows\.jsonl:1;"
+    ):
         read_source(files(tmp_path))
+    (tmp_path / "rows.jsonl").write_text('{"id": "two.txt", "text": "a"}\n')
+    (tmp_path / "two.txt").write_text("Two")
+    with pytest.raises(InputError, match=r"is given twice") as raised:
+        read_source(files(tmp_path))
+    assert str(tmp_path / "rows.jsonl:1") in str(raised.value)
+    assert str(tmp_path / "two.txt") in str(raised.value)
 
 
 def test_identity_follows_a_users_files_and_not_where_they_lie(
