@@ -1,5 +1,7 @@
 """The corpus: from raw text to token files and the manifests that training reads."""
 
+from typing import Any
+
 from assets.corpus import checks
 from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
@@ -17,34 +19,42 @@ from olmo_core.corpus.toolkit import toolkit_identity
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
     """The ten assets of the corpus, each from its section of corpus.yaml."""
+    return [*_text_nodes(recipe), *_token_nodes(recipe)]
+
+
+def _node(
+    recipe: Recipe,
+    name: str,
+    config_class: type[Any],
+    module: str = "",
+    further_checks: tuple[Check, ...] = (),
+    **fields: Any,
+) -> Node:
+    return section_node(
+        recipe,
+        "corpus",
+        name,
+        config_class,
+        stage="corpus",
+        module=f"olmo_core.corpus.{module or name}",
+        checks=checks.CHECKS.get(name, ()) + further_checks,
+        **fields,
+    )
+
+
+def _text_nodes(recipe: Recipe) -> list[Node]:
+    """From text as found to the documents that are trained on."""
     raw_config = recipe.section("corpus", "raw", RawConfig)
-
-    def node(
-        name: str,
-        config_class: type,
-        module: str = "",
-        further_checks: tuple[Check, ...] = (),
-        **fields: object,
-    ) -> Node:
-        return section_node(
-            recipe,
-            "corpus",
-            name,
-            config_class,
-            stage="corpus",
-            module=f"olmo_core.corpus.{module or name}",
-            checks=checks.CHECKS.get(name, ()) + further_checks,
-            **fields,
-        )
-
     return [
-        node(
+        _node(
+            recipe,
             "raw",
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
             further_identity=lambda: raw_identity(raw_config),
         ),
-        node(
+        _node(
+            recipe,
             "held_out",
             HeldOutConfig,
             description="One row per held-out document, by domain in Paloma's format; "
@@ -52,7 +62,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             inputs=("raw",),
             packages=("rensa",),
         ),
-        node(
+        _node(
+            recipe,
             "tagged",
             TaggedConfig,
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
@@ -60,7 +71,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             kinds=("dolma",),
             further_identity=toolkit_identity,
         ),
-        node(
+        _node(
+            recipe,
             "deduplicated",
             DeduplicatedConfig,
             description="One row of attributes per document: exact copies, repeated paragraphs, "
@@ -69,7 +81,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             kinds=("dolma",),
             further_identity=toolkit_identity,
         ),
-        node(
+        _node(
+            recipe,
             "filtered",
             FilteredConfig,
             description="One row per kept document: dolma's mix of documents by attributes.",
@@ -77,7 +90,14 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             kinds=("dolma",),
             further_identity=toolkit_identity,
         ),
-        node(
+    ]
+
+
+def _token_nodes(recipe: Recipe) -> list[Node]:
+    """From documents to token files, their index, and the mixes that training reads."""
+    return [
+        _node(
+            recipe,
             "tokenizer",
             TokenizerConfig,
             description="One BPE tokenizer, trained on the filtered corpus.",
@@ -85,7 +105,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             packages=("tokenizers",),
             kinds=("huggingface",),
         ),
-        node(
+        _node(
+            recipe,
             "tokens",
             TokensConfig,
             description="One token file per shard of a source, in dolma's layout.",
@@ -93,7 +114,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             packages=("tokenizers",),
             kinds=("numpy",),
         ),
-        node(
+        _node(
+            recipe,
             "documents",
             DocumentsConfig,
             description="One row per document in a token file: which document a position is of.",
@@ -102,7 +124,8 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
             kinds=("parquet",),
         ),
         *(
-            node(
+            _node(
+                recipe,
                 f"{stage}_mix",
                 MixConfig,
                 module="mix",
