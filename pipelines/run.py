@@ -60,7 +60,10 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
             launched += observer.launched
             # An input that was made again may hold other bits than before (`--force`): what read
             # the old ones follows in a second pass.
-            wanted, forced = to_make(graph, root(), instance, selected, set()), set[str]()
+            made, forced = wanted, set[str]()
+            wanted = to_make(graph, root(), instance, selected, forced)
+            if wanted == made:
+                raise RuntimeError(f"made, and still to be made: {', '.join(wanted)}")
     print_summary(console, graph, root(), selected, made=launched, began=began)
     return 0
 
