@@ -1,5 +1,8 @@
 """Progress of a run on a terminal: a bar an asset, with rate and time remaining; or plain lines."""
 
+import io
+import os
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -26,9 +29,16 @@ FILE_WIDTH = 160  # columns, where the output is no terminal
 
 
 def terminal() -> Console:
-    """Standard output; wide where it is no terminal, so that a log cuts no table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    """Standard output; wide where it is no terminal, so that a log cuts no table.
+
+    A descriptor of its own, since Dagster may redirect the process's while a step runs.
+    """
+    sys.stdout.flush()
+    try:
+        output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    except io.UnsupportedOperation:  # a test's or a notebook's stdout is no file
+        return Console(width=FILE_WIDTH)
+    return Console(file=output, width=None if output.isatty() else FILE_WIDTH)
 
 
 class AmountColumn(ProgressColumn):
