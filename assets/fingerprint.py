@@ -93,6 +93,9 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, item in cast(Mapping[Any, Any], value).items():
             # Module names hold dots themselves; they only stand below `code`.
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(cast(list[Any], value)):
+            yield from _flatten(item, f"{prefix}[{index}]")
     else:
         yield prefix, value
 

@@ -80,6 +80,8 @@ def test_a_difference_is_named() -> None:
     before = make({"a": 1, "tasks": [1]}, x=make({"l": 1}))
     after = make({"a": 2, "tasks": [1]}, x=make({"l": 2}))
     assert differences(before.parts, after.parts) == ["config a: 1 → 2", "input x changed"]
+    longer = make({"a": 1, "tasks": [1, {"limit": 3}]}, x=make({"l": 1}))
+    assert differences(before.parts, longer.parts) == ["config tasks[1].limit: absent → 3"]
 
 
 def test_where_it_ran_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
