@@ -78,7 +78,6 @@ class Node:
     further_identity: Callable[[], Mapping[str, Any]] = nothing_more
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> list[str]:

@@ -67,25 +67,6 @@ class Work:
     partition: str | None = None
 
 
-def produce(
-    graph: Graph,
-    name: str,
-    *,
-    root: Path,
-    launcher: Launcher,
-    observer: Observer,
-    force: bool = False,
-) -> Produced:
-    """Return the finished run of an asset of the main line, making it if need be.
-
-    Raises:
-        InputMissing: an input has no finished run; nothing was started.
-        JobFailed: the job ended without a result.
-    """
-    work = main_line_work(graph, name, root)
-    return make(work, root=root, launcher=launcher, observer=observer, force=force)
-
-
 def main_line_work(graph: Graph, name: str, root: Path) -> Work:
     """What making an asset of the main line means now."""
     node = graph.nodes[name]
@@ -112,6 +93,7 @@ def make(
 
     Raises:
         CheckFailed: a blocking check of an input fails; nothing was started.
+        InputMissing: an input has no finished run, or a damaged one; nothing was started.
         CodeChanged: the code has been edited since the fingerprint was taken.
         JobFailed: the job ended without a result.
     """
@@ -240,7 +222,7 @@ def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Pa
         module=node.module,
         config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
-        environment={"OLMO_ROOT": str(root), **node.environment},
+        environment={"OLMO_ROOT": str(root)},
         identity={
             "recipe": node.recipe,
             "asset": node.name,

@@ -48,7 +48,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             inputs=tuple(node.name for node in ingredients),
             packages=("numpy",),
             kinds=("pytorch",),
-            checks=checks.CHECKS.get("soup", ()),
+            checks=checks.CHECKS["soup"],
         ),
         section_node(
             recipe,
@@ -61,7 +61,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             inputs=("stage1", *(node.name for node in ingredients), "soup", "tokenizer"),
             packages=("torch", "transformers", "safetensors"),
             kinds=("huggingface",),
-            checks=checks.CHECKS.get("export", ()),
+            checks=checks.CHECKS["export"],
         ),
     ]
 
@@ -87,7 +87,7 @@ def _training(
         kinds=("pytorch",),
         distributed=True,
         render=_Placement(config=config, mix=mix, parent=parent),
-        checks=checks.CHECKS.get("stage2" if parent else "stage1", ()),
+        checks=checks.CHECKS["stage2" if parent else "stage1"],
     )
 
 

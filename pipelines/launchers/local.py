@@ -37,11 +37,10 @@ class LauncherClosed(RuntimeError):
 class LocalLauncher:
     """Runs each job in a session of its own, its output in the run folder.
 
-    `cores` are shared by the ranks of a distributed job; None: all that this process may use.
+    The cores that this process may use are shared by the ranks of a distributed job.
     """
 
     ranks: int = 1
-    cores: int | None = None
     _closed: bool = field(default=False, repr=False)
     _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
 
@@ -123,7 +122,7 @@ class LocalLauncher:
         log = folder.log / f"attempt{attempt}.log"
         config = yaml.safe_dump(dict(launch.config), sort_keys=False, allow_unicode=True)
         write_atomic(folder.config, config)
-        cores = self.cores or len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0))
         threads = max(1, cores // self.ranks) if launch.distributed else cores
         environment = {
             **_inherited_environment(),

@@ -14,10 +14,23 @@ import pytest
 
 from assets import produce as produce_module
 from assets.graph import Graph
-from assets.produce import CodeChanged, InputMissing, JobFailed, Produced, produce
+from assets.produce import CodeChanged, InputMissing, JobFailed, Produced, main_line_work
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, toy_graph
+
+
+def produce(
+    graph: Graph,
+    name: str,
+    *,
+    root: Path,
+    launcher: LocalLauncher,
+    observer: SilentObserver,
+    force: bool = False,
+) -> Produced:
+    work = main_line_work(graph, name, root)
+    return produce_module.make(work, root=root, launcher=launcher, observer=observer, force=force)
 
 
 def make(graph: Graph, name: str, root: Path, *, force: bool = False) -> Produced:

@@ -70,8 +70,9 @@ def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
             for event in events
             if event is not None and event.event_type_value == "ASSET_CHECK_EVALUATION"
         ]
-    failed = [e.check_name for e in evaluations if not e.passed and "learned" not in e.check_name]
-    assert not failed
+    # Forty steps teach a model little: the one check of what it has learned may fail, no other.
+    failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
+    assert failed <= {"learned_more_than_frequencies"}
     assert len(evaluations) == len(graph.asset_check_keys)
 
 
