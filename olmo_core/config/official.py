@@ -22,13 +22,7 @@ WITHOUT_MEANING = frozenset(
         "hf_datasets_cache_dir",
         "data.datasets",
         # placement, memory and speed: the device decides
-        "activation_checkpointing",
-        "compile",
-        "ddp",
-        "distributed_strategy",
-        "fsdp",
         "fused_loss",
-        "gen1_gc_interval",
         "single",
         "model.block_group_size",
         "model.flash_attention",
@@ -48,19 +42,12 @@ WITHOUT_MEANING = frozenset(
         "load_path_sharded_checkpointer",
         "new_style_checkpoints",
         "remote_save_folder",
-        # a folder with checkpoints is resumed, never begun again
-        "save_overwrite",
         "sharded_checkpointer",
         # watching
-        "canceled_check_interval",
-        "extra_steps_after_cancel",
         "module_outputs_save_steps",
         "optimizer.metrics_log_interval",
         "optimizer.record_update_metrics",
-        "python_profiling",
         "save_data_indices",
-        "speed_monitor",
-        "torch_profiling",
         # texts are tokenised before training
         "tokenizer.truncate_direction",
         # without effect while model.alibi is false, as it must be

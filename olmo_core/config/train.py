@@ -9,6 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from olmo_core.config.compute import (
+    ActivationCheckpointing,
+    CompileConfig,
+    DDPConfig,
+    DistributedStrategy,
+    FSDPConfig,
+    SkipStepConfig,
+    SpeedMonitorConfig,
+)
 from olmo_core.config.data import DataConfig
 from olmo_core.config.load import ConfigError, build, load, to_dict
 from olmo_core.config.model import ModelConfig
@@ -36,6 +45,22 @@ PLACEMENT = (
     "core.manifest",
     "core.roots",
     "core.threads",
+    "core.deterministic",
+    "core.save_async",
+    "core.power_watts",
+    "core.cache",
+    "save_overwrite",
+    "compile",
+    "activation_checkpointing",
+    "distributed_strategy",
+    "fsdp",
+    "ddp",
+    "gen1_gc_interval",
+    "speed_monitor",
+    "canceled_check_interval",
+    "extra_steps_after_cancel",
+    "python_profiling",
+    "torch_profiling",
 )
 
 
@@ -68,6 +93,11 @@ class CoreConfig:
     roots: dict[str, Path] = field(default_factory=dict[str, Path])  # asset -> its run folder
     order: Literal["olmo", "feistel"] = "olmo"
     threads: int | None = None  # CPU threads a rank; None: OMP_NUM_THREADS, then torch's choice
+    deterministic: bool = True  # equal inputs give equal bits, at some cost on a GPU
+    skip_step: SkipStepConfig | None = None
+    save_async: bool = True  # training goes on while a checkpoint is written
+    power_watts: float | None = None  # of a device, where nothing measures it
+    cache: Path | None = None  # of remote files; None: OLMO_CACHE, then ~/.cache/olmo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +138,20 @@ class TrainConfig:
     reset_optimizer_state: bool = False
     reset_trainer_state: bool = False
     restore_dataloader: bool = True
+    save_overwrite: bool = False
     console_log_interval: int = 1
+
+    compile: CompileConfig | None = None
+    activation_checkpointing: ActivationCheckpointing | None = None
+    distributed_strategy: DistributedStrategy | None = "fsdp"
+    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
+    ddp: DDPConfig | None = None
+    gen1_gc_interval: int | None = 1  # steps; None: Python collects when it likes
+    speed_monitor: SpeedMonitorConfig = field(default_factory=SpeedMonitorConfig)
+    canceled_check_interval: int = 50  # steps
+    extra_steps_after_cancel: int = 10
+    python_profiling: bool = False
+    torch_profiling: bool = False
 
     def __post_init__(self) -> None:
         if self.precision is None:

@@ -15,7 +15,7 @@ from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import InputError
-from olmo_core.train.run import build_trainer
+from olmo_core.train.build import build_trainer
 from olmo_core.train.trainer import Trainer
 
 ALONE = World(device=torch.device("cpu"))

@@ -1,0 +1,73 @@
+"""How a step is computed, by the official keys: none of them changes what is learned.
+
+Free of torch. Defaults are OLMo's.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+DistributedStrategy = Literal["fsdp", "ddp", "single"]
+
+ActivationCheckpointing = Literal[
+    "whole_layer",
+    "one_in_two",
+    "one_in_three",
+    "one_in_four",
+    "one_in_eight",
+    "two_in_three",
+    "three_in_four",
+    "fine_grained",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileConfig:
+    """Official keys of `compile:`; each block is compiled alone, for fixed shapes."""
+
+    mode: str | None = None
+    fullgraph: bool = False
+    backend: str = "inductor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FSDPConfig:
+    """Official keys of `fsdp:`; blocks are always the unit of sharding, whatever the wrapping."""
+
+    sharding_strategy: Literal[
+        "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2"
+    ] = "FULL_SHARD"
+    precision: Literal["pure", "mixed"] | None = "pure"
+    hybrid_sharding_num_model_replicas: int | None = None  # None: one replica a node
+    wrapping_strategy: str | None = None
+    use_orig_params: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DDPConfig:
+    """Official keys of `ddp:`; gradients are always reduced once a step."""
+
+    grad_sync_mode: Literal["batch", "micro_batch"] | None = "batch"
+    find_unused_params: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedMonitorConfig:
+    """Official keys of `speed_monitor:`."""
+
+    window_size: int = 100  # steps
+    gpu_flops_available: float | None = None  # FLOP/s of a device; None: known or measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipStepConfig:
+    """Skip a step whose loss or gradient norm leaves the last `window` ones by `sigma` deviations.
+
+    Source: OLMo-core's `SkipStepOptimizer`.
+    """
+
+    window: int = 128  # steps
+    sigma: float = 6.0  # standard deviations
+
+    def __post_init__(self) -> None:
+        if self.window < 2 or self.sigma <= 0:
+            raise ValueError(f"window {self.window} and sigma {self.sigma}: at least 2 and above 0")

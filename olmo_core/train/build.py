@@ -1,0 +1,84 @@
+"""Build what a run trains with: data, model, optimizer, and all of it where the run stands."""
+
+from collections.abc import Callable
+
+from olmo_core.config.load import ConfigError
+from olmo_core.config.train import TrainConfig
+from olmo_core.data.loader import Loader
+from olmo_core.data.manifest import ASSET, Manifest
+from olmo_core.model.init import initialise
+from olmo_core.model.transformer import Transformer
+from olmo_core.optim.build import build_optimizer
+from olmo_core.parallel.world import World
+from olmo_core.run.job import InputError, Job
+from olmo_core.train.restore import restore
+from olmo_core.train.trainer import Trainer
+
+
+def build_trainer(
+    config: TrainConfig, world: World, job: Job | None, stop_requested: Callable[[], bool]
+) -> Trainer:
+    """Build data, model and optimizer, and bring them to where the run stands.
+
+    Raises:
+        ConfigError, InputError: data, checkpoint or configuration do not fit.
+    """
+    loader = build_loader(config)
+    loader.data.check_sample()
+    model = Transformer(config.model)
+    initialise(model, config.seed)
+    model.to(world.device)
+    optimizer = build_optimizer(config.optimizer, model)
+    state, resumed = restore(config, world, loader, model, optimizer)
+    trainer = Trainer(
+        config,
+        world=world,
+        loader=loader,
+        model=model,
+        optimizer=optimizer,
+        state=state,
+        job=job,
+        stop_requested=stop_requested,
+    )
+    if resumed:
+        trainer.saved_step = state.step
+    elif not config.no_pre_train_checkpoint and config.load_path is None:
+        trainer.save("sharded")  # proves, before any step is spent, that saving works
+    return trainer
+
+
+def build_loader(config: TrainConfig) -> Loader:
+    """The data that `core.manifest` or `data.paths` names.
+
+    Raises:
+        ConfigError: neither is given, or the manifest's root is not.
+        InputError: a file does not fit.
+    """
+    data, core = config.data, config.core
+    if core.manifest is not None:
+        if ASSET not in core.roots:
+            raise ConfigError(f"core.roots.{ASSET}: missing: where the manifest's files lie")
+        manifest = Manifest.read(core.manifest, root=core.roots[ASSET])
+    elif data.paths is not None:
+        manifest = Manifest.from_paths(
+            data.paths, dtype=data.memmap_dtype, label_mask_paths=data.label_mask_paths
+        )
+    else:
+        raise ConfigError("no data: give data.paths or core.manifest")
+    _require_same_vocabulary(config, manifest)
+    return Loader(
+        manifest=manifest,
+        sequence_length=config.sequence_length,
+        global_batch_size=config.global_train_batch_size,
+        seed=config.seed if data.seed is None else data.seed,
+        order=core.order,
+        instance_filter=data.instance_filter,
+        vocab_size=config.model.rows,
+    )
+
+
+def _require_same_vocabulary(config: TrainConfig, manifest: Manifest) -> None:
+    for key in ("vocab_size", "eos_token_id"):
+        of_data, of_model = getattr(manifest, key), getattr(config.model, key)
+        if of_data is not None and of_data != of_model:
+            raise InputError(f"model.{key} is {of_model}; the tokens were made with {of_data}")
