@@ -24,12 +24,14 @@ class DataConfig:
     seed: int | None = None  # None: the run's seed
     pad_direction: Literal["right"] = "right"
     drop_last: bool = False
-    generate_doc_lengths: bool = False
+    generate_doc_lengths: bool = False  # attention stays within documents, told apart by EOS
     generate_attention_mask: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("generate_doc_lengths", "generate_attention_mask"):
-            if getattr(self, key):
-                raise ValueError(f"{key} is True: masking within documents is not implemented")
+        if self.generate_attention_mask:
+            raise ValueError(
+                "generate_attention_mask is True: not implemented; padding at the end needs none, "
+                "label_mask_paths keep it out of the loss"
+            )
         if self.label_mask_paths is not None and self.paths is None:
             raise ValueError("label_mask_paths without paths")

@@ -17,6 +17,7 @@ from olmo_core.config.data import InstanceFilterConfig
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
+from olmo_core.data.positions import document_positions
 from olmo_core.data.repetition import instance_mask
 from olmo_core.run.job import InputError
 
@@ -28,6 +29,7 @@ class Batch:
     input_ids: np.ndarray  # int64 (b, T)
     instance_mask: np.ndarray  # bool (b,): false is masked from the loss
     label_mask: np.ndarray | None  # bool (b, T), where the data has masks
+    positions: np.ndarray | None  # int64 (b, T): of each token in its document, where asked for
     instances: np.ndarray  # int64 (b,): window numbers in the manifest
 
 
@@ -42,6 +44,8 @@ class Loader:
         order: `olmo` or `feistel` (see `olmo_core.data.order`).
         instance_filter: Mask instances that repeat themselves; None masks none.
         vocab_size: Rows of the model's embedding; an id at or beyond it is an error.
+        document_eos: Give each token's position in its document, told apart by this id; None
+            gives none.
         first_epoch: Epoch of step 0 (OLMo's `epoch`).
 
     Raises:
@@ -58,6 +62,7 @@ class Loader:
         order: OrderName = "olmo",
         instance_filter: InstanceFilterConfig | None = None,
         vocab_size: int | None = None,
+        document_eos: int | None = None,
         first_epoch: int = 0,
     ) -> None:
         self.data = Instances(manifest, sequence_length=sequence_length, vocab_size=vocab_size)
@@ -73,6 +78,7 @@ class Loader:
         self._seed = seed
         self._first_epoch = first_epoch
         self._filter = instance_filter
+        self._document_eos = document_eos
         # Two epochs: prefetching at the end of one reads the next.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
 
@@ -107,6 +113,11 @@ class Loader:
             instance_mask=kept,
             label_mask=(
                 self.data.read_label_masks(instances) if self.data.has_label_masks else None
+            ),
+            positions=(
+                None
+                if self._document_eos is None
+                else document_positions(tokens, self._document_eos)
             ),
             instances=instances,
         )

@@ -74,6 +74,7 @@ def build_loader(config: TrainConfig) -> Loader:
         order=core.order,
         instance_filter=data.instance_filter,
         vocab_size=config.model.rows,
+        document_eos=config.model.eos_token_id if data.generate_doc_lengths else None,
     )
 
 

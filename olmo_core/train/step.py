@@ -31,6 +31,8 @@ def forward_backward(
 
     Nothing is divided here: the mean is taken once, over the global count of labels.
     """
+    if batch.positions is not None:
+        raise NotImplementedError("attention within documents (data.generate_doc_lengths)")
     device = sums.device
     ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
     for part in range(0, len(ids), microbatch_size):

@@ -149,7 +149,7 @@ def test_an_unknown_key_names_file_line_and_neighbour(official: Path) -> None:
         ("early_stopping_factor=2", "early_stopping_factor"),
         ("model.attention_dropout=0.1", "attention_dropout is 0.1"),
         ("optimizer.name=lionw", "lionw"),
-        ("data.generate_doc_lengths=true", "generate_doc_lengths"),
+        ("data.generate_attention_mask=true", "generate_attention_mask"),
         ("precision=amp_fp16", "amp_fp16"),
         ("max_duration=5 weeks", "max_duration is '5 weeks'"),
         ("scheduler.name=constant", "constant"),

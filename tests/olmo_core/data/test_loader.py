@@ -107,6 +107,24 @@ def test_label_masks(tmp_path: Path) -> None:
     assert np.array_equal(batch.label_mask, batch.input_ids % 2 == 0)
 
 
+def test_positions_restart_at_documents_and_change_nothing_else(tmp_path: Path) -> None:
+    """Where asked for; each instance begins one, wherever its document was cut."""
+    tokens = np.arange(1, 65, dtype="<u2")
+    tokens[[3, 20, 21]] = 0
+    tokens.tofile(tmp_path / "a.npy")
+    manifest = Manifest.from_paths([str(tmp_path / "a.npy")], dtype="uint16")
+    plain, data = (loader(manifest, global_batch_size=4, document_eos=e) for e in (None, 0))
+    batch = data.batch(1)
+    expected = {0: [*range(4), *range(12)], 1: [*range(5), 0, *range(10)]}
+    assert batch.positions is not None
+    assert batch.positions.tolist() == [
+        expected.get(window, list(range(16))) for window in batch.instances.tolist()
+    ]
+    assert plain.batch(1).positions is None
+    assert np.array_equal(plain.batch(1).input_ids, batch.input_ids)
+    assert plain.order_spec() == data.order_spec()
+
+
 def test_the_order_specification_names_all_that_fixes_the_batches(manifest: Manifest) -> None:
     assert loader(manifest, order="feistel").order_spec() == {
         "algorithm": "feistel",
