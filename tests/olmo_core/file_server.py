@@ -1,0 +1,80 @@
+"""A real HTTP server on this machine that answers byte ranges, and can misbehave on purpose."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+@dataclass
+class FileServer:
+    """Serves the files below `folder` at `url`.
+
+    Attributes:
+        faults: What happens to the next requests, one each: "500", "429", "short" (fewer bytes
+            than promised), "cut" (fewer bytes, and says so), "shifted" (another range).
+        ranges: Whether byte ranges are answered.
+        requests: The path and range of each request so far.
+    """
+
+    folder: Path
+    url: str = ""
+    faults: list[str] = field(default_factory=list)
+    ranges: bool = True
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        self.requests.append((request.path, request.headers.get("Range")))
+        fault = self.faults.pop(0) if self.faults else ""
+        path = self.folder / request.path.lstrip("/").partition("?")[0]
+        if fault.isdigit() or not path.is_file():
+            request.send_error(int(fault or 404))
+            return
+        content = path.read_bytes()
+        start, stop, status = 0, len(content), 200
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range") or "")
+        if asked and self.ranges:
+            start, stop, status = int(asked[1]), min(int(asked[2]) + 1, len(content)), 206
+            if start >= len(content):
+                request.send_response(416)
+                request.send_header("Content-Range", f"bytes */{len(content)}")
+                request.end_headers()
+                return
+        start += fault == "shifted"
+        body = content[start:stop]
+        promised = len(body)
+        if fault in ("short", "cut"):
+            body = body[: len(body) // 2]
+            promised = len(body) if fault == "cut" else promised
+        request.send_response(status)
+        request.send_header("Content-Length", str(promised))
+        request.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
+        if status == 206:
+            request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+        request.end_headers()
+        request.wfile.write(body)
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[FileServer]:
+    state = FileServer(folder)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state.answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        state.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield state
+        finally:
+            server.shutdown()
+            thread.join()
