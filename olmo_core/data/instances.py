@@ -78,17 +78,27 @@ class Instances:
         return tokens
 
     def read_label_masks(self, instances: np.ndarray) -> np.ndarray:
-        """Which tokens are labels, bool (b, T); true where a file has no mask."""
-        masks = np.ones((len(instances), self.sequence_length), dtype=np.bool_)
-        buffer = masks.reshape(-1).view(np.uint8).data
+        """Which tokens are labels, bool (b, T); true where a file has no mask.
+
+        Raises:
+            InputError: a file was truncated, or holds something else than bools.
+        """
+        masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
+        buffer = masks.reshape(-1).data
         done = 0
         for instance in instances.tolist():
             for stream, part, start, stop in self._parts(instance):
                 mask = self._ranges[stream][part].label_mask
                 if mask is not None:
-                    self._reader.read_into(mask, start, buffer[done : done + stop - start])
+                    place = self.manifest.resolve(mask)
+                    self._reader.read_into(place, start, buffer[done : done + stop - start])
+                    if masks.reshape(-1)[done : done + stop - start].max() > 1:
+                        raise InputError(
+                            f"{place}: bytes other than 0 and 1 in [{start}, {stop}): a label mask "
+                            "has one bool a token"
+                        )
                 done += stop - start
-        return masks
+        return masks.view(np.bool_)
 
     def pieces(self, instance: int) -> list[Piece]:
         """Where the tokens of an instance lie, in order."""

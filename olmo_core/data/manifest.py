@@ -95,7 +95,7 @@ class Manifest:
         """The meaning of `data.paths`: one stream a file; a path listed twice is read twice.
 
         Raises:
-            InputError: no path, a file missing or empty, or a mask that does not fit its file.
+            InputError: no path, another number of masks, or a file missing or empty.
         """
         if not paths:
             raise InputError("data.paths: empty; at least one token file is needed")
@@ -105,11 +105,6 @@ class Manifest:
                 f"data.label_mask_paths: {len(masks)} files for the {len(paths)} of data.paths"
             )
         sizes = {path: open_token_file(path, dtype=little_endian(dtype)).tokens for path in paths}
-        for path, mask in zip(paths, masks, strict=True):
-            if mask is not None and size_of(mask) != sizes[path]:
-                raise InputError(
-                    f"{mask}: {size_of(mask)} bools for the {sizes[path]} tokens of {path}"
-                )
         streams = tuple(
             Stream(
                 name=path,
@@ -144,10 +139,12 @@ class Manifest:
                 stream.pop("name")
                 for part in stream["ranges"]:
                     part.pop("path")
+                    if "label_mask" in part:
+                        part["label_mask"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def open_files(self, *, vocab_size: int | None = None) -> dict[str, TokenFile]:
-        """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges inside.
+        """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges, label mask.
 
         Raises:
             InputError: the first file that does not fit.
@@ -169,6 +166,8 @@ class Manifest:
                         f"stream {stream.name!r}: range [{part.start}, {part.stop}) of "
                         f"{part.path}, which holds {files[part.path].tokens} tokens"
                     )
+                if part.label_mask is not None:
+                    self._check_label_mask(files[part.path], self.resolve(part.label_mask))
         return files
 
     def _check_tokenizer(self, file: TokenFile) -> None:
@@ -178,6 +177,13 @@ class Manifest:
             raise InputError(
                 f"{file.path}: written by tokenizer {file.header.tokenizer_sha256[:12]}, "
                 f"the manifest says {self.tokenizer_sha256[:12]}"
+            )
+
+    def _check_label_mask(self, file: TokenFile, mask: str) -> None:
+        if (size_bytes := size_of(mask)) != file.tokens:
+            raise InputError(
+                f"{mask}: {size_bytes} bytes for the {file.tokens} tokens of {file.path}; a label "
+                "mask has one bool of one byte a token"
             )
 
     def _content(self) -> dict[str, Any]:
@@ -191,10 +197,14 @@ class Manifest:
                     "name": stream.name,
                     "ranges": [
                         {
-                            "path": {"asset": ASSET, "path": part.path},
+                            "path": _reference(part.path),
                             "start": part.start,
                             "stop": part.stop,
-                            **({} if part.label_mask is None else {"label_mask": True}),
+                            **(
+                                {}
+                                if part.label_mask is None
+                                else {"label_mask": _reference(part.label_mask)}
+                            ),
                         }
                         for part in stream.ranges
                     ],
@@ -208,10 +218,19 @@ def _stream(content: dict[str, Any]) -> Stream:
     return Stream(
         name=str(content["name"]),
         ranges=tuple(
-            Range(path=_path(part["path"]), start=int(part["start"]), stop=int(part["stop"]))
+            Range(
+                path=_path(part["path"]),
+                start=int(part["start"]),
+                stop=int(part["stop"]),
+                label_mask=_path(part["label_mask"]) if "label_mask" in part else None,
+            )
             for part in content["ranges"]
         ),
     )
+
+
+def _reference(path: str) -> dict[str, str]:
+    return {"asset": ASSET, "path": path}
 
 
 def _path(content: dict[str, str]) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -94,11 +95,14 @@ def test_label_masks_follow_the_tokens(tmp_path: Path) -> None:
         [False, False, True, False],
         [True, False, False, True],
     ]
+    (tmp_path / "mask").write_bytes(b"\1" * 7 + b"\2" * 3)
+    with pytest.raises(InputError, match=r"mask: bytes other than 0 and 1 in \[4, 8\)"):
+        data.read_label_masks(np.asarray([1]))
     (tmp_path / "mask").write_bytes(b"\1" * 9)
-    with pytest.raises(InputError, match="9 bools for the 10 tokens"):
-        Manifest.from_paths(
-            [str(tmp_path / "a")], dtype="uint16", label_mask_paths=[str(tmp_path / "mask")]
-        )
+    with pytest.raises(InputError, match="mask: 9 bytes for the 10 tokens of .*a;"):
+        Instances(manifest, sequence_length=4)
+    with pytest.raises(InputError, match="label_mask_paths: 1 files for the 2 of data.paths"):
+        Manifest.from_paths(["a", "b"], dtype="uint16", label_mask_paths=["mask"])
 
 
 def test_written_and_read_again(write_tokens, tmp_path: Path) -> None:
@@ -110,6 +114,27 @@ def test_written_and_read_again(write_tokens, tmp_path: Path) -> None:
     assert again == manifest
     assert again.sha256 == manifest.sha256
     assert Manifest.read(tmp_path / "manifest.json", root=Path("/elsewhere")).sha256 == again.sha256
+
+
+def test_label_masks_of_a_written_manifest(write_tokens, tmp_path: Path) -> None:
+    """Both are named relative to the root, and one may stand in many ranges."""
+    path = write_tokens("s/part-0-00000.npy", [[1, 2, 3], [4, 5, 6]]).relative_to(tmp_path)
+    (tmp_path / "tokens" / "s" / "mask.npy").write_bytes(bytes([0, 1, 0, 1, 1, 0, 0, 1]))
+    ranges = (
+        Range(path=str(path), start=0, stop=3, label_mask="tokens/s/mask.npy"),
+        Range(path=str(path), start=2, stop=3),
+        Range(path=str(path), start=4, stop=8, label_mask="tokens/s/mask.npy"),
+    )
+    manifest = dataclasses.replace(mix(tmp_path, {}), streams=(Stream(name="s", ranges=ranges),))
+    manifest.write(tmp_path / "manifest.json")
+    again = Manifest.read(tmp_path / "manifest.json", root=tmp_path)
+    assert again == manifest
+    data = Instances(again, sequence_length=4)
+    assert all_windows(data) == [[1, 2, 3, 3], [4, 5, 6, 0]]
+    assert data.read_label_masks(np.arange(2)).tolist() == [
+        [False, True, False, True],
+        [True, False, False, True],
+    ]
 
 
 def test_a_corpus_that_moved_has_the_same_digest(tmp_path: Path) -> None:
