@@ -31,6 +31,9 @@ class Gradients:
         """Begin a step."""
         self.buffer.zero_()
 
+    def accumulate(self, *, last: bool) -> None:
+        """Say before each microbatch whether it is the last of its step."""
+
     def reduce(self, world: World) -> None:
         """Add gradients and sums up over the ranks."""
         world.sum_(self.buffer)

@@ -9,9 +9,11 @@ from olmo_core.data.manifest import ASSET, Manifest
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
+from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.world import World
 from olmo_core.run.job import InputError, Job
 from olmo_core.train.restore import restore
+from olmo_core.train.step import SUMS
 from olmo_core.train.trainer import Trainer
 
 
@@ -28,6 +30,7 @@ def build_trainer(
     model = Transformer(config.model)
     initialise(model, config.seed)
     model.to(world.device)
+    gradients = prepare(model, config, world, sums=len(SUMS))
     optimizer = build_optimizer(config.optimizer, model)
     state, resumed = restore(config, world, loader, model, optimizer)
     trainer = Trainer(
@@ -36,6 +39,7 @@ def build_trainer(
         loader=loader,
         model=model,
         optimizer=optimizer,
+        gradients=gradients,
         state=state,
         job=job,
         stop_requested=stop_requested,

@@ -8,6 +8,7 @@ from torch import Tensor
 from olmo_core.data.loader import Batch
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.gradients import Gradients
 
 IGNORED = -100
 # What a step sums up over microbatches and ranks, in this order, behind the gradients.
@@ -25,17 +26,19 @@ def labels_of(batch: Batch, device: torch.device) -> Tensor:
 
 
 def forward_backward(
-    model: Transformer, batch: Batch, sums: Tensor, *, microbatch_size: int, z_loss: float
+    model: Transformer, batch: Batch, gradients: Gradients, *, microbatch_size: int, z_loss: float
 ) -> None:
-    """Add the gradients of the *summed* loss to the parameters, and the sums to `sums`.
+    """Add the gradients of the *summed* loss, and the step's sums, to `gradients`.
 
     Nothing is divided here: the mean is taken once, over the global count of labels.
     """
     if batch.positions is not None:
         raise NotImplementedError("attention within documents (data.generate_doc_lengths)")
+    sums = gradients.sums
     device = sums.device
     ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
     for part in range(0, len(ids), microbatch_size):
+        gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
         hidden = model.hidden(ids[rows]).flatten(0, 1)  # (b·T, d)
         loss, ce, z = cross_entropy(

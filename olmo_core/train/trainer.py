@@ -43,6 +43,7 @@ class Trainer:
         loader: Loader,
         model: Transformer,
         optimizer: torch.optim.Optimizer,
+        gradients: Gradients,
         state: State,
         job: Job | None,
         stop_requested: Callable[[], bool],
@@ -50,7 +51,7 @@ class Trainer:
         self.config, self.world, self.loader = config, world, loader
         self.model, self.optimizer, self.state = model, optimizer, state
         self.job, self.stop_requested = job, stop_requested
-        self.gradients = Gradients(model.parameters(), sums=len(SUMS))
+        self.gradients = gradients
         duration = Duration.parse(config.max_duration)
         span = (config.tokens_per_step, loader.batches_per_epoch)
         self.max_steps = duration.steps(*span) or 0
@@ -118,7 +119,7 @@ class Trainer:
             forward_backward(
                 self.model,
                 batch,
-                sums,
+                self.gradients,
                 microbatch_size=config.device_train_microbatch_size,
                 z_loss=config.z_loss,
             )

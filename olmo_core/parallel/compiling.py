@@ -1,0 +1,33 @@
+"""Compile a model block by block, for fixed shapes.
+
+The whole model is never compiled: the embedding's backward then adds atomically, and no two runs
+have the same bits (measured). Block by block, runs repeat to the last bit, with a cold or a warm
+cache.
+"""
+
+import os
+import shutil
+
+import torch
+
+from olmo_core.config.compute import CompileConfig
+from olmo_core.config.load import ConfigError
+from olmo_core.model.transformer import Transformer
+
+
+def compile_blocks(model: Transformer, config: CompileConfig, device: torch.device) -> None:
+    """Let every block compile itself at its first call; names of parameters stay.
+
+    Raises:
+        ConfigError: the CPU backend needs a C++ compiler, and there is none.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if config.backend == "inductor" and device.type == "cpu" and shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile: on a CPU torch.compile needs a C++ compiler, and {compiler} is not found; "
+            "install one, name it in CXX, or leave compile out"
+        )
+    for block in model.blocks:
+        block.compile(
+            dynamic=False, mode=config.mode, fullgraph=config.fullgraph, backend=config.backend
+        )
