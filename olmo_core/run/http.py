@@ -34,6 +34,18 @@ class RemoteFile:
     ranges: bool = True
 
 
+class Missing(InputError):
+    """There is no such file, or none that we may know of."""
+
+
+class Changed(InputError):
+    """A file is no longer what it was when it was first looked at."""
+
+    def __init__(self, url: str, before: RemoteFile, now: RemoteFile) -> None:
+        was, is_now = (f"{file.size} bytes, version {file.version!r}" for file in (before, now))
+        super().__init__(f"{url}: changed while in use: it was {was}; now it is {is_now}")
+
+
 def http_stat(url: str) -> RemoteFile:
     """Size and version of a file.
 
@@ -50,7 +62,7 @@ def http_stat(url: str) -> RemoteFile:
         raise
     with response:
         headers = response.headers
-        version = headers.get("ETag") or headers.get("Last-Modified") or ""
+        version = _version(response)
         total = re.fullmatch(r"bytes 0-0/(\d+)", headers.get("Content-Range") or "")
         if response.status == 206 and total:
             return RemoteFile(size=int(total[1]), version=version)
@@ -59,7 +71,7 @@ def http_stat(url: str) -> RemoteFile:
         return RemoteFile(size=int(headers["Content-Length"]), version=version, ranges=False)
 
 
-def http_range(url: str, start: int, stop: int) -> bytes:
+def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
     """Bytes `start` to `stop`, or fewer if the connection ends early; raises as `http_stat`."""
     with _get(url, f"{start}-{stop - 1}") as response:
         whole = start == 0 and response.headers.get("Content-Length") == str(stop)
@@ -69,6 +81,9 @@ def http_range(url: str, start: int, stop: int) -> bytes:
         total = re.fullmatch(rf"bytes {start}-\d+/(\d+)", sent)
         if total is None:
             raise HTTPException(f"asked for bytes from {start} on, sent {sent}")
+        now = RemoteFile(size=int(total[1]), version=_version(response))
+        if of is not None and now != of:
+            raise Changed(url, of, now)
         if int(total[1]) < stop:
             raise _PastTheEnd(url, int(total[1]))
         return response.read(stop - start)
@@ -87,6 +102,10 @@ class _PastTheEnd(InputError):
         self.size = size
 
 
+def _version(response: HTTPResponse) -> str:
+    return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+
+
 def _get(url: str, byte_range: str | None = None) -> HTTPResponse:
     headers = {"User-Agent": "olmo", "Accept-Encoding": "identity"}
     if byte_range is not None:
@@ -100,4 +119,6 @@ def _get(url: str, byte_range: str | None = None) -> HTTPResponse:
         size = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
         if error.code == 416 and size:
             raise _PastTheEnd(url, int(size[1])) from error
-        raise InputError(f"{url}: HTTP {error.code} {error.reason}") from error
+        # Object stores say 403 of what is not there to those who may not list.
+        kind = Missing if error.code in (403, 404, 410) else InputError
+        raise kind(f"{url}: HTTP {error.code} {error.reason}") from error

@@ -19,7 +19,7 @@ from fsspec.core import url_to_fs  # pyright: ignore
 
 from olmo_core.run.files import atomic_path, read_json, sha256_file, write_json
 from olmo_core.run.folder import locked
-from olmo_core.run.http import RemoteFile, http_range, http_stat, http_stream
+from olmo_core.run.http import Changed, Missing, RemoteFile, http_range, http_stat, http_stream
 from olmo_core.run.job import InputError
 
 log = logging.getLogger("olmo")
@@ -45,7 +45,8 @@ def stat(url: str) -> RemoteFile:
     """Size and version of a remote file.
 
     Raises:
-        InputError: it is not there, may not be read, or its server does not answer.
+        Missing: it is not there, or may not be read.
+        InputError: its server does not answer, or not what is needed.
     """
     return _retried(url, lambda: http_stat(url) if _is_http(url) else _fsspec_stat(url))
 
@@ -55,16 +56,22 @@ def size(url: str) -> int:
     return stat(url).size
 
 
-def read_range(url: str, start: int, stop: int) -> bytes:
+def read_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
     """Bytes `start` to `stop` of a remote file, all of them.
 
     Raises:
+        Changed: the file is no longer what `of`, an earlier `stat`, says.
         InputError: the file is missing or ends before `stop`, or the server does not answer ranges
             or keeps failing; short answers and temporary errors have been tried again.
     """
 
     def read() -> bytes:
-        content = http_range(url, start, stop) if _is_http(url) else _cat(url, start, stop)
+        if _is_http(url):
+            content = http_range(url, start, stop, of=of)
+        else:
+            content = _cat(url, start, stop)
+            if of is not None and (now := _fsspec_stat(url)) != of:
+                raise Changed(url, of, now)
         if len(content) != stop - start:
             raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
         return content
@@ -177,7 +184,9 @@ def _retried(url: str, act: Callable[[], T]) -> T:
             return act()
         except InputError:
             raise
-        except (FileNotFoundError, PermissionError, ImportError, ValueError) as error:
+        except (FileNotFoundError, PermissionError) as error:
+            raise Missing(f"{url}: {type(error).__name__}: {error}") from error
+        except (ImportError, ValueError) as error:
             raise InputError(f"{url}: {type(error).__name__}: {error}") from error
         except Exception as error:  # every back end of fsspec has its own
             if pause is None:

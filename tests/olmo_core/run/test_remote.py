@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.run import remote
+from olmo_core.run.http import Changed, Missing
 from olmo_core.run.job import InputError
 from olmo_core.run.remote import cache_path, fetch, read_range, size, stat
 from tests.olmo_core.file_server import FileServer, serving
@@ -52,8 +53,18 @@ def test_what_may_pass_is_tried_again(server: FileServer, fault: str) -> None:
         read_range(f"{server.url}/a/b.bin", 10, 500)
 
 
+def test_a_range_of_another_version_is_refused(server: FileServer, tmp_path: Path) -> None:
+    served = server.folder / "a" / "b.bin"
+    for url in (f"{server.url}/a/b.bin", f"file://{served}"):
+        before = stat(url)
+        assert read_range(url, 1, 5, of=before) == CONTENT[1:5]
+        os.utime(served, ns=(1, served.stat().st_mtime_ns + 10**9))
+        with pytest.raises(Changed, match=r"b\.bin: changed while in use: it was 10240 bytes"):
+            read_range(url, 1, 5, of=before)
+
+
 def test_what_will_not_pass_is_not(server: FileServer) -> None:
-    with pytest.raises(InputError, match=r"/none: HTTP 404"):
+    with pytest.raises(Missing, match=r"/none: HTTP 404"):
         stat(f"{server.url}/none")
     with pytest.raises(InputError, match=f"past its end, it has {len(CONTENT)}"):
         read_range(f"{server.url}/a/b.bin", len(CONTENT), len(CONTENT) + 9)
@@ -145,7 +156,7 @@ def test_other_protocols_are_fsspec_s(tmp_path: Path) -> None:
     assert size(url) == len(CONTENT)
     assert read_range(url, 3, 9) == CONTENT[3:9]
     assert fetch(url, tmp_path / "cache", SHA256).read_bytes() == CONTENT
-    with pytest.raises(InputError, match="FileNotFoundError"):
+    with pytest.raises(Missing, match="FileNotFoundError"):
         size(f"file://{tmp_path}/none")
     with pytest.raises(InputError, match="not a file"):
         size(f"file://{tmp_path}")
