@@ -5,18 +5,17 @@ A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`. In `co
 """
 
 import difflib
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from assets.paths import CHECKOUT
-from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, nearest
-from olmo_core.config.official import strip
-from olmo_core.config.train import TrainConfig
+from olmo_core.config.ingredients import choose_ingredient, ingredient_values
+from olmo_core.config.load import ConfigError, Tree, build, load, nearest
+from olmo_core.config.train import TrainConfig, build_train_config
 
 T = TypeVar("T")
 
@@ -58,31 +57,13 @@ class Recipe:
         Raises:
             ConfigError: `ingredients` is no list of two or more different mappings.
         """
-        return [(values, self._ingredient(values)) for values in self._ingredient_values()]
+        values = ingredient_values(self.stage2)
+        return [(value, self._ingredient(number)) for number, value in enumerate(values, start=1)]
 
-    def _ingredient(self, values: Mapping[str, Any]) -> TrainConfig:
-        tree = load(self.stage2.file)  # a tree of its own, since overrides are made in place
-        del tree["ingredients"]
-        for key, value in values.items():
-            apply_override(tree, f"{key}={json.dumps(value)}")  # JSON is YAML, null included
+    def _ingredient(self, number: int) -> TrainConfig:
+        tree = load(self.stage2.file)  # a tree of its own, since values are put in place
+        choose_ingredient(tree, number)
         return _training(tree)
-
-    def _ingredient_values(self) -> list[Mapping[str, Any]]:
-        tree = self.stage2
-        place = f"{tree.file}:{tree.lines.get('ingredients', '?')}: ingredients"
-        values = tree.get("ingredients")
-        if not isinstance(values, list) or len(cast(list[Any], values)) < 2:
-            raise ConfigError(
-                f"{place}: expected a list of at least two mappings, as in "
-                "[{seed: 42}, {seed: 666}]"
-            )
-        mappings = cast(list[Any], values)
-        for value in mappings:
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{place}: expected mappings, found {value!r}")
-        if any(value in mappings[:index] for index, value in enumerate(mappings)):
-            raise ConfigError(f"{place}: two are equal; their soup would be one model twice")
-        return mappings
 
     def expect_sections(self, file: str, names: list[str]) -> None:
         """Refuse sections of `<file>.yaml` that no asset reads."""
@@ -108,7 +89,7 @@ def _training(tree: Tree) -> TrainConfig:
             raise ConfigError(
                 f"{tree.file}:{line}: {dotted}: the graph sets it; take it out of the recipe"
             )
-    return build(TrainConfig, strip(tree)[0])
+    return build_train_config(tree)[0]
 
 
 def search_path() -> list[Path]:

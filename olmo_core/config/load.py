@@ -124,11 +124,13 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
-            raise ConfigError(f"{_place(values, key, where)}: unknown key; {nearest(key, fields)}")
+            raise ConfigError(
+                f"{place_of(values, key, where)}: unknown key; {nearest(key, fields)}"
+            )
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
         if name in values:
-            place = _place(values, name, where)
+            place = place_of(values, name, where)
             arguments[name] = _coerce(hints[name], values[name], place, _dotted(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             file = getattr(values, "file", "")
@@ -169,8 +171,8 @@ def _dotted(where: str, key: str) -> str:
     return f"{where}{key}" if where.endswith((": ", ".")) else f"{where}.{key}"
 
 
-def _place(values: Mapping[str, Any], key: str, where: str) -> str:
-    """`file:line: a.b.c`, as far as they are known."""
+def place_of(values: Any, key: str, where: str) -> str:
+    """`file:line: a.b.c`, as far as they are known; `where` is the dotted way to `values`."""
     if isinstance(values, Tree):
         line = values.lines.get(key)
         return f"{values.file}{f':{line}' if line else ''}: {_dotted(where, key)}"
@@ -244,7 +246,7 @@ def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: s
     kind = arguments[1] if arguments else Any
     head = where if where.endswith(": ") else f"{where}"
     return {
-        str(key): _coerce(kind, item, _place(values, key, head), _dotted(head, key))
+        str(key): _coerce(kind, item, place_of(values, key, head), _dotted(head, key))
         for key, item in values.items()
     }
 

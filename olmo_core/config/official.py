@@ -9,7 +9,7 @@ do not.
 from collections.abc import Mapping
 from typing import Any, cast
 
-from olmo_core.config.load import ConfigError, Tree
+from olmo_core.config.load import ConfigError, Tree, place_of
 
 WITHOUT_MEANING = frozenset(
     {
@@ -22,6 +22,7 @@ WITHOUT_MEANING = frozenset(
         "hf_datasets_cache_dir",
         "data.datasets",
         # placement, memory and speed: the device decides
+        "compile.dynamic",  # shapes are fixed
         "fused_loss",
         "single",
         "model.block_group_size",
@@ -58,40 +59,57 @@ WITHOUT_MEANING = frozenset(
 ONLY_AT: dict[str, tuple[Any, ...]] = {
     "data.custom_dataset": (None,),
     "early_stopping_factor": (None,),
-    "epoch": (None, 0),
     "fast_forward_batches": (None, 0),
     "max_grad_norm_ratio": (None,),
     "optimizer.no_decay_norm_and_bias": (None,),
 }
 
+# Sections that a file may switch off by null where another strategy makes them void.
+UNSET = frozenset({"fsdp", "speed_monitor"})
 
-def strip(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, list[str]]:
+
+def drop_without_meaning(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, list[str]]:
     """Split off the keys without meaning here.
 
     Returns:
         The mapping without them, with its file and lines, and their dotted names in file order.
+    """
+    kept: dict[str, Any] = {}
+    dropped: list[str] = []
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if dotted in WITHOUT_MEANING:
+            dropped.append(dotted)
+        elif isinstance(value, Mapping):
+            kept[key], below = drop_without_meaning(cast(Mapping[str, Any], value), f"{dotted}.")
+            dropped += below
+        else:
+            kept[key] = value
+    return _like(tree, kept), dropped
+
+
+def drop_neutral(tree: Mapping[str, Any], prefix: str = "") -> Tree:
+    """The mapping without the keys of `ONLY_AT` and those that are null and in `UNSET`.
 
     Raises:
         ConfigError: a key of `ONLY_AT` stands at a value that would change what is learned.
     """
     kept: dict[str, Any] = {}
-    dropped: list[str] = []
-    file, lines = getattr(tree, "file", ""), dict(getattr(tree, "lines", {}))
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
-        if dotted in WITHOUT_MEANING:
-            dropped.append(dotted)
-        elif dotted in ONLY_AT:
+        if dotted in ONLY_AT:
             if value not in ONLY_AT[dotted]:
-                line = f"{lines[key]}: " if key in lines else " "
                 neutral = " or ".join("null" if v is None else repr(v) for v in ONLY_AT[dotted])
                 raise ConfigError(
-                    f"{file}:{line}{dotted}: {value!r} would change what is learned and is not "
-                    f"implemented; only {neutral}"
+                    f"{place_of(tree, key, prefix)}: {value!r} would change what is learned and is "
+                    f"not implemented; only {neutral}"
                 )
         elif isinstance(value, Mapping):
-            kept[key], below = strip(cast(Mapping[str, Any], value), f"{dotted}.")
-            dropped += below
-        else:
+            kept[key] = drop_neutral(cast(Mapping[str, Any], value), f"{dotted}.")
+        elif value is not None or dotted not in UNSET:
             kept[key] = value
-    return Tree(kept, file=file, lines=lines), dropped
+    return _like(tree, kept)
+
+
+def _like(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Tree:
+    return Tree(values, file=getattr(tree, "file", ""), lines=getattr(tree, "lines", {}))

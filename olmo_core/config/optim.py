@@ -27,11 +27,22 @@ class OptimizerConfig:
             raise ValueError("selective_updates is True and would change what is learned")
 
 
+SchedulerName = Literal[
+    "cosine_with_warmup",
+    "linear_with_warmup",
+    "inverse_sqrt_with_warmup",
+    "max_scheduler",
+    "constant",
+    "constant_with_warmup",
+    "cosine_linear_envelope",
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
     """Official keys of `scheduler:`. `t_*` and `grad_clip_warmup_steps` count `units`."""
 
-    name: Literal["cosine_with_warmup", "linear_with_warmup"] = "cosine_with_warmup"
+    name: SchedulerName = "cosine_with_warmup"
     units: Literal["steps", "tokens"] = "steps"
     t_warmup: float = 100
     t_max: float | None = None  # end of the decay; None: max_duration
@@ -43,3 +54,7 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         if (self.grad_clip_warmup_steps is None) != (self.grad_clip_warmup_factor is None):
             raise ValueError("grad_clip_warmup_steps and grad_clip_warmup_factor go together")
+        if self.name in ("inverse_sqrt_with_warmup", "max_scheduler") and self.t_warmup <= 0:
+            raise ValueError(
+                f"t_warmup is {self.t_warmup}; {self.name} falls from its end, above 0"
+            )

@@ -19,9 +19,11 @@ from olmo_core.config.compute import (
     SpeedMonitorConfig,
 )
 from olmo_core.config.data import DataConfig
-from olmo_core.config.load import ConfigError, build, load, to_dict
+from olmo_core.config.ingredients import choose_ingredient
+from olmo_core.config.interpolation import interpolate
+from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, to_dict
 from olmo_core.config.model import ModelConfig
-from olmo_core.config.official import strip
+from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
 
 # Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
@@ -106,6 +108,7 @@ class TrainConfig:
 
     run_name: str | None = None
     seed: int = 6198
+    epoch: int | None = None  # of the order at step 0; None: 0
     dry_run: bool = False
     model: ModelConfig
     optimizer: OptimizerConfig
@@ -115,7 +118,8 @@ class TrainConfig:
     wandb: WandbConfig | None = None
     core: CoreConfig = field(default_factory=CoreConfig)
 
-    max_duration: int | str = 10_000  # steps, "50e9T" tokens or "2ep" epochs
+    # steps, "50e9T" tokens or "2ep" epochs; None stands in templates, and only a dry run takes it
+    max_duration: int | str | None = 10_000
     stop_at: int | None = None  # None: ten steps past the end of max_duration, as OLMo does
     stop_after: int | None = None  # steps of this process
     time_limit: float | None = None  # seconds of this process
@@ -163,7 +167,10 @@ class TrainConfig:
             raise ValueError("core.manifest and data.paths are both given; one of them")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more")
-        Duration.parse(self.max_duration)
+        if self.epoch is not None and self.epoch < 0:
+            raise ValueError(f"epoch is {self.epoch}; expected 0 or more")
+        if self.max_duration is not None:
+            Duration.parse(self.max_duration)
 
     @property
     def sequence_length(self) -> int:
@@ -189,7 +196,7 @@ class Duration:
     unit: Literal["steps", "tokens", "epochs"]
 
     @classmethod
-    def parse(cls, value: int | str) -> "Duration":
+    def parse(cls, value: int | str | None) -> "Duration":
         """Read OLMo's `max_duration`: `1000`, `50e9T` or `2ep`.
 
         Raises:
@@ -232,25 +239,46 @@ class Duration:
 
 
 def load_train_config(
-    path: Path | str, overrides: Sequence[str] = ()
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    ingredient: int | None = None,
+    dry: bool = False,
 ) -> tuple[TrainConfig, list[str]]:
     """Read an OLMo YAML file with dotted overrides.
+
+    Args:
+        path: The file.
+        overrides: `a.b=c`; they come after an ingredient's values, and before interpolations.
+        ingredient: Which of the ingredients that a recipe's stage 2 lists, from 1.
+        dry: For a dry run, as is `dry_run: true`: look at no disk and need no environment.
 
     Returns:
         The configuration, and the dotted names of the keys given that have no meaning here.
 
     Raises:
-        ConfigError: see `olmo_core.config.load`; also keys that would change what is learned and
-            are not implemented.
+        ConfigError: see `olmo_core.config.load` and `interpolation`; also keys that would change
+            what is learned and are not implemented.
     """
-    tree = load(path, overrides)
-    if "ingredients" in tree:
+    tree = load(path)
+    choose_ingredient(tree, ingredient)
+    for override in overrides:
+        apply_override(tree, override)
+    return build_train_config(tree, dry=dry)
+
+
+def build_train_config(tree: Tree, *, dry: bool = False) -> tuple[TrainConfig, list[str]]:
+    """As `load_train_config`, from a mapping that has been read."""
+    dry = dry or tree.get("dry_run") is True
+    kept, without_meaning = drop_without_meaning(tree)
+    resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
+    config = build(TrainConfig, drop_neutral(resolved))
+    if config.max_duration is None and not dry:
         raise ConfigError(
-            f"{path}: ingredients: a recipe's stage 2 makes several runs; choose one run's values "
-            "(as in seed=42) and take the list out"
+            f"{tree.file}: max_duration is null; expected steps (1000), tokens (50e9T) or epochs "
+            "(2ep)"
         )
-    kept, without_meaning = strip(tree)
-    return build(TrainConfig, kept), without_meaning
+    return config, without_meaning
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The learning rate and the gradient bound at any moment, by OLMo's formulas. Free of torch.
 
 A moment `t` is the number of steps, or of tokens, done *including* the step to be taken: OLMo
-advances its counters first, so the first step has t = 1 (or one batch of tokens).
+advances its counters first, so the first step has t = 1 (or one batch of tokens). Source of the
+curves: allenai/OLMo `olmo/optim.py`.
 """
 
 import math
 from dataclasses import dataclass
 
-from olmo_core.config.optim import SchedulerConfig
+from olmo_core.config.optim import SchedulerConfig, SchedulerName
 
 _DEFAULT_WARMUP_START = 0.1  # share of the peak at which OLMo's warm-up begins by default
 
@@ -37,18 +38,37 @@ class Schedule:
         return self._curve(t)
 
     def _curve(self, t: float) -> float:
-        warmup, floor = self.config.t_warmup, self.peak * self.config.alpha_f
+        name, warmup = self.config.name, self.config.t_warmup
+        if name == "constant":
+            return self.peak
         if t < warmup:
             start = self.config.warmup_min_lr
             if start is None:
                 start = self.peak * _DEFAULT_WARMUP_START
             return start + (self.peak - start) * t / warmup
+        if name == "constant_with_warmup":
+            return self.peak
+        if name == "inverse_sqrt_with_warmup":
+            return self._inverse_sqrt(t)
+        if name == "max_scheduler":
+            return max(self._decay("cosine_with_warmup", t), self._inverse_sqrt(t))
+        return self._decay(name, t)
+
+    def _inverse_sqrt(self, t: float) -> float:
+        return self.peak * math.sqrt(self.config.t_warmup / t)
+
+    def _decay(self, name: SchedulerName, t: float) -> float:
+        """From the peak at the end of the warm-up to the floor at `end`, and on the floor after."""
+        floor = self.peak * self.config.alpha_f
         if t >= self.end:
             return floor
-        done = (t - warmup) / (self.end - warmup)
-        if self.config.name == "linear_with_warmup":
+        done = (t - self.config.t_warmup) / (self.end - self.config.t_warmup)
+        if name == "linear_with_warmup":
             return self.peak - (self.peak - floor) * done
-        return floor + (self.peak - floor) * (1 + math.cos(math.pi * done)) / 2
+        cosine = (1 + math.cos(math.pi * done)) / 2
+        if name == "cosine_linear_envelope":
+            cosine *= 1 - done
+        return floor + (self.peak - floor) * cosine
 
     def max_grad_norm(self, bound: float | None, t: float) -> float | None:
         """The gradient bound in force at the moment `t`, given `max_grad_norm`.

@@ -44,11 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry_run", action="store_true", help="say what would be done, and end")
     parser.add_argument("--json", action="store_true", help="the dry run as one JSON object")
     parser.add_argument("--lr_at", metavar="STEPS", default="", help="the rate at these: 0,1000")
+    parser.add_argument(
+        "--ingredient", type=int, metavar="N", help="which one of a recipe's stage2.yaml, from 1"
+    )
     options, rest = parser.parse_known_args(arguments)
     set_up_logging()
     with exit_codes():
-        config, without_meaning = load_train_config(options.config, [*options.overrides, *rest])
-        if options.dry_run or options.json or config.dry_run:
+        dry = options.dry_run or options.json
+        config, without_meaning = load_train_config(
+            options.config, [*options.overrides, *rest], ingredient=options.ingredient, dry=dry
+        )
+        if dry or config.dry_run:
             planned = plan(config, _steps(options.lr_at))
             print(json.dumps(planned) if options.json else render(planned))
             if without_meaning:

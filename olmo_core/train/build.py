@@ -76,6 +76,7 @@ def build_loader(config: TrainConfig) -> Loader:
         global_batch_size=config.global_train_batch_size,
         seed=config.seed if data.seed is None else data.seed,
         order=core.order,
+        first_epoch=config.epoch or 0,
         instance_filter=data.instance_filter,
         vocab_size=config.model.rows,
         document_eos=config.model.eos_token_id if data.generate_doc_lengths else None,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.config.load import apply_override, build, load
+from olmo_core.config.ingredients import ingredient_values
+from olmo_core.config.load import load
 from olmo_core.config.model import count_parameters
-from olmo_core.config.official import strip
-from olmo_core.config.train import Duration, TrainConfig
+from olmo_core.config.train import Duration, load_train_config
 from olmo_core.optim.schedule import Schedule
 
 CHECKOUT = Path(__file__).parents[3]
@@ -19,14 +19,12 @@ RECIPES = {
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_stage_2_starts_at_the_rate_where_stage_1_ends(name: str) -> None:
-    stage1 = build(TrainConfig, strip(load(RECIPES[name] / "stage1.yaml"))[0])
-    tree = load(RECIPES[name] / "stage2.yaml")
-    ingredients = tree.pop("ingredients")
-    assert len({str(values) for values in ingredients}) == len(ingredients) >= 2
-    for values in ingredients:
-        for key, value in values.items():
-            apply_override(tree, f"{key}={value}")
-        stage2 = build(TrainConfig, strip(tree)[0])
+    stage1 = load_train_config(RECIPES[name] / "stage1.yaml")[0]
+    file = RECIPES[name] / "stage2.yaml"
+    ingredients = ingredient_values(load(file))
+    assert len(ingredients) >= 2
+    for number in range(1, len(ingredients) + 1):
+        stage2, _ = load_train_config(file, ingredient=number)
         assert stage2.model == stage1.model
         for stage in (stage1, stage2):
             steps = Duration.parse(stage.max_duration).steps(stage.tokens_per_step, None)
@@ -43,5 +41,5 @@ def test_stage_2_starts_at_the_rate_where_stage_1_ends(name: str) -> None:
 
 
 def test_the_demo_s_model_is_small_and_not_tiny() -> None:
-    stage1 = build(TrainConfig, strip(load(RECIPES["demo"] / "stage1.yaml"))[0])
+    stage1 = load_train_config(RECIPES["demo"] / "stage1.yaml")[0]
     assert 1_000_000 <= count_parameters(stage1.model).total <= 3_000_000

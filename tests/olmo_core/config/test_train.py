@@ -1,9 +1,11 @@
 """Official files as they stand: what is read, what is passed over, what is refused."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from olmo_core.config.compute import FSDPConfig
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import Duration, identity, load_train_config
 
@@ -152,7 +154,13 @@ def test_an_unknown_key_names_file_line_and_neighbour(official: Path) -> None:
         ("data.generate_attention_mask=true", "generate_attention_mask"),
         ("precision=amp_fp16", "amp_fp16"),
         ("max_duration=5 weeks", "max_duration is '5 weeks'"),
-        ("scheduler.name=constant", "constant"),
+        ("scheduler.name=wsd", "'wsd' is not one of 'cosine_with_warmup'"),
+        (
+            "scheduler.name=max_scheduler",
+            "t_warmup is 0.0; max_scheduler falls from its end, above 0",
+        ),
+        ("max_duration=null", "max_duration is null"),
+        ("epoch=-1", "epoch is -1"),
         ("ingredients=[{seed: 1}]", "ingredients"),
         ("core.manifest=/m.json", "core.manifest and data.paths"),
     ],
@@ -163,7 +171,7 @@ def test_what_would_change_learning_is_refused(official: Path, override: str, me
 
 
 def test_a_neutral_value_of_a_refused_key_passes(official: Path) -> None:
-    load_train_config(official, ["early_stopping_factor=null", "epoch=0"])
+    load_train_config(official, ["early_stopping_factor=null", "epoch=null"])
 
 
 def test_durations() -> None:
@@ -182,3 +190,44 @@ def test_where_a_run_lies_is_no_part_of_its_identity(official: Path) -> None:
     assert identity(config) == identity(moved)
     other, _ = load_train_config(official, ["seed=43"])
     assert identity(config) != identity(other)
+
+
+def test_interpolations_are_resolved_after_overrides(official: Path) -> None:
+    official.write_text(
+        OFFICIAL.replace("seed: 42\n", "seed: 42\nsave_folder: runs/${run_name}\n")
+        + "device_eval_batch_size: ${device_train_microbatch_size}\n"
+        + "hf_datasets_cache_dir: ${oc.env:A_VARIABLE_THAT_IS_NOT_SET}\n"  # no meaning, not asked
+    )
+    config, _ = load_train_config(official, ["run_name=other"])
+    assert config.save_folder == Path("runs/other")
+
+
+def test_a_template_s_null_duration_loads_in_a_dry_run_only(official: Path) -> None:
+    config, _ = load_train_config(official, ["max_duration=null"], dry=True)
+    assert config.max_duration is None
+    assert load_train_config(official, ["max_duration=null", "dry_run=true"])[
+        0
+    ] == dataclasses.replace(config, dry_run=True)
+
+
+def test_a_section_may_be_null_where_it_is_void(official: Path) -> None:
+    config, _ = load_train_config(official, ["distributed_strategy=ddp", "fsdp=null"])
+    assert config.fsdp == FSDPConfig()
+
+
+def test_the_epoch_of_the_order_is_olmo_s_key(official: Path) -> None:
+    assert load_train_config(official, ["--epoch=1"])[0].epoch == 1
+    assert load_train_config(official)[0].epoch is None
+
+
+def test_an_ingredient_s_values_come_before_overrides(official: Path) -> None:
+    official.write_text(OFFICIAL + "ingredients: [{seed: 1}, {seed: 2, max_duration: 300e9T}]\n")
+    second, _ = load_train_config(official, ingredient=2)
+    assert (second.seed, second.max_duration) == (2, "300e9T")
+    assert load_train_config(official, ["seed=7"], ingredient=1)[0].seed == 7
+    for number, message in ((None, "none was chosen; this file has 1 to 2"), (3, "found 3")):
+        with pytest.raises(ConfigError, match=message):
+            load_train_config(official, ingredient=number)
+    official.write_text(OFFICIAL)
+    with pytest.raises(ConfigError, match="no ingredients"):
+        load_train_config(official, ingredient=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from olmo_core.config.optim import SchedulerConfig
+from olmo_core.config.optim import SchedulerConfig, SchedulerName
 from olmo_core.optim.schedule import Schedule
 
 OLMO2 = SchedulerConfig(units="tokens", t_warmup=8_388_608_000, t_max=5e12, warmup_min_lr=0.0)
@@ -61,3 +61,25 @@ def test_the_gradient_bound_is_wider_during_its_warm_up_from_the_second_step_on(
     schedule = Schedule(config=config, peak=1.0, end=10_000)
     assert [schedule.max_grad_norm(1.0, t) for t in (0, 1, 1000, 1001)] == [1.0, 10.0, 10.0, 1.0]
     assert schedule.max_grad_norm(None, 5) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "t", "rate"),  # peak 1, warm-up to 100 from a tenth, end 500, floor 0.1
+    [
+        ("constant", 1, 1.0),
+        ("constant", 10_000, 1.0),
+        ("constant_with_warmup", 50, 0.55),
+        ("constant_with_warmup", 10_000, 1.0),
+        ("inverse_sqrt_with_warmup", 50, 0.55),
+        ("inverse_sqrt_with_warmup", 400, 0.5),  # √(100 / 400)
+        ("inverse_sqrt_with_warmup", 10_000, 0.1),  # beyond the end too
+        ("max_scheduler", 50, 0.55),
+        ("max_scheduler", 110, 0.1 + 0.9 * (1 + 0.9969173337) / 2),  # cosine: above √(100 / 110)
+        ("max_scheduler", 400, 0.5),
+        ("cosine_linear_envelope", 300, 0.1 + 0.9 * 0.5 * 0.5),
+        ("cosine_linear_envelope", 500, 0.1),
+    ],
+)
+def test_olmo_s_other_schedules(name: SchedulerName, t: int, rate: float) -> None:
+    schedule = Schedule(config=SchedulerConfig(name=name, t_warmup=100), peak=1.0, end=500)
+    assert schedule.learning_rate(t) == pytest.approx(rate)

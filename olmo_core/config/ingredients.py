@@ -1,0 +1,51 @@
+"""The ingredients of a recipe's stage 2: several runs of one file, each with values of its own."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from olmo_core.config.load import ConfigError, Tree, apply_override
+
+KEY = "ingredients"
+
+
+def ingredient_values(tree: Tree) -> list[Mapping[str, Any]]:
+    """What sets each ingredient apart; empty where the file lists none.
+
+    Raises:
+        ConfigError: `ingredients` is no list of two or more different mappings.
+    """
+    if KEY not in tree:
+        return []
+    place = f"{tree.file}:{tree.lines.get(KEY, '?')}: {KEY}"
+    values = tree[KEY]
+    if not isinstance(values, list) or len(cast(list[Any], values)) < 2:
+        raise ConfigError(
+            f"{place}: expected a list of at least two mappings, as in "
+            "[{seed: 42}, {seed: 666}]"
+        )
+    mappings = cast(list[Any], values)
+    for value in mappings:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{place}: expected mappings, found {value!r}")
+    if any(value in mappings[:index] for index, value in enumerate(mappings)):
+        raise ConfigError(f"{place}: two are equal; their soup would be one model twice")
+    return mappings
+
+
+def choose_ingredient(tree: Tree, number: int | None) -> None:
+    """Put the values of one ingredient (from 1) into `tree`, in place, and take the list out.
+
+    Raises:
+        ConfigError: there is no such ingredient, or there are some and none was chosen.
+    """
+    values = ingredient_values(tree)
+    if number is None and not values:
+        return
+    if number is None or not 1 <= number <= len(values):
+        there = f"1 to {len(values)} (--ingredient=1)" if values else "no ingredients"
+        found = "none was chosen" if number is None else f"found {number}"
+        raise ConfigError(f"{tree.file}: {KEY}: {found}; this file has {there}")
+    del tree[KEY]
+    for key, value in values[number - 1].items():
+        apply_override(tree, f"{key}={json.dumps(value)}")  # JSON is YAML, null included
