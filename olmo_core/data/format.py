@@ -5,16 +5,17 @@ rows of its documents (`.csv.gz`) and a small header (`.json`). Only size, dtype
 checked at opening: reading all ids of a pretraining corpus would take hours.
 """
 
-import functools
-import os
-import resource
+import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from olmo_core.run.files import read_json
+from olmo_core.data.files import Files
+from olmo_core.run.http import Missing
 from olmo_core.run.job import InputError
+from olmo_core.run.remote import is_remote
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
@@ -73,19 +74,21 @@ def rows_path(path: str | Path) -> Path:
     return Path(path).with_suffix(".csv.gz")
 
 
-def read_header(path: str | Path) -> Header | None:
+def read_header(path: str | Path, *, files: Files) -> Header | None:
     """The header of the token file `path`; None where it has none.
 
     Raises:
         InputError: the header is malformed or of another schema version.
     """
-    place = header_path(path)
+    place = _header_of(str(path))
     try:
-        content = read_json(place)
-    except FileNotFoundError:
+        text = bytearray(files.size(place))
+        files.read_into(place, 0, memoryview(text))
+        content = json.loads(text)
+    except Missing:
         return None
     except ValueError as error:
-        raise InputError(str(error)) from None
+        raise InputError(f"{place}: not valid JSON: {error}") from None
     names = {field.name for field in fields(Header)}
     if not isinstance(content, dict) or set(content) != names:
         raise InputError(f"{place}: expected an object with the keys {', '.join(sorted(names))}")
@@ -96,9 +99,18 @@ def read_header(path: str | Path) -> Header | None:
     return Header(**content)
 
 
+def _header_of(path: str) -> str:
+    """`header_path` of a local file, or of a URL, which may end in a query."""
+    if not is_remote(path):
+        return str(header_path(path))
+    place, mark, query = path.partition("?")
+    return re.sub(r"\.[^./]*$", "", place) + ".json" + mark + query
+
+
 def open_token_file(
     path: str | Path,
     *,
+    files: Files | None = None,
     dtype: np.dtype | None = None,
     vocab_size: int | None = None,
     need_header: bool = False,
@@ -106,7 +118,8 @@ def open_token_file(
     """Check a token file's size against its dtype and header, and its vocabulary against a model's.
 
     Args:
-        path: The `.npy` file.
+        path: The `.npy` file, or its URL.
+        files: Who reads it; None: a reader of its own.
         dtype: What its reader expects; needed where there is no header.
         vocab_size: Rows of the embedding that will read it.
         need_header: Refuse a file without a header.
@@ -114,16 +127,17 @@ def open_token_file(
     Raises:
         InputError: missing, empty, truncated, or not what the header or the reader says.
     """
-    header = read_header(path)
-    size_bytes = size_of(path)
+    files = files or Files()
+    size_bytes = files.size(str(path))
+    header = read_header(path, files=files)
     if header is None:
         if need_header:
-            raise InputError(f"{header_path(path)}: missing; the token file has no header")
+            raise InputError(f"{_header_of(str(path))}: missing; the token file has no header")
         if dtype is None:
             raise InputError(f"{path}: no header beside it, so its dtype must be given")
     found = dtype
     if header is not None:
-        found = little_endian(header.dtype, where=header_path(path))
+        found = little_endian(header.dtype, where=_header_of(str(path)))
     assert found is not None
     if dtype is not None and found != dtype:
         raise InputError(f"{path}: its header says {found.name}, its reader expects {dtype.name}")
@@ -148,75 +162,10 @@ def open_token_file(
     return TokenFile(path=str(path), dtype=found, tokens=tokens, header=header)
 
 
-def size_of(path: str | Path) -> int:
-    """Size of a local file in bytes.
-
-    Raises:
-        InputError: it is missing, a folder, or on another machine.
-    """
-    if "://" in str(path):
-        raise InputError(f"{path}: remote token files are not read in place; copy it first")
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: not a file")
-    return status.st_size
-
-
-class _Descriptor:
-    """A file descriptor that lives as long as anyone reads through it."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
-
-
-class FileReader:
-    """Reads bytes at any place of any number of files, from any thread.
-
-    `pread` and not a memory map: a file that shrinks underneath is an error with a name (a map
-    kills the process by SIGBUS), thousands of terabyte files take no address space, and a copy is
-    made either way.
-    """
-
-    def __init__(self) -> None:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        capacity = 4096 if soft == resource.RLIM_INFINITY else min(4096, max(16, soft // 4))
-        # An evicted descriptor closes when its last reader drops it.
-        self._descriptor = functools.lru_cache(maxsize=capacity)(_Descriptor)
-
-    def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
-        """Fill `buffer` with the file's bytes from `offset` on.
-
-        Raises:
-            InputError: the file is gone or ends before the buffer is full.
-        """
-        try:
-            number = self._descriptor(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file (there when it was opened)") from None
-        done = 0
-        while done < len(buffer):
-            count = os.preadv(number.number, [buffer[done:]], offset + done)
-            if count == 0:
-                raise InputError(
-                    f"{path}: ends at byte {offset + done}, expected {offset + len(buffer)}: "
-                    "truncated since it was opened"
-                )
-            done += count
-
-
 def read_tokens(file: TokenFile, start: int, stop: int) -> np.ndarray:
     """Token ids [start, stop) of an opened file, shape (stop - start,), in the file's dtype."""
     if not 0 <= start <= stop <= file.tokens:
         raise InputError(f"{file.path}: range [{start}, {stop}) of {file.tokens} tokens")
     ids = np.empty(stop - start, dtype=file.dtype)
-    FileReader().read_into(file.path, start * file.dtype.itemsize, ids.view(np.uint8).data)
+    Files().read_into(file.path, start * file.dtype.itemsize, ids.view(np.uint8).data)
     return ids

@@ -1,12 +1,13 @@
 """Random access to the windows of a manifest: instance number -> token ids, and where they lie."""
 
 import bisect
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from olmo_core.data.format import FileReader, little_endian
-from olmo_core.data.manifest import Manifest, cumulative
+from olmo_core.data.format import little_endian
+from olmo_core.data.manifest import Manifest, Range, cumulative
 from olmo_core.run.job import InputError
 
 
@@ -43,7 +44,7 @@ class Instances:
         self.sequence_length = sequence_length
         self.vocab_size = vocab_size
         self.dtype = little_endian(manifest.dtype)
-        self._reader = FileReader()
+        self._files = manifest.files
         self._ranges = [stream.ranges for stream in manifest.streams]
         # Token offsets in the join where each range of a stream starts; windows before a stream.
         self._starts = [cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
@@ -66,13 +67,14 @@ class Instances:
         tokens = np.empty((len(instances), self.sequence_length), dtype=self.dtype)
         buffer = tokens.reshape(-1).view(np.uint8).data
         itemsize = self.dtype.itemsize
-        done = 0
-        for instance in instances.tolist():
-            for stream, part, start, stop in self._parts(instance):
-                end = done + (stop - start) * itemsize
-                place = self._places[stream][part]
-                self._reader.read_into(place, start * itemsize, buffer[done:end])
-                done = end
+        self._files.read_all(
+            (
+                self._places[stream][part],
+                start * itemsize,
+                buffer[done * itemsize : (done + stop - start) * itemsize],
+            )
+            for stream, part, start, stop, done in self._laid_out(instances)
+        )
         if self.vocab_size is not None and tokens.size and int(tokens.max()) >= self.vocab_size:
             self._refuse(tokens, instances, self.vocab_size)
         return tokens
@@ -85,19 +87,19 @@ class Instances:
         """
         masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
         buffer = masks.reshape(-1).data
-        done = 0
-        for instance in instances.tolist():
-            for stream, part, start, stop in self._parts(instance):
-                mask = self._ranges[stream][part].label_mask
-                if mask is not None:
-                    place = self.manifest.resolve(mask)
-                    self._reader.read_into(place, start, buffer[done : done + stop - start])
-                    if masks.reshape(-1)[done : done + stop - start].max() > 1:
-                        raise InputError(
-                            f"{place}: bytes other than 0 and 1 in [{start}, {stop}): a label mask "
-                            "has one bool a token"
-                        )
-                done += stop - start
+        self._files.read_all(
+            (self.manifest.resolve(mask), start, buffer[done : done + stop - start])
+            for stream, part, start, stop, done in self._laid_out(instances)
+            if (mask := self._ranges[stream][part].label_mask) is not None
+        )
+        if masks.max(initial=0) > 1:
+            row, column = np.argwhere(masks > 1)[0].tolist()
+            part, position = self._place(int(instances[row]), column)
+            assert part.label_mask is not None
+            raise InputError(
+                f"{self.manifest.resolve(part.label_mask)}: byte {masks[row, column]} at "
+                f"position {position}; a label mask has one bool a token, 0 or 1"
+            )
         return masks.view(np.bool_)
 
     def pieces(self, instance: int) -> list[Piece]:
@@ -152,15 +154,27 @@ class Instances:
             part += 1
         return found
 
+    def _laid_out(self, instances: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
+        """`_parts` of these instances, and the tokens before each in the batch."""
+        done = 0
+        for instance in instances.tolist():
+            for stream, part, start, stop in self._parts(instance):
+                yield stream, part, start, stop, done
+                done += stop - start
+
     def _refuse(self, tokens: np.ndarray, instances: np.ndarray, vocab_size: int) -> None:
-        row, column = (int(axis[0]) for axis in np.nonzero(tokens >= vocab_size))
-        offset = column
-        for piece in self.pieces(int(instances[row])):
-            if offset < piece.stop - piece.start:
-                raise InputError(
-                    f"{self.manifest.resolve(piece.path)}: token id {tokens[row, column]} at "
-                    f"position {piece.start + offset}, but the model's vocabulary has "
-                    f"{vocab_size} entries: another tokenizer, or another dtype than "
-                    f"{self.dtype.name}"
-                )
-            offset -= piece.stop - piece.start
+        row, column = np.argwhere(tokens >= vocab_size)[0].tolist()
+        part, position = self._place(int(instances[row]), column)
+        raise InputError(
+            f"{self.manifest.resolve(part.path)}: token id {tokens[row, column]} at position "
+            f"{position}, but the model's vocabulary has {vocab_size} entries: another tokenizer, "
+            f"or another dtype than {self.dtype.name}"
+        )
+
+    def _place(self, instance: int, column: int) -> tuple[Range, int]:
+        """The range that one token of an instance lies in, and its position in the file."""
+        for stream, part, start, stop in self._parts(instance):
+            if column < stop - start:
+                return self._ranges[stream][part], start + column
+            column -= stop - start
+        raise IndexError(f"instance {instance}: token {column} beyond its end")

@@ -21,6 +21,8 @@ from olmo_core.data.positions import document_positions
 from olmo_core.data.repetition import instance_mask
 from olmo_core.run.job import InputError
 
+_LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies with the process
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -158,7 +160,7 @@ class Loader:
                 yield item
         finally:
             closed.set()
-            thread.join()
+            thread.join(_LEAVE_SECONDS)
 
     def order_spec(self) -> dict[str, Any]:
         """What fixes the sequence of global batches; travels in checkpoints and exports."""

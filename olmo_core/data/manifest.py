@@ -9,13 +9,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.data.format import TokenFile, little_endian, open_token_file, size_of
+from olmo_core.data.files import Files
+from olmo_core.data.format import TokenFile, little_endian, open_token_file
 from olmo_core.run.files import read_json, write_json
 from olmo_core.run.job import InputError
 
@@ -55,7 +56,9 @@ class Manifest:
     vocab_size: int | None = None
     tokenizer_sha256: str | None = None
     eos_token_id: int | None = None
-    root: Path | None = None  # where relative paths start; no part of the identity
+    # Where relative paths start, and who reads the files; no part of the identity.
+    root: Path | None = None
+    files: Files = field(default_factory=Files, compare=False, repr=False)
 
     @classmethod
     def read(cls, path: Path, *, root: Path) -> "Manifest":
@@ -91,8 +94,11 @@ class Manifest:
         *,
         dtype: str,
         label_mask_paths: Sequence[str] | None = None,
+        cache: Path | None = None,
     ) -> "Manifest":
         """The meaning of `data.paths`: one stream a file; a path listed twice is read twice.
+
+        Paths may be URLs, read in place through `cache` (see `olmo_core.data.files`).
 
         Raises:
             InputError: no path, another number of masks, or a file missing or empty.
@@ -104,15 +110,18 @@ class Manifest:
             raise InputError(
                 f"data.label_mask_paths: {len(masks)} files for the {len(paths)} of data.paths"
             )
-        sizes = {path: open_token_file(path, dtype=little_endian(dtype)).tokens for path in paths}
+        files = Files(cache)
+        opened = files.each(
+            functools.partial(open_token_file, files=files, dtype=little_endian(dtype)), paths
+        )
         streams = tuple(
             Stream(
                 name=path,
-                ranges=(Range(path=path, start=0, stop=sizes[path], label_mask=mask),),
+                ranges=(Range(path=path, start=0, stop=opened[path].tokens, label_mask=mask),),
             )
             for path, mask in zip(paths, masks, strict=True)
         )
-        return cls(dtype=dtype, streams=streams)
+        return cls(dtype=dtype, streams=streams, files=files)
 
     def write(self, path: Path) -> None:
         """Write `manifest.json`; paths must be relative to the tokens run folder."""
@@ -143,32 +152,41 @@ class Manifest:
                         part["label_mask"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def open_files(self, *, vocab_size: int | None = None) -> dict[str, TokenFile]:
+    def open_files(self, *, vocab_size: int | None = None) -> None:
         """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges, label mask.
 
         Raises:
             InputError: the first file that does not fit.
         """
-        dtype = little_endian(self.dtype)
-        files: dict[str, TokenFile] = {}
-        for stream in self.streams:
-            for part in stream.ranges:
-                if part.path not in files:
-                    files[part.path] = file = open_token_file(
-                        self.resolve(part.path),
-                        dtype=dtype,
-                        vocab_size=vocab_size,
-                        need_header=self.tokenizer_sha256 is not None,
-                    )
-                    self._check_tokenizer(file)
-                if not 0 <= part.start < part.stop <= files[part.path].tokens:
-                    raise InputError(
-                        f"stream {stream.name!r}: range [{part.start}, {part.stop}) of "
-                        f"{part.path}, which holds {files[part.path].tokens} tokens"
-                    )
-                if part.label_mask is not None:
-                    self._check_label_mask(files[part.path], self.resolve(part.label_mask))
-        return files
+        ranges = [(stream, part) for stream in self.streams for part in stream.ranges]
+        opened = self.files.each(
+            functools.partial(
+                open_token_file,
+                files=self.files,
+                dtype=little_endian(self.dtype),
+                vocab_size=vocab_size,
+                need_header=self.tokenizer_sha256 is not None,
+            ),
+            (self.resolve(part.path) for _, part in ranges),
+        )
+        for file in opened.values():
+            self._check_tokenizer(file)
+        masks = (self.resolve(part.label_mask) for _, part in ranges if part.label_mask is not None)
+        mask_bytes = self.files.each(self.files.size, masks)
+        for stream, part in ranges:
+            file = opened[self.resolve(part.path)]
+            if not 0 <= part.start < part.stop <= file.tokens:
+                raise InputError(
+                    f"stream {stream.name!r}: range [{part.start}, {part.stop}) of "
+                    f"{part.path}, which holds {file.tokens} tokens"
+                )
+            if part.label_mask is None:
+                continue
+            if (found := mask_bytes[self.resolve(part.label_mask)]) != file.tokens:
+                raise InputError(
+                    f"{self.resolve(part.label_mask)}: {found} bytes for the {file.tokens} tokens "
+                    f"of {file.path}; a label mask has one bool of one byte a token"
+                )
 
     def _check_tokenizer(self, file: TokenFile) -> None:
         if self.tokenizer_sha256 is None or file.header is None:
@@ -177,13 +195,6 @@ class Manifest:
             raise InputError(
                 f"{file.path}: written by tokenizer {file.header.tokenizer_sha256[:12]}, "
                 f"the manifest says {self.tokenizer_sha256[:12]}"
-            )
-
-    def _check_label_mask(self, file: TokenFile, mask: str) -> None:
-        if (size_bytes := size_of(mask)) != file.tokens:
-            raise InputError(
-                f"{mask}: {size_bytes} bytes for the {file.tokens} tokens of {file.path}; a label "
-                "mask has one bool of one byte a token"
             )
 
     def _content(self) -> dict[str, Any]:

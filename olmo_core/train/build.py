@@ -65,7 +65,10 @@ def build_loader(config: TrainConfig) -> Loader:
         manifest = Manifest.read(core.manifest, root=core.roots[ASSET])
     elif data.paths is not None:
         manifest = Manifest.from_paths(
-            data.paths, dtype=data.memmap_dtype, label_mask_paths=data.label_mask_paths
+            data.paths,
+            dtype=data.memmap_dtype,
+            label_mask_paths=data.label_mask_paths,
+            cache=core.cache,
         )
     else:
         raise ConfigError("no data: give data.paths or core.manifest")

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olmo_core.data.format import FileReader, dtype_for, open_token_file, read_tokens
+from olmo_core.data.files import Files
+from olmo_core.data.format import dtype_for, open_token_file, read_tokens
 from olmo_core.run.job import InputError
 
 
@@ -61,14 +62,9 @@ def test_another_dtype_than_the_reader_expects(write_tokens) -> None:
         open_token_file(path, dtype=np.dtype("<u4"))
 
 
-def test_remote_files_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"https://host/part\.npy: remote"):
-        open_token_file("https://host/part.npy", dtype=np.dtype("<u2"))
-
-
 def test_a_file_truncated_after_opening_is_an_error_not_a_crash(write_tokens) -> None:
     path = write_tokens("src/part-0-00000.npy", [list(range(1, 100))])
-    reader, buffer = FileReader(), bytearray(200)
+    reader, buffer = Files(), bytearray(200)
     reader.read_into(str(path), 0, memoryview(buffer))
     path.write_bytes(path.read_bytes()[:150])
     with pytest.raises(InputError, match="ends at byte 150, expected 200"):
@@ -77,7 +73,7 @@ def test_a_file_truncated_after_opening_is_an_error_not_a_crash(write_tokens) ->
 
 def test_more_files_than_descriptors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (64, 64))
-    reader = FileReader()  # keeps 16 open
+    reader = Files()  # keeps 16 open
     for number in range(300):
         (tmp_path / f"{number}.npy").write_bytes(number.to_bytes(2, "little"))
     for number in [*range(300), *range(0, 300, 7)]:

@@ -1,0 +1,118 @@
+"""Token files and label masks by name, wherever they lie: their sizes and their bytes."""
+
+import functools
+import os
+import resource
+from collections.abc import Callable, Iterable
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeVar
+
+from olmo_core.data.blocks import RemoteFiles
+from olmo_core.run.http import Missing
+from olmo_core.run.job import InputError
+from olmo_core.run.remote import cache_folder, is_remote
+
+REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send
+
+T = TypeVar("T")
+
+
+class Files:
+    """Reads bytes at any place of any number of files, from any thread.
+
+    Args:
+        cache: Where blocks of remote files are kept; None: `OLMO_CACHE`, then `~/.cache/olmo`.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self._cache = cache
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        capacity = 4096 if soft == resource.RLIM_INFINITY else min(4096, max(16, soft // 4))
+        # An evicted descriptor closes when its last reader drops it.
+        self._descriptor = functools.lru_cache(maxsize=capacity)(_Descriptor)
+
+    def size(self, path: str) -> int:
+        """Size of a file in bytes.
+
+        Raises:
+            Missing: it is not there.
+            InputError: it is not a file, or its server does not answer.
+        """
+        if is_remote(path):
+            return self._remote.size(path)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            raise Missing(f"{path}: no such file") from None
+        if not os.path.isfile(path):
+            raise InputError(f"{path}: not a file")
+        return status.st_size
+
+    def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `offset` on.
+
+        Local files are read by `pread` and not through a memory map: a file that shrinks underneath
+        is an error with a name (a map kills the process by SIGBUS), thousands of terabyte files
+        take no address space, and a copy is made either way.
+
+        Raises:
+            InputError: the file is gone, has changed (a remote one), or ends before the buffer is
+                full.
+        """
+        if is_remote(path):
+            self._remote.read_into(path, offset, buffer)
+            return
+        try:
+            number = self._descriptor(path).number
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file (there when it was opened)") from None
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(number, [buffer[done:]], offset + done)
+            if count == 0:
+                raise InputError(
+                    f"{path}: ends at byte {offset + done}, expected {offset + len(buffer)}: "
+                    "truncated since it was opened"
+                )
+            done += count
+
+    def read_all(self, reads: Iterable[tuple[str, int, memoryview]]) -> None:
+        """Do many `read_into`: those of remote files side by side."""
+        remote: list[tuple[str, int, memoryview]] = []
+        for path, offset, buffer in reads:
+            if is_remote(path):
+                remote.append((path, offset, buffer))
+            else:
+                self.read_into(path, offset, buffer)
+        if remote:
+            self._threads.starmap(self._remote.read_into, remote, chunksize=1)
+
+    def each(self, act: Callable[[str], T], paths: Iterable[str]) -> dict[str, T]:
+        """`act(path)` of each distinct path: side by side where any is remote."""
+        paths = list(dict.fromkeys(paths))
+        if any(map(is_remote, paths)):
+            return dict(zip(paths, self._threads.map(act, paths, chunksize=1), strict=True))
+        return {path: act(path) for path in paths}
+
+    @functools.cached_property
+    def _remote(self) -> RemoteFiles:
+        return RemoteFiles(cache_folder(self._cache))
+
+    @functools.cached_property
+    def _threads(self) -> ThreadPool:
+        # Daemons: a server that does not answer does not keep a process from ending.
+        return ThreadPool(REMOTE_THREADS)
+
+
+class _Descriptor:
+    """A file descriptor that lives as long as anyone reads through it."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "number"):
+            os.close(self.number)
