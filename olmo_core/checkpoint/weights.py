@@ -12,6 +12,7 @@ from olmo_core.checkpoint.tensor_file import TensorSpec, write_tensors
 from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.sharding import gather
 from olmo_core.run.files import write_atomic
 from olmo_core.run.job import InputError
 
@@ -23,7 +24,8 @@ def save_model(folder: Path, model: Transformer, config: Mapping[str, Any]) -> N
 
     Args:
         folder: The run's `model/`.
-        model: Written in float32, a tied head once.
+        model: Written in float32, a tied head once. Where it is sharded, the other ranks call
+            `lend_shards` at the same time.
         config: The training configuration in its plain form, `model:` included.
     """
     parameters = dict(model.named_parameters())
@@ -33,10 +35,16 @@ def save_model(folder: Path, model: Transformer, config: Mapping[str, Any]) -> N
     }
 
     def data(name: str) -> bytes:
-        return parameters[name].detach().to("cpu", torch.float32).numpy().tobytes()
+        return gather(parameters[name].detach()).to("cpu", torch.float32).numpy().tobytes()
 
     write_tensors(folder / WEIGHTS, specs, data)
     write_atomic(folder / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+
+
+def lend_shards(model: Transformer) -> None:
+    """The other ranks' part in the first one's `save_model`: each tensor is gathered in turn."""
+    for _, parameter in sorted(model.named_parameters()):  # the order of the file
+        gather(parameter.detach())
 
 
 def load_model(folder: Path, *, device: str = "cpu") -> Transformer:

@@ -1,19 +1,71 @@
-"""All gradients of a replicated model in one float32 buffer, so that a step takes one reduction.
+"""The gradients of a step: summed up over microbatches and ranks, reduced once, in float32.
 
-A few sums of the batch (losses, counts) ride behind the gradients in the same buffer: every rank
-knows them after the one all-reduce, and the mean is taken over the one global count.
+A few sums of the batch (losses, counts) are reduced with them: every rank knows them afterwards,
+and the mean is taken over the one global count.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
+from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 
 
-class Gradients:
-    """Owns the `.grad` of every parameter: views of `buffer`, in the order of the parameters."""
+class Gradients(ABC):
+    """Owns the `.grad` of every parameter.
+
+    Attributes:
+        sums: What is summed up beside the gradients, float32, on their device.
+    """
+
+    sums: Tensor
+
+    @abstractmethod
+    def zero(self) -> None:
+        """Begin a step."""
+
+    @abstractmethod
+    def accumulate(self, *, last: bool) -> None:
+        """Say before each microbatch whether it is the last of its step."""
+
+    @abstractmethod
+    def reduce(self, world: World) -> None:
+        """Add gradients and sums up over the ranks."""
+
+    @abstractmethod
+    def norm(self) -> Tensor:
+        """The global L2 norm of all gradients, a scalar; the same on every rank."""
+
+    @abstractmethod
+    def scale_(self, factor: Tensor) -> None:
+        """Multiply all gradients by a scalar."""
+
+    def normalise(self, count: float, max_norm: float | None) -> Tensor:
+        """Divide by the global count and clip to `max_norm` (global L2), in one pass.
+
+        Returns:
+            The norm before clipping, a scalar.
+        """
+        norm = self.norm() / count
+        scale = torch.ones_like(norm)
+        if max_norm is not None:
+            scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # OLMo's rule, epsilon included
+        self.scale_(scale / count)
+        return norm
+
+
+class ReplicatedGradients(Gradients):
+    """Every rank holds all of them: views of one buffer, in the order of the parameters.
+
+    The sums ride behind them, so that a step takes one all-reduce.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, sums: int) -> None:
         parameters = list(parameters)
@@ -32,21 +84,64 @@ class Gradients:
         self.buffer.zero_()
 
     def accumulate(self, *, last: bool) -> None:
-        """Say before each microbatch whether it is the last of its step."""
+        """Nothing to do: autograd adds to the buffer."""
 
     def reduce(self, world: World) -> None:
         """Add gradients and sums up over the ranks."""
         world.sum_(self.buffer)
 
-    def normalise(self, count: float, max_norm: float | None) -> Tensor:
-        """Divide by the global count and clip to `max_norm` (global L2), in one pass.
+    def norm(self) -> Tensor:
+        """The L2 norm of the buffer."""
+        return torch.linalg.vector_norm(self.values)
 
-        Returns:
-            The norm before clipping, a scalar.
-        """
-        norm = torch.linalg.vector_norm(self.values) / count
-        scale = torch.ones_like(norm)
-        if max_norm is not None:
-            scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # OLMo's rule, epsilon included
-        self.values.mul_(scale / count)
-        return norm
+    def scale_(self, factor: Tensor) -> None:
+        """Multiply the buffer."""
+        self.values.mul_(factor)
+
+
+class ShardedGradients(Gradients):
+    """Each rank holds its shard of each, reduced while the last microbatch goes backward.
+
+    Between the microbatches of a step each rank keeps the unsharded sum, float32.
+
+    Args:
+        model: Its parameters.
+        root: The model again, as `olmo_core.parallel.sharding.shard` returns it.
+        sums: How many sums.
+    """
+
+    def __init__(self, model: Transformer, root: FSDPModule, *, sums: int) -> None:
+        self._root, self._parameters = root, list(model.parameters())
+        mesh = cast(DTensor, self._parameters[0]).device_mesh
+        # replicas hold the same shards: a norm is summed over the shards of one
+        self._shard_group = mesh.get_group(mesh.ndim - 1)
+        self.sums = torch.zeros(sums, dtype=torch.float32, device=self._parameters[0].device)
+
+    def zero(self) -> None:
+        """Begin a step."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        self.sums.zero_()
+
+    def accumulate(self, *, last: bool) -> None:
+        """Reduce with the last microbatch alone."""
+        self._root.set_requires_gradient_sync(last)
+
+    def reduce(self, world: World) -> None:
+        """Add the sums up over the ranks; the gradients are already."""
+        world.sum_(self.sums)
+
+    def norm(self) -> Tensor:
+        """The L2 norm over all shards."""
+        squared = nn.utils.get_total_norm(self._shards()).square()
+        dist.all_reduce(squared, group=self._shard_group)
+        return squared.sqrt()
+
+    def scale_(self, factor: Tensor) -> None:
+        """Multiply this rank's shards."""
+        for shard in self._shards():
+            shard.mul_(factor)
+
+    def _shards(self) -> list[Tensor]:
+        found = [parameter.grad for parameter in self._parameters]
+        return [gradient.to_local() for gradient in found if isinstance(gradient, DTensor)]

@@ -1,9 +1,11 @@
 """Make a model ready to be trained in a world: the one place that knows in which order."""
 
+from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.compiling import compile_blocks
-from olmo_core.parallel.gradients import Gradients
+from olmo_core.parallel.gradients import Gradients, ReplicatedGradients, ShardedGradients
+from olmo_core.parallel.sharding import materialise, shard
 from olmo_core.parallel.world import World
 
 
@@ -11,17 +13,39 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
     """Wrap the model in place; its parameters keep their names.
 
     Args:
-        model: On the device of this rank.
-        config: `compile`.
-        world: The ranks.
+        model: On the device of this rank, or on the meta device: then its parameters have memory
+            afterwards, this rank's shards alone where they are sharded, and are yet to be filled.
+        config: `compile`, `distributed_strategy`, `fsdp`, `precision`.
+        world: The ranks; a single one computes the same whatever the strategy.
         sums: How many sums of a step are reduced with the gradients.
 
     Returns:
         The gradients of the model, all zero.
 
     Raises:
-        ConfigError: this machine cannot compute the way that is asked for.
+        ConfigError: this machine, or these ranks, cannot compute the way that is asked for.
     """
     if config.compile is not None:
         compile_blocks(model, config.compile, world.device)
-    return Gradients(model.parameters(), sums=sums)
+    if not is_sharded(config, world):
+        materialise(model, world.device)
+        return ReplicatedGradients(model.parameters(), sums=sums)
+    root = shard(model, config.fsdp, config.precision, world)
+    materialise(model, world.device)
+    return ShardedGradients(model, root, sums=sums)
+
+
+def is_sharded(config: TrainConfig, world: World) -> bool:
+    """Whether each rank holds a part of the parameters; else all of them.
+
+    Raises:
+        ConfigError: several ranks, and no strategy for them.
+    """
+    if world.size == 1:
+        return False
+    if config.distributed_strategy not in ("fsdp", "ddp"):
+        raise ConfigError(
+            f"distributed_strategy: {config.distributed_strategy or 'null'}, but there are "
+            f"{world.size} ranks; fsdp or ddp"
+        )
+    return config.distributed_strategy == "fsdp" and config.fsdp.sharding_strategy != "NO_SHARD"

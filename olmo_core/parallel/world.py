@@ -12,6 +12,9 @@ from torch import distributed as dist
 from olmo_core.config.load import ConfigError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
+# How many tasks Slurm's srun or an MPI started: without torchrun each would train on its own.
+_TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _TIMEOUT = timedelta(minutes=30)  # a rank may wait this long for another's checkpoint
 
 
@@ -22,12 +25,18 @@ class World:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 1  # ranks of this node
     device: torch.device
 
     @property
     def first(self) -> bool:
         """Whether this process owns the run folder."""
         return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        """How many machines the ranks lie on."""
+        return self.size // self.local_size
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
@@ -56,6 +65,7 @@ def read_world(environment: Mapping[str, str]) -> World:
     """
     given = {name: environment[name] for name in _VARIABLES if name in environment}
     if not given:
+        _require_one_task(environment)
         return World(device=_device(0))
     if len(given) < len(_VARIABLES):
         missing = ", ".join(name for name in _VARIABLES if name not in given)
@@ -64,9 +74,34 @@ def read_world(environment: Mapping[str, str]) -> World:
         rank, size, local_rank, local_size = (int(given[name]) for name in _VARIABLES)
     except ValueError:
         raise ConfigError(f"environment: not all whole numbers: {given}") from None
-    if not (0 <= rank < size and 0 <= local_rank < local_size <= size):
+    # a node's ranks are consecutive, and nodes have equally many: a mesh over nodes counts on it
+    if (
+        not 0 <= rank < size
+        or local_size < 1
+        or size % local_size
+        or rank % local_size != local_rank
+    ):
         raise ConfigError(f"environment: inconsistent ranks: {given}")
-    return World(rank=rank, size=size, local_rank=local_rank, device=_device(local_rank))
+    if size > 1:
+        for name in _ADDRESS:
+            if name not in environment:
+                raise ConfigError(f"environment: {size} ranks, but no {name}; use torchrun")
+    return World(
+        rank=rank,
+        size=size,
+        local_rank=local_rank,
+        local_size=local_size,
+        device=_device(local_rank),
+    )
+
+
+def _require_one_task(environment: Mapping[str, str]) -> None:
+    for name in _TASKS:
+        if environment.get(name, "1") != "1":
+            raise ConfigError(
+                f"environment: {name} is {environment[name]}, but {_VARIABLES[0]} is not set: "
+                "start one torchrun a node, and let it start the ranks"
+            )
 
 
 @contextlib.contextmanager
@@ -75,7 +110,10 @@ def joined(world: World) -> Iterator[None]:
     if world.size == 1:
         yield
         return
-    backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
+    backend = "gloo"
+    if world.device.type == "cuda":
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(world.device)
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
     try:
         yield

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import torch
+
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.loader import Loader
@@ -10,6 +12,7 @@ from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
 from olmo_core.parallel.prepare import prepare
+from olmo_core.parallel.sharding import fill
 from olmo_core.parallel.world import World
 from olmo_core.run.job import InputError, Job
 from olmo_core.train.restore import restore
@@ -27,12 +30,13 @@ def build_trainer(
     """
     loader = build_loader(config)
     loader.data.check_sample()
-    model = Transformer(config.model)
-    initialise(model, config.seed)
-    model.to(world.device)
+    with torch.device("meta"):
+        model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))
     optimizer = build_optimizer(config.optimizer, model)
     state, resumed = restore(config, world, loader, model, optimizer)
+    if not resumed and config.load_path is None:
+        initialise(model, config.seed, fill)
     trainer = Trainer(
         config,
         world=world,

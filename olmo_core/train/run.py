@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 import yaml
 
+from olmo_core.checkpoint.weights import lend_shards
 from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.parallel.world import joined, read_world, set_threads
@@ -64,6 +65,8 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             with job.stage("write model"):
                 report = write_outputs(trainer)
             job.finish(report, content=CONTENT)
+        else:
+            lend_shards(trainer.model)
 
 
 def prepare_arithmetic(threads: int | None) -> int:

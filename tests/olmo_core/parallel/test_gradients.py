@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from olmo_core.parallel.gradients import Gradients
+from olmo_core.parallel.gradients import ReplicatedGradients
 
 
 def model() -> nn.Module:
@@ -18,7 +18,7 @@ def model() -> nn.Module:
 def test_mean_and_clipping_equal_torch(max_norm: float | None) -> None:
     ours, theirs = model(), copy.deepcopy(model())
     batches = [torch.randn(4, 5) for _ in range(3)]
-    gradients = Gradients(ours.parameters(), sums=2)
+    gradients = ReplicatedGradients(ours.parameters(), sums=2)
     gradients.zero()
     for batch in batches:
         loss = ours(batch).square().sum()
@@ -36,7 +36,7 @@ def test_mean_and_clipping_equal_torch(max_norm: float | None) -> None:
 
 def test_a_new_step_forgets_the_last() -> None:
     ours = model()
-    gradients = Gradients(ours.parameters(), sums=1)
+    gradients = ReplicatedGradients(ours.parameters(), sums=1)
     ours(torch.ones(1, 5)).sum().backward()
     gradients.sums[0] = 3
     gradients.zero()

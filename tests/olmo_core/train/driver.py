@@ -13,7 +13,7 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from olmo_core.checkpoint import layout
-from olmo_core.parallel.gradients import Gradients
+from olmo_core.parallel.gradients import ReplicatedGradients
 from olmo_core.run.job import Job
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main
@@ -66,7 +66,8 @@ def arrange(moment: str) -> None:
     elif moment == "NaN in step 6":
         before(Trainer, "_save_if_due", poison, call=5)
     elif moment == "infinite gradient in step 6":
-        before(Gradients, "normalise", lambda self, *_: self.values[3].fill_(math.inf), call=6)
+        before(ReplicatedGradients, "normalise",
+               lambda self, *_: self.values[3].fill_(math.inf), call=6)  # fmt: skip
     elif moment:
         raise ValueError(moment)
 

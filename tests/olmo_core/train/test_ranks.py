@@ -80,15 +80,26 @@ def test_a_batch_that_does_not_divide_is_refused(start: Start, tmp_path: Path) -
         ({"RANK": "4"}, "inconsistent"),
         ({"LOCAL_RANK": "2"}, "inconsistent"),
         ({"RANK": "first"}, "whole numbers"),
+        ({"RANK": "2"}, "inconsistent"),  # its node's ranks are not consecutive
+        ({"LOCAL_WORLD_SIZE": "3"}, "inconsistent"),  # nodes of unequal size
+        ({"MASTER_PORT": None}, "no MASTER_PORT"),
     ],
 )
 def test_an_inconsistent_environment_is_refused(
     change: Mapping[str, str | None], message: str
 ) -> None:
-    whole = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    whole = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
+             "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}  # fmt: skip
+    assert read_world(whole).nodes == 2
     given = {key: value for key, value in {**whole, **change}.items() if value is not None}
     with pytest.raises(ConfigError, match=message):
         read_world(given)
+
+
+def test_several_tasks_without_torchrun_are_refused() -> None:
+    assert read_world({"SLURM_STEP_NUM_TASKS": "1"}).size == 1
+    with pytest.raises(ConfigError, match="SLURM_STEP_NUM_TASKS is 4, but RANK is not set"):
+        read_world({"SLURM_STEP_NUM_TASKS": "4"})
 
 
 def test_without_torchrun_there_is_one_rank() -> None:
