@@ -1,27 +1,176 @@
-"""Write a checkpoint so that it is whole or not there, and keep the previous one until it is."""
+"""Write a checkpoint so that it is whole or not there, and keep the previous one until it is.
+
+Training waits only while its tensors are copied to the host; the files are written in a thread.
+"""
 
 import logging
 import shutil
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
-from torch.distributed.checkpoint.state_dict_saver import save
 
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.state import model_state, optimizer_state, single_process_is_meant
+from olmo_core.checkpoint.group import Group
+from olmo_core.checkpoint.retention import apply_retention as apply_retention
+from olmo_core.checkpoint.shards import Shards, Written
+from olmo_core.checkpoint.state import model_state, optimizer_state
 from olmo_core.parallel.world import World
-from olmo_core.run.files import write_json
+from olmo_core.run.files import fsync, write_json
 from olmo_core.run.job import InputError
 
 Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format is written for all
 
+T = TypeVar("T")
+
 log = logging.getLogger("olmo")
 
 _SPARE_BYTES = 64 << 20  # beside the tensors: metadata, metrics, and room for others
+
+
+class Saver:
+    """Writes the checkpoints of a run, one after the other; every rank makes one and calls it.
+
+    As a context it waits for what is being written when the block ends; where the block fails, an
+    error of the saving is logged and does not hide the block's own.
+
+    Args:
+        run: The run folder.
+        world: The ranks, each of which writes and digests its own shards.
+        asynchronous: Whether `save` returns once the tensors are copied. The files are the same.
+
+    Attributes:
+        whole_step: Step of the newest checkpoint that this saver knows to be whole.
+    """
+
+    def __init__(self, run: Path, world: World, *, asynchronous: bool) -> None:
+        self.run, self.asynchronous = run, asynchronous
+        self.whole_step: int | None = None
+        self._group = Group(world)
+        self._shards: Shards | None = None
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save has failed, on whichever rank; `finish` says how."""
+        return self._error is not None
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        train: Mapping[str, Any],
+        *,
+        kind: Kind,
+        then: Callable[[], None] | None = None,
+    ) -> Path:
+        """Write `<run>/checkpoints/step{N}`, waiting first for the save before it.
+
+        Args:
+            model: Its parameters.
+            optimizer: Its moments.
+            train: Content of `train.json`; `step` and `order` are among it.
+            kind: By which interval it is kept (see `apply_retention`).
+            then: What the first rank does when the checkpoint is whole.
+
+        Returns:
+            Where it will be; it is there when `whole_step` says so, or after `finish`.
+
+        Raises:
+            InputError: there is not enough free space, or the save before this one failed.
+                Earlier checkpoints are untouched.
+        """
+        self.finish()
+        target = layout.checkpoints_folder(self.run) / f"step{int(train['step'])}"
+        state = {**model_state(model), **optimizer_state(model, optimizer)}
+        self._prepare(target, state)
+        if self._shards is None:
+            self._shards = Shards(state, self._group)
+        self._shards.copy(state)
+        arguments = (self._shards, target, {**train, "kind": kind}, then)
+        # a daemon: where nobody waits for it, as after an error, it must not keep the process
+        self._thread = threading.Thread(
+            target=self._write, args=arguments, name=f"save {target.name}", daemon=True
+        )
+        self._thread.start()
+        if not self.asynchronous:
+            self.finish()
+        return target
+
+    def finish(self) -> None:
+        """Wait until all that was saved is whole, on every rank.
+
+        Raises:
+            InputError: a file could not be written; names it, the reason, and the checkpoint that
+                is kept.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.finish()
+            return
+        try:
+            self.finish()
+        except InputError as error:
+            log.error("%s", error)
+
+    def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
+        """Make the temporary folder, or find on all ranks alike that there is no room."""
+        problem: str | None = None
+        if self._group.first:
+            try:
+                self.run.mkdir(parents=True, exist_ok=True)
+                _require_space(self.run, state)
+                shutil.rmtree(_temporary(target), ignore_errors=True)
+                _state_folder(target).mkdir(parents=True)
+            except (InputError, OSError) as error:
+                problem = str(error)
+        problem = self._group.share(problem)
+        if problem is not None:
+            raise InputError(problem)
+
+    def _write(
+        self,
+        shards: Shards,
+        target: Path,
+        train: Mapping[str, Any],
+        then: Callable[[], None] | None,
+    ) -> None:
+        """The thread: write, learn how the other ranks fared, make the checkpoint whole."""
+        step = int(train["step"])
+        try:
+            gathered = self._group.gather(_attempt(lambda: shards.write(_state_folder(target))))
+            whole, problems = False, list[str]()
+            if gathered is not None:
+                problems = [written for written in gathered if isinstance(written, str)]
+                if not problems:
+                    parts = [written for written in gathered if not isinstance(written, str)]
+                    problems = _problems(lambda: _complete(shards, parts, target, train))
+                whole = not problems
+                if whole and then is not None:
+                    problems = _problems(then)
+                if not whole:
+                    shutil.rmtree(_temporary(target), ignore_errors=True)
+            whole, problems = self._group.share((whole, problems))
+            if whole:
+                self.whole_step = step
+            if problems:
+                self._error = InputError(_advice(self.run, target, whole, problems))
+        except Exception as error:  # another rank has ended, or cannot be reached
+            log.exception("saving %s", target)
+            self._error = InputError(_advice(self.run, target, False, [str(error)]))
 
 
 def save_checkpoint(
@@ -33,83 +182,58 @@ def save_checkpoint(
     *,
     kind: Kind,
 ) -> Path:
-    """Write `<run>/checkpoints/step{N}`; every rank calls it and all return when it is whole.
-
-    Args:
-        run: The run folder.
-        world: The ranks, each of which writes and digests its own shards.
-        model: Its parameters.
-        optimizer: Its moments.
-        train: Content of `train.json`; `step` and `order` are among it.
-        kind: By which interval it is kept (see `apply_retention`).
-
-    Raises:
-        InputError: there is not enough free space; nothing has been written.
-    """
-    step = int(train["step"])
-    target = layout.checkpoints_folder(run) / f"step{step}"
-    temporary = target.with_name(target.name + layout.TEMPORARY)
-    state = {**model_state(model), **optimizer_state(model, optimizer)}
-    if world.first:
-        _require_space(run, state)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    world.barrier()
-    files = write_state(state, temporary, world)
-    if world.first:
-        write_json(temporary / layout.TRAIN, {**train, "kind": kind})
-        files |= layout.describe_files(temporary, [layout.TRAIN])
-        layout.write_manifest(temporary, files, train["order"], step)
-        layout.publish(temporary, target)
-    world.barrier()
-    return target
+    """Write one checkpoint and wait for it; see `Saver.save`."""
+    saver = Saver(run, world, asynchronous=False)
+    return saver.save(model, optimizer, train, kind=kind)
 
 
-def write_state(state: dict[str, Tensor], folder: Path, world: World) -> dict[str, dict[str, Any]]:
-    """Write the tensors, all ranks together; returns the manifest's entries of their files."""
-    path = folder / layout.STATE
-    # one file a rank and one thread: the bytes are the same each time
-    writer = FileSystemWriter(path, single_file_per_rank=True, thread_count=1)
-    with single_process_is_meant():
-        save(state, storage_writer=writer, no_dist=world.size == 1)
-    # each rank digests what it wrote; the first also what belongs to none (.metadata)
-    own = [
-        f"{layout.STATE}/{entry.name}"
-        for entry in sorted(path.iterdir())
-        if entry.name.startswith(f"__{world.rank}_")
-        or (world.first and not entry.name.startswith("__"))
-    ]
-    files: dict[str, dict[str, Any]] = {}
-    for part in world.gather(layout.describe_files(folder, own)):
-        files |= part  # pyright: ignore[reportOperatorIssue]
-    return files
+def _complete(shards: Shards, parts: list[Written], target: Path, train: Mapping[str, Any]) -> None:
+    """Index, `train.json`, manifest, name: in this order, by the first rank."""
+    temporary = _temporary(target)
+    digests = shards.write_index(_state_folder(target), [results for results, _ in parts])
+    for _, own in parts:
+        digests |= own
+    files = {f"{layout.STATE}/{name}": entry for name, entry in digests.items()}
+    write_json(temporary / layout.TRAIN, dict(train))
+    files |= layout.describe_files(temporary, [layout.TRAIN])
+    fsync(_state_folder(target))
+    layout.write_manifest(temporary, files, train["order"], int(train["step"]))
+    layout.publish(temporary, target)
 
 
-def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: int) -> None:
-    """Delete what the intervals no longer keep, now that the checkpoint of `step` is whole.
-
-    -1 keeps all. Ephemeral ones go once anything is newer. That of `step` is always kept; later
-    ones, which this attempt has passed over as damaged, are neither counted nor touched.
-    """
-    *older, newest = (item for item in layout.list_checkpoints(run) if item.step <= step)
-    newest_kind = newest.read_train()["kind"]
-    kinds = {item.step: item.read_train()["kind"] for item in older}
-    doomed = [item for item in older if kinds[item.step] == "ephemeral"]
-    for kind, keep in (("sharded", keep_sharded), ("unsharded", keep_unsharded)):
-        own = [item for item in older if kinds[item.step] == kind]
-        if keep >= 0:
-            keep -= newest_kind == kind
-            doomed += own[: max(0, len(own) - max(0, keep))]
-    for item in doomed:
-        _remove(item)
+def _temporary(target: Path) -> Path:
+    return target.with_name(target.name + layout.TEMPORARY)
 
 
-def _remove(checkpoint: layout.Checkpoint) -> None:
-    # renamed first: a kill in the middle of the deletion leaves nothing that looks whole
-    doomed = checkpoint.path.with_name(checkpoint.path.name + layout.TEMPORARY)
-    checkpoint.path.rename(doomed)
-    shutil.rmtree(doomed)
-    log.info("removed %s", checkpoint.path)
+def _state_folder(target: Path) -> Path:
+    return _temporary(target) / layout.STATE
+
+
+def _attempt(act: Callable[[], T]) -> T | str:
+    """What `act` gives, or what went wrong: the other ranks have to be told, whatever it is."""
+    try:
+        return act()
+    except OSError as error:
+        return str(error)
+    except Exception as error:
+        log.exception("saving a checkpoint")
+        return f"{type(error).__name__}: {error}"
+
+
+def _problems(act: Callable[[], None]) -> list[str]:
+    problem = _attempt(act)
+    return [] if problem is None else [problem]
+
+
+def _advice(run: Path, target: Path, whole: bool, problems: list[str]) -> str:
+    if whole:
+        return f"{target} is whole, but what followed failed: {'; '.join(problems)}"
+    earlier = layout.list_checkpoints(run)
+    kept = f"{earlier[-1].path} is kept" if earlier else "there is no earlier one"
+    return (
+        f"{target}: not saved: {'; '.join(problems)}; {kept}: remove the cause (free some space, "
+        "say) and start again to resume"
+    )
 
 
 def _require_space(run: Path, state: Mapping[str, Tensor]) -> None:

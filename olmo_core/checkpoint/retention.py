@@ -1,0 +1,36 @@
+"""Which checkpoints of a run are kept."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from olmo_core.checkpoint import layout
+
+log = logging.getLogger("olmo")
+
+
+def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: int) -> None:
+    """Delete what the intervals no longer keep, now that the checkpoint of `step` is whole.
+
+    -1 keeps all. Ephemeral ones go once anything is newer. That of `step` is always kept; later
+    ones, which this attempt has passed over as damaged, are neither counted nor touched.
+    """
+    *older, newest = (item for item in layout.list_checkpoints(run) if item.step <= step)
+    newest_kind = newest.read_train()["kind"]
+    kinds = {item.step: item.read_train()["kind"] for item in older}
+    doomed = [item for item in older if kinds[item.step] == "ephemeral"]
+    for kind, keep in (("sharded", keep_sharded), ("unsharded", keep_unsharded)):
+        own = [item for item in older if kinds[item.step] == kind]
+        if keep >= 0:
+            keep -= newest_kind == kind
+            doomed += own[: max(0, len(own) - max(0, keep))]
+    for item in doomed:
+        _remove(item)
+
+
+def _remove(checkpoint: layout.Checkpoint) -> None:
+    # renamed first: a kill in the middle of the deletion leaves nothing that looks whole
+    doomed = checkpoint.path.with_name(checkpoint.path.name + layout.TEMPORARY)
+    checkpoint.path.rename(doomed)
+    shutil.rmtree(doomed)
+    log.info("removed %s", checkpoint.path)
