@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig, load_train_config
 from olmo_core.run.job import exit_codes, set_up_logging
-from olmo_core.train.plan import plan, render
+from olmo_core.train.plan import devices_of, plan, planned_memory, render
 
 EXIT_DIVERGED = 6
 
@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry_run", action="store_true", help="say what would be done, and end")
     parser.add_argument("--json", action="store_true", help="the dry run as one JSON object")
     parser.add_argument("--lr_at", metavar="STEPS", default="", help="the rate at these: 0,1000")
+    parser.add_argument("--devices", type=int, metavar="N", help="of the dry run's memory")
     parser.add_argument(
         "--ingredient", type=int, metavar="N", help="which one of a recipe's stage2.yaml, from 1"
     )
@@ -55,12 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.config, [*options.overrides, *rest], ingredient=options.ingredient, dry=dry
         )
         if dry or config.dry_run:
-            planned = plan(config, _steps(options.lr_at))
-            print(json.dumps(planned) if options.json else render(planned))
-            if without_meaning:
-                print("keys without meaning here:", ", ".join(without_meaning), file=sys.stderr)
+            _print_plan(config, without_meaning, options)
             return
         _train(config, without_meaning)
+
+
+def _print_plan(
+    config: TrainConfig, without_meaning: Sequence[str], options: argparse.Namespace
+) -> None:
+    """The plan on standard output; everything else goes to standard error."""
+    planned = plan(config, _steps(options.lr_at), devices=options.devices)
+    if options.json:
+        print(json.dumps(planned))
+    else:
+        devices, _ = devices_of(os.environ, options.devices)
+        print(render(planned, planned_memory(config, options.devices), devices))
+    if without_meaning:
+        print("keys without meaning here:", ", ".join(without_meaning), file=sys.stderr)
 
 
 def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`${…}`: what OmegaConf makes of it (expected values taken from OmegaConf 2.3), and every mistake.
+"""`${…}`: what OmegaConf makes of it (the values are those of OmegaConf 2.4), and every mistake.
 
 The expressions are those of the official files and of what users write beside them.
 """

@@ -1,0 +1,126 @@
+"""How much memory a device needs for a run, as arithmetic. Free of torch.
+
+N parameters, of which a device keeps N/s (s shards: the ranks of FSDP, or those of one replica of
+HSDP; 1 for DDP and one device); c bytes a number in products (4, or 2 under amp_bf16); m tokens of
+a microbatch. Counted, in bytes:
+
+- weights 4·N/s, Adam's moments 8·N/s, gradients 4·N/s, all float32; where FSDP sums up
+  microbatches, the unsharded sum, 4·N, as well;
+- the weights that products are taken with, c each: all of them where they are not sharded (under
+  amp_bf16) or stay gathered (SHARD_GRAD_OP), else those of two blocks and the tables;
+- activations of m tokens: what each layer saves for backward; of a checkpointed layer its input,
+  and of one of these the rest too, while it is computed again;
+- the loss: the head's gradient, the final states and theirs, the logits of one chunk.
+
+Not counted: the context of the device and its libraries, fragmentation, buffers of collectives,
+workspaces of kernels, batches read ahead, and what a checkpoint in the background holds. Layers are
+counted as they run without compilation; compiled ones save less.
+"""
+
+from dataclasses import dataclass
+
+from olmo_core.config.compute import ActivationCheckpointing
+from olmo_core.config.model import ModelConfig, count_parameters
+from olmo_core.config.train import TrainConfig
+
+_FLOAT32 = 4
+_CHUNK_LOGITS = 1 << 27  # numbers that the loss holds at one time on a GPU
+_CHECKPOINTED: dict[ActivationCheckpointing, float] = {  # share of the layers
+    "whole_layer": 1.0,
+    "one_in_two": 1 / 2,
+    "one_in_three": 1 / 3,
+    "one_in_four": 1 / 4,
+    "one_in_eight": 1 / 8,
+    "two_in_three": 2 / 3,
+    "three_in_four": 3 / 4,
+    "fine_grained": 0.0,  # parts of layers: taken as none, an upper bound
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on one device, part by part."""
+
+    weights: int
+    gradients: int
+    moments: int
+    working_weights: int
+    activations: int
+    loss: int
+
+    @property
+    def total(self) -> int:
+        """All parts, as if all were at their largest at once."""
+        return (
+            self.weights
+            + self.gradients
+            + self.moments
+            + self.working_weights
+            + self.activations
+            + self.loss
+        )
+
+
+def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: int) -> Memory:
+    """What one of `devices` holds; HSDP's replicas default to one a node."""
+    model = config.model
+    parameters = count_parameters(model).total
+    shards = _shards(config, devices, devices_per_node)
+    width = 2 if config.precision == "amp_bf16" else _FLOAT32
+    instances = config.global_train_batch_size // devices
+    microbatch = max(1, min(config.device_train_microbatch_size, instances))
+    tokens = microbatch * config.sequence_length
+    table = model.rows * model.d_model
+    own = -(-parameters // shards)
+    logit = _FLOAT32 + (width if width < _FLOAT32 else 0)  # as it comes, and in float32
+    return Memory(
+        weights=_FLOAT32 * own,
+        gradients=_FLOAT32 * (own + (parameters if shards > 1 and instances > microbatch else 0)),
+        moments=2 * _FLOAT32 * own,
+        working_weights=width * _working(config, parameters, table, shards, width),
+        activations=tokens * _of_token(config, width),
+        loss=_FLOAT32 * table
+        + 2 * tokens * model.d_model * width
+        + min(tokens * model.rows, _CHUNK_LOGITS) * logit,
+    )
+
+
+def _shards(config: TrainConfig, devices: int, devices_per_node: int) -> int:
+    if config.distributed_strategy != "fsdp" or config.fsdp.sharding_strategy == "NO_SHARD":
+        return 1
+    if "HYBRID" not in config.fsdp.sharding_strategy:
+        return devices
+    replicas = config.fsdp.hybrid_sharding_num_model_replicas
+    return max(1, devices // (replicas or max(1, devices // devices_per_node)))
+
+
+def _working(config: TrainConfig, parameters: int, table: int, shards: int, width: int) -> int:
+    """Numbers of the weights that products are taken with, beside those that are kept."""
+    if shards == 1:
+        return parameters if width < _FLOAT32 else 0
+    if config.fsdp.sharding_strategy in ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2"):
+        return parameters
+    tables = table if config.model.weight_tying else 2 * table
+    return tables + 2 * (parameters - tables) // config.model.n_layers
+
+
+def _of_token(config: TrainConfig, width: int) -> int:
+    model, layer = config.model, _of_layer(config.model, width)
+    stream = _FLOAT32 * model.d_model
+    strategy = config.activation_checkpointing
+    checkpointed = round(model.n_layers * (0.0 if strategy is None else _CHECKPOINTED[strategy]))
+    whole = model.n_layers - checkpointed + (1 if checkpointed else 0)  # one is computed again
+    return whole * layer + checkpointed * stream + 2 * stream  # and around the final norm
+
+
+def _of_layer(model: ModelConfig, width: int) -> int:
+    """Bytes that a layer saves for backward, of one token."""
+    d, kv = model.d_model, model.kv_heads * model.head_dim
+    norms = 2 * _FLOAT32 * d  # the float32 inputs of the two norms
+    if model.layer_norm_with_affine:
+        norms += 2 * _FLOAT32 * d  # their results before the weight, float32
+    if model.attention_layer_norm:
+        norms += 2 * _FLOAT32 * (d + kv)
+    inputs = 4 if width == _FLOAT32 else 7  # autocast casts the input of each product anew
+    products = width * (inputs * d + 2 * kv + 4 * model.feed_forward_size)
+    return norms + products + _FLOAT32 * model.n_heads  # and each query's log-sum
