@@ -47,8 +47,10 @@ class Gradients(ABC):
     def scale_(self, factor: Tensor) -> None:
         """Multiply all gradients by a scalar."""
 
-    def normalise(self, count: float, max_norm: float | None) -> Tensor:
+    def normalise(self, count: Tensor, max_norm: float | None) -> Tensor:
         """Divide by the global count and clip to `max_norm` (global L2), in one pass.
+
+        The count is a scalar on the gradients' device: nothing waits for it.
 
         Returns:
             The norm before clipping, a scalar.

@@ -86,7 +86,7 @@ class Job:
         self.resumable = resumable
         self.scratch = folder / "work"
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
-        self.stop_requested = False
+        self.stop_requests = 0  # each SIGTERM is one; the cancel file is the first
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
         self._process = psutil.Process()
@@ -145,7 +145,7 @@ class Job:
         self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
     ) -> None:
         """Report how far the work is; cheap, the heartbeat writes it."""
-        if self.stop_requested and not self.resumable:
+        if self.stop_requests and not self.resumable:
             raise Stopped
         self._status.update(done=done, total=total, unit=unit, message=message)
 
@@ -234,7 +234,7 @@ class Job:
                 metrics.write(b"\n")
 
     def _on_sigterm(self, signum: int, frame: object) -> None:
-        self.stop_requested = True
+        self.stop_requests += 1
         if not self.resumable:
             raise Stopped("SIGTERM")
 
@@ -254,7 +254,7 @@ class Job:
                 self._status["peak_memory_bytes"], tree_memory_bytes(self._process)
             )
             if self.files.cancel.exists():
-                self.stop_requested = True
+                self.stop_requests = max(1, self.stop_requests)
             try:
                 self._write_status()
             except OSError as error:  # a full disk must not end the heartbeat: the work will say it

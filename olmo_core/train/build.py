@@ -6,7 +6,6 @@ import torch
 
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.check import check_tokens
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import ASSET, Manifest
 from olmo_core.model.init import initialise
@@ -22,7 +21,7 @@ from olmo_core.train.trainer import Trainer
 
 
 def build_trainer(
-    config: TrainConfig, world: World, job: Job | None, stop_requested: Callable[[], bool]
+    config: TrainConfig, world: World, job: Job | None, stop_requests: Callable[[], int]
 ) -> Trainer:
     """Build data, model and optimizer, and bring them to where the run stands.
 
@@ -30,7 +29,7 @@ def build_trainer(
         ConfigError, InputError: data, checkpoint or configuration do not fit.
     """
     loader = build_loader(config)
-    check_tokens(loader.data)
+    loader.data.check_sample()
     with torch.device("meta"):
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))
@@ -47,7 +46,7 @@ def build_trainer(
         gradients=gradients,
         state=state,
         job=job,
-        stop_requested=stop_requested,
+        stop_requests=stop_requests,
     )
     if resumed:
         trainer.saved_step = state.step

@@ -1,47 +1,88 @@
-"""The figures of a step under OLMo's names, and the speed over the last steps."""
+"""The figures of a step under OLMo's names (OLMo-core's where only that has them)."""
 
 import math
 import time
 from collections import deque
+from collections.abc import Mapping
+
+import torch
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.train import TrainConfig
 
-_WINDOW_STEPS = 20
+JOULES_PER_KWH = 3.6e6
 
 
 class Speed:
-    """Throughput over a window of steps; pauses (checkpoints) are left out."""
+    """Throughput over a window of steps; pauses (checkpoints) are left out.
 
-    def __init__(self, config: TrainConfig, world_size: int) -> None:
+    Args:
+        config: The run.
+        world_size: Devices that share a step.
+        peak_flops: FLOP/s that one of them reaches at best; None where that is not known.
+    """
+
+    def __init__(self, config: TrainConfig, world_size: int, peak_flops: float | None) -> None:
         self._tokens = config.tokens_per_step / world_size  # of this device, a step
         self._flops = flops_per_token(config.model, config.sequence_length)
-        self._times: deque[float] = deque(maxlen=_WINDOW_STEPS + 1)
+        self._peak_flops = peak_flops
+        self._times: deque[float] = deque(maxlen=config.speed_monitor.window_size + 1)
 
     def pause(self) -> None:
         """Forget the window: what comes next is not a step."""
         self._times.clear()
 
-    def step_done(self, total_tokens: int) -> dict[str, float]:
-        """The throughput figures after a step; rates from the second step of a window on."""
-        self._times.append(time.perf_counter())
+    def step_done(self, total_tokens: int, waited_seconds: float) -> dict[str, float]:
+        """The throughput figures after a step; rates from the second step of a window on.
+
+        Args:
+            total_tokens: Of the run.
+            waited_seconds: For data, in this step: the mean over the ranks.
+        """
+        times = self._times
+        times.append(time.perf_counter())
+        gflops = total_tokens * self._flops / 1e9
         row = {
             "throughput/total_tokens": total_tokens,
-            "throughput/total_training_Gflops": round(total_tokens * self._flops / 1e9, 3),
+            "throughput/total_training_Gflops": round(gflops, 3),
+            "throughput/total_training_log_Gflops": round(math.log(gflops), 4),
+            "throughput/device/data loading (s)": round(waited_seconds, 6),
         }
-        if len(self._times) > 1:
-            rate = (len(self._times) - 1) / (self._times[-1] - self._times[0])
+        if len(times) > 1:
+            rate = (len(times) - 1) / (times[-1] - times[0])
+            share = waited_seconds / (times[-1] - times[-2])
+            row["throughput/device/data loading (%)"] = round(100 * share, 3)
             row["throughput/device/batches_per_second"] = round(rate, 4)
             row["throughput/device/tokens_per_second"] = round(rate * self._tokens, 1)
+            if self._peak_flops is not None:
+                used = rate * self._tokens * self._flops / self._peak_flops
+                row["throughput/device/MFU"] = round(100 * used, 3)
         return row
 
 
-def loss_metrics(cross_entropy: float, z_loss: float | None) -> dict[str, float]:
-    """OLMo's names of the means over a step's labels (nats a token)."""
+def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]:
+    """Means over a step's labels (nats a token), from the sums over them."""
+    labels = max(sums["labels"], 1.0)
+    cross_entropy = sums["cross_entropy"] / labels
     row = {
         "train/CrossEntropyLoss": cross_entropy,
         "train/Perplexity": math.exp(min(cross_entropy, 700.0)),  # the largest that a float holds
+        "train/masked_instances": sums["masked_instances"],
     }
-    if z_loss is not None:
-        row["train/ZLoss"] = z_loss
+    if z_loss:
+        row["train/ZLoss"] = sums["z_loss"] / labels
     return row
+
+
+def rate_metrics(learning_rate: float, groups: int) -> dict[str, float]:
+    """The learning rate of each of the optimizer's groups; they share it."""
+    return {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
+
+
+def device_metrics(device: torch.device) -> dict[str, float]:
+    """The peak of the memory of the first rank's GPU since the last row; nothing on a CPU."""
+    if device.type != "cuda":
+        return {}
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return {"System/Peak GPU Memory (MB)": round(peak / 1e6, 1)}

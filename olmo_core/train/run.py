@@ -42,7 +42,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
         )
     with contextlib.ExitStack() as stack:
         job = stack.enter_context(Job.open(folder.path, resumable=True)) if world.first else None
-        stop_requested = stack.enter_context(_stop_flag(job))
+        stop_requests = stack.enter_context(_counting_requests(job))
         threads = prepare_arithmetic(config.core.threads)
         stack.enter_context(joined(world))
         if job is not None:
@@ -51,7 +51,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             log.info("%d ranks, %d threads each, %s", world.size, threads, world.device)
             if not folder.config.exists():
                 write_atomic(folder.config, yaml.safe_dump(to_dict(config), sort_keys=False))
-        trainer = build_trainer(config, world, job, stop_requested)
+        trainer = build_trainer(config, world, job, stop_requests)
         tracker = Tracker(config.wandb if job else None, folder.path, to_dict(config))
         try:
             if job is not None:
@@ -80,14 +80,14 @@ def prepare_arithmetic(threads: int | None) -> int:
 
 
 @contextlib.contextmanager
-def _stop_flag(job: Job | None) -> Iterator[Callable[[], bool]]:
-    """Whether this rank was asked to stop; the first rank's job already listens."""
+def _counting_requests(job: Job | None) -> Iterator[Callable[[], int]]:
+    """How often this rank was asked to stop; the first rank's job already listens."""
     if job is not None:
-        yield lambda: job.stop_requested
+        yield lambda: job.stop_requests
         return
     asked: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     try:
-        yield lambda: bool(asked)
+        yield lambda: len(asked)
     finally:
         signal.signal(signal.SIGTERM, before)

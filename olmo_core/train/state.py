@@ -1,8 +1,10 @@
 """Where a run stands: what a checkpoint holds beside its tensors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from olmo_core.train.spikes import History
 
 SCHEMA_VERSION = 1
 
@@ -17,6 +19,8 @@ class State:
         origin: The step at which this run folder began (0 unless it continues another run).
         bolted_on_at: Moment of a fresh warm-up, see `olmo_core.optim.schedule`.
         parent: The checkpoint that this run started from, None for a run from first weights.
+        joules: Energy that its steps took, as far as something measured it.
+        history: The last losses and gradient norms, and the spikes.
     """
 
     step: int = 0
@@ -24,6 +28,8 @@ class State:
     origin: int = 0
     bolted_on_at: float | None = None
     parent: dict[str, Any] | None = None
+    joules: float = 0.0
+    history: History = field(default_factory=History)
 
     def to_dict(self, **more: Any) -> dict[str, Any]:
         """The content of `train.json`."""
@@ -32,4 +38,10 @@ class State:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "State":
         """Read `train.json`'s content; what else stands there is for other readers."""
-        return cls(**{name: content[name] for name in cls.__dataclass_fields__})
+        fields = {name: content[name] for name in ("step", "tokens", "origin", "bolted_on_at")}
+        return cls(
+            **fields,
+            parent=content["parent"],
+            joules=content.get("joules", 0.0),  # the first checkpoints of all lack these two
+            history=History(**content.get("history", {})),
+        )

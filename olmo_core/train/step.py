@@ -12,7 +12,18 @@ from olmo_core.parallel.gradients import Gradients
 
 IGNORED = -100
 # What a step sums up over microbatches and ranks, in this order, behind the gradients.
-SUMS: tuple[str, ...] = ("cross_entropy", "z_loss", "labels", "masked_instances", "stop")
+# The first four are of the batch, the others of the rank: is it asked to stop, and at once; seconds
+# that it waited for data; joules that it took.
+SUMS: tuple[str, ...] = (
+    "cross_entropy",
+    "z_loss",
+    "labels",
+    "masked_instances",
+    "stop",
+    "stop_at_once",
+    "waited_seconds",
+    "joules",
+)
 
 
 def labels_of(batch: Batch, device: torch.device) -> Tensor:
@@ -32,15 +43,15 @@ def forward_backward(
 
     Nothing is divided here: the mean is taken once, over the global count of labels.
     """
+    if batch.positions is not None:
+        raise NotImplementedError("attention within documents (data.generate_doc_lengths)")
     sums = gradients.sums
     device = sums.device
     ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
-    positions = None if batch.positions is None else torch.from_numpy(batch.positions).to(device)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
-        within = None if positions is None else positions[rows]
-        hidden = model.hidden(ids[rows], within).flatten(0, 1)  # (b·T, d)
+        hidden = model.hidden(ids[rows]).flatten(0, 1)  # (b·T, d)
         loss, ce, z = cross_entropy(
             hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss
         )

@@ -4,10 +4,11 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from olmo_core.checkpoint.save import Kind, apply_retention, save_checkpoint
 from olmo_core.config.train import Duration, TrainConfig
@@ -18,7 +19,21 @@ from olmo_core.optim.schedule import Schedule
 from olmo_core.parallel.gradients import Gradients
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job, Stopped
-from olmo_core.train.metrics import Speed, loss_metrics
+from olmo_core.train.cancel import Cancel
+from olmo_core.train.energy import Energy
+from olmo_core.train.garbage import collecting
+from olmo_core.train.guard import Guard, SkipStep
+from olmo_core.train.metrics import (
+    JOULES_PER_KWH,
+    Speed,
+    device_metrics,
+    loss_metrics,
+    rate_metrics,
+)
+from olmo_core.train.mfu import peak_flops
+from olmo_core.train.profiling import profiling
+from olmo_core.train.readings import Readings, Step, lag_of
+from olmo_core.train.spikes import WINDOW
 from olmo_core.train.state import State
 from olmo_core.train.step import SUMS, autocast, forward_backward
 from olmo_core.train.tracking import Tracker
@@ -26,6 +41,7 @@ from olmo_core.train.tracking import Tracker
 log = logging.getLogger("olmo")
 
 _EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
+_READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
 
 
 class Diverged(RuntimeError):
@@ -46,11 +62,10 @@ class Trainer:
         gradients: Gradients,
         state: State,
         job: Job | None,
-        stop_requested: Callable[[], bool],
+        stop_requests: Callable[[], int],
     ) -> None:
         self.config, self.world, self.loader = config, world, loader
-        self.model, self.optimizer, self.state = model, optimizer, state
-        self.job, self.stop_requested = job, stop_requested
+        self.model, self.optimizer, self.state, self.job = model, optimizer, state, job
         self.gradients = gradients
         duration = Duration.parse(config.max_duration)
         span = (config.tokens_per_step, loader.batches_per_epoch)
@@ -64,9 +79,19 @@ class Trainer:
         )
         self.last_step = self.max_steps + _EXTRA_STEPS if config.stop_at is None else config.stop_at
         self.saved_step: int | None = None
-        self.speed = Speed(config, world.size)
-        self._deadline = time.monotonic() + (config.time_limit or math.inf)
-        self._stop_step = state.step + (config.stop_after or math.inf)
+        self.cancel = Cancel(
+            config, requests=stop_requests, step=state.step, last_step=self.last_step
+        )
+        skip = config.core.skip_step
+        self._kept_values = max(WINDOW, skip.window if skip else 0)
+        self.guard = Guard(
+            None if skip is None else SkipStep(skip, state.history, world.device), world.device
+        )
+        self.readings = Readings(lag_of(world.device))
+        self._asked = 0.0, 0.0  # ranks that are asked to stop, and at once
+        self._tracker = Tracker(None, config.save_folder, {})
+        self.energy = Energy(world, config.core.power_watts)
+        self.speed = Speed(config, world.size, self._peak_flops())
 
     def moment(self, steps: int) -> float:
         """The schedule's clock after `steps` steps: steps or tokens."""
@@ -76,44 +101,58 @@ class Trainer:
     def _in_tokens(self) -> bool:
         return self.config.scheduler.units == "tokens"
 
+    def _peak_flops(self) -> float | None:
+        if self.job is None:  # only the first rank tells
+            return None
+        given = self.config.speed_monitor.gpu_flops_available
+        bf16 = self.config.precision == "amp_bf16"
+        return peak_flops(self.world.device, bf16=bf16, given=given)
+
     def fit(self, tracker: Tracker) -> None:
         """Train to the end, or until asked to stop.
 
+        Nothing in a step waits for the device: the host reads the values of a step when they are
+        there, on a GPU while the next one is computed.
+
         Raises:
-            Stopped: asked to; a checkpoint of the last whole step has been written.
-            Diverged: a step's loss or gradient is not finite; its update was not made.
+            Stopped: asked to; a checkpoint has been written.
+            Diverged: a step's loss or gradient is not finite; its update was not made, nor any
+                after it.
         """
         config, state, gradients = self.config, self.state, self.gradients
+        self._tracker = tracker
         reader = self.loader.iterate(
             state.step,
             rank=self.world.rank,
             world_size=self.world.size,
             stop_step=self.last_step,
         )
-        with contextlib.closing(reader) as batches:
-            for batch in batches:
+        with (
+            contextlib.closing(reader),
+            profiling(config, first=self.job is not None) as profiled,
+            collecting(config.gen1_gc_interval) as collect,
+        ):
+            for batch, waited in timed(reader):
                 gradients.zero()
-                self._forward_backward(batch)
+                self._forward_backward(batch, waited)
                 gradients.reduce(self.world)
-                sums = self._read_sums()
-                labels = max(sums["labels"], 1.0)
+                labels = gradients.sums[SUMS.index("labels")].clamp(min=1.0)
                 bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
-                norm = self._finite(gradients.normalise(labels, bound).item(), "gradient norm")
+                norm = gradients.normalise(labels, bound)
                 rate = self.schedule.learning_rate(self.moment(state.step + 1))
                 set_learning_rate(self.optimizer, rate)
-                self.optimizer.step()
-                state.step += 1
-                state.tokens += config.tokens_per_step
-                self._log_step(sums, labels, norm, rate, tracker)
-                stopping = sums["stop"] > 0 and state.step < self.last_step
-                self._save_if_due(stopping=stopping)
-                if stopping:
+                self._update(labels, norm, rate)
+                self._read()
+                self._save_if_due()
+                if self.cancel.over(state.step, self._asked[1]):
                     raise Stopped
+                profiled()
+                collect(state.step)
         if self.saved_step != state.step:
             self.save("unsharded" if config.save_interval_unsharded else "sharded")
 
-    def _forward_backward(self, batch: Batch) -> None:
-        """This rank's share of a step: gradients, sums, and whether it was asked to stop."""
+    def _forward_backward(self, batch: Batch, waited: float) -> None:
+        """This rank's share of a step: gradients and sums."""
         config, sums = self.config, self.gradients.sums
         with autocast(config.precision, self.world.device):
             forward_backward(
@@ -123,26 +162,68 @@ class Trainer:
                 microbatch_size=config.device_train_microbatch_size,
                 z_loss=config.z_loss,
             )
-        asked = self.stop_requested() or time.monotonic() > self._deadline
-        sums[SUMS.index("stop")] += asked or self.state.step + 1 >= self._stop_step
+        stop, at_once = self.cancel.asked()
+        for name, value in (
+            ("stop", stop),
+            ("stop_at_once", at_once),
+            ("waited_seconds", waited),
+            ("joules", self.energy.joules()),
+        ):
+            if value:
+                sums[SUMS.index(name)] += value
 
-    def _read_sums(self) -> dict[str, float]:
-        """The step's sums over all ranks; refuses a loss that is not finite."""
-        sums = dict(zip(SUMS, self.gradients.sums.tolist(), strict=True))
-        self._finite(sums["cross_entropy"] + sums["z_loss"], "loss")
-        return sums
+    def _update(self, labels: Tensor, norm: Tensor, rate: float) -> None:
+        """Make the step's update, unless the guard leaves it out, and send its values off."""
+        sums, state = self.gradients.sums, self.state
+        loss = sums[SUMS.index("cross_entropy")] / labels
+        left_out, skipped = self.guard.judge(loss, norm, sums[SUMS.index("z_loss")])
+        # torch's own way to leave an update out without asking the host: no weight, moment or step
+        # count changes where this is 1
+        self.optimizer.found_inf = left_out  # pyright: ignore[reportAttributeAccessIssue]
+        self.optimizer.step()
+        state.step += 1
+        state.tokens += self.config.tokens_per_step
+        self.readings.put(
+            Step(number=state.step, tokens=state.tokens, learning_rate=rate),
+            torch.cat((sums, torch.stack((loss, norm, skipped)))),
+        )
 
-    def _finite(self, value: float, what: str) -> float:
+    def _read(self, *, wait: bool = False) -> None:
+        """Take in the values of the steps that are due, or of all; refuses what is not finite."""
+        state = self.state
+        for step, values in self.readings.take(wait=wait):
+            sums = dict(zip(_READ, values, strict=True))
+            self._require_finite(sums["cross_entropy"] + sums["z_loss"], "loss", step)
+            self._require_finite(sums["norm"], "gradient norm", step)
+            spikes = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
+            state.joules += sums["joules"]
+            self._asked = sums["stop"], sums["stop_at_once"]
+            speed = self.speed.step_done(step.tokens, sums["waited_seconds"] / self.world.size)
+            if self.job is not None:
+                self._log_step(self.job, step, sums, speed | spikes)
+
+    def _require_finite(self, value: float, what: str, step: Step) -> None:
         if math.isfinite(value):
-            return value
+            return
         back = "no checkpoint yet" if self.saved_step is None else f"step{self.saved_step}"
         raise Diverged(
-            f"the {what} of step {self.state.step + 1} is {value}; its update was not made. "
+            f"the {what} of step {step.number} is {value}; its update was not made. "
             f"Go back to {self.config.save_folder}/checkpoints: {back}"
         )
 
+    def _save_if_due(self) -> None:
+        """Save what the intervals ask for, and where the run is stopped; nothing after that."""
+        if self.cancel.begun:
+            return
+        kind = kind_due(self.config, self.state.step)
+        if self.cancel.begins(self.state.step, self._asked[0]):
+            kind = kind or "ephemeral"
+        if kind is not None:
+            self.save(kind)
+
     def save(self, kind: Kind) -> Path:
         """Write a checkpoint of this step and drop those that are no longer kept."""
+        self._read(wait=True)  # the step may not be finite, and the history belongs to it
         self.speed.pause()
         state, config = self.state, self.config
         start = time.perf_counter()
@@ -171,43 +252,39 @@ class Trainer:
             log.info("saved %s in %.2f s", path, time.perf_counter() - start)
         return path
 
-    def _save_if_due(self, *, stopping: bool) -> None:
-        kind = kind_due(self.config, self.state.step)
-        if kind is not None:
-            self.save(kind)
-        elif stopping:
-            self.save("ephemeral")
-
     def _log_step(
-        self, sums: dict[str, float], labels: float, norm: float, rate: float, tracker: Tracker
+        self, job: Job, step: Step, sums: dict[str, float], others: dict[str, float]
     ) -> None:
-        state = self.state
-        speed = self.speed.step_done(state.tokens)
-        if self.job is None:
-            return
-        loss = sums["cross_entropy"] / labels
-        pace = speed.get("throughput/device/tokens_per_second", 0.0) * self.world.size
-        self.job.progress(
-            state.step,
-            self.last_step,
-            unit="steps",
-            message=f"loss {loss:.3f}, {pace:,.0f} tokens/s",
-        )
-        if state.step % self.config.console_log_interval and state.step != self.last_step:
+        config, number = self.config, step.number
+        losses = loss_metrics(sums, z_loss=config.z_loss > 0)
+        loss = losses["train/CrossEntropyLoss"]
+        pace = others.get("throughput/device/tokens_per_second", 0.0) * self.world.size
+        message = f"loss {loss:.3f}, {pace:,.0f} tokens/s"
+        job.progress(number, self.last_step, unit="steps", message=message)
+        if number % config.console_log_interval and number != self.last_step:
             return
         row = {
-            **loss_metrics(loss, sums["z_loss"] / labels if self.config.z_loss else None),
-            "train/masked_instances": sums["masked_instances"],
-            "optim/total_grad_norm": norm,
-            **{
-                f"optim/learning_rate_group{i}": rate
-                for i in range(len(self.optimizer.param_groups))
-            },
-            **speed,
+            **losses,
+            "optim/total_grad_norm": sums["norm"],
+            **rate_metrics(step.learning_rate, len(self.optimizer.param_groups)),
+            **others,
+            **device_metrics(self.world.device),
         }
-        self.job.metric({"step": state.step, **row})
-        tracker.log(row, state.step)
-        log.info("step %d/%d loss %.4f rate %.3g", state.step, self.last_step, loss, rate)
+        if config.core.skip_step is not None:
+            row["optim/step_skipped"] = sums["skipped"]
+        if self.energy.source is not None:
+            row["energy/total_kWh"] = self.state.joules / JOULES_PER_KWH
+        job.metric({"step": number, **row})
+        self._tracker.log(row, number)
+        log.info("step %d/%d loss %.4f rate %.3g", number, self.last_step, loss, step.learning_rate)
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch, and the seconds that were waited for it."""
+    start = time.perf_counter()
+    for batch in batches:
+        yield batch, time.perf_counter() - start
+        start = time.perf_counter()
 
 
 def kind_due(config: TrainConfig, step: int) -> Kind | None:

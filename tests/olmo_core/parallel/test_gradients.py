@@ -26,7 +26,7 @@ def test_mean_and_clipping_equal_torch(max_norm: float | None) -> None:
         gradients.sums[0] += loss.detach()
     total = torch.stack([theirs(batch).square().sum() for batch in batches]).sum()
     (total / 12).backward()
-    norm = gradients.normalise(12, max_norm)
+    norm = gradients.normalise(torch.tensor(12.0), max_norm)
     expected = nn.utils.clip_grad_norm_(theirs.parameters(), max_norm or float("inf"))
     torch.testing.assert_close(norm, expected)
     torch.testing.assert_close(gradients.sums[0], total.detach())

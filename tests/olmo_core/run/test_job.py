@@ -153,7 +153,7 @@ def test_the_first_row_after_a_torn_one_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_may_lie_anywhere() -> None:
-    assert not Job(Path("/no-such-folder"), resumable=True).stop_requested
+    assert not Job(Path("/no-such-folder"), resumable=True).stop_requests
 
 
 def test_a_lock_is_exclusive(tmp_path: Path) -> None:

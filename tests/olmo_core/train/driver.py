@@ -3,6 +3,7 @@
 `GIVEN` is a global that whoever runs this file gives: the keywords of `run`.
 """
 
+import hashlib
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from olmo_core.checkpoint import layout
-from olmo_core.parallel.gradients import ReplicatedGradients
+from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.run.job import Job
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main
@@ -49,6 +50,42 @@ def poison(self: Trainer, *_: object, **__: object) -> None:
         self.model.lm_head.weight[5, 5] = float("nan")
 
 
+def read_a_step_late() -> None:
+    """As on a GPU."""
+    trainer.lag_of = lambda device: 1
+
+
+def digest(model: torch.nn.Module) -> str:
+    weights = [parameter.detach().numpy().tobytes() for parameter in model.parameters()]
+    return hashlib.sha256(b"".join(weights)).hexdigest()
+
+
+def note_weights_at_the_end(noted: list[str]) -> None:
+    """Write down beside the run whether its last weights are those noted before."""
+    original = Trainer.fit
+
+    def fit(self: Trainer, *arguments: Any) -> None:
+        try:
+            original(self, *arguments)
+        finally:
+            same = noted == [digest(self.model)]
+            (self.config.save_folder / "weights.txt").write_text("same" if same else "changed")
+
+    setattr(Trainer, "fit", fit)  # noqa: B010 (for the type checker)
+
+
+def poison_read_late() -> None:
+    noted: list[str] = []
+
+    def poison_and_note(self: Trainer) -> None:
+        poison(self)
+        noted.append(digest(self.model))
+
+    read_a_step_late()
+    before(Trainer, "_save_if_due", poison_and_note, call=5)
+    note_weights_at_the_end(noted)
+
+
 def arrange(moment: str) -> None:
     if moment == "start":  # the first step is done, the second not, nothing saved
         before(trainer, "forward_backward", kill, call=2)
@@ -63,6 +100,13 @@ def arrange(moment: str) -> None:
     elif moment == "SIGTERM in step 6":
         before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
                call=6)  # fmt: skip
+    elif moment == "read a step late":
+        read_a_step_late()
+    elif moment == "NaN in step 6, read a step late":
+        poison_read_late()
+    elif moment.startswith("spike in call "):
+        before(Gradients, "normalise", lambda self, *_: self.scale_(torch.tensor(1e3)),
+               call=int(moment.removeprefix("spike in call ")))  # fmt: skip
     elif moment == "NaN in step 6":
         before(Trainer, "_save_if_due", poison, call=5)
     elif moment == "infinite gradient in step 6":

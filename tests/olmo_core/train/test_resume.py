@@ -72,9 +72,12 @@ def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
     stopped = tmp_path / "stopped"
     assert json.loads((stopped / "status.json").read_text())["state"] == "stopped"
     assert "step6" in checkpoints(stopped)
+    # ten more steps were made to overlap with the next attempt, as far as there are as many
+    assert [row["step"] for row in rows(stopped)] == list(range(1, 13))
     assert train("stopped") == 0
     assert weights(stopped) == weights(undisturbed)
-    assert len(rows(stopped)) == 12
+    assert losses(stopped) == losses(undisturbed)
+    assert [row["step"] for row in rows(stopped) if row["attempt"] == 2] == list(range(7, 13))
     # made for the restart alone, and so gone once a permanent one was newer
     assert checkpoints(stopped) == {"step4", "step8", "step12"}
 
@@ -94,6 +97,41 @@ def test_what_is_not_a_number_stops_before_its_update(
     assert message in said
     assert "checkpoints: step4" in said
     assert checkpoints(tmp_path / "diverged") == {"step4"}
+
+
+def test_values_read_a_step_late_change_nothing(
+    train: Train, undisturbed: Path, tmp_path: Path
+) -> None:
+    assert train("late", moment="read a step late") == 0
+    assert weights(tmp_path / "late") == weights(undisturbed)
+    assert losses(tmp_path / "late") == losses(undisturbed)
+
+
+def test_read_a_step_late_the_right_step_is_named_and_no_update_is_made_after_it(
+    train: Train, tmp_path: Path
+) -> None:
+    assert train("diverged", moment="NaN in step 6, read a step late") == EXIT_DIVERGED
+    said = (tmp_path / "said.txt").read_text()
+    assert "the loss of step 6 is nan" in said
+    assert "checkpoints: step4" in said
+    assert losses(tmp_path / "diverged")[-1][0] == 5
+    assert (tmp_path / "diverged" / "weights.txt").read_text() == "same"
+
+
+def test_a_spike_is_skipped_and_a_resumed_run_skips_it_too(train: Train, tmp_path: Path) -> None:
+    # at step 8 there are values enough only if those before the checkpoint of step 4 are kept
+    skipping = "core.skip_step.window=12"
+    assert train("plain", moment="spike in call 8") == 0
+    assert train("whole", skipping, moment="spike in call 8") == 0
+    assert train("broken", skipping, "stop_after=4") == EXIT_STOPPED
+    assert train("broken", skipping, moment="spike in call 4") == 0
+    plain, whole, broken = (tmp_path / name for name in ("plain", "whole", "broken"))
+    skipped = [row["step"] for row in rows(whole) if row["optim/step_skipped"]]
+    assert skipped == [8]
+    assert losses(whole)[:8] == losses(plain)[:8]
+    assert weights(whole) != weights(plain)
+    assert weights(broken) == weights(whole)
+    assert losses(broken) == losses(whole)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "no manifest"])

@@ -1,0 +1,114 @@
+"""Energy that a run takes: measured where something measures it, else a configured power.
+
+The sources, the first that is there: NVML's counter of this rank's GPU; RAPL's counters of the
+machine's processor packages (for the first rank of each machine; whatever else runs on it counts
+too); `core.power_watts` times the time, for each rank. Where there is none, nothing is reported.
+"""
+
+import importlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olmo_core.parallel.world import World
+
+log = logging.getLogger("olmo")
+
+POWERCAP = Path("/sys/class/powercap")
+
+
+class Energy:
+    """Joules that this rank is answerable for.
+
+    Args:
+        world: Which rank this is and what it computes on.
+        power_watts: Of one device, where nothing measures it.
+        powercap: Where Linux shows RAPL.
+    """
+
+    def __init__(
+        self, world: World, power_watts: float | None, *, powercap: Path = POWERCAP
+    ) -> None:
+        self.source: str | None = None
+        counter = None
+        if world.device.type == "cuda":
+            counter = _nvml(world.device)
+            self.source = "nvml" if counter else None
+        elif packages := _packages(powercap):
+            self.source = "rapl"
+            counter = _rapl(packages) if world.local_rank == 0 else float
+        if counter is None and power_watts is not None:
+            self.source = "core.power_watts"
+            counter = _clock(power_watts)
+        self._counter = counter
+        self._last = counter() if counter else 0.0
+
+    def joules(self) -> float:
+        """Joules since the last call; 0 where nothing measures them."""
+        if self._counter is None:
+            return 0.0
+        now = self._counter()
+        taken, self._last = now - self._last, now
+        return taken
+
+
+def _nvml(device: torch.device) -> Callable[[], float] | None:
+    """NVML's counter of a GPU in joules; None (and why, in the log) where it cannot be read."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+    except ModuleNotFoundError:
+        log.info("no energy from NVML: the package nvidia-ml-py is not installed")
+        return None
+    try:
+        nvml.nvmlInit()
+        # by UUID: NVML's numbers are not those of CUDA_VISIBLE_DEVICES
+        uuid = torch.cuda.get_device_properties(device).uuid
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except nvml.NVMLError as error:
+        log.info("no energy from NVML: %s", error)
+        return None
+    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3  # millijoules
+
+
+def _packages(powercap: Path) -> list[Path]:
+    """RAPL's top zones that can be read: one a processor package; their parts would count twice."""
+    readable: list[Path] = []
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        try:
+            whole = (zone / "name").read_text().startswith("package")
+            int((zone / "energy_uj").read_text())
+        except (OSError, ValueError):  # since 2020 only root reads it, on most machines
+            continue
+        if whole:
+            readable.append(zone)
+    return readable
+
+
+def _rapl(packages: list[Path]) -> Callable[[], float]:
+    """The sum of wrapping counters, in joules, without the wraps."""
+    last = [_microjoules(zone / "energy_uj") for zone in packages]
+    limits = [_microjoules(zone / "max_energy_range_uj") + 1 for zone in packages]
+    total = 0
+
+    def joules() -> float:
+        nonlocal total
+        for i, zone in enumerate(packages):
+            now = _microjoules(zone / "energy_uj")
+            total += (now - last[i]) % limits[i]
+            last[i] = now
+        return total / 1e6
+
+    return joules
+
+
+def _microjoules(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _clock(watts: float) -> Callable[[], float]:
+    return lambda: watts * time.monotonic()
