@@ -28,6 +28,8 @@ from olmo_core.checkpoint.group import Group
 Digests = dict[str, dict[str, Any]]  # file name -> its bytes and SHA-256
 Written = tuple[list[WriteResult], Digests]  # what one rank wrote: where each tensor lies, its file
 
+_PIECE_BYTES = 1 << 18  # stays in the core's cache from its digest to its copy into the file
+
 
 class Shards:
     """What this rank writes of `state`, with buffers on the host that every save uses again.
@@ -143,14 +145,16 @@ class _DigestedStream:
         self.flush, self.fileno, self.close = raw.flush, raw.fileno, raw.close
 
     def write(self, content: Any) -> int:
-        self.digest.update(content)
+        view = memoryview(content)
         try:
-            count = self._raw.write(content)
+            for start in range(0, len(view), _PIECE_BYTES):
+                piece = view[start : start + _PIECE_BYTES]
+                self.digest.update(piece)
+                self.written += self._raw.write(piece)
         except OSError as error:
             self.error = error
             raise
-        self.written += count
-        return count
+        return len(view)
 
     def tell(self) -> int:
         return self.written

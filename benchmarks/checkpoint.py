@@ -1,0 +1,230 @@
+"""What a checkpoint costs: processor time of a save, and training time lost to saving beside it.
+
+examples:
+  python benchmarks/checkpoint.py                      both bars, about five minutes on two cores
+  python benchmarks/checkpoint.py --pairs=0            the cost of a save alone, half a minute
+  python benchmarks/checkpoint.py --folder=/mnt/disk   on another disk
+
+1. Processor time of a save (`Saver`, until the checkpoint is whole, digests included) over that of
+   torch's plain `dcp.save` of the same tensors plus one SHA-256 pass over its files. The two take
+   turns in one process; the ratio is that of the medians. Bar: at most 1.2.
+2. Ten training steps after an asynchronous save, over ten without: stretches of both take turns
+   (a b b a …), and what the save adds is divided by the steps' time. Bar: less than 5%.
+
+The model is OLMo's 60M shape (d 512, 8 layers, 85 million parameters with both tables) with AdamW's
+moments: 1.02 GB, float32.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the training command
+
+import numpy as np
+import torch
+from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
+
+from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.state import model_state, optimizer_state
+from olmo_core.config.model import ModelConfig
+from olmo_core.config.optim import OptimizerConfig
+from olmo_core.config.train import TrainConfig
+from olmo_core.data.loader import Batch
+from olmo_core.model.init import initialise
+from olmo_core.model.transformer import Transformer
+from olmo_core.optim.build import build_optimizer
+from olmo_core.parallel.prepare import prepare
+from olmo_core.parallel.world import World
+from olmo_core.run.files import sha256_file
+from olmo_core.train.step import SUMS, forward_backward
+
+INTERVAL = 10  # steps from one save to the next
+CPU_BAR, TIME_BAR = 1.2, 0.05
+SEQUENCE_LENGTH = 1024
+
+
+class Training:
+    """A model, its optimizer and a step, put together as `olmo_core.train` does."""
+
+    def __init__(self, batch_tokens: int) -> None:
+        config = TrainConfig(
+            model=ModelConfig(
+                d_model=512,
+                n_heads=8,
+                n_layers=8,
+                mlp_ratio=8,
+                vocab_size=50_280,
+                embedding_size=50_304,
+                max_sequence_length=SEQUENCE_LENGTH,
+                rope=True,
+                layer_norm_type="rms",
+                layer_norm_eps=1e-6,
+                attention_layer_norm=True,
+                norm_after=True,
+                attention_dropout=0.0,
+                residual_dropout=0.0,
+                embedding_dropout=0.0,
+                include_bias=False,
+                weight_tying=False,
+            ),
+            optimizer=OptimizerConfig(name="adamw", learning_rate=1e-4),
+            precision="fp32",
+        )
+        self.world = World(device=torch.device("cpu"))
+        self.model = Transformer(config.model)
+        self.gradients = prepare(self.model, config, self.world, sums=len(SUMS))
+        initialise(self.model, config.seed)
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.steps, self.rows = 0, batch_tokens // SEQUENCE_LENGTH
+
+    def step(self) -> None:
+        """One update on random tokens."""
+        ids = np.random.default_rng(self.steps).integers(0, 50_280, (self.rows, SEQUENCE_LENGTH))
+        batch = Batch(
+            input_ids=ids,
+            instance_mask=np.ones(self.rows, bool),
+            label_mask=None,
+            positions=None,
+            instances=np.arange(self.rows),
+        )
+        self.gradients.zero()
+        forward_backward(self.model, batch, self.gradients, microbatch_size=self.rows, z_loss=1e-5)
+        self.gradients.reduce(self.world)
+        self.gradients.normalise(float(self.gradients.sums[2]), 1.0).item()
+        self.optimizer.step()
+        self.steps += 1
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {**model_state(self.model), **optimizer_state(self.model, self.optimizer)}
+
+    def save(self, saver: Saver) -> None:
+        """As the trainer does; the checkpoint before goes once this one is whole."""
+        train = {"step": self.steps, "order": {}}
+        before = saver.run / "checkpoints" / f"step{saver.whole_step}"
+        saver.save(
+            self.model,
+            self.optimizer,
+            train,
+            kind="ephemeral",
+            then=lambda: shutil.rmtree(before, ignore_errors=True),
+        )
+
+
+def plain_save(state: dict[str, Any], folder: Path) -> None:
+    """What the cost is compared with: torch's save, then one SHA-256 pass over its files."""
+    shutil.rmtree(folder, ignore_errors=True)
+    dcp_save(state, checkpoint_id=folder)
+    for path in sorted(folder.iterdir()):
+        sha256_file(path)
+
+
+def timed(act: Callable[[], None]) -> tuple[float, float]:
+    """Processor seconds of the whole process, and seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    act()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def cost_of_a_save(training: Training, folder: Path, rounds: int) -> float:
+    """Print a row a contestant; the ratio of the medians of processor time."""
+    saver = Saver(folder / "ours", training.world, asynchronous=True)
+
+    def ours() -> None:
+        training.save(saver)
+        saver.finish()
+        training.steps += 1
+
+    def plain() -> None:
+        plain_save(training.state(), folder / "plain")
+
+    ours()  # the first saves allocate
+    plain()
+    results: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+    for _ in range(rounds):
+        results["plain"].append(timed(plain))
+        results["ours"].append(timed(ours))
+    shutil.rmtree(folder / "plain")
+    print(f"\ncost of a save, median of {rounds}    CPU-seconds   seconds")
+    cpu: dict[str, float] = {}
+    for name, title in (("plain", "torch DCP + SHA-256 pass"), ("ours", "Saver, until whole")):
+        cpu[name] = statistics.median(row[0] for row in results[name])
+        wall = statistics.median(row[1] for row in results[name])
+        print(f"  {title:<28}{cpu[name]:>11.2f}{wall:>10.2f}")
+    return cpu["ours"] / cpu["plain"]
+
+
+def time_lost(training: Training, folder: Path, pairs: int) -> float:
+    """Print a row a kind of stretch; the share of the steps' time that saving adds."""
+    saver = Saver(folder / "beside", training.world, asynchronous=True)
+    training.save(saver)  # allocates, as a run's first save does
+    saver.finish()
+    stalls: list[float] = []
+
+    def stretch(*, saving: bool) -> None:
+        if saving:
+            stalls.append(timed(lambda: training.save(saver))[1])
+        for _ in range(INTERVAL):
+            training.step()
+        saver.finish()
+
+    training.step()
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for pair in range(pairs):
+        for saving in (bool(pair % 2), not pair % 2):
+            seconds[saving].append(timed(lambda saving=saving: stretch(saving=saving))[1])
+    without, beside = statistics.mean(seconds[False]), statistics.mean(seconds[True])
+    print(f"\n{INTERVAL} steps of {training.rows * SEQUENCE_LENGTH} tokens, {pairs} times each")
+    print(f"  without a save              {without:>11.2f} s")
+    print(
+        f"  after an asynchronous save  {beside:>11.2f} s   "
+        f"(training waited {statistics.mean(stalls):.2f} s for the copy)"
+    )
+    return beside / without - 1
+
+
+def main() -> int:
+    """Run both; exit status 1 where a bar is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=2, help="of the training (default: 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="saves of each kind (default: 5)")
+    parser.add_argument("--pairs", type=int, default=2, help="pairs of stretches (default: 2)")
+    parser.add_argument("--batch_tokens", type=int, default=2048, help="of a step (default: 2048)")
+    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", module="torch.distributed.checkpoint")
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{options.threads} threads, torch {torch.__version__}, Python {platform.python_version()}"
+    )
+    missed = False
+    with tempfile.TemporaryDirectory(dir=options.folder, prefix="olmo-checkpoint-") as folder:
+        training = Training(options.batch_tokens)
+        size = sum(tensor.nbytes for tensor in training.state().values())
+        print(f"{size / 1e9:.2f} GB of parameters and moments, in {folder}")
+        if options.rounds:
+            ratio = cost_of_a_save(training, Path(folder), options.rounds)
+            print(f"ratio {ratio:.2f}   bar: at most {CPU_BAR}")
+            missed |= ratio > CPU_BAR
+        if options.pairs:
+            lost = time_lost(training, Path(folder), options.pairs)
+            print(f"lost {lost:.1%} of step time   bar: less than {TIME_BAR:.0%}")
+            missed |= lost >= TIME_BAR
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
