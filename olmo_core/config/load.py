@@ -92,8 +92,13 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
 
 
 def apply_override(tree: Tree, override: str) -> None:
-    """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`)."""
+    """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
+
+    `--key` alone means true, as in OLMo.
+    """
     key, equals, value = override.lstrip("-").partition("=")
+    if not equals and override.startswith("--"):
+        equals, value = "=", "true"
     if not equals or not key:
         raise ConfigError(f"override {override!r}: expected key=value, as in model.d_model=256")
     *parents, last = key.split(".")

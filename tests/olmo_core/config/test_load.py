@@ -79,15 +79,23 @@ def test_overrides_are_dotted_with_or_without_dashes(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
     tree = load(
         tmp_path / "c.yaml",
-        ["--optimizer.learning_rate=2e-3", "paths=[a, b]", "--evaluators.x.learning_rate=1"],
+        [
+            "--optimizer.learning_rate=2e-3",
+            "paths=[a, b]",
+            "--evaluators.x.learning_rate=1",
+            "--shuffle",
+        ],
     )
     config = build(Train, tree)
     assert config.optimizer.learning_rate == 2e-3
     assert config.paths == [Path("a"), Path("b")]
     assert config.evaluators["x"].learning_rate == 1.0
+    assert config.shuffle is True
 
 
-@pytest.mark.parametrize("override", ["limit", "=3", "optimizer.learning_rate.x=1", "limit=[1"])
+@pytest.mark.parametrize(
+    "override", ["limit", "=3", "--", "optimizer.learning_rate.x=1", "limit=[1"]
+)
 def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
     (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
     with pytest.raises(ConfigError, match="override"):

@@ -1,0 +1,205 @@
+"""`python -m olmo_core.corpus.chat CHAT.jsonl … --tokenizer=… --output=…`: chats to fine-tune on.
+
+A line is `{"messages": [{"role": …, "content": …}, …]}`. A conversation becomes one row of
+`sequence_length` tokens by OLMo's template (`olmo_core.corpus.chat_template`), cut or padded; one
+without a label is left out. After it runs, the folder holds `input_ids.npy` and `label_mask.npy` as
+`data.paths` and `data.label_mask_paths` read them.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from olmo_core.config.load import ConfigError
+from olmo_core.corpus.chat_template import ASSISTANT, ROLES, ChatTokenizer, Message
+from olmo_core.corpus.document import read_rows
+from olmo_core.data.format import Header, dtype_for, header_path
+from olmo_core.run.files import atomic_path, sha256_file, write_json
+from olmo_core.run.job import InputError, exit_codes, set_up_logging
+
+log = logging.getLogger("olmo")
+
+INPUT_IDS, LABEL_MASK, SUMMARY = "input_ids.npy", "label_mask.npy", "summary.json"
+_AT_ONCE = 512  # conversations
+_LOG_SECONDS = 10.0
+
+EXAMPLES = f"""\
+examples:
+  python -m olmo_core.corpus.chat tulu.jsonl.gz --tokenizer=/models/olmo2 --output=/data/tulu
+  python -m olmo_core.corpus.chat *.jsonl --tokenizer=dolma2.json --eos_token='<|endoftext|>' \\
+      --pad_token='<|pad|>' --output=/data/chat --sequence_length=2048
+  python -m olmo_core.train CONFIG.yaml --data.paths=[/data/tulu/{INPUT_IDS}] \\
+      --data.label_mask_paths=[/data/tulu/{LABEL_MASK}] --load_path=CHECKPOINT \\
+      --reset_trainer_state --save_folder=/data/run
+
+sequence_length is the model's max_sequence_length: a row is one instance of training.
+"""
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What became of the conversations, and the tokens of those that are kept."""
+
+    conversations: int = 0
+    rows: int = 0
+    without_labels: int = 0  # left out
+    truncated: int = 0  # cut at the sequence length, kept or not
+    tokens: int = 0  # without padding
+    labels: int = 0
+
+
+def prepare(
+    sources: Sequence[Path], tokenizer: ChatTokenizer, output: Path, *, sequence_length: int
+) -> dict[str, Any]:
+    """Write `input_ids.npy`, `label_mask.npy`, the header and, last, `summary.json`.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ConfigError: there is something at `output` already.
+        InputError: a line that is no conversation (it names file and line), or no label at all.
+    """
+    if (output / SUMMARY).exists():
+        raise ConfigError(f"--output: {output / SUMMARY} is there; take another folder")
+    dtype, counts = dtype_for(tokenizer.vocab_size), Counts()
+    with (
+        atomic_path(output / INPUT_IDS) as ids_path,
+        atomic_path(output / LABEL_MASK) as mask_path,
+        ids_path.open("wb") as ids_file,
+        mask_path.open("wb") as mask_file,
+    ):
+        conversations = _read(sources, counts)
+        while batch := list(itertools.islice(conversations, _AT_ONCE)):
+            ids, masks = _arrays(tokenizer, batch, sequence_length, counts)
+            ids_file.write(ids.astype(dtype).tobytes())
+            mask_file.write(masks.tobytes())
+        if counts.labels == 0:
+            raise InputError(
+                f"{counts.conversations} conversations give no label within {sequence_length} "
+                f"tokens: expected messages of the role {ASSISTANT!r}"
+            )
+    header = Header(
+        dtype=dtype.name,
+        tokens=counts.rows * sequence_length,
+        documents=counts.rows,
+        vocab_size=tokenizer.vocab_size,
+        tokenizer_sha256=sha256_file(tokenizer.path),
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    write_json(header_path(output / INPUT_IDS), header.to_dict())
+    summary = {
+        "schema_version": 1,
+        **asdict(counts),
+        "sequence_length": sequence_length,
+        "pad_token_id": tokenizer.pad_token_id,
+        **{key: value for key, value in header.to_dict().items() if key not in asdict(counts)},
+        "sources": [str(source) for source in sources],
+    }
+    write_json(output / SUMMARY, summary)
+    return summary
+
+
+def _arrays(
+    tokenizer: ChatTokenizer,
+    batch: Sequence[Sequence[Message]],
+    sequence_length: int,
+    counts: Counts,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Padded ids and masks of the rows that have labels, both (rows, sequence_length)."""
+    ids = np.full((len(batch), sequence_length), tokenizer.pad_token_id, dtype=np.uint32)
+    masks = np.zeros((len(batch), sequence_length), dtype=np.bool_)
+    row = 0
+    for tokens, labels in tokenizer.rows(batch, sequence_length):
+        counts.truncated += len(tokens) > sequence_length
+        length = min(len(tokens), sequence_length)
+        if not any(labels[:length]):
+            counts.without_labels += 1
+            continue
+        ids[row, :length], masks[row, :length] = tokens[:length], labels[:length]
+        counts.tokens += length
+        row += 1
+    counts.rows += row
+    counts.labels += int(masks[:row].sum())
+    return ids[:row], masks[:row]
+
+
+def _read(sources: Sequence[Path], counts: Counts) -> Iterator[list[Message]]:
+    """The conversations of all files, counted and checked line by line."""
+    said = time.monotonic()
+    for source in sources:
+        if not source.is_file():
+            raise InputError(f"{source}: no such file")
+        for line, row in read_rows(source):
+            yield _messages(row, f"{source}:{line}")
+            counts.conversations += 1
+            if time.monotonic() - said > _LOG_SECONDS:
+                said = time.monotonic()
+                log.info("%s: line %d, %d conversations in all", source, line, counts.conversations)
+
+
+def _messages(row: dict[str, Any], where: str) -> list[Message]:
+    messages: Any = row.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InputError(f"{where}: found keys {sorted(row)}; expected 'messages', a list of some")
+    found: list[Message] = []
+    for number, message in enumerate(cast(list[Any], messages)):
+        place = f"{where}: messages[{number}]"
+        if not isinstance(message, dict):
+            raise InputError(f"{place}: {message!r}; expected an object with role and content")
+        fields = cast(dict[str, Any], message)
+        role, content = fields.get("role"), fields.get("content")
+        if role not in ROLES:
+            raise InputError(f"{place}: role {role!r}; expected one of {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            raise InputError(f"{place}: content is {content!r}; expected a text")
+        try:
+            content.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{place}: content holds a lone surrogate at character {error.start}; expected "
+                "text that can be written as UTF-8"
+            ) from None
+        found.append((role, content))
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, write the folder, print the summary."""
+    parser = argparse.ArgumentParser(
+        prog="python -m olmo_core.corpus.chat",
+        description="Turn conversations into token files and label masks for fine-tuning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("sources", nargs="+", type=Path, metavar="CHAT.jsonl[.gz]")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="its .json or folder")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sequence_length", type=int, default=4096, metavar="TOKENS")
+    for key in ("--eos_token", "--pad_token"):
+        parser.add_argument(key, metavar="TEXT", help="default: as tokenizer_config.json says")
+    options = parser.parse_args(arguments)
+    set_up_logging()
+    with exit_codes():
+        if options.sequence_length < 2:
+            raise ConfigError(f"--sequence_length={options.sequence_length}: at least 2 tokens")
+        tokenizer = ChatTokenizer(
+            options.tokenizer, eos_token=options.eos_token, pad_token=options.pad_token
+        )
+        summary = prepare(
+            options.sources, tokenizer, options.output, sequence_length=options.sequence_length
+        )
+        print(json.dumps(summary, indent=1))
+
+
+if __name__ == "__main__":
+    main()
