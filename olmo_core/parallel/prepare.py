@@ -3,6 +3,7 @@
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
 from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.activation_checkpointing import checkpoint_activations
 from olmo_core.parallel.compiling import compile_blocks
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients, ShardedGradients
 from olmo_core.parallel.sharding import materialise, shard
@@ -15,7 +16,7 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
     Args:
         model: On the device of this rank, or on the meta device: then its parameters have memory
             afterwards, this rank's shards alone where they are sharded, and are yet to be filled.
-        config: `compile`, `distributed_strategy`, `fsdp`, `precision`.
+        config: `activation_checkpointing`, `compile`, `distributed_strategy`, `fsdp`, `precision`.
         world: The ranks; a single one computes the same whatever the strategy.
         sums: How many sums of a step are reduced with the gradients.
 
@@ -25,6 +26,8 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
     Raises:
         ConfigError: this machine, or these ranks, cannot compute the way that is asked for.
     """
+    if config.activation_checkpointing is not None:
+        checkpoint_activations(model, config.activation_checkpointing)
     if config.compile is not None:
         compile_blocks(model, config.compile, world.device)
     if not is_sharded(config, world):

@@ -77,6 +77,8 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
 def materialise(model: nn.Module, device: torch.device) -> None:
     """Give parameters on the meta device memory on `device`, not yet filled; ties stay."""
     for parameter in model.parameters():
+        if not parameter.is_meta:
+            continue
         empty = nn.Parameter(torch.empty_like(parameter, device=device))
         torch.utils.swap_tensors(parameter, empty)
 

@@ -65,5 +65,7 @@ def forward_backward(
 def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
     """The arithmetic of `precision`: bfloat16 products with float32 weights, or float32 alone."""
     if precision == "amp_bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        # no cache of cast weights: with sharded ones it gave wrong gradients (measured, precision
+        # null), and it would keep a whole model in memory
+        return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()

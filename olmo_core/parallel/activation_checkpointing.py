@@ -1,0 +1,60 @@
+"""Activation checkpointing: forget what lies inside a block, and compute it again for its backward.
+
+The recomputation is the same arithmetic, so gradients keep their bits; no random number is drawn
+in it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+
+from olmo_core.config.compute import ActivationCheckpointing
+from olmo_core.model.transformer import Transformer
+
+# Which layers, counted from 0. Source: allenai/OLMo `olmo/model.py`, `should_checkpoint_block`.
+_RECOMPUTED: dict[ActivationCheckpointing, Callable[[int], bool]] = {
+    "whole_layer": lambda layer: True,
+    "one_in_two": lambda layer: layer % 2 == 0,
+    "one_in_three": lambda layer: layer % 3 == 0,
+    "one_in_four": lambda layer: layer % 4 == 0,
+    "one_in_eight": lambda layer: layer % 8 == 0,
+    "two_in_three": lambda layer: layer % 3 != 0,
+    "three_in_four": lambda layer: layer % 4 != 0,
+    "fine_grained": lambda layer: True,
+}
+
+# What `fine_grained` keeps: matrix products and attention. All else in a block (norms, rotations,
+# activations, casts) is cheap to compute again and holds most of the memory.
+_KEPT = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.addmm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
+]
+
+
+def checkpoint_activations(model: Transformer, strategy: ActivationCheckpointing) -> None:
+    """Let the layers that `strategy` means recompute themselves; names of parameters stay."""
+    more: dict[str, Any] = {}
+    if strategy == "fine_grained":
+        more["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _KEPT)
+    for layer, block in enumerate(model.blocks):
+        if _RECOMPUTED[strategy](layer):
+            block.forward = _recomputing(block.forward, more)
+
+
+def _recomputing(forward: Callable[..., Tensor], more: dict[str, Any]) -> Callable[..., Tensor]:
+    # a function of ours: torch.compile passes over one of torch's own at the top of a graph
+    def recomputing(*arguments: Tensor | None) -> Tensor:
+        return checkpoint(  # pyright: ignore[reportReturnType]
+            forward, *arguments, use_reentrant=False, preserve_rng_state=False, **more
+        )
+
+    return recomputing

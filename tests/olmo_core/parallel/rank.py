@@ -1,0 +1,142 @@
+"""One rank of a sharded model, against the whole model on one device. Run by the tests.
+
+`GIVEN` is a global that whoever runs this file gives.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.distributed.tensor import DTensor
+
+from olmo_core.config.compute import CompileConfig, FSDPConfig
+from olmo_core.config.model import ModelConfig
+from olmo_core.config.optim import OptimizerConfig
+from olmo_core.config.train import TrainConfig
+from olmo_core.data.loader import Batch
+from olmo_core.model.init import initialise
+from olmo_core.model.transformer import Transformer
+from olmo_core.optim.build import build_optimizer
+from olmo_core.parallel.gradients import Gradients, ReplicatedGradients, ShardedGradients
+from olmo_core.parallel.prepare import prepare
+from olmo_core.parallel.sharding import fill, gather
+from olmo_core.parallel.world import World, joined, read_world
+from olmo_core.train.step import SUMS, autocast, forward_backward
+
+ROWS = 12  # of the global batch
+SEED = 3
+
+
+def batch(rank: int, size: int) -> Batch:
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 63, (ROWS, 16))
+    mask = rng.random((ROWS, 16)) < 0.8
+    instances = np.arange(ROWS) % 5 != 0
+    own = slice(rank, None, size)
+    return Batch(
+        input_ids=ids[own],
+        label_mask=mask[own],
+        instance_mask=instances[own],
+        positions=None,
+        instances=np.arange(ROWS)[own],
+    )
+
+
+def step(model: Transformer, gradients: Gradients, config: TrainConfig, world: World) -> None:
+    gradients.zero()
+    with autocast(config.precision, world.device):
+        forward_backward(
+            model,
+            batch(world.rank, world.size),
+            gradients,
+            microbatch_size=config.device_train_microbatch_size,
+            z_loss=1e-4,
+        )
+    gradients.reduce(world)
+
+
+def alone(config: TrainConfig) -> tuple[Transformer, ReplicatedGradients]:
+    """The same step of the same model in a world of one."""
+    model = Transformer(config.model)
+    initialise(model, SEED)
+    gradients = ReplicatedGradients(model.parameters(), sums=len(SUMS))
+    step(model, gradients, config, World(device=torch.device("cpu")))
+    return model, gradients
+
+
+def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
+    """Weights, names, gradients, sums, norm and one clipped update are those of one device."""
+    with torch.device("meta"):
+        model = Transformer(config.model)
+    gradients = prepare(model, config, world, sums=len(SUMS))
+    assert isinstance(gradients, ShardedGradients)
+    initialise(model, SEED, fill)
+    if config.model.weight_tying:
+        assert model.lm_head.weight is model.embeddings.weight
+    whole, expected = alone(config)
+    reference = dict(whole.named_parameters())
+    assert [name for name, _ in model.named_parameters()] == list(reference)
+    for name, parameter in model.named_parameters():
+        assert isinstance(parameter, DTensor)
+        assert torch.equal(gather(parameter), reference[name]), name
+    for _ in range(2):  # the second step begins anew
+        step(model, gradients, config, world)
+        torch.testing.assert_close(gradients.sums, expected.sums, rtol=tolerance, atol=0.1)
+        for name, parameter in model.named_parameters():
+            assert isinstance(parameter.grad, DTensor)
+            assert parameter.grad.dtype == torch.float32
+            error = (gather(parameter.grad) - reference[name].grad).norm()
+            assert error <= tolerance * reference[name].grad.norm(), (name, error)
+    optimizers = [build_optimizer(config.optimizer, each) for each in (model, whole)]
+    norms = [each.normalise(97.0, 1e-3).item() for each in (gradients, expected)]
+    assert abs(norms[0] / norms[1] - 1) < tolerance
+    for optimizer in optimizers:
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gather(parameter), reference[name], rtol=0, atol=10 * tolerance)
+    check_skipping(model, optimizers[0])
+
+
+def check_skipping(model: Transformer, optimizer: torch.optim.Optimizer) -> None:
+    """An update with `found_inf` set changes nothing, without asking the device."""
+
+    def everything() -> list[torch.Tensor]:
+        states = [value for state in optimizer.state.values() for value in state.values()]
+        return [gather(tensor).clone() for tensor in [*model.parameters(), *states]]
+
+    before = everything()
+    for found, changes in ((1.0, False), (0.0, True)):
+        optimizer.found_inf = torch.tensor(found)  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.grad_scale = None  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+        same = [torch.equal(a, b) for a, b in zip(before, everything(), strict=True)]
+        assert all(same) != changes
+
+
+def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **given: Any) -> None:
+    import os
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    world = read_world(environment)
+    with joined(world):
+        for case in given["cases"]:
+            torch.compiler.reset()
+            config = TrainConfig(
+                model=ModelConfig(**{**shape, **case.get("shape", {})}),
+                optimizer=OptimizerConfig(name="adamw", learning_rate=1e-2, eps=1e-5),
+                precision=case.get("precision", "fp32"),
+                device_train_microbatch_size=2,
+                fsdp=FSDPConfig(**case["fsdp"]),
+                compile=CompileConfig(backend="aot_eager", fullgraph=True)
+                if "compile" in case
+                else None,
+                activation_checkpointing=case.get("activation_checkpointing"),
+            )
+            check(config, world, tolerance=case.get("tolerance", 1e-5))
+
+
+if __name__ == "__main__":
+    main(**globals()["GIVEN"])
