@@ -3,8 +3,9 @@
 `GIVEN` is a global that whoever runs this file gives.
 """
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -86,10 +87,11 @@ def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
         for name, parameter in model.named_parameters():
             assert isinstance(parameter.grad, DTensor)
             assert parameter.grad.dtype == torch.float32
-            error = (gather(parameter.grad) - reference[name].grad).norm()
-            assert error <= tolerance * reference[name].grad.norm(), (name, error)
+            wanted = cast(torch.Tensor, reference[name].grad)
+            error = (gather(parameter.grad) - wanted).norm()
+            assert error <= tolerance * wanted.norm(), (name, error)
     optimizers = [build_optimizer(config.optimizer, each) for each in (model, whole)]
-    norms = [each.normalise(97.0, 1e-3).item() for each in (gradients, expected)]
+    norms = [each.normalise(torch.tensor(97.0), 1e-3).item() for each in (gradients, expected)]
     assert abs(norms[0] / norms[1] - 1) < tolerance
     for optimizer in optimizers:
         optimizer.step()
@@ -115,8 +117,6 @@ def check_skipping(model: Transformer, optimizer: torch.optim.Optimizer) -> None
 
 
 def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **given: Any) -> None:
-    import os
-
     os.environ.update(environment)
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)

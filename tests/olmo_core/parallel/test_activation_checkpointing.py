@@ -2,10 +2,11 @@
 
 import collections
 from collections.abc import Callable
-from typing import get_args
+from typing import cast, get_args
 
 import pytest
 import torch
+from torch import nn
 
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
 from olmo_core.model.loss import cross_entropy
@@ -44,7 +45,7 @@ def test_the_layers_meant_are_computed_again_to_the_same_bits(
     plain, model = make_model(n_layers=9), make_model(n_layers=9)
     computed: collections.Counter[int] = collections.Counter()
     for layer, block in enumerate(model.blocks):
-        block.feed_forward.register_forward_pre_hook(
+        cast(nn.Module, block.feed_forward).register_forward_pre_hook(
             lambda *_, layer=layer: computed.update([layer])
         )
     checkpoint_activations(model, strategy)

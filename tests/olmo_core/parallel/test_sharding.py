@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from olmo_core.config.compute import FSDPConfig
 from olmo_core.config.load import ConfigError
@@ -41,14 +42,12 @@ def test_four_ranks_on_two_nodes(ranks: Ranks) -> None:
         {"fsdp": {}},
         {"fsdp": hybrid, "shape": {"weight_tying": True}},
         {"fsdp": {**hybrid, "hybrid_sharding_num_model_replicas": 1}},
-        {"fsdp": {"sharding_strategy": "_HYBRID_SHARD_ZERO2"}, "compile": True},
+        {"fsdp": {"sharding_strategy": "_HYBRID_SHARD_ZERO2"}},
     ]
     ranks(RANK, 4, local_size=2, cases=cases)
 
 
 def test_replicas_that_do_not_divide_the_ranks_are_refused() -> None:
-    import torch
-
     world = World(rank=0, size=4, local_size=4, device=torch.device("cpu"))
     config = FSDPConfig(sharding_strategy="HYBRID_SHARD", hybrid_sharding_num_model_replicas=3)
     with pytest.raises(ConfigError, match="4 ranks are not 3 equal replicas"):
