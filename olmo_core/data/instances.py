@@ -39,12 +39,12 @@ class Instances:
     ) -> None:
         if sequence_length < 1:
             raise ValueError(f"sequence_length {sequence_length}: must be at least 1")
-        manifest.open_files(vocab_size=vocab_size)
+        self.files = manifest.open_files(vocab_size=vocab_size)  # by place
         self.manifest = manifest
         self.sequence_length = sequence_length
         self.vocab_size = vocab_size
         self.dtype = little_endian(manifest.dtype)
-        self._files = manifest.files
+        self._reader = manifest.files
         self._ranges = [stream.ranges for stream in manifest.streams]
         # Token offsets in the join where each range of a stream starts; windows before a stream.
         self._starts = [cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
@@ -67,7 +67,7 @@ class Instances:
         tokens = np.empty((len(instances), self.sequence_length), dtype=self.dtype)
         buffer = tokens.reshape(-1).view(np.uint8).data
         itemsize = self.dtype.itemsize
-        self._files.read_all(
+        self._reader.read_all(
             (
                 self._places[stream][part],
                 start * itemsize,
@@ -87,7 +87,7 @@ class Instances:
         """
         masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
         buffer = masks.reshape(-1).data
-        self._files.read_all(
+        self._reader.read_all(
             (self.manifest.resolve(mask), start, buffer[done : done + stop - start])
             for stream, part, start, stop, done in self._laid_out(instances)
             if (mask := self._ranges[stream][part].label_mask) is not None
@@ -124,17 +124,9 @@ class Instances:
                 found.update(range(base + first, base + min(last, final) + 1))
         return sorted(found)
 
-    def check_sample(self, windows: int = 256) -> None:
-        """Read some windows, evenly spaced, the first and the last among them.
-
-        Headers vouch for the vocabulary of our own files; for others this finds a wrong dtype or
-        tokenizer before the first step.
-
-        Raises:
-            InputError: as in `read`.
-        """
-        for instance in np.unique(np.linspace(0, self.count - 1, windows).astype(np.int64)):
-            self.read(np.asarray([instance]))
+    def first_windows(self) -> np.ndarray:
+        """The first window of each stream that has one, int64, ascending."""
+        return np.unique(self._first)[:-1]
 
     def _parts(self, instance: int) -> list[tuple[int, int, int, int]]:
         """(stream, range, start, stop) of a window; start and stop are tokens of the file."""

@@ -152,8 +152,11 @@ class Manifest:
                         part["label_mask"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
-    def open_files(self, *, vocab_size: int | None = None) -> None:
+    def open_files(self, *, vocab_size: int | None = None) -> dict[str, TokenFile]:
         """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges, label mask.
+
+        Returns:
+            The opened files by their places (see `resolve`).
 
         Raises:
             InputError: the first file that does not fit.
@@ -187,6 +190,7 @@ class Manifest:
                     f"{self.resolve(part.label_mask)}: {found} bytes for the {file.tokens} tokens "
                     f"of {file.path}; a label mask has one bool of one byte a token"
                 )
+        return opened
 
     def _check_tokenizer(self, file: TokenFile) -> None:
         if self.tokenizer_sha256 is None or file.header is None:

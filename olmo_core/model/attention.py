@@ -1,5 +1,6 @@
 """Causal self-attention of both families: optional qk-norm, clipping and grouped queries."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,8 +28,16 @@ class Attention(nn.Module):
             self.q_norm = kind(d, eps=config.layer_norm_eps, affine=affine)
             self.k_norm = kind(kv, eps=config.layer_norm_eps, affine=affine)
 
-    def forward(self, x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Map x (B, T, d) to (B, T, d); `sine` and `cosine` are (T, head_dim)."""
+    def forward(
+        self, x: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Map x (B, T, d) to (B, T, d).
+
+        Args:
+            x: The stream.
+            sine, cosine: Of each position's angles, (T, head_dim) or (B, 1, T, head_dim).
+            mask: Which positions a position sees, bool (B, 1, T, T); None: all of the past.
+        """
         q, k, v = self.w_q(x), self.w_k(x), self.w_v(x)  # (B, T, d), (B, T, kv), (B, T, kv)
         if self.clip is not None:
             q, k, v = (y.clamp(-self.clip, self.clip) for y in (q, k, v))
@@ -36,5 +45,21 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once
         q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
         q, k = apply_rope(q, sine, cosine), apply_rope(k, sine, cosine)  # (B, H, T, D)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
+        )
         return self.w_out(y.transpose(1, 2).flatten(2))  # (B, T, d)
+
+
+def document_mask(positions: Tensor) -> Tensor:
+    """Which positions a position sees where attention stays within documents: the causal part.
+
+    Args:
+        positions: Each token's position within its document, int64 (B, T).
+
+    Returns:
+        bool (B, 1, T, T), for all heads: [b, 0, i, j] is i - positions[b, i] <= j <= i.
+    """
+    at = torch.arange(positions.shape[1], device=positions.device)
+    begin = (at - positions)[:, None, :, None]  # of each position's document
+    return (at >= begin) & (at <= at[:, None])

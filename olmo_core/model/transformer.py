@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.model.attention import Attention
+from olmo_core.model.attention import Attention, document_mask
 from olmo_core.model.feed_forward import FeedForward
 from olmo_core.model.norm import LayerNorm, RMSNorm
 from olmo_core.model.rope import rope_tables
@@ -34,12 +34,14 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = make_norm(config)
 
-    def forward(self, x: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
-        """Map x (B, T, d) to (B, T, d)."""
+    def forward(
+        self, x: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        """Map x (B, T, d) to (B, T, d); the rest as in `Attention.forward`."""
         if self.norm_after:
-            x = x + self.attention_norm(self.attention(x, sine, cosine))
+            x = x + self.attention_norm(self.attention(x, sine, cosine, mask))
             return x + self.feed_forward_norm(self.feed_forward(x))
-        x = x + self.attention(self.attention_norm(x), sine, cosine)
+        x = x + self.attention(self.attention_norm(x), sine, cosine, mask)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -57,12 +59,22 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.embeddings.weight
         self._rope: tuple[Tensor, Tensor] | None = None
 
-    def hidden(self, input_ids: Tensor) -> Tensor:
-        """Final normed states (B, T, d) of token ids (B, T)."""
+    def hidden(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Final normed states (B, T, d) of token ids (B, T).
+
+        Args:
+            input_ids: The tokens.
+            positions: Each token's position within its document, int64 (B, T): attention and
+                rotary positions then stay within documents. None: an instance is one document.
+        """
         sine, cosine = self._rope_for(input_ids)
+        mask = None
+        if positions is not None:
+            sine, cosine = (table[positions].unsqueeze(1) for table in (sine, cosine))
+            mask = document_mask(positions)
         x = self.embeddings(input_ids)
         for block in self.blocks:
-            x = block(x, sine, cosine)
+            x = block(x, sine, cosine, mask)
         return self.norm(x)
 
     def forward(self, input_ids: Tensor) -> Tensor:

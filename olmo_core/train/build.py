@@ -6,6 +6,7 @@ import torch
 
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
+from olmo_core.data.check import check_tokens
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import ASSET, Manifest
 from olmo_core.model.init import initialise
@@ -29,7 +30,7 @@ def build_trainer(
         ConfigError, InputError: data, checkpoint or configuration do not fit.
     """
     loader = build_loader(config)
-    loader.data.check_sample()
+    check_tokens(loader.data)
     with torch.device("meta"):
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))

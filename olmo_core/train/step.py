@@ -43,15 +43,15 @@ def forward_backward(
 
     Nothing is divided here: the mean is taken once, over the global count of labels.
     """
-    if batch.positions is not None:
-        raise NotImplementedError("attention within documents (data.generate_doc_lengths)")
     sums = gradients.sums
     device = sums.device
     ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
+    positions = None if batch.positions is None else torch.from_numpy(batch.positions).to(device)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
-        hidden = model.hidden(ids[rows]).flatten(0, 1)  # (b·T, d)
+        within = None if positions is None else positions[rows]
+        hidden = model.hidden(ids[rows], within).flatten(0, 1)  # (b·T, d)
         loss, ce, z = cross_entropy(
             hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss
         )

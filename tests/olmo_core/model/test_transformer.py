@@ -93,24 +93,28 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_logits_and_gradients_equal_transformers(name: str) -> None:
+def both(name: str) -> tuple[Transformer, Any]:
+    """Our model and transformers', with the same random weights."""
     config = ModelConfig(**MODELS[name])
-    ours = Transformer(config)
-    theirs = hugging_face(config)
+    ours, theirs = Transformer(config), hugging_face(config)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in ours.parameters():
             scale = 0.3 if parameter.ndim == 1 else 0.08
             parameter.normal_(float(parameter.ndim == 1), scale, generator=generator)
-    weights = dict(ours.named_parameters())
-    missing = theirs.load_state_dict(
-        {hugging_face_name(key): value for key, value in weights.items()}, strict=False
-    )
+    weights = {hugging_face_name(key): value for key, value in ours.named_parameters()}
+    missing = theirs.load_state_dict(weights, strict=False)
     assert not missing.unexpected_keys
     assert missing.missing_keys == (["lm_head.weight"] if config.weight_tying else [])
+    return ours, theirs
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_and_gradients_equal_transformers(name: str) -> None:
+    ours, theirs = both(name)
+    weights, generator = dict(ours.named_parameters()), torch.Generator().manual_seed(2)
     # from 2: transformers gives the padding row (1) no gradient
-    ids = torch.randint(2, config.vocab_size, (2, 96), generator=generator)
+    ids = torch.randint(2, ours.config.vocab_size, (2, 96), generator=generator)
     mine, other = ours(ids), theirs(ids).logits
     assert relative_error(mine, other) <= 1e-5
     direction = torch.randn(mine.shape, generator=generator)
@@ -121,6 +125,19 @@ def test_logits_and_gradients_equal_transformers(name: str) -> None:
         gradient = gradients[hugging_face_name(key)].grad
         assert parameter.grad is not None
         assert relative_error(parameter.grad, gradient) <= 1e-5, key
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_in_bfloat16_are_transformers(name: str) -> None:
+    ours, theirs = both(name)
+    ids = torch.randint(2, ours.config.vocab_size, (2, 96), generator=torch.Generator())
+    with torch.no_grad():
+        other = theirs.bfloat16()(ids).logits.float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = ours(ids).float()
+        pure = ours.bfloat16()(ids).float()
+    assert relative_error(mixed, other) <= 2e-2
+    assert relative_error(pure, other) <= 2e-2
 
 
 def test_a_position_sees_the_past_only() -> None:
@@ -161,3 +178,18 @@ def test_mitchell_falls_with_depth_for_the_projections_back_into_the_stream() ->
     assert mitchell_std(config, "blocks.0.attention.w_q.weight") == 64**-0.5
     assert mitchell_std(config, "blocks.2.attention.w_out.weight") == (2 * 64 * 3) ** -0.5
     assert mitchell_std(config, "blocks.1.feed_forward.w2.weight") == (2 * 96 * 2) ** -0.5
+
+
+@pytest.mark.parametrize("name", ["olmo2-grouped", "olmo1-clipped"])
+def test_documents_of_an_instance_do_not_see_each_other(name: str) -> None:
+    config = ModelConfig(**MODELS[name])
+    model = Transformer(config)
+    initialise(model, 3)
+    lengths = ((40, 1, 55), (96,))  # documents of each instance
+    ids = torch.randint(0, config.vocab_size, (2, 96), generator=torch.Generator().manual_seed(2))
+    positions = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in lengths])
+    whole = model.hidden(ids, positions)
+    for row, states, documents in zip(ids, whole, lengths, strict=True):
+        alone = [model.hidden(part[None])[0] for part in row.split(documents)]
+        torch.testing.assert_close(states, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    assert (whole[0] - model.hidden(ids)[0]).abs().max() > 0.01  # the test can fail

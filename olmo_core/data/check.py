@@ -1,0 +1,72 @@
+"""Read tokens before the first step: ids beyond the vocabulary, files of another dtype.
+
+Reading checks every id too; this finds what is wrong before a step is spent. Data up to
+`SCANNED_BYTES` is read whole (half a second with warm page caches), of larger or remote data a
+sample: a wrong dtype or tokenizer shows in any window, a few damaged bytes only when they are read.
+"""
+
+import logging
+
+import numpy as np
+
+from olmo_core.data.instances import Instances
+from olmo_core.run.job import InputError
+from olmo_core.run.remote import is_remote
+
+log = logging.getLogger("olmo")
+
+SCANNED_BYTES = 1 << 30
+_SPACED = 256  # windows of a sample, evenly spaced over all
+_AT_ONCE = 256  # windows
+_DISTINCT = 100  # token ids that a window holds at least before its dtype is judged
+
+
+def check_tokens(data: Instances) -> None:
+    """Read all windows of small data, else the first of each stream and some evenly spaced.
+
+    Raises:
+        InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
+            mask is none, all of it masks everything, or something cannot be read.
+    """
+    chosen, what = _windows(data)
+    labels = 0
+    for start in range(0, len(chosen), _AT_ONCE):
+        part = chosen[start : start + _AT_ONCE]
+        tokens = data.read(part)
+        if tokens.dtype.itemsize == 2:
+            _refuse_wide(data, part, tokens)
+        if data.has_label_masks:
+            labels += int(data.read_label_masks(part)[:, 1:].sum())
+    if data.has_label_masks and labels == 0 and len(chosen) == data.count:
+        raise InputError(f"the label masks leave none of {data.count} windows a label to learn")
+    log.info("checked the ids of %s: %d of %d", what, len(chosen), data.count)
+
+
+def _windows(data: Instances) -> tuple[np.ndarray, str]:
+    if any(is_remote(file.path) for file in data.files.values()):
+        return _spaced(data), "windows of remote files, evenly spaced"
+    if data.count * data.sequence_length * data.dtype.itemsize <= SCANNED_BYTES:
+        return np.arange(data.count), "all windows"
+    return np.union1d(_spaced(data), data.first_windows()), "windows, some of each stream"
+
+
+def _spaced(data: Instances) -> np.ndarray:
+    return np.unique(np.linspace(0, data.count - 1, _SPACED).astype(np.int64))
+
+
+def _refuse_wide(data: Instances, windows: np.ndarray, tokens: np.ndarray) -> None:
+    """Refuse uint32 ids that are read as uint16: every second number is the high half of an id.
+
+    The high halves are at most those of the vocabulary, 0 or 1, and no text has such tokens in
+    every second place and many different ones between them.
+    """
+    vocab_size = data.vocab_size or 1 << 17
+    high = tokens[:, 1::2].max(axis=1, initial=0) <= (vocab_size - 1) >> 16
+    for row in np.flatnonzero(high).tolist():
+        piece = data.pieces(int(windows[row]))[0]
+        file = data.files[data.manifest.resolve(piece.path)]
+        if file.header is None and len(np.unique(tokens[row, ::2])) >= _DISTINCT:
+            raise InputError(
+                f"{file.path}: every second number from position {piece.start} on is 0 or 1: these "
+                "are ids of uint32 read as uint16; set data.memmap_dtype: uint32"
+            )

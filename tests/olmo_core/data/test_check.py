@@ -1,0 +1,101 @@
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olmo_core.data import check
+from olmo_core.data.check import check_tokens
+from olmo_core.data.instances import Instances
+from olmo_core.data.manifest import Manifest
+from olmo_core.run.job import InputError
+
+VOCAB_SIZE = 100_352  # needs uint32, as OLMo 2's
+
+
+def opened(*paths: Path, dtype: str = "uint16", vocab_size: int = 1000) -> Instances:
+    manifest = Manifest.from_paths([str(path) for path in paths], dtype=dtype)
+    return Instances(manifest, sequence_length=512, vocab_size=vocab_size)
+
+
+def text(tokens: int, dtype: str, vocab_size: int) -> np.ndarray:
+    """Ids that are as unevenly frequent as words, some windows of padding among them."""
+    ids = (np.random.default_rng(0).zipf(1.3, tokens) % vocab_size).astype(dtype)
+    ids[512 * 3 : 512 * 5] = 1
+    return ids
+
+
+def test_small_data_is_read_whole(tmp_path: Path) -> None:
+    tokens = text(512 * 2000, "<u2", 1000)
+    tokens.tofile(tmp_path / "good")
+    check_tokens(opened(tmp_path / "good"))
+    tokens[512 * 1037 + 5] = 1000
+    tokens.tofile(tmp_path / "bad")
+    with pytest.raises(InputError, match=rf"bad: token id 1000 at position {512 * 1037 + 5},"):
+        check_tokens(opened(tmp_path / "good", tmp_path / "bad"))
+
+
+def test_of_large_data_a_sample_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another tokenizer is found wherever it stands, however short it is."""
+    monkeypatch.setattr(check, "SCANNED_BYTES", 0)
+    paths = []
+    for number in range(30):
+        paths.append(tmp_path / str(number))
+        text(512 * (1 if number % 7 else 300), "<u2", 1000).tofile(paths[-1])
+    text(100, "<u2", 1000).tofile(tmp_path / "no window")
+    paths.insert(3, tmp_path / "no window")
+    check_tokens(opened(*paths))
+    for number in (0, 1, 15, 29):
+        tokens = np.fromfile(tmp_path / str(number), "<u2")
+        (tokens + np.uint16(1000)).tofile(tmp_path / str(number))
+        with pytest.raises(InputError, match=f"{tmp_path}/{number}: token id"):
+            check_tokens(opened(*paths))
+        tokens.tofile(tmp_path / str(number))
+
+
+@pytest.mark.parametrize("vocab_size", [VOCAB_SIZE, 50_304])
+def test_another_width_than_the_files(tmp_path: Path, vocab_size: int) -> None:
+    text(512 * 8, "<u4", vocab_size).tofile(tmp_path / "wide")
+    text(512 * 8, "<u2", min(vocab_size, 1 << 16)).tofile(tmp_path / "narrow")
+    check_tokens(opened(tmp_path / "wide", dtype="uint32", vocab_size=vocab_size))
+    check_tokens(opened(tmp_path / "narrow", vocab_size=vocab_size))
+    with pytest.raises(InputError, match=r"wide: every second number .*memmap_dtype: uint32"):
+        check_tokens(opened(tmp_path / "wide", vocab_size=vocab_size))
+    with pytest.raises(InputError, match=r"narrow: token id .* another dtype than uint32"):
+        check_tokens(opened(tmp_path / "narrow", dtype="uint32", vocab_size=vocab_size))
+
+
+def test_what_only_looks_alike_is_accepted(tmp_path: Path) -> None:
+    """Every second token 0, but few others between them; padding."""
+    rng = np.random.default_rng(0)
+    toy = np.zeros(512 * 8, dtype="<u2")
+    toy[::2] = rng.integers(2, 90, 512 * 4)
+    toy.tofile(tmp_path / "toy")
+    np.ones(512 * 8, dtype="<u2").tofile(tmp_path / "padding")
+    check_tokens(opened(tmp_path / "toy", tmp_path / "padding"))
+
+
+def test_a_header_is_believed(write_tokens) -> None:
+    path = write_tokens("s/part-0-00000.npy", [[number] for number in range(1, 999)])
+    check_tokens(opened(path))
+    path.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match="ids of uint32 read as uint16"):
+        check_tokens(opened(path))
+
+
+def test_masks_are_looked_at_too(tmp_path: Path) -> None:
+    tokens, mask = text(512 * 4, "<u2", 1000), np.zeros(512 * 4, dtype=np.uint8)
+    tokens.tofile(tmp_path / "a")
+    manifest = Manifest.from_paths(
+        [str(tmp_path / "a")], dtype="uint16", label_mask_paths=[str(tmp_path / "mask")]
+    )
+    for place, value, message in (
+        (512, 1, "leave none of 4 windows a label"),  # an instance's first token is no label
+        (513, 1, None),
+        (700, 3, "mask: byte 3 at position 700"),
+    ):
+        mask[place] = value
+        mask.tofile(tmp_path / "mask")
+        data = Instances(manifest, sequence_length=512, vocab_size=1000)
+        with pytest.raises(InputError, match=message) if message else contextlib.nullcontext():
+            check_tokens(data)
