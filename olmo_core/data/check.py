@@ -10,6 +10,7 @@ import logging
 import numpy as np
 
 from olmo_core.data.instances import Instances
+from olmo_core.data.loader import Loader
 from olmo_core.run.job import InputError
 from olmo_core.run.remote import is_remote
 
@@ -21,25 +22,35 @@ _AT_ONCE = 256  # windows
 _DISTINCT = 100  # token ids that a window holds at least before its dtype is judged
 
 
-def check_tokens(data: Instances) -> None:
+def check_tokens(loader: Loader) -> None:
     """Read all windows of small data, else the first of each stream and some evenly spaced.
 
     Raises:
         InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
-            mask is none, all of it masks everything, or something cannot be read.
+            mask is none, nothing has a label, or something cannot be read.
     """
+    data, labels, masked = loader.data, 0, 0
     chosen, what = _windows(data)
-    labels = 0
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
-        tokens = data.read(part)
-        if tokens.dtype.itemsize == 2:
-            _refuse_wide(data, part, tokens)
-        if data.has_label_masks:
-            labels += int(data.read_label_masks(part)[:, 1:].sum())
-    if data.has_label_masks and labels == 0 and len(chosen) == data.count:
-        raise InputError(f"the label masks leave none of {data.count} windows a label to learn")
-    log.info("checked the ids of %s: %d of %d", what, len(chosen), data.count)
+        batch = loader.read(part)
+        if data.dtype.itemsize == 2:
+            _refuse_wide(data, part, batch.input_ids)
+        masked += int((~batch.instance_mask).sum())
+        counted = np.broadcast_to(batch.instance_mask[:, None], batch.input_ids.shape)
+        if batch.label_mask is not None:
+            counted = counted & batch.label_mask
+        labels += int(counted[:, 1:].sum())  # an instance's first token is none
+    if labels == 0:
+        message = (
+            f"no label to learn in {len(chosen)} of {data.count} windows: data.instance_filter "
+            f"masks {masked} of them, data.label_mask_paths the rest (padded rows repeat "
+            "themselves: they need data.instance_filter: null)"
+        )
+        if len(chosen) == data.count:
+            raise InputError(message)
+        log.warning(message)
+    log.info("checked %s: %d of %d, %d masked", what, len(chosen), data.count, masked)
 
 
 def _windows(data: Instances) -> tuple[np.ndarray, str]:

@@ -103,7 +103,10 @@ class Loader:
                 f"rank {rank} of {world_size}: the global batch of {self.global_batch_size} "
                 "instances must divide evenly"
             )
-        instances = self.instances(step)[rank::world_size]
+        return self.read(self.instances(step)[rank::world_size])
+
+    def read(self, instances: np.ndarray) -> Batch:
+        """These instances, by their window numbers, as a batch; raises as `batch` does."""
         tokens = self.data.read(instances)
         kept = (
             np.ones(len(instances), dtype=np.bool_)

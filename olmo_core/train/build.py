@@ -30,7 +30,7 @@ def build_trainer(
         ConfigError, InputError: data, checkpoint or configuration do not fit.
     """
     loader = build_loader(config)
-    check_tokens(loader.data)
+    check_tokens(loader)
     with torch.device("meta"):
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))

@@ -1,21 +1,30 @@
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from olmo_core.config.data import InstanceFilterConfig
 from olmo_core.data import check
 from olmo_core.data.check import check_tokens
-from olmo_core.data.instances import Instances
+from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.run.job import InputError
 
 VOCAB_SIZE = 100_352  # needs uint32, as OLMo 2's
 
 
-def opened(*paths: Path, dtype: str = "uint16", vocab_size: int = 1000) -> Instances:
-    manifest = Manifest.from_paths([str(path) for path in paths], dtype=dtype)
-    return Instances(manifest, sequence_length=512, vocab_size=vocab_size)
+def opened(*paths: Path, dtype: str = "uint16", vocab_size: int = 1000, **changes: Any) -> Loader:
+    masks = changes.pop("label_mask_paths", None)
+    return Loader(
+        manifest=Manifest.from_paths(list(map(str, paths)), dtype=dtype, label_mask_paths=masks),
+        sequence_length=512,
+        global_batch_size=1,
+        seed=0,
+        vocab_size=vocab_size,
+        **changes,
+    )
 
 
 def text(tokens: int, dtype: str, vocab_size: int) -> np.ndarray:
@@ -86,16 +95,23 @@ def test_a_header_is_believed(write_tokens) -> None:
 def test_masks_are_looked_at_too(tmp_path: Path) -> None:
     tokens, mask = text(512 * 4, "<u2", 1000), np.zeros(512 * 4, dtype=np.uint8)
     tokens.tofile(tmp_path / "a")
-    manifest = Manifest.from_paths(
-        [str(tmp_path / "a")], dtype="uint16", label_mask_paths=[str(tmp_path / "mask")]
-    )
     for place, value, message in (
-        (512, 1, "leave none of 4 windows a label"),  # an instance's first token is no label
+        (512, 1, "no label to learn in 4 of 4 windows"),  # an instance's first token is none
         (513, 1, None),
         (700, 3, "mask: byte 3 at position 700"),
     ):
         mask[place] = value
         mask.tofile(tmp_path / "mask")
-        data = Instances(manifest, sequence_length=512, vocab_size=1000)
+        data = opened(tmp_path / "a", label_mask_paths=[str(tmp_path / "mask")])
         with pytest.raises(InputError, match=message) if message else contextlib.nullcontext():
             check_tokens(data)
+
+
+def test_padded_rows_that_the_filter_masks(tmp_path: Path) -> None:
+    """An official configuration has the filter; nothing would be learned of chats."""
+    tokens = np.tile(np.arange(512, dtype="<u2"), 4)
+    tokens.reshape(4, 512)[:, 400:] = 1
+    tokens.tofile(tmp_path / "chat")
+    with pytest.raises(InputError, match=r"masks 4 of them.*need data\.instance_filter: null"):
+        check_tokens(opened(tmp_path / "chat", instance_filter=InstanceFilterConfig()))
+    check_tokens(opened(tmp_path / "chat"))
