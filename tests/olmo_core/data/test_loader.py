@@ -1,5 +1,6 @@
 import itertools
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from olmo_core.config.data import InstanceFilterConfig
-from olmo_core.data.loader import Loader
+from olmo_core.data.loader import Batch, Loader
 from olmo_core.data.manifest import Manifest
+from olmo_core.data.order import OrderName
 from olmo_core.run.job import InputError
 
 
@@ -55,15 +57,82 @@ def test_an_epoch_sees_every_window_once(manifest: Manifest, order) -> None:
         assert sorted(seen) == list(range(103))
 
 
+@pytest.fixture
+def rich(tmp_path: Path) -> Callable[..., Loader]:
+    """A loader of data with all there is: label masks, repetition, documents, two files."""
+    rng = np.random.default_rng(0)
+    paths, masks = [tmp_path / "a", tmp_path / "b"], [tmp_path / "ma", tmp_path / "mb"]
+    for path, mask, windows in zip(paths, masks, (50, 53), strict=True):
+        tokens = rng.integers(0, 99, 64 * windows, dtype=np.uint16)
+        tokens.reshape(windows, 64)[::5, 10:60] = 7  # every fifth window repeats itself
+        tokens.tofile(path)
+        (rng.random(len(tokens)) < 0.3).tofile(mask)
+
+    def open_again(order: OrderName = "feistel") -> Loader:
+        manifest = Manifest.from_paths(
+            [str(path) for path in paths],
+            dtype="uint16",
+            label_mask_paths=[str(mask) for mask in masks],
+        )
+        return loader(
+            manifest,
+            sequence_length=64,
+            order=order,
+            instance_filter=InstanceFilterConfig(),
+            document_eos=0,
+        )
+
+    return open_again
+
+
+def fields(batch: Batch) -> list[np.ndarray]:
+    assert batch.label_mask is not None
+    assert batch.positions is not None
+    masks = [batch.instance_mask, batch.label_mask]
+    return [batch.instances, batch.input_ids, *masks, batch.positions]
+
+
 @pytest.mark.parametrize("order", ["olmo", "feistel"])
-def test_the_same_global_batch_for_any_world(manifest: Manifest, order) -> None:
-    data = loader(manifest, order=order)
+def test_the_same_global_batch_for_any_world(rich: Callable[..., Loader], order) -> None:
+    data = rich(order)
+    masked = 0
     for step in (0, 3, 7, 8, 100):
-        whole = data.batch(step)
+        whole = fields(data.batch(step))
+        masked += int((~whole[2]).sum())
         for world_size in (2, 3, 6):
-            parts = [data.batch(step, rank=r, world_size=world_size) for r in range(world_size)]
-            joined = np.stack([part.input_ids for part in parts], axis=1).reshape(12, 16)
-            assert np.array_equal(joined, whole.input_ids)
+            parts = [
+                fields(rich(order).batch(step, rank=r, world_size=world_size))
+                for r in range(world_size)
+            ]
+            for one, several in zip(whole, zip(*parts, strict=True), strict=True):
+                assert np.array_equal(np.stack(several, axis=1).reshape(one.shape), one)
+    assert masked
+
+
+@pytest.mark.parametrize("order", ["olmo", "feistel"])
+def test_resumed_anywhere_with_any_number_of_ranks(rich: Callable[..., Loader], order) -> None:
+    """Three epochs of eight steps, interrupted within and between them, by changing ranks."""
+    data = rich(order)
+    assert data.batches_per_epoch == 8
+    undisturbed = [fields(batch) for batch in data.iterate(0, stop_step=24)]
+    seen: list[list[np.ndarray]] = []
+    for start, stop, world_size in ((0, 5, 1), (5, 8, 2), (8, 13, 4), (13, 18, 3), (18, 24, 1)):
+        ranks = [
+            rich(order).iterate(start, rank=r, world_size=world_size, stop_step=stop)
+            for r in range(world_size)
+        ]
+        for parts in zip(*ranks, strict=True):
+            several = zip(*(fields(part) for part in parts), strict=True)
+            seen.append([
+                np.stack(one, axis=1).reshape(-1, *one[0].shape[1:]) for one in several
+            ])  # fmt: skip
+    assert len(seen) == len(undisturbed) == 24
+    for one, other in zip(undisturbed, seen, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    epochs = [np.concatenate([batch[0] for batch in undisturbed[e : e + 8]]) for e in (0, 8, 16)]
+    for epoch in epochs:
+        assert len(np.unique(epoch)) == 96
+    assert not np.array_equal(epochs[0], epochs[1])
 
 
 def test_iterate_from_anywhere_equals_random_access(manifest: Manifest) -> None:
