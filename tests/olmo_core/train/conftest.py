@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import runpy
+import socket
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -115,6 +116,40 @@ def launch(
 def start(forks: ForkServerContext, config_file: Path, tmp_path: Path) -> Start:
     """Start training into a folder of the test (see `launch`)."""
     return functools.partial(launch, forks, config_file, tmp_path)
+
+
+@pytest.fixture
+def ranks(start: Start) -> Callable[..., list[int | None]]:
+    """Train with `size` ranks, spread over `nodes`, to the end; returns their exit codes."""
+
+    def ranks(
+        folder: str, size: int, *overrides: str, nodes: int = 1, moment: str = ""
+    ) -> list[int | None]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
+        local = size // nodes
+        processes = [
+            start(
+                folder,
+                *overrides,
+                moment=moment,
+                environment={
+                    "RANK": str(rank),
+                    "LOCAL_RANK": str(rank % local),
+                    "WORLD_SIZE": str(size),
+                    "LOCAL_WORLD_SIZE": str(local),
+                    "MASTER_ADDR": "127.0.0.1",
+                    "MASTER_PORT": str(port),
+                },
+            )
+            for rank in range(size)
+        ]
+        for process in processes:
+            process.join(120)
+        return [process.exitcode for process in processes]
+
+    return ranks
 
 
 @pytest.fixture

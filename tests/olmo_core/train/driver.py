@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import json
 import math
 import os
 import signal
@@ -14,6 +15,7 @@ import torch
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 from olmo_core.checkpoint import layout
+from olmo_core.data.loader import Batch
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.run.job import Job
 from olmo_core.train import trainer
@@ -74,6 +76,19 @@ def note_weights_at_the_end(noted: list[str]) -> None:
     setattr(Trainer, "fit", fit)  # noqa: B010 (for the type checker)
 
 
+def note_instances() -> None:
+    """Write down, a line a step and rank, which instances it learns from."""
+    original = Trainer._forward_backward
+
+    def noting(self: Trainer, batch: Batch, *more: Any) -> None:
+        row = {"step": self.state.step + 1, "instances": batch.instances.tolist()}
+        with (self.config.save_folder / "instances.jsonl").open("a") as lines:
+            lines.write(json.dumps(row) + "\n")
+        original(self, batch, *more)
+
+    setattr(Trainer, "_forward_backward", noting)  # noqa: B010 (for the type checker)
+
+
 def poison_read_late() -> None:
     noted: list[str] = []
 
@@ -100,6 +115,8 @@ def arrange(moment: str) -> None:
     elif moment == "SIGTERM in step 6":
         before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
                call=6)  # fmt: skip
+    elif moment == "note instances":
+        note_instances()
     elif moment == "read a step late":
         read_a_step_late()
     elif moment == "NaN in step 6, read a step late":
