@@ -25,8 +25,8 @@ def require_agreement(recipe: Recipe) -> None:
     ingredients = [config for _, config in recipe.ingredients()]
     _require_sources(recipe)
     _require_vocabulary(recipe, stage1)
-    for config in ingredients:
-        _require_one_model(recipe, stage1, config)
+    for number, config in enumerate(ingredients, start=1):
+        _require_one_model(recipe, number, stage1, config)
     for task in recipe.section("evals", "downstream", DownstreamConfig).tasks:
         if task.name not in TASKS:
             raise ConfigError(
@@ -37,7 +37,7 @@ def require_agreement(recipe: Recipe) -> None:
 
 def _require_sources(recipe: Recipe) -> None:
     known = [source.name for source in recipe.section("corpus", "raw", RawConfig).sources]
-    for mix in ("stage1_mix", "stage2_mix"):
+    for mix in recipe.mixes:
         for source in recipe.section("corpus", mix, MixConfig).sources:
             if source not in known:
                 raise ConfigError(
@@ -55,12 +55,14 @@ def _require_vocabulary(recipe: Recipe, stage1: TrainConfig) -> None:
         )
 
 
-def _require_one_model(recipe: Recipe, stage1: TrainConfig, ingredient: TrainConfig) -> None:
+def _require_one_model(
+    recipe: Recipe, number: int, stage1: TrainConfig, ingredient: TrainConfig
+) -> None:
     ours, theirs = to_dict(stage1.model), to_dict(ingredient.model)
     different = [key for key in ours if ours[key] != theirs[key]]
     if different:
         key = different[0]
         raise ConfigError(
-            f"{recipe.stage2.file}: model.{key}: {theirs[key]!r}, but stage 1, whose weights it "
-            f"starts from, has {ours[key]!r}"
+            f"{recipe.folder / 'stage2.yaml'}: model.{key}: {theirs[key]!r} (ingredient {number}), "
+            f"but stage 1, whose weights it starts from, has {ours[key]!r}"
         )

@@ -24,7 +24,7 @@ def build_graph(recipe: Recipe) -> Graph:
         *evals_nodes(recipe),
         *release_nodes(recipe, models),
     ]
-    in_evals = ["soup", "export"]
+    in_evals = [node.name for node in training if node.name in ("soup", "export")]
     in_evals += [node.name for node in nodes if node.stage in ("evals", "release")]
     recipe.expect_sections("corpus", [node.name for node in nodes if node.stage == "corpus"])
     recipe.expect_sections("evals", in_evals)

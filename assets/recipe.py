@@ -1,7 +1,8 @@
 """Recipes: folders of YAML that say what a model is made of; found on a search path.
 
-A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`. In `corpus.yaml` and
-`evals.yaml` each section is named as the asset it describes.
+A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`; without `stage2.yaml` it
+ends with stage 1. In `corpus.yaml` and `evals.yaml` each section is named as the asset that it
+describes.
 """
 
 import difflib
@@ -19,7 +20,7 @@ from olmo_core.config.train import TrainConfig, build_train_config
 
 T = TypeVar("T")
 
-FILES = ("corpus", "stage1", "stage2", "evals")
+FILES = ("corpus", "stage1", "evals")
 
 # A name becomes a folder, a Dagster key and a part of job names: letters that all of them take.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -33,7 +34,7 @@ class Recipe:
     folder: Path
     corpus: Tree
     stage1: Tree
-    stage2: Tree
+    stage2: Tree | None
     evals: Tree
 
     def section(self, file: str, name: str, cls: type[T]) -> T:
@@ -54,16 +55,25 @@ class Recipe:
     def ingredients(self) -> list[tuple[Mapping[str, Any], TrainConfig]]:
         """Stage 2's ingredients: the values that set each apart, and its whole configuration.
 
+        None in a recipe without a stage 2.
+
         Raises:
             ConfigError: `ingredients` is no list of two or more different mappings.
         """
-        values = ingredient_values(self.stage2)
-        return [(value, self._ingredient(number)) for number, value in enumerate(values, start=1)]
+        if self.stage2 is None:
+            return []
+        file, values = self.stage2.file, ingredient_values(self.stage2)
+        if not values:
+            raise ConfigError(
+                f"{file}: ingredients: missing; expected a list of at least two mappings, as in "
+                "[{seed: 42}, {seed: 666}], or no stage2.yaml at all"
+            )
+        return [(value, _ingredient(file, number)) for number, value in enumerate(values, start=1)]
 
-    def _ingredient(self, number: int) -> TrainConfig:
-        tree = load(self.stage2.file)  # a tree of its own, since values are put in place
-        choose_ingredient(tree, number)
-        return _training(tree)
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """The assets that say which tokens its stages read."""
+        return ("stage1_mix",) if self.stage2 is None else ("stage1_mix", "stage2_mix")
 
     def expect_sections(self, file: str, names: list[str]) -> None:
         """Refuse sections of `<file>.yaml` that no asset reads."""
@@ -78,6 +88,12 @@ class Recipe:
 
 # Set by the graph: where tokens and first weights come from is what it is there to know.
 SET_BY_THE_GRAPH = ("load_path", "save_folder", "data.paths", "core.manifest", "core.roots")
+
+
+def _ingredient(file: str, number: int) -> TrainConfig:
+    tree = load(file)  # a tree of its own, since values are put in place
+    choose_ingredient(tree, number)
+    return _training(tree)
 
 
 def _training(tree: Tree) -> TrainConfig:
@@ -126,4 +142,6 @@ def load_recipe(name: str) -> Recipe:
         raise ConfigError(f"{recipes[name]}: a recipe's name is letters, digits and _")
     folder = recipes[name]
     files: dict[str, Any] = {file: load(folder / f"{file}.yaml") for file in FILES}
+    stage2 = folder / "stage2.yaml"
+    files["stage2"] = load(stage2) if stage2.exists() else None
     return Recipe(name=name, folder=folder, **files)

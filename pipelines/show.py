@@ -13,9 +13,12 @@ from assets.assemble import build_graph
 from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.paths import root
-from assets.recipe import load_recipe
+from assets.recipe import Recipe, load_recipe
 from olmo_core.config.load import ConfigError
+from olmo_core.config.model import count_parameters
+from olmo_core.config.train import TrainConfig
 from olmo_core.run.folder import RunFolder
+from olmo_core.train.plan import plan, steps_of
 from pipelines.terminal import amount, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
@@ -125,15 +128,55 @@ def _cell(value: Any) -> str:
 
 
 def print_plan(recipe: str, select: Sequence[str]) -> None:
-    """Print each selected asset's state and, where it is to be made, why."""
+    """Print what training costs, then each selected asset's state and, if it is to be made, why.
+
+    Raises:
+        ConfigError: something that the recipe reads is not on this machine; what training costs
+            has been printed all the same.
+    """
     graph = build_graph(load_recipe(recipe))
+    selected = graph.select(select or graph.nodes)
+    print_training(terminal(), graph.recipe, selected)
     table = Table(box=None, padding=(0, 2))
     for column in ("asset", "state", "why"):
         table.add_column(column)
-    for name in graph.select(select or graph.nodes):
+    for name in selected:
         state, why = plan_of(graph, root(), name)
         table.add_row(name, state, "\n".join(why))
     terminal().print(table)
+
+
+def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) -> None:
+    """One row per selected training run: how large, how long, at which rates, how much work."""
+    runs = {"stage1": recipe.stage1_config()}
+    for number, (_, config) in enumerate(recipe.ingredients(), start=1):
+        runs[f"stage2_ingredient{number}"] = config
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("training")
+    for column in ("parameters", "steps", "tokens", "FLOPs", "peak and last rate"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in selected:
+        if name in runs:
+            table.add_row(name, *_training_figures(runs[name]))
+    if table.row_count:
+        console.print(table)
+
+
+def _training_figures(config: TrainConfig) -> list[str]:
+    last, _ = steps_of(config)
+    last = last if config.stop_at is None else min(last or config.stop_at, config.stop_at)
+    if last is None:
+        return [amount(count_parameters(config.model).total), str(config.max_duration), "", "", ""]
+    planned = plan(config, [last], devices=1)
+    tokens = last * config.tokens_per_step
+    rates = [config.optimizer.learning_rate, *planned["learning_rate"].values()]
+    return [
+        f"{planned['parameters']['total']:,}",
+        f"{last:,}",
+        amount(tokens),
+        f"{planned['flops_per_token'] * tokens:.3g}",
+        " → ".join(f"{rate:.5g}" for rate in rates),
+    ]
 
 
 def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ from olmo_core.corpus.held_out import HeldOutConfig
 from olmo_core.corpus.mix import MixConfig
 from olmo_core.corpus.raw import RawConfig, raw_identity
 from olmo_core.corpus.tagged import TaggedConfig
-from olmo_core.corpus.tokenizer import TokenizerConfig
+from olmo_core.corpus.tokenizer import TokenizerConfig, tokenizer_identity
 from olmo_core.corpus.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
 
@@ -95,13 +95,15 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
 
 def _token_nodes(recipe: Recipe) -> list[Node]:
     """From documents to token files, their index, and the mixes that training reads."""
+    tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
     return [
         _node(
             recipe,
             "tokenizer",
             TokenizerConfig,
-            description="One BPE tokenizer, trained on the filtered corpus.",
+            description="One BPE tokenizer, trained on the filtered corpus or released.",
             inputs=("filtered",),
+            further_identity=lambda: tokenizer_identity(tokenizer),
             packages=("tokenizers",),
             kinds=("huggingface",),
         ),
@@ -137,5 +139,6 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
                 ("stage1", [recipe.stage1_config()]),
                 ("stage2", [config for _, config in recipe.ingredients()]),
             )
+            if trainings
         ),
     ]

@@ -31,6 +31,8 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             kinds=("pytorch", "parquet"),
             checks=checks.perplexity_checks(
                 tuple(recipe.section("corpus", "stage2_mix", MixConfig).sources)
+                if "stage2_mix" in recipe.mixes
+                else ()
             ),
         ),
         node(

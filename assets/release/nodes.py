@@ -15,8 +15,8 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
             ModelCardConfig,
             stage="release",
             module="olmo_core.release.model_card",
-            description="One model card of the soup, from the measured results.",
-            inputs=("leaderboard", "export", *models, "tokens", "stage1_mix", "stage2_mix"),
+            description="One model card of the final model, from the measured results.",
+            inputs=("leaderboard", "export", *models, "tokens", *recipe.mixes),
             kinds=("markdown",),
         )
     ]

@@ -1,4 +1,4 @@
-"""Training: stage 1, the ingredients of stage 2, their soup, and all of them exported."""
+"""Training: stage 1, the ingredients of stage 2 and their soup if any, and all of them exported."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from olmo_core.run.folder import RunFolder
 
 
 def train_nodes(recipe: Recipe) -> list[Node]:
-    """Stage 1, one node per ingredient of stage2.yaml, the soup and the export."""
+    """Stage 1, one node per ingredient of stage2.yaml, their soup if there are any, the export."""
     ingredients = [
         _training(
             recipe,
@@ -28,7 +28,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
         )
         for number, (values, config) in enumerate(recipe.ingredients(), start=1)
     ]
-    return [
+    models = [
         _training(
             recipe,
             "stage1",
@@ -37,19 +37,25 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             description="One run: stage 1 over the whole mix.",
         ),
         *ingredients,
-        section_node(
-            recipe,
-            "evals",
-            "soup",
-            SoupConfig,
-            stage="train",
-            module="olmo_core.checkpoint.soup",
-            description="One model: the mean of the ingredients' weights.",
-            inputs=tuple(node.name for node in ingredients),
-            packages=("numpy",),
-            kinds=("pytorch",),
-            checks=checks.CHECKS["soup"],
-        ),
+    ]
+    if ingredients:
+        models.append(
+            section_node(
+                recipe,
+                "evals",
+                "soup",
+                SoupConfig,
+                stage="train",
+                module="olmo_core.checkpoint.soup",
+                description="One model: the mean of the ingredients' weights.",
+                inputs=tuple(node.name for node in ingredients),
+                packages=("numpy",),
+                kinds=("pytorch",),
+                checks=checks.CHECKS["soup"],
+            )
+        )
+    return [
+        *models,
         section_node(
             recipe,
             "evals",
@@ -58,7 +64,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             stage="train",
             module="olmo_core.release.export",
             description="One Hugging Face folder and one revision per model.",
-            inputs=("stage1", *(node.name for node in ingredients), "soup", "tokenizer"),
+            inputs=(*(node.name for node in models), "tokenizer"),
             packages=("torch", "transformers", "safetensors"),
             kinds=("huggingface",),
             checks=checks.CHECKS["export"],

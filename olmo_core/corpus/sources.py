@@ -135,8 +135,8 @@ def user_files(source: SourceConfig) -> list[Unit]:
     root = Path(os.path.expandvars(source.root)).expanduser()
     if not root.is_absolute() or not root.is_dir():
         raise ConfigError(
-            f"sources: {source.name}: root {source.root!r} (now {root}): expected an existing "
-            "folder as an absolute path; ~ and ${VARIABLES} are expanded"
+            f"sources: {source.name}: root {source.root!r} ({unset(root) or f'now {root}'}): "
+            "expected an existing folder as an absolute path; ~ and ${VARIABLES} are expanded"
         )
     patterns = source.include or DEFAULT_INCLUDE
     names = {
@@ -161,6 +161,12 @@ def user_files(source: SourceConfig) -> list[Unit]:
                 "UTF-8; rename it, or leave it out with `exclude`"
             ) from None
     return units
+
+
+def unset(path: Path) -> str:
+    """Which environment variables an expanded path still holds; empty if none."""
+    names = re.findall(r"\$\{?(\w+)", str(path))
+    return f"not set: {', '.join(names)}" if names else ""
 
 
 def matches(relative: str, patterns: Sequence[str]) -> bool:

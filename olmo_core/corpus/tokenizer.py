@@ -1,7 +1,7 @@
-"""Asset `tokenizer`: a byte-level BPE tokenizer trained on the filtered corpus.
+"""Asset `tokenizer`: a byte-level BPE tokenizer trained on the filtered corpus, or a released one.
 
 After it runs, the folder loads offline with transformers' `AutoTokenizer`, has EOS and PAD and no
-BOS, and gives every text back unchanged. The same corpus gives the same bytes.
+BOS. One that was trained gives every text back unchanged, and the same corpus the same bytes.
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_documents, shards, source_names
+from olmo_core.corpus.sources import unset
 from olmo_core.run.files import sha256_file, write_atomic, write_json
 from olmo_core.run.job import InputError, Job, Report, run_job
 
@@ -29,6 +31,9 @@ class TokenizerConfig:
     """
 
     vocab_size: int  # entries, EOS and PAD included
+    file: str = (
+        ""  # a released tokenizer.json, in place of training; ~ and ${VARIABLES} are expanded
+    )
     max_bytes_per_source: int = 4_000_000  # of text that the merges are learnt from
     min_frequency: int = 2  # a pair seen less often is not merged
     eos_token: str = "<|endoftext|>"
@@ -55,24 +60,70 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
             for name in names
         }
         job.progress(1, 3, unit="stages", message="texts chosen")
-    with job.stage("train"):
-        tokenizer = train([text for name in names for text in texts[name]], config)
-        job.progress(2, 3, unit="stages", message="trained")
+    with job.stage("read" if config.file else "train"):
+        if config.file:
+            tokenizer = read_released(config)
+        else:
+            tokenizer = train([text for name in names for text in texts[name]], config)
+        job.progress(2, 3, unit="stages", message="read" if config.file else "trained")
     with job.stage("save and check"):
         save(tokenizer, job.folder, config)
-        table = [_row(name, texts[name], tokenizer) for name in names]
+        # a released one may normalise what it reads
+        table = [_row(name, texts[name], tokenizer, exact=not config.file) for name in names]
     total_bytes = sum(row["text_bytes"] for row in table)
     return Report(
         numbers={
             "vocab_size": tokenizer.get_vocab_size(),
-            "trained_on_documents": sum(row["documents"] for row in table),
-            "trained_on_bytes": total_bytes,
+            "trained_on_documents": 0 if config.file else sum(row["documents"] for row in table),
+            "trained_on_bytes": 0 if config.file else total_bytes,
             "bytes_per_token": round(total_bytes / sum(row["tokens"] for row in table), 3),
         },
         tables={"sources": table},
         samples={"encodings": [_show(texts[name], tokenizer) for name in names]},
         data=facts(job.folder, config),
     )
+
+
+def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
+    """The digest of a released tokenizer's file, part of the fingerprint; empty for a trained one.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    return {"file_sha256": sha256_file(_released_path(config))} if config.file else {}
+
+
+def read_released(config: TokenizerConfig) -> Tokenizer:
+    """Read the file that the section names.
+
+    Raises:
+        ConfigError: there is no such file.
+        InputError: it is no tokenizer, has another number of entries, or lacks EOS or PAD.
+    """
+    path = _released_path(config)
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # tokenizers raises nothing more exact
+        raise InputError(f"{path}: not a tokenizer.json: {error}") from None
+    if tokenizer.get_vocab_size() != config.vocab_size:
+        raise InputError(
+            f"{path}: {tokenizer.get_vocab_size()} entries; the section's vocab_size is "
+            f"{config.vocab_size}"
+        )
+    for token in (config.eos_token, config.pad_token):
+        if tokenizer.token_to_id(token) is None:
+            raise InputError(f"{path}: no entry {token!r}; eos_token and pad_token name its own")
+    return tokenizer
+
+
+def _released_path(config: TokenizerConfig) -> Path:
+    path = Path(os.path.expandvars(config.file)).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"tokenizer: file {config.file!r} ({unset(path) or f'now {path}'}): expected a "
+            "tokenizer.json; ~ and ${VARIABLES} are expanded"
+        )
+    return path
 
 
 def facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
@@ -136,7 +187,10 @@ def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 def save(tokenizer: Tokenizer, folder: Path, config: TokenizerConfig) -> None:
     """Write the three files that `AutoTokenizer` reads."""
     special = {"eos_token": config.eos_token, "pad_token": config.pad_token}
-    write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
+    if config.file:  # its own bytes: their digest is known outside
+        write_atomic(folder / TOKENIZER, _released_path(config).read_bytes())
+    else:
+        write_atomic(folder / TOKENIZER, tokenizer.to_str(pretty=True))
     write_json(folder / "special_tokens_map.json", special)
     write_json(
         folder / "tokenizer_config.json",
@@ -153,13 +207,13 @@ def _choice(document_id: str) -> bytes:
     return hashlib.blake2b(document_id.encode(), digest_size=8).digest()
 
 
-def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Figures of a source over some of its texts, each checked to come back unchanged."""
+def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer, *, exact: bool) -> dict[str, Any]:
+    """Figures of a source over some of its texts; `exact`: each must come back unchanged."""
     some = texts[:: max(1, len(texts) // 100)]
     tokens = 0
     for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
         tokens += len(encoding.ids)
-        if tokenizer.decode(encoding.ids, skip_special_tokens=False) != text:
+        if exact and tokenizer.decode(encoding.ids, skip_special_tokens=False) != text:
             raise RuntimeError(f"source {name}: a text is not what its tokens decode to: {text!r}")
     measured = sum(len(text.encode()) for text in some)
     total = sum(len(text.encode()) for text in texts)

@@ -26,14 +26,15 @@ from olmo_core.run.job import Job, Report, run_job
 
 
 def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Export stage 1, the ingredients and the soup."""
+    """Export stage 1, the ingredients and the soup; the last one there is becomes `main`."""
     torch.set_num_threads(job.processes)
     tokenizer = inputs["tokenizer"]
     trained = {name: folder for name, folder in inputs.items() if name != "tokenizer"}
     models: list[dict[str, Any]] = []
     samples: dict[str, list[str]] = {}
     rows: list[dict[str, Any]] = []
-    for done, name in enumerate(_release_order(trained)):
+    order = _release_order(trained)
+    for done, name in enumerate(order):
         job.progress(done, len(trained), unit="models", message=name)
         target = job.folder / "exports" / name
         with job.stage("convert"):
@@ -45,7 +46,7 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         models.append(
             {
                 "model": name,
-                "revision": revision_name(name, step, tokens),
+                "revision": revision_name(name, step, tokens, final=name == order[-1]),
                 "step": step,
                 "tokens": tokens,
                 "path": f"exports/{name}",

@@ -26,12 +26,12 @@ def token_label(tokens: int) -> str:
     return str(tokens)
 
 
-def revision_name(model: str, step: int | None, tokens: int | None) -> str:
-    """The revision of a model by its name: AI2's `stage1-step{N}-tokens{T}B`, `main` for the soup.
+def revision_name(model: str, step: int | None, tokens: int | None, *, final: bool = False) -> str:
+    """The revision of a model by its name: AI2's `stage1-step{N}-tokens{T}B`, `main` for the final.
 
     `stage2_ingredient3` becomes `stage2-ingredient3-step{N}-tokens{T}`.
     """
-    if model == "soup":
+    if final:
         return "main"
     name = model.replace("_", "-")
     if step is not None:

@@ -1,4 +1,4 @@
-"""A model card of the soup, every figure of it read from finished runs.
+"""A model card of the final model, every figure of it read from finished runs.
 
 Run as `python -m olmo_core.release.model_card RUN_FOLDER/config.yaml`. `README.md` has the front
 matter that the hub reads (https://huggingface.co/docs/hub/model-cards).
@@ -51,7 +51,8 @@ class Facts:
     """What the card is made of: the reports of the runs behind the model."""
 
     export: Mapping[str, Any]
-    soup: Mapping[str, Any]
+    final: str  # the model of `main`: the soup, or stage 1 where there is no stage 2
+    soup: Mapping[str, Any] | None
     tables: Mapping[str, Sequence[Mapping[str, Any]]]  # sources of tokens and of the mixes
     configs: Mapping[str, Mapping[str, Any]]  # training configuration of each trained model
     leaderboard: str  # Markdown
@@ -77,7 +78,8 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
     trained = [model["model"] for model in reports["export"]["data"]["models"]]
     return Facts(
         export=reports["export"],
-        soup=reports[SOUP],
+        final=trained[-1],
+        soup=reports.get(SOUP),
         tables={
             name: reports[name]["tables"]["sources"]
             for name in ("tokens", "stage1_mix", "stage2_mix")
@@ -105,10 +107,7 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _usage(repository),
         "## Models and revisions",
         _table(facts.export["tables"]["models"], ("model", "revision", "step", "tokens")),
-        "`main` is the soup: the mean of the ingredients' weights, summed in f64 and rounded once.",
-        _table(
-            facts.soup["tables"]["ingredients"], ("model", "weight", "step", "tokens", "sha256")
-        ),
+        *_souped(facts.soup),
         "## Data",
         *_data(facts),
         "## Training",
@@ -124,16 +123,27 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
+def _souped(soup: Mapping[str, Any] | None) -> list[str]:
+    if soup is None:
+        return ["`main` is the last checkpoint of stage 1."]
+    columns = ("model", "weight", "step", "tokens", "sha256")
+    return [
+        "`main` is the soup: the mean of the ingredients' weights, summed in f64 and rounded once.",
+        _table(soup["tables"]["ingredients"], columns),
+    ]
+
+
 def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
-    """The YAML head of the card, with the soup's scores as the hub's `model-index`."""
-    scores = [row for row in facts.rows if row["model"] == SOUP and row["stderr"] is not None]
+    """The YAML head of the card, with the final model's scores as the hub's `model-index`."""
+    rows = [row for row in facts.rows if row["model"] == facts.final]
     results = [
         {
             "task": {"type": "text-generation"},
             "dataset": {"name": row["task"], "type": row["task"]},
             "metrics": [{"type": row["metric"], "value": round(row["value"], 4)}],
         }
-        for row in scores
+        for row in rows
+        if row["stderr"] is not None
     ]
     head: dict[str, Any] = {
         "language": list(config.language),
@@ -162,7 +172,7 @@ def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
             else "."
         )
     )
-    errors = [row["stderr"] for row in facts.rows if row["model"] == SOUP and row["stderr"]]
+    errors = [row["stderr"] for row in facts.rows if row["model"] == facts.final and row["stderr"]]
     if errors and max(errors) > 0.02:
         found.append(
             f"Task scores have standard errors of up to {max(errors):.3f}: differences between "
@@ -183,8 +193,8 @@ def _summary(facts: Facts) -> str:
         f"A base language model of {int(facts.export['numbers']['parameters']):,} parameters "
         f"(`{facts.export['numbers']['architecture']}`)"
     ]
-    if SOUP in losses:
-        parts.append(f"held-out loss {losses[SOUP]:.3f} nats a token")
+    if facts.final in losses:
+        parts.append(f"held-out loss {losses[facts.final]:.3f} nats a token")
     return ", ".join(parts) + "."
 
 

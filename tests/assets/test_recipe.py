@@ -113,7 +113,7 @@ def test_what_the_graph_sets_is_refused_in_a_recipe(
     ("file", "old", "new", "message"),
     [
         ("evals.yaml", "name: copa", "name: copa_", r"no offline data of 'copa_'; did you mean"),
-        ("stage2.yaml", "n_layers: 2", "n_layers: 3", r"stage2\.yaml: model\.n_layers: 3, but"),
+        ("stage2.yaml", "n_layers: 2", "n_layers: 3", r"stage2\.yaml: model\.n_layers: 3 \(ingr"),
         ("corpus.yaml", "docstrings: {repet", "docstring: {repet", r"no source 'docstring' in raw"),
         ("corpus.yaml", "vocab_size: 1024", "vocab_size: 2048", r"1024 rows for the 2048 entries"),
         ("stage1.yaml", "max_duration: 40e3T", "max_duration: -1", r"max_duration is -1"),
@@ -190,3 +190,65 @@ def test_where_a_recipe_lies_is_no_part_of_its_identity(copy: Path, tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLMO_RECIPES", str(moved))
         assert build_graph(load_recipe("mine")).fingerprints["leaderboard"].value == here
+
+
+OFFICIAL = ("olmo_1b", "olmo_7b", "olmo_7b_twin", "olmo_65b")
+OFFICIAL2 = ("olmo2_1b", "olmo2_7b", "olmo2_13b", "olmo2_32b")
+
+
+@pytest.mark.parametrize("name", [*OFFICIAL, *OFFICIAL2])
+def test_every_recipe_s_graph_is_built_on_a_machine_without_its_data(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLMO_SOURCES", raising=False)
+    graph = build_graph(load_recipe(name))
+    trained = [node for node in graph.nodes.values() if node.distributed]
+    number = {"olmo2_13b": 4}.get(name, 3 if name in OFFICIAL2 else 0)
+    assert [node.name for node in trained][1:] == [
+        f"stage2_ingredient{i}" for i in range(1, number + 1)
+    ]
+    with pytest.raises(ConfigError, match=r"root '\$\{OLMO_SOURCES\}/\w+' \(not set: OLMO_SOURCES"):
+        _ = graph.fingerprints
+
+
+def test_a_recipe_without_stage_2_ends_with_stage_1(copy: Path) -> None:
+    (copy / "stage2.yaml").unlink()
+    corpus, evals = (copy / "corpus.yaml").read_text(), (copy / "evals.yaml").read_text()
+    with pytest.raises(ConfigError, match=r"stage2_mix: unknown section"):
+        build_graph(load_recipe("mine"))
+    (copy / "corpus.yaml").write_text(corpus[: corpus.index("\nstage2_mix:")])
+    with pytest.raises(ConfigError, match=r"soup: unknown section"):
+        build_graph(load_recipe("mine"))
+    (copy / "evals.yaml").write_text(evals.replace("\nsoup: {}", ""))
+    graph = build_graph(load_recipe("mine"))
+    assert not {"soup", "stage2_mix", "stage2_ingredient1"} & set(graph.nodes)
+    assert graph.nodes["export"].inputs == ("stage1", "tokenizer")
+    assert [check.name for check in graph.nodes["perplexity"].checks] == [
+        "every_model_on_every_task",
+        "learned_more_than_frequencies",
+    ]
+    assert graph.nodes["model_card"].inputs == (
+        "leaderboard",
+        "export",
+        "stage1",
+        "tokens",
+        "stage1_mix",
+    )
+    _ = graph.fingerprints
+
+
+def test_a_stage_2_without_ingredients_is_refused(copy: Path) -> None:
+    lines = (copy / "stage2.yaml").read_text().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("ingredients:"))
+    (copy / "stage2.yaml").write_text("\n".join(lines[:start]) + "\n")
+    with pytest.raises(ConfigError, match=r"ingredients: missing.*or no stage2\.yaml at all"):
+        build_graph(load_recipe("mine"))
+
+
+def test_interpolations_work_in_a_recipe(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build_graph(load_recipe("mine")).fingerprints["stage1"].value
+    monkeypatch.setenv("NAME", "other")
+    replace(copy / "stage1.yaml", "run_name: ", "run_name: ${oc.env:NAME}-")
+    recipe = load_recipe("mine")
+    assert (recipe.stage1_config().run_name or "").startswith("other-")
+    assert build_graph(recipe).fingerprints["stage1"].value == before

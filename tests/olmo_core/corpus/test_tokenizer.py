@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
@@ -8,7 +9,13 @@ from tokenizers import Tokenizer
 from olmo_core.config.load import ConfigError, build
 from olmo_core.corpus import tokenizer
 from olmo_core.corpus.document import read_documents, shards
-from olmo_core.corpus.tokenizer import TokenizerConfig, sample_texts, train
+from olmo_core.corpus.tokenizer import (
+    TokenizerConfig,
+    read_released,
+    sample_texts,
+    tokenizer_identity,
+    train,
+)
 from olmo_core.run.files import read_json, sha256_file
 from olmo_core.run.job import InputError
 
@@ -90,3 +97,38 @@ def test_bad_configurations() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             build(tokenizer.TokenizerConfig, section, where="tokenizer")
+
+
+def test_a_released_tokenizer_is_taken_as_it_is(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = tmp_path / "tokenizer.json"
+    content = (tokenizer_run / "tokenizer.json").read_bytes().replace(b"\n", b"\r\n")
+    released.write_bytes(content)  # bytes that saving it again would change
+    monkeypatch.setenv("RELEASED", str(tmp_path))
+    config = TokenizerConfig(vocab_size=900, file="${RELEASED}/tokenizer.json")
+    folder = run(tokenizer, tmp_path / "run", config, {"filtered": filtered})
+    assert (folder / "tokenizer.json").read_bytes() == content
+    report = read_json(folder / "result.json")["report"]
+    assert report["data"]["sha256"] == sha256_file(released)
+    assert (report["data"]["eos_token_id"], report["numbers"]["trained_on_bytes"]) == (0, 0)
+    assert tokenizer_identity(config) == {"file_sha256": sha256_file(released)}
+    assert tokenizer_identity(TokenizerConfig(vocab_size=900)) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file": "${NOWHERE}/tokenizer.json"}, r"'\$\{NOWHERE\}/tokenizer\.json'.*expected a"),
+        ({"vocab_size": 901}, "900 entries; the section's vocab_size is 901"),
+        ({"pad_token": "<|pad|>"}, r"no entry '<\|pad\|>'"),
+        ({"file": "{run}/result.json"}, "not a tokenizer.json"),
+    ],
+)
+def test_a_released_tokenizer_that_does_not_fit(
+    tokenizer_run: Path, changes: dict[str, Any], message: str
+) -> None:
+    values = {"vocab_size": 900, "file": "{run}/tokenizer.json", **changes}
+    values["file"] = values["file"].replace("{run}", str(tokenizer_run))
+    with pytest.raises((ConfigError, InputError), match=message):
+        read_released(TokenizerConfig(**values))

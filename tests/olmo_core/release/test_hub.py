@@ -30,7 +30,7 @@ def test_revisions_are_named_as_ai2_names_them() -> None:
     assert revision_name("stage2_ingredient3", 23_852, 50_021_000_000) == (
         "stage2-ingredient3-step23852-tokens51B"
     )
-    assert revision_name("soup", 23_852, None) == "main"
+    assert revision_name("soup", 23_852, None, final=True) == "main"
 
 
 def test_files_are_linked_not_copied(tmp_path: Path) -> None:
