@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from assets.node import Check, Finished, Verdict
-from olmo_core.config.train import Duration, TrainConfig
+from olmo_core.config.duration import Duration
+from olmo_core.config.train import TrainConfig
 
 MOST_EPOCHS = 4  # repeats beyond four teach little: Muennighoff et al. 2023, arXiv:2305.16264
 

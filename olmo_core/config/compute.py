@@ -20,6 +20,18 @@ ActivationCheckpointing = Literal[
 ]
 
 
+def recomputes(strategy: ActivationCheckpointing, layer: int) -> bool:
+    """Whether a layer, counted from 0, is computed again for backward, whole or in parts.
+
+    Source: allenai/OLMo `olmo/model.py`, `should_checkpoint_block`.
+    """
+    every = {"one_in_two": 2, "one_in_three": 3, "one_in_four": 4, "one_in_eight": 8}
+    all_but = {"two_in_three": 3, "three_in_four": 4}
+    if strategy in every:
+        return layer % every[strategy] == 0
+    return layer % all_but[strategy] != 0 if strategy in all_but else True
+
+
 @dataclass(frozen=True, kw_only=True)
 class CompileConfig:
     """Official keys of `compile:`; each block is compiled alone, for fixed shapes."""

@@ -68,6 +68,13 @@ ONLY_AT: dict[str, tuple[Any, ...]] = {
 UNSET = frozenset({"fsdp", "speed_monitor"})
 
 
+# Old spellings that OLMo's own loader still takes.
+LEGACY: dict[tuple[str, Any], Any] = {
+    ("activation_checkpointing", True): "whole_layer",
+    ("activation_checkpointing", False): None,
+}
+
+
 def drop_without_meaning(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, list[str]]:
     """Split off the keys without meaning here.
 
@@ -91,6 +98,8 @@ def drop_without_meaning(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tre
 def drop_neutral(tree: Mapping[str, Any], prefix: str = "") -> Tree:
     """The mapping without the keys of `ONLY_AT` and those that are null and in `UNSET`.
 
+    Old spellings are replaced.
+
     Raises:
         ConfigError: a key of `ONLY_AT` stands at a value that would change what is learned.
     """
@@ -107,7 +116,7 @@ def drop_neutral(tree: Mapping[str, Any], prefix: str = "") -> Tree:
         elif isinstance(value, Mapping):
             kept[key] = drop_neutral(cast(Mapping[str, Any], value), f"{dotted}.")
         elif value is not None or dotted not in UNSET:
-            kept[key] = value
+            kept[key] = LEGACY.get((dotted, value), value) if isinstance(value, bool) else value
     return _like(tree, kept)
 
 

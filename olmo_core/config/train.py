@@ -3,7 +3,7 @@
 Free of torch. Defaults are OLMo's, so a file without a key means what it means to OLMo.
 """
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,15 @@ from olmo_core.config.compute import (
     SpeedMonitorConfig,
 )
 from olmo_core.config.data import DataConfig
+from olmo_core.config.duration import Duration
 from olmo_core.config.ingredients import choose_ingredient
 from olmo_core.config.interpolation import interpolate
-from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, to_dict
+from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, place_of, to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
+
+_URL = re.compile(r"[a-z0-9]+://")
 
 # Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
 # part of its identity.
@@ -188,56 +191,6 @@ class TrainConfig:
         return (self.auxiliary_loss_multiplier or 0.0) if self.softmax_auxiliary_loss else 0.0
 
 
-@dataclass(frozen=True)
-class Duration:
-    """A length of training: a number of steps, tokens or epochs."""
-
-    value: float
-    unit: Literal["steps", "tokens", "epochs"]
-
-    @classmethod
-    def parse(cls, value: int | str | None) -> "Duration":
-        """Read OLMo's `max_duration`: `1000`, `50e9T` or `2ep`.
-
-        Raises:
-            ValueError: anything else.
-        """
-        text = str(value).strip()
-        units: tuple[tuple[str, Literal["tokens", "epochs"]], ...] = (
-            ("T", "tokens"),
-            ("ep", "epochs"),
-        )
-        number: str = text
-        unit: Literal["steps", "tokens", "epochs"] = "steps"
-        for suffix, other in units:
-            if text.endswith(suffix):
-                number, unit = text.removesuffix(suffix), other
-        try:
-            length = int(float(number))
-        except (ValueError, OverflowError):  # no number; infinity
-            length = 0
-        if length < 1:
-            raise ValueError(
-                f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
-            )
-        return cls(length, unit)
-
-    def steps(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
-        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size."""
-        if self.unit == "tokens":
-            return math.ceil(self.value / tokens_per_step)
-        if self.unit == "epochs":
-            return None if steps_per_epoch is None else int(self.value) * steps_per_epoch
-        return int(self.value)
-
-    def tokens(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
-        """Tokens, exact where the duration is given in tokens."""
-        if self.unit == "tokens":
-            return int(self.value)
-        steps = self.steps(tokens_per_step, steps_per_epoch)
-        return None if steps is None else steps * tokens_per_step
-
-
 def load_train_config(
     path: Path | str,
     overrides: Sequence[str] = (),
@@ -273,6 +226,11 @@ def build_train_config(tree: Tree, *, dry: bool = False) -> tuple[TrainConfig, l
     kept, without_meaning = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = build(TrainConfig, drop_neutral(resolved))
+    if not dry and _URL.match(str(resolved.get("save_folder", ""))):
+        raise ConfigError(
+            f"{place_of(tree, 'save_folder', '')}: {resolved['save_folder']} is no folder of this "
+            "machine, and a run's is; give one, as in save_folder=/runs/a"
+        )
     if config.max_duration is None and not dry:
         raise ConfigError(
             f"{tree.file}: max_duration is null; expected steps (1000), tokens (50e9T) or epochs "

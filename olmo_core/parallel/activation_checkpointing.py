@@ -12,20 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from olmo_core.config.compute import ActivationCheckpointing
+from olmo_core.config.compute import ActivationCheckpointing, recomputes
 from olmo_core.model.transformer import Transformer
-
-# Which layers, counted from 0. Source: allenai/OLMo `olmo/model.py`, `should_checkpoint_block`.
-_RECOMPUTED: dict[ActivationCheckpointing, Callable[[int], bool]] = {
-    "whole_layer": lambda layer: True,
-    "one_in_two": lambda layer: layer % 2 == 0,
-    "one_in_three": lambda layer: layer % 3 == 0,
-    "one_in_four": lambda layer: layer % 4 == 0,
-    "one_in_eight": lambda layer: layer % 8 == 0,
-    "two_in_three": lambda layer: layer % 3 != 0,
-    "three_in_four": lambda layer: layer % 4 != 0,
-    "fine_grained": lambda layer: True,
-}
 
 # What `fine_grained` keeps: matrix products and attention. All else in a block (norms, rotations,
 # activations, casts) is cheap to compute again and holds most of the memory.
@@ -46,7 +34,7 @@ def checkpoint_activations(model: Transformer, strategy: ActivationCheckpointing
     if strategy == "fine_grained":
         more["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _KEPT)
     for layer, block in enumerate(model.blocks):
-        if _RECOMPUTED[strategy](layer):
+        if recomputes(strategy, layer):
             block.forward = _recomputing(block.forward, more)
 
 

@@ -8,8 +8,8 @@ a microbatch. Counted, in bytes:
   microbatches, the unsharded sum, 4·N, as well;
 - the weights that products are taken with, c each: all of them where they are not sharded (under
   amp_bf16) or stay gathered (SHARD_GRAD_OP), else those of two blocks and the tables;
-- activations of m tokens: what each layer saves for backward; of a checkpointed layer its input,
-  and of one of these the rest too, while it is computed again;
+- activations of m tokens: what each layer saves for backward; of a checkpointed layer its input
+  (`fine_grained`: and its products), and of one of these the rest too, while it is computed again;
 - the loss: the head's gradient, the final states and theirs, the logits of one chunk.
 
 Not counted: the context of the device and its libraries, fragmentation, buffers of collectives,
@@ -19,22 +19,12 @@ counted as they run without compilation; compiled ones save less.
 
 from dataclasses import dataclass
 
-from olmo_core.config.compute import ActivationCheckpointing
+from olmo_core.config.compute import recomputes
 from olmo_core.config.model import ModelConfig, count_parameters
 from olmo_core.config.train import TrainConfig
 
 _FLOAT32 = 4
 _CHUNK_LOGITS = 1 << 27  # numbers that the loss holds at one time on a GPU
-_CHECKPOINTED: dict[ActivationCheckpointing, float] = {  # share of the layers
-    "whole_layer": 1.0,
-    "one_in_two": 1 / 2,
-    "one_in_three": 1 / 3,
-    "one_in_four": 1 / 4,
-    "one_in_eight": 1 / 8,
-    "two_in_three": 2 / 3,
-    "three_in_four": 3 / 4,
-    "fine_grained": 0.0,  # parts of layers: taken as none, an upper bound
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +98,18 @@ def _of_token(config: TrainConfig, width: int) -> int:
     model, layer = config.model, _of_layer(config.model, width)
     stream = _FLOAT32 * model.d_model
     strategy = config.activation_checkpointing
-    checkpointed = round(model.n_layers * (0.0 if strategy is None else _CHECKPOINTED[strategy]))
-    whole = model.n_layers - checkpointed + (1 if checkpointed else 0)  # one is computed again
-    return whole * layer + checkpointed * stream + 2 * stream  # and around the final norm
+    again = 0
+    if strategy is not None:
+        again = sum(recomputes(strategy, layer) for layer in range(model.n_layers))
+    kept = stream + (_products(model, width) if strategy == "fine_grained" else 0)
+    whole = model.n_layers - again + (1 if again else 0)  # one is being computed again
+    return whole * layer + again * kept + 2 * stream  # and around the final norm
+
+
+def _products(model: ModelConfig, width: int) -> int:
+    """Bytes of the results of a layer's matrix products and attention, of one token."""
+    kv = model.kv_heads * model.head_dim
+    return width * (4 * model.d_model + 2 * kv + 2 * model.feed_forward_size)
 
 
 def _of_layer(model: ModelConfig, width: int) -> int:

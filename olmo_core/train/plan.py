@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from olmo_core.config.duration import Duration
 from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
-from olmo_core.config.train import Duration, TrainConfig
+from olmo_core.config.train import TrainConfig
 from olmo_core.optim.schedule import Schedule
 from olmo_core.train.memory import Memory, memory_per_device
 
@@ -36,7 +37,7 @@ def plan(
 
     Args:
         config: The run.
-        moments: Steps whose learning rate to give; five evenly spaced ones by default.
+        moments: Steps whose learning rate to give; by default evenly spaced ones and the last.
         devices: How many devices to spread over; None: as the environment says (`WORLD_SIZE`).
 
     Returns:
@@ -127,7 +128,9 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
         return {}
     last = steps or int(end / clock)
     schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=end)
-    chosen = moments or sorted({1, last // 4, last // 2, 3 * last // 4, last} - {0})
+    chosen = moments or sorted(
+        {1, last // 4, last // 2, 3 * last // 4, last, config.stop_at or last} - {0}
+    )
     return {str(step): schedule.learning_rate(step * clock) for step in chosen}
 
 
@@ -149,7 +152,8 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         f"FLOPs per token    {planned['flops_per_token']:.4g}",
     ]
     if steps:
-        lines.append(f"FLOPs in all       {planned['flops_per_token'] * steps * tokens:.4g}")
+        done = min(steps, stop_at or steps)
+        lines.append(f"FLOPs in all       {planned['flops_per_token'] * done * tokens:.4g}")
     lines += [
         f"memory per device  {memory.total / 2**30:.2f} GiB on {devices} device"
         f"{'s' if devices > 1 else ''} ({parts})",

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from olmo_core.checkpoint.save import Kind, apply_retention, save_checkpoint
-from olmo_core.config.train import Duration, TrainConfig
+from olmo_core.config.duration import Duration
+from olmo_core.config.train import TrainConfig
 from olmo_core.data.loader import Batch, Loader
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import set_learning_rate

@@ -45,6 +45,16 @@ def test_help_imports_neither_dagster_nor_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_plan_says_what_training_costs_and_what_is_not_here(toy_root: Path) -> None:
+    done = olmo("plan", "olmo2_7b")
+    assert done.returncode == 2
+    assert "not set: OLMO_SOURCES" in done.stderr
+    stage1 = next(line for line in done.stdout.splitlines() if "stage1" in line).split()
+    assert stage1[1:3] == ["7,298,617,344", "928,646"]
+    assert stage1[-3:] == ["0.0003", "→", "6.1351e-05"]
+    assert done.stdout.count("stage2_ingredient") == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

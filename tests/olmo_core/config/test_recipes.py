@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from olmo_core.config.duration import Duration
 from olmo_core.config.ingredients import ingredient_values
 from olmo_core.config.load import load
 from olmo_core.config.model import count_parameters
-from olmo_core.config.train import Duration, TrainConfig, load_train_config
+from olmo_core.config.train import TrainConfig, load_train_config
 from olmo_core.optim.schedule import Schedule
 from olmo_core.train.plan import plan
 

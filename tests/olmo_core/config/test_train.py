@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from olmo_core.config.compute import FSDPConfig
+from olmo_core.config.duration import Duration
 from olmo_core.config.load import ConfigError
-from olmo_core.config.train import Duration, identity, load_train_config
+from olmo_core.config.train import identity, load_train_config
 
 # The keys of an official stage-2 file, with a small model.
 OFFICIAL = """\
@@ -213,6 +214,13 @@ def test_a_template_s_null_duration_loads_in_a_dry_run_only(official: Path) -> N
 def test_a_section_may_be_null_where_it_is_void(official: Path) -> None:
     config, _ = load_train_config(official, ["distributed_strategy=ddp", "fsdp=null"])
     assert config.fsdp == FSDPConfig()
+
+
+def test_an_official_save_folder_that_is_no_folder_is_refused_unless_dry(official: Path) -> None:
+    override = "save_folder=http://example.org/checkpoints/${run_name}"
+    load_train_config(official, [override], dry=True)
+    with pytest.raises(ConfigError, match=r"example\.org/checkpoints/OLMo2-stage2 is no folder"):
+        load_train_config(official, [override])
 
 
 def test_the_epoch_of_the_order_is_olmo_s_key(official: Path) -> None:

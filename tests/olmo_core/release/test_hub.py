@@ -31,6 +31,7 @@ def test_revisions_are_named_as_ai2_names_them() -> None:
         "stage2-ingredient3-step23852-tokens51B"
     )
     assert revision_name("soup", 23_852, None, final=True) == "main"
+    assert revision_name("stage1", 10, 640, final=True) == "main"
 
 
 def test_files_are_linked_not_copied(tmp_path: Path) -> None:

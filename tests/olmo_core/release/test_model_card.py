@@ -1,5 +1,6 @@
 """The card says what the runs say."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ def leaderboard(family: Any) -> Path:
     (folder / "leaderboard.md").write_text("| model | loss |\n| --- | ---: |\n| soup | 3.250 |\n")
     (folder / "result.json").write_text('{"schema_version": 1, "report": {"data": {}}}')
     return folder
+
+
+def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    alone = dataclasses.replace(facts, final="stage1")  # the export of the family has more models
+    text = model_card.card(ModelCardConfig(title="Tiny"), alone)
+    assert facts.soup is None
+    assert "`main` is the last checkpoint of stage 1." in text
+    assert "the mean of the ingredients" not in text
+    assert len(ModelCard(text).data.eval_results) == 1
 
 
 def test_card(family: Any, leaderboard: Path) -> None:

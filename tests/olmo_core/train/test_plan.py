@@ -176,4 +176,6 @@ def test_checkpointing_and_the_microbatch_shrink_the_activations() -> None:
     ]
     assert all_of == sorted(all_of, reverse=True)
     assert all_of[-1] < 0.4 * all_of[0]
+    fine = memory(model={**OLMO2, "n_layers": 16}, activation_checkpointing="fine_grained")
+    assert all_of[-1] < fine.activations < all_of[0]
     assert memory(device_train_microbatch_size=4).activations == 2 * memory().activations

@@ -1,0 +1,55 @@
+"""How long a run lasts: `max_duration` in steps, tokens or epochs."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: a number of steps, tokens or epochs."""
+
+    value: float
+    unit: Literal["steps", "tokens", "epochs"]
+
+    @classmethod
+    def parse(cls, value: int | str | None) -> "Duration":
+        """Read OLMo's `max_duration`: `1000`, `50e9T` or `2ep`.
+
+        Raises:
+            ValueError: anything else.
+        """
+        text = str(value).strip()
+        units: tuple[tuple[str, Literal["tokens", "epochs"]], ...] = (
+            ("T", "tokens"),
+            ("ep", "epochs"),
+        )
+        number: str = text
+        unit: Literal["steps", "tokens", "epochs"] = "steps"
+        for suffix, other in units:
+            if text.endswith(suffix):
+                number, unit = text.removesuffix(suffix), other
+        try:
+            length = int(float(number))
+        except (ValueError, OverflowError):  # no number; infinity
+            length = 0
+        if length < 1:
+            raise ValueError(
+                f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
+            )
+        return cls(length, unit)
+
+    def steps(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
+        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size."""
+        if self.unit == "tokens":
+            return math.ceil(self.value / tokens_per_step)
+        if self.unit == "epochs":
+            return None if steps_per_epoch is None else int(self.value) * steps_per_epoch
+        return int(self.value)
+
+    def tokens(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
+        """Tokens, exact where the duration is given in tokens."""
+        if self.unit == "tokens":
+            return int(self.value)
+        steps = self.steps(tokens_per_step, steps_per_epoch)
+        return None if steps is None else steps * tokens_per_step
