@@ -40,7 +40,8 @@ def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) 
     assert facts.soup is None
     assert "`main` is the last checkpoint of stage 1." in text
     assert "the mean of the ingredients" not in text
-    assert len(ModelCard(text).data.eval_results) == 1
+    data: Any = ModelCard(text).data
+    assert len(data.eval_results) == 1
 
 
 def test_card(family: Any, leaderboard: Path) -> None:
