@@ -29,13 +29,15 @@ def check_tokens(loader: Loader) -> None:
         InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
             mask is none, nothing has a label, or something cannot be read.
     """
-    data, labels, masked = loader.data, 0, 0
+    data, labels, masked, ends = loader.data, 0, 0, 0
     chosen, what = _windows(data)
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
         batch = loader.read(part)
         if data.dtype.itemsize == 2:
             _refuse_wide(data, part, batch.input_ids)
+        if batch.positions is not None:
+            ends += int((batch.positions[:, 1:] == 0).sum())
         masked += int((~batch.instance_mask).sum())
         counted = np.broadcast_to(batch.instance_mask[:, None], batch.input_ids.shape)
         if batch.label_mask is not None:
@@ -50,6 +52,14 @@ def check_tokens(loader: Loader) -> None:
         if len(chosen) == data.count:
             raise InputError(message)
         log.warning(message)
+    if loader.document_eos is not None and ends == 0:
+        log.warning(
+            "data.generate_doc_lengths: no document ends in token %d (model.eos_token_id) in %d of "
+            "%d windows",
+            loader.document_eos,
+            len(chosen),
+            data.count,
+        )
     log.info("checked %s: %d of %d, %d masked", what, len(chosen), data.count, masked)
 
 

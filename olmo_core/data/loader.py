@@ -80,7 +80,14 @@ class Loader:
         self._seed = seed
         self._first_epoch = first_epoch
         self._filter = instance_filter
-        self._document_eos = document_eos
+        self.document_eos = document_eos
+        for file in self.data.files.values():
+            written = file.header and file.header.eos_token_id
+            if document_eos is not None and written not in (None, document_eos):
+                raise InputError(
+                    f"{file.path}: its documents end in token {written}, but they are told apart "
+                    f"by {document_eos} (model.eos_token_id)"
+                )
         # Two epochs: prefetching at the end of one reads the next.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
 
@@ -120,9 +127,7 @@ class Loader:
                 self.data.read_label_masks(instances) if self.data.has_label_masks else None
             ),
             positions=(
-                None
-                if self._document_eos is None
-                else document_positions(tokens, self._document_eos)
+                None if self.document_eos is None else document_positions(tokens, self.document_eos)
             ),
             instances=instances,
         )

@@ -115,3 +115,16 @@ def test_padded_rows_that_the_filter_masks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"masks 4 of them.*need data\.instance_filter: null"):
         check_tokens(opened(tmp_path / "chat", instance_filter=InstanceFilterConfig()))
     check_tokens(opened(tmp_path / "chat"))
+
+
+def test_documents_that_end_in_another_token(
+    write_tokens, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_tokens("s/part-0-00000.npy", [[5] * 700] * 3)
+    with pytest.raises(InputError, match=r"its documents end in token 0, but .* by 7 "):
+        opened(path, document_eos=7)
+    check_tokens(opened(path, document_eos=0))
+    path.with_suffix(".json").unlink()
+    assert "no document ends" not in caplog.text
+    check_tokens(opened(path, document_eos=7))
+    assert "no document ends in token 7 (model.eos_token_id) in 4 of 4 windows" in caplog.text
