@@ -54,6 +54,7 @@ PLACEMENT = (
     "core.save_async",
     "core.power_watts",
     "core.cache",
+    "core.reduce_every_microbatch",
     "save_overwrite",
     "compile",
     "activation_checkpointing",
@@ -103,6 +104,7 @@ class CoreConfig:
     save_async: bool = True  # training goes on while a checkpoint is written
     power_watts: float | None = None  # of a device, where nothing measures it
     cache: Path | None = None  # of remote files; None: OLMO_CACHE, then ~/.cache/olmo
+    reduce_every_microbatch: bool = False  # sharded: more traffic, no whole gradients in memory
 
 
 @dataclass(frozen=True, kw_only=True)

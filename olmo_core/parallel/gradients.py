@@ -104,16 +104,22 @@ class ReplicatedGradients(Gradients):
 class ShardedGradients(Gradients):
     """Each rank holds its shard of each, reduced while the last microbatch goes backward.
 
-    Between the microbatches of a step each rank keeps the unsharded sum, float32.
+    Between the microbatches of a step each rank keeps the unsharded sum, float32: as much memory
+    as the whole model. Reducing each microbatch needs none of it; replicas are even then added up
+    once a step.
 
     Args:
         model: Its parameters.
         root: The model again, as `olmo_core.parallel.sharding.shard` returns it.
         sums: How many sums.
+        every_microbatch: Reduce over the shards with each microbatch.
     """
 
-    def __init__(self, model: Transformer, root: FSDPModule, *, sums: int) -> None:
+    def __init__(
+        self, model: Transformer, root: FSDPModule, *, sums: int, every_microbatch: bool
+    ) -> None:
         self._root, self._parameters = root, list(model.parameters())
+        self._every_microbatch = every_microbatch
         mesh = cast(DTensor, self._parameters[0]).device_mesh
         # replicas hold the same shards: a norm is summed over the shards of one
         self._shard_group = mesh.get_group(mesh.ndim - 1)
@@ -126,8 +132,9 @@ class ShardedGradients(Gradients):
         self.sums.zero_()
 
     def accumulate(self, *, last: bool) -> None:
-        """Reduce with the last microbatch alone."""
-        self._root.set_requires_gradient_sync(last)
+        """Reduce with the last microbatch alone, or what is asked to be with each."""
+        self._root.set_requires_gradient_sync(last or self._every_microbatch)
+        self._root.set_requires_all_reduce(last)
 
     def reduce(self, world: World) -> None:
         """Add the sums up over the ranks; the gradients are already."""

@@ -16,7 +16,8 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
     Args:
         model: On the device of this rank, or on the meta device: then its parameters have memory
             afterwards, this rank's shards alone where they are sharded, and are yet to be filled.
-        config: `activation_checkpointing`, `compile`, `distributed_strategy`, `fsdp`, `precision`.
+        config: `activation_checkpointing`, `compile`, `distributed_strategy`, `fsdp`, `precision`,
+            `core.reduce_every_microbatch`.
         world: The ranks; a single one computes the same whatever the strategy.
         sums: How many sums of a step are reduced with the gradients.
 
@@ -35,7 +36,9 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
         return ReplicatedGradients(model.parameters(), sums=sums)
     root = shard(model, config.fsdp, config.precision, world)
     materialise(model, world.device)
-    return ShardedGradients(model, root, sums=sums)
+    return ShardedGradients(
+        model, root, sums=sums, every_microbatch=config.core.reduce_every_microbatch
+    )
 
 
 def is_sharded(config: TrainConfig, world: World) -> bool:

@@ -5,7 +5,7 @@ HSDP; 1 for DDP and one device); c bytes a number in products (4, or 2 under amp
 a microbatch. Counted, in bytes:
 
 - weights 4·N/s, Adam's moments 8·N/s, gradients 4·N/s, all float32; where FSDP sums up
-  microbatches, the unsharded sum, 4·N, as well;
+  microbatches, the unsharded sum, 4·N, as well, unless each is reduced at once;
 - the weights that products are taken with, c each: all of them where they are not sharded (under
   amp_bf16) or stay gathered (SHARD_GRAD_OP), else those of two blocks and the tables;
 - activations of m tokens: what each layer saves for backward; of a checkpointed layer its input
@@ -62,10 +62,11 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
     tokens = microbatch * config.sequence_length
     table = model.rows * model.d_model
     own = -(-parameters // shards)
+    summed_up = shards > 1 and instances > microbatch and not config.core.reduce_every_microbatch
     logit = _FLOAT32 + (width if width < _FLOAT32 else 0)  # as it comes, and in float32
     return Memory(
         weights=_FLOAT32 * own,
-        gradients=_FLOAT32 * (own + (parameters if shards > 1 and instances > microbatch else 0)),
+        gradients=_FLOAT32 * (own + (parameters if summed_up else 0)),
         moments=2 * _FLOAT32 * own,
         working_weights=width * _working(config, parameters, table, shards, width),
         activations=tokens * _of_token(config, width),

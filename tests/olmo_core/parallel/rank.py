@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from olmo_core.config.compute import CompileConfig, FSDPConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
-from olmo_core.config.train import TrainConfig
+from olmo_core.config.train import CoreConfig, TrainConfig
 from olmo_core.data.loader import Batch
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
@@ -130,6 +130,7 @@ def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **giv
                 precision=case.get("precision", "fp32"),
                 device_train_microbatch_size=2,
                 fsdp=FSDPConfig(**case["fsdp"]),
+                core=CoreConfig(reduce_every_microbatch="reduce_every_microbatch" in case),
                 compile=CompileConfig(backend="aot_eager", fullgraph=True)
                 if "compile" in case
                 else None,

@@ -26,6 +26,7 @@ def test_two_ranks(ranks: Ranks) -> None:
         {"fsdp": grad_op, "activation_checkpointing": "one_in_two"},
         {"fsdp": full, "compile": True, "activation_checkpointing": "whole_layer"},
         {"fsdp": full, "activation_checkpointing": "fine_grained"},
+        {"fsdp": full, "reduce_every_microbatch": True},
     ]
     ranks(RANK, 2, cases=cases)
 
@@ -42,6 +43,7 @@ def test_four_ranks_on_two_nodes(ranks: Ranks) -> None:
         {"fsdp": {}},
         {"fsdp": hybrid, "shape": {"weight_tying": True}},
         {"fsdp": {**hybrid, "hybrid_sharding_num_model_replicas": 1}},
+        {"fsdp": hybrid, "reduce_every_microbatch": True},
         {"fsdp": {"sharding_strategy": "_HYBRID_SHARD_ZERO2"}},
     ]
     ranks(RANK, 4, local_size=2, cases=cases)
