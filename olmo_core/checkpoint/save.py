@@ -117,14 +117,17 @@ class Saver:
     def __enter__(self) -> "Saver":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, *_: object
+    ) -> None:
         if kind is None:
             self.finish()
             return
         try:
             self.finish()
         except InputError as error:
-            log.error("%s", error)
+            if error is not raised:
+                log.error("%s", error)
 
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
         """Make the temporary folder, or find on all ranks alike that there is no room."""

@@ -46,13 +46,13 @@ def build_trainer(
         optimizer=optimizer,
         gradients=gradients,
         state=state,
+        resumed=resumed,
         job=job,
         stop_requests=stop_requests,
     )
-    if resumed:
-        trainer.saved_step = state.step
-    elif not config.no_pre_train_checkpoint and config.load_path is None:
+    if not resumed and not config.no_pre_train_checkpoint and config.load_path is None:
         trainer.save("sharded")  # proves, before any step is spent, that saving works
+        trainer.saver.finish()
     return trainer
 
 

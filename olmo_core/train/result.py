@@ -1,6 +1,7 @@
 """What a finished training run leaves and says: the model folder and the report."""
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def write_outputs(trainer: Trainer) -> Report:
     """Write `model/` and make the report; the first rank calls it once training is over."""
     config, state = trainer.config, trainer.state
     folder = RunFolder(config.save_folder)
+    shutil.rmtree(folder.path / "model", ignore_errors=True)  # what a killed attempt had begun
     save_model(folder.path / "model", trainer.model, identity(config))
     rows = [row for row in read_metrics(folder.metrics) if "train/CrossEntropyLoss" in row]
     losses = [row["train/CrossEntropyLoss"] for row in rows[-_FINAL_STEPS:]]

@@ -13,7 +13,7 @@ from olmo_core.parallel.gradients import Gradients
 IGNORED = -100
 # What a step sums up over microbatches and ranks, in this order, behind the gradients.
 # The first four are of the batch, the others of the rank: is it asked to stop, and at once; seconds
-# that it waited for data; joules that it took.
+# that it waited for data; joules that it took; has the writing of a checkpoint failed.
 SUMS: tuple[str, ...] = (
     "cross_entropy",
     "z_loss",
@@ -23,6 +23,7 @@ SUMS: tuple[str, ...] = (
     "stop_at_once",
     "waited_seconds",
     "joules",
+    "save_failed",
 )
 
 

@@ -5,12 +5,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from olmo_core.checkpoint.save import Kind, apply_retention, save_checkpoint
+from olmo_core.checkpoint.save import Kind, Saver
 from olmo_core.config.duration import Duration
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.loader import Batch, Loader
@@ -19,7 +18,7 @@ from olmo_core.optim.build import set_learning_rate
 from olmo_core.optim.schedule import Schedule
 from olmo_core.parallel.gradients import Gradients
 from olmo_core.parallel.world import World
-from olmo_core.run.job import Job, Stopped
+from olmo_core.run.job import InputError, Job, Stopped
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.energy import Energy
 from olmo_core.train.garbage import collecting
@@ -34,6 +33,7 @@ from olmo_core.train.metrics import (
 from olmo_core.train.mfu import peak_flops
 from olmo_core.train.profiling import profiling
 from olmo_core.train.readings import Readings, Step, lag_of
+from olmo_core.train.saving import kind_due, last_kind, once_whole
 from olmo_core.train.spikes import WINDOW
 from olmo_core.train.state import State
 from olmo_core.train.step import SUMS, autocast, forward_backward
@@ -62,6 +62,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         gradients: Gradients,
         state: State,
+        resumed: bool,
         job: Job | None,
         stop_requests: Callable[[], int],
     ) -> None:
@@ -79,7 +80,8 @@ class Trainer:
             bolted_on_at=state.bolted_on_at,
         )
         self.last_step = self.max_steps + _EXTRA_STEPS if config.stop_at is None else config.stop_at
-        self.saved_step: int | None = None
+        self.saver = Saver(config.save_folder, world, asynchronous=config.core.save_async)
+        self.saver.whole_step = self._saved_step = state.step if resumed else None
         self.cancel = Cancel(
             config, requests=stop_requests, step=state.step, last_step=self.last_step
         )
@@ -119,6 +121,7 @@ class Trainer:
             Stopped: asked to; a checkpoint has been written.
             Diverged: a step's loss or gradient is not finite; its update was not made, nor any
                 after it.
+            InputError: a checkpoint could not be written, or the data are not what they were.
         """
         config, state, gradients = self.config, self.state, self.gradients
         self._tracker = tracker
@@ -129,6 +132,7 @@ class Trainer:
             stop_step=self.last_step,
         )
         with (
+            self.saver,
             contextlib.closing(reader),
             profiling(config, first=self.job is not None) as profiled,
             collecting(config.gen1_gc_interval) as collect,
@@ -149,8 +153,8 @@ class Trainer:
                     raise Stopped
                 profiled()
                 collect(state.step)
-        if self.saved_step != state.step:
-            self.save("unsharded" if config.save_interval_unsharded else "sharded")
+            if self._saved_step != state.step:
+                self.save(last_kind(config))
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
         """This rank's share of a step: gradients and sums."""
@@ -169,6 +173,7 @@ class Trainer:
             ("stop_at_once", at_once),
             ("waited_seconds", waited),
             ("joules", self.energy.joules()),
+            ("save_failed", self.saver.failed),
         ):
             if value:
                 sums[SUMS.index(name)] += value
@@ -196,6 +201,8 @@ class Trainer:
             sums = dict(zip(_READ, values, strict=True))
             self._require_finite(sums["cross_entropy"] + sums["z_loss"], "loss", step)
             self._require_finite(sums["norm"], "gradient norm", step)
+            if sums["save_failed"]:
+                self.saver.finish()  # raises on all ranks: each learns of it, sooner or later
             spikes = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
             state.joules += sums["joules"]
             self._asked = sums["stop"], sums["stop_at_once"]
@@ -206,7 +213,10 @@ class Trainer:
     def _require_finite(self, value: float, what: str, step: Step) -> None:
         if math.isfinite(value):
             return
-        back = "no checkpoint yet" if self.saved_step is None else f"step{self.saved_step}"
+        with contextlib.suppress(InputError):  # logged when the loop is left
+            self.saver.finish()
+        whole = self.saver.whole_step
+        back = "no checkpoint yet" if whole is None else f"step{whole}"
         raise Diverged(
             f"the {what} of step {step.number} is {value}; its update was not made. "
             f"Go back to {self.config.save_folder}/checkpoints: {back}"
@@ -217,41 +227,27 @@ class Trainer:
         if self.cancel.begun:
             return
         kind = kind_due(self.config, self.state.step)
-        if self.cancel.begins(self.state.step, self._asked[0]):
-            kind = kind or "ephemeral"
-        if kind is not None:
-            self.save(kind)
+        stopping = self.cancel.begins(self.state.step, self._asked[0])
+        if stopping or kind is not None:
+            self.save(kind or "ephemeral")
+        if stopping:
+            self.saver.finish()  # who asked may not wait for long
 
-    def save(self, kind: Kind) -> Path:
-        """Write a checkpoint of this step and drop those that are no longer kept."""
+    def save(self, kind: Kind) -> None:
+        """Begin to write a checkpoint of this step; what it replaces goes when it is whole."""
         self._read(wait=True)  # the step may not be finite, and the history belongs to it
         self.speed.pause()
-        state, config = self.state, self.config
-        start = time.perf_counter()
-        path = save_checkpoint(
-            config.save_folder,
-            self.world,
-            self.model,
-            self.optimizer,
-            state.to_dict(
-                run_name=config.run_name,
-                epoch=state.step // self.loader.batches_per_epoch,
-                order=self.loader.order_spec(),
-                world_size=self.world.size,
-                threads=torch.get_num_threads(),
-            ),
-            kind=kind,
+        state = self.state
+        content = state.to_dict(
+            run_name=self.config.run_name,
+            epoch=state.step // self.loader.batches_per_epoch,
+            order=self.loader.order_spec(),
+            world_size=self.world.size,
+            threads=torch.get_num_threads(),
         )
-        self.saved_step = state.step
-        if self.job is not None:
-            apply_retention(
-                config.save_folder,
-                step=state.step,
-                keep_sharded=config.save_num_checkpoints_to_keep,
-                keep_unsharded=config.save_num_unsharded_checkpoints_to_keep,
-            )
-            log.info("saved %s in %.2f s", path, time.perf_counter() - start)
-        return path
+        then = once_whole(self.config, state.step)
+        self.saver.save(self.model, self.optimizer, content, kind=kind, then=then)
+        self._saved_step = state.step
 
     def _log_step(
         self, job: Job, step: Step, sums: dict[str, float], others: dict[str, float]
@@ -286,20 +282,3 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
     for batch in batches:
         yield batch, time.perf_counter() - start
         start = time.perf_counter()
-
-
-def kind_due(config: TrainConfig, step: int) -> Kind | None:
-    """The kind of checkpoint that the intervals ask for at `step`; the longest kept wins."""
-    intervals: tuple[tuple[Kind, int | None, int], ...] = (
-        (
-            "unsharded",
-            config.save_interval_unsharded,
-            config.save_num_unsharded_checkpoints_to_keep,
-        ),
-        ("sharded", config.save_interval, config.save_num_checkpoints_to_keep),
-        ("ephemeral", config.save_interval_ephemeral, 1),
-    )
-    for kind, interval, keep in intervals:
-        if interval and keep != 0 and step % interval == 0:
-            return kind
-    return None

@@ -112,10 +112,16 @@ def launch(
     return process
 
 
+@pytest.fixture(scope="session")
+def start_in(forks: ForkServerContext, config_file: Path) -> Callable[[Path], Start]:
+    """Start training into a folder of a root (see `launch`)."""
+    return lambda root: functools.partial(launch, forks, config_file, root)
+
+
 @pytest.fixture
-def start(forks: ForkServerContext, config_file: Path, tmp_path: Path) -> Start:
+def start(start_in: Callable[[Path], Start], tmp_path: Path) -> Start:
     """Start training into a folder of the test (see `launch`)."""
-    return functools.partial(launch, forks, config_file, tmp_path)
+    return start_in(tmp_path)
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""Train, and at one moment die by SIGKILL or misbehave. Run by the tests in processes of their own.
+"""Train, and at one moment die by SIGKILL (`kills.py`) or misbehave.
+
+Run by the tests in processes of their own.
 
 `GIVEN` is a global that whoever runs this file gives: the keywords of `run`.
 """
@@ -8,43 +10,23 @@ import json
 import math
 import os
 import signal
-from collections.abc import Callable
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
-from olmo_core.checkpoint import layout
 from olmo_core.data.loader import Batch
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
-from olmo_core.run.job import Job
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main
 from olmo_core.train.trainer import Trainer
 
+sys.path.insert(0, str(Path(__file__).parent))
+import kills
+from kills import before
 
-def kill(*_: object, **__: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def before(owner: object, name: str, act: Callable[..., Any], *, call: int = 1) -> None:
-    """Let `act` happen before the `call`-th call of a function."""
-    original, calls = getattr(owner, name), [0]
-
-    def replaced(*arguments: Any, **keywords: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == call:
-            act(*arguments, **keywords)
-        return original(*arguments, **keywords)
-
-    setattr(owner, name, replaced)
-
-
-def truncate_newest_checkpoint_and_die(job: Job, *_: object, **__: object) -> None:
-    """A power cut: the last checkpoint did not reach the disk whole either."""
-    newest = layout.list_checkpoints(job.folder)[-1].path / layout.STATE / "__0_0.distcp"
-    os.truncate(newest, newest.stat().st_size // 2)
-    kill()
+KILL = "kill: "
 
 
 def poison(self: Trainer, *_: object, **__: object) -> None:
@@ -102,16 +84,10 @@ def poison_read_late() -> None:
 
 
 def arrange(moment: str) -> None:
-    if moment == "start":  # the first step is done, the second not, nothing saved
-        before(trainer, "forward_backward", kill, call=2)
-    elif moment == "mid step":  # gradients of step 7 are there, its update is not
-        before(trainer, "set_learning_rate", kill, call=7)
-    elif moment == "writing a checkpoint":  # of step 8: its shard lies there without its index
-        before(FileSystemWriter, "finish", kill, call=2)
-    elif moment == "before the manifest":  # of step 8
-        before(layout, "write_manifest", kill, call=2)
-    elif moment == "before the result":
-        before(Job, "finish", truncate_newest_checkpoint_and_die)
+    if moment.startswith(KILL):
+        kills.set_up(moment.removeprefix(KILL), int(os.environ.get("WORLD_SIZE", "1")))
+    elif moment == "no space in step 8":
+        kills.no_space_in_step_8()
     elif moment == "SIGTERM in step 6":
         before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
                call=6)  # fmt: skip

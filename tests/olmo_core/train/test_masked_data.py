@@ -1,20 +1,18 @@
 """Masked data on one rank and on two, across epochs: the same batches, the same losses."""
 
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from olmo_core.run.folder import RunFolder, read_metrics
-from tests.olmo_core.train.test_ranks import ranks
 
 STEPS = 50
-Start = Callable[..., BaseProcess]
+Ranks = Callable[..., list[int | None]]
 
 
-def test_one_two_one_ranks_equal_one(start: Start, token_files: list[str], tmp_path: Path) -> None:
+def test_one_two_one_ranks_equal_one(ranks: Ranks, token_files: list[str], tmp_path: Path) -> None:
     """50 steps over three epochs; label masks, documents, and instances that repeat themselves.
 
     The second run stops in the middle of an epoch and at its end, each time with other ranks.
@@ -37,10 +35,10 @@ def test_one_two_one_ranks_equal_one(start: Start, token_files: list[str], tmp_p
         f"stop_at={STEPS}",
         "optimizer.learning_rate=1e-3",
     )
-    assert ranks(start, "one", 1, *data) == [0]
-    assert ranks(start, "mixed", 1, *data, "stop_after=11") == [4]
-    assert ranks(start, "mixed", 2, *data, "stop_after=25") == [4, 4]  # 36 = two epochs of 18
-    assert ranks(start, "mixed", 1, *data) == [0]
+    assert ranks("one", 1, *data) == [0]
+    assert ranks("mixed", 1, *data, "stop_after=11") == [4]
+    assert ranks("mixed", 2, *data, "stop_after=25") == [4, 4]  # 36 = two epochs of 18
+    assert ranks("mixed", 1, *data) == [0]
     one, mixed = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "mixed"))
     assert [row["step"] for row in one] == list(range(1, STEPS + 1))
     for ours, theirs in zip(one, mixed, strict=True):

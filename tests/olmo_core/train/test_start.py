@@ -78,7 +78,7 @@ def test_stage_2_anneals_to_zero_and_resumes_as_itself(
 ) -> None:
     from_stage1 = (*STAGE2, f"load_path={stage1}")
     assert train("stage2", *from_stage1) == 0
-    assert train("killed", *from_stage1, moment="mid step") < 0
+    assert train("killed", *from_stage1, moment="kill: clipping") < 0
     assert train("killed", *from_stage1) == 0
     rows = read_metrics(tmp_path / "stage2" / "metrics.jsonl")
     rates = [row["optim/learning_rate_group0"] for row in rows]

@@ -1,0 +1,49 @@
+"""When a checkpoint is due, and what goes when it is whole."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from olmo_core.checkpoint.retention import apply_retention
+from olmo_core.checkpoint.save import Kind
+from olmo_core.config.train import TrainConfig
+
+log = logging.getLogger("olmo")
+
+
+def kind_due(config: TrainConfig, step: int) -> Kind | None:
+    """The kind of checkpoint that the intervals ask for at `step`; the longest kept wins."""
+    intervals: tuple[tuple[Kind, int | None, int], ...] = (
+        (
+            "unsharded",
+            config.save_interval_unsharded,
+            config.save_num_unsharded_checkpoints_to_keep,
+        ),
+        ("sharded", config.save_interval, config.save_num_checkpoints_to_keep),
+        ("ephemeral", config.save_interval_ephemeral, 1),
+    )
+    for kind, interval, keep in intervals:
+        if interval and keep != 0 and step % interval == 0:
+            return kind
+    return None
+
+
+def last_kind(config: TrainConfig) -> Kind:
+    """The kind of the checkpoint at a run's end, which is always kept."""
+    return "unsharded" if config.save_interval_unsharded else "sharded"
+
+
+def once_whole(config: TrainConfig, step: int) -> Callable[[], None]:
+    """What the first rank does when the checkpoint of `step` is whole: drop what is not kept."""
+    start = time.perf_counter()
+
+    def act() -> None:
+        log.info("saved step%d in %.2f s", step, time.perf_counter() - start)
+        apply_retention(
+            config.save_folder,
+            step=step,
+            keep_sharded=config.save_num_checkpoints_to_keep,
+            keep_unsharded=config.save_num_unsharded_checkpoints_to_keep,
+        )
+
+    return act
