@@ -68,7 +68,7 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
         weights=_FLOAT32 * own,
         gradients=_FLOAT32 * (own + (parameters if summed_up else 0)),
         moments=2 * _FLOAT32 * own,
-        working_weights=width * _working(config, parameters, table, shards, width),
+        working_weights=_working(config, parameters, table, shards, width),
         activations=tokens * _of_token(config, width),
         loss=_FLOAT32 * table
         + 2 * tokens * model.d_model * width
@@ -86,13 +86,14 @@ def _shards(config: TrainConfig, devices: int, devices_per_node: int) -> int:
 
 
 def _working(config: TrainConfig, parameters: int, table: int, shards: int, width: int) -> int:
-    """Numbers of the weights that products are taken with, beside those that are kept."""
+    """Bytes of the weights that products are taken with, beside those that are kept."""
     if shards == 1:
-        return parameters if width < _FLOAT32 else 0
+        return width * parameters if width < _FLOAT32 else 0  # float32: the kept ones themselves
+    gathered = _FLOAT32 if config.fsdp.precision is None else width
     if config.fsdp.sharding_strategy in ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2"):
-        return parameters
+        return gathered * parameters
     tables = table if config.model.weight_tying else 2 * table
-    return tables + 2 * (parameters - tables) // config.model.n_layers
+    return gathered * (tables + 2 * (parameters - tables) // config.model.n_layers)
 
 
 def _of_token(config: TrainConfig, width: int) -> int:

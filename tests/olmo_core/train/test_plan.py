@@ -162,6 +162,10 @@ def test_what_is_kept_is_shared_out_by_the_strategy() -> None:
     )
     summing = memory(devices=4, device_train_microbatch_size=1)
     assert summing.gradients == sharded.gradients + whole
+    at_once = memory(
+        devices=4, device_train_microbatch_size=1, core={"reduce_every_microbatch": True}
+    )
+    assert at_once.gradients == sharded.gradients
     hybrid = memory(devices=4, fsdp={"sharding_strategy": "HYBRID_SHARD"})
     assert hybrid.weights == 4 * -(-(whole // 4) // 2)  # two nodes of two devices
     assert memory(devices=4, fsdp={"sharding_strategy": "NO_SHARD"}).weights == whole
