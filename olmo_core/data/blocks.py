@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from olmo_core.run.files import atomic_path, read_json, write_json
@@ -136,7 +136,7 @@ class RemoteFiles:
 
 def _pin(path: Path, url: str, remote: RemoteFile) -> None:
     """Write down which version of a file the blocks are of; refuse another one than before."""
-    now = {"url": url, **asdict(remote)}
+    now = {"url": url, "size": remote.size, "version": remote.version}
     try:
         before = read_json(path)
     except FileNotFoundError:

@@ -60,7 +60,15 @@ def check_tokens(loader: Loader) -> None:
             len(chosen),
             data.count,
         )
-    log.info("checked %s: %d of %d, %d masked", what, len(chosen), data.count, masked)
+    tails = data.manifest.tokens - data.count * data.sequence_length
+    log.info(
+        "checked %s: %d of %d, %d masked; %d tokens of tails belong to none",
+        what,
+        len(chosen),
+        data.count,
+        masked,
+        tails,
+    )
 
 
 def _windows(data: Instances) -> tuple[np.ndarray, str]:
