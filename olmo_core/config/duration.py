@@ -30,10 +30,12 @@ class Duration:
             if text.endswith(suffix):
                 number, unit = text.removesuffix(suffix), other
         try:
-            length = int(float(number))
+            given = float(number)
+            length = int(given)
         except (ValueError, OverflowError):  # no number; infinity
-            length = 0
-        if length < 1:
+            given = length = 0
+        # half an epoch is no number of steps to OLMo, but 1.5e9T is one of tokens
+        if length < 1 or (unit != "tokens" and length != given):
             raise ValueError(
                 f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
             )

@@ -84,6 +84,13 @@ class ModelConfig:
             raise ValueError(
                 f"d_model {self.d_model} must be n_heads ({self.n_heads}) times an even head size"
             )
+        if self.multi_query_attention is not None and self.n_kv_heads is not None:
+            meant = 1 if self.multi_query_attention else self.n_heads
+            if self.n_kv_heads != meant:
+                raise ValueError(
+                    f"n_kv_heads is {self.n_kv_heads}, but multi_query_attention: "
+                    f"{self.multi_query_attention} means {meant}; leave one of them out"
+                )
         if self.n_heads % self.kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
         if self.fused_feed_forward_size % 2:

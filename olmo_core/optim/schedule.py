@@ -10,6 +10,13 @@ from dataclasses import dataclass
 
 from olmo_core.config.optim import SchedulerConfig, SchedulerName
 
+# Curves that go on as they are, whenever the run ends.
+ENDLESS: tuple[SchedulerName, ...] = (
+    "constant",
+    "constant_with_warmup",
+    "inverse_sqrt_with_warmup",
+)
+
 _DEFAULT_WARMUP_START = 0.1  # share of the peak at which OLMo's warm-up begins by default
 
 

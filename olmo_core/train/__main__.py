@@ -21,7 +21,8 @@ examples:
   python -m olmo_core.train stage1.yaml --save_folder=/data/run1
   python -m olmo_core.train stage1.yaml --dry_run --optimizer.learning_rate=3e-4
   torchrun --nproc-per-node=2 -m olmo_core.train stage1.yaml save_folder=/data/run1
-  python -m olmo_core.train stage2.yaml --load_path=/data/run1 --seed=42 --save_folder=/data/run2
+  python -m olmo_core.train stage2.yaml --ingredient=2 load_path=/data/run1 save_folder=/data/run2
+  python -m olmo_core.train stage1.yaml --dry_run --devices=64 --lr_at=0,1000,10000
 
 Keys are those of the official OLMo YAML files; ours stand under core: (docs/training.md).
 A run that was interrupted resumes: give the same command again.

@@ -11,7 +11,7 @@ from olmo_core.config.duration import Duration
 from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
-from olmo_core.optim.schedule import Schedule
+from olmo_core.optim.schedule import ENDLESS, Schedule
 from olmo_core.train.memory import Memory, memory_per_device
 
 DEVICES_PER_NODE = 8  # where the launcher does not say
@@ -125,8 +125,10 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
         duration = Duration.parse(config.max_duration)
         end = duration.value if in_tokens and duration.unit == "tokens" else steps * clock
     if end is None:
-        return {}
-    last = steps or int(end / clock)
+        if config.scheduler.name not in ENDLESS:
+            return {}
+        end = config.scheduler.t_warmup  # the curve does not ask for it
+    last = steps or max(1, int(end / clock))
     schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=end)
     chosen = moments or sorted(
         {1, last // 4, last // 2, 3 * last // 4, last, config.stop_at or last} - {0}

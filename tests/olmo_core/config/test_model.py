@@ -116,6 +116,7 @@ def test_flops_count_the_head_and_causal_attention() -> None:
         ({"bias_for_layer_norm": True}, "bias_for_layer_norm"),
         ({"n_heads": 7}, "d_model"),
         ({"n_kv_heads": 5}, "n_kv_heads"),
+        ({"n_kv_heads": 4, "multi_query_attention": True}, "n_kv_heads is 4, but"),
         ({"embedding_size": 10}, "embedding_size"),
     ],
 )

@@ -183,6 +183,9 @@ def test_durations() -> None:
     assert Duration.parse("2ep").steps(10, 7) == 14
     assert Duration.parse("2ep").tokens(10, 7) == 140
     assert Duration.parse("1ep").steps(10, None) is None
+    for text in ("1.5ep", "0ep", "10.5", "-3", "x", "1e400T", None):
+        with pytest.raises(ValueError, match="expected steps"):
+            Duration.parse(text)
 
 
 def test_where_a_run_lies_is_no_part_of_its_identity(official: Path) -> None:

@@ -82,6 +82,14 @@ def test_epochs_without_data_have_a_reason_and_the_rates_that_can_be_known() -> 
     assert planned["learning_rate"] == {}
     ended = configuration(max_duration="2ep", scheduler={"t_max": 1000, "t_warmup": 10})
     assert plan(ended, [1000])["learning_rate"]["1000"] == pytest.approx(1e-5)
+    endless = {"name": "constant_with_warmup", "t_warmup": 10}
+    assert plan(configuration(max_duration="2ep", scheduler=endless))["learning_rate"] == {
+        "1": pytest.approx(1.9e-5),
+        "2": pytest.approx(2.8e-5),
+        "5": pytest.approx(5.5e-5),
+        "7": pytest.approx(7.3e-5),
+        "10": pytest.approx(1e-4),
+    }
     for paths, reason in (
         (["https://example.org/a.npy"], "https://example.org/a.npy lies elsewhere"),
         (["/no/b.npy"], "/no/b.npy is not there"),
