@@ -93,7 +93,7 @@ def _refuse_wide(data: Instances, windows: np.ndarray, tokens: np.ndarray) -> No
     high = tokens[:, 1::2].max(axis=1, initial=0) <= (vocab_size - 1) >> 16
     for row in np.flatnonzero(high).tolist():
         piece = data.pieces(int(windows[row]))[0]
-        file = data.files[data.manifest.resolve(piece.path)]
+        file = data.files[piece.path]
         if file.header is None and len(np.unique(tokens[row, ::2])) >= _DISTINCT:
             raise InputError(
                 f"{file.path}: every second number from position {piece.start} on is 0 or 1: these "

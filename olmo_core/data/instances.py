@@ -39,7 +39,7 @@ class Instances:
     ) -> None:
         if sequence_length < 1:
             raise ValueError(f"sequence_length {sequence_length}: must be at least 1")
-        self.files = manifest.open_files(vocab_size=vocab_size)  # by place
+        self.files = manifest.open_files(vocab_size=vocab_size)
         self.manifest = manifest
         self.sequence_length = sequence_length
         self.vocab_size = vocab_size

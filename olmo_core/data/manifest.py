@@ -156,7 +156,7 @@ class Manifest:
         """Check every file once: header, size, dtype, vocabulary, tokenizer, ranges, label mask.
 
         Returns:
-            The opened files by their places (see `resolve`).
+            The opened files by their paths in the manifest.
 
         Raises:
             InputError: the first file that does not fit.
@@ -190,7 +190,7 @@ class Manifest:
                     f"{self.resolve(part.label_mask)}: {found} bytes for the {file.tokens} tokens "
                     f"of {file.path}; a label mask has one bool of one byte a token"
                 )
-        return opened
+        return {part.path: opened[self.resolve(part.path)] for _, part in ranges}
 
     def _check_tokenizer(self, file: TokenFile) -> None:
         if self.tokenizer_sha256 is None or file.header is None:
