@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from olmo_core.data.loader import Loader
 from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import Report
+from olmo_core.train.metrics import JOULES_PER_KWH
 from olmo_core.train.state import State
 from olmo_core.train.trainer import Trainer
 
@@ -31,11 +33,8 @@ def write_outputs(trainer: Trainer) -> Report:
     rows = [row for row in read_metrics(folder.metrics) if "train/CrossEntropyLoss" in row]
     losses = [row["train/CrossEntropyLoss"] for row in rows[-_FINAL_STEPS:]]
     loss = sum(losses) / len(losses) if losses else None
-    paces = sorted(
-        row["throughput/device/tokens_per_second"]
-        for row in rows
-        if "throughput/device/tokens_per_second" in row
-    )
+    pace = _median(rows, "throughput/device/tokens_per_second")
+    mfu = _median(rows, "throughput/device/MFU")
     count = count_parameters(config.model)
     numbers: dict[str, int | float | str] = {
         "parameters": count.total,
@@ -46,13 +45,25 @@ def write_outputs(trainer: Trainer) -> Report:
     }
     if loss is not None:
         numbers["loss_nats_per_token"] = round(loss, 4)
-    if paces:
-        numbers["tokens_per_second"] = round(paces[len(paces) // 2] * trainer.world.size, 1)
+    if pace is not None:
+        numbers["tokens_per_second"] = round(pace * trainer.world.size, 1)
+    if mfu is not None:
+        numbers["mfu_percent"] = round(mfu, 2)
+    if trainer.energy.source is not None:
+        numbers["energy_kwh"] = round(state.joules / JOULES_PER_KWH, 9)
     return Report(
         numbers=numbers,
         tables={"learning": _curve(rows)},
-        data=_facts(config, state, trainer.loader, loss),
+        data={
+            **_facts(config, state, trainer.loader, loss),
+            "energy_source": trainer.energy.source,
+        },
     )
+
+
+def _median(rows: list[dict[str, Any]], name: str) -> float | None:
+    values = [row[name] for row in rows if name in row]
+    return statistics.median(values) if values else None
 
 
 def _facts(config: TrainConfig, state: State, loader: Loader, loss: float | None) -> dict[str, Any]:

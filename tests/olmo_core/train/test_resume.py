@@ -54,6 +54,18 @@ def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
     assert checkpoints(stopped) == {"step4", "step8", "step12"}
 
 
+def test_a_time_limit_saves_at_once_and_makes_the_extra_steps(
+    train: Train, undisturbed: Path, tmp_path: Path
+) -> None:
+    short = ("time_limit=1e-6", "extra_steps_after_cancel=3", "save_interval=2")
+    assert train("limited", *short) == EXIT_STOPPED
+    limited = tmp_path / "limited"
+    assert [row["step"] for row in rows(limited)] == [1, 2, 3, 4]
+    assert checkpoints(limited) == {"step1"}  # none of the extra steps is saved
+    assert train("limited") == 0
+    assert weights(limited) == weights(undisturbed)
+
+
 @pytest.mark.parametrize(
     ("moment", "message"),
     [
