@@ -19,7 +19,8 @@ TOY_JOB = '''
 """Write what the configuration says; fail, wait or spawn where it says so."""
 import os, subprocess, sys, time
 from dataclasses import dataclass
-from olmo_core.run.job import InputError, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import InputError, Report
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

@@ -37,7 +37,8 @@ from olmo_core.corpus.toolkit import (
     link_view,
     run_steps,
 )
-from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import Job, Report
 
 EXPERIMENT = "duplicates"
 TEXT = "duplicates__text"

@@ -29,7 +29,8 @@ from olmo_core.corpus.toolkit import (
     run_steps,
 )
 from olmo_core.corpus.verdict import Verdict, judge, text_digest
-from olmo_core.run.job import InputError, Job, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import InputError, Job, Report
 
 EXPERIMENTS = ("tags", "duplicates")
 SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut into ours

@@ -23,7 +23,8 @@ from olmo_core.corpus.document import (
     write_rows,
 )
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
-from olmo_core.run.job import InputError, Job, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import InputError, Job, Report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import clip, write_rows, write_shards
 from olmo_core.corpus.reading import Reading, read_source
 from olmo_core.corpus.sources import SourceConfig, source_identity
-from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import Job, Report
 from olmo_core.run.pool import run_calls
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names
 from olmo_core.corpus.toolkit import Step, check_mirror, link_view, rewrite_attributes, run_steps
-from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import Job, Report
 
 EXPERIMENT = "tags"
 

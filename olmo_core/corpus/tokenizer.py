@@ -16,8 +16,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_documents, shards, source_names
 from olmo_core.corpus.sources import unset
+from olmo_core.run.command import run_job
 from olmo_core.run.files import sha256_file, write_atomic, write_json
-from olmo_core.run.job import InputError, Job, Report, run_job
+from olmo_core.run.job import InputError, Job, Report
 
 TOKENIZER = "tokenizer.json"
 

@@ -22,8 +22,9 @@ from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 from olmo_core.release.hub import revision_name
+from olmo_core.run.command import exit_codes, run_job
 from olmo_core.run.files import sha256_file
-from olmo_core.run.job import InputError, Job, Report, exit_codes, run_job
+from olmo_core.run.job import InputError, Job, Report
 
 
 def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> EvaluatedModel:

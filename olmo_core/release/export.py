@@ -20,9 +20,10 @@ from olmo_core.config.load import ConfigError
 from olmo_core.config.release import ExportConfig
 from olmo_core.release.hub import link_revisions, revision_name
 from olmo_core.release.parity import compare, continuations, require, text_batch
+from olmo_core.run.command import run_job
 from olmo_core.run.files import sha256_file, write_atomic
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import Job, Report, run_job
+from olmo_core.run.job import Job, Report
 
 
 def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:

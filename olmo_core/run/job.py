@@ -1,10 +1,9 @@
 """The frame of every job: one at a time in a folder, a heartbeat, honest errors, the result last.
 
-A job knows its run folder and nothing of who started it. `run_job` is the whole life of an
-ordinary job; training, whose configuration file is an OLMo YAML, opens a `Job` itself.
+A job knows its run folder and nothing of who started it. `olmo_core.run.command.run_job` is the
+whole life of an ordinary job; training, whose configuration file is an OLMo YAML, opens a `Job`.
 """
 
-import argparse
 import contextlib
 import json
 import logging
@@ -12,19 +11,16 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
-from olmo_core.config.load import ConfigError, build, load
-from olmo_core.run.files import write_json
+from olmo_core.run.files import PARTIAL, write_json
 from olmo_core.run.folder import (
     CONTRACT_FOLDERS,
     SCHEMA_VERSION,
@@ -37,16 +33,8 @@ from olmo_core.run.result import write_result
 
 log = logging.getLogger("olmo")
 
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_INPUT = 3
-EXIT_STOPPED = 4  # asked to stop, and stopped at a safe point
-EXIT_RUNNING = 5  # another job holds this run folder
-
 HEARTBEAT_SECONDS = 1.0
 LOCK_PATIENCE_SECONDS = 3.0  # an observer may hold the lock, shared, for a moment
-
-C = TypeVar("C")
 
 
 class InputError(ValueError):
@@ -198,6 +186,8 @@ class Job:
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             self.files.cancel.unlink(missing_ok=True)
+            for torn in self.folder.glob(f"{self.files.status.name}.*{PARTIAL}"):
+                torn.unlink()  # a heartbeat that a kill cut short
             if not self.resumable:
                 self._remove_earlier_attempt()
             self.scratch.mkdir(exist_ok=True)
@@ -259,65 +249,3 @@ class Job:
                 self._write_status()
             except OSError as error:  # a full disk must not end the heartbeat: the work will say it
                 log.warning("heartbeat not written: %s", error)
-
-
-def run_job(
-    config_class: type[C],
-    make: Callable[[C, Mapping[str, Path], Job], Report],
-    arguments: Sequence[str] | None = None,
-) -> None:
-    """Run one job from the command line: `python -m MODULE RUN_FOLDER/config.yaml`.
-
-    The file holds `config` (the recipe's section) and `inputs` (asset name -> run folder).
-    Exits 0, or with one of the `EXIT_…` codes above.
-    """
-    parser = argparse.ArgumentParser(
-        description=(make.__doc__ or "").strip().splitlines()[0] if make.__doc__ else None,
-        epilog="The run folder is the folder of the file; result.json is written last.",
-    )
-    parser.add_argument("config", type=Path, metavar="RUN_FOLDER/config.yaml")
-    path: Path = parser.parse_args(arguments).config
-    set_up_logging()
-    with exit_codes():
-        tree = load(path)
-        for key in ("config", "inputs"):
-            if not isinstance(tree.get(key), Mapping):
-                raise ConfigError(f"{path}: {key}: expected a mapping of keys")
-        config = build(config_class, tree["config"], where="config")
-        inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
-        with Job.open(path.parent) as job:
-            job.ready()
-            job.finish(make(config, inputs, job))
-
-
-@contextlib.contextmanager
-def exit_codes() -> Generator[None]:
-    """Turn the errors of a job into a message on stderr and the job's exit code."""
-    try:
-        yield
-    except ConfigError as error:
-        _leave(EXIT_CONFIG, f"configuration: {error}")
-    except InputError as error:
-        _leave(EXIT_INPUT, f"input: {error}")
-    except (Stopped, KeyboardInterrupt):
-        _leave(EXIT_STOPPED, "stopped on request")
-    except AlreadyRunning as error:
-        _leave(EXIT_RUNNING, str(error))
-    except Exception:
-        _leave(EXIT_FAILED, traceback.format_exc())
-
-
-def _leave(code: int, message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-    raise SystemExit(code) from None
-
-
-def set_up_logging() -> None:
-    """Log to stderr, a line an event, with the time: the launcher sends it to the run's log."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,
-    )

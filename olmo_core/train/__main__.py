@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig, load_train_config
-from olmo_core.run.job import exit_codes, set_up_logging
+from olmo_core.run.command import exit_codes, set_up_logging
 from olmo_core.train.plan import devices_of, plan, planned_memory, render
 
 EXIT_DIVERGED = 6

@@ -16,9 +16,10 @@ from olmo_core.evals import perplexity
 from olmo_core.evals.checkpoint import export_checkpoint
 from olmo_core.evals.rows import read_rows
 from olmo_core.parallel.world import World
+from olmo_core.run.command import EXIT_CONFIG
 from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import EXIT_CONFIG, InputError, Job
+from olmo_core.run.job import InputError, Job
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ JOB = """
 import sys, time
 from dataclasses import dataclass
 from olmo_core.config.load import ConfigError
-from olmo_core.run.job import InputError, Report, run_job
+from olmo_core.run.command import run_job
+from olmo_core.run.job import InputError, Report
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
