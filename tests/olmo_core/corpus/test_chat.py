@@ -50,7 +50,7 @@ def read(folder: Path, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 def by_hand(tokenizer: Tokenizer, chat: dict[str, Any]) -> tuple[list[int], list[bool]]:
     """Piece by piece, as `prepare_tulu_data.py` describes a row."""
-    ids, mask = [tokenizer.token_to_id(EOS)], [False]
+    ids, mask = tokenizer.encode(EOS).ids, [False]
     for message in chat["messages"]:
         spoken = message["role"] == "assistant"
         pieces = [(f"<|{message['role']}|>\n", False)]
