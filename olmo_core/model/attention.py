@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
+from olmo_core.model.linear import Linear
 from olmo_core.model.norm import LayerNorm, RMSNorm
 from olmo_core.model.rope import apply_rope
 
@@ -17,10 +18,10 @@ class Attention(nn.Module):
         d, kv = config.d_model, config.kv_heads * config.head_dim
         self.head_dim, self.clip = config.head_dim, config.clip_qkv
         self.grouped = config.kv_heads != config.n_heads
-        self.w_q = nn.Linear(d, d, bias=False)
-        self.w_k = nn.Linear(d, kv, bias=False)
-        self.w_v = nn.Linear(d, kv, bias=False)
-        self.w_out = nn.Linear(d, d, bias=False)
+        self.w_q = Linear(d, d)
+        self.w_k = Linear(d, kv)
+        self.w_v = Linear(d, kv)
+        self.w_out = Linear(d, d)
         self.q_norm = self.k_norm = None
         if config.attention_layer_norm:
             kind = RMSNorm if config.layer_norm_type == "rms" else LayerNorm

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
+from olmo_core.model.linear import Linear
 
 
 class FeedForward(nn.Module):
@@ -12,9 +13,9 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         d, width = config.d_model, config.feed_forward_size
-        self.w1 = nn.Linear(d, width, bias=False)
-        self.w2 = nn.Linear(width, d, bias=False)
-        self.w3 = nn.Linear(d, width, bias=False)
+        self.w1 = Linear(d, width)
+        self.w2 = Linear(width, d)
+        self.w3 = Linear(d, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, d) to (B, T, d)."""

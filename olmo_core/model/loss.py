@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from olmo_core.model.loss_tiles import cross_entropy_in_tiles
+
 # Logits that exist at one time: 16 MB of float32 on a CPU (measured: near its caches, still whole
 # matrix products), 512 MB on a GPU.
 _CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
@@ -40,6 +42,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        if device == "cpu" and dtype is None and hidden.dtype == weight.dtype == torch.float32:
+            needs = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+            ce, z, *gradients = cross_entropy_in_tiles(
+                hidden, weight, labels, z_loss=z_loss, needs=needs
+            )
+            ctx.save_for_backward(*gradients)
+            ctx.mark_non_differentiable(ce, z)
+            return ce + z, ce, z
         h, w = (x if dtype is None else x.to(dtype) for x in (hidden, weight))
         grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
         # float32, so that summing over the chunks in a narrower type does not lose any
@@ -71,6 +81,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = gradients[0]
+        if scale.is_cpu and scale == 1:  # a training step's; on a GPU asking would wait for it
+            return grad_hidden, grad_weight, None, None
         return (
             None if grad_hidden is None else grad_hidden * scale,
             None if grad_weight is None else grad_weight * scale,

@@ -17,6 +17,7 @@ from olmo_core.run.files import write_atomic
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from olmo_core.train.build import build_trainer
+from olmo_core.train.freed_memory import keep_freed_memory
 from olmo_core.train.result import CONTENT, write_outputs
 from olmo_core.train.tracking import Tracker
 
@@ -44,6 +45,8 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
         job = stack.enter_context(Job.open(folder.path, resumable=True)) if world.first else None
         stop_requests = stack.enter_context(_counting_requests(job))
         threads = prepare_arithmetic(config.core.threads)
+        if world.device.type == "cpu":
+            keep_freed_memory()
         stack.enter_context(joined(world))
         if job is not None:
             if without_meaning:

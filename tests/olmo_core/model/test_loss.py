@@ -1,18 +1,19 @@
-"""The chunked cross-entropy against torch's own."""
+"""The cross-entropy in tiles and in chunks against torch's own."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from olmo_core.model import loss
+from olmo_core.model import loss, loss_tiles
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
-@pytest.mark.parametrize("chunk", [1, 300_000, 1 << 22])
+@pytest.mark.parametrize(("at_once", "width"), [(1, 999), (100_000, 64), (1 << 22, 2048)])
 def test_sums_and_gradients_equal_torch(
-    z_loss: float, chunk: int, monkeypatch: pytest.MonkeyPatch
+    z_loss: float, at_once: int, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(loss._CHUNK_LOGITS, "cpu", chunk)
+    monkeypatch.setattr(loss_tiles, "_LOGITS", at_once)
+    monkeypatch.setattr(loss_tiles, "_WIDTH", width)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
     weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
@@ -33,6 +34,37 @@ def test_sums_and_gradients_equal_torch(
         assert ours is not None
         assert theirs is not None
         assert (ours - theirs).norm() / theirs.norm() < 1e-6
+
+
+def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss_tiles, "_WIDTH", 2)
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    weight = torch.tensor([[-1e4], [300.0], [299.0], [-300.0], [1e-3]], requires_grad=True)
+    labels = torch.tensor([3])
+    loss.cross_entropy(hidden, weight, labels)[0].backward()
+    logits = (hidden.detach() @ weight.detach().T).requires_grad_()
+    plain = F.cross_entropy(logits, labels)
+    plain.backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(weight.grad, logits.grad.T)
+    torch.testing.assert_close(loss.cross_entropy(hidden, weight, labels)[0], plain)
+
+
+@pytest.mark.parametrize("chunk", [1, 300_000, 1 << 22])
+def test_chunks_in_bfloat16_are_near_float32(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(loss._CHUNK_LOGITS, "cpu", chunk)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
+    weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
+    labels = torch.randint(0, 1000, (301,), generator=generator)
+    labels[::7] = -100
+    exact, exact_ce, exact_z = loss.cross_entropy(hidden, weight, labels, z_loss=1e-3)
+    wanted = torch.autograd.grad(exact, (hidden, weight))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total, ce, z = loss.cross_entropy(hidden, weight, labels, z_loss=1e-3)
+    torch.testing.assert_close((ce, z), (exact_ce, exact_z), rtol=1e-3, atol=0)
+    for ours, right in zip(torch.autograd.grad(total, (hidden, weight)), wanted, strict=True):
+        assert (ours - right).norm() / right.norm() < 1e-2
 
 
 def test_without_a_gradient_none_is_made() -> None:

@@ -1,0 +1,100 @@
+"""Cross-entropy over a large vocabulary on a CPU in float32: tiles that stay near its caches.
+
+The logits are made in tiles of some rows and some of the vocabulary. While a tile is in the cache
+its exponentials are taken, relative to each row's highest logit *in this tile*; what is missing to
+the softmax is one factor a row and tile, known at the end of the row, and is multiplied into the
+narrow factors of the products that follow, never into the logits. The subtraction of the target is
+a row of the head, never a pass over the logits either.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from olmo_core.model.product import product, turned
+
+# Logits that exist at one time, and vocabulary rows of a tile (measured, docs/performance.md).
+_LOGITS = 1 << 27
+_WIDTH = 2048
+
+
+class Sums(NamedTuple):
+    """Sums over the labels that count, and the gradients of cross-entropy plus z-loss."""
+
+    cross_entropy: Tensor
+    z_loss: Tensor
+    grad_hidden: Tensor | None
+    grad_weight: Tensor | None
+
+
+def cross_entropy_in_tiles(
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, z_loss: float, needs: tuple[bool, bool]
+) -> Sums:
+    """The sums of `olmo_core.model.loss.cross_entropy`; `needs`: which gradients are made."""
+    rows = (labels >= 0).nonzero().squeeze(1)  # no work for positions that do not count
+    states, labels = hidden[rows], labels[rows]
+    target = weight[labels]
+    picked = (states * target).sum(dim=1)
+    head = [turned(part) for part in weight.split(_WIDTH)]  # (d, width) each
+    sums = hidden.new_zeros(2)
+    grad_states = target.neg_() if needs[0] else None
+    turned_grad = weight.new_zeros(weight.shape[1], weight.shape[0]) if needs[1] else None
+    pieces = max(1, -(-len(states) * len(weight) // _LOGITS))
+    for part in torch.arange(len(states)).tensor_split(pieces):
+        if not len(part):
+            continue
+        span = slice(int(part[0]), int(part[-1]) + 1)
+        tiles, factors, normaliser = _softmax(states[span], head, keep=any(needs))
+        sums[0] += (normaliser - picked[span]).sum()
+        sums[1] += z_loss * normaliser.square().sum()
+        factors *= 1 + 2 * z_loss * normaliser
+        if grad_states is not None:
+            _add_grad_states(grad_states[span], tiles, factors, weight)
+        if turned_grad is not None:
+            _add_grad_weight(turned_grad, tiles, factors, states[span])
+    grad_hidden = grad_weight = None
+    if grad_states is not None:
+        grad_hidden = torch.zeros_like(hidden).index_copy_(0, rows, grad_states)
+    if turned_grad is not None:
+        grad_weight = turned(turned_grad).index_add_(0, labels, states, alpha=-1)
+    return Sums(sums[0], sums[1], grad_hidden, grad_weight)
+
+
+def _softmax(
+    states: Tensor, head: Sequence[Tensor], *, keep: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Exponentials in tiles (n, width), the factors (tiles, n) that make them a softmax, and the
+    log-normaliser (n,)."""
+    # powers of two: three times as fast as exp here, and as exact
+    scaled = states * math.log2(math.e)
+    tiles: list[Tensor] = []
+    highest = states.new_empty(len(head), len(states))
+    totals = torch.empty_like(highest)
+    for part, top, total in zip(head, highest, totals, strict=True):
+        tile = product(scaled, part)
+        torch.amax(tile, dim=1, out=top)
+        torch.sum(tile.sub_(top.unsqueeze(1)).exp2_(), dim=1, out=total)
+        if keep:
+            tiles.append(tile)
+    top = highest.amax(dim=0)
+    factors = highest.sub_(top).exp2_()
+    total = totals.mul_(factors).sum(dim=0)
+    return tiles, factors.div_(total), total.log2().add_(top).mul_(math.log(2))
+
+
+def _add_grad_states(
+    gradient: Tensor, tiles: Sequence[Tensor], factors: Tensor, weight: Tensor
+) -> None:
+    for tile, factor, part in zip(tiles, factors, weight.split(_WIDTH), strict=True):
+        gradient.addcmul_(product(tile, part), factor.unsqueeze(1))
+
+
+def _add_grad_weight(
+    gradient: Tensor, tiles: Sequence[Tensor], factors: Tensor, states: Tensor
+) -> None:
+    states = turned(states)
+    for tile, factor, part in zip(tiles, factors, gradient.split(_WIDTH, dim=1), strict=True):
+        part += product(states * factor, tile)

@@ -1,0 +1,30 @@
+"""Large float32 products on a CPU against float64."""
+
+import pytest
+import torch
+
+from olmo_core.model import product
+from olmo_core.model.linear import Linear
+
+
+@pytest.mark.parametrize("large", [1, 1 << 60])
+@pytest.mark.parametrize(("size", "out_size"), [(48, 96), (96, 48)])
+def test_values_and_gradients(
+    large: int, size: int, out_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "_LARGE", large)
+    generator = torch.Generator().manual_seed(0)
+    linear = Linear(size, out_size)
+    x = torch.randn(3, 5, size, generator=generator, requires_grad=True)
+    direction = torch.randn(3, 5, out_size, generator=generator)
+    y = linear(x)
+    (y * direction).sum().backward()
+    weight, rows = linear.weight.detach().double(), x.detach().double()
+    exact = {
+        "y": (y.detach(), rows @ weight.T),
+        "x": (x.grad, direction.double() @ weight),
+        "weight": (linear.weight.grad, direction.double().flatten(0, 1).T @ rows.flatten(0, 1)),
+    }
+    for ours, right in exact.values():
+        assert ours is not None
+        torch.testing.assert_close(ours.double(), right, rtol=1e-5, atol=1e-5)
