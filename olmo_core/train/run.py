@@ -11,7 +11,7 @@ import yaml
 
 from olmo_core.checkpoint.weights import lend_shards
 from olmo_core.config.load import ConfigError, to_dict
-from olmo_core.config.train import TrainConfig
+from olmo_core.config.train import CoreConfig, TrainConfig
 from olmo_core.parallel.world import joined, read_world, set_threads
 from olmo_core.run.files import write_atomic
 from olmo_core.run.folder import RunFolder
@@ -44,7 +44,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
     with contextlib.ExitStack() as stack:
         job = stack.enter_context(Job.open(folder.path, resumable=True)) if world.first else None
         stop_requests = stack.enter_context(_counting_requests(job))
-        threads = prepare_arithmetic(config.core.threads)
+        threads = prepare_arithmetic(config.core)
         if world.device.type == "cpu":
             keep_freed_memory()
         stack.enter_context(joined(world))
@@ -72,14 +72,15 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             lend_shards(trainer.model)
 
 
-def prepare_arithmetic(threads: int | None) -> int:
-    """Make equal inputs give equal bits on this machine; returns the number of threads."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not, without it
-    torch.use_deterministic_algorithms(True)
+def prepare_arithmetic(config: CoreConfig) -> int:
+    """Make equal inputs give equal bits on this machine, if asked to; returns the threads."""
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not, without it
+    torch.use_deterministic_algorithms(config.deterministic)
     # the default fills every fresh tensor so that reading one unwritten is reproducible too; none
     # is read, and the fill costs a pass over memory
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
-    return set_threads(threads)
+    return set_threads(config.threads)
 
 
 @contextlib.contextmanager
