@@ -1,7 +1,7 @@
 """Read tokens before the first step: ids beyond the vocabulary, files of another dtype.
 
 Reading checks every id too; this finds what is wrong before a step is spent. Data up to
-`SCANNED_BYTES` is read whole (half a second with warm page caches), of larger or remote data a
+`SCANNED_BYTES` is read whole (a second or two with warm page caches), of larger or remote data a
 sample: a wrong dtype or tokenizer shows in any window, a few damaged bytes only when they are read.
 """
 
@@ -16,10 +16,10 @@ from olmo_core.run.remote import is_remote
 
 log = logging.getLogger("olmo")
 
-SCANNED_BYTES = 1 << 30
+SCANNED_BYTES, SCANNED_WINDOWS = 1 << 30, 1 << 18
 _SPACED = 256  # windows of a sample, evenly spaced over all
 _AT_ONCE = 256  # windows
-_DISTINCT = 100  # token ids that a window holds at least before its dtype is judged
+_DISTINCT = 50  # token ids that a file holds at least before its dtype is judged
 
 
 def check_tokens(loader: Loader) -> None:
@@ -31,11 +31,12 @@ def check_tokens(loader: Loader) -> None:
     """
     data, labels, masked, ends = loader.data, 0, 0, 0
     chosen, what = _windows(data)
+    narrow = _Widths(data)
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
         batch = loader.read(part)
         if data.dtype.itemsize == 2:
-            _refuse_wide(data, part, batch.input_ids)
+            narrow.look_at(part, batch.input_ids)
         if batch.positions is not None:
             ends += int((batch.positions[:, 1:] == 0).sum())
         masked += int((~batch.instance_mask).sum())
@@ -43,6 +44,7 @@ def check_tokens(loader: Loader) -> None:
         if batch.label_mask is not None:
             counted = counted & batch.label_mask
         labels += int(counted[:, 1:].sum())  # an instance's first token is none
+    narrow.refuse_wide()
     if labels == 0:
         message = (
             f"no label to learn in {len(chosen)} of {data.count} windows: data.instance_filter "
@@ -74,7 +76,8 @@ def check_tokens(loader: Loader) -> None:
 def _windows(data: Instances) -> tuple[np.ndarray, str]:
     if any(is_remote(file.path) for file in data.files.values()):
         return _spaced(data), "windows of remote files, evenly spaced"
-    if data.count * data.sequence_length * data.dtype.itemsize <= SCANNED_BYTES:
+    size_bytes = data.count * data.sequence_length * data.dtype.itemsize
+    if size_bytes <= SCANNED_BYTES and data.count <= SCANNED_WINDOWS:
         return np.arange(data.count), "all windows"
     return np.union1d(_spaced(data), data.first_windows()), "windows, some of each stream"
 
@@ -83,19 +86,34 @@ def _spaced(data: Instances) -> np.ndarray:
     return np.unique(np.linspace(0, data.count - 1, _SPACED).astype(np.int64))
 
 
-def _refuse_wide(data: Instances, windows: np.ndarray, tokens: np.ndarray) -> None:
-    """Refuse uint32 ids that are read as uint16: every second number is the high half of an id.
+class _Widths:
+    """Finds files of uint32 ids that are read as uint16: every second number is a high half.
 
-    The high halves are at most those of the vocabulary, 0 or 1, and no text has such tokens in
-    every second place and many different ones between them.
+    High halves are at most those of the vocabulary, 0 or 1, and no text has such tokens in every
+    second place and many different ones between them.
     """
-    vocab_size = data.vocab_size or 1 << 17
-    high = tokens[:, 1::2].max(axis=1, initial=0) <= (vocab_size - 1) >> 16
-    for row in np.flatnonzero(high).tolist():
-        piece = data.pieces(int(windows[row]))[0]
-        file = data.files[piece.path]
-        if file.header is None and len(np.unique(tokens[row, ::2])) >= _DISTINCT:
-            raise InputError(
-                f"{file.path}: every second number from position {piece.start} on is 0 or 1: these "
-                "are ids of uint32 read as uint16; set data.memmap_dtype: uint32"
-            )
+
+    def __init__(self, data: Instances) -> None:
+        self._data = data
+        self._highest = ((data.vocab_size or 1 << 17) - 1) >> 16
+        # By path: ids in the other places, or None where a window cannot be of high halves.
+        self._between: dict[str, set[int] | None] = {}
+
+    def look_at(self, windows: np.ndarray, tokens: np.ndarray) -> None:
+        high = tokens[:, 1::2].max(axis=1, initial=0) <= self._highest
+        for row, window in enumerate(windows.tolist()):
+            path = self._data.pieces(window)[0].path
+            between = self._between.setdefault(path, set())
+            if not high[row]:
+                self._between[path] = None
+            elif between is not None and len(between) < _DISTINCT:
+                between.update(np.unique(tokens[row, ::2]).tolist())
+
+    def refuse_wide(self) -> None:
+        for path, between in self._between.items():
+            file = self._data.files[path]
+            if file.header is None and between is not None and len(between) >= _DISTINCT:
+                raise InputError(
+                    f"{file.path}: every second number is 0 or 1: these are ids of uint32 read as "
+                    "uint16; set data.memmap_dtype: uint32"
+                )

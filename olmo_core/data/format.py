@@ -121,7 +121,7 @@ def open_token_file(
         path: The `.npy` file, or its URL.
         files: Who reads it; None: a reader of its own.
         dtype: What its reader expects; needed where there is no header.
-        vocab_size: Rows of the embedding that will read it.
+        vocab_size: Entries of the vocabulary of the model that will read it.
         need_header: Refuse a file without a header.
 
     Raises:

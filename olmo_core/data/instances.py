@@ -28,7 +28,7 @@ class Instances:
     Args:
         manifest: What to read.
         sequence_length: Tokens of a window; a stream's tail shorter than that is dropped.
-        vocab_size: Rows of the model's embedding; an id at or beyond it is an error.
+        vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
 
     Raises:
         InputError: a file does not fit, or there is not a single window.

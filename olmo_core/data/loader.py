@@ -45,7 +45,7 @@ class Loader:
         seed: Of the order.
         order: `olmo` or `feistel` (see `olmo_core.data.order`).
         instance_filter: Mask instances that repeat themselves; None masks none.
-        vocab_size: Rows of the model's embedding; an id at or beyond it is an error.
+        vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
         document_eos: Give each token's position in its document, told apart by this id; None
             gives none.
         first_epoch: Epoch of step 0 (OLMo's `epoch`).

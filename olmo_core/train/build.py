@@ -86,7 +86,7 @@ def build_loader(config: TrainConfig) -> Loader:
         order=core.order,
         first_epoch=config.epoch or 0,
         instance_filter=data.instance_filter,
-        vocab_size=config.model.rows,
+        vocab_size=config.model.vocab_size,
         document_eos=config.model.eos_token_id if data.generate_doc_lengths else None,
     )
 

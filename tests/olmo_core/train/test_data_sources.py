@@ -1,5 +1,6 @@
 """Where training's tokens may come from: a mix made by hand, a path listed twice, a server."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,27 @@ def test_training_on_files_of_a_server(
                     for run in (undisturbed, tmp_path / "run"))  # fmt: skip
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda ids: np.append(ids, [100] * 32), "token id 100 at position 4001, .* 100 entries"),
+        (lambda ids: ids[:0], "empty; a token file holds at least one token"),
+        (lambda ids: ids.astype("<u4").view("u1")[:-2], "token id|every second number"),
+        (lambda ids: ids.view("u1")[:-1], "8001 bytes is no multiple of 2"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_said_before_step_1(
+    token_files: list[str],
+    train: Callable[..., int],
+    tmp_path: Path,
+    damage: Callable[[np.ndarray], np.ndarray],
+    message: str,
+) -> None:
+    ids = np.fromfile(token_files[0], "<u2")
+    damaged = damage(ids)
+    damaged.astype(damaged.dtype if damaged.dtype == "u1" else "<u2").tofile(tmp_path / "bad.npy")
+    assert train("run", f"data.paths=[{token_files[1]}, {tmp_path / 'bad.npy'}]") == 3
+    assert re.search(rf"bad\.npy: .*({message})", (tmp_path / "said.txt").read_text())
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
