@@ -198,15 +198,14 @@ def load_train_config(
     overrides: Sequence[str] = (),
     *,
     ingredient: int | None = None,
-    dry: bool = False,
 ) -> tuple[TrainConfig, list[str]]:
     """Read an OLMo YAML file with dotted overrides.
 
     Args:
         path: The file.
-        overrides: `a.b=c`; they come after an ingredient's values, and before interpolations.
+        overrides: `a.b=c`; they come after an ingredient's values, and before interpolations. With
+            `dry_run=true` no disk is looked at and no environment needed (see `interpolation`).
         ingredient: Which of the ingredients that a recipe's stage 2 lists, from 1.
-        dry: For a dry run, as is `dry_run: true`: look at no disk and need no environment.
 
     Returns:
         The configuration, and the dotted names of the keys given that have no meaning here.
@@ -219,12 +218,12 @@ def load_train_config(
     choose_ingredient(tree, ingredient)
     for override in overrides:
         apply_override(tree, override)
-    return build_train_config(tree, dry=dry)
+    return build_train_config(tree)
 
 
-def build_train_config(tree: Tree, *, dry: bool = False) -> tuple[TrainConfig, list[str]]:
+def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     """As `load_train_config`, from a mapping that has been read."""
-    dry = dry or tree.get("dry_run") is True
+    dry = tree.get("dry_run") is True
     kept, without_meaning = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = build(TrainConfig, drop_neutral(resolved))

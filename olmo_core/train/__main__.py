@@ -41,8 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("config", metavar="CONFIG.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="with or without dashes")
-    parser.add_argument("--dry_run", action="store_true", help="say what would be done, and end")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="a.b=c",
+        help="with or without dashes; --dry_run, a key too, says what would be done and ends",
+    )
     parser.add_argument("--json", action="store_true", help="the dry run as one JSON object")
     parser.add_argument("--lr_at", metavar="STEPS", default="", help="the rate at these: 0,1000")
     parser.add_argument("--devices", type=int, metavar="N", help="of the dry run's memory")
@@ -52,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, rest = parser.parse_known_args(arguments)
     set_up_logging()
     with exit_codes():
-        dry = options.dry_run or options.json
+        overrides = [*options.overrides, *rest, *(["dry_run=true"] if options.json else [])]
         config, without_meaning = load_train_config(
-            options.config, [*options.overrides, *rest], ingredient=options.ingredient, dry=dry
+            options.config, overrides, ingredient=options.ingredient
         )
-        if dry or config.dry_run:
+        if config.dry_run:
             _print_plan(config, without_meaning, options)
             return
         _train(config, without_meaning)

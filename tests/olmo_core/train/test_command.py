@@ -47,6 +47,14 @@ def test_epochs_without_data_have_no_number_of_steps(
     assert "epochs need the size of the data" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("flag", ["--dry_run", "--dry_run=true", "dry_run=true"])
+def test_a_dry_run_is_a_key_like_others(
+    config_file: Path, capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    main([str(config_file), flag, "load_path=${path.last_checkpoint:/nowhere}"])
+    assert "memory per device" in capsys.readouterr().out
+
+
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--help"])

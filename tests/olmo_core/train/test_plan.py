@@ -42,11 +42,12 @@ def configuration(model: dict[str, Any] | None = None, **keys: Any) -> TrainConf
         "model": {**SMALL, **(model or OLMO2)},
         "optimizer": {"name": "adamw"},
         "precision": "fp32",
+        "dry_run": True,
         "global_train_batch_size": 8,
         "device_train_microbatch_size": 2,
         **keys,
     }
-    return build_train_config(Tree(values, file="test.yaml", lines={}), dry=True)[0]
+    return build_train_config(Tree(values, file="test.yaml", lines={}))[0]
 
 
 def test_json_is_alone_on_standard_output_and_keys_passed_over_are_listed_once(
