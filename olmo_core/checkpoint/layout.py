@@ -14,8 +14,10 @@ from typing import Any
 from olmo_core.run.files import fsync, read_json, sha256_file, write_json
 
 SCHEMA_VERSION = 1
+CHECKPOINTS = "checkpoints"  # in the run folder
 STATE, TRAIN, MANIFEST = "model_and_optim", "train.json", "manifest.json"
 TEMPORARY, CORRUPT = ".tmp", ".corrupt"
+_MADE_BESIDE = ("metrics.jsonl", "model", "result.json", "wandb")
 _STEP = re.compile(r"step(\d+)")
 
 
@@ -30,15 +32,21 @@ class Checkpoint:
     path: Path
     step: int
 
+    @classmethod
+    def at(cls, path: Path) -> "Checkpoint":
+        """The one in a folder; its step is that of the folder's name, 0 where it has none."""
+        match = _STEP.fullmatch(path.name)
+        return cls(path, int(match[1]) if match else 0)
+
     def read_train(self) -> dict[str, Any]:
         """Where the run stood."""
         return read_json(self.path / TRAIN)
 
-    def verify(self) -> None:
-        """Read every file and compare it with the manifest.
+    def read_manifest(self) -> dict[str, dict[str, Any]]:
+        """The checkpoint's files: name -> bytes and SHA-256.
 
         Raises:
-            CorruptCheckpoint: the manifest or a file is missing, truncated or changed.
+            CorruptCheckpoint: there is no manifest, or it is none.
         """
         manifest = self.path / MANIFEST
         if not manifest.is_file():
@@ -50,7 +58,19 @@ class Checkpoint:
             raise CorruptCheckpoint(f"{manifest}: not a manifest ({error})") from None
         if version != SCHEMA_VERSION:
             raise CorruptCheckpoint(f"{manifest}: schema_version {version}, not {SCHEMA_VERSION}")
-        for name, expected in files.items():
+        return files
+
+    def verify(self, *, share: tuple[int, int] = (0, 1)) -> None:
+        """Read every file and compare it with the manifest.
+
+        Args:
+            share: (i, n): only every n-th file from the i-th on.
+
+        Raises:
+            CorruptCheckpoint: the manifest or a file is missing, truncated or changed.
+        """
+        first, stride = share
+        for name, expected in sorted(self.read_manifest().items())[first::stride]:
             path = self.path / name
             if not path.is_file():
                 raise CorruptCheckpoint(f"{path}: missing")
@@ -63,7 +83,7 @@ class Checkpoint:
 
 def checkpoints_folder(run: Path) -> Path:
     """Where a run folder keeps its checkpoints."""
-    return run / "checkpoints"
+    return run / CHECKPOINTS
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
@@ -104,6 +124,19 @@ def publish(temporary: Path, target: Path) -> None:
     fsync(temporary)
     temporary.rename(target)
     fsync(target.parent)
+
+
+def set_aside(run: Path) -> Path | None:
+    """Move what a run has made so far into a folder `replaced-{n}` of its own; None: nothing."""
+    made = [run / name for name in (CHECKPOINTS, *_MADE_BESIDE) if (run / name).exists()]
+    if not made:
+        return None
+    number = 1 + sum(1 for _ in run.glob("replaced-*"))
+    aside = run / f"replaced-{number}"
+    aside.mkdir()
+    for path in made:
+        path.rename(aside / path.name)
+    return aside
 
 
 def remove_unfinished(run: Path) -> None:

@@ -1,108 +1,67 @@
-"""Find the checkpoint to start from and read it, strictly: nothing missing, nothing left over."""
+"""What `load_path` means: whatever format lies there, here or elsewhere."""
 
-import logging
+import re
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict_loader import load
-
+from olmo_core.checkpoint import huggingface_source as huggingface
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
-from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state, single_process_is_meant
+from olmo_core.checkpoint import olmo_source as olmo
+from olmo_core.checkpoint.own import OwnWeights, open_checkpoint, open_newest
+from olmo_core.checkpoint.place import Place
+from olmo_core.checkpoint.source import Source
+from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.config.load import load
+from olmo_core.config.model import ModelConfig
 from olmo_core.parallel.world import World
 from olmo_core.run.job import InputError
+from olmo_core.run.remote import cache_folder
 
-log = logging.getLogger("olmo")
+_STEP = re.compile(r"step\d+")
 
 
-def find_latest(run: Path) -> Checkpoint | None:
-    """The run's newest whole checkpoint; None where it has none at all.
+def resolve(
+    load_path: str, *, model: ModelConfig, world: World, cache: Path | None = None
+) -> Source:
+    """Open the checkpoint at a path or URL; every rank calls it.
 
-    A corrupt one is named and passed over.
+    Args:
+        load_path: A checkpoint of ours, a run folder (its newest one), a Hugging Face folder of
+            Olmo or Olmo2, an unsharded checkpoint of OLMo's, or a model folder of ours.
+        model: The shape that it has to have.
+        world: The ranks.
+        cache: Where remote files are kept, see `olmo_core.run.remote.cache_folder`.
 
     Raises:
-        InputError: there are checkpoints, and not one of them is whole.
+        InputError: there is none, or it is not whole.
     """
-    found = layout.list_checkpoints(run)
-    problems: list[str] = []
-    for checkpoint in reversed(found):
-        try:
-            checkpoint.verify()
-        except CorruptCheckpoint as error:
-            log.error("refused checkpoint step%d: %s", checkpoint.step, error)
-            problems.append(str(error))
-        else:
-            if problems:
-                log.error("using the previous whole checkpoint: %s", checkpoint.path)
-            return checkpoint
-    if not problems:
-        return None
+    place = Place(load_path, cache_folder(cache))
+    if place.has(layout.MANIFEST) or (Path(load_path) / layout.STATE).is_dir():
+        return open_checkpoint(place, world)
+    if place.has(huggingface.CONFIG):
+        return huggingface.open_huggingface(place, model)
+    if place.has(olmo.CONFIG) and (weights := place.first_of(olmo.WEIGHTS)):
+        return _of_yaml(place, weights, model)
+    unlisted = ""
+    try:
+        steps = [name for name in (place / layout.CHECKPOINTS).names() if _STEP.fullmatch(name)]
+        if steps:
+            return open_newest(place, steps, world)
+    except InputError as error:
+        unlisted = f"; as a run folder: {error}"
+        if not place.is_remote:
+            raise
     raise InputError(
-        f"{layout.checkpoints_folder(run)}: no checkpoint is whole ({'; '.join(problems)}); "
-        "move the folder aside to begin again"
+        f"load_path {load_path}: no checkpoint there. Looked for one of ours "
+        f"({layout.MANIFEST}, {layout.STATE}/), a Hugging Face folder ({huggingface.CONFIG}), an "
+        f"unsharded checkpoint of OLMo's or a model folder of ours ({olmo.CONFIG} and "
+        f"{' or '.join(olmo.WEIGHTS)}), and a run folder ({layout.CHECKPOINTS}/step…/){unlisted}"
     )
 
 
-def resolve(load_path: str) -> Checkpoint:
-    """The verified checkpoint that `load_path` means: one folder, or the latest of a run folder.
-
-    Raises:
-        InputError: it is not there, or not whole.
-    """
-    path = Path(load_path)
-    if "://" in load_path:
-        raise InputError(f"load_path {load_path}: only folders of this machine can be read")
-    if layout.is_checkpoint(path):
-        name = path.name.removeprefix("step")
-        checkpoint = Checkpoint(path, int(name) if name.isdigit() else 0)
-        try:
-            checkpoint.verify()
-        except CorruptCheckpoint as error:
-            raise InputError(f"load_path: {error}") from None
-        return checkpoint
-    latest = find_latest(path)
-    if latest is None:
-        raise InputError(
-            f"load_path {path}: neither a checkpoint ({layout.STATE}/, {layout.MANIFEST}) nor a "
-            "run folder with checkpoints/step…/"
-        )
-    return latest
-
-
-def load_state(
-    checkpoint: Checkpoint,
-    world: World,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None,
-) -> None:
-    """Read a verified checkpoint into the model and, unless None, the optimizer's moments.
-
-    Raises:
-        InputError: a tensor is missing, unexpected or of another shape.
-    """
-    state = model_state(model)
-    if optimizer is not None:
-        state |= optimizer_state(model, optimizer)
-    path = checkpoint.path / layout.STATE
-    _require_same(path, state, whole=optimizer is not None)
-    # the reader copies into the tensors themselves
-    with single_process_is_meant():
-        load(state, storage_reader=FileSystemReader(path), no_dist=world.size == 1)
-
-
-def _require_same(path: Path, state: dict[str, Tensor], *, whole: bool) -> None:
-    stored = FileSystemReader(path).read_metadata().state_dict_metadata
-    expected = {name for name in stored if whole or name.startswith(MODEL)}
-    for title, names in (
-        ("lacks", state.keys() - expected),
-        ("has, unexpectedly,", expected - state.keys()),
-    ):
-        if names:
-            some = ", ".join(sorted(names)[:5])
-            raise InputError(f"{path}: the checkpoint {title} {len(names)} tensors: {some}")
-    for name, tensor in state.items():
-        shape = getattr(stored[name], "size", None)
-        if shape is not None and tuple(shape) != tuple(tensor.shape):
-            raise InputError(f"{path}: {name} is {tuple(shape)}, the model's {tuple(tensor.shape)}")
+def _of_yaml(place: Place, weights: str, model: ModelConfig) -> Source:
+    """OLMo's folder or ours: the names of the tensors tell."""
+    path = place.file(weights)
+    if path.suffix == ".safetensors" and "embeddings.weight" in open_safetensors(path):
+        section = load(place.file(olmo.CONFIG)).get("model") or {}
+        return OwnWeights(place.location, path, section, model)
+    return olmo.OlmoCheckpoint(place, model)

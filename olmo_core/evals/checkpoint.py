@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from olmo_core.checkpoint.huggingface_folder import write_export
-from olmo_core.checkpoint.layout import STATE
-from olmo_core.checkpoint.load import load_state, resolve
+from olmo_core.checkpoint.layout import STATE, Checkpoint, CorruptCheckpoint
+from olmo_core.checkpoint.own import load_state, verify
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
 from olmo_core.config.load import ConfigError, build, load, nearest, to_dict
@@ -43,11 +43,16 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     """
     if not (step_folder / STATE).is_dir():
         raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")
-    checkpoint = resolve(str(step_folder))
+    world = World(device=torch.device("cpu"))
+    checkpoint = Checkpoint.at(step_folder)
+    try:
+        verify(checkpoint, world)
+    except CorruptCheckpoint as error:
+        raise InputError(str(error)) from None
     run = step_folder.parent.parent
     config = build(ModelConfig, load(run / "config.yaml")["model"], where="model")
     model = Transformer(config)
-    load_state(checkpoint, World(device=torch.device("cpu")), model, None)
+    load_state(checkpoint, world, model, None)
     save_model(scratch / "model", model, {"model": to_dict(config)})
     write_export(scratch / "model", tokenizer, scratch / "export")
     train = checkpoint.read_train()

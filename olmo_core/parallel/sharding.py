@@ -83,7 +83,7 @@ def materialise(model: nn.Module, device: torch.device) -> None:
         torch.utils.swap_tensors(parameter, empty)
 
 
-def fill(parameter: nn.Parameter, whole: Tensor) -> None:
+def fill(parameter: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor into a parameter, or this rank's shard of it."""
     value: Tensor = whole
     if isinstance(parameter, DTensor):

@@ -101,6 +101,26 @@ def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
     return target
 
 
+def list_folder(url: str) -> list[str]:
+    """The names in a remote folder, sorted; none where there is no such folder.
+
+    Raises:
+        InputError: http(s), which has no listing, or the listing fails.
+    """
+    if _is_http(url):
+        raise InputError(f"{url}: folders cannot be listed over http(s); give a file's own folder")
+
+    def names() -> list[str]:
+        files, path = _file_system(url)
+        entries: list[str] = files.ls(path, detail=False)
+        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
+
+    try:
+        return _retried(url, names)
+    except Missing:
+        return []
+
+
 def cache_path(url: str, cache: Path) -> Path:
     """Where `fetch` keeps a file; files of one remote folder lie in one local folder."""
     parts = urlsplit(url)

@@ -1,22 +1,36 @@
-"""Where a run starts: its own latest checkpoint, another run's, or first weights."""
+"""Where a run starts: its own latest checkpoint, another's, or first weights."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.load import find_latest, load_state, resolve
-from olmo_core.config.train import TrainConfig
+from olmo_core.checkpoint.load import resolve
+from olmo_core.checkpoint.own import find_latest, load_state
+from olmo_core.checkpoint.source import Position, Source
+from olmo_core.config.load import ConfigError
+from olmo_core.config.train import TrainConfig, identity, load_train_config
 from olmo_core.data.loader import Loader
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
-from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import InputError
 from olmo_core.train.state import State
 
 log = logging.getLogger("olmo")
+
+# What may differ when a run is resumed: how far it goes, how much of a batch is computed at once,
+# and what a resumed run does not ask for.
+_MAY_CHANGE = {
+    "stop_at",
+    "device_train_microbatch_size",
+    "reset_optimizer_state",
+    "reset_trainer_state",
+    "restore_dataloader",
+}
 
 
 def restore(
@@ -30,53 +44,128 @@ def restore(
 
     The run's own latest checkpoint comes first and takes everything with it; then `load_path`, by
     OLMo's flags; else first weights. Returns the state, and whether the run itself was resumed.
+
+    Raises:
+        ConfigError: the folder holds another run's checkpoints, by what it learns.
+        InputError: a checkpoint is not whole, or does not fit the model or the data.
     """
     run = config.save_folder
-    if world.first:
-        layout.remove_unfinished(run)
-    world.barrier()
-    latest = find_latest(run) if config.try_load_latest_save else None
+    _clear(config, world)
+    latest = find_latest(run, world) if config.try_load_latest_save else None
     if latest is not None:
+        require_same_run(config, run)
         content = latest.read_train()
-        _require_same_order(latest, content, loader)
+        _require_same_order(str(latest.path), content["order"], loader)
         load_state(latest, world, model, optimizer)
         log.info("resuming from %s", latest.path)
         return State.from_dict(content), True
     if config.load_path is None:
         return State(), False
-    source = resolve(config.load_path)
-    content = source.read_train()
-    load_state(source, world, model, None if config.reset_optimizer_state else optimizer)
-    log.info("starting from %s", source.path)
-    state = State(parent=_parent(source))
+    source = resolve(config.load_path, model=config.model, world=world, cache=config.core.cache)
+    return _start_from(source, config, world, loader, model, optimizer), False
+
+
+def begins_again(config: TrainConfig) -> bool:
+    """Whether the run leaves what its folder holds, finished or not, and starts from the start."""
+    return config.save_overwrite and not config.try_load_latest_save
+
+
+def require_same_run(config: TrainConfig, run: Path) -> None:
+    """Compare what a resumed run learns with what its folder says that it did.
+
+    Raises:
+        ConfigError: they differ; names the keys.
+    """
+    written = RunFolder(run).config
+    if not written.exists():
+        return
+    before, now = (_flat(identity(one)) for one in (load_train_config(written)[0], config))
+    changed = sorted(
+        key
+        for key in before.keys() | now.keys()
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
+    )
+    if changed:
+        what = ", ".join(f"{key} {before.get(key)!r} -> {now.get(key)!r}" for key in changed)
+        raise ConfigError(
+            f"{written}: this folder holds a run that learns by other values ({what}); give those, "
+            "or another save_folder"
+        )
+
+
+def _start_from(
+    source: Source,
+    config: TrainConfig,
+    world: World,
+    loader: Loader,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+) -> State:
+    whole = source.has_training_state
+    source.load(model, optimizer if whole and not config.reset_optimizer_state else None)
+    log.info("starting from %s", source.location)
+    state = State(parent=source.identify() if world.first else None)
+    if not whole:
+        log.info("it holds weights alone: moments and counters are fresh")
+        return state
     if not config.reset_trainer_state and config.restore_dataloader:
-        _require_same_order(source, content, loader)
-        state.step, state.tokens = content["step"], content["tokens"]
+        position = source.position()
+        _require_same_order(source.location, position.order, loader)
+        _require_same_place(source.location, position, loader)
+        state.step, state.tokens = position.step, position.tokens
         state.origin = state.step
     if config.reset_optimizer_state and not config.reset_trainer_state:
         in_tokens = config.scheduler.units == "tokens"
         state.bolted_on_at = state.tokens if in_tokens else state.step
-    return state, False
+    return state
 
 
-def _require_same_order(source: layout.Checkpoint, content: dict[str, Any], loader: Loader) -> None:
-    then, now = content["order"], loader.order_spec()
-    changed = [key for key in now if then.get(key) != now[key]]
+def _clear(config: TrainConfig, world: World) -> None:
+    """Remove what a killed attempt had begun to write; move aside what is to be replaced."""
+    run = config.save_folder
+    earlier = layout.list_checkpoints(run)
+    if earlier and not config.try_load_latest_save and not config.save_overwrite:
+        raise ConfigError(
+            f"save_folder {run}: holds checkpoints up to step {earlier[-1].step}, and "
+            "try_load_latest_save is false; save_overwrite: true begins again and moves them "
+            "aside, or give another save_folder"
+        )
+    world.barrier()  # every rank has looked
+    if world.first:
+        layout.remove_unfinished(run)
+        if begins_again(config):
+            aside = layout.set_aside(run)
+            if aside is not None:
+                log.info("beginning again; what was there is now in %s", aside)
+    world.barrier()
+
+
+def _require_same_order(where: str, then: Mapping[str, Any], loader: Loader) -> None:
+    now = loader.order_spec()
+    changed = [key for key in then if then[key] != now.get(key)]
     if changed:
-        what = ", ".join(f"{key} {then.get(key)!r} -> {now[key]!r}" for key in changed)
+        what = ", ".join(f"{key} {then[key]!r} -> {now.get(key)!r}" for key in changed)
         raise InputError(
-            f"{source.path}: it was trained on other data or in another order ({what}); "
+            f"{where}: it was trained on other data or in another order ({what}); "
             "restore_dataloader: false starts at the first batch"
         )
 
 
-def _parent(source: layout.Checkpoint) -> dict[str, Any]:
-    """What identifies the checkpoint that a run starts from, wherever it lies."""
-    result = RunFolder(source.path.parent.parent)
-    facts = result.read_result()["report"]["data"] if result.finished else {}
-    final = facts.get("checkpoint") == f"{source.path.parent.name}/{source.path.name}"
-    return {
-        "step": source.step,
-        "manifest_sha256": sha256_file(source.path / layout.MANIFEST),
-        "model_sha256": facts.get("model_sha256") if final else None,
-    }
+def _require_same_place(where: str, position: Position, loader: Loader) -> None:
+    """Our place in the data follows from the step; another trainer's may not."""
+    ours = position.step % loader.batches_per_epoch * loader.global_batch_size
+    if position.examples is not None and position.examples != ours:
+        raise InputError(
+            f"{where}: it has seen {position.examples} instances of its epoch at step "
+            f"{position.step}; with this data and batch size they would be {ours}; "
+            "restore_dataloader: false starts at the first batch"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat

@@ -11,13 +11,14 @@ import yaml
 
 from olmo_core.checkpoint.weights import lend_shards
 from olmo_core.config.load import ConfigError, to_dict
-from olmo_core.config.train import CoreConfig, TrainConfig
+from olmo_core.config.train import CoreConfig, TrainConfig, load_train_config
 from olmo_core.parallel.world import joined, read_world, set_threads
 from olmo_core.run.files import write_atomic
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from olmo_core.train.build import build_trainer
 from olmo_core.train.freed_memory import keep_freed_memory
+from olmo_core.train.restore import begins_again
 from olmo_core.train.result import CONTENT, write_outputs
 from olmo_core.train.tracking import Tracker
 
@@ -32,7 +33,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
         Stopped, Diverged: see `Trainer.fit`.
     """
     folder = RunFolder(config.save_folder)
-    if folder.finished:
+    if folder.finished and not begins_again(config):
         log.info("%s: already finished, nothing to do", folder.path)
         return
     world = read_world(os.environ)
@@ -52,9 +53,9 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             if without_meaning:
                 log.info("official keys without meaning here: %s", ", ".join(without_meaning))
             log.info("%d ranks, %d threads each, %s", world.size, threads, world.device)
-            if not folder.config.exists():
-                write_atomic(folder.config, yaml.safe_dump(to_dict(config), sort_keys=False))
         trainer = build_trainer(config, world, job, stop_requests)
+        if job is not None:
+            _record(config, folder)
         tracker = Tracker(config.wandb if job else None, folder.path, to_dict(config))
         try:
             if job is not None:
@@ -70,6 +71,12 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             job.finish(report, content=CONTENT)
         else:
             lend_shards(trainer.model)
+
+
+def _record(config: TrainConfig, folder: RunFolder) -> None:
+    """Let the folder say what is trained in it: evaluation reads it, and the next attempt."""
+    if not folder.config.exists() or load_train_config(folder.config)[0] != config:
+        write_atomic(folder.config, yaml.safe_dump(to_dict(config), sort_keys=False))
 
 
 def prepare_arithmetic(config: CoreConfig) -> int:

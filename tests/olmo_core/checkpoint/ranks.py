@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 
 from olmo_core.checkpoint import shards
 from olmo_core.checkpoint.layout import Checkpoint
-from olmo_core.checkpoint.load import load_state
+from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
 from olmo_core.parallel.world import World, joined
 from olmo_core.run.job import InputError

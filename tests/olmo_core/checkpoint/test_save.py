@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from olmo_core.checkpoint import layout, shards
 from olmo_core.checkpoint.layout import Checkpoint
-from olmo_core.checkpoint.load import load_state
+from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
 from olmo_core.run.job import InputError
 from tests.olmo_core.checkpoint import ranks

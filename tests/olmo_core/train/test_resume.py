@@ -11,7 +11,7 @@ import pytest
 from olmo_core.run.folder import read_metrics
 
 Train = Callable[..., int]
-EXIT_INPUT, EXIT_STOPPED, EXIT_DIVERGED = 3, 4, 6
+EXIT_CONFIG, EXIT_INPUT, EXIT_STOPPED, EXIT_DIVERGED = 2, 3, 4, 6
 
 
 def weights(folder: Path) -> bytes:
@@ -160,8 +160,8 @@ def test_a_finished_run_is_left_alone(train: Train, tmp_path: Path) -> None:
 
 def test_other_data_under_a_started_run_is_refused(train: Train, tmp_path: Path) -> None:
     assert train("run", "stop_after=5") == EXIT_STOPPED
-    assert train("run", "data.seed=9") == EXIT_INPUT
-    assert "seed 1 -> 9" in (tmp_path / "said.txt").read_text()
+    assert train("run", "data.seed=9") == EXIT_CONFIG
+    assert "data.seed None -> 9" in (tmp_path / "said.txt").read_text()
 
 
 def test_a_full_disk_is_seen_before_a_byte_is_written(

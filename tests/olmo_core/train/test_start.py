@@ -1,21 +1,27 @@
 """Where a run starts from, by OLMo's flags: first weights, or another run's checkpoint."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from olmo_core.checkpoint.load import load_state, resolve
+from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
+from olmo_core.checkpoint.layout import Checkpoint
+from olmo_core.checkpoint.own import load_state
+from olmo_core.checkpoint.state import optimizer_state
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.load import Tree, to_dict
 from olmo_core.config.train import build_train_config, load_train_config
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
+from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import InputError
 from olmo_core.train.build import build_trainer
 from olmo_core.train.trainer import Trainer
+from tests.olmo_core.checkpoint import olmo_writer
 
 ALONE = World(device=torch.device("cpu"))
 STAGE2 = ("restore_dataloader=false", "seed=5", "scheduler.name=linear_with_warmup",
@@ -109,7 +115,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(
         begin("model.n_layers=1")
     with pytest.raises(InputError, match="lacks"):
         begin("model.n_layers=3")
-    with pytest.raises(InputError, match="neither a checkpoint"):
+    with pytest.raises(InputError, match="no checkpoint there"):
         begin(f"load_path={tmp_path / 'nothing'}")
 
 
@@ -118,7 +124,7 @@ def test_a_checkpoint_of_the_model_alone_can_be_read(
 ) -> None:
     trainer = begin(*STAGE2)
     fresh = Transformer(trainer.config.model)
-    load_state(resolve(str(stage1 / "checkpoints" / "step12")), ALONE, fresh, None)
+    load_state(Checkpoint.at(stage1 / "checkpoints" / "step12"), ALONE, fresh, None)
     for name, parameter in fresh.named_parameters():
         assert torch.equal(parameter, trainer.model.get_parameter(name))
 
@@ -127,3 +133,138 @@ def test_a_written_configuration_reads_back_as_itself(config_file: Path) -> None
     config, _ = load_train_config(config_file)
     tree = Tree(to_dict(config), file="config.yaml", lines={})
     assert build_train_config(tree)[0] == config
+
+
+def test_weights_of_others_begin_with_fresh_moments_and_counters(
+    begin: Callable[..., Trainer], stage1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = begin().config
+    shape, weights = config.model, "model.safetensors"
+    write_json(tmp_path / "config.json", huggingface_config(shape, eos_token_id=0, pad_token_id=1))
+    convert_file(stage1 / "model" / weights, tmp_path / weights, shape)
+    with caplog.at_level("INFO"):
+        trainer = begin(f"load_path={tmp_path}")
+    assert "weights alone" in caplog.text
+    for name, parameter in load_model(stage1 / "model").named_parameters():
+        assert torch.equal(trainer.model.get_parameter(name), parameter)
+    assert moments(trainer) == 0
+    assert trainer.state.step == 0
+    assert trainer.schedule.bolted_on_at is None
+    assert trainer.state.parent is not None
+    assert set(trainer.state.parent["weights_sha256"]) == {"model.safetensors"}
+
+
+def test_olmo_s_trainer_goes_on_here_where_it_stood(
+    begin: Callable[..., Trainer], token_files: list[str], tmp_path: Path
+) -> None:
+    first = begin("core.order=olmo", "reset_trainer_state=true")
+    names = dict(first.model.named_parameters())
+    theirs: dict[str, torch.Tensor] = {}
+    for i in range(2):
+        within, block = f"transformer.blocks.{i}", f"blocks.{i}"
+        for fused, parts in (
+            ("att_proj", ("attention.w_q", "attention.w_k", "attention.w_v")),
+            ("ff_proj", ("feed_forward.w3", "feed_forward.w1")),
+            ("attn_out", ("attention.w_out",)),
+            ("ff_out", ("feed_forward.w2",)),
+            ("q_norm", ("attention.q_norm",)),
+            ("k_norm", ("attention.k_norm",)),
+            ("attn_norm", ("attention_norm",)),
+            ("ff_norm", ("feed_forward_norm",)),
+        ):
+            theirs[f"{within}.{fused}.weight"] = torch.cat(
+                [names[f"{block}.{part}.weight"].detach() for part in parts]
+            )
+    theirs["transformer.wte.weight"] = names["embeddings.weight"].detach()
+    theirs["transformer.ff_out.weight"] = names["lm_head.weight"].detach()
+    theirs["transformer.ln_f.weight"] = names["norm.weight"].detach()
+    state = {
+        name: {"exp_avg": tensor + 1, "exp_avg_sq": tensor * tensor}
+        for name, tensor in theirs.items()
+    }
+    for batch, examples, message in (
+        (8, 40, None),
+        (4, 40, "global_batch_size 4 -> 8"),
+        (8, 48, "48 instances of its epoch at step 5.* would be 40"),
+    ):
+        folder = tmp_path / f"{batch}-{examples}" / "step5-unsharded"
+        config = {"seed": 1, "global_train_batch_size": batch, "model": {"n_heads": 2}}
+        olmo_writer.write(
+            folder, config, theirs, state, step=5, examples=examples, form="pt", numbered=True
+        )
+        from_olmo = (f"load_path={folder}", "core.order=olmo", "stop_at=20", "max_duration=20")
+        if message is None:
+            trainer = begin(*from_olmo)
+            assert (trainer.state.step, trainer.state.tokens) == (5, 5000)
+            weight = trainer.model.get_parameter("blocks.1.feed_forward.w1.weight")
+            assert torch.equal(weight, names["blocks.1.feed_forward.w1.weight"])
+            assert torch.equal(trainer.optimizer.state[weight]["exp_avg"], weight + 1)
+        else:
+            with pytest.raises(InputError, match=message):
+                begin(*from_olmo)
+            assert begin(*from_olmo, "restore_dataloader=false").state.step == 0
+            assert begin(*from_olmo, "reset_trainer_state=true").state.step == 0
+
+
+def test_another_run_s_damaged_newest_checkpoint_is_refused(
+    begin: Callable[..., Trainer], stage1: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stage1, tmp_path / "copy")
+    (tmp_path / "copy" / "checkpoints" / "step12" / "train.json").unlink()
+    with pytest.raises(InputError, match=r"step12/train\.json: missing.*before it is .*step8"):
+        begin(f"load_path={tmp_path / 'copy'}")
+
+
+def test_a_resumed_run_takes_everything_of_its_own_whatever_the_flags(
+    begin: Callable[..., Trainer],
+) -> None:
+    flags = ("reset_optimizer_state=true", "stop_at=20", "max_duration=20")
+    trainer = begin(*flags)
+    trainer.state.step += 1
+    for name, tensor in optimizer_state(trainer.model, trainer.optimizer).items():
+        tensor.fill_(2.0 if name.endswith("exp_avg_sq") else 0.0)
+    trainer.save("sharded")
+    resumed = begin(*flags, "reset_trainer_state=true", "restore_dataloader=false")
+    assert resumed.state.step == 13
+    assert resumed.schedule.bolted_on_at == 12
+    assert moments(resumed) == 2 * sum(p.numel() for p in resumed.model.parameters())
+
+
+def test_a_resumed_run_learns_by_the_values_it_began_with(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    assert train("run", "stop_after=5") == 4
+    assert train("run", "optimizer.learning_rate=2e-2", "max_grad_norm=null") == 2
+    said = (tmp_path / "said.txt").read_text()
+    assert "max_grad_norm 1.0 -> None, optimizer.learning_rate 0.01 -> 0.02" in said
+    assert train("run", "stop_at=8", "device_train_microbatch_size=4") == 0
+    assert RunFolder(tmp_path / "run").read_result()["report"]["data"]["step"] == 8
+
+
+def test_before_the_first_checkpoint_values_may_change_and_are_recorded(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    assert train("run", moment="start") < 0
+    assert train("run", "optimizer.learning_rate=2e-2", "stop_after=5") == 4
+    assert train("run") == 2  # the folder's are those of the second attempt now
+    assert train("run", "optimizer.learning_rate=2e-2") == 0
+
+
+def test_what_is_there_is_replaced_only_when_told_so_twice(
+    train: Callable[..., int], tmp_path: Path
+) -> None:
+    run, again = tmp_path / "run", "try_load_latest_save=false"
+    assert train("run", "stop_after=5") == 4
+    assert train("run", "seed=2", again) == 2
+    said = (tmp_path / "said.txt").read_text()
+    assert "holds checkpoints up to step 5" in said
+    assert "save_overwrite: true begins again" in said
+    assert train("run", "save_overwrite=true", "stop_after=2") == 4  # resumed
+    assert (run / "checkpoints" / "step7").exists()
+    assert train("run", "seed=2", again, "save_overwrite=true") == 0
+    assert (run / "replaced-1" / "checkpoints" / "step7" / "manifest.json").exists()
+    assert [row["step"] for row in read_metrics(run / "metrics.jsonl")] == list(range(1, 13))
+    before = RunFolder(run).read_result()["digest"]
+    assert train("run", "seed=2", again, "save_overwrite=true") == 0  # a finished one too
+    assert (run / "replaced-2" / "result.json").exists()
+    assert RunFolder(run).read_result()["digest"] == before
