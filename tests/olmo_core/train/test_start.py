@@ -224,6 +224,7 @@ def test_a_resumed_run_takes_everything_of_its_own_whatever_the_flags(
     for name, tensor in optimizer_state(trainer.model, trainer.optimizer).items():
         tensor.fill_(2.0 if name.endswith("exp_avg_sq") else 0.0)
     trainer.save("sharded")
+    trainer.saver.finish()
     resumed = begin(*flags, "reset_trainer_state=true", "restore_dataloader=false")
     assert resumed.state.step == 13
     assert resumed.schedule.bolted_on_at == 12
@@ -244,7 +245,7 @@ def test_a_resumed_run_learns_by_the_values_it_began_with(
 def test_before_the_first_checkpoint_values_may_change_and_are_recorded(
     train: Callable[..., int], tmp_path: Path
 ) -> None:
-    assert train("run", moment="start") < 0
+    assert train("run", moment="kill: second step") < 0
     assert train("run", "optimizer.learning_rate=2e-2", "stop_after=5") == 4
     assert train("run") == 2  # the folder's are those of the second attempt now
     assert train("run", "optimizer.learning_rate=2e-2") == 0
