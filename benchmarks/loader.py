@@ -2,12 +2,13 @@
 
 examples:
   python benchmarks/loader.py                                     both bars, about a minute
-  python benchmarks/loader.py --peer_python=/venvs/ai2/bin/python   and AI2's loader beside ours
+  python benchmarks/loader.py --peer_python=                      without AI2's loader
   python benchmarks/loader.py --dtype=uint16
 
 Contestants, each in a process of its own, take turns: our loader as the trainer uses it, a plain
-loop over numpy memory maps, and, where a Python with `ai2-olmo-core` is given, its dataset with its
-data loader. Medians over the rounds; ratios are medians of the ratios of a round.
+loop over numpy memory maps, and AI2's dataset with its data loader, where `--peer_python` is the
+Python of an environment with `ai2-olmo-core` (`make peer` makes one). Medians over the rounds;
+ratios are medians of the ratios of a round.
 Bars: 100 M tokens a CPU-second plain, 15 M with the repetition filter.
 
 The tokens are the standard library's source, split as GPT-2 splits text, numbered by frequency: the
@@ -136,7 +137,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peer_python", help="of an environment with ai2-olmo-core")
+    peer = Path(__file__).parents[1] / ".venv-peer/bin/python"
+    parser.add_argument(
+        "--peer_python", default=str(peer) if peer.exists() else "", help="has ai2-olmo-core"
+    )
     parser.add_argument("--dtype", choices=("uint16", "uint32"), default="uint32")
     parser.add_argument("--sequence_length", type=int, default=4096)
     parser.add_argument("--batch_size", type=int, default=64, help="instances (default: 64)")
