@@ -12,10 +12,12 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from olmo_core.config.compute import CompileConfig, FSDPConfig
+from olmo_core.config.data import DataConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import CoreConfig, TrainConfig
 from olmo_core.data.loader import Batch
+from olmo_core.data.positions import document_positions
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
@@ -29,7 +31,7 @@ ROWS = 12  # of the global batch
 SEED = 3
 
 
-def batch(rank: int, size: int) -> Batch:
+def batch(config: TrainConfig, rank: int, size: int) -> Batch:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 63, (ROWS, 16))
     mask = rng.random((ROWS, 16)) < 0.8
@@ -39,7 +41,7 @@ def batch(rank: int, size: int) -> Batch:
         input_ids=ids[own],
         label_mask=mask[own],
         instance_mask=instances[own],
-        positions=None,
+        positions=document_positions(ids[own], 7) if config.data.generate_doc_lengths else None,
         instances=np.arange(ROWS)[own],
     )
 
@@ -49,7 +51,7 @@ def step(model: Transformer, gradients: Gradients, config: TrainConfig, world: W
     with autocast(config.precision, world.device):
         forward_backward(
             model,
-            batch(world.rank, world.size),
+            batch(config, world.rank, world.size),
             gradients,
             microbatch_size=config.device_train_microbatch_size,
             z_loss=1e-4,
@@ -139,6 +141,7 @@ def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **giv
                 precision=case.get("precision", "fp32"),
                 device_train_microbatch_size=2,
                 fsdp=FSDPConfig(**case["fsdp"]),
+                data=DataConfig(generate_doc_lengths="documents" in case),
                 core=CoreConfig(reduce_every_microbatch="reduce_every_microbatch" in case),
                 compile=CompileConfig(backend="aot_eager", fullgraph=True)
                 if "compile" in case

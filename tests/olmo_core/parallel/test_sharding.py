@@ -24,7 +24,12 @@ def test_two_ranks(ranks: Ranks) -> None:
         {"fsdp": full},
         {"fsdp": full, "shape": {"weight_tying": True}},
         {"fsdp": grad_op, "activation_checkpointing": "one_in_two"},
-        {"fsdp": full, "compile": True, "activation_checkpointing": "whole_layer"},
+        {
+            "fsdp": full,
+            "compile": True,
+            "activation_checkpointing": "whole_layer",
+            "documents": True,
+        },
         {"fsdp": full, "activation_checkpointing": "fine_grained"},
         {"fsdp": full, "reduce_every_microbatch": True},
     ]
