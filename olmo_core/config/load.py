@@ -6,6 +6,7 @@ Every error names the file, the line, the key, what stands there and what would 
 import dataclasses
 import difflib
 import enum
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -167,7 +168,9 @@ def to_dict(value: Any) -> Any:
         return [to_dict(item) for item in cast(Sequence[Any], value)]
     if isinstance(value, enum.Enum):
         return value.value
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):  # pathlib drops one of the two slashes of an address
+        return re.sub(r"^([a-z0-9]+):/(?=[^/])", r"\1://", str(value))
+    return value
 
 
 def _dotted(where: str, key: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from olmo_core.config.compute import FSDPConfig
 from olmo_core.config.duration import Duration
-from olmo_core.config.load import ConfigError
+from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.train import identity, load_train_config
 
 # The keys of an official stage-2 file, with a small model.
@@ -217,7 +217,8 @@ def test_a_section_may_be_null_where_it_is_void(official: Path) -> None:
 
 def test_an_official_save_folder_that_is_no_folder_is_refused_unless_dry(official: Path) -> None:
     override = "save_folder=http://example.org/checkpoints/${run_name}"
-    load_train_config(official, [override, "dry_run=true"])
+    config, _ = load_train_config(official, [override, "dry_run=true"])
+    assert to_dict(config)["save_folder"] == "http://example.org/checkpoints/OLMo2-stage2"
     with pytest.raises(ConfigError, match=r"example\.org/checkpoints/OLMo2-stage2 is no folder"):
         load_train_config(official, [override])
 
