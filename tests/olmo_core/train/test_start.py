@@ -19,7 +19,7 @@ from olmo_core.parallel.world import World
 from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import InputError
-from olmo_core.train.build import build_trainer
+from olmo_core.train.build import build_loader, build_trainer
 from olmo_core.train.trainer import Trainer
 from tests.olmo_core.checkpoint import olmo_writer
 
@@ -269,3 +269,12 @@ def test_what_is_there_is_replaced_only_when_told_so_twice(
     assert train("run", "seed=2", again, "save_overwrite=true") == 0  # a finished one too
     assert (run / "replaced-2" / "result.json").exists()
     assert RunFolder(run).read_result()["digest"] == before
+
+
+def test_the_epoch_of_the_file_is_the_order_s_first(config_file: Path) -> None:
+    first, _ = load_train_config(config_file)
+    second, _ = load_train_config(config_file, ["--epoch=1"])
+    loaders = [build_loader(config) for config in (first, second)]
+    assert [loader.order_spec()["first_epoch"] for loader in loaders] == [0, 1]
+    start = loaders[0].batches_per_epoch  # where the second epoch begins by itself
+    assert (loaders[1].instances(0) == loaders[0].instances(start)).all()
