@@ -100,7 +100,7 @@ class Training:
         self.gradients.zero()
         forward_backward(self.model, batch, self.gradients, microbatch_size=self.rows, z_loss=1e-5)
         self.gradients.reduce(self.world)
-        self.gradients.normalise(float(self.gradients.sums[2]), 1.0).item()
+        self.gradients.normalise(self.gradients.sums[2], 1.0).item()
         self.optimizer.step()
         self.steps += 1
 
