@@ -23,8 +23,11 @@ from olmo_core.train.state import State
 log = logging.getLogger("olmo")
 
 # What may differ when a run is resumed: how far it goes, how much of a batch is computed at once,
-# and what a resumed run does not ask for.
+# what a resumed run does not ask for, and where the data lie: the order that is in the checkpoint
+# tells whether they are the same.
 _MAY_CHANGE = {
+    "data.paths",
+    "data.label_mask_paths",
     "stop_at",
     "device_train_microbatch_size",
     "reset_optimizer_state",

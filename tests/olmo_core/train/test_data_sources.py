@@ -71,7 +71,8 @@ def test_a_path_listed_twice_is_seen_twice_an_epoch(token_files: list[str]) -> N
 def test_training_on_files_of_a_server(
     token_files: list[str], undisturbed: Path, train: Callable[..., int], tmp_path: Path
 ) -> None:
-    """Read in place, to the last bit what was learned from the disk."""
+    """Resumed with the data elsewhere: to the last bit what was learned from the disk alone."""
+    assert train("run", "stop_after=5") == 4
     with serving(Path(token_files[0]).parent) as server:
         urls = [f"{server.url}/{Path(path).name}" for path in token_files]
         assert train("run", f"data.paths=[{', '.join(urls)}]", f"core.cache={tmp_path}") == 0
