@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.group import Group
-from olmo_core.checkpoint.retention import apply_retention as apply_retention
 from olmo_core.checkpoint.shards import Shards, Written
 from olmo_core.checkpoint.state import model_state, optimizer_state
 from olmo_core.parallel.world import World
@@ -74,7 +73,7 @@ class Saver:
             model: Its parameters.
             optimizer: Its moments.
             train: Content of `train.json`; `step` and `order` are among it.
-            kind: By which interval it is kept (see `apply_retention`).
+            kind: By which interval it is kept (see `olmo_core.checkpoint.retention`).
             then: What the first rank does when the checkpoint is whole.
 
         Returns:
@@ -174,20 +173,6 @@ class Saver:
         except Exception as error:  # another rank has ended, or cannot be reached
             log.exception("saving %s", target)
             self._error = InputError(_advice(self.run, target, False, [str(error)]))
-
-
-def save_checkpoint(
-    run: Path,
-    world: World,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    train: Mapping[str, Any],
-    *,
-    kind: Kind,
-) -> Path:
-    """Write one checkpoint and wait for it; see `Saver.save`."""
-    saver = Saver(run, world, asynchronous=False)
-    return saver.save(model, optimizer, train, kind=kind)
 
 
 def _complete(shards: Shards, parts: list[Written], target: Path, train: Mapping[str, Any]) -> None:

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 
 from olmo_core.checkpoint import shards
 from olmo_core.checkpoint.layout import Checkpoint
+from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
+from olmo_core.config.load import build, load
+from olmo_core.config.model import ModelConfig
+from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World, joined
 from olmo_core.run.job import InputError
 
@@ -97,6 +102,19 @@ def _reshard(folder: Path, world: World) -> str:
     return "ok"
 
 
+def _weights_alone(folder: Path, world: World) -> str:
+    """Read a file of whole tensors into a sharded model."""
+    config = build(ModelConfig, load(folder / "config.yaml")["model"], where="model")
+    model: Any = Transformer(config)
+    fully_shard(model)
+    resolve(str(folder), model=config, world=world).load(model, None)
+    expected = load_file(folder / "model.safetensors")
+    found = {name: parameter.full_tensor() for name, parameter in model.named_parameters()}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    return "ok"
+
+
 def fail_after(size: int) -> None:
     """Let the disk be full once a file has `size` bytes."""
     real = shards._DigestedStream.write  # pyright: ignore[reportPrivateUsage]
@@ -115,4 +133,5 @@ TASKS: dict[str, Callable[[Path, World], str]] = {
     "sharded": lambda folder, world: _save(folder, world, fully_shard),
     "fail on rank 1": _fail_on_rank_1,
     "reshard": _reshard,
+    "weights alone": _weights_alone,
 }

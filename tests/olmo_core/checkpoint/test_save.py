@@ -21,6 +21,11 @@ from olmo_core.checkpoint import layout, shards
 from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.weights import save_model
+from olmo_core.config.load import to_dict
+from olmo_core.config.model import ModelConfig
+from olmo_core.model.init import initialise
+from olmo_core.model.transformer import Transformer
 from olmo_core.run.job import InputError
 from tests.olmo_core.checkpoint import ranks
 from tests.olmo_core.checkpoint.ranks import ALONE, TRAIN, trained, whole
@@ -250,6 +255,18 @@ def test_two_sharded_ranks_read_what_one_wrote(tmp_path: Path) -> None:
     save(Saver(tmp_path, ALONE, asynchronous=False), 1, (model, optimizer))
     torch.save(whole(model, optimizer), tmp_path / "expected.pt")
     assert on_ranks(2, tmp_path, "reshard") == {0: "ok", 1: "ok"}
+
+
+def test_two_sharded_ranks_read_a_file_of_whole_weights(tmp_path: Path) -> None:
+    config = ModelConfig(
+        d_model=24, n_heads=4, n_layers=2, mlp_hidden_size=80, rope=True, attention_dropout=0.0,
+        residual_dropout=0.0, embedding_dropout=0.0, include_bias=False, weight_tying=True,
+        layer_norm_with_affine=False, max_sequence_length=32, vocab_size=60, embedding_size=63,
+    )  # fmt: skip
+    model = Transformer(config)
+    initialise(model, 5)
+    save_model(tmp_path, model, {"model": to_dict(config)})
+    assert on_ranks(2, tmp_path, "weights alone") == {0: "ok", 1: "ok"}
 
 
 def test_one_rank_s_failure_is_every_rank_s(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from olmo_core.checkpoint.save import save_checkpoint
+from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.evals import perplexity
@@ -33,7 +33,8 @@ def step_folder(family: Any) -> Path:
     optimizer = torch.optim.AdamW(model.parameters())
     world = World(device=torch.device("cpu"))
     train = {"step": 100, "tokens": 6_400_000, "order": {}}
-    return save_checkpoint(run, world, model, optimizer, train, kind="sharded")
+    saver = Saver(run, world, asynchronous=False)
+    return saver.save(model, optimizer, train, kind="sharded")
 
 
 def test_the_folder_is_the_export(family: Any, step_folder: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.checkpoint.save import apply_retention
+from olmo_core.checkpoint.retention import apply_retention
 from olmo_core.run.files import write_json
 
 
