@@ -7,7 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui lint types imports definitions check lock clean
+.PHONY: help setup demo test ui lint types imports definitions check lock peer clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: lint types imports definitions  ## all of lint, types, imports, definitio
 lock: setup  ## resolve the locked versions anew
 	@$(BIN)/python -m environments.lock $(ARGS)
 
+peer:  ## make the environment of ai2-olmo-core, which benchmarks compare with
+	@sh environments/setup.sh peer
+
 clean:  ## remove environments and caches; results stay
-	@rm -rf .venv .venv-dolma .build .ruff_cache .pytest_cache .import_linter_cache ./*.egg-info
+	@rm -rf .venv .venv-dolma .venv-peer .build .ruff_cache .pytest_cache .import_linter_cache ./*.egg-info
 	@find . -path ./runs -prune -o -name __pycache__ -prune -exec rm -rf {} +

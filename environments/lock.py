@@ -22,11 +22,12 @@ HEADER = "# Made by `make lock`; change {inputs} instead.\n"
 LOCKS = {
     "environments/main.txt": ("pyproject.toml", "environments/main.in"),
     "environments/dolma.txt": ("environments/dolma.in",),
+    "environments/peer.txt": ("environments/peer.in",),
 }
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write both locks; 1 if no one version of some package fits all supported Pythons."""
+    """Write the locks; 1 if no one version of some package fits all supported Pythons."""
     try:
         for lock, inputs in LOCKS.items():
             write_lock(ROOT / lock, inputs, arguments)

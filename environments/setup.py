@@ -13,22 +13,23 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from environments.failure import SetupError, no_space
 from environments.install import Installer, free_bytes, install_uv, make_all, say
 from environments.pip_settings import UvSettings, read_pip_configuration, uv_settings
-from environments.stamp import outdated, read_stamp
+from environments.stamp import ENVIRONMENTS, PEER, Environment, outdated, read_stamp
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> int:
-    """Set up the checkout; 0 when both environments are ready."""
+def main(arguments: Sequence[str]) -> int:
+    """Set up the checkout, or with `peer` the benchmarks' own environment; 0 when ready."""
+    environments = (PEER,) if list(arguments) == ["peer"] else ENVIRONMENTS
     try:
-        if outdated(ROOT):
-            set_up(ROOT)
+        if outdated(ROOT, environments):
+            set_up(ROOT, environments)
     except SetupError as error:
         print(f"set-up failed: {error}", file=sys.stderr)
         return 1
@@ -38,15 +39,15 @@ def main() -> int:
     return 0
 
 
-def set_up(root: Path) -> None:
-    """Make or update the environments of `root` whose stamps do not agree.
+def set_up(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> None:
+    """Make or update those environments of `root` whose stamps do not agree.
 
     Raises:
         SetupError: The disk is too small or not writable, or a package cannot be had.
     """
     started = time.monotonic()
     with exclusive(root):
-        wanted = outdated(root)
+        wanted = outdated(root, environments)
         if not wanted:  # the set-up that we waited for has done it
             return
         python = base_python()
@@ -113,4 +114,4 @@ def pip_settings(root: Path, python: Path) -> UvSettings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

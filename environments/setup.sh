@@ -26,7 +26,7 @@ for python in ${PYTHON:-.venv/bin/python python3.11 python3.12 python3 python \
     "$pyenv"/3.11.*/bin/python "$pyenv"/3.12.*/bin/python}; do
     path=$(command -v "$python" 2>/dev/null) || continue
     if problem=$("$path" -c "$check" 2>&1); then
-        exec "$path" -m environments.setup
+        exec "$path" -m environments.setup "$@"
     fi
     found="$found
   $path: $(printf '%s\n' "$problem" | head -n 1)"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,11 +41,20 @@ ENVIRONMENTS = (
 )
 
 
-def outdated(root: Path) -> list[Environment]:
-    """The environments whose stamp is missing or differs from what they would be made from."""
+# For benchmarks alone, and made only when asked for: its package takes the name olmo_core.
+PEER = Environment(
+    name="peer",
+    folder=".venv-peer",
+    lock="environments/peer.txt",
+    disk_bytes=1_500_000_000,
+)
+
+
+def outdated(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> list[Environment]:
+    """Those whose stamp is missing or differs from what they would be made from."""
     return [
         environment
-        for environment in ENVIRONMENTS
+        for environment in environments
         if read_stamp(root, environment) != digest(root, environment)
     ]
 

@@ -132,7 +132,7 @@ def test_an_error_is_printed_without_traceback(
 
     monkeypatch.setattr(setup, "outdated", lambda _: [object()])
     monkeypatch.setattr(setup, "set_up", fail)
-    assert setup.main() == 1
+    assert setup.main([]) == 1
     assert capsys.readouterr().err == "set-up failed: cannot get torch\n"
 
 

@@ -84,3 +84,9 @@ def test_a_damaged_stamp_counts_as_none(checkout: Path, content: str) -> None:
     pretend_made(checkout)
     (checkout / MAIN.folder / "olmo-set-up.json").write_text(content)
     assert read_stamp(checkout, MAIN) is None
+
+
+def test_the_benchmarks_environment_is_made_only_when_asked_for(checkout: Path) -> None:
+    (checkout / PEER.lock).write_text("ai2-olmo-core==3.0.0\n")
+    assert PEER not in outdated(checkout)
+    assert outdated(checkout, [PEER]) == [PEER]
