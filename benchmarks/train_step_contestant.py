@@ -115,10 +115,11 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
         )
         gradients.zero()
         forward_backward(model, batch, gradients, microbatch_size=len(ids), z_loss=0.0)
-        sums = dict(zip(SUMS, gradients.sums.tolist(), strict=True))
-        gradients.normalise(sums["labels"], 1.0)
+        sums = gradients.sums
+        labels = sums[SUMS.index("labels")].clamp(min=1.0)
+        gradients.normalise(labels, 1.0)
         optimizer.step()
-        return sums["cross_entropy"] / sums["labels"]
+        return (sums[SUMS.index("cross_entropy")] / labels).item()
 
     return step
 

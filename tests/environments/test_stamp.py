@@ -6,6 +6,7 @@ import pytest
 
 from environments.stamp import (
     ENVIRONMENTS,
+    PEER,
     digest,
     outdated,
     read_stamp,
