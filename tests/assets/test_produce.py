@@ -93,7 +93,10 @@ def test_code_edited_since_the_run_began_starts_nothing(
 @pytest.mark.parametrize("kept", [0, 1, 0.5])
 def test_a_torn_result_is_no_result(toy_root: Path, kept: float) -> None:
     graph = toy_graph()
-    result = make(graph, "first", toy_root).folder.result
+    folder = make(graph, "first", toy_root).folder
+    # the job lives on for a moment after its result, and would be followed instead
+    wait_until(lambda: not LocalLauncher().state(folder).alive)
+    result = folder.result
     whole = result.read_bytes()
     result.write_bytes(whole[: int(kept * len(whole)) if kept < 1 else 1])
     again = make(graph, "first", toy_root)
