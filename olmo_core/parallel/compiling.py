@@ -19,7 +19,8 @@ def compile_blocks(model: Transformer, config: CompileConfig, device: torch.devi
     """Let every block compile itself at its first call; names of parameters stay.
 
     Raises:
-        ConfigError: the CPU backend needs a C++ compiler, and there is none.
+        ConfigError: torch has no such mode or backend; or the CPU backend needs a C++ compiler,
+            and there is none.
     """
     compiler = os.environ.get("CXX", "g++")
     if config.backend == "inductor" and device.type == "cpu" and shutil.which(compiler) is None:
@@ -28,6 +29,9 @@ def compile_blocks(model: Transformer, config: CompileConfig, device: torch.devi
             "install one, name it in CXX, or leave compile out"
         )
     for block in model.blocks:
-        block.compile(
-            dynamic=False, mode=config.mode, fullgraph=config.fullgraph, backend=config.backend
-        )
+        try:
+            block.compile(
+                dynamic=False, mode=config.mode, fullgraph=config.fullgraph, backend=config.backend
+            )
+        except RuntimeError as error:  # torch knows which there are
+            raise ConfigError(f"compile: {error}") from None

@@ -15,12 +15,13 @@ from olmo_core.config.train import CoreConfig, TrainConfig, load_train_config
 from olmo_core.parallel.world import joined, read_world, set_threads
 from olmo_core.run.files import write_atomic
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import Job
+from olmo_core.run.job import Job, Stopped
 from olmo_core.train.build import build_trainer
 from olmo_core.train.freed_memory import keep_freed_memory
 from olmo_core.train.restore import begins_again
 from olmo_core.train.result import CONTENT, write_outputs
 from olmo_core.train.tracking import Tracker
+from olmo_core.train.trainer import Diverged
 
 log = logging.getLogger("olmo")
 
@@ -30,7 +31,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
 
     Raises:
         ConfigError, InputError: before the first step.
-        Stopped, Diverged: see `Trainer.fit`.
+        Stopped, Diverged: see `Trainer.fit`; of several ranks, on the first alone.
     """
     folder = RunFolder(config.save_folder)
     if folder.finished and not begins_again(config):
@@ -62,6 +63,12 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
                 job.ready()
             with job.stage("train") if job else contextlib.nullcontext():
                 trainer.fit(tracker)
+        except (Stopped, Diverged):
+            # All ranks end here, and torchrun kills the others as soon as one has failed: only the
+            # first says so, which has something left to write.
+            if job is not None:
+                raise
+            return
         finally:
             tracker.finish()
         world.barrier()

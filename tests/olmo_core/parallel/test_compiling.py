@@ -42,3 +42,17 @@ def test_without_a_c_compiler_the_message_says_so(
     monkeypatch.setenv("CXX", str(tmp_path / "g++"))
     with pytest.raises(ConfigError, match=r"needs a C\+\+ compiler, and .*g\+\+ is not found"):
         compile_blocks(make_model(), CompileConfig(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (CompileConfig(backend="indutcor"), "compile: Invalid backend: 'indutcor'"),
+        (CompileConfig(mode="fast"), "compile: Unrecognized mode=fast"),
+    ],
+)
+def test_what_torch_does_not_have_is_refused_before_the_first_step(
+    config: CompileConfig, message: str, make_model: MakeModel
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compile_blocks(make_model(), config, CPU)
