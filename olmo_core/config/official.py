@@ -45,6 +45,7 @@ WITHOUT_MEANING = frozenset(
         "remote_save_folder",
         "sharded_checkpointer",
         # watching
+        "canceled_check_interval",  # whether to stop is asked with each step, at no cost
         "module_outputs_save_steps",
         "optimizer.metrics_log_interval",
         "optimizer.record_update_metrics",

@@ -63,7 +63,6 @@ PLACEMENT = (
     "ddp",
     "gen1_gc_interval",
     "speed_monitor",
-    "canceled_check_interval",
     "extra_steps_after_cancel",
     "python_profiling",
     "torch_profiling",
@@ -157,7 +156,6 @@ class TrainConfig:
     ddp: DDPConfig | None = None
     gen1_gc_interval: int | None = 1  # steps; None: Python collects when it likes
     speed_monitor: SpeedMonitorConfig = field(default_factory=SpeedMonitorConfig)
-    canceled_check_interval: int = 50  # steps
     extra_steps_after_cancel: int = 10
     python_profiling: bool = False
     torch_profiling: bool = False

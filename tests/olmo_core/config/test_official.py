@@ -67,7 +67,6 @@ DEFAULTS: dict[str, Any] = {
     "device_train_microbatch_size": 16,
     "save_interval": 1000,
     "save_num_checkpoints_to_keep": -1,
-    "canceled_check_interval": 50,
     "extra_steps_after_cancel": 10,
     "auxiliary_loss_multiplier": 1e-4,
     "softmax_auxiliary_loss": False,
