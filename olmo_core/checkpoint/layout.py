@@ -50,7 +50,9 @@ class Checkpoint:
         """
         manifest = self.path / MANIFEST
         if not manifest.is_file():
-            raise CorruptCheckpoint(f"{manifest}: missing, so the checkpoint was never finished")
+            raise CorruptCheckpoint(
+                f"{manifest}: missing: never finished, or no checkpoint of ours"
+            )
         try:
             content = read_json(manifest)
             version, files = content["schema_version"], dict(content["files"])

@@ -140,10 +140,13 @@ def _kept(target: Path) -> dict[str, Any] | None:
     """What is known of a cached file, if it is still what came."""
     if not (target.is_file() and _record(target).is_file()):
         return None
-    record: dict[str, Any] = read_json(_record(target))
-    if target.stat().st_size == record["bytes"] and sha256_file(target) == record["sha256"]:
-        return record
-    log.warning("%s: not what was fetched; fetching %s again", target, record["url"])
+    try:
+        record: dict[str, Any] = read_json(_record(target))
+        if target.stat().st_size == record["bytes"] and sha256_file(target) == record["sha256"]:
+            return record
+    except (ValueError, KeyError, TypeError) as error:
+        log.warning("%s: %s", _record(target), error)
+    log.warning("%s: not what was fetched; fetching it again", target)
     return None
 
 

@@ -134,6 +134,15 @@ def test_a_damaged_cache_is_seen(server: FileServer, tmp_path: Path, damage: byt
     assert fetch(f"{server.url}/a/b.bin", tmp_path, SHA256).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_a_damaged_record_is_none(server: FileServer, tmp_path: Path, content: str) -> None:
+    path = fetch(f"{server.url}/a/b.bin", tmp_path, SHA256)
+    path.with_name(f".{path.name}.json").write_text(content)
+    asked = len(server.requests)
+    assert fetch(f"{server.url}/a/b.bin", tmp_path, SHA256).read_bytes() == CONTENT
+    assert len(server.requests) > asked
+
+
 def test_without_the_server_the_cache_serves(server: FileServer, tmp_path: Path) -> None:
     fetch(f"{server.url}/a/b.bin", tmp_path)
     server.faults = ["500"] * 4
