@@ -78,3 +78,16 @@ def test_several_tasks_without_torchrun_are_refused() -> None:
 def test_without_torchrun_there_is_one_rank() -> None:
     world = read_world({})
     assert (world.rank, world.size, world.first) == (0, 1, True)
+
+
+def test_two_ranks_start_from_weights_as_one_does(
+    ranks: Ranks, undisturbed: Path, tmp_path: Path
+) -> None:
+    given = (f"load_path={undisturbed / 'model'}", "stop_at=2")
+    assert ranks("one", 1, *given) == [0]
+    assert ranks("two", 2, *given) == [0, 0]
+    one, two = (read_metrics(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    loss = "train/CrossEntropyLoss"
+    assert one[0][loss] < read_metrics(undisturbed / "metrics.jsonl")[0][loss] - 0.1
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours[loss] == pytest.approx(theirs[loss], rel=1e-6)
