@@ -68,6 +68,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     """This project's step, put together as `olmo_core.train` does."""
     from olmo_core.config.compute import CompileConfig
     from olmo_core.config.model import ModelConfig
+    from olmo_core.config.train import CoreConfig
     from olmo_core.data.loader import Batch
     from olmo_core.model.transformer import Transformer
     from olmo_core.parallel.compiling import compile_blocks
@@ -76,7 +77,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     from olmo_core.train.run import prepare_arithmetic
     from olmo_core.train.step import SUMS, forward_backward
 
-    prepare_arithmetic(shape["threads"])
+    prepare_arithmetic(CoreConfig(threads=shape["threads"]))
     keep_freed_memory()
     config = ModelConfig(
         d_model=shape["d_model"],

@@ -127,10 +127,10 @@ def test_a_checkout_that_cannot_be_written_is_named(
 def test_an_error_is_printed_without_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Path) -> None:
+    def fail(*_: object) -> None:
         raise SetupError("cannot get torch")
 
-    monkeypatch.setattr(setup, "outdated", lambda _: [object()])
+    monkeypatch.setattr(setup, "outdated", lambda *_: [object()])
     monkeypatch.setattr(setup, "set_up", fail)
     assert setup.main([]) == 1
     assert capsys.readouterr().err == "set-up failed: cannot get torch\n"
@@ -139,7 +139,7 @@ def test_an_error_is_printed_without_traceback(
 def test_the_second_of_two_waits_and_finds_nothing_left_to_do(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(setup, "outdated", lambda _: [])
+    monkeypatch.setattr(setup, "outdated", lambda *_: [])
     monkeypatch.setattr(setup, "install_uv", lambda *_: pytest.fail("set up twice"))
     with setup.exclusive(checkout):
         second = threading.Thread(target=setup.set_up, args=(checkout,))
