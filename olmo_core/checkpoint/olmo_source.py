@@ -93,8 +93,7 @@ class OlmoCheckpoint:
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
         """Copy weights and moments, fused matrices in their parts."""
         section = load(self.place.file(CONFIG)).get("model") or {}
-        known = {key: value for key, value in section.items() if value is not None}
-        require_same_model(f"{self.place}/{CONFIG}", known, self.model)
+        require_same_model(f"{self.place}/{CONFIG}", section, self.model)
         try:
             stored = _weights(flatten_file(self._file(WEIGHTS)), self.model)
             if optimizer is not None:

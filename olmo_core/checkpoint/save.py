@@ -216,7 +216,8 @@ def _problems(act: Callable[[], None]) -> list[str]:
 def _advice(run: Path, target: Path, whole: bool, problems: list[str]) -> str:
     if whole:
         return f"{target} is whole, but what followed failed: {'; '.join(problems)}"
-    earlier = layout.list_checkpoints(run)
+    step = layout.Checkpoint.at(target).step
+    earlier = [found for found in layout.list_checkpoints(run) if found.step < step]
     kept = f"{earlier[-1].path} is kept" if earlier else "there is no earlier one"
     return (
         f"{target}: not saved: {'; '.join(problems)}; {kept}: remove the cause (free some space, "

@@ -1,5 +1,6 @@
 """What training can start from, whatever its format; and the strict copy of it into a model."""
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,10 +132,17 @@ def require_same_model(where: str, theirs: Mapping[str, Any], ours: ModelConfig)
         InputError: they differ; names the key.
     """
     for key in _COMPUTED_BY:
-        if key in theirs and theirs[key] != getattr(ours, key):
+        if key in theirs and _number(theirs[key]) != getattr(ours, key):
             raise InputError(
                 f"{where}: {key} is {theirs[key]!r} there, model.{key} {getattr(ours, key)!r} here"
             )
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-6 as a text."""
+    with contextlib.suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
+    return value
 
 
 def describe_weights(paths: Iterable[Path]) -> dict[str, Any]:

@@ -108,7 +108,9 @@ def list_folder(url: str) -> list[str]:
         InputError: http(s), which has no listing, or the listing fails.
     """
     if _is_http(url):
-        raise InputError(f"{url}: folders cannot be listed over http(s); give a file's own folder")
+        raise InputError(
+            f"{url}: folders cannot be listed over http(s); give the address of what is in it"
+        )
 
     def names() -> list[str]:
         files, path = _file_system(url)

@@ -192,7 +192,15 @@ def write_olmo(
     }
     fused = olmo_writer.fused(weights, layers=2, tied=tied)
     state = {name: {kind: by_kind[kind][name] for kind in by_kind} for name in fused}
-    section = {"n_heads": 4, "norm_after": config.norm_after, "rope_theta": config.rope_theta}
+    section = {
+        "n_heads": 4,
+        "n_kv_heads": config.n_kv_heads,
+        "norm_after": config.norm_after,
+        "layer_norm_type": config.layer_norm_type,
+        "layer_norm_eps": "1e-6" if config is OLMO2 else 1e-5,
+        "rope_theta": config.rope_theta,
+        "clip_qkv": config.clip_qkv,
+    }
     values = {"seed": 6198, "global_train_batch_size": 8, "model": section, "data": {}}
     if change is not None:
         change(fused, state, values)
@@ -265,6 +273,8 @@ def test_no_code_of_a_file_is_run(
         (lambda w, m, c: m["transformer.wte.weight"].pop("exp_avg"),
          r"lacks 1 tensors: optim\.embeddings\.weight\.exp_avg"),
         (lambda w, m, c: c["model"].update(n_heads=8), r"config\.yaml: n_heads is 8.* 4 here"),
+        (lambda w, m, c: c["model"].update(clip_qkv=8.0), r"clip_qkv is 8\.0 there.* None here"),
+        (lambda w, m, c: c["model"].update(layer_norm_eps="1e-5"), "layer_norm_eps is '1e-5'"),
     ],
 )  # fmt: skip
 def test_one_of_olmo_s_that_does_not_fit(
