@@ -27,14 +27,20 @@ SUMS: tuple[str, ...] = (
 )
 
 
-def labels_of(batch: Batch, device: torch.device) -> Tensor:
+def labels_of(batch: Batch) -> Tensor:
     """Targets (b, T): each position's next token; IGNORED at the end and where masked."""
-    ids = torch.from_numpy(batch.input_ids).to(device)
-    targets = ids.clone()
+    targets = torch.from_numpy(batch.input_ids).clone()
     if batch.label_mask is not None:
-        targets[~torch.from_numpy(batch.label_mask).to(device)] = IGNORED
-    targets[~torch.from_numpy(batch.instance_mask).to(device)] = IGNORED
+        targets[~torch.from_numpy(batch.label_mask)] = IGNORED
+    targets[~torch.from_numpy(batch.instance_mask)] = IGNORED
     return torch.cat((targets[:, 1:], torch.full_like(targets[:, :1], IGNORED)), dim=1)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor there; a GPU fetches it from pinned memory while the host goes on."""
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def forward_backward(
@@ -46,8 +52,11 @@ def forward_backward(
     """
     sums = gradients.sums
     device = sums.device
-    ids, labels = torch.from_numpy(batch.input_ids).to(device), labels_of(batch, device)
-    positions = None if batch.positions is None else torch.from_numpy(batch.positions).to(device)
+    ids = on_device(torch.from_numpy(batch.input_ids), device)
+    labels = on_device(labels_of(batch), device)
+    positions = None
+    if batch.positions is not None:
+        positions = on_device(torch.from_numpy(batch.positions), device)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)

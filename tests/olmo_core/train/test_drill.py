@@ -176,6 +176,13 @@ def learned(folder: Path) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in found]
 
 
+def remembered(folder: Path) -> dict[str, Any]:
+    """What the last checkpoint holds beside its tensors and depends on the steps alone."""
+    content = json.loads((folder / "checkpoints" / "step12" / "train.json").read_text())
+    assert len(content["history"]["losses"]) == 12
+    return {name: content[name] for name in ("step", "tokens", "epoch", "order", "history")}
+
+
 def cases() -> list[Any]:
     found: list[Any] = []
     for mode, ranks, moment in itertools.product(("eager", "compiled"), (1, 2), MOMENTS):
@@ -214,6 +221,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
     weights = "model/model.safetensors"
     assert (killed / weights).read_bytes() == (undisturbed / weights).read_bytes()
     assert learned(killed) == learned(undisturbed)
+    assert remembered(killed) == remembered(undisturbed)
     results = [RunFolder(folder).read_result() for folder in (killed, undisturbed)]
     assert results[0]["digest"] == results[1]["digest"]
     left = [path for path in killed.rglob("*") if path.suffix in (".tmp", ".partial")]
