@@ -53,6 +53,11 @@ class FSDPConfig:
     wrapping_strategy: str | None = None
     use_orig_params: bool = True
 
+    def __post_init__(self) -> None:
+        replicas = self.hybrid_sharding_num_model_replicas
+        if replicas is not None and replicas < 1:
+            raise ValueError(f"hybrid_sharding_num_model_replicas is {replicas}; at least 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DDPConfig:

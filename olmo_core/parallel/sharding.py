@@ -60,7 +60,11 @@ def shard(
 
 
 def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
-    """Ranks as (shards,), or for hybrid strategies (replicas, shards): a node is one replica."""
+    """Ranks as (shards,), or for hybrid strategies (replicas, shards); by default a node is one.
+
+    Raises:
+        ConfigError: the ranks do not divide into the replicas asked for.
+    """
     kind = world.device.type
     if config.sharding_strategy not in _HYBRID:
         return init_device_mesh(kind, (world.size,), mesh_dim_names=("shard",))
