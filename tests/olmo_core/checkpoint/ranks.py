@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from olmo_core.checkpoint import shards
@@ -115,6 +116,12 @@ def _weights_alone(folder: Path, world: World) -> str:
     return "ok"
 
 
+def _hybrid(model: nn.Module) -> object:
+    """Two replicas of two shards."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
+    return fully_shard(model, mesh=mesh)
+
+
 def fail_after(size: int) -> None:
     """Let the disk be full once a file has `size` bytes."""
     real = shards._DigestedStream.write  # pyright: ignore[reportPrivateUsage]
@@ -131,6 +138,7 @@ def fail_after(size: int) -> None:
 TASKS: dict[str, Callable[[Path, World], str]] = {
     "replicated": lambda folder, world: _save(folder, world, lambda _: None),
     "sharded": lambda folder, world: _save(folder, world, fully_shard),
+    "hybrid": lambda folder, world: _save(folder, world, _hybrid),
     "fail on rank 1": _fail_on_rank_1,
     "reshard": _reshard,
     "weights alone": _weights_alone,
