@@ -31,7 +31,7 @@ from olmo_core.run.job import InputError
 CONFIG = "config.yaml"
 WEIGHTS = ("model.safetensors", "model.pt")
 MOMENTS = ("optim.safetensors", "optim.pt")
-TRAINER = ("train.safetensors", "train.pt")
+TRAINER = ("train.safetensors", "train.pt", "other.pt")  # the last: of its first versions
 _STEP, _TOKENS = "global_step", "global_train_tokens_seen"
 _EXAMPLES = "global_train_examples_seen_this_epoch"
 _PREFIX = "_fsdp_wrapped_module."  # in files of old versions
@@ -167,6 +167,8 @@ def _moments(state: Mapping[Key, Any], model: ModelConfig) -> dict[str, Stored]:
         names |= dict(zip(group["params"], map(_name, by_name), strict=True))
         names |= {name: _name(name) for name in by_name}
     stored: dict[str, Stored] = {}
+    counts: dict[str, Stored] = {}
+    whole: dict[str, str] = {}  # our name -> the name of what it is a part of
     for key, value in state.items():
         if key[0] != "state" or key[-1] == _ADAPTIVE_CLIPPING:
             continue
@@ -174,21 +176,14 @@ def _moments(state: Mapping[Key, Any], model: ModelConfig) -> dict[str, Stored]:
         if parameter not in names:
             raise InputError(f"the optimizer's state has {parameter!r}, which no group names")
         name = names[parameter]
-        if kind == "step":  # one number, for each part of a fused matrix too
-            shape = _stand_in(name, model)
-            count = Stored((), lambda value=value: _stored(value).read().float().reshape(()))
-            stored |= {f"{OPTIM}{ours}.step": count for ours in parts(name, shape, model)}
-        else:
-            found = parts(name, _stored(value), model)
-            stored |= {f"{OPTIM}{ours}.{kind}": part for ours, part in found.items()}
-    return stored
-
-
-def _stand_in(name: str, model: ModelConfig) -> Stored:
-    """Of the right height to be divided; holds nothing."""
-    rows = model.d_model + 2 * model.kv_heads * (model.d_model // model.n_heads)
-    height = rows if ".att_proj." in name else 2 * model.feed_forward_size
-    return Stored((height,), lambda: torch.empty(0))
+        if kind == "step":
+            counts[name] = Stored((), lambda value=value: _stored(value).read().float().reshape(()))
+            continue
+        for ours, part in parts(name, _stored(value), model).items():
+            stored[f"{OPTIM}{ours}.{kind}"] = part
+            whole[ours] = name
+    steps = {ours: counts[name] for ours, name in whole.items() if name in counts}
+    return stored | {f"{OPTIM}{ours}.step": count for ours, count in steps.items()}
 
 
 def _stored(value: Any) -> Stored:
