@@ -118,6 +118,23 @@ def test_a_spike_is_skipped_and_a_resumed_run_skips_it_too(train: Train, tmp_pat
     assert losses(broken) == losses(whole)
 
 
+def test_a_skipped_step_changes_no_weight_moment_or_count_of_any_shard(
+    ranks: Callable[..., list[int | None]], tmp_path: Path
+) -> None:
+    every_step = ("core.skip_step.window=12", "save_interval=1", "stop_after=9")
+    assert ranks("run", 2, *every_step, moment="spike in call 8")[0] == EXIT_STOPPED
+    skipped = [row["optim/step_skipped"] for row in rows(tmp_path / "run")]
+    assert skipped == [0] * 7 + [1, 0]
+    manifests = [
+        json.loads((tmp_path / f"run/checkpoints/step{step}/manifest.json").read_text())["files"]
+        for step in (7, 8, 9)
+    ]
+    for rank in (0, 1):
+        shard = f"model_and_optim/__{rank}_0.distcp"
+        seventh, eighth, ninth = (files[shard]["sha256"] for files in manifests)
+        assert seventh == eighth != ninth
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "no manifest"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     damage: str, train: Train, tmp_path: Path
