@@ -1,7 +1,7 @@
 """The kill drill: a run that SIGKILL met at any moment ends, resumed, with the same last bit.
 
 Every moment of `kills.py`, on one rank and on two (of which one dies, or both), eager and compiled
-by block. A few of them run with the ordinary tests, all with `-m slow`.
+by block. A few of them run with the ordinary tests, the others with `-m drill`.
 """
 
 import itertools
@@ -186,7 +186,7 @@ def remembered(folder: Path) -> dict[str, Any]:
 def cases() -> list[Any]:
     found: list[Any] = []
     for mode, ranks, moment in itertools.product(("eager", "compiled"), (1, 2), MOMENTS):
-        marks = [] if moment in ORDINARY.get((mode, ranks), ()) else [pytest.mark.slow]
+        marks = [] if moment in ORDINARY.get((mode, ranks), ()) else [pytest.mark.drill]
         name = f"{moment}-{mode}-{ranks}"
         found.append(pytest.param(moment, mode, ranks, marks=marks, id=name))
     return found
