@@ -1,6 +1,6 @@
 """Sharded over two and four ranks, a model computes what it computes on one device.
 
-The sizes divide by no number of ranks: 65 rows, 20/2 = 10 units, 12 wide norms over 4 (and over 5).
+65 rows divide by neither number, 10 feed-forward units not by four: shards are uneven.
 """
 
 from collections.abc import Callable
