@@ -1,8 +1,9 @@
 """Cross-entropy and z-loss over a large vocabulary, in chunks, with a backward of its own.
 
-The logits of a whole batch never exist: each chunk's logits become, in place, their own gradient,
+The logits of a whole batch never exist: each chunk's logits become their own gradient,
 and that is multiplied into the gradients of the states and of the head before the next chunk. It
-costs no more arithmetic than the plain way and saves its memory and page faults.
+costs no more
+arithmetic than the plain way and saves its memory and page faults.
 """
 
 from typing import Any
@@ -12,13 +13,12 @@ from torch import Tensor
 
 from olmo_core.model.loss_tiles import cross_entropy_in_tiles
 
-# Logits that exist at one time: 16 MB of float32 on a CPU (measured: near its caches, still whole
-# matrix products), 512 MB on a GPU.
-_CHUNK_LOGITS = {"cpu": 1 << 22, "cuda": 1 << 27}
+# Logits that exist at one time; 512 MB in float32. Float32 on a CPU goes by tiles instead.
+_CHUNK_LOGITS = 1 << 27
 
 
 def cross_entropy(
-    hidden: Tensor, weight: Tensor, labels: Tensor, *, z_loss: float = 0.0
+    hidden: Tensor, weight: Tensor, labels: Tensor, *, z_loss: float = 0.0, compiled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sums over the labels, not means: the caller divides by its global count.
 
@@ -27,82 +27,104 @@ def cross_entropy(
         weight: Output head (rows, d).
         labels: Target ids (N,), int64; negative where a position does not count.
         z_loss: Weight of the squared log-normaliser.
+        compiled: Compile what is done to a chunk's logits: two passes over them, not eight.
 
     Returns:
         Scalars in float32: cross-entropy plus weighted z-loss (differentiable), and, without a
         gradient, the cross-entropy and the weighted z-loss apart.
     """
-    return _ChunkedCrossEntropy.apply(hidden, weight, labels, z_loss)  # pyright: ignore
+    return _ChunkedCrossEntropy.apply(hidden, weight, labels, z_loss, compiled)  # pyright: ignore
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, z_loss: float
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, z_loss: float, compiled: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        needs = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         if device == "cpu" and dtype is None and hidden.dtype == weight.dtype == torch.float32:
-            needs = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
             ce, z, *gradients = cross_entropy_in_tiles(
                 hidden, weight, labels, z_loss=z_loss, needs=needs
             )
-            ctx.save_for_backward(*gradients)
-            ctx.mark_non_differentiable(ce, z)
-            return ce + z, ce, z
-        h, w = (x if dtype is None else x.to(dtype) for x in (hidden, weight))
-        grad_hidden = torch.empty_like(h) if ctx.needs_input_grad[0] else None
-        # float32, so that summing over the chunks in a narrower type does not lose any
-        grad_weight = (
-            torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        )
-        sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
-        rows = max(1, _CHUNK_LOGITS.get(device, _CHUNK_LOGITS["cuda"]) // weight.shape[0])
-        with torch.autocast(device, enabled=False):
-            for start in range(0, len(labels), rows):
-                part = slice(start, start + rows)
-                gradient = _chunk(h[part] @ w.T, labels[part], z_loss, sums).to(h.dtype)
-                if grad_hidden is not None:
-                    torch.mm(gradient, w, out=grad_hidden[part])
-                if grad_weight is not None and h.dtype == torch.float32:
-                    grad_weight.addmm_(gradient.T, h[part])
-                elif grad_weight is not None:
-                    grad_weight += gradient.T @ h[part]
-        if grad_hidden is not None:
-            grad_hidden = grad_hidden.to(hidden.dtype)
-        if grad_weight is not None:
-            grad_weight = grad_weight.to(weight.dtype)
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ce, z = sums[0], sums[1]
+        else:
+            h, w = (x if dtype is None else x.to(dtype) for x in (hidden, weight))
+            with torch.autocast(device, enabled=False):
+                ce, z, grad_h, grad_w = _in_chunks(h, w, labels, z_loss, needs, compiled)
+            gradients = (
+                None if grad_h is None else grad_h.to(hidden.dtype),
+                None if grad_w is None else grad_w.to(weight.dtype),
+            )
+        ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(ce, z)
         return ce + z, ce, z
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = gradients[0]
-        if scale.is_cpu and scale == 1:  # a training step's; on a GPU asking would wait for it
-            return grad_hidden, grad_weight, None, None
-        return (
-            None if grad_hidden is None else grad_hidden * scale,
-            None if grad_weight is None else grad_weight * scale,
-            None,
-            None,
-        )
+        if not scale.is_cpu or scale != 1:  # 1 in training; asking a GPU would wait for it
+            grad_hidden = None if grad_hidden is None else grad_hidden * scale
+            grad_weight = None if grad_weight is None else grad_weight * scale
+        return grad_hidden, grad_weight, None, None, None
 
 
-def _chunk(logits: Tensor, labels: Tensor, z_loss: float, sums: Tensor) -> Tensor:
-    """Add a chunk's sums to `sums` (2,) and return the gradient of its logits, made in place."""
-    logits = logits.float()
-    counted = labels >= 0
-    target = labels.clamp(min=0).unsqueeze(1)
-    picked = logits.gather(1, target).squeeze(1)  # (n,)
-    highest = logits.amax(dim=1)
+def _in_chunks(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    z_loss: float,
+    needs: tuple[bool, bool],
+    compiled: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Both sums, and the gradients asked for: of the states, and of the head in float32."""
+    counted, target = labels >= 0, labels.clamp(min=0)
+    grad_hidden = torch.empty_like(hidden) if needs[0] else None
+    # float32, so that summing over the chunks in a narrower type does not lose any
+    grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
+    sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
+    pieces = max(1, -(-labels.numel() * weight.shape[0] // _CHUNK_LOGITS))
+    gradient_of = _compiled_gradient if compiled else _gradient
+    start = 0
+    for rows in (len(piece) for piece in labels.tensor_split(min(pieces, max(1, len(labels))))):
+        part = slice(start, start := start + rows)
+        logits = hidden[part] @ weight.T
+        gradient, both = gradient_of(logits, target[part], counted[part], z_loss)
+        sums += both
+        if grad_hidden is not None:
+            torch.mm(gradient, weight, out=grad_hidden[part])
+        if grad_weight is not None:
+            grad_weight += gradient.T @ hidden[part]
+    return sums[0], sums[1], grad_hidden, grad_weight
+
+
+def _gradient(
+    logits: Tensor, target: Tensor, counted: Tensor, z_loss: float
+) -> tuple[Tensor, Tensor]:
+    """The gradient of a chunk's logits (n, rows), in their type, and the two sums."""
+    wide, target = logits.float(), target.unsqueeze(1)
+    picked = wide.gather(1, target).squeeze(1)  # (n,)
+    highest = wide.amax(dim=1)
     # one exponential a logit: the softmax's, whose row sums give the log-normaliser
-    total = logits.sub_(highest.unsqueeze(1)).exp_().sum(dim=1)
-    normaliser = total.log().add_(highest)
-    sums[0] += ((normaliser - picked) * counted).sum()
-    sums[1] += z_loss * (normaliser.square() * counted).sum()
+    wide = wide.sub_(highest.unsqueeze(1)).exp_()
+    total = wide.sum(dim=1)
+    normaliser = total.log() + highest
+    sums = torch.stack(
+        (
+            ((normaliser - picked) * counted).sum(),
+            z_loss * (normaliser.square() * counted).sum(),
+        )
+    )
     # d/dlogits: softmax * (1 + 2 z lse) - onehot, nothing where a position does not count
-    logits.mul_(((1 + 2 * z_loss * normaliser) * counted / total).unsqueeze(1))
-    return logits.scatter_add_(1, target, -counted.to(logits.dtype).unsqueeze(1))
+    wide = wide.mul_(((1 + 2 * z_loss * normaliser) * counted / total).unsqueeze(1))
+    ones = counted.to(wide.dtype).unsqueeze(1)
+    if torch.compiler.is_compiling():  # in the same pass, which a scatter would end
+        columns = torch.arange(wide.shape[1], device=wide.device)
+        wide = torch.where(columns == target, wide - ones, wide)
+    else:
+        wide.scatter_add_(1, target, -ones)
+    return wide.to(logits.dtype), sums
+
+
+_compiled_gradient = torch.compile(_gradient)

@@ -44,11 +44,18 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def forward_backward(
-    model: Transformer, batch: Batch, gradients: Gradients, *, microbatch_size: int, z_loss: float
+    model: Transformer,
+    batch: Batch,
+    gradients: Gradients,
+    *,
+    microbatch_size: int,
+    z_loss: float,
+    compiled: bool = False,
 ) -> None:
     """Add the gradients of the *summed* loss, and the step's sums, to `gradients`.
 
-    Nothing is divided here: the mean is taken once, over the global count of labels.
+    Nothing is divided here: the mean is taken once, over the global count of labels. `compiled` is
+    about the loss; blocks are what `prepare` made them.
     """
     sums = gradients.sums
     device = sums.device
@@ -63,7 +70,11 @@ def forward_backward(
         within = None if positions is None else positions[rows]
         hidden = model.hidden(ids[rows], within).flatten(0, 1)  # (b·T, d)
         loss, ce, z = cross_entropy(
-            hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss
+            hidden,
+            model.lm_head.weight,
+            labels[rows].flatten(),
+            z_loss=z_loss,
+            compiled=compiled,
         )
         loss.backward()
         sums[0] += ce

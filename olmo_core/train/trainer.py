@@ -166,6 +166,7 @@ class Trainer:
                 self.gradients,
                 microbatch_size=config.device_train_microbatch_size,
                 z_loss=config.z_loss,
+                compiled=config.compile is not None,
             )
         stop, at_once = self.cancel.asked()
         for name, value in (

@@ -50,9 +50,15 @@ def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.Monkey
     torch.testing.assert_close(loss.cross_entropy(hidden, weight, labels)[0], plain)
 
 
-@pytest.mark.parametrize("chunk", [1, 300_000, 1 << 22])
-def test_chunks_in_bfloat16_are_near_float32(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loss._CHUNK_LOGITS, "cpu", chunk)
+@pytest.mark.parametrize(
+    ("chunk", "compiled"), [(1, False), (150_000, False), (150_000, True), (1 << 22, False)]
+)
+def test_chunks_in_bfloat16_are_near_float32(
+    chunk: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "_CHUNK_LOGITS", chunk)
+    traced = torch.compile(loss._gradient, backend="aot_eager")  # inductor's start takes seconds
+    monkeypatch.setattr(loss, "_compiled_gradient", traced)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
     weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
@@ -61,7 +67,7 @@ def test_chunks_in_bfloat16_are_near_float32(chunk: int, monkeypatch: pytest.Mon
     exact, exact_ce, exact_z = loss.cross_entropy(hidden, weight, labels, z_loss=1e-3)
     wanted = torch.autograd.grad(exact, (hidden, weight))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total, ce, z = loss.cross_entropy(hidden, weight, labels, z_loss=1e-3)
+        total, ce, z = loss.cross_entropy(hidden, weight, labels, z_loss=1e-3, compiled=compiled)
     torch.testing.assert_close((ce, z), (exact_ce, exact_z), rtol=1e-3, atol=0)
     for ours, right in zip(torch.autograd.grad(total, (hidden, weight)), wanted, strict=True):
         assert (ours - right).norm() / right.norm() < 1e-2
