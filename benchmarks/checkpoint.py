@@ -40,7 +40,7 @@ from olmo_core.checkpoint.state import model_state, optimizer_state
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.loader import Batch
+from olmo_core.data.batch import Batch
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer

@@ -69,7 +69,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     from olmo_core.config.compute import CompileConfig
     from olmo_core.config.model import ModelConfig
     from olmo_core.config.train import CoreConfig
-    from olmo_core.data.loader import Batch
+    from olmo_core.data.batch import Batch
     from olmo_core.model.transformer import Transformer
     from olmo_core.parallel.compiling import compile_blocks
     from olmo_core.parallel.gradients import ReplicatedGradients

@@ -8,12 +8,12 @@ import functools
 import queue
 import threading
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.data.batch import Batch
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
@@ -22,17 +22,6 @@ from olmo_core.data.repetition import instance_mask
 from olmo_core.run.job import InputError
 
 _LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies with the process
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """A rank's part of a global batch: b instances of T tokens."""
-
-    input_ids: np.ndarray  # int64 (b, T)
-    instance_mask: np.ndarray  # bool (b,): false is masked from the loss
-    label_mask: np.ndarray | None  # bool (b, T), where the data has masks
-    positions: np.ndarray | None  # int64 (b, T): of each token in its document, where asked for
-    instances: np.ndarray  # int64 (b,): window numbers in the manifest
 
 
 class Loader:

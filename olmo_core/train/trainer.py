@@ -12,7 +12,8 @@ from torch import Tensor
 from olmo_core.checkpoint.save import Kind, Saver
 from olmo_core.config.duration import Duration
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.loader import Batch, Loader
+from olmo_core.data.batch import Batch
+from olmo_core.data.loader import Loader
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import set_learning_rate
 from olmo_core.optim.schedule import Schedule
