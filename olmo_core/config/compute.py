@@ -6,6 +6,8 @@ Free of torch. Defaults are OLMo's.
 from dataclasses import dataclass
 from typing import Literal
 
+from olmo_core.config.bounds import above, at_least
+
 DistributedStrategy = Literal["fsdp", "ddp", "single"]
 
 ActivationCheckpointing = Literal[
@@ -54,9 +56,7 @@ class FSDPConfig:
     use_orig_params: bool = True
 
     def __post_init__(self) -> None:
-        replicas = self.hybrid_sharding_num_model_replicas
-        if replicas is not None and replicas < 1:
-            raise ValueError(f"hybrid_sharding_num_model_replicas is {replicas}; at least 1")
+        at_least(self, 1, "hybrid_sharding_num_model_replicas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,10 @@ class SpeedMonitorConfig:
     window_size: int = 100  # steps
     gpu_flops_available: float | None = None  # FLOP/s of a device; None: known or measured
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "window_size")
+        above(self, 0, "gpu_flops_available")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SkipStepConfig:
@@ -86,5 +90,5 @@ class SkipStepConfig:
     sigma: float = 6.0  # standard deviations
 
     def __post_init__(self) -> None:
-        if self.window < 2 or self.sigma <= 0:
-            raise ValueError(f"window {self.window} and sigma {self.sigma}: at least 2 and above 0")
+        at_least(self, 2, "window")
+        above(self, 0, "sigma")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from olmo_core.config.bounds import at_least
+
 
 @dataclass(frozen=True, kw_only=True)
 class InstanceFilterConfig:
@@ -11,6 +13,10 @@ class InstanceFilterConfig:
     repetition_max_period: int = 13
     repetition_min_period: int = 1
     repetition_max_count: int = 32
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "repetition_min_period", "repetition_max_count")
+        at_least(self, self.repetition_min_period, "repetition_max_period")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +34,7 @@ class DataConfig:
     generate_attention_mask: bool = False
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "seed")
         if self.generate_attention_mask:
             raise ValueError(
                 "generate_attention_mask is True: not implemented; padding at the end needs none, "

@@ -76,20 +76,26 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
 
 def parse(text: str, *, file: str = "<string>") -> Tree:
     """Read a YAML mapping from a string; `file` is the name that errors give."""
-    loader = _LocatedLoader(text)
-    loader.olmo_file = file
     try:
-        value = loader.get_single_data()
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{file}:{line}: not valid YAML: {error.problem}") from None
-    finally:
-        loader.dispose()
+        value = _read(text, file)
+    except (yaml.YAMLError, RecursionError) as error:  # a control character, too deep: no mark
+        mark = getattr(error, "problem_mark", None)
+        place = f"{file}:{mark.line + 1}" if mark else file
+        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if value is None:
         return Tree({}, file=file, lines={})
     if not isinstance(value, Tree):
         raise ConfigError(f"{file}: expected a mapping of keys, found {type(value).__name__}")
     return value
+
+
+def _read(text: str, file: str) -> Any:
+    loader = _LocatedLoader(text)
+    loader.olmo_file = file
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def apply_override(tree: Tree, override: str) -> None:
@@ -111,8 +117,8 @@ def apply_override(tree: Tree, override: str) -> None:
             node[parent] = Tree({}, file="override", lines={})
         node = node[parent]
     try:
-        node[last] = yaml.load(value, _LocatedLoader) if value else ""
-    except yaml.YAMLError as error:
+        node[last] = _read(value, f"override {key}") if value else ""
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from None
     node.lines.pop(last, None)
 
@@ -217,9 +223,7 @@ def _coerce_union(choices: tuple[Any, ...], value: Any, place: str, where: str) 
         if isinstance(choice, type) and type(value) is choice:
             return value
     errors: list[str] = []
-    for choice in choices:
-        if choice is type(None):
-            continue
+    for choice in (choice for choice in choices if choice is not type(None)):
         try:
             return _coerce(choice, value, place, where)
         except ConfigError as error:
@@ -252,9 +256,8 @@ def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: s
         raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
     values = cast(Mapping[str, Any], value)
     kind = arguments[1] if arguments else Any
-    head = where if where.endswith(": ") else f"{where}"
     return {
-        str(key): _coerce(kind, item, place_of(values, key, head), _dotted(head, key))
+        str(key): _coerce(kind, item, place_of(values, key, where), _dotted(where, key))
         for key, item in values.items()
     }
 

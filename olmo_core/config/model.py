@@ -8,6 +8,8 @@ unless they stand at the value named in `NEUTRAL`.
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from olmo_core.config.bounds import above, at_least
+
 # Key -> the only value this model computes. OLMo's default may differ (0.1 for the dropouts):
 # such a file must say so itself, since leaving the key out would change what is learned.
 NEUTRAL: dict[str, Any] = {
@@ -71,6 +73,11 @@ class ModelConfig:
     norm_after: bool = False  # OLMo 2: x + norm(f(x)); OLMo 1: x + f(norm(x))
 
     def __post_init__(self) -> None:
+        at_least(self, 1, "d_model", "n_heads", "n_kv_heads", "n_layers", "mlp_ratio", "vocab_size")
+        at_least(self, 1, "mlp_hidden_size", "embedding_size", "rope_theta")
+        at_least(self, 2, "max_sequence_length")  # one token alone predicts nothing
+        at_least(self, 0, "eos_token_id", "pad_token_id", "layer_norm_eps")
+        above(self, 0, "clip_qkv", "init_std", "init_cutoff_factor")
         for key, neutral in NEUTRAL.items():
             found = getattr(self, key)
             if found != neutral:

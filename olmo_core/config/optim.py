@@ -6,6 +6,8 @@ Free of torch. Defaults are OLMo's.
 from dataclasses import dataclass
 from typing import Literal
 
+from olmo_core.config.bounds import above, at_least
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -21,6 +23,9 @@ class OptimizerConfig:
     selective_updates: bool = False
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "learning_rate", "weight_decay", "eps")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas are {self.betas}; expected numbers from 0 to below 1")
         if self.name != "adamw":
             raise ValueError(f"name is {self.name!r} (written, or OLMo's default); only 'adamw'")
         if self.selective_updates:
@@ -52,6 +57,8 @@ class SchedulerConfig:
     grad_clip_warmup_factor: float | None = None
 
     def __post_init__(self) -> None:
+        at_least(self, 0, "t_warmup", "alpha_f", "warmup_min_lr", "grad_clip_warmup_steps")
+        above(self, 0, "t_max", "grad_clip_warmup_factor")
         if (self.grad_clip_warmup_steps is None) != (self.grad_clip_warmup_factor is None):
             raise ValueError("grad_clip_warmup_steps and grad_clip_warmup_factor go together")
         if self.name in ("inverse_sqrt_with_warmup", "max_scheduler") and self.t_warmup <= 0:

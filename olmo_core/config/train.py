@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from olmo_core.config.bounds import above, at_least
 from olmo_core.config.compute import (
     ActivationCheckpointing,
     CompileConfig,
@@ -89,6 +90,9 @@ class WandbConfig:
     rank_zero_only: bool = True
     log_interval: int = 1  # steps
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "log_interval")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CoreConfig:
@@ -104,6 +108,10 @@ class CoreConfig:
     power_watts: float | None = None  # of a device, where nothing measures it
     cache: Path | None = None  # of remote files; None: OLMO_CACHE, then ~/.cache/olmo
     reduce_every_microbatch: bool = False  # sharded: more traffic, no whole gradients in memory
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "threads")
+        above(self, 0, "power_watts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +171,22 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.precision is None:
             raise ValueError("precision is not given; write fp32 or amp_bf16")
-        for key in ("global_train_batch_size", "device_train_microbatch_size"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key} is {getattr(self, key)}; at least 1 instance")
+        at_least(self, 1, "global_train_batch_size", "device_train_microbatch_size", "stop_after")
+        at_least(self, 1, "save_interval", "save_interval_unsharded", "save_interval_ephemeral")
+        at_least(self, 1, "console_log_interval", "gen1_gc_interval")
+        at_least(self, 0, "seed", "epoch", "stop_at", "auxiliary_loss_multiplier")
+        at_least(self, 0, "extra_steps_after_cancel")
+        at_least(self, -1, "save_num_checkpoints_to_keep", "save_num_unsharded_checkpoints_to_keep")
+        above(self, 0, "max_grad_norm", "time_limit")
         if self.core.manifest is not None and self.data.paths is not None:
             raise ValueError("core.manifest and data.paths are both given; one of them")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; expected 0 or more")
-        if self.epoch is not None and self.epoch < 0:
-            raise ValueError(f"epoch is {self.epoch}; expected 0 or more")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}; expected less than 2^63")
+        if self.data.generate_doc_lengths and self.model.eos_token_id >= self.model.vocab_size:
+            raise ValueError(
+                f"data.generate_doc_lengths tells documents apart by model.eos_token_id, and "
+                f"{self.model.eos_token_id} is beyond the vocabulary of {self.model.vocab_size}"
+            )
         if self.max_duration is not None:
             Duration.parse(self.max_duration)
 

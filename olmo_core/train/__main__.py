@@ -96,9 +96,12 @@ def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:
 
 def _steps(text: str) -> list[int]:
     try:
-        return [int(float(part)) for part in text.split(",") if part]
-    except ValueError:
-        raise ConfigError(f"--lr_at={text}: expected steps, as in 0,1000") from None
+        steps = [int(float(part)) for part in text.split(",") if part]
+    except (ValueError, OverflowError):  # no number; infinity
+        steps = [-1]
+    if min(steps, default=0) < 0:
+        raise ConfigError(f"--lr_at={text}: expected steps, as in 0,1000")
+    return steps
 
 
 if __name__ == "__main__":

@@ -113,3 +113,16 @@ def test_a_file_that_is_missing_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
     with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8 at byte 3"):
         load(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: b\0", "a: " + "[" * 3000 + "]" * 3000])
+def test_what_yaml_cannot_read_names_the_file(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"^f\.yaml: not valid YAML"):
+        parse(text, file="f.yaml")
+
+
+def test_a_mapping_from_an_override_is_named_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("limit: 1")
+    with pytest.raises(ConfigError, match=r"^override optimizer:1: optimizer\.x: unknown key"):
+        build(Train, load(path, ["optimizer={x: 1}"]))

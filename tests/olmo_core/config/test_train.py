@@ -239,3 +239,42 @@ def test_an_ingredient_s_values_come_before_overrides(official: Path) -> None:
     official.write_text(OFFICIAL)
     with pytest.raises(ConfigError, match="no ingredients"):
         load_train_config(official, ingredient=1)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.learning_rate=.nan", "optimizer: learning_rate is nan; expected 0 or more"),
+        ("optimizer.learning_rate=-1", "learning_rate is -1.0; expected 0 or more"),
+        ("optimizer.learning_rate=.inf", "learning_rate is inf; expected 0 or more"),
+        ("optimizer.betas=[0.9, 1]", "betas are (0.9, 1.0); expected numbers from 0 to below 1"),
+        ("scheduler.t_warmup=-5", "scheduler: t_warmup is -5.0; expected 0 or more"),
+        ("model.n_heads=0", "model: n_heads is 0; expected 1 or more"),
+        ("model.n_kv_heads=0", "model: n_kv_heads is 0; expected 1 or more"),
+        ("model.max_sequence_length=1", "max_sequence_length is 1; expected 2 or more"),
+        ("model.clip_qkv=0", "model: clip_qkv is 0.0; expected a number above 0"),
+        ("core.threads=0", "core: threads is 0; expected 1 or more"),
+        ("fsdp.hybrid_sharding_num_model_replicas=0", "replicas is 0; expected 1 or more"),
+        ("data.instance_filter.repetition_min_period=14", "max_period is 13; expected 14 or more"),
+        ("console_log_interval=0", "console_log_interval is 0; expected 1 or more"),
+        ("save_interval=0", "save_interval is 0; expected 1 or more"),
+        ("save_num_checkpoints_to_keep=-2", "to_keep is -2; expected -1 or more"),
+        ("stop_at=-1", "stop_at is -1; expected 0 or more"),
+        ("time_limit=0", "time_limit is 0.0; expected a number above 0"),
+        ("max_grad_norm=.nan", "max_grad_norm is nan; expected a number above 0"),
+        ("seed=1e30", "expected less than 2^63"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_key(
+    official: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load_train_config(official, [override])
+    assert message in str(refused.value)
+
+
+def test_documents_are_told_apart_by_a_token_of_the_vocabulary(official: Path) -> None:
+    apart = "data.generate_doc_lengths=true"
+    assert load_train_config(official, [apart])[0].data.generate_doc_lengths
+    with pytest.raises(ConfigError, match="2000 is beyond the vocabulary of 1000"):
+        load_train_config(official, [apart, "model.eos_token_id=2000"])

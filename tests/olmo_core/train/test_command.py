@@ -67,6 +67,8 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["{config}", "optimizer.learning_rat=1"], 2, "did you mean 'learning_rate'?"),
         (["{config}", "--dry_run", "--lr_at=x"], 2, "--lr_at=x"),
+        (["{config}", "--dry_run", "--lr_at=inf"], 2, "--lr_at=inf"),
+        (["{config}", "--dry_run", "--lr_at=0,-1"], 2, "--lr_at=0,-1"),
         (["/nowhere.yaml"], 2, "no such file"),
         (["{config}", "data.paths=null", "save_folder={folder}"], 2, "no data"),
         (["{config}", "data.paths=[/no.npy]", "save_folder={folder}"], 3, "/no.npy"),
