@@ -107,9 +107,16 @@ class Job:
 
         Raises:
             AlreadyRunning: another process holds the lock.
+            InputError: the folder cannot be made or written to.
         """
         folder = folder.absolute()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "job.lock").touch()
+        except OSError as error:
+            raise InputError(
+                f"{folder}: no folder that a run can write to: {error.strerror}"
+            ) from error
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         with contextlib.ExitStack() as stack:
             while not stack.enter_context(locked(folder / "job.lock", wait=False)):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.run.folder import RunFolder, locked, read_metrics
-from olmo_core.run.job import Job
+from olmo_core.run.job import InputError, Job
 
 JOB = """
 import sys, time
@@ -151,6 +151,18 @@ def test_the_first_row_after_a_torn_one_is_kept(tmp_path: Path) -> None:
         job.metric({"step": 2, "loss": 2})
         job.metric({"step": 3, "loss": 1})
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("file", "File exists"), ("file/below", "Not a directory")]
+)
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=f"{name}: no folder .*: {reason}"),
+        Job.open(tmp_path / name),
+    ):
+        pass
 
 
 def test_a_run_folder_may_lie_anywhere() -> None:
