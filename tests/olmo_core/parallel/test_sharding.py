@@ -59,5 +59,5 @@ def test_replicas_that_do_not_divide_the_ranks_are_refused() -> None:
     config = FSDPConfig(sharding_strategy="HYBRID_SHARD", hybrid_sharding_num_model_replicas=3)
     with pytest.raises(ConfigError, match="4 ranks are not 3 equal replicas"):
         make_mesh(config, world)
-    with pytest.raises(ValueError, match="replicas is 0; at least 1"):
+    with pytest.raises(ValueError, match="replicas is 0; expected 1 or more"):
         FSDPConfig(hybrid_sharding_num_model_replicas=0)
