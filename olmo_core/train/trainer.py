@@ -151,6 +151,7 @@ class Trainer:
                 self._read()
                 self._save_if_due()
                 if self.cancel.over(state.step, self._asked[1]):
+                    self._read(wait=True)
                     raise Stopped
                 profiled()
                 collect(state.step)

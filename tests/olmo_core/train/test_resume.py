@@ -89,6 +89,11 @@ def test_values_read_a_step_late_change_nothing(
     assert train("late", moment="read a step late") == 0
     assert weights(tmp_path / "late") == weights(undisturbed)
     assert losses(tmp_path / "late") == losses(undisturbed)
+    # asked in step 1, told in step 2, and no value of an extra step is lost
+    short = ("time_limit=1e-6", "extra_steps_after_cancel=3")
+    assert train("short", *short, moment="read a step late") == EXIT_STOPPED
+    assert [row["step"] for row in rows(tmp_path / "short")] == [1, 2, 3, 4, 5]
+    assert checkpoints(tmp_path / "short") == {"step2"}
 
 
 def test_read_a_step_late_the_right_step_is_named_and_no_update_is_made_after_it(
