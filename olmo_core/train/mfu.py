@@ -6,6 +6,8 @@ import time
 
 import torch
 
+from olmo_core.model.product import product
+
 log = logging.getLogger("olmo")
 
 # FLOP/s of dense bf16 products, from the vendors' data sheets (which lead with twice that, for
@@ -58,11 +60,10 @@ def known_flops(name: str) -> float | None:
 def measured_flops(threads: int) -> float:
     """FLOP/s of the best of a few float32 products on this CPU, with `threads` threads."""
     del threads  # what the cache goes by: the caller has set them
-    a = torch.full((_SIDE, _SIDE), 0.5)
-    product = a @ a
+    matrix = torch.full((_SIDE, _SIDE), 0.5)
     times: list[float] = []
-    for _ in range(_REPEATS):
+    for _ in range(1 + _REPEATS):  # the first wakes threads and fills caches
         start = time.perf_counter()
-        torch.mm(a, a, out=product)
+        product(matrix, matrix.T)  # as the model multiplies
         times.append(time.perf_counter() - start)
     return 2 * _SIDE**3 / min(times)
