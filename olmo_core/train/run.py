@@ -18,7 +18,7 @@ from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Stopped
 from olmo_core.train.build import build_trainer
 from olmo_core.train.freed_memory import keep_freed_memory
-from olmo_core.train.restore import begins_again
+from olmo_core.train.restore import begins_again, require_same_run
 from olmo_core.train.result import CONTENT, write_outputs
 from olmo_core.train.tracking import Tracker
 from olmo_core.train.trainer import Diverged
@@ -35,6 +35,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
     """
     folder = RunFolder(config.save_folder)
     if folder.finished and not begins_again(config):
+        _require_nothing_to_do(config, folder)
         log.info("%s: already finished, nothing to do", folder.path)
         return
     world = read_world(os.environ)
@@ -78,6 +79,17 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             job.finish(report, content=CONTENT)
         else:
             lend_shards(trainer.model)
+
+
+def _require_nothing_to_do(config: TrainConfig, folder: RunFolder) -> None:
+    """A finished run is not asked for other values, nor to go further: nothing would be done."""
+    require_same_run(config, folder.path)
+    step = folder.read_result()["report"]["data"]["step"]
+    if config.stop_at is not None and config.stop_at > step:
+        raise ConfigError(
+            f"{folder.path}: finished at step {step}, before stop_at {config.stop_at}; to go "
+            f"further, give another save_folder and load_path={folder.path}"
+        )
 
 
 def _record(config: TrainConfig, folder: RunFolder) -> None:

@@ -86,3 +86,24 @@ def test_errors_say_what_and_exit_with_their_code(
         main([part.format(config=config_file, folder=tmp_path / "run") for part in arguments])
     assert end.value.code == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=9", "learns by other values (seed 1 -> 9)"),
+        ("stop_at=20", "finished at step 12, before stop_at 20"),
+    ],
+)
+def test_a_finished_run_is_not_asked_for_what_it_would_not_do(
+    config_file: Path,
+    undisturbed: Path,
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    main([str(config_file), f"save_folder={undisturbed}", "stop_at=5"])  # it has gone that far
+    with pytest.raises(SystemExit) as end:
+        main([str(config_file), f"save_folder={undisturbed}", override])
+    assert end.value.code == 2
+    assert message in capsys.readouterr().err
