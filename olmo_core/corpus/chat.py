@@ -66,11 +66,15 @@ def prepare(
         The summary.
 
     Raises:
-        ConfigError: there is something at `output` already.
+        ConfigError: there is something at `output` already, or it cannot be made.
         InputError: a line that is no conversation (it names file and line), or no label at all.
     """
     if (output / SUMMARY).exists():
         raise ConfigError(f"--output: {output / SUMMARY} is there; take another folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output: {output}: {error.strerror}; take another folder") from None
     dtype, counts = dtype_for(tokenizer.vocab_size), Counts()
     with (
         atomic_path(output / INPUT_IDS) as ids_path,
@@ -86,7 +90,8 @@ def prepare(
         if counts.labels == 0:
             raise InputError(
                 f"{counts.conversations} conversations give no label within {sequence_length} "
-                f"tokens: expected messages of the role {ASSISTANT!r}"
+                f"tokens, {counts.truncated} of them are longer: expected messages of the role "
+                f"{ASSISTANT!r}, a larger --sequence_length for what is longer"
             )
     header = Header(
         dtype=dtype.name,

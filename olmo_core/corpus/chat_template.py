@@ -40,7 +40,12 @@ class ChatTokenizer:
         self.path = place / TOKENIZER if place.is_dir() else place
         if not self.path.is_file():
             raise ConfigError(f"--tokenizer: {self.path}: no such file")
-        self._tokenizer = Tokenizer.from_file(str(self.path))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(self.path))
+        except Exception as error:  # the library raises no narrower class
+            raise ConfigError(
+                f"--tokenizer: {self.path}: no tokenizer.json of Hugging Face's: {error}"
+            ) from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size = max(self._tokenizer.get_vocab().values()) + 1

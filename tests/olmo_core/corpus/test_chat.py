@@ -129,8 +129,15 @@ def test_bad_lines_are_named(tokenizer_run: Path, tmp_path: Path, line: str, mes
 
 def test_nothing_to_learn_is_refused(tokenizer_run: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "chat.jsonl", [CHATS[2], CHATS[4]])
-    with pytest.raises(InputError, match="2 conversations give no label within 64 tokens"):
+    with pytest.raises(
+        InputError, match="2 conversations give no label within 64 tokens, 1 of them"
+    ):
         prepare([source], ChatTokenizer(tokenizer_run), tmp_path / "out", sequence_length=64)
+    source = write(tmp_path / "long.jsonl", [CHATS[0]])
+    with pytest.raises(InputError, match="within 2 tokens, 1 of them are longer"):
+        prepare([source], ChatTokenizer(tokenizer_run), tmp_path / "out", sequence_length=2)
+    with pytest.raises(ConfigError, match=r"--output: .*long\.jsonl: File exists"):
+        prepare([source], ChatTokenizer(tokenizer_run), source, sequence_length=64)
     with pytest.raises(InputError, match=r"none\.jsonl: no such file"):
         prepare([tmp_path / "none.jsonl"], ChatTokenizer(tokenizer_run), tmp_path / "out",
                 sequence_length=64)  # fmt: skip
@@ -139,6 +146,9 @@ def test_nothing_to_learn_is_refused(tokenizer_run: Path, tmp_path: Path) -> Non
 def test_tokenizers_that_do_not_say_enough(tokenizer_run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"tokenizer\.json: no such file"):
         ChatTokenizer(tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"broken\.json: no tokenizer\.json of Hugging Face's"):
+        ChatTokenizer(tmp_path / "broken.json")
     bare = tmp_path / "bare.json"
     bare.write_bytes((tokenizer_run / "tokenizer.json").read_bytes())
     with pytest.raises(ConfigError, match="--eos_token: not given"):
