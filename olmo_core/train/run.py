@@ -111,13 +111,23 @@ def prepare_arithmetic(config: CoreConfig) -> int:
 
 @contextlib.contextmanager
 def _counting_requests(job: Job | None) -> Iterator[Callable[[], int]]:
-    """How often this rank was asked to stop; the first rank's job already listens."""
-    if job is not None:
-        yield lambda: job.stop_requests
-        return
+    """How often this rank was asked to stop, by SIGTERM or Ctrl-C; a third Ctrl-C ends it as it is.
+
+    The first rank's job already listens to SIGTERM. Where SIGINT is ignored, it stays so.
+    """
     asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        if asked.count(signal.SIGINT) > 2:
+            raise KeyboardInterrupt
+
+    numbers = [] if job is not None else [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, ask) for number in numbers}
     try:
-        yield lambda: len(asked)
+        yield lambda: len(asked) + (job.stop_requests if job is not None else 0)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -88,8 +88,9 @@ def arrange(moment: str) -> None:
         kills.set_up(moment.removeprefix(KILL), int(os.environ.get("WORLD_SIZE", "1")))
     elif moment == "no space in step 8":
         kills.no_space_in_step_8()
-    elif moment == "SIGTERM in step 6":
-        before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM),
+    elif moment in ("SIGTERM in step 6", "SIGINT in step 6"):
+        number = signal.Signals[moment.split()[0]]
+        before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), number),
                call=6)  # fmt: skip
     elif moment == "note instances":
         note_instances()

@@ -37,10 +37,11 @@ def flip_a_byte(path: Path) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
-    train: Train, undisturbed: Path, tmp_path: Path
+    train: Train, undisturbed: Path, tmp_path: Path, signal: str
 ) -> None:
-    assert train("stopped", moment="SIGTERM in step 6") == EXIT_STOPPED
+    assert train("stopped", moment=f"{signal} in step 6") == EXIT_STOPPED
     stopped = tmp_path / "stopped"
     assert json.loads((stopped / "status.json").read_text())["state"] == "stopped"
     assert "step6" in checkpoints(stopped)
