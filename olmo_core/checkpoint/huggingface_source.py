@@ -1,10 +1,9 @@
 """Start from a Hugging Face folder of Olmo or Olmo2: weights alone, from safetensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -68,15 +67,25 @@ def open_huggingface(place: Place, model: ModelConfig) -> HuggingFaceFolder:
     """The folder's configuration and all of its weight files, fetched where they lie elsewhere.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing or is not JSON.
     """
-    values = read_json(place.file(CONFIG))
+    values = _read(place.file(CONFIG))
     if place.has(WEIGHTS):
         names = [WEIGHTS]
     else:
         index = place.file(INDEX)
         try:
-            names = sorted(set(read_json(index)["weight_map"].values()))
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            names = sorted(set(_read(index)["weight_map"].values()))
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{index}: no weight_map: {error}") from error
     return HuggingFaceFolder(place.location, values, tuple(map(place.file, names)), model)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = read_json(path)
+    except ValueError as error:  # it names the file
+        raise InputError(str(error)) from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
+    return cast(dict[str, Any], values)

@@ -64,8 +64,8 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {str(error.strerror).lower()}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
     tree = parse(text, file=str(path))

@@ -59,7 +59,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}; delete it to begin anew") from None
+        raise ValueError(f"{path}: not valid JSON: {error}") from None
 
 
 def sha256_file(path: Path) -> str:

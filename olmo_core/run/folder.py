@@ -67,6 +67,8 @@ class RunFolder:
             content = read_json(path)
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise ValueError(f"{error}; delete it to begin anew") from None
         fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
         if fields.get("schema_version") != SCHEMA_VERSION:
             raise ValueError(

@@ -137,6 +137,8 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
         (lambda f: edit(f / "config.json", num_attention_heads=2), "n_heads is 2"),
         (lambda f: edit(f / "config.json", rope_theta=1, rope_parameters=None), "rope_theta is 1"),
         (lambda f: edit(f / "config.json", model_type="llama"), "model_type 'llama'"),
+        (lambda f: os.truncate(f / "config.json", 40), r"config\.json: not valid JSON: .*\)$"),
+        (lambda f: (f / "config.json").write_text("[]"), "expected a JSON object, found list"),
         (lambda f: os.truncate(f / "model.safetensors", 9000), "model.safetensors: not a whole"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors.index.json"),
         (

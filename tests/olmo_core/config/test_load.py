@@ -121,6 +121,11 @@ def test_what_yaml_cannot_read_names_the_file(text: str) -> None:
         parse(text, file="f.yaml")
 
 
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a directory"):
+        load(tmp_path)
+
+
 def test_a_mapping_from_an_override_is_named_by_it(tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     path.write_text("limit: 1")
