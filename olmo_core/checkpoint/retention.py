@@ -13,11 +13,12 @@ def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: 
     """Delete what the intervals no longer keep, now that the checkpoint of `step` is whole.
 
     -1 keeps all. Ephemeral ones go once anything is newer. That of `step` is always kept; later
-    ones, which this attempt has passed over as damaged, are neither counted nor touched.
+    ones, which this attempt has passed over as damaged, are neither counted nor touched, nor are
+    those that do not say what they are.
     """
     *older, newest = (item for item in layout.list_checkpoints(run) if item.step <= step)
     newest_kind = newest.read_train()["kind"]
-    kinds = {item.step: item.read_train()["kind"] for item in older}
+    kinds = {item.step: _kind(item) for item in older}
     doomed = [item for item in older if kinds[item.step] == "ephemeral"]
     for kind, keep in (("sharded", keep_sharded), ("unsharded", keep_unsharded)):
         own = [item for item in older if kinds[item.step] == kind]
@@ -26,6 +27,14 @@ def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: 
             doomed += own[: max(0, len(own) - max(0, keep))]
     for item in doomed:
         _remove(item)
+
+
+def _kind(checkpoint: layout.Checkpoint) -> str | None:
+    try:
+        return str(checkpoint.read_train()["kind"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("%s: damaged, kept and not counted (%s)", checkpoint.path, error)
+        return None
 
 
 def _remove(checkpoint: layout.Checkpoint) -> None:

@@ -45,3 +45,15 @@ def test_a_damaged_later_checkpoint_costs_no_whole_one(tmp_path: Path) -> None:
     (checkpoints / "step20").mkdir()  # passed over at the start of this attempt
     apply_retention(tmp_path, step=15, keep_sharded=-1, keep_unsharded=-1)
     assert {path.name for path in checkpoints.iterdir()} == {"step15", "step20"}
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def test_a_damaged_earlier_checkpoint_stops_no_run(content: str | None, tmp_path: Path) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    for step in (5, 10, 15, 20):
+        (checkpoints / f"step{step}").mkdir(parents=True)
+        write_json(checkpoints / f"step{step}" / "train.json", {"kind": "sharded"})
+    damaged = checkpoints / "step10" / "train.json"
+    damaged.unlink() if content is None else damaged.write_text(content)
+    apply_retention(tmp_path, step=20, keep_sharded=2, keep_unsharded=-1)
+    assert {path.name for path in checkpoints.iterdir()} == {"step10", "step15", "step20"}
