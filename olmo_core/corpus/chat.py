@@ -100,12 +100,12 @@ def prepare(
         vocab_size=tokenizer.vocab_size,
         tokenizer_sha256=sha256_file(tokenizer.path),
         eos_token_id=tokenizer.eos_token_id,
+        row_tokens=sequence_length,
     )
     write_json(header_path(output / INPUT_IDS), header.to_dict())
     summary = {
         "schema_version": 1,
         **asdict(counts),
-        "sequence_length": sequence_length,
         "pad_token_id": tokenizer.pad_token_id,
         **{key: value for key, value in header.to_dict().items() if key not in asdict(counts)},
         "sources": [str(source) for source in sources],

@@ -32,10 +32,11 @@ class Header:
     vocab_size: int  # every id is below it
     tokenizer_sha256: str  # of tokenizer.json
     eos_token_id: int
+    row_tokens: int | None = None  # of the padded rows that it is made of; None: one stream
 
     def to_dict(self) -> dict[str, int | str]:
         """The JSON object of the header file."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def read_header(path: str | Path, *, files: Files) -> Header | None:
     except ValueError as error:
         raise InputError(f"{place}: not valid JSON: {error}") from None
     names = {field.name for field in fields(Header)}
-    if not isinstance(content, dict) or set(content) != names:
+    if not isinstance(content, dict) or not names - {"row_tokens"} <= set(content) <= names:
         raise InputError(f"{place}: expected an object with the keys {', '.join(sorted(names))}")
     if content["schema_version"] != SCHEMA_VERSION:
         raise InputError(

@@ -40,6 +40,12 @@ class Instances:
         if sequence_length < 1:
             raise ValueError(f"sequence_length {sequence_length}: must be at least 1")
         self.files = manifest.open_files(vocab_size=vocab_size)
+        for file in self.files.values():
+            if file.header and file.header.row_tokens not in (None, sequence_length):
+                raise InputError(
+                    f"{file.path}: made of rows of {file.header.row_tokens} tokens, but "
+                    f"model.max_sequence_length is {sequence_length}"
+                )
         self.manifest = manifest
         self.sequence_length = sequence_length
         self.vocab_size = vocab_size

@@ -80,6 +80,14 @@ def test_the_loss_is_that_of_the_answers(
     assert parent["step"] == 12
 
 
+def test_rows_of_another_length_than_the_model_s_are_refused(
+    chats: list[str], train: Callable[..., int], tmp_path: Path
+) -> None:
+    assert train("fine", *chats, *STEPS, "model.max_sequence_length=32") == 3
+    said = (tmp_path / "said.txt").read_text()
+    assert "rows of 64 tokens, but model.max_sequence_length is 32" in said
+
+
 def test_the_official_filter_would_leave_nothing(
     chats: list[str], undisturbed: Path, train: Callable[..., int], tmp_path: Path
 ) -> None:
