@@ -31,6 +31,8 @@ SHAPE: dict[str, Any] = {
     "include_bias": False,
     "vocab_size": 63,
     "embedding_size": 65,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
 }
 MakeModel = Callable[..., Transformer]
 Ranks = Callable[..., None]

@@ -43,7 +43,9 @@ def test_asked_to_stop_it_saves_and_says_so_and_goes_on_later(
 ) -> None:
     assert train("stopped", moment=f"{signal} in step 6") == EXIT_STOPPED
     stopped = tmp_path / "stopped"
-    assert json.loads((stopped / "status.json").read_text())["state"] == "stopped"
+    status = json.loads((stopped / "status.json").read_text())
+    assert status["state"] == "stopped"
+    assert status["error"] == "Stopped: on request; the checkpoint of step 6 is whole"
     assert "step6" in checkpoints(stopped)
     # ten more steps were made to overlap with the next attempt, as far as there are as many
     assert [row["step"] for row in rows(stopped)] == list(range(1, 13))

@@ -12,7 +12,7 @@ from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.state import optimizer_state
 from olmo_core.checkpoint.weights import load_model
-from olmo_core.config.load import Tree, to_dict
+from olmo_core.config.load import ConfigError, Tree, to_dict
 from olmo_core.config.train import build_train_config, load_train_config
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
@@ -66,6 +66,11 @@ def test_restored_it_goes_on_where_the_other_run_was(begin: Callable[..., Traine
     trainer = begin("stop_at=20", "max_duration=20")
     assert (trainer.state.step, trainer.state.tokens) == (12, 12 * 8 * 32)
     assert trainer.schedule.bolted_on_at is None
+
+
+def test_an_end_before_the_start_is_refused(begin: Callable[..., Trainer]) -> None:
+    with pytest.raises(ConfigError, match=r"would end at step 6, but its start is step 12"):
+        begin("stop_at=6")
 
 
 def test_without_the_optimizer_s_state_a_warm_up_is_bolted_on(
