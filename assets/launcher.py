@@ -12,11 +12,13 @@ class Launch:
     """One job to run: `python -m module <folder>/config.yaml`, under torchrun if it has ranks.
 
     `config` becomes the folder's config.yaml; `identity` goes into launch.json and, from there,
-    into the result.
+    into the result. Where it runs, and on how many nodes, is the site's to say: `stage` and the
+    names in `identity` are what it goes by.
     """
 
     folder: RunFolder
     module: str
+    stage: str  # corpus, train, evals, release
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
     distributed: bool = False  # started by torchrun
@@ -27,8 +29,10 @@ class Launch:
 class JobState:
     """What the engine says of a job at this moment."""
 
-    alive: bool
+    alive: bool  # at work, or waiting in a queue
+    queued: bool = False  # waiting in a queue; `description` says for what
     exit_code: int | None = None  # negative: the signal that ended it; None: not known here
+    ended: str = ""  # the engine's own word for how it ended: NODE_FAIL, TIMEOUT, …
     description: str = ""  # pending in a queue and why, which process, …
 
 
@@ -48,6 +52,10 @@ class Launcher(Protocol):
 
     def cancel(self, folder: RunFolder) -> None:
         """End every process of the folder's job, letting it reach a safe point if it can."""
+        ...
+
+    def close(self) -> None:
+        """Start no further job; those at work go on."""
         ...
 
 

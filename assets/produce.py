@@ -220,6 +220,7 @@ def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Pa
     return Launch(
         folder=folder,
         module=node.module,
+        stage=node.stage,
         config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
         environment={"OLMO_ROOT": str(root)},

@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets.launcher import Launcher, Observer
 from assets.materialise import LogObserver
-from pipelines.launchers.local import LocalLauncher
+from pipelines.launchers.router import site_launcher
 
 ObserverFactory = Callable[[dg.DagsterLogManager], Observer]
 
@@ -15,8 +15,8 @@ ObserverFactory = Callable[[dg.DagsterLogManager], Observer]
 def resources(
     *, launcher: Launcher | None = None, observer: ObserverFactory = LogObserver
 ) -> dict[str, Any]:
-    """The resources that every asset asks for; the local engine and Dagster's log by default."""
+    """The resources that every asset asks for; the site's engines and Dagster's log by default."""
     return {
-        "launcher": dg.ResourceDefinition.hardcoded_resource(launcher or LocalLauncher()),
+        "launcher": dg.ResourceDefinition.hardcoded_resource(launcher or site_launcher()),
         "observer": dg.ResourceDefinition.hardcoded_resource(observer),
     }

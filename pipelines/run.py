@@ -10,12 +10,13 @@ from rich.console import Console
 
 from assets.assemble import build_graph
 from assets.graph import Graph
+from assets.launcher import Launcher
 from assets.materialise import cancel_jobs
 from assets.paths import root
 from assets.recipe import load_recipe
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
-from pipelines.launchers.local import LocalLauncher
+from pipelines.launchers.router import site_launcher
 from pipelines.resources import resources
 from pipelines.summary import print_summary
 from pipelines.terminal import TerminalObserver, terminal
@@ -76,7 +77,7 @@ def _run_once(
     observer: TerminalObserver,
 ) -> int:
     """Make the wanted assets in one Dagster run; returns the exit code."""
-    launcher = LocalLauncher()
+    launcher = site_launcher()
     with observer.bars, ThreadPoolExecutor(1) as executor:
         # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
         # Ctrl-C ends the jobs, and a SIGTERM this process alone.
@@ -127,7 +128,7 @@ def _execute(
     instance: dg.DagsterInstance,
     wanted: Sequence[str],
     forced: set[str],
-    launcher: LocalLauncher,
+    launcher: Launcher,
     observer: TerminalObserver,
 ) -> dg.ExecuteInProcessResult:
     name = graph.recipe.name

@@ -2,26 +2,23 @@
 
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
-from olmo_core.run.files import write_atomic, write_json
-from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.folder import RunFolder, locked
 from olmo_core.run.process import start_ticks
-from pipelines.launchers.provenance import code_state, versions
+from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
+from pipelines.site import Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
@@ -29,18 +26,15 @@ CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within te
 RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
-class LauncherClosed(RuntimeError):
-    """A job was submitted after the run had been cancelled."""
-
-
 @dataclass(kw_only=True)
 class LocalLauncher:
     """Runs each job in a session of its own, its output in the run folder.
 
-    The cores that this process may use are shared by the ranks of a distributed job.
+    The cores that this process may use, or that the site gives the work, are shared by the ranks
+    of a distributed job.
     """
 
-    ranks: int = 1
+    site: Site = field(default_factory=Site)
     _closed: bool = field(default=False, repr=False)
     _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
 
@@ -54,8 +48,7 @@ class LocalLauncher:
                 return False
             if self._closed:
                 raise LauncherClosed(f"{folder.path}: not started, since the run was cancelled")
-            attempt = self._claim(folder)
-            self._start(launch, attempt)
+            self._start(launch)
             return True
 
     def close(self) -> None:
@@ -99,31 +92,12 @@ class LocalLauncher:
                         found[member.pid] = member
         return list(found.values())
 
-    def _claim(self, folder: RunFolder) -> int:
-        """Write the claim of the next attempt; called under the submission's lock."""
-        before = folder.read(folder.claim)
-        attempt = int(before["attempt"]) + 1 if before else 1
-        write_json(
-            folder.claim,
-            {
-                "schema_version": SCHEMA_VERSION,
-                "key": before["key"] if before else uuid.uuid4().hex,
-                "attempt": attempt,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "time": time.time(),
-            },
-        )
-        return attempt
-
-    def _start(self, launch: Launch, attempt: int) -> None:
-        folder = launch.folder
-        folder.log.mkdir(exist_ok=True)
-        log = folder.log / f"attempt{attempt}.log"
-        config = yaml.safe_dump(dict(launch.config), sort_keys=False, allow_unicode=True)
-        write_atomic(folder.config, config)
-        cores = len(os.sched_getaffinity(0))
-        threads = max(1, cores // self.ranks) if launch.distributed else cores
+    def _start(self, launch: Launch) -> None:
+        made = claim(launch.folder)
+        work = self.site.work_of(launch)
+        ranks = work.processes_per_node if launch.distributed else 1
+        cores = work.cpus_per_node or len(os.sched_getaffinity(0))
+        threads = max(1, cores // ranks)
         environment = {
             **_inherited_environment(),
             **launch.environment,
@@ -134,34 +108,25 @@ class LocalLauncher:
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
         }
-        command = self.command(launch)
-        record: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION,
-            **launch.identity,
-            "engine": "local",
-            "attempt": attempt,
-            "command": command,
-            "command_line": f"cd {shlex.quote(str(CHECKOUT))} && {shlex.join(command)}",
-            "threads": threads,
-            "log": str(log.relative_to(folder.path)),
-            "host": socket.gethostname(),
-            "code": code_state(),
-            "versions": versions(),
-        }
-        write_json(folder.launch, record)  # before: a job without a record would be an orphan
-        child = self._spawn(command, environment, log)
-        self._children[folder.path] = child
-        write_json(
-            folder.launch, {**record, "pid": child.pid, "start_ticks": start_ticks(child.pid)}
+        command = self.command(launch, ranks)
+        record = record_before(launch, made, engine="local", command=command, threads=threads)
+        child = self._spawn(command, environment, launch.folder.path / record["log"])
+        self._children[launch.folder.path] = child
+        record_after(
+            launch,
+            record,
+            job_id=str(child.pid),
+            pid=child.pid,
+            start_ticks=start_ticks(child.pid),
         )
 
-    def command(self, launch: Launch) -> list[str]:
+    def command(self, launch: Launch, ranks: int) -> list[str]:
         """The argument list of a job; torchrun for a distributed one."""
         job = ["-m", launch.module, str(launch.folder.config)]
         if not launch.distributed:
             return [sys.executable, *job]
         torchrun = ["-m", "torch.distributed.run", "--standalone"]
-        return [sys.executable, *torchrun, f"--nproc-per-node={self.ranks}", *job]
+        return [sys.executable, *torchrun, f"--nproc-per-node={ranks}", *job]
 
     def _spawn(
         self, command: list[str], environment: dict[str, str], log: Path

@@ -1,0 +1,55 @@
+"""Sends each piece of work to the engine that the site file names for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from assets.launcher import JobState, Launch, Launcher
+from olmo_core.config.load import ConfigError
+from olmo_core.run.folder import RunFolder
+from pipelines.launchers.local import LocalLauncher
+from pipelines.site import Site, load_site
+
+
+@dataclass(frozen=True, kw_only=True)
+class Router:
+    """A launcher over the engines; a job at work stays with the engine that started it."""
+
+    site: Site
+    engines: Mapping[str, Launcher]
+
+    def submit(self, launch: Launch) -> bool:
+        """Start the job on its engine unless it is finished or at work on any."""
+        if launch.folder.finished or self.state(launch.folder).alive:
+            return False
+        return self._engine(self.site.work_of(launch).engine).submit(launch)
+
+    def state(self, folder: RunFolder) -> JobState:
+        """What the engine that started the folder's job says of it."""
+        return self._started_by(folder).state(folder)
+
+    def cancel(self, folder: RunFolder) -> None:
+        """End the folder's job."""
+        self._started_by(folder).cancel(folder)
+
+    def close(self) -> None:
+        """Start no further job."""
+        for engine in self.engines.values():
+            engine.close()
+
+    def _started_by(self, folder: RunFolder) -> Launcher:
+        launch = folder.read(folder.launch) or {}
+        return self._engine(str(launch.get("engine", "local")))
+
+    def _engine(self, name: str) -> Launcher:
+        if name not in self.engines:
+            raise ConfigError(
+                f"engine {name}: the site file has no section {name}; add one (docs/launching.md)"
+            )
+        return self.engines[name]
+
+
+def site_launcher(site: Site | None = None) -> Router:
+    """The launcher of this machine, as its site file says."""
+    site = load_site() if site is None else site
+    engines: dict[str, Launcher] = {"local": LocalLauncher(site=site)}
+    return Router(site=site, engines=engines)

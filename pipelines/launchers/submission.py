@@ -1,0 +1,86 @@
+"""What every engine records of a job: the claim, the configuration, the launch before and after."""
+
+import os
+import shlex
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from assets.launcher import Launch
+from assets.paths import CHECKOUT
+from olmo_core.run.files import write_atomic, write_json
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
+from pipelines.launchers.provenance import code_state, versions
+
+
+class LauncherClosed(RuntimeError):
+    """A job was submitted after the run had been cancelled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """Who may start the job of a run folder, and which attempt it is."""
+
+    key: str  # one a run folder: the idempotency key
+    attempt: int
+
+
+def claim(folder: RunFolder) -> Claim:
+    """Write the claim of the next attempt; called under the submission's lock."""
+    before = folder.read(folder.claim)
+    made = Claim(
+        key=before["key"] if before else uuid.uuid4().hex,
+        attempt=int(before["attempt"]) + 1 if before else 1,
+    )
+    write_json(
+        folder.claim,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "key": made.key,
+            "attempt": made.attempt,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": time.time(),
+        },
+    )
+    return made
+
+
+def record_before(
+    launch: Launch, made: Claim, *, engine: str, command: Sequence[str], **facts: Any
+) -> Mapping[str, Any]:
+    """Write config.yaml and launch.json: a job without a record would be an orphan.
+
+    `command` is what a person types to run the job by hand. Returns the content of launch.json.
+    """
+    folder = launch.folder
+    folder.log.mkdir(exist_ok=True)
+    config = yaml.safe_dump(dict(launch.config), sort_keys=False, allow_unicode=True)
+    write_atomic(folder.config, config)
+    record: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        **launch.identity,
+        "engine": engine,
+        "attempt": made.attempt,
+        "job_id": None,
+        "submitted_at": time.time(),
+        "command": list(command),
+        "command_line": f"cd {shlex.quote(str(CHECKOUT))} && {shlex.join(command)}",
+        "log": f"log/attempt{made.attempt}.log",
+        "host": socket.gethostname(),
+        "code": code_state(),
+        "versions": versions(),
+        **facts,
+    }
+    write_json(folder.launch, record)
+    return record
+
+
+def record_after(launch: Launch, record: Mapping[str, Any], **facts: Any) -> None:
+    """Add to launch.json what is known once the job has been started."""
+    write_json(launch.folder.launch, {**record, **facts})
