@@ -7,10 +7,11 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ui lint types imports definitions check lock peer clean
+.PHONY: help setup demo test test-slurm drills ui lint types imports definitions check lock peer \
+	clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make both environments, or do nothing when they are up to date
 	@sh environments/setup.sh
@@ -20,6 +21,12 @@ demo: setup  ## take the recipe "demo" from raw text to an evaluated, souped mod
 
 test: setup  ## run the tests; make test ARGS="-k checkpoint" runs some of them
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-slurm: setup  ## the cluster tests, on a Slurm of three nodes brought up for them
+	@$(BIN)/python -m pytest -m "slurm and not drill" tests/slurm $(ARGS)
+
+drills: setup  ## every drill on that Slurm, with full counts, and the table of what was seen
+	@$(BIN)/python -m pytest -m slurm tests/slurm $(ARGS)
 
 ui: setup  ## open the Dagster UI over the same results
 	@$(BIN)/olmo ui
