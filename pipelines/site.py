@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from assets.launcher import Launch
-from olmo_core.config.load import build, load
+from olmo_core.config.load import ConfigError, build, load
+from pipelines.launchers import names
+from pipelines.site_rules import Problem, allow, placed, problems, within, work_problems
 
 EngineName = Literal["local", "slurm", "kubernetes"]
+
+MONTH_MINUTES = 31 * 24 * 60
+DAY_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,61 +26,104 @@ class Work:
     """How one kind of work runs: the engine, and the shape of the job."""
 
     engine: EngineName = "local"
-    nodes: int = 1
-    processes_per_node: int = 1  # ranks of a distributed job; others are one process
-    devices_per_node: int = 0  # GPUs
-    cpus_per_node: int | None = None  # all that the engine gives, if not said
-    memory_gib_per_node: int | None = None
-    time_limit_minutes: int | None = None
-    hang_minutes: float = 30.0  # without progress, after which a job is ended and resumed
-    most_failures: int = 3  # in a row without a new checkpoint, after which it is given up
-    partition: str | None = None  # instead of the engine's
+    nodes: int = field(default=1, metadata=within(1, 100_000))
+    # Ranks of a distributed job; others are one process.
+    processes_per_node: int = field(default=1, metadata=within(1, 1_024))
+    devices_per_node: int = field(default=0, metadata=within(0, 1_024))  # GPUs
+    # All that the engine gives, if not said.
+    cpus_per_node: int | None = field(default=None, metadata=within(1, 100_000))
+    memory_gib_per_node: int | None = field(default=None, metadata=within(1, 1_000_000))
+    time_limit_minutes: int | None = field(default=None, metadata=within(1, 3 * MONTH_MINUTES))
+    # Without progress, after which a job is ended and resumed.
+    hang_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
+    # In a row without a new checkpoint, after which the job is given up.
+    most_failures: int = field(default=3, metadata=within(1, 1_000))
+    # Instead of the engine's.
+    partition: str | None = field(default=None, metadata=allow(names.TOKENS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SlurmSite:
     """What Slurm wants to know here; each value is checked, and never reaches a shell."""
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    reservation: str | None = None
-    modules: tuple[str, ...] = ()  # `module load`ed in the batch script
-    container: str | None = None  # an image for Pyxis, or a .sif file for Apptainer
-    mounts: tuple[str, ...] = ()  # of the container, SOURCE:TARGET
-    python: str | None = None  # on the nodes; the submitter's own, if not said
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])  # no secrets
-    pass_environment: tuple[str, ...] = ()  # names: their values go with the job, into no file
-    signal_seconds: int = 120  # before the time limit: a checkpoint must fit into it
-    poll_seconds: float = 10.0  # one squeue each for all that is followed on this machine
+    partition: str | None = field(default=None, metadata=allow(names.TOKENS))
+    account: str | None = field(default=None, metadata=allow(names.TOKEN))
+    qos: str | None = field(default=None, metadata=allow(names.TOKEN))
+    constraint: str | None = field(default=None, metadata=allow(names.CONSTRAINT))
+    reservation: str | None = field(default=None, metadata=allow(names.TOKENS))
+    # `module load`ed in the batch script.
+    modules: tuple[str, ...] = field(default=(), metadata=allow(names.MODULE))
+    # An image for Pyxis, or a .sif file for Apptainer.
+    container: str | None = field(default=None, metadata=allow(names.IMAGE))
+    mounts: tuple[str, ...] = field(default=(), metadata=allow(names.MOUNT))  # of the container
+    # On the nodes; the submitter's own, if not said.
+    python: str | None = field(default=None, metadata=allow(names.PROGRAM))
+    environment: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(names.VALUE, keys=names.VARIABLE, secrets="name it in pass_environment"),
+    )
+    # Names: their values go with the job, into no file.
+    pass_environment: tuple[str, ...] = field(default=(), metadata=allow(names.VARIABLE))
+    # Before the time limit: a checkpoint must fit into it. Slurm takes no more.
+    signal_seconds: int = field(default=120, metadata=within(10, 65_535))
+    # One squeue each for all that is followed on this machine.
+    poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KubernetesSite:
     """What Kubernetes wants to know here."""
 
-    image: str
-    namespace: str = "default"
-    context: str | None = None  # of the kubeconfig; in a pod, its own service account
+    image: str = field(metadata=allow(names.IMAGE))
+    namespace: str = field(default="default", metadata=allow(names.DNS_LABEL))
+    # Of the kubeconfig; in a pod, its own service account.
+    context: str | None = field(default=None, metadata=allow(names.CONTEXT))
     kind: Literal["job", "trainjob"] = "job"
-    claim: str  # the persistent volume claim that holds the root of results
-    root: str = "/olmo"  # where pods mount it
-    service_account: str | None = None
-    node_selector: Mapping[str, str] = field(default_factory=dict[str, str])
-    queue: str | None = None  # Kueue's local queue
-    secrets: tuple[str, ...] = ()  # names of Kubernetes secrets that become the environment
-    environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    poll_seconds: float = 10.0
+    # The persistent volume claim that holds the root of results, and where pods mount it.
+    claim: str = field(metadata=allow(names.DNS_NAME))
+    root: str = field(default="/olmo", metadata=allow(names.ABSOLUTE))
+    service_account: str | None = field(default=None, metadata=allow(names.DNS_NAME))
+    node_selector: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(names.LABEL_VALUE, keys=names.LABEL_NAME),
+    )
+    queue: str | None = field(default=None, metadata=allow(names.DNS_NAME))  # Kueue's local queue
+    # Names of Kubernetes secrets that become the environment.
+    secrets: tuple[str, ...] = field(default=(), metadata=allow(names.DNS_NAME))
+    environment: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(
+            names.VALUE, keys=names.VARIABLE, secrets="put it into one of the cluster's `secrets`"
+        ),
+    )
+    poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
+
+
+class SiteError(ConfigError):
+    """A site file with values that cannot be meant; `problems` says which."""
+
+    def __init__(self, found: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in found))
+        self.problems = found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """The whole site file. `work` goes by `<recipe>/<asset>`, `<asset>` or stage, first match."""
+    """The whole site file. `work` goes by `<recipe>/<asset>`, `<asset>` or stage, first match.
+
+    Raises:
+        SiteError: a value that no engine could be given.
+    """
 
     slurm: SlurmSite | None = None
     kubernetes: KubernetesSite | None = None
     work: Mapping[str, Work] = field(default_factory=dict[str, Work])
+
+    def __post_init__(self) -> None:
+        """Refuse what a shell, an engine or a path could take for something else."""
+        found = [*problems(self), *_shape_problems(self)]
+        if found:
+            raise SiteError(found)
 
     def work_of(self, launch: Launch) -> Work:
         """How a launch runs here."""
@@ -84,6 +132,33 @@ class Site:
             if name in self.work:
                 return self.work[name]
         return Work()
+
+
+def _shape_problems(site: Site) -> list[Problem]:
+    found: list[Problem] = []
+    for name, work in site.work.items():
+        where = ("work", name)
+        if work.engine != "local" and getattr(site, work.engine) is None:
+            found.append(
+                Problem(
+                    (*where, "engine"),
+                    f"found '{work.engine}', but the file has no section {work.engine}; add one, "
+                    "if only an empty one ({})",
+                )
+            )
+        if work.engine == "local" and work.nodes > 1:
+            found.append(
+                Problem((*where, "nodes"), f"found {work.nodes}; the local engine is one machine")
+            )
+        if 0 < work.devices_per_node < work.processes_per_node:
+            found.append(
+                Problem(
+                    (*where, "processes_per_node"),
+                    f"found {work.processes_per_node}; expected at most devices_per_node "
+                    f"({work.devices_per_node}), one rank a device",
+                )
+            )
+    return found
 
 
 def site_path() -> Path:
@@ -100,4 +175,12 @@ def load_site() -> Site:
     path = site_path()
     if not path.exists() and not os.environ.get("OLMO_SITE"):
         return Site()
-    return build(Site, load(path))
+    tree = load(path)
+    try:
+        site = build(Site, tree)
+    except SiteError as error:
+        raise ConfigError("\n".join(placed(tree, problem) for problem in error.problems)) from None
+    unknown = list(work_problems(site.work))
+    if unknown:
+        raise ConfigError("\n".join(placed(tree, problem) for problem in unknown))
+    return site

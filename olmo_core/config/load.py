@@ -52,7 +52,15 @@ def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
     return Tree(values, file=file, lines=lines)
 
 
+def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
+    if ":" in node.value:  # 24:00:00 would silently become 86,400
+        place = f"{getattr(loader, 'olmo_file', '<string>')}:{node.start_mark.line + 1}"
+        raise ConfigError(f"{place}: {node.value}: YAML reads this to the base 60; write a number")
+    return loader.construct_yaml_int(node)
+
+
 _LocatedLoader.add_constructor("tag:yaml.org,2002:map", _construct_tree)
+_LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:

@@ -71,6 +71,11 @@ ABSOLUTE = Kind(
     right="an absolute path of letters, digits and _ . , : @ + = ~ - / without ..",
     is_path=True,
 )
+PROGRAM = Kind(
+    pattern=re.compile(rf"{_PATH}|[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,63}}"),
+    right="a program's name or absolute path, as in /opt/olmo/bin/python",
+    is_path=True,
+)
 VARIABLE = Kind(
     pattern=re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}"),
     right="the name of an environment variable: letters, digits and _",

@@ -27,6 +27,7 @@ RIGHT = {
     ],
     "MOUNT": ["/a:/b", "/scratch/x-1:/scratch:ro"],
     "ABSOLUTE": ["/", "/opt/olmo/.venv/bin/python"],
+    "PROGRAM": ["python3.11", "/opt/olmo/.venv/bin/python"],
     "VARIABLE": ["WANDB_MODE", "_x1"],
     "VALUE": ["", "a b $(c) 'd' \"e\" `f` ünïcode %"],
     "DNS_LABEL": ["a", "team-lm"],
