@@ -100,20 +100,29 @@ def make(
     name = work.node.name
     if not force and (finished := work.finished()) is not None:
         return _again(name, finished, observer)
-    inputs = work.inputs()
-    folder = open_version(work.parent, work.fingerprint.version)
+    launch = launch_of(work, root)
     # Another process may have finished it between the two looks: then there is nothing to open.
     if not force and (finished := work.finished()) is not None:
         return _again(name, finished, observer)
-    if code_hashes_now(work.node.module) != work.fingerprint.parts["code"]:
-        raise CodeChanged(
-            f"{name}: the code that makes it has changed since this run began; run again"
-        )
-    launched = launcher.submit(_launch(work, inputs, folder, root))
-    how = "launched" if launched else "following"
+    folder = launch.folder
+    how = "launched" if launcher.submit(launch) else "following"
     observer.started(name, folder, how)
     result = follow(name, folder, launcher, observer)
     return Produced(folder=folder, result=result, how=how)
+
+
+def launch_of(work: Work, root: Path) -> Launch:
+    """The job that makes a piece of work, in the folder that it would work in.
+
+    Raises:
+        CheckFailed, InputMissing, CodeChanged: as `make`.
+    """
+    inputs = work.inputs()
+    if code_hashes_now(work.node.module) != work.fingerprint.parts["code"]:
+        raise CodeChanged(
+            f"{work.node.name}: the code that makes it has changed since this run began; run again"
+        )
+    return _launch(work, inputs, open_version(work.parent, work.fingerprint.version), root)
 
 
 def _again(name: str, finished: RunFolder, observer: Observer) -> Produced:

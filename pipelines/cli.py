@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from pipelines import cli_jobs
+
 app = typer.Typer(
     name="olmo",
     no_args_is_help=True,
@@ -18,6 +20,8 @@ app = typer.Typer(
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
+
+app.add_typer(cli_jobs.app)
 
 
 @app.command(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from assets.paths import CHECKOUT
 from olmo_core.run.folder import RunFolder, locked
 from olmo_core.run.process import start_ticks
 from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
-from pipelines.site import Site
+from pipelines.site import Site, Work
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
@@ -119,6 +120,10 @@ class LocalLauncher:
             pid=child.pid,
             start_ticks=start_ticks(child.pid),
         )
+
+    def dry_run(self, launch: Launch, work: Work) -> str:
+        """The command that a submission would start."""
+        return shlex.join(self.command(launch, work.processes_per_node)) + "\n"
 
     def command(self, launch: Launch, ranks: int) -> list[str]:
         """The argument list of a job; torchrun for a distributed one."""

@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from assets.launcher import JobState, Launch, Launcher
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
-from pipelines.site import Site, load_site
+from pipelines.site import Site, Work, load_site
+
+
+class Engine(Launcher, Protocol):
+    """A launcher that can also say what it would do."""
+
+    def dry_run(self, launch: Launch, work: Work) -> str:
+        """What a submission would hand over, to the letter: command, batch script or manifests."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +24,18 @@ class Router:
     """A launcher over the engines; a job at work stays with the engine that started it."""
 
     site: Site
-    engines: Mapping[str, Launcher]
+    engines: Mapping[str, Engine]
 
     def submit(self, launch: Launch) -> bool:
         """Start the job on its engine unless it is finished or at work on any."""
         if launch.folder.finished or self.state(launch.folder).alive:
             return False
         return self._engine(self.site.work_of(launch).engine).submit(launch)
+
+    def dry_run(self, launch: Launch) -> str:
+        """What its engine would be given; starts and writes nothing."""
+        work = self.site.work_of(launch)
+        return self._engine(work.engine).dry_run(launch, work)
 
     def state(self, folder: RunFolder) -> JobState:
         """What the engine that started the folder's job says of it."""
@@ -36,11 +50,11 @@ class Router:
         for engine in self.engines.values():
             engine.close()
 
-    def _started_by(self, folder: RunFolder) -> Launcher:
+    def _started_by(self, folder: RunFolder) -> Engine:
         launch = folder.read(folder.launch) or {}
         return self._engine(str(launch.get("engine", "local")))
 
-    def _engine(self, name: str) -> Launcher:
+    def _engine(self, name: str) -> Engine:
         if name not in self.engines:
             raise ConfigError(
                 f"engine {name}: the site file has no section {name}; add one (docs/launching.md)"
@@ -51,5 +65,5 @@ class Router:
 def site_launcher(site: Site | None = None) -> Router:
     """The launcher of this machine, as its site file says."""
     site = load_site() if site is None else site
-    engines: dict[str, Launcher] = {"local": LocalLauncher(site=site)}
+    engines: dict[str, Engine] = {"local": LocalLauncher(site=site)}
     return Router(site=site, engines=engines)

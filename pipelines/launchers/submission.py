@@ -30,13 +30,18 @@ class Claim:
     attempt: int
 
 
-def claim(folder: RunFolder) -> Claim:
-    """Write the claim of the next attempt; called under the submission's lock."""
+def next_claim(folder: RunFolder) -> Claim:
+    """The claim that the next submission would make; writes nothing."""
     before = folder.read(folder.claim)
-    made = Claim(
+    return Claim(
         key=before["key"] if before else uuid.uuid4().hex,
         attempt=int(before["attempt"]) + 1 if before else 1,
     )
+
+
+def claim(folder: RunFolder) -> Claim:
+    """Write the claim of the next attempt; called under the submission's lock."""
+    made = next_claim(folder)
     write_json(
         folder.claim,
         {

@@ -25,7 +25,9 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
     )
 
 
-@pytest.mark.parametrize("command", ["run", "plan", "show", "leaderboard", "ui"])
+@pytest.mark.parametrize(
+    "command", ["run", "plan", "show", "leaderboard", "ui", "launch", "jobs", "cancel", "logs"]
+)
 def test_help_shows_examples(command: str) -> None:
     done = olmo(command, "--help")
     assert done.returncode == 0

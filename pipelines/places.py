@@ -1,0 +1,51 @@
+"""Every run folder under a root of results, by recipe, asset and partition."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.recipe import NAME
+from olmo_core.run.folder import RunFolder
+
+VERSION_PATTERN = "[0-9a-f]" * 12 + "*"  # and `.2`, `.3`, … of a forced repeat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A run folder and whose it is."""
+
+    recipe: str
+    asset: str
+    partition: str | None
+    folder: RunFolder
+
+    @property
+    def label(self) -> str:
+        """`<recipe>/<asset>`, and the partition where there is one."""
+        return f"{self.recipe}/{self.asset}" + (f" {self.partition}" if self.partition else "")
+
+
+def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -> Iterator[Place]:
+    """The run folders whose job has been submitted at some time, sorted by their path.
+
+    Names are looked for, never built: a hostile one finds nothing.
+    """
+    for owner in sorted(_folders(root)):
+        if not NAME.fullmatch(owner.name) or recipe not in (None, owner.name):
+            continue
+        for kind in sorted(_folders(owner)):
+            if asset not in (None, kind.name):
+                continue
+            depths = (kind.glob(f"{start}{VERSION_PATTERN}/launch.json") for start in ("", "*/"))
+            for launch in sorted(path for found in depths for path in found):
+                partition = launch.parents[1]
+                yield Place(
+                    recipe=owner.name,
+                    asset=kind.name,
+                    partition=None if partition == kind else partition.name,
+                    folder=RunFolder(launch.parent),
+                )
+
+
+def _folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
