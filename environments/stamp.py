@@ -30,7 +30,7 @@ ENVIRONMENTS = (
         lock="environments/main.txt",
         alone="environments/eval-data.txt",
         project=True,
-        disk_bytes=3_300_000_000,
+        disk_bytes=3_600_000_000,
     ),
     Environment(
         name="dolma",

@@ -96,6 +96,8 @@ class KubernetesSite:
             names.VALUE, keys=names.VARIABLE, secrets="put it into one of the cluster's `secrets`"
         ),
     )
+    # From the request to end until the kill: a checkpoint must fit into it.
+    grace_seconds: int = field(default=300, metadata=within(10, DAY_SECONDS))
     poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
 
 

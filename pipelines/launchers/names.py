@@ -13,7 +13,7 @@ from olmo_core.config.load import ConfigError
 
 KEY_LENGTH = 12  # of the run folder's key, as far as a job's name shows it
 LABEL_LENGTH = 63  # Kubernetes' most, of a label and of a pod's host name
-INDEX_LENGTH = 11  # `-<pod>-<5 letters>`, which Kubernetes adds to a job's name: 9,999 pods
+INDEX_LENGTH = 18  # `-node-0-<pod>-<5 letters>`, what Kubeflow adds to a job's name: 9,999 pods
 SHOWN_LENGTH = 60  # of a refused value in a message
 MOST_VALUE_LENGTH = 4096  # of a free text: an environment variable, a path
 

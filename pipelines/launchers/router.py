@@ -7,6 +7,7 @@ from typing import Protocol
 from assets.launcher import JobState, Launch, Launcher
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
+from pipelines.launchers.kubernetes import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
 from pipelines.site import Site, Work, load_site
 
@@ -66,4 +67,6 @@ def site_launcher(site: Site | None = None) -> Router:
     """The launcher of this machine, as its site file says."""
     site = load_site() if site is None else site
     engines: dict[str, Engine] = {"local": LocalLauncher(site=site)}
+    if site.kubernetes is not None:
+        engines["kubernetes"] = KubernetesLauncher(site=site)
     return Router(site=site, engines=engines)

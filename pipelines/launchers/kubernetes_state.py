@@ -1,0 +1,118 @@
+"""What the objects of a job say of it: waiting and for what, running and where, ended and how."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assets.launcher import JobState
+
+Object = Mapping[str, Any]
+
+INDEX = "batch.kubernetes.io/job-completion-index"
+TERMINATED = 128 + 15  # what pods say that ended because the job did
+MESSAGE_LENGTH = 300
+
+
+def job_state(job: Object, pods: Sequence[Object], warning: str = "") -> JobState:
+    """The state of a Job or TrainJob, of which these pods are there.
+
+    `warning` is the last event that the cluster has noted against it.
+    """
+    ended = _condition(job, "Complete") or _condition(job, "Failed")
+    if ended is not None:
+        return _ended(ended, pods)
+    if job["metadata"].get("deletionTimestamp"):
+        return JobState(alive=True, description="being deleted")
+    ending = _condition(job, "FailureTarget")
+    if ending is not None:
+        return JobState(alive=True, description=f"ending: {_said(ending)}")
+    if job["spec"].get("suspend"):
+        queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
+        by = f"in Kueue's queue {queue}" if queue else "suspended"
+        return JobState(alive=True, queued=True, description=f"pending: {by}")
+    return _at_work(pods, warning)
+
+
+def _at_work(pods: Sequence[Object], warning: str) -> JobState:
+    current = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
+    running = [pod for pod in current if _phase(pod) == "Running" and not _waits_for(pod)]
+    if current and len(running) == len(current):
+        nodes = sorted({str(pod["spec"].get("nodeName")) for pod in running})
+        return JobState(alive=True, description=f"running on {', '.join(nodes)}")
+    if not current:
+        description = f"pending: {warning or 'its pods have not been made yet'}"
+        return JobState(alive=True, queued=True, description=description)
+    waiting = min((pod for pod in current if pod not in running), key=_index)
+    reason = f"pending: pod {_index(waiting)}: {_waits_for(waiting) or 'not yet scheduled'}"
+    if running:
+        reason = f"{len(running)} of {len(current)} pods run; {reason}"
+    return JobState(alive=True, queued=not running, description=reason)
+
+
+def _waits_for(pod: Object) -> str:
+    """Why a pod does not run yet; empty if it does."""
+    status = pod.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return _said(condition)
+    for container in status.get("containerStatuses") or []:
+        waiting = (container.get("state") or {}).get("waiting")
+        if waiting:
+            return _said(waiting)
+    return "" if _phase(pod) == "Running" else "not started yet"
+
+
+def _ended(condition: Object, pods: Sequence[Object]) -> JobState:
+    if condition["type"] == "Complete":
+        return JobState(alive=False, exit_code=0, ended="Complete")
+    failed = [(pod, end) for pod in pods if (end := _termination(pod)) and end["exitCode"] != 0]
+    reason = str(condition.get("reason") or "Failed")
+    if not failed:
+        return JobState(alive=False, ended=reason, description=_said(condition))
+    # The one that began it: not those that were told to end, rather the first node's.
+    pod, end = min(
+        failed,
+        key=lambda each: (
+            each[1].get("reason") != "OOMKilled",
+            each[1]["exitCode"] == TERMINATED,
+            _index(each[0]),
+        ),
+    )
+    code = int(end["exitCode"])
+    where = f"pod {_index(pod)} on {pod['spec'].get('nodeName')}: {end.get('reason')}"
+    return JobState(
+        alive=False,
+        exit_code=128 - code if code > 128 else code,  # a shell's way to say a signal
+        ended="OOMKilled" if end.get("reason") == "OOMKilled" else reason,
+        description=f"{where}, exit code {code}; {_said(condition)}",
+    )
+
+
+def _termination(pod: Object) -> Mapping[str, Any] | None:
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        for state in ("state", "lastState"):
+            if ended := (container.get(state) or {}).get("terminated"):
+                return ended
+    return None
+
+
+def _condition(job: Object, kind: str) -> Object | None:
+    for condition in (job.get("status") or {}).get("conditions") or []:
+        if condition["type"] == kind and condition["status"] == "True":
+            return condition
+    return None
+
+
+def _said(what: Object) -> str:
+    """`Reason: message`, on one line."""
+    words = f"{what.get('reason') or ''}: {what.get('message') or ''}".strip(": ")
+    return " ".join(words.split())[:MESSAGE_LENGTH]
+
+
+def _phase(pod: Object) -> str:
+    return str((pod.get("status") or {}).get("phase") or "Pending")
+
+
+def _index(pod: Object) -> int:
+    metadata = pod["metadata"]
+    named = {**(metadata.get("annotations") or {}), **(metadata.get("labels") or {})}
+    return int(named.get(INDEX, 0))
