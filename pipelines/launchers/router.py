@@ -9,6 +9,7 @@ from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
+from pipelines.launchers.slurm import SlurmLauncher
 from pipelines.site import Site, Work, load_site
 
 
@@ -69,4 +70,6 @@ def site_launcher(site: Site | None = None) -> Router:
     engines: dict[str, Engine] = {"local": LocalLauncher(site=site)}
     if site.kubernetes is not None:
         engines["kubernetes"] = KubernetesLauncher(site=site)
+    if site.slurm is not None:
+        engines["slurm"] = SlurmLauncher(site=site)
     return Router(site=site, engines=engines)

@@ -1,0 +1,217 @@
+"""The Slurm engine: each job a batch job, found again by its own name, ended for good when told."""
+
+import contextlib
+import time
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.launcher import JobState, Launch
+from olmo_core.run.files import write_json
+from olmo_core.run.folder import RunFolder, is_locked
+from pipelines.launchers.slurm_cancel import end_job
+from pipelines.launchers.slurm_history import gone_job
+from pipelines.launchers.slurm_queue import (
+    Client,
+    Entry,
+    Queue,
+    SlurmUnavailable,
+    Snapshot,
+    client,
+)
+from pipelines.launchers.slurm_submit import Submission, named, submission_lock
+from pipelines.launchers.submission import LauncherClosed
+from pipelines.site import Site, SlurmSite, Work
+
+ARRAY_TASKS = 500  # at once; each holds a lock, and so a file, until sbatch has returned
+
+
+@dataclass(kw_only=True)
+class SlurmLauncher:
+    """Queues jobs, and says of each what the queue says."""
+
+    site: Site
+    ask: Client = client
+    _closed: bool = field(default=False, repr=False)
+    _queue: Queue | None = field(default=None, repr=False)
+    _launches: dict[Path, tuple[int, dict[str, Any]]] = field(default_factory=dict, repr=False)
+    _ends: dict[str, JobState] = field(default_factory=dict, repr=False)
+
+    @property
+    def slurm(self) -> SlurmSite:
+        """The site file's section; a site with work for this engine has one."""
+        return self.site.slurm or SlurmSite()
+
+    @property
+    def queue(self) -> Queue:
+        """Made at the first look: a machine without Slurm has no use for it."""
+        if self._queue is None:
+            self._queue = Queue(self.slurm.poll_seconds, ask=self.ask)
+        return self._queue
+
+    def submit(self, launch: Launch) -> bool:
+        """Queue the job unless it is finished, queued or at work; True if this call queued it.
+
+        Raises:
+            SlurmUnavailable: the controller does not answer; an earlier job may be in the queue.
+            SlurmError: Slurm refuses the job.
+        """
+        return bool(self.submit_many([launch]))
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Queue many jobs, those of one shape as one array; returns those that this call queued.
+
+        Raises:
+            SlurmUnavailable, SlurmError: as for `submit`.
+        """
+        alike: dict[Hashable, list[Launch]] = {}
+        for launch in sorted(launches, key=lambda launch: launch.folder.path):
+            alike.setdefault(self._shape(launch), []).append(launch)
+        started: list[Launch] = []
+        for group in alike.values():
+            for first in range(0, len(group), ARRAY_TASKS):
+                started += self._submit_alike(group[first : first + ARRAY_TASKS])
+        return started
+
+    def close(self) -> None:
+        """Queue no further job; those in the queue stay."""
+        self._closed = True
+
+    def dry_run(self, launch: Launch, work: Work) -> str:
+        """The batch script, and as a comment in it the command that queues it."""
+        submission = Submission(site=self.slurm, work=work, launches=[launch], queue=self.queue)
+        return submission.dry_run()
+
+    def state(self, folder: RunFolder) -> JobState:
+        """What the queue says of the folder's job, at most `poll_seconds` old."""
+        launch = self._launch(folder)
+        if launch.get("engine") != "slurm":
+            return JobState(alive=False)
+        if launch.get("job_id") is None:
+            if is_locked(folder.path / "submit.lock"):
+                return JobState(alive=True, queued=True, description="being submitted to Slurm")
+            launch = self._adopted(folder)
+        return self._state(launch, self.queue.look())
+
+    def cancel(self, folder: RunFolder) -> None:
+        """Ask the job for a safe point, then end every process of it, and let no other follow.
+
+        Raises:
+            SlurmUnavailable: the controller does not answer; the cancel file alone asks the job.
+            SlurmError: the job does not end.
+        """
+        folder.cancel.touch()
+        launch = self._launch(folder)
+        if launch.get("engine") == "slurm" and launch.get("job_id") is None:
+            launch = self._adopted(folder)
+        if launch.get("job_id") is not None:
+            end_job(str(launch["job_id"]), self.queue, ask=self.ask)
+
+    def _submit_alike(self, launches: Sequence[Launch]) -> Sequence[Launch]:
+        with contextlib.ExitStack() as stack:
+            # In the order of the paths: two who lock several never wait for each other.
+            locks = [stack.enter_context(submission_lock(launch.folder)) for launch in launches]
+            wanted = self._wanted(launches)
+            if not wanted:
+                return []
+            if self._closed:
+                folder = wanted[0].folder.path
+                raise LauncherClosed(f"{folder}: not started, since the run was cancelled")
+            self._submission(wanted).queue_up(locks)
+            return wanted
+
+    def _wanted(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Those that are neither finished nor in the queue, be it by a name nobody recorded."""
+        open_ = [launch for launch in launches if not launch.folder.finished]
+        before = [self._launch(launch.folder) for launch in open_]
+        if not any(record.get("engine") == "slurm" for record in before):
+            return open_
+        snapshot = self.queue.look(newer_than=time.time())
+        if snapshot.error:
+            raise SlurmUnavailable(
+                f"{open_[0].folder.path}: not submitted, since an earlier job of it may be in the "
+                f"queue, and Slurm does not say: {snapshot.error}"
+            )
+        return [
+            launch
+            for launch, record in zip(open_, before, strict=True)
+            if record.get("engine") != "slurm"
+            or not self._state(self._identified(launch.folder, record, snapshot), snapshot).alive
+        ]
+
+    def _submission(self, launches: Sequence[Launch]) -> Submission:
+        work = self.site.work_of(launches[0])
+        return Submission(site=self.slurm, work=work, launches=launches, queue=self.queue)
+
+    def _shape(self, launch: Launch) -> Hashable:
+        """What the tasks of one array have in common."""
+        environment = tuple(sorted(launch.environment.items()))
+        return (*named(launch), launch.distributed, environment, self.site.work_of(launch))
+
+    def _adopted(self, folder: RunFolder) -> dict[str, Any]:
+        """The record of a launch whose submitter died between sbatch and the record."""
+        with submission_lock(folder):
+            snapshot = self.queue.look(newer_than=time.time())
+            return self._identified(folder, self._launch(folder), snapshot)
+
+    def _identified(
+        self, folder: RunFolder, launch: dict[str, Any], snapshot: Snapshot
+    ) -> dict[str, Any]:
+        """A launch with its job's id, taken from the queue by the job's name if need be."""
+        if launch.get("job_id") is not None:
+            return launch
+        task = launch.get("array_task")
+        for entry in snapshot.named(str(launch.get("job_name"))):
+            if task is None or entry.job_id.endswith(f"_{task}"):
+                found = {**launch, "job_id": entry.job_id, "adopted": True}
+                write_json(folder.launch, found)
+                return found
+        return launch
+
+    def _state(self, launch: dict[str, Any], snapshot: Snapshot) -> JobState:
+        job_id = launch.get("job_id")
+        if snapshot.error:
+            since = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
+            said = f"Slurm has not answered since {since}, waiting for it: {snapshot.error}"
+            return JobState(alive=True, queued=job_id is None, description=said)
+        if job_id is None:
+            return JobState(alive=False, description="never came into Slurm's queue")
+        entry = snapshot.entries.get(job_id)
+        return self._gone(job_id) if entry is None else described(entry)
+
+    def _gone(self, job_id: str) -> JobState:
+        """Of a job that a look at the queue did not show: not yet there, or no more."""
+        if job_id not in self._ends:
+            try:
+                ended = gone_job(job_id, ask=self.ask)
+            except SlurmUnavailable as error:
+                return JobState(alive=True, description=f"Slurm does not answer: {error}")
+            if ended is None:
+                return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
+            self._ends[job_id] = ended
+        return self._ends[job_id]
+
+    def _launch(self, folder: RunFolder) -> dict[str, Any]:
+        """launch.json; read again only if it has changed, since it is asked for twice a second."""
+        try:
+            changed = folder.launch.stat().st_mtime_ns
+        except FileNotFoundError:
+            return {}
+        before = self._launches.get(folder.path)
+        if before is None or before[0] != changed:
+            before = (changed, folder.read(folder.launch) or {})
+            self._launches[folder.path] = before
+        return before[1]
+
+
+def described(entry: Entry) -> JobState:
+    """What the queue says of a job, in words."""
+    if not entry.alive:
+        return JobState(alive=False, exit_code=entry.exit_code, ended=entry.state)
+    again = f", queued again {entry.restarts} times" if entry.restarts else ""
+    said = f"job {entry.job_id} {entry.state.lower()}"
+    if entry.nodes:
+        return JobState(alive=True, description=f"{said} on {entry.nodes}{again}")
+    reason = f": {entry.reason}" if entry.reason else ""
+    return JobState(alive=True, queued=True, description=f"{said}{reason}{again}")
