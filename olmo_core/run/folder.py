@@ -21,7 +21,8 @@ RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does
 # What belongs to the contract or to the work in progress, and so is no part of a result's content.
 CONTRACT_FILES = frozenset(
     {"claim.json", "config.yaml", "launch.json", "status.json", "metrics.jsonl", "result.json"}
-    | {"job.lock", "submit.lock", "cancel"}
+    | {"attempts.jsonl", "failure.json", "cancel", "stop"}
+    | {"job.lock", "submit.lock", "supervise.lock"}
 )
 CONTRACT_FOLDERS = frozenset({"log", "checkpoints", "work", "wandb"})
 
@@ -37,8 +38,11 @@ class RunFolder:
         self.status = path / "status.json"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
+        self.attempts = path / "attempts.jsonl"
+        self.failure = path / "failure.json"  # why the supervisor gave the run up
         self.log = path / "log"
         self.cancel = path / "cancel"  # a file that asks the job to reach a safe point and stop
+        self.stop = path / "stop"  # asks one attempt, whose number it holds, to stop at once
 
     @property
     def finished(self) -> bool:
@@ -97,6 +101,15 @@ class RunFolder:
         if result is None:
             raise FileNotFoundError(f"{self.result}: not there, so this run has not finished")
         return result
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that looks whole: its manifest is written last."""
+        found: dict[int, Path] = {}
+        for manifest in self.path.glob("checkpoints/step*/manifest.json"):
+            step = manifest.parent.name.removeprefix("step")
+            if step.isdecimal():  # not step4.tmp, nor step4.corrupt
+                found[int(step)] = manifest.parent
+        return found[max(found)] if found else None
 
     def outputs(self) -> list[Path]:
         """The files that are the content of the result, sorted, relative to the folder."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from olmo_core.run import attempts
 from olmo_core.run.files import PARTIAL, write_json
 from olmo_core.run.folder import (
     CONTRACT_FOLDERS,
@@ -28,12 +29,14 @@ from olmo_core.run.folder import (
     is_contract_file,
     locked,
 )
+from olmo_core.run.members import ATTEMPT
 from olmo_core.run.process import own_peak_memory_bytes, start_ticks, tree_memory_bytes
 from olmo_core.run.result import write_result
 
 log = logging.getLogger("olmo")
 
 HEARTBEAT_SECONDS = 1.0
+EXIT_FENCED = 5  # as where another job holds the folder: it does
 LOCK_PATIENCE_SECONDS = 3.0  # an observer may hold the lock, shared, for a moment
 
 
@@ -74,7 +77,8 @@ class Job:
         self.resumable = resumable
         self.scratch = folder / "work"
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
-        self.stop_requests = 0  # each SIGTERM is one; the cancel file is the first
+        # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
+        self.stop_requests = 0
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
         self._process = psutil.Process()
@@ -93,6 +97,7 @@ class Job:
             "total": None,
             "unit": "",
             "message": "",
+            "progressed": None,
             "peak_memory_bytes": 0,
             "error": None,
         }
@@ -137,12 +142,27 @@ class Job:
         self._status["ready"] = time.time()
 
     def progress(
-        self, done: float, total: float | None = None, *, unit: str = "", message: str = ""
+        self,
+        done: float,
+        total: float | None = None,
+        *,
+        unit: str = "",
+        message: str = "",
+        figures: Mapping[str, int | float | str | None] | None = None,
     ) -> None:
-        """Report how far the work is; cheap, the heartbeat writes it."""
+        """Report how far the work is; cheap, the heartbeat writes it.
+
+        Args:
+            done: Of `total`.
+            total: None where it is not known.
+            unit: What is counted.
+            message: What else a person wants to read at this moment.
+            figures: Fields of status.json of this kind of job (training: step, loss, …).
+        """
         if self.stop_requests and not self.resumable:
             raise Stopped
-        self._status.update(done=done, total=total, unit=unit, message=message)
+        self._status.update(figures or {}, done=done, total=total, unit=unit, message=message)
+        self._status["progressed"] = time.time()
 
     def metric(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.jsonl, with the attempt and the time."""
@@ -182,9 +202,10 @@ class Job:
         self._set_state("done")
 
     def _attempt(self) -> int:
-        claim = self.files.read(self.files.claim)
-        if claim is not None:
-            return int(claim["attempt"])
+        if given := os.environ.get(ATTEMPT):
+            return int(given)
+        if self.files.claim.exists() or self.files.attempts.exists():
+            return attempts.next_number(self.files)
         status = self.files.read_status()  # started by hand
         return int(status["attempt"]) + 1 if status else 1
 
@@ -192,7 +213,8 @@ class Job:
     def _alive(self) -> Generator[None]:
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
-            self.files.cancel.unlink(missing_ok=True)
+            if ATTEMPT not in os.environ:  # else it is for the supervisor to say who is asked
+                self.files.cancel.unlink(missing_ok=True)
             for torn in self.folder.glob(f"{self.files.status.name}.*{PARTIAL}"):
                 torn.unlink()  # a heartbeat that a kill cut short
             if not self.resumable:
@@ -235,6 +257,12 @@ class Job:
         if not self.resumable:
             raise Stopped("SIGTERM")
 
+    def _asked_to_stop_at_once(self) -> bool:
+        try:
+            return self.files.stop.read_text() == str(self.attempt)
+        except FileNotFoundError:
+            return False
+
     def _set_state(self, state: str) -> None:
         self._status["state"] = state
         self._end.set()
@@ -247,11 +275,17 @@ class Job:
 
     def _beat(self) -> None:
         while not self._end.wait(HEARTBEAT_SECONDS):
+            if attempts.latest(self.files) > self.attempt:
+                # Its node was given up, and another writes here now: not one byte more.
+                log.error("attempt %d: a later one has begun; ending", self.attempt)
+                os._exit(EXIT_FENCED)
             self._status["peak_memory_bytes"] = max(
                 self._status["peak_memory_bytes"], tree_memory_bytes(self._process)
             )
             if self.files.cancel.exists():
                 self.stop_requests = max(1, self.stop_requests)
+            if self._asked_to_stop_at_once():
+                self.stop_requests = max(2, self.stop_requests)
             try:
                 self._write_status()
             except OSError as error:  # a full disk must not end the heartbeat: the work will say it

@@ -1,0 +1,94 @@
+"""What an attempt's end means and what is to be done about it."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from olmo_core.run import attempts, requeue
+from olmo_core.run.attempts import Cause, Ended, Next
+from olmo_core.run.failure import Failure, first_failure, says_out_of_memory
+from olmo_core.run.folder import RunFolder
+
+# How jobs end by themselves (`olmo_core.run.command`, `olmo_core.train`).
+CAUSE_OF_EXIT: Mapping[int | None, Cause] = {
+    2: "config",
+    3: "input",
+    4: "stopped",
+    5: "running",
+    6: "diverged",
+}
+EXIT_OF_CAUSE: Mapping[Cause, int] = {
+    "finished": 0,
+    "config": 2,
+    "input": 3,
+    "stopped": 4,
+    "preempted": 4,
+    "time_limit": 4,
+    "running": 5,
+    "diverged": 6,
+}
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """One start of the command, as far as it has come."""
+
+    number: int
+    code: int = 0
+    asked: signal.Signals | None = None  # who asked the job to stop, if anyone
+    hung: str = ""  # what was seen of a hang
+    out_of_memory_kills: int = 0
+    step: int | None = None
+    reached_a_step: bool = False
+
+
+def judge(folder: RunFolder, attempt: Attempt, *, most_failures: int) -> tuple[Ended, Failure]:
+    """How the attempt ended, what failed first, and what is to be done."""
+    failure = first_failure(folder, attempt.number, attempt.code)
+    killed = attempt.out_of_memory_kills > 0 and failure.signal == signal.SIGKILL
+    failure = replace(failure, out_of_memory=failure.out_of_memory or killed)
+    ended = Ended(
+        cause=_cause(folder, attempt, failure),
+        exit_code=failure.exit_code,
+        signal=failure.signal,
+        rank=failure.rank,
+        node=failure.node,
+        step=attempt.step,
+        checkpoint_step=attempts.checkpoint_step(folder),
+    )
+    return replace(ended, next=_next(folder, attempt, ended, most_failures)), failure
+
+
+def _cause(folder: RunFolder, attempt: Attempt, failure: Failure) -> Cause:
+    if attempt.code == 0 and folder.finished:
+        return "finished"
+    if attempt.hung:
+        return "hung"
+    cause = CAUSE_OF_EXIT.get(failure.exit_code)
+    if cause in ("config", "input", "diverged", "running"):
+        return cause
+    if attempt.asked or cause == "stopped" or _asked_elsewhere(folder, attempt.number):
+        if folder.cancel.exists() or requeue.job_state() == "CANCELLED":
+            return "stopped"
+        return "time_limit" if attempt.asked == signal.SIGUSR1 else "preempted"
+    if says_out_of_memory(folder, failure):
+        return "out_of_memory"
+    return "killed" if failure.signal is not None else "error"
+
+
+def _asked_elsewhere(folder: RunFolder, number: int) -> bool:
+    """Whether a node runner was asked to stop, which says so in the file."""
+    return folder.stop.exists() and folder.stop.read_text() == str(number)
+
+
+def _next(folder: RunFolder, attempt: Attempt, ended: Ended, most_failures: int) -> Next:
+    if ended.cause == "finished":
+        return ""
+    if ended.cause in ("stopped", "config", "input", "diverged"):
+        return "stop"
+    if ended.cause in ("preempted", "time_limit"):
+        return "requeue" if requeue.slurm_job() else "stop"
+    if ended.cause == "error" and not attempt.reached_a_step:
+        return "stop"  # a mistake that will be made again, not weather
+    failures = attempts.failures_in_a_row(folder, then=ended)
+    return "stop" if failures >= most_failures else "resume"

@@ -1,0 +1,58 @@
+"""Ask the engine for another turn: Slurm can put the job that this process is of into its queue.
+
+The one place of the core that knows an engine's commands: the supervisor must be able to ask when
+nothing else of ours runs.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+TRIES = 6
+PAUSE_SECONDS = 5.0  # a controller that is restarted answers again within this, times TRIES
+_ANSWER_SECONDS = 20.0
+
+
+def slurm_job() -> str | None:
+    """The number of the Slurm job that this process is of."""
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def job_state() -> str | None:
+    """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer."""
+    job = slurm_job()
+    if job is None:
+        return None
+    done = _run(["scontrol", "--oneliner", "show", "job", job])
+    if done.returncode != 0:
+        return None
+    for field in done.stdout.split():
+        if field.startswith("JobState="):
+            return field.removeprefix("JobState=")
+    return None
+
+
+def requeue() -> str:
+    """Put Slurm's job into the queue again; returns what went wrong, empty if nothing did."""
+    job, error = slurm_job(), ""
+    if job is None:
+        return "not a job of Slurm's"
+    for tried in range(TRIES):
+        if tried:
+            time.sleep(PAUSE_SECONDS)
+        done = _run(["scontrol", "requeue", job])
+        if done.returncode == 0:
+            return ""
+        error = done.stderr.strip() or f"exit code {done.returncode}"
+        print(f"scontrol requeue {job}: {error}", file=sys.stderr, flush=True)
+    return f"scontrol requeue {job}: {error}"
+
+
+def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(command, 1, stdout="", stderr=str(error))

@@ -1,0 +1,50 @@
+"""Whether a job goes on: from its heartbeat and its progress, by the watcher's own clock."""
+
+import time
+from typing import Any
+
+from olmo_core.run.folder import RunFolder
+
+
+class Watch:
+    """What one attempt's status.json says, and since when it says so.
+
+    Only that a value has changed counts, never the time it holds: clocks of nodes differ.
+
+    Args:
+        folder: The run's.
+        attempt: Whose status is meant; that of an earlier one is not there.
+        hang_seconds: Without progress, or without a heartbeat, after which the job hangs; never,
+            if None. The start of a job is a time without progress too.
+    """
+
+    def __init__(self, folder: RunFolder, attempt: int, hang_seconds: float | None) -> None:
+        self._folder, self._attempt, self._hang_seconds = folder, attempt, hang_seconds
+        self._seen: dict[str, Any] = {"heartbeat": None, "progressed": None}
+        now = time.monotonic()
+        self._since = {name: now for name in self._seen}
+        self.step: int | None = None
+        self.has_progressed = False
+
+    def look(self) -> None:
+        """Take in what status.json says now."""
+        status = self._folder.read_status()
+        if status is None or status.get("attempt") != self._attempt:
+            return
+        for name, before in self._seen.items():
+            if status.get(name) != before:
+                self._seen[name] = status.get(name)
+                self._since[name] = time.monotonic()
+        self.has_progressed = status.get("progressed") is not None
+        self.step = status.get("step")
+
+    def hang(self) -> str:
+        """What says that the job hangs; empty while nothing does."""
+        self.look()
+        if self._hang_seconds is None:
+            return ""
+        for name, what in (("heartbeat", "no heartbeat"), ("progressed", "no progress")):
+            seconds = time.monotonic() - self._since[name]
+            if seconds > self._hang_seconds:
+                return f"{what} for {seconds:.0f} s"
+        return ""
