@@ -77,8 +77,10 @@ def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
     missing = [key for key in ("module", "nodes", "processes_per_node") if key not in plan]
     if missing:
         raise ConfigError(f"{folder.launch}: run: {', '.join(missing)} missing")
-    rank = int(next((environment[name] for name in NODE_RANK if name in environment), "0"))
     count = int(plan["nodes"])
+    # One node alone is the first, whatever allocation it lies in.
+    names = NODE_RANK if count > 1 else ()
+    rank = int(next((environment[name] for name in names if name in environment), "0"))
     if not 0 <= rank < count:
         raise ConfigError(f"environment: node rank {rank}, but {folder.launch} has {count} nodes")
     address, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")

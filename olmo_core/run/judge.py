@@ -42,13 +42,15 @@ class Attempt:
     reached_a_step: bool = False
 
 
-def judge(folder: RunFolder, attempt: Attempt, *, most_failures: int) -> tuple[Ended, Failure]:
+def judge(
+    folder: RunFolder, attempt: Attempt, *, most_failures: int, slurm_job: str | None
+) -> tuple[Ended, Failure]:
     """How the attempt ended, what failed first, and what is to be done."""
     failure = first_failure(folder, attempt.number, attempt.code)
     killed = attempt.out_of_memory_kills > 0 and failure.signal == signal.SIGKILL
     failure = replace(failure, out_of_memory=failure.out_of_memory or killed)
     ended = Ended(
-        cause=_cause(folder, attempt, failure),
+        cause=_cause(folder, attempt, failure, slurm_job),
         exit_code=failure.exit_code,
         signal=failure.signal,
         rank=failure.rank,
@@ -56,10 +58,12 @@ def judge(folder: RunFolder, attempt: Attempt, *, most_failures: int) -> tuple[E
         step=attempt.step,
         checkpoint_step=attempts.checkpoint_step(folder),
     )
+    if ended.cause in ("preempted", "time_limit"):
+        return replace(ended, next="requeue" if slurm_job else "stop"), failure
     return replace(ended, next=_next(folder, attempt, ended, most_failures)), failure
 
 
-def _cause(folder: RunFolder, attempt: Attempt, failure: Failure) -> Cause:
+def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str | None) -> Cause:
     if attempt.code == 0 and folder.finished:
         return "finished"
     if attempt.hung:
@@ -68,7 +72,7 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure) -> Cause:
     if cause in ("config", "input", "diverged", "running"):
         return cause
     if attempt.asked or cause == "stopped" or _asked_elsewhere(folder, attempt.number):
-        if folder.cancel.exists() or requeue.job_state() == "CANCELLED":
+        if folder.cancel.exists() or requeue.job_state(slurm_job) == "CANCELLED":
             return "stopped"
         return "time_limit" if attempt.asked == signal.SIGUSR1 else "preempted"
     if says_out_of_memory(folder, failure):
@@ -86,8 +90,6 @@ def _next(folder: RunFolder, attempt: Attempt, ended: Ended, most_failures: int)
         return ""
     if ended.cause in ("stopped", "config", "input", "diverged"):
         return "stop"
-    if ended.cause in ("preempted", "time_limit"):
-        return "requeue" if requeue.slurm_job() else "stop"
     if ended.cause == "error" and not attempt.reached_a_step:
         return "stop"  # a mistake that will be made again, not weather
     failures = attempts.failures_in_a_row(folder, then=ended)

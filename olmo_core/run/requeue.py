@@ -14,14 +14,16 @@ PAUSE_SECONDS = 5.0  # a controller that is restarted answers again within this,
 _ANSWER_SECONDS = 20.0
 
 
-def slurm_job() -> str | None:
-    """The number of the Slurm job that this process is of."""
-    return os.environ.get("SLURM_JOB_ID")
+def slurm_job(engine: str) -> str | None:
+    """The number of the Slurm job that this process is of, if Slurm was to run it.
+
+    Within somebody's allocation the local engine's jobs see a number that is not theirs.
+    """
+    return os.environ.get("SLURM_JOB_ID") if engine == "slurm" else None
 
 
-def job_state() -> str | None:
+def job_state(job: str | None) -> str | None:
     """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer."""
-    job = slurm_job()
     if job is None:
         return None
     done = _run(["scontrol", "--oneliner", "show", "job", job])
@@ -33,11 +35,9 @@ def job_state() -> str | None:
     return None
 
 
-def requeue() -> str:
+def requeue(job: str) -> str:
     """Put Slurm's job into the queue again; returns what went wrong, empty if nothing did."""
-    job, error = slurm_job(), ""
-    if job is None:
-        return "not a job of Slurm's"
+    error = ""
     for tried in range(TRIES):
         if tried:
             time.sleep(PAUSE_SECONDS)

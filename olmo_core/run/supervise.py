@@ -40,8 +40,18 @@ class Run:
     command: list[str]  # starts the whole job, on all nodes
     engine: str
     threads: int | None = None  # of each process
-    hang_seconds: float | None = 1800.0
+    hang_seconds: float | None = None
     most_failures: int = 3
+
+    @property
+    def slurm_job(self) -> str | None:
+        """The Slurm job that runs it, if one does."""
+        return requeue.slurm_job(self.engine)
+
+    @property
+    def job_id(self) -> str:
+        """As the engine names the job."""
+        return self.slurm_job or os.environ.get("OLMO_JOB_ID") or str(os.getpid())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -55,11 +65,12 @@ def main(arguments: list[str] | None = None) -> None:
     folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    plan = read_run(folder)
     with locked(folder.path / "supervise.lock", wait=False) as ours:
-        if not ours and not _same_job(folder):
+        if not ours and not _same_job(folder, plan):
             _say(f"{folder.path}: another supervisor is at work here")
             raise SystemExit(EXIT_OF_CAUSE["running"])
-        raise SystemExit(Supervisor(folder, read_run(folder)).run())
+        raise SystemExit(Supervisor(folder, plan).run())
 
 
 def read_run(folder: RunFolder) -> Run:
@@ -98,13 +109,18 @@ class Supervisor:
                 _say("was asked to stop before it began; start it again to go on")
                 return EXIT_OF_CAUSE["stopped"]
             number = attempts.begin(
-                self.folder, engine=self.plan.engine, job_id=_job_id(), nodes=_nodes()
+                self.folder, engine=self.plan.engine, job_id=self.plan.job_id, nodes=self._nodes()
             )
             attempt = self._watch(number)
             if attempts.latest(self.folder) > number:
                 _say(f"attempt {number}: a later one has begun elsewhere; leaving it the folder")
                 return EXIT_OF_CAUSE["running"]
-            ended, failure = judge(self.folder, attempt, most_failures=self.plan.most_failures)
+            ended, failure = judge(
+                self.folder,
+                attempt,
+                most_failures=self.plan.most_failures,
+                slurm_job=self.plan.slurm_job,
+            )
             if ended.cause == "running" and not self._lock_is_free():
                 ended = replace(ended, next="stop")
             attempts.end(self.folder, number, ended)
@@ -147,7 +163,9 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         if not ("MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ):
-            environment["MASTER_ADDR"], environment["MASTER_PORT"] = _address()
+            environment["MASTER_ADDR"], environment["MASTER_PORT"] = _address(
+                socket.gethostname() if self.plan.slurm_job else "127.0.0.1"
+            )
         if self.plan.threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.plan.threads)
         return subprocess.Popen(
@@ -168,6 +186,11 @@ class Supervisor:
         if not is_srun(child):
             child.send_signal(signal.SIGTERM)
 
+    def _nodes(self) -> list[str]:
+        """As the engine names them; this one is the first."""
+        given = os.environ.get("SLURM_JOB_NODELIST") if self.plan.slurm_job else None
+        return [given or socket.gethostname()]
+
     def _lock_is_free(self) -> bool:
         """Wait for another job to leave the folder, for two minutes in all."""
         self._running_since = self._running_since or time.monotonic()
@@ -179,9 +202,10 @@ class Supervisor:
         return True
 
     def _requeue(self, attempt: Attempt, ended: Ended, failure: Failure) -> int:
-        if requeue.job_state() not in (None, "RUNNING"):
+        job = self.plan.slurm_job
+        if job is None or requeue.job_state(job) not in (None, "RUNNING"):
             return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already
-        error = requeue.requeue()
+        error = requeue.requeue(job)
         if not error:
             signal.sigtimedwait(ASKING, LOCK_PATIENCE_SECONDS)  # Slurm ends this process now
             return EXIT_OF_CAUSE[ended.cause]
@@ -207,25 +231,14 @@ def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
 
-def _same_job(folder: RunFolder) -> bool:
+def _same_job(folder: RunFolder, plan: Run) -> bool:
     """Whether the other supervisor is of this very job, on a node that it has lost."""
     began = [row for row in attempts.read(folder) if row.get("event") == "began"]
-    return bool(began) and began[-1]["job_id"] is not None and began[-1]["job_id"] == _job_id()
+    return bool(began) and began[-1]["job_id"] == plan.job_id
 
 
-def _job_id() -> str:
-    return requeue.slurm_job() or os.environ.get("OLMO_JOB_ID") or str(os.getpid())
-
-
-def _nodes() -> list[str]:
-    """As the engine names them; the first is this one."""
-    given = os.environ.get("SLURM_JOB_NODELIST")
-    return [given] if given else [socket.gethostname()]
-
-
-def _address() -> tuple[str, str]:
+def _address(name: str) -> tuple[str, str]:
     """Where the ranks of this attempt meet: on this node, at a port that nobody has."""
-    name = socket.gethostname() if requeue.slurm_job() else "127.0.0.1"
     with socket.socket() as listener:
         listener.bind(("", 0))
         return name, str(listener.getsockname()[1])

@@ -79,6 +79,12 @@ def rate_metrics(learning_rate: float, groups: int) -> dict[str, float]:
     return {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
 
 
+def remaining_seconds(figures: Mapping[str, float], steps: int) -> float | None:
+    """How long the rest takes at the pace of the last steps; None before there is one."""
+    rate = figures.get("throughput/device/batches_per_second", 0.0)
+    return round(steps / rate, 1) if rate else None
+
+
 def device_metrics(device: torch.device) -> dict[str, float]:
     """The peak of the memory of the first rank's GPU since the last row; nothing on a CPU."""
     if device.type != "cuda":

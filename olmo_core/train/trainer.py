@@ -30,6 +30,7 @@ from olmo_core.train.metrics import (
     device_metrics,
     loss_metrics,
     rate_metrics,
+    remaining_seconds,
 )
 from olmo_core.train.mfu import peak_flops
 from olmo_core.train.profiling import profiling
@@ -260,7 +261,15 @@ class Trainer:
         loss = losses["train/CrossEntropyLoss"]
         pace = others.get("throughput/device/tokens_per_second", 0.0) * self.world.size
         message = f"loss {loss:.3f}, {pace:,.0f} tokens/s"
-        job.progress(number, self.last_step, unit="steps", message=message)
+        figures = {
+            "step": number,
+            "loss": loss,
+            "learning_rate": step.learning_rate,
+            "tokens_per_second": round(pace, 1) or None,
+            "remaining_seconds": remaining_seconds(others, self.last_step - number),
+            "wandb_url": self._tracker.url,
+        }
+        job.progress(number, self.last_step, unit="steps", message=message, figures=figures)
         if number % config.console_log_interval and number != self.last_step:
             return
         row = {

@@ -89,7 +89,7 @@ class Toy:
             self.folder.launch,
             {
                 "schema_version": 1,
-                "engine": "local",
+                "engine": "slurm" if "SLURM_JOB_ID" in self.environment else "local",
                 "log": "log/attempt1.log",
                 "command_line": "by hand",
                 "run": {"command": command, "hang_seconds": 60, "most_failures": 3, **run},
