@@ -17,6 +17,7 @@ import psutil
 from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
 from olmo_core.run.folder import RunFolder, locked
+from olmo_core.run.members import RUN_FOLDER, members
 from olmo_core.run.process import start_ticks
 from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
 from pipelines.site import Site, Work
@@ -32,7 +33,8 @@ class LocalLauncher:
     """Runs each job in a session of its own, its output in the run folder.
 
     The cores that this process may use, or that the site gives the work, are shared by the ranks
-    of a distributed job.
+    of a distributed job, which runs under a supervisor; others are short, and begun anew by whoever
+    wants them.
     """
 
     site: Site = field(default_factory=Site)
@@ -65,26 +67,29 @@ class LocalLauncher:
         process = _process(launch)
         if process is not None:
             return JobState(alive=True, description=f"process {process.pid}")
-        if folder.is_running():  # torchrun was killed and its ranks live on
-            return JobState(alive=True, description="ranks without their launcher")
+        if folder.is_running():  # its supervisor was killed and it lives on
+            return JobState(alive=True, description="without its supervisor")
         return JobState(alive=False, exit_code=None if child is None else child.returncode)
 
     def cancel(self, folder: RunFolder) -> None:
         """Ask the job to reach a safe point, then end every process of it."""
         folder.cancel.touch()
-        members = self._members(folder)
-        for member in members:
+        found = self._members(folder)
+        for member in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.terminate()
-        _, alive = psutil.wait_procs(members, timeout=CANCEL_PATIENCE_SECONDS)
+        _, alive = psutil.wait_procs(found, timeout=CANCEL_PATIENCE_SECONDS)
         for member in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         psutil.wait_procs(alive, timeout=1)
 
     def _members(self, folder: RunFolder) -> list[psutil.Process]:
-        """The job's processes: of its launch, of its status (a rank whose torchrun is gone)."""
+        """The job's processes: of its launch and status, and whoever was given its folder."""
         found: dict[int, psutil.Process] = {}
+        for pid in members(folder.path):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found[pid] = psutil.Process(pid)
         for record in (folder.read(folder.launch) or {}, folder.read_status() or {}):
             process = _process(record)
             if process is not None:
@@ -95,6 +100,7 @@ class LocalLauncher:
 
     def _start(self, launch: Launch) -> None:
         made = claim(launch.folder)
+        launch.folder.cancel.unlink(missing_ok=True)  # of an earlier submission
         work = self.site.work_of(launch)
         ranks = work.processes_per_node if launch.distributed else 1
         cores = work.cpus_per_node or len(os.sched_getaffinity(0))
@@ -108,9 +114,22 @@ class LocalLauncher:
             # Threads that spin while they wait slow each other down fourfold on a busy machine.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
+            RUN_FOLDER: str(launch.folder.path),
         }
-        command = self.command(launch, ranks)
-        record = record_before(launch, made, engine="local", command=command, threads=threads)
+        run = {
+            "command": start_command(launch, ranks),
+            "module": launch.module,
+            "distributed": launch.distributed,
+            "nodes": 1,
+            "processes_per_node": ranks,
+            "threads": threads,
+            "hang_seconds": work.hang_minutes * 60,
+            "most_failures": work.most_failures,
+        }
+        command = submit_command(launch) if launch.distributed else run["command"]
+        record = record_before(
+            launch, made, engine="local", command=command, threads=threads, run=run
+        )
         child = self._spawn(command, environment, launch.folder.path / record["log"])
         self._children[launch.folder.path] = child
         record_after(
@@ -122,16 +141,10 @@ class LocalLauncher:
         )
 
     def dry_run(self, launch: Launch, work: Work) -> str:
-        """The command that a submission would start."""
-        return shlex.join(self.command(launch, work.processes_per_node)) + "\n"
-
-    def command(self, launch: Launch, ranks: int) -> list[str]:
-        """The argument list of a job; torchrun for a distributed one."""
-        job = ["-m", launch.module, str(launch.folder.config)]
-        if not launch.distributed:
-            return [sys.executable, *job]
-        torchrun = ["-m", "torch.distributed.run", "--standalone"]
-        return [sys.executable, *torchrun, f"--nproc-per-node={ranks}", *job]
+        """The command that a submission would start, and what that starts in turn."""
+        job = shlex.join(start_command(launch, work.processes_per_node))
+        watched = f"{shlex.join(submit_command(launch))}  # which starts:\n  {job}"
+        return (watched if launch.distributed else job) + "\n"
 
     def _spawn(
         self, command: list[str], environment: dict[str, str], log: Path
@@ -149,6 +162,18 @@ class LocalLauncher:
             )
 
 
+def submit_command(launch: Launch) -> list[str]:
+    """What a submission starts: the supervisor, which reads launch.json."""
+    return [sys.executable, "-m", "olmo_core.run.supervise", str(launch.folder.path)]
+
+
+def start_command(launch: Launch, ranks: int) -> list[str]:
+    """What starts the whole job: the job itself, or the node runner where it has several ranks."""
+    if launch.distributed and ranks > 1:
+        return [sys.executable, "-m", "olmo_core.parallel.node", str(launch.folder.path)]
+    return [sys.executable, "-m", launch.module, str(launch.folder.config)]
+
+
 def _reset_signals() -> None:
     for number in RESET_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -160,6 +185,7 @@ def _inherited_environment() -> dict[str, str]:
     PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
     """
     drop = ("PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT")
+    drop += ("OLMO_ATTEMPT", "OLMO_RUN_FOLDER", "OLMO_JOB_ID", "OLMO_NODE_RANK")
     drop += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
     return {
         key: value
