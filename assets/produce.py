@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assets.diagnosis import diagnosis
 from assets.fingerprint import Fingerprint
 from assets.graph import Graph
-from assets.launcher import JobState, Launch, Launcher, Observer
+from assets.launcher import Launch, Launcher, Observer
 from assets.node import Node
 from assets.paths import open_version
 from olmo_core.run.code import code_hashes_now
@@ -18,7 +19,6 @@ from olmo_core.run.result import damaged_files
 FIRST_POLL_SECONDS = 0.05
 POLL_SECONDS = 0.5
 GROWTH = 1.05  # of the wait: a short job is noticed at once, a long one costs nothing to watch
-LOG_LINES = 30  # torchrun's own summary of a failed rank takes half of them
 
 
 class JobFailed(RuntimeError):
@@ -152,33 +152,6 @@ def follow(
             observer.progress(name, status)
         time.sleep(wait)
         wait = min(POLL_SECONDS, wait * GROWTH)
-
-
-def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
-    """What a failed job leaves to read: cause, exit code, the end of its log, what to do."""
-    status = folder.read_status() or {}
-    launch = folder.read(folder.launch) or {}
-    lines = [f"{name}: the job ended without a result"]
-    if status.get("error"):
-        lines = [f"{name}: {status['error']}"]
-    if state.exit_code is not None and state.exit_code < 0:
-        hint = "; the kernel may have run out of memory" if state.exit_code == -9 else ""
-        lines.append(f"ended by signal {-state.exit_code}{hint}")
-    elif state.exit_code is not None:
-        lines.append(f"exit code {state.exit_code}")
-    checkpoints = sorted(
-        (path.parent for path in folder.path.glob("checkpoints/step*/manifest.json")),
-        key=lambda path: int(path.name.removeprefix("step")),
-    )
-    if checkpoints:
-        lines.append(f"last whole checkpoint: {checkpoints[-1]}")
-    log = folder.path / str(launch.get("log", "log/job.log"))
-    if log.is_file():
-        end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        lines += [f"last lines of {log}:", *(f"  {line}" for line in end)]
-    if launch.get("command_line"):
-        lines.append(f"by hand: {launch['command_line']}")
-    return "\n".join(lines)
 
 
 def finished_input(run: RunFolder) -> Input:

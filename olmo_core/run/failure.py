@@ -162,6 +162,7 @@ def write_failure(
 ) -> None:
     """Write failure.json: all that a person needs to see why a run was given up."""
     launch: Mapping[str, Any] = folder.read(folder.launch) or {}
+    status = folder.read_status() or {}
     checkpoint = folder.last_checkpoint()
     write_json(
         folder.failure,
@@ -171,6 +172,8 @@ def write_failure(
             "time": time.time(),
             "cause": ended.cause,
             "summary": sentence(ended, times=times, detail=detail),
+            # the first rank's own words; the others' stand in their logs
+            "error": status.get("error") if status.get("attempt") == attempt else None,
             "rank": ended.rank,
             "node": ended.node,
             "exit_code": ended.exit_code,

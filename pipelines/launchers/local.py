@@ -100,7 +100,6 @@ class LocalLauncher:
 
     def _start(self, launch: Launch) -> None:
         made = claim(launch.folder)
-        launch.folder.cancel.unlink(missing_ok=True)  # of an earlier submission
         work = self.site.work_of(launch)
         ranks = work.processes_per_node if launch.distributed else 1
         cores = work.cpus_per_node or len(os.sched_getaffinity(0))

@@ -13,6 +13,7 @@ import yaml
 
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
+from olmo_core.run.attempts import latest
 from olmo_core.run.files import write_atomic, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 from pipelines.launchers.provenance import code_state, versions
@@ -35,12 +36,14 @@ def next_claim(folder: RunFolder) -> Claim:
     before = folder.read(folder.claim)
     return Claim(
         key=before["key"] if before else uuid.uuid4().hex,
-        attempt=int(before["attempt"]) + 1 if before else 1,
+        attempt=max(int(before["attempt"]) if before else 0, latest(folder)) + 1,
     )
 
 
 def claim(folder: RunFolder) -> Claim:
     """Write the claim of the next attempt; called under the submission's lock."""
+    for answered in (folder.cancel, folder.failure):  # of an earlier submission
+        answered.unlink(missing_ok=True)
     made = next_claim(folder)
     write_json(
         folder.claim,
