@@ -79,6 +79,7 @@ class Job:
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
+        self._terminated = False
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
         self._process = psutil.Process()
@@ -234,7 +235,8 @@ class Job:
             self._end.set()
             if self._heartbeat.is_alive():
                 self._heartbeat.join()
-            signal.signal(signal.SIGTERM, before)
+            # Whoever asks may ask again: a job that is on its way out keeps its exit code.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN if self.stop_requests else before)
 
     def _remove_earlier_attempt(self) -> None:
         """Nothing half-made by an earlier attempt may be taken for this one's output."""
@@ -253,8 +255,9 @@ class Job:
                 metrics.write(b"\n")
 
     def _on_sigterm(self, signum: int, frame: object) -> None:
+        again, self._terminated = self._terminated, True
         self.stop_requests += 1
-        if not self.resumable:
+        if not self.resumable and not again:
             raise Stopped("SIGTERM")
 
     def _asked_to_stop_at_once(self) -> bool:

@@ -113,7 +113,8 @@ def prepare_arithmetic(config: CoreConfig) -> int:
 def _counting_requests(job: Job | None) -> Iterator[Callable[[], int]]:
     """How often this rank was asked to stop, by SIGTERM or Ctrl-C; a third Ctrl-C ends it as it is.
 
-    The first rank's job already listens to SIGTERM. Where SIGINT is ignored, it stays so.
+    The first rank's job already listens to SIGTERM. Where SIGINT is ignored, it stays so. Srun and
+    the node runner may both ask: a rank that has been asked is not ended by SIGTERM on its way out.
     """
     asked: list[int] = []
 
@@ -130,4 +131,4 @@ def _counting_requests(job: Job | None) -> Iterator[Callable[[], int]]:
         yield lambda: len(asked) + (job.stop_requests if job is not None else 0)
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if asked else handler)
