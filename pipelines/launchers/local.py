@@ -140,10 +140,10 @@ class LocalLauncher:
         )
 
     def dry_run(self, launch: Launch, work: Work) -> str:
-        """The command that a submission would start, and what that starts in turn."""
-        job = shlex.join(start_command(launch, work.processes_per_node))
-        watched = f"{shlex.join(submit_command(launch))}  # which starts:\n  {job}"
-        return (watched if launch.distributed else job) + "\n"
+        """The command that a submission would start."""
+        ranks = work.processes_per_node
+        command = submit_command(launch) if launch.distributed else start_command(launch, ranks)
+        return shlex.join(command) + "\n"
 
     def _spawn(
         self, command: list[str], environment: dict[str, str], log: Path
