@@ -165,10 +165,11 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def nearest(key: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    """Say which known key an unknown one was probably meant to be."""
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    """Say which known key an unknown one was probably meant to be, whatever its case."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(key.lower(), by_lower, n=1, cutoff=0.5)
     if close:
-        return f"did you mean {close[0]!r}?"
+        return f"did you mean {by_lower[close[0]]!r}?"
     return f"expected one of {', '.join(sorted(known)) or 'none'}"
 
 

@@ -53,6 +53,7 @@ def test_a_duration_in_tokens_stays_text() -> None:
     ("yaml", "message"),
     [
         ("optimizer: {learning_rat: 1}", r"f\.yaml:1: optimizer\.learning_rat: unknown key; did "),
+        ("optimizer: {learning_rate: 1}\nLIMIT: 1", r"f\.yaml:2: LIMIT: .*did you mean 'limit'\?"),
         ("optimizer:\n  learning_rate: high", r"f\.yaml:2: .*expected a number, found 'high'"),
         ("optimizer: {learning_rate: 1}\nlimit: 1.5", r"f\.yaml:2: limit: expected a whole number"),
         ("optimizer: {learning_rate: 1}\nlimit: 0", r"limit: must be at least 1, found 0"),
