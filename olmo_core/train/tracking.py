@@ -1,5 +1,6 @@
-"""Weights & Biases beside metrics.jsonl: offline without a key, and never able to fail a run."""
+"""Weights & Biases beside metrics.jsonl: offline without a key or an answer; no run fails of it."""
 
+import functools
 import logging
 import netrc
 import os
@@ -12,6 +13,9 @@ from olmo_core.config.train import WandbConfig
 from olmo_core.run.files import write_atomic
 
 log = logging.getLogger("olmo")
+
+# W&B's own is 90. Without a network its login has waited 10 seconds before.
+_INIT_TIMEOUT_SECONDS = 10
 
 
 class Tracker:
@@ -26,20 +30,7 @@ class Tracker:
         if config is None or os.environ.get("WANDB_MODE") == "disabled":
             return
         try:
-            import wandb
-
-            self._run = wandb.init(
-                dir=folder,
-                project=config.project,
-                entity=config.entity,
-                group=config.group,
-                name=config.name or values.get("run_name"),
-                tags=config.tags,
-                config=dict(values),
-                id=_run_id(folder / "wandb" / "run_id"),
-                resume="allow",
-                mode=_mode(),
-            )
+            self._run = _begin(config, folder, values)
         except Exception as error:  # tracking is a convenience; metrics.jsonl is the truth
             log.warning("W&B is off for this run: %s", error)
 
@@ -66,6 +57,38 @@ class Tracker:
             self._run.finish()
         except Exception as error:  # as above
             log.warning("W&B did not finish: %s", error)
+
+
+def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
+    """W&B's run; where its server does not answer, one that is kept in the folder."""
+    import wandb
+
+    timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT_SECONDS))
+    begin = functools.partial(
+        wandb.init,
+        dir=folder,
+        project=config.project,
+        entity=config.entity,
+        group=config.group,
+        name=config.name or values.get("run_name"),
+        tags=config.tags,
+        config=dict(values),
+        id=_run_id(folder / "wandb" / "run_id"),
+        resume="allow",
+        settings={"init_timeout": timeout},
+    )
+    mode = _mode()
+    if mode != "offline":
+        try:
+            return begin(mode=mode)
+        except Exception as error:  # whatever W&B and the network raise
+            log.warning(
+                "W&B goes on offline (%s); `wandb sync` sends %s/wandb/offline-run-* later",
+                error,
+                folder,
+            )
+            wandb.teardown()  # else the id counts as in use
+    return begin(mode="offline")
 
 
 def _run_id(path: Path) -> str:

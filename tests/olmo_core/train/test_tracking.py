@@ -1,6 +1,8 @@
 """W&B beside a run: off, offline, and unable to fail it."""
 
+import socket
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +37,7 @@ def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
 
     fake.init = init
     monkeypatch.setitem(sys.modules, "wandb", fake)  # pyright: ignore
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "NETRC"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_INIT_TIMEOUT", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     return fake
@@ -56,6 +58,7 @@ def test_offline_without_a_key_and_one_id_across_resumes(
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     Tracker(WandbConfig(), tmp_path, {})
     assert wandb.calls[2]["mode"] == "online"
+    assert wandb.calls[2]["settings"]["init_timeout"] == 10  # seconds, not W&B's 90
 
 
 def test_off_without_a_section_or_when_told(
@@ -85,3 +88,29 @@ def test_the_library_itself_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     tracker.log({"loss": 1.0}, 1)
     tracker.finish()
     assert list(tmp_path.glob("wandb/offline-run-*"))
+
+
+def test_a_server_that_does_not_answer_costs_seconds_and_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"  # bound, and nobody listens
+        for name, value in {
+            "WANDB_API_KEY": "k" * 40,
+            "WANDB_BASE_URL": address,
+            "WANDB_HTTP_TIMEOUT": "1",
+            "WANDB_INIT_TIMEOUT": "1",
+            "WANDB_SILENT": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # it read the environment once
+        begun = time.monotonic()
+        tracker = Tracker(WandbConfig(project="p"), tmp_path, {"run_name": "r"})
+        assert time.monotonic() - begun < 20
+        tracker.log({"loss": 1.5}, 1)
+        tracker.finish()
+        wandb.teardown()
+    (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"loss" in kept.read_bytes()
