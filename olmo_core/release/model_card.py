@@ -127,11 +127,17 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
 def _souped(soup: Mapping[str, Any] | None) -> list[str]:
     if soup is None:
         return ["`main` is the last checkpoint of stage 1."]
+    rows = soup["tables"]["ingredients"]
+    shares = {f"`{row['model']}`": row["weight"] for row in rows if row["weight"]}
+    if len(shares) == 1:
+        made = f"the weights of {''.join(shares)}, as the other ingredients have weight 0"
+    elif len(set(shares.values())) == 1:
+        made = f"the mean of the weights of {', '.join(shares)}, summed in f64 and rounded once"
+    else:
+        terms = " + ".join(f"{share} × {name}" for name, share in shares.items())
+        made = f"{terms}, summed in f64 and rounded once"
     columns = ("model", "weight", "step", "tokens", "sha256")
-    return [
-        "`main` is the soup: the mean of the ingredients' weights, summed in f64 and rounded once.",
-        _table(soup["tables"]["ingredients"], columns),
-    ]
+    return [f"`main` is the soup: {made}.", _table(rows, columns)]
 
 
 def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:

@@ -39,9 +39,31 @@ def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) 
     text = model_card.card(ModelCardConfig(title="Tiny"), alone)
     assert facts.soup is None
     assert "`main` is the last checkpoint of stage 1." in text
-    assert "the mean of the ingredients" not in text
+    assert "is the soup" not in text
     data: Any = ModelCard(text).data
     assert len(data.eval_results) == 1
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ([0.0, 0.0, 1.0], "the weights of `c`, as the other ingredients have weight 0."),
+        ([0.5, 0.0, 0.5], "the mean of the weights of `a`, `c`, summed in f64 and rounded once."),
+        ([0.25, 0.0, 0.75], "0.25 × `a` + 0.75 × `c`, summed in f64 and rounded once."),
+    ],
+)
+def test_a_card_says_how_each_ingredient_counted(
+    weights: list[float], said: str, family: Any, leaderboard: Path
+) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    rows = [
+        {"model": name, "weight": weight, "step": 10, "tokens": 100, "sha256": "0" * 12}
+        for name, weight in zip("abc", weights, strict=True)
+    ]
+    souped = dataclasses.replace(facts, soup={"tables": {"ingredients": rows}})
+    text = model_card.card(ModelCardConfig(title="Tiny"), souped)
+    assert f"`main` is the soup: {said}" in text
 
 
 def test_card(family: Any, leaderboard: Path) -> None:
@@ -59,6 +81,7 @@ def test_card(family: Any, leaderboard: Path) -> None:
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["library_name"] == "transformers"
     for expected in (
+        "the mean of the weights of `stage2_ingredient1`, `stage2_ingredient2`, summed in f64",
         "| stage2_ingredient1 | stage2-ingredient1-step10-tokens640K | 10 | 640,000 |",
         "| main |".replace("main", "soup | main"),
         "| soup | 3.250 |",
