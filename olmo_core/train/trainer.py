@@ -220,10 +220,13 @@ class Trainer:
         with contextlib.suppress(InputError):  # logged when the loop is left
             self.saver.finish()
         whole = self.saver.whole_step
-        back = "no checkpoint yet" if whole is None else f"step{whole}"
+        back = (
+            "The run has no checkpoint yet: begin again, with a lower rate or a longer warm-up"
+            if whole is None
+            else f"Go back to {self.config.save_folder}/checkpoints/step{whole}"
+        )
         raise Diverged(
-            f"the {what} of step {step.number} is {value}; its update was not made. "
-            f"Go back to {self.config.save_folder}/checkpoints: {back}"
+            f"the {what} of step {step.number} is {value}; its update was not made. {back}"
         )
 
     def _save_if_due(self) -> None:

@@ -82,8 +82,18 @@ def test_what_is_not_a_number_stops_before_its_update(
     assert train("diverged", moment=moment) == EXIT_DIVERGED
     said = (tmp_path / "said.txt").read_text()
     assert message in said
-    assert "checkpoints: step4" in said
+    assert f"Go back to {tmp_path}/diverged/checkpoints/step4" in said
     assert checkpoints(tmp_path / "diverged") == {"step4"}
+
+
+def test_where_there_is_no_checkpoint_to_go_back_to_it_says_so(
+    train: Train, tmp_path: Path
+) -> None:
+    never = "save_interval=null"
+    assert train("diverged", never, moment="NaN in step 6") == EXIT_DIVERGED
+    said = (tmp_path / "said.txt").read_text()
+    assert "its update was not made. The run has no checkpoint yet: begin again" in said
+    assert "Go back" not in said
 
 
 def test_values_read_a_step_late_change_nothing(
@@ -105,7 +115,7 @@ def test_read_a_step_late_the_right_step_is_named_and_no_update_is_made_after_it
     assert train("diverged", moment="NaN in step 6, read a step late") == EXIT_DIVERGED
     said = (tmp_path / "said.txt").read_text()
     assert "the loss of step 6 is nan" in said
-    assert "checkpoints: step4" in said
+    assert f"Go back to {tmp_path}/diverged/checkpoints/step4" in said
     assert losses(tmp_path / "diverged")[-1][0] == 5
     assert (tmp_path / "diverged" / "weights.txt").read_text() == "same"
 
