@@ -16,7 +16,7 @@ from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.sharding import fill
 from olmo_core.parallel.world import World
 from olmo_core.run.job import InputError, Job
-from olmo_core.train.restore import restore
+from olmo_core.train.restore import require_startable, restore
 from olmo_core.train.step import SUMS
 from olmo_core.train.trainer import Trainer
 
@@ -29,6 +29,7 @@ def build_trainer(
     Raises:
         ConfigError, InputError: data, checkpoint or configuration do not fit.
     """
+    require_startable(config)
     loader = build_loader(config)
     check_tokens(loader)
     with torch.device("meta"):

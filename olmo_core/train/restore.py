@@ -49,14 +49,12 @@ def restore(
     OLMo's flags; else first weights. Returns the state, and whether the run itself was resumed.
 
     Raises:
-        ConfigError: the folder holds another run's checkpoints, by what it learns.
         InputError: a checkpoint is not whole, or does not fit the model or the data.
     """
     run = config.save_folder
     _clear(config, world)
     latest = find_latest(run, world) if config.try_load_latest_save else None
     if latest is not None:
-        require_same_run(config, run)
         content = latest.read_train()
         _require_same_order(str(latest.path), content["order"], loader)
         load_state(latest, world, model, optimizer)
@@ -71,6 +69,27 @@ def restore(
 def begins_again(config: TrainConfig) -> bool:
     """Whether the run leaves what its folder holds, finished or not, and starts from the start."""
     return config.save_overwrite and not config.try_load_latest_save
+
+
+def require_startable(config: TrainConfig) -> None:
+    """Look, before anything is built, whether the run can start in its folder.
+
+    Raises:
+        ConfigError: the folder's checkpoints are of a run that learns by other values, or are
+            neither to be resumed nor replaced.
+    """
+    run = config.save_folder
+    earlier = layout.list_checkpoints(run)
+    if not earlier:
+        return
+    if config.try_load_latest_save:
+        require_same_run(config, run)
+    elif not config.save_overwrite:
+        raise ConfigError(
+            f"save_folder {run}: holds checkpoints up to step {earlier[-1].step}, and "
+            "try_load_latest_save is false; save_overwrite: true begins again and moves them "
+            "aside, or give another save_folder"
+        )
 
 
 def require_same_run(config: TrainConfig, run: Path) -> None:
@@ -126,14 +145,7 @@ def _start_from(
 def _clear(config: TrainConfig, world: World) -> None:
     """Remove what a killed attempt had begun to write; move aside what is to be replaced."""
     run = config.save_folder
-    earlier = layout.list_checkpoints(run)
-    if earlier and not config.try_load_latest_save and not config.save_overwrite:
-        raise ConfigError(
-            f"save_folder {run}: holds checkpoints up to step {earlier[-1].step}, and "
-            "try_load_latest_save is false; save_overwrite: true begins again and moves them "
-            "aside, or give another save_folder"
-        )
-    world.barrier()  # every rank has looked
+    world.barrier()  # every rank has looked at the folder (`require_startable`)
     if world.first:
         layout.remove_unfinished(run)
         if begins_again(config):
