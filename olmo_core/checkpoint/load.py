@@ -17,6 +17,7 @@ from olmo_core.run.job import InputError
 from olmo_core.run.remote import cache_folder
 
 _STEP = re.compile(r"step\d+")
+_SHOWN = 8  # checkpoints that an error lists
 
 
 def resolve(
@@ -32,7 +33,7 @@ def resolve(
         cache: Where remote files are kept, see `olmo_core.run.remote.cache_folder`.
 
     Raises:
-        InputError: there is none, or it is not whole.
+        InputError: there is none, there are several, or it is not whole.
     """
     place = Place(load_path, cache_folder(cache))
     if place.has(layout.MANIFEST) or (Path(load_path) / layout.STATE).is_dir():
@@ -41,21 +42,38 @@ def resolve(
         return huggingface.open_huggingface(place, model)
     if place.has(olmo.CONFIG) and (weights := place.first_of(olmo.WEIGHTS)):
         return _of_yaml(place, weights, model)
+    steps: list[str] = []
     unlisted = ""
     try:
-        steps = [name for name in (place / layout.CHECKPOINTS).names() if _STEP.fullmatch(name)]
-        if steps:
-            return open_newest(place, steps, world)
+        if newest := _steps(place / layout.CHECKPOINTS):
+            return open_newest(place, newest, world)
+        steps = _steps(place)
     except InputError as error:
         unlisted = f"; as a run folder: {error}"
         if not place.is_remote:
             raise
+    if steps:
+        raise InputError(f"load_path {load_path}: {_many(place, steps)}")
     raise InputError(
         f"load_path {load_path}: no checkpoint there. Looked for one of ours "
         f"({layout.MANIFEST}, {layout.STATE}/), a Hugging Face folder ({huggingface.CONFIG}), an "
         f"unsharded checkpoint of OLMo's or a model folder of ours ({olmo.CONFIG} and "
         f"{' or '.join(olmo.WEIGHTS)}), and a run folder ({layout.CHECKPOINTS}/step…/){unlisted}"
     )
+
+
+def _steps(place: Place) -> list[str]:
+    """The names of the checkpoints in a folder, by step."""
+    names = [name for name in place.names() if _STEP.fullmatch(name)]
+    return sorted(names, key=lambda name: int(name.removeprefix("step")))
+
+
+def _many(place: Place, steps: list[str]) -> str:
+    """What to give in place of a folder of checkpoints."""
+    shown = ", ".join(("…", *steps[-_SHOWN:]) if len(steps) > _SHOWN else steps)
+    run = place.location.rstrip("/").removesuffix(layout.CHECKPOINTS).rstrip("/") or "."
+    newest = f"; the newest is also found by {run}" if place.name == layout.CHECKPOINTS else ""
+    return f"holds checkpoints and is none; give one of them ({shown}){newest}"
 
 
 def _of_yaml(place: Place, weights: str, model: ModelConfig) -> Source:

@@ -362,6 +362,22 @@ def test_a_run_folder_s_newest_is_taken_here_and_by_fsspec(tmp_path: Path) -> No
         assert opened(url, OLMO2, tmp_path / "cache").position().step == 12
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_a_folder_of_checkpoints_is_told_from_one(scheme: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoints"
+    for step in (4, 12, 100):
+        (folder / f"step{step}").mkdir(parents=True)
+    with pytest.raises(InputError) as error:
+        opened(f"{scheme}{folder}/", OLMO2, tmp_path / "cache")
+    said = str(error.value)
+    assert "holds checkpoints and is none; give one of them (step4, step12, step100)" in said
+    assert said.endswith(f"the newest is also found by {scheme}{tmp_path}/run")
+    for step in range(200, 208):
+        (folder / f"step{step}").mkdir()
+    with pytest.raises(InputError, match=r"one of them \(…, step200, .*step207\)$"):
+        opened(folder.rename(tmp_path / "some"), OLMO2)
+
+
 def test_a_damaged_newest_one_of_another_run_is_not_passed_over(tmp_path: Path) -> None:
     write_own(tmp_path / "run", 4, 8, 12)
     for step in (8, 12):
