@@ -98,11 +98,6 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Whether a folder looks like one checkpoint (rather than a run folder)."""
-    return (path / STATE).is_dir()
-
-
 def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """The manifest's entries of these files, relative to `folder`."""
     return {
