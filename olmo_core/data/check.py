@@ -30,6 +30,7 @@ def check_tokens(loader: Loader) -> None:
             mask is none, nothing has a label, or something cannot be read.
     """
     data, labels, masked, ends = loader.data, 0, 0, 0
+    _warn_of_narrow_ids(data)
     chosen, what = _windows(data)
     narrow = _Widths(data)
     for start in range(0, len(chosen), _AT_ONCE):
@@ -71,6 +72,18 @@ def check_tokens(loader: Loader) -> None:
         masked,
         tails,
     )
+
+
+def _warn_of_narrow_ids(data: Instances) -> None:
+    highest = int(np.iinfo(data.dtype).max)
+    if data.vocab_size and data.vocab_size - 1 > highest:
+        log.warning(
+            "the tokens are read as %s, with ids up to %d, and model.vocab_size is %d: is "
+            "data.memmap_dtype that of the files?",
+            data.dtype.name,
+            highest,
+            data.vocab_size,
+        )
 
 
 def _windows(data: Instances) -> tuple[np.ndarray, str]:

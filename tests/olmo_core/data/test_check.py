@@ -74,6 +74,18 @@ def test_another_width_than_the_files(tmp_path: Path, vocab_size: int) -> None:
         check_tokens(opened(tmp_path / "narrow", dtype="uint32", vocab_size=vocab_size))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "vocab_size", "warned"),
+    [("uint8", 256, False), ("uint8", 257, True), ("uint16", VOCAB_SIZE, True)],
+)
+def test_a_dtype_too_small_for_the_vocabulary(
+    dtype: str, vocab_size: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.random.default_rng(0).integers(2, 256, 512 * 4).astype(dtype).tofile(tmp_path / "a")
+    check_tokens(opened(tmp_path / "a", dtype=dtype, vocab_size=vocab_size))
+    assert (f"read as {dtype}" in caplog.text) == warned
+
+
 def test_what_only_looks_alike_is_accepted(tmp_path: Path) -> None:
     """Every second token 0, but few others between them; padding."""
     rng = np.random.default_rng(0)
