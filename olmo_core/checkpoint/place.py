@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from olmo_core.config.url import is_remote
 from olmo_core.run.http import Missing
 from olmo_core.run.job import InputError
-from olmo_core.run.remote import fetch, is_remote, list_folder, stat
+from olmo_core.run.remote import fetch, list_folder, stat
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 from olmo_core.config.load import ConfigError, Tree, nearest, place_of
+from olmo_core.config.url import is_remote
 
 log = logging.getLogger("olmo")
 
 _CHECKPOINT = re.compile(r"step(\d+)(-unsharded)?")
-_URL = re.compile(r"[a-z0-9]+://")
 _ABSENT = object()
 
 
@@ -167,7 +167,7 @@ class _Interpolation:
             log.info("%s: a dry run looks at no disk: took the first, %s", reader.place, paths[0])
             return paths[0]
         for path in paths:
-            if _URL.match(path) or Path(path).exists():
+            if is_remote(path) or Path(path).exists():
                 return path
         raise reader.refuse(expression, f"none of these exists: {', '.join(paths)}")
 
@@ -187,7 +187,7 @@ class _Interpolation:
         folder = str(self._argument(arguments[0], reader))
         if self._dry:
             return self._left(reader, expression, "a dry run looks at no disk")
-        if _URL.match(folder):
+        if is_remote(folder):
             raise reader.refuse(
                 expression, f"{folder} cannot be searched; write the checkpoint's own address"
             )

@@ -6,13 +6,14 @@ Every error names the file, the line, the key, what stands there and what would 
 import dataclasses
 import difflib
 import enum
-import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
+
+from olmo_core.config.url import path_text
 
 T = TypeVar("T")
 
@@ -183,8 +184,8 @@ def to_dict(value: Any) -> Any:
         return [to_dict(item) for item in cast(Sequence[Any], value)]
     if isinstance(value, enum.Enum):
         return value.value
-    if isinstance(value, Path):  # pathlib drops one of the two slashes of an address
-        return re.sub(r"^([a-z0-9]+):/(?=[^/])", r"\1://", str(value))
+    if isinstance(value, Path):
+        return path_text(value)
     return value
 
 

@@ -3,7 +3,6 @@
 Free of torch. Defaults are OLMo's, so a file without a key means what it means to OLMo.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,7 @@ from olmo_core.config.load import ConfigError, Tree, apply_override, build, load
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
-
-_URL = re.compile(r"[a-z0-9]+://")
+from olmo_core.config.url import is_remote
 
 # Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
 # part of its identity.
@@ -240,7 +238,7 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     kept, without_meaning = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = build(TrainConfig, drop_neutral(resolved))
-    if not dry and _URL.match(str(resolved.get("save_folder", ""))):
+    if not dry and is_remote(str(resolved.get("save_folder", ""))):
         raise ConfigError(
             f"{place_of(tree, 'save_folder', '')}: {resolved['save_folder']} is no folder of this "
             "machine, and a run's is; give one, as in save_folder=/runs/a"

@@ -8,10 +8,11 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
+from olmo_core.config.url import is_remote
 from olmo_core.data.blocks import RemoteFiles
 from olmo_core.run.http import Missing
 from olmo_core.run.job import InputError
-from olmo_core.run.remote import cache_folder, is_remote
+from olmo_core.run.remote import cache_folder
 
 REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send
 

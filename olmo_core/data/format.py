@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from olmo_core.config.url import is_remote
 from olmo_core.data.files import Files
 from olmo_core.run.http import Missing
 from olmo_core.run.job import InputError
-from olmo_core.run.remote import is_remote
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")

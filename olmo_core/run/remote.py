@@ -31,11 +31,6 @@ _VERSION_KEYS = ("ETag", "etag", "LastModified", "mtime", "updated", "md5Hash", 
 T = TypeVar("T")
 
 
-def is_remote(url: str) -> bool:
-    """Whether `url` names a place to read from over http(s) or fsspec, rather than a local path."""
-    return "://" in url
-
-
 def cache_folder(configured: Path | None) -> Path:
     """Where remote files are kept: `core.cache`, else `OLMO_CACHE`, else `~/.cache/olmo`."""
     return configured or Path(os.environ.get("OLMO_CACHE") or Path.home() / ".cache" / "olmo")

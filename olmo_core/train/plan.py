@@ -11,6 +11,7 @@ from olmo_core.config.duration import Duration
 from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
+from olmo_core.config.url import is_remote
 from olmo_core.optim.schedule import ENDLESS, Schedule
 from olmo_core.train.memory import Memory, memory_per_device
 
@@ -98,7 +99,7 @@ def _missing_data(config: TrainConfig) -> str | None:
     if not paths:
         return "epochs need the size of the data, and none is given or made (data.paths)"
     for path in paths:
-        if "://" in path:
+        if is_remote(path):
             return f"epochs need the size of the data, and {path} lies elsewhere"
         if not Path(path).is_file():
             return f"epochs need the size of the data, and {path} is not there"
