@@ -31,7 +31,7 @@ def build_trainer(
     """
     require_startable(config)
     loader = build_loader(config)
-    check_tokens(loader)
+    _check_tokens(loader, world)
     with torch.device("meta"):
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))
@@ -95,6 +95,19 @@ def build_loader(config: TrainConfig) -> Loader:
         vocab_size=config.model.vocab_size,
         document_eos=config.model.eos_token_id if data.generate_doc_lengths else None,
     )
+
+
+def _check_tokens(loader: Loader, world: World) -> None:
+    """`check_tokens` once a machine, as its ranks read the same files; all learn what it found."""
+    problem: str | None = None
+    if world.local_rank == 0:
+        try:
+            check_tokens(loader)
+        except InputError as error:
+            problem = str(error)
+    for found in world.gather(problem):
+        if found is not None:
+            raise InputError(str(found))
 
 
 def _require_same_vocabulary(config: TrainConfig, manifest: Manifest) -> None:

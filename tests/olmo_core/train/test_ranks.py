@@ -46,6 +46,14 @@ def test_a_batch_that_does_not_divide_is_refused(ranks: Ranks, tmp_path: Path) -
     assert "does not divide by 2 ranks" in (tmp_path / "said.txt").read_text()
 
 
+def test_tokens_are_checked_once_a_machine_and_stop_all_ranks(ranks: Ranks, tmp_path: Path) -> None:
+    assert ranks("run", 2, "model.vocab_size=50", "model.eos_token_id=0") == [3, 3]
+    said = (tmp_path / "said.txt").read_text()
+    assert said.count("the model's vocabulary has 50 entries") == 2
+    assert ranks("run", 2, "stop_at=2") == [0, 0]
+    assert (tmp_path / "said.txt").read_text().count("checked all windows") == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
