@@ -22,33 +22,8 @@ from olmo_core.config.model import ModelConfig
 from olmo_core.model.transformer import Transformer
 from olmo_core.run.files import write_json
 from olmo_core.run.job import InputError
+from tests.olmo_core.checkpoint.models import OLMO1, OLMO2
 
-COMMON = {
-    "d_model": 24,
-    "n_heads": 4,
-    "n_layers": 3,
-    "mlp_hidden_size": 80,
-    "rope": True,
-    "attention_dropout": 0.0,
-    "residual_dropout": 0.0,
-    "embedding_dropout": 0.0,
-    "include_bias": False,
-    "max_sequence_length": 32,
-    "vocab_size": 60,
-    "embedding_size": 64,
-    "eos_token_id": 0,
-    "pad_token_id": 1,
-}
-OLMO1 = {**COMMON, "layer_norm_with_affine": False}
-OLMO2 = {
-    **COMMON,
-    "layer_norm_type": "rms",
-    "layer_norm_eps": 1e-6,
-    "attention_layer_norm": True,
-    "norm_after": True,
-    "rope_theta": 500_000,
-    "weight_tying": False,
-}
 MODELS = {
     "olmo2": ModelConfig(**OLMO2),
     "olmo2 grouped queries": ModelConfig(**OLMO2, n_kv_heads=2),

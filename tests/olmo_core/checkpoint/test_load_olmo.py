@@ -1,0 +1,99 @@
+"""Training can start from an unsharded checkpoint of OLMo's, and from none that does not fit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+
+from olmo_core.config.model import ModelConfig
+from olmo_core.run.job import InputError
+from tests.olmo_core.checkpoint import olmo_writer
+from tests.olmo_core.checkpoint.models import (
+    LOADED,
+    OLMO2_GROUPED,
+    fresh,
+    opened,
+    same_logits,
+    write_olmo,
+)
+
+
+@pytest.mark.parametrize("config", LOADED.values(), ids=list(LOADED))
+@pytest.mark.parametrize(("form", "numbered"), [("pt", True), ("pt", False), ("safetensors", True)])
+def test_an_unsharded_checkpoint_of_olmo_s(
+    config: ModelConfig, form: Literal["pt", "safetensors"], numbered: bool, tmp_path: Path
+) -> None:
+    folder = tmp_path / "step7-unsharded"
+    other, moments = write_olmo(folder, config, form, numbered=numbered)
+    source = opened(folder, config)
+    assert source.has_training_state
+    assert source.identify()["step"] == 7
+    position = source.position()
+    assert (position.step, position.tokens, position.examples) == (7, 7000, 56)
+    assert position.order == {"algorithm": "olmo", "seed": 6198, "global_batch_size": 8}
+    model, optimizer = fresh(config)
+    source.load(model, optimizer)
+    assert same_logits(model, other)
+    layer = model.blocks[1]
+    for ours, name in (
+        (layer.attention.w_k, "model.layers.1.self_attn.k_proj.weight"),
+        (layer.feed_forward.w1, "model.layers.1.mlp.gate_proj.weight"),
+        (layer.feed_forward.w3, "model.layers.1.mlp.up_proj.weight"),
+        (layer.feed_forward.w2, "model.layers.1.mlp.down_proj.weight"),
+        (model.embeddings, "model.embed_tokens.weight"),
+    ):
+        state = optimizer.state[ours.weight]
+        assert torch.equal(state["exp_avg"], moments[name]["exp_avg"])
+        assert torch.equal(state["exp_avg_sq"], moments[name]["exp_avg_sq"])
+        assert state["step"] == 7
+
+
+class Arbitrary:
+    """An object whose unpickling would run code of a file's choice."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("run",)
+
+
+@pytest.mark.parametrize("form", ["pt", "safetensors"])
+def test_no_code_of_a_file_is_run(
+    form: Literal["pt", "safetensors"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "step7-unsharded"
+    write_olmo(folder, OLMO2_GROUPED, form, change=lambda _, __, values: values.update(x=1))
+    if form == "pt":
+        torch.save({"transformer.wte.weight": Arbitrary()}, folder / "model.pt")
+    else:
+        content = olmo_writer.encoded({"transformer.wte.weight": Arbitrary()})
+        olmo_writer.save_file(content, folder / "model.safetensors")
+    with pytest.raises(InputError, match=rf"model\.{form}: "):
+        opened(folder, OLMO2_GROUPED).load(fresh(OLMO2_GROUPED)[0], None)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w, m, c: w.update(other=w.pop("transformer.ln_f.weight")) or m.update(other={}),
+         r"lacks 4 tensors: model\.norm\.weight"),
+        (lambda w, m, c: w.update(bias=torch.ones(1)) or m.update(bias={}), "unexpectedly.*bias"),
+        (lambda w, m, c: m["transformer.wte.weight"].pop("exp_avg"),
+         r"lacks 1 tensors: optim\.embeddings\.weight\.exp_avg"),
+        (lambda w, m, c: c["model"].update(n_heads=8), r"config\.yaml: n_heads is 8.* 4 here"),
+        (lambda w, m, c: c["model"].update(clip_qkv=8.0), r"clip_qkv is 8\.0 there.* None here"),
+        (lambda w, m, c: c["model"].update(layer_norm_eps="1e-5"), "layer_norm_eps is '1e-5'"),
+    ],
+)  # fmt: skip
+def test_one_of_olmo_s_that_does_not_fit(
+    change: Callable[..., Any], message: str, tmp_path: Path
+) -> None:
+    write_olmo(tmp_path / "step7-unsharded", OLMO2_GROUPED, change=change)
+    model, optimizer = fresh(OLMO2_GROUPED)
+    before = model.norm.weight.clone()
+    with pytest.raises(InputError, match=message):
+        opened(tmp_path / "step7-unsharded", OLMO2_GROUPED).load(model, optimizer)
+    assert torch.equal(before, model.norm.weight)
