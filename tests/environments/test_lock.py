@@ -45,13 +45,14 @@ def test_every_dependency_is_locked() -> None:
 
 def test_the_pinned_inputs_are_in_the_locks() -> None:
     assert pins("environments/main.txt")["torch"] == "2.13.0"
-    for folder in ("main", "dolma"):
+    for folder in ("main", "dolma", "peer"):
         wanted = pins(f"environments/{folder}.in")
         assert wanted.items() <= pins(f"environments/{folder}.txt").items()
 
 
-def test_the_locks_hold_none_of_torchs_cuda_packages() -> None:
-    names = pins("environments/main.txt")
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_locks_hold_none_of_torchs_cuda_packages(lock: str) -> None:
+    names = pins(lock)
     assert [
         name for name in names if name.startswith(("nvidia-", "cuda-")) or name == "triton"
     ] == []
