@@ -33,14 +33,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the training command
 
 import numpy as np
 import torch
+from olmo2 import batch_of_all, model_config
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.state import model_state, optimizer_state
-from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.batch import Batch
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
@@ -53,6 +52,14 @@ INTERVAL = 10  # steps from one save to the next
 STEPS_ALONE = 3  # measured after each save; the other steps until the next would be like them
 CPU_BAR, TIME_BAR = 1.2, 0.05
 SEQUENCE_LENGTH = 1024
+SHAPE = {
+    "d_model": 512,
+    "n_heads": 8,
+    "n_layers": 8,
+    "feed_forward_size": 2048,
+    "vocab_size": 50_304,
+    "sequence_length": SEQUENCE_LENGTH,
+}
 
 
 class Training:
@@ -60,25 +67,7 @@ class Training:
 
     def __init__(self, batch_tokens: int) -> None:
         config = TrainConfig(
-            model=ModelConfig(
-                d_model=512,
-                n_heads=8,
-                n_layers=8,
-                mlp_ratio=8,
-                vocab_size=50_280,
-                embedding_size=50_304,
-                max_sequence_length=SEQUENCE_LENGTH,
-                rope=True,
-                layer_norm_type="rms",
-                layer_norm_eps=1e-6,
-                attention_layer_norm=True,
-                norm_after=True,
-                attention_dropout=0.0,
-                residual_dropout=0.0,
-                embedding_dropout=0.0,
-                include_bias=False,
-                weight_tying=False,
-            ),
+            model=model_config(SHAPE),
             optimizer=OptimizerConfig(name="adamw", learning_rate=1e-4),
             precision="fp32",
         )
@@ -91,14 +80,9 @@ class Training:
 
     def step(self) -> None:
         """One update on random tokens."""
-        ids = np.random.default_rng(self.steps).integers(0, 50_280, (self.rows, SEQUENCE_LENGTH))
-        batch = Batch(
-            input_ids=ids,
-            instance_mask=np.ones(self.rows, bool),
-            label_mask=None,
-            positions=None,
-            instances=np.arange(self.rows),
-        )
+        size = (self.rows, SEQUENCE_LENGTH)
+        ids = np.random.default_rng(self.steps).integers(0, SHAPE["vocab_size"], size)
+        batch = batch_of_all(ids)
         self.gradients.zero()
         forward_backward(self.model, batch, self.gradients, microbatch_size=self.rows, z_loss=1e-5)
         self.gradients.reduce(self.world)

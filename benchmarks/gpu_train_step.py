@@ -54,10 +54,10 @@ def adamw(model: torch.nn.Module) -> torch.optim.AdamW:
 
 def ours(shape: dict[str, Any]) -> Step:
     """This project's step, put together as `olmo_core.train` does."""
-    sys.path.insert(0, str(ROOT))
+    sys.path.insert(0, str(ROOT))  # of this process alone: AI2's is an olmo_core too
+    from olmo2 import batch_of_all, model_config
+
     from olmo_core.config.compute import CompileConfig
-    from olmo_core.config.model import ModelConfig
-    from olmo_core.data.batch import Batch
     from olmo_core.model.transformer import Transformer
     from olmo_core.parallel.compiling import compile_blocks
     from olmo_core.parallel.gradients import ReplicatedGradients
@@ -65,40 +65,14 @@ def ours(shape: dict[str, Any]) -> Step:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(shape["deterministic"])
-    config = ModelConfig(
-        d_model=shape["d_model"],
-        n_heads=shape["n_heads"],
-        n_layers=shape["n_layers"],
-        mlp_hidden_size=2 * shape["feed_forward_size"],
-        max_sequence_length=shape["sequence_length"],
-        vocab_size=shape["vocab_size"],
-        embedding_size=shape["vocab_size"],
-        rope=True,
-        rope_theta=500_000,
-        attention_dropout=0.0,
-        residual_dropout=0.0,
-        embedding_dropout=0.0,
-        include_bias=False,
-        weight_tying=False,
-        layer_norm_type="rms",
-        layer_norm_eps=1e-6,
-        attention_layer_norm=True,
-        norm_after=True,
-    )
-    model = Transformer(config).to(device())
+    model = Transformer(model_config(shape)).to(device())
     _fill(model)
     compile_blocks(model, CompileConfig(), device())
     gradients = ReplicatedGradients(model.parameters(), sums=len(SUMS))
     optimizer = adamw(model)
 
     def step(ids: np.ndarray) -> torch.Tensor:
-        batch = Batch(
-            instances=np.arange(len(ids)),
-            input_ids=ids,
-            label_mask=None,
-            positions=None,
-            instance_mask=np.ones(len(ids), dtype=bool),
-        )
+        batch = batch_of_all(ids)
         gradients.zero()
         with autocast("amp_bf16", device()):
             forward_backward(
@@ -198,13 +172,6 @@ def run(name: str, shape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def flops_per_token(shape: dict[str, Any]) -> int:
-    """6 a parameter outside the input table, and causal attention."""
-    d, layers = shape["d_model"], shape["n_layers"]
-    blocks = layers * (4 * d * d + 3 * d * shape["feed_forward_size"] + 4 * d) + d
-    return 6 * (blocks + d * shape["vocab_size"]) + 6 * layers * d * shape["sequence_length"]
-
-
 def ask(name: str, shape: dict[str, Any], python: str) -> dict[str, Any]:
     """Run a contestant in a process of its own."""
     environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -246,6 +213,12 @@ def main() -> int:
 
 def report(shape: dict[str, Any], answers: dict[str, list[dict[str, Any]]], peak: float) -> int:
     """Print the table; 1 where a bar is missed, on a GPU."""
+    sys.path.insert(0, str(ROOT))
+    from olmo2 import model_config
+
+    from olmo_core.config.model import flops_per_token
+
+    flops = flops_per_token(model_config(shape), shape["sequence_length"])
     gpu = torch.cuda.is_available()
     where = torch.cuda.get_device_name() if gpu else "CPU: no GPU here, so no bar is measured"
     print(f"{where}; torch {torch.__version__}; {json.dumps(shape)}")
@@ -253,13 +226,13 @@ def report(shape: dict[str, Any], answers: dict[str, list[dict[str, Any]]], peak
     speeds: dict[str, float] = {}
     for name, runs in answers.items():
         speed = speeds[name] = statistics.median(each["tokens_per_second"] for each in runs)
-        mfu = f"{speed * flops_per_token(shape) / peak:.1%}" if gpu else "-"
+        mfu = f"{speed * flops / peak:.1%}" if gpu else "-"
         losses = runs[0]["losses"]
         print(
             f"{name:16}{speed:10.0f}{mfu:>8}{runs[0]['peak_bytes'] / 2**30:10.1f}"
             f"  {losses[0]:.4f} {losses[-1]:.4f}"
         )
-    met = speeds[OURS] * flops_per_token(shape) / peak >= MFU_BAR
+    met = speeds[OURS] * flops / peak >= MFU_BAR
     if PEER in speeds:
         faster = speeds[OURS] / speeds[PEER]
         met = met and faster >= PEER_BAR

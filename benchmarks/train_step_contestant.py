@@ -66,10 +66,10 @@ def adamw(parameters: Any) -> torch.optim.AdamW:
 
 def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     """This project's step, put together as `olmo_core.train` does."""
+    from olmo2 import batch_of_all, model_config
+
     from olmo_core.config.compute import CompileConfig
-    from olmo_core.config.model import ModelConfig
     from olmo_core.config.train import CoreConfig
-    from olmo_core.data.batch import Batch
     from olmo_core.model.transformer import Transformer
     from olmo_core.parallel.compiling import compile_blocks
     from olmo_core.parallel.gradients import ReplicatedGradients
@@ -79,27 +79,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
 
     prepare_arithmetic(CoreConfig(threads=shape["threads"]))
     keep_freed_memory()
-    config = ModelConfig(
-        d_model=shape["d_model"],
-        n_heads=shape["n_heads"],
-        n_layers=shape["n_layers"],
-        mlp_hidden_size=2 * shape["feed_forward_size"],
-        max_sequence_length=shape["sequence_length"],
-        vocab_size=shape["vocab_size"],
-        embedding_size=shape["vocab_size"],
-        rope=True,
-        rope_theta=500_000,
-        attention_dropout=0.0,
-        residual_dropout=0.0,
-        embedding_dropout=0.0,
-        include_bias=False,
-        weight_tying=False,
-        layer_norm_type="rms",
-        layer_norm_eps=1e-6,
-        attention_layer_norm=True,
-        norm_after=True,
-    )
-    model = Transformer(config)
+    model = Transformer(model_config(shape))
     fill(dict(model.named_parameters()))
     if compiled:
         compile_blocks(model, CompileConfig(), torch.device("cpu"))
@@ -107,13 +87,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     gradients = ReplicatedGradients(model.parameters(), sums=len(SUMS))
 
     def step(ids: np.ndarray) -> float:
-        batch = Batch(
-            instances=np.arange(len(ids)),
-            input_ids=ids,
-            label_mask=None,
-            positions=None,
-            instance_mask=np.ones(len(ids), dtype=bool),
-        )
+        batch = batch_of_all(ids)
         gradients.zero()
         forward_backward(model, batch, gradients, microbatch_size=len(ids), z_loss=0.0)
         sums = gradients.sums
