@@ -155,6 +155,29 @@ def undisturbed_of(
     return undisturbed_of
 
 
+@dataclass(frozen=True)
+class Drill:
+    """Runs of one kind in the folder of a test, and such a run that nothing happened to."""
+
+    start: Start
+    way: Way
+    undisturbed: Path
+
+    def attempt(self, folder: str, moments: Mapping[int, str], *overrides: str) -> list[int | None]:
+        return attempt(self.start, folder, self.way, moments, *overrides)
+
+
+@pytest.fixture
+def drill(
+    mode: str,
+    ranks: int,
+    start: Start,
+    way_of: Callable[[str, int], Way],
+    undisturbed_of: Callable[[str, int], Path],
+) -> Drill:
+    return Drill(start, way_of(mode, ranks), undisturbed_of(mode, ranks))
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
     found = []
     for line in (folder / "metrics.jsonl").read_text().splitlines():
@@ -194,27 +217,21 @@ def cases() -> list[Any]:
 
 @pytest.mark.parametrize(("moment", "mode", "ranks"), cases())
 def test_killed_anywhere_it_ends_with_the_same_bits(
-    moment: str,
-    mode: str,
-    ranks: int,
-    start: Start,
-    way_of: Callable[[str, int], Way],
-    undisturbed_of: Callable[[str, int], Path],
-    tmp_path: Path,
+    moment: str, ranks: int, drill: Drill, tmp_path: Path
 ) -> None:
-    undisturbed, way = undisturbed_of(mode, ranks), way_of(mode, ranks)
+    undisturbed = drill.undisturbed
     killed, doomed = tmp_path / "killed", dying(moment, ranks)
     keep = f"save_num_checkpoints_to_keep={-1 if moment in POWER_CUT else 1}"
     if moment == "resuming":  # from a checkpoint, which is whole for certain
         sync = "core.save_async=false"
-        attempt(start, "killed", way, dict.fromkeys(doomed, "kill: forward"), keep, sync)
+        drill.attempt("killed", dict.fromkeys(doomed, "kill: forward"), keep, sync)
         assert (killed / "checkpoints" / "step4").is_dir()
-    codes = attempt(start, "killed", way, dict.fromkeys(doomed, f"kill: {moment}"), keep)
+    codes = drill.attempt("killed", dict.fromkeys(doomed, f"kill: {moment}"), keep)
     assert [codes[rank] for rank in doomed] == [-signal.SIGKILL] * len(doomed)
     assert None not in codes, "a rank that was left hangs"
     assert not RunFolder(killed).finished
     done = steps(killed, 1)
-    codes = attempt(start, "killed", way, {}, keep)
+    codes = drill.attempt("killed", {}, keep)
     assert codes == [0] * ranks, (tmp_path / "said.txt").read_text()
     last = max(row["attempt"] for row in rows(killed))
     assert done & steps(killed, last) >= MOMENTS[moment]
@@ -228,16 +245,12 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
     assert not left
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize(("mode", "ranks"), [("eager", 1), ("eager", 2)])
 def test_a_disk_that_fills_up_in_the_background_stops_all_ranks_alike(
-    ranks: int,
-    start: Start,
-    way_of: Callable[[str, int], Way],
-    undisturbed_of: Callable[[str, int], Path],
-    tmp_path: Path,
+    ranks: int, drill: Drill, tmp_path: Path
 ) -> None:
-    way, folder = way_of("eager", ranks), tmp_path / "run"
-    codes = attempt(start, "run", way, {ranks - 1: "no space in step 8"})
+    folder = tmp_path / "run"
+    codes = drill.attempt("run", {ranks - 1: "no space in step 8"})
     assert codes == [EXIT_INPUT] * ranks
     said = (tmp_path / "said.txt").read_text()
     shard = f"{folder}/checkpoints/step8.tmp/model_and_optim/__{ranks - 1}_0.distcp"
@@ -245,5 +258,5 @@ def test_a_disk_that_fills_up_in_the_background_stops_all_ranks_alike(
     assert said.count(f"step8: not saved: {reason}") == ranks
     assert f"{folder}/checkpoints/step4 is kept" in said
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step4"]
-    assert attempt(start, "run", way, {}) == [0] * ranks
-    assert learned(folder) == learned(undisturbed_of("eager", ranks))
+    assert drill.attempt("run", {}) == [0] * ranks
+    assert learned(folder) == learned(drill.undisturbed)
