@@ -1,11 +1,16 @@
-"""Equal bits are asked of torch unless the configuration gives them up."""
+"""Equal bits are asked of torch unless the configuration gives them up, and come."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 from olmo_core.config.train import CoreConfig
+from olmo_core.model.product import _LARGE
+from olmo_core.run.folder import read_metrics
 from olmo_core.train.run import prepare_arithmetic
 
 
@@ -23,3 +28,37 @@ def test_deterministic_algorithms_are_the_configuration_s(deterministic: bool) -
     assert prepare_arithmetic(CoreConfig(threads=1, deterministic=deterministic)) == 1
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.slow
+def test_fresh_processes_learn_the_same_bits_by_large_products(
+    config_file: Path, tmp_path: Path
+) -> None:
+    instances, length, width, hidden = 4, 256, 256, 512
+    assert instances * length * width * hidden >= _LARGE  # where AVX-512 is, oneDNN's
+    shape = (
+        f"device_train_microbatch_size={instances}",
+        f"model.max_sequence_length={length}",
+        f"model.d_model={width}",
+        f"model.mlp_hidden_size={2 * hidden}",
+        "max_duration=3",
+        "stop_at=3",
+        "core.threads=2",
+    )
+    command = (sys.executable, "-m", "olmo_core.train", str(config_file), *shape)
+    one, two = (tmp_path / name for name in ("one", "two"))
+    processes = [
+        subprocess.Popen([*command, f"save_folder={folder}"], stderr=subprocess.PIPE, text=True)
+        for folder in (one, two)
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    weights = Path("model", "model.safetensors")
+    assert (one / weights).read_bytes() == (two / weights).read_bytes()
+    losses = [
+        [row["train/CrossEntropyLoss"] for row in read_metrics(folder / "metrics.jsonl")]
+        for folder in (one, two)
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses[0])) == 3
