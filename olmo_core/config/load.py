@@ -141,27 +141,24 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         ConfigError: unknown key (the nearest one is named), missing key, wrong type, or a value
             that the class's own `__post_init__` refuses with a ValueError.
     """
-    hints = get_type_hints(cls)
+    file, hints = getattr(values, "file", ""), get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
-            raise ConfigError(
-                f"{place_of(values, key, where)}: unknown key; {nearest(key, fields)}"
-            )
+            place = place_of(values, key, where)
+            raise ConfigError(f"{place}: unknown key; {nearest(key, fields)}")
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
         if name in values:
             place = place_of(values, name, where)
             arguments[name] = _coerce(hints[name], values[name], place, _dotted(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            file = getattr(values, "file", "")
             raise ConfigError(f"{file + ': ' if file else ''}{_dotted(where, name)}: key missing")
     try:
         return cls(**arguments)
     except ConfigError:
         raise
     except ValueError as error:
-        file = getattr(values, "file", "")
         raise ConfigError(": ".join(part for part in (file, where, str(error)) if part)) from None
 
 
