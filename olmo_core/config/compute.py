@@ -21,6 +21,9 @@ ActivationCheckpointing = Literal[
     "fine_grained",
 ]
 
+# Logits that the loss holds at one time, 512 MB of them in float32; on a CPU as on a GPU.
+LOGITS_AT_ONCE = 1 << 27
+
 
 def recomputes(strategy: ActivationCheckpointing, layer: int) -> bool:
     """Whether a layer, counted from 0, is computed again for backward, whole or in parts.

@@ -1,20 +1,19 @@
 """Cross-entropy and z-loss over a large vocabulary, in chunks, with a backward of its own.
 
-The logits of a whole batch never exist: each chunk's logits become their own gradient,
-and that is multiplied into the gradients of the states and of the head before the next chunk. It
-costs no more
+The logits of a whole batch never exist: each chunk's logits become their own gradient, and that is
+multiplied into the gradients of the states and of the head before the next chunk. It costs no more
 arithmetic than the plain way and saves its memory and page faults.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from olmo_core.config.compute import LOGITS_AT_ONCE
 from olmo_core.model.loss_tiles import cross_entropy_in_tiles
-
-# Logits that exist at one time; 512 MB in float32. Float32 on a CPU goes by tiles instead.
-_CHUNK_LOGITS = 1 << 27
 
 
 def cross_entropy(
@@ -84,8 +83,8 @@ def _in_chunks(
     # float32, so that summing over the chunks in a narrower type does not lose any
     grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
     sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
-    pieces = max(1, -(-labels.numel() * weight.shape[0] // _CHUNK_LOGITS))
-    gradient_of = _compiled_gradient if compiled else _gradient
+    pieces = max(1, -(-labels.numel() * weight.shape[0] // LOGITS_AT_ONCE))
+    gradient_of = _compiled_gradient() if compiled else _gradient
     start = 0
     for rows in (len(piece) for piece in labels.tensor_split(min(pieces, max(1, len(labels))))):
         part = slice(start, start := start + rows)
@@ -127,4 +126,8 @@ def _gradient(
     return wide.to(logits.dtype), sums
 
 
-_compiled_gradient = torch.compile(_gradient)
+@functools.cache
+def _compiled_gradient() -> Callable[..., tuple[Tensor, Tensor]]:
+    """Made when first asked for: `torch.compile` imports a second's worth of modules, which what
+    evaluates a model does without."""
+    return torch.compile(_gradient)

@@ -1,10 +1,11 @@
 """Cross-entropy over a large vocabulary on a CPU in float32: tiles that stay near its caches.
 
-The logits are made in tiles of some rows and some of the vocabulary. While a tile is in the cache
+The logits are made in tiles of some rows and some of the vocabulary. While a tile is near the cache
 its exponentials are taken, relative to each row's highest logit *in this tile*; what is missing to
 the softmax is one factor a row and tile, known at the end of the row, and is multiplied into the
 narrow factors of the products that follow, never into the logits. The subtraction of the target is
-a row of the head, never a pass over the logits either.
+a row of the head, never a pass over the logits either. The head's gradient is made turned, tile by
+tile: the first piece of the rows writes it, the next ones' products add to it as they write.
 """
 
 import math
@@ -14,11 +15,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from olmo_core.model.product import product, turned
+from olmo_core.config.compute import LOGITS_AT_ONCE
+from olmo_core.model.product import packed, product, product_packed, product_plus, turned
 
-# Logits that exist at one time, and vocabulary rows of a tile (measured, docs/performance.md).
-_LOGITS = 1 << 27
-_WIDTH = 2048
+# Vocabulary rows of a tile (measured, docs/performance.md): no power of two, by which the rows of a
+# tile would all fall into the same sets of the cache.
+_WIDTH = 4192
 
 
 class Sums(NamedTuple):
@@ -38,12 +40,13 @@ def cross_entropy_in_tiles(
     states, labels = hidden[rows], labels[rows]
     target = weight[labels]
     picked = (states * target).sum(dim=1)
-    head = [turned(part) for part in weight.split(_WIDTH)]  # (d, width) each
     sums = hidden.new_zeros(2)
     grad_states = target.neg_() if needs[0] else None
-    turned_grad = weight.new_zeros(weight.shape[1], weight.shape[0]) if needs[1] else None
-    pieces = max(1, -(-len(states) * len(weight) // _LOGITS))
-    for part in torch.arange(len(states)).tensor_split(pieces):
+    at_once = max(1, LOGITS_AT_ONCE // len(weight))
+    pieces = torch.arange(len(states)).tensor_split(max(1, -(-len(states) // at_once)))
+    head = [packed(part, states[: len(pieces[0])]) for part in weight.split(_WIDTH)]
+    turned_grad: list[Tensor | None] = [None] * len(head)  # (d, width) each
+    for part in pieces:
         if not len(part):
             continue
         span = slice(int(part[0]), int(part[-1]) + 1)
@@ -53,13 +56,13 @@ def cross_entropy_in_tiles(
         factors *= 1 + 2 * z_loss * normaliser
         if grad_states is not None:
             _add_grad_states(grad_states[span], tiles, factors, weight)
-        if turned_grad is not None:
+        if needs[1]:
             _add_grad_weight(turned_grad, tiles, factors, states[span])
     grad_hidden = grad_weight = None
     if grad_states is not None:
         grad_hidden = torch.zeros_like(hidden).index_copy_(0, rows, grad_states)
-    if turned_grad is not None:
-        grad_weight = turned(turned_grad).index_add_(0, labels, states, alpha=-1)
+    if needs[1]:
+        grad_weight = _in_rows(turned_grad, weight).index_add_(0, labels, states, alpha=-1)
     return Sums(sums[0], sums[1], grad_hidden, grad_weight)
 
 
@@ -67,14 +70,14 @@ def _softmax(
     states: Tensor, head: Sequence[Tensor], *, keep: bool
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Exponentials in tiles (n, width), the factors (tiles, n) that make them a softmax, and the
-    log-normaliser (n,)."""
+    log-normaliser (n,). The head is `packed`, by tile."""
     # powers of two: three times as fast as exp here, and as exact
     scaled = states * math.log2(math.e)
     tiles: list[Tensor] = []
     highest = states.new_empty(len(head), len(states))
     totals = torch.empty_like(highest)
     for part, top, total in zip(head, highest, totals, strict=True):
-        tile = product(scaled, part)
+        tile = product_packed(scaled, part)
         torch.amax(tile, dim=1, out=top)
         torch.sum(tile.sub_(top.unsqueeze(1)).exp2_(), dim=1, out=total)
         if keep:
@@ -93,8 +96,19 @@ def _add_grad_states(
 
 
 def _add_grad_weight(
-    gradient: Tensor, tiles: Sequence[Tensor], factors: Tensor, states: Tensor
+    gradient: list[Tensor | None], tiles: Sequence[Tensor], factors: Tensor, states: Tensor
 ) -> None:
     states = turned(states)
-    for tile, factor, part in zip(tiles, factors, gradient.split(_WIDTH, dim=1), strict=True):
-        part += product(states * factor, tile)
+    for index, (tile, factor) in enumerate(zip(tiles, factors, strict=True)):
+        gradient[index] = product_plus(states * factor, tile, gradient[index])
+
+
+def _in_rows(turned_gradient: Sequence[Tensor | None], weight: Tensor) -> Tensor:
+    """The head's gradient in its own layout; tiles that no row has written are nought."""
+    gradient = torch.empty_like(weight)
+    for part, tile in zip(gradient.split(_WIDTH), turned_gradient, strict=True):
+        if tile is None:
+            part.zero_()
+        else:
+            part.copy_(tile.T)
+    return gradient

@@ -15,6 +15,7 @@ _ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 )
 
 
@@ -42,6 +43,32 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 @product.register_fake
 def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], b.shape[1])
+
+
+def packed(weight: Tensor, x: Tensor) -> Tensor:
+    """weight (N, K) as `product_packed` takes it fastest for the likes of x (M, K).
+
+    Opaque where oneDNN is the faster library: of a layout of its own.
+    """
+    if is_faster(x, weight):
+        return torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    return weight
+
+
+def product_packed(x: Tensor, weight: Tensor) -> Tensor:
+    """x (M, K) times the transpose of what `packed` made of weight (N, K)."""
+    if weight.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return x @ weight.T
+
+
+def product_plus(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
+    """c + a b for a (M, K), b (K, N), in the product's own pass; may overwrite c."""
+    if c is None:
+        return product(a, b)
+    if is_faster(a, b.T):
+        return torch.ops.mkldnn._linear_pointwise.binary(a, c, b.T, None, "add")
+    return c.addmm_(a, b)
 
 
 def turned(x: Tensor) -> Tensor:

@@ -19,12 +19,11 @@ counted as they run without compilation; compiled ones save less.
 
 from dataclasses import dataclass
 
-from olmo_core.config.compute import recomputes
+from olmo_core.config.compute import LOGITS_AT_ONCE, recomputes
 from olmo_core.config.model import ModelConfig, count_parameters
 from olmo_core.config.train import TrainConfig
 
 _FLOAT32 = 4
-_CHUNK_LOGITS = 1 << 27  # numbers that the loss holds at one time on a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
         activations=tokens * _of_token(config, width),
         loss=_FLOAT32 * table
         + 2 * tokens * model.d_model * width
-        + min(tokens * model.rows, _CHUNK_LOGITS) * logit,
+        + min(tokens * model.rows, LOGITS_AT_ONCE) * logit,
     )
 
 

@@ -4,15 +4,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from olmo_core.model import loss, loss_tiles
+from olmo_core.model import loss, loss_tiles, product
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
 @pytest.mark.parametrize(("at_once", "width"), [(1, 999), (100_000, 64), (1 << 22, 2048)])
+@pytest.mark.parametrize("large", [0, 1 << 26])  # oneDNN for all products, where it is there
 def test_sums_and_gradients_equal_torch(
-    z_loss: float, at_once: int, width: int, monkeypatch: pytest.MonkeyPatch
+    z_loss: float, at_once: int, width: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss_tiles, "_LOGITS", at_once)
+    monkeypatch.setattr(product, "_LARGE", large)
+    monkeypatch.setattr(loss_tiles, "LOGITS_AT_ONCE", at_once)
     monkeypatch.setattr(loss_tiles, "_WIDTH", width)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
@@ -56,9 +58,9 @@ def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.Monkey
 def test_chunks_in_bfloat16_are_near_float32(
     chunk: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "_CHUNK_LOGITS", chunk)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", chunk)
     traced = torch.compile(loss._gradient, backend="aot_eager")  # inductor's start takes seconds
-    monkeypatch.setattr(loss, "_compiled_gradient", traced)
+    monkeypatch.setattr(loss, "_compiled_gradient", lambda: traced)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
     weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
@@ -83,9 +85,10 @@ def test_without_a_gradient_none_is_made() -> None:
 
 def test_labels_that_do_not_count_at_all_give_zero() -> None:
     hidden = torch.randn(10, 4, requires_grad=True)
-    weight = torch.randn(50, 4)
+    weight = torch.randn(50, 4, requires_grad=True)
     total, _, _ = loss.cross_entropy(hidden, weight, torch.full((10,), -100))
     total.backward()
     assert total.item() == 0
-    assert hidden.grad is not None
-    assert float(hidden.grad.abs().max()) == 0
+    for gradient in (hidden.grad, weight.grad):
+        assert gradient is not None
+        assert float(gradient.abs().max()) == 0
