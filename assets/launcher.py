@@ -25,6 +25,10 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+class EngineUnavailable(RuntimeError):
+    """The engine does not answer now; what it runs goes on, and asking again later is right."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobState:
     """What the engine says of a job at this moment."""
@@ -43,11 +47,22 @@ class Launcher(Protocol):
         """Start the job unless it is finished or at work; True if this call started it.
 
         Two submissions of one folder, also from two processes, never both start it.
+
+        Raises:
+            EngineUnavailable: the engine does not answer; the same call may be made again.
         """
         ...
 
+    def queues(self, launch: Launch) -> bool:
+        """Whether the job would wait in a queue for its turn, so that it may be submitted early."""
+        ...
+
     def state(self, folder: RunFolder) -> JobState:
-        """Whether the folder's job is at work."""
+        """Whether the folder's job is at work.
+
+        Raises:
+            EngineUnavailable: the engine does not answer.
+        """
         ...
 
     def cancel(self, folder: RunFolder) -> None:
@@ -63,7 +78,11 @@ class Observer(Protocol):
     """Is told how the work on an asset goes; shows it on a terminal or in a log."""
 
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
-        """`how` is `launched`, `following` or `finished before`."""
+        """`how` is `launched`, `following`, `finished before`, or `submitted` for a later step."""
+        ...
+
+    def state(self, asset: str, state: JobState) -> None:
+        """The engine says something else of the job than before: why it waits, where it runs."""
         ...
 
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:

@@ -1,9 +1,6 @@
 """Dagster's view of the graph: an asset and its checks for each node."""
 
-import contextlib
-import time
-from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -17,46 +14,16 @@ from assets.node import Check, Node
 from assets.node_checks import INPUTS_UNCHANGED
 from assets.paths import root
 from assets.produce import Produced, Work, main_line_work, make
+from assets.step import Step
 from assets.train.plots import loss_curve
 from olmo_core.run.code import code_hashes
-from olmo_core.run.folder import RunFolder, read_metrics
-
-LOG_EVERY_SECONDS = 10.0
+from olmo_core.run.folder import read_metrics
 
 
 class RunOptions(dg.Config):
     """What a person may say when materialising an asset."""
 
     force: bool = False  # make a new version although there is a finished one
-
-
-class LogObserver:
-    """Tells Dagster's log of a run how the work on an asset goes."""
-
-    def __init__(self, log: dg.DagsterLogManager) -> None:
-        self.log = log
-        self.next = 0.0
-
-    def started(self, asset: str, folder: RunFolder, how: str) -> None:
-        """Log where the work lies and whether this run started it."""
-        self.log.info(f"{asset}: {how}; {folder.path}")
-
-    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
-        """Log the state, at most every ten seconds."""
-        if time.monotonic() < self.next:
-            return
-        self.next = time.monotonic() + LOG_EVERY_SECONDS
-        total = f" of {status['total']:g}" if status.get("total") else ""
-        self.log.info(
-            f"{asset}: {status['done']:g}{total} {status['unit']} {status['message']}".rstrip()
-        )
-
-    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
-        """Log what it cost."""
-        self.log.info(
-            f"{asset}: finished in {result['work_seconds']:.1f} s, "
-            f"peak {result['peak_memory_bytes'] / 2**20:.0f} MiB"
-        )
 
 
 def node_version(node: Node) -> str:
@@ -108,13 +75,22 @@ def _asset(
         observer: dg.ResourceParam[Any],
     ) -> dg.MaterializeResult[Any]:
         work = work_of(context)
-        with cancelling(context, launcher, work.parent):
+        step = Step(
+            graph=graph,
+            context=context,
+            launcher=launcher,
+            observer=observer(context),  # made here: events belong to the step that runs
+        )
+        with step.cancelling(work.parent):
+            step.begin(node.name)
             produced = make(
                 work,
                 root=root(),
                 launcher=launcher,
-                observer=observer(context.log),  # made here: a log belongs to the step that runs
+                observer=step.observer,
                 force=config.force,
+                submitted=step.ahead.submitted.get(node.name),
+                meanwhile=step.meanwhile,
             )
         return report(node, produced)
 
@@ -124,33 +100,6 @@ def _asset(
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=f"{recipe}_checkpoints")
-
-
-@contextlib.contextmanager
-def cancelling(
-    context: dg.AssetExecutionContext, launcher: Launcher, parent: Path
-) -> Generator[None]:
-    """End the job when its run is cancelled in Dagster; let it live when only its worker dies.
-
-    Dagster raises the same interrupt for both; only the status of the run tells them apart.
-    """
-    try:
-        yield
-    except dg.DagsterExecutionInterruptedError:
-        record = context.instance.get_run_by_id(context.run_id)
-        if record is not None and record.status == dg.DagsterRunStatus.CANCELING:
-            cancel_jobs(launcher, parent)
-        raise
-
-
-def cancel_jobs(launcher: Launcher, parent: Path) -> None:
-    """End what is at work on any version of an asset."""
-    if not parent.is_dir():
-        return
-    for path in parent.iterdir():
-        folder = RunFolder(path)
-        if path.is_dir() and not folder.finished and launcher.state(folder).alive:
-            launcher.cancel(folder)
 
 
 def report(node: Node, produced: Produced) -> dg.MaterializeResult[Any]:

@@ -1,13 +1,12 @@
 """Make one asset: find its finished run, or submit its job, or follow the one that is at work."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.diagnosis import diagnosis
 from assets.fingerprint import Fingerprint
+from assets.follow import Meanwhile, follow, nothing, submit_patiently
 from assets.graph import Graph
 from assets.launcher import Launch, Launcher, Observer
 from assets.node import Node
@@ -15,14 +14,6 @@ from assets.paths import open_version
 from olmo_core.run.code import code_hashes_now
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.result import damaged_files
-
-FIRST_POLL_SECONDS = 0.05
-POLL_SECONDS = 0.5
-GROWTH = 1.05  # of the wait: a short job is noticed at once, a long one costs nothing to watch
-
-
-class JobFailed(RuntimeError):
-    """A job ended without a result; the message says what, where and how to go on."""
 
 
 class CodeChanged(RuntimeError):
@@ -80,7 +71,14 @@ def main_line_work(graph: Graph, name: str, root: Path) -> Work:
 
 
 def make(
-    work: Work, *, root: Path, launcher: Launcher, observer: Observer, force: bool = False
+    work: Work,
+    *,
+    root: Path,
+    launcher: Launcher,
+    observer: Observer,
+    force: bool = False,
+    submitted: RunFolder | None = None,
+    meanwhile: Meanwhile = nothing,
 ) -> Produced:
     """Return the finished run of a piece of work, making it if need be; safe to call twice at once.
 
@@ -90,6 +88,9 @@ def make(
         launcher: The engine that runs the job.
         observer: Is told how it goes.
         force: Make a new version although there is a finished one.
+        submitted: The folder whose job this run has submitted before; it is followed, and not
+            submitted again if it has failed.
+        meanwhile: Called while waiting; what it raises ends the wait, not the job.
 
     Raises:
         CheckFailed: a blocking check of an input fails; nothing was started.
@@ -100,14 +101,17 @@ def make(
     name = work.node.name
     if not force and (finished := work.finished()) is not None:
         return _again(name, finished, observer)
-    launch = launch_of(work, root)
-    # Another process may have finished it between the two looks: then there is nothing to open.
-    if not force and (finished := work.finished()) is not None:
-        return _again(name, finished, observer)
-    folder = launch.folder
-    how = "launched" if launcher.submit(launch) else "following"
+    folder, how = submitted, "following"
+    if folder is None:
+        launch = launch_of(work, root)
+        # Another process may have finished it between the two looks: then there is nothing to open.
+        if not force and (finished := work.finished()) is not None:
+            return _again(name, finished, observer)
+        folder = launch.folder
+        if submit_patiently(launcher, launch, observer, meanwhile):
+            how = "launched"
     observer.started(name, folder, how)
-    result = follow(name, folder, launcher, observer)
+    result = follow(name, folder, launcher, observer, meanwhile)
     return Produced(folder=folder, result=result, how=how)
 
 
@@ -128,30 +132,6 @@ def launch_of(work: Work, root: Path) -> Launch:
 def _again(name: str, finished: RunFolder, observer: Observer) -> Produced:
     observer.started(name, finished, "finished before")
     return Produced(folder=finished, result=finished.read_result(), how="finished before")
-
-
-def follow(
-    name: str, folder: RunFolder, launcher: Launcher, observer: Observer
-) -> Mapping[str, Any]:
-    """Watch a run folder until its result is there; return the result.
-
-    Raises:
-        JobFailed: the job is gone and has left no result.
-    """
-    wait = FIRST_POLL_SECONDS
-    while True:
-        state = launcher.state(folder)  # before the look at the result: a job may end in between
-        if folder.finished:
-            result = folder.read_result()
-            observer.finished(name, result)
-            return result
-        if not state.alive:
-            raise JobFailed(diagnosis(name, folder, state))
-        status = folder.read_status()
-        if status is not None:
-            observer.progress(name, status)
-        time.sleep(wait)
-        wait = min(POLL_SECONDS, wait * GROWTH)
 
 
 def finished_input(run: RunFolder) -> Input:

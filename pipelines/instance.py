@@ -12,10 +12,10 @@ import dagster as dg
 import sqlalchemy.exc
 
 from assets.paths import CHECKOUT, root
+from assets.step import HOST_TAG, PID_TAG, own_process
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
 
-PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
 LEAST_FREE_BYTES = 32 << 20  # under which a run is not begun, and is taken to have filled the disk
 
 
@@ -87,8 +87,7 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 def own_tags() -> dict[str, str]:
     """Tags by which a run of this process is known as such, and shown at its job in the UI."""
     return {
-        PID_TAG: f"{os.getpid()} {start_ticks(os.getpid())}",
-        HOST_TAG: socket.gethostname(),
+        **own_process(),
         ".dagster/repository": "__repository__@pipelines.definitions",
     }
 

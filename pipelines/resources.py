@@ -6,16 +6,16 @@ from typing import Any
 import dagster as dg
 
 from assets.launcher import Launcher, Observer
-from assets.materialise import LogObserver
+from assets.observe import DagsterObserver
 from pipelines.launchers.router import site_launcher
 
-ObserverFactory = Callable[[dg.DagsterLogManager], Observer]
+ObserverFactory = Callable[[dg.AssetExecutionContext], Observer]
 
 
 def resources(
-    *, launcher: Launcher | None = None, observer: ObserverFactory = LogObserver
+    *, launcher: Launcher | None = None, observer: ObserverFactory = DagsterObserver
 ) -> dict[str, Any]:
-    """The resources that every asset asks for; the site's engines and Dagster's log by default."""
+    """What every asset asks for; by default the site's engines, and Dagster is told."""
     return {
         "launcher": dg.ResourceDefinition.hardcoded_resource(launcher or site_launcher()),
         "observer": dg.ResourceDefinition.hardcoded_resource(observer),

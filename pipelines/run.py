@@ -1,5 +1,6 @@
 """`olmo run`: what is missing or stale, made in one Dagster run of this process."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -11,9 +12,10 @@ from rich.console import Console
 from assets.assemble import build_graph
 from assets.graph import Graph
 from assets.launcher import Launcher
-from assets.materialise import cancel_jobs
+from assets.observe import Both, DagsterObserver
 from assets.paths import root
 from assets.recipe import load_recipe
+from assets.step import cancel_jobs, jobs_below
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
 from pipelines.launchers.router import site_launcher
@@ -87,8 +89,8 @@ def _run_once(
         except KeyboardInterrupt:
             observer.console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
             launcher.close()
-            for asset in wanted:
-                cancel_jobs(launcher, graph.folder(root(), asset))
+            folders = [jobs_below(graph.folder(root(), asset)) for asset in wanted]
+            cancel_jobs(launcher, itertools.chain(*folders))
             wait([execution])
             return EXIT_INTERRUPTED
     if result.success:
@@ -132,7 +134,9 @@ def _execute(
     observer: TerminalObserver,
 ) -> dg.ExecuteInProcessResult:
     name = graph.recipe.name
-    shown = resources(launcher=launcher, observer=lambda log: observer)
+    shown = resources(
+        launcher=launcher, observer=lambda context: Both(observer, DagsterObserver(context))
+    )
     definitions = assembled(main_line(graph), with_resources=shown)
     return definitions.resolve_job_def(name).execute_in_process(
         instance=instance,

@@ -22,6 +22,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from assets.launcher import JobState
 from olmo_core.run.folder import RunFolder
 
 PLAIN_EVERY_SECONDS = 15.0
@@ -71,6 +72,8 @@ class TerminalObserver:
         self.launched: list[str] = []
         self._task: TaskID | None = None
         self._next_line = 0.0
+        self._waits = False
+        self._attempt: int | None = None
         self._live = console.is_terminal
         self._lock = threading.Lock()
         self.bars = Progress(
@@ -89,16 +92,33 @@ class TerminalObserver:
         if how == "finished before":
             self._end(f"[dim]{self._count()} {asset}: finished before[/]")
             return
-        if how == "launched":
+        if how in ("launched", "submitted"):
             self.launched.append(asset)
+        if how == "submitted":
+            self.console.print(f"        {asset}: submitted ({folder.path})", highlight=False)
+            return
+        self._attempt = None
         if self._live:
             self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
         else:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
             self.console.print(f"{self._count()} {asset}: {how} ({folder.path})", highlight=False)
 
+    def state(self, asset: str, state: JobState) -> None:
+        """Say what a job waits for, and where it runs once it has waited."""
+        waited, self._waits = self._waits, state.queued
+        if self._task is not None and state.queued:
+            self.bars.update(self._task, total=None, message=state.description)
+        elif self._task is None and (state.queued or waited):
+            self.console.print(f"        {asset}: {state.description}", highlight=False)
+
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:
-        """Move the bar."""
+        """Move the bar; say when a further attempt has begun."""
+        if self._waits:
+            return  # what an earlier attempt has left
+        if self._attempt not in (None, status["attempt"]):
+            self.console.print(f"        {asset}: attempt {status['attempt']}", highlight=False)
+        self._attempt = status["attempt"]
         if self._task is not None:
             self.bars.update(
                 self._task,

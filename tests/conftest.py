@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from assets.graph import Graph
+from assets.launcher import JobState
 from assets.node import Node
 from assets.recipe import Recipe
 from olmo_core.config.load import Tree
@@ -63,6 +64,9 @@ class SilentObserver:
 
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
         self.how[asset] = how
+
+    def state(self, asset: str, state: JobState) -> None:
+        assert state.alive
 
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:
         assert status["state"] in ("running", "done", "failed", "stopped")

@@ -58,6 +58,10 @@ class LocalLauncher:
         """Start no further job; those at work go on."""
         self._closed = True
 
+    def queues(self, launch: Launch) -> bool:
+        """Never: what is submitted starts at once."""
+        return False
+
     def state(self, folder: RunFolder) -> JobState:
         """Whether the job's process lives or, failing that, some process holds its lock."""
         child = self._children.get(folder.path)

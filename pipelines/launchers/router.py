@@ -39,6 +39,10 @@ class Router:
         work = self.site.work_of(launch)
         return self._engine(work.engine).dry_run(launch, work)
 
+    def queues(self, launch: Launch) -> bool:
+        """Whether the engine of this work has a queue."""
+        return self._engine(self.site.work_of(launch).engine).queues(launch)
+
     def state(self, folder: RunFolder) -> JobState:
         """What the engine that started the folder's job says of it."""
         return self._started_by(folder).state(folder)

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from assets import produce as produce_module
+from assets.follow import JobFailed
 from assets.graph import Graph
-from assets.produce import CodeChanged, InputMissing, JobFailed, Produced, main_line_work
+from assets.produce import CodeChanged, InputMissing, Produced, main_line_work
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, toy_graph

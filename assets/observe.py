@@ -1,0 +1,182 @@
+"""Shows in Dagster how a job goes that a step follows: observations of its asset.
+
+An observation is the one event that Dagster shows at the asset while its step is in progress, with
+fields and a log's end one click away. They are few: a training of a month leaves some thousands.
+"""
+
+import html
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlalchemy.exc import DBAPIError
+
+from assets.launcher import JobState, Observer
+from olmo_core.run.folder import RunFolder
+
+FIRST_AFTER_SECONDS = 5.0  # a job that is over by then is reported by its materialisation alone
+EVERY_SECONDS = 60.0
+MOST_SECONDS = 300.0  # between two observations of a long job
+SHARE_OF_AGE = 1 / 60  # a day's job is observed every five minutes
+LOG_BYTES = 4096  # of the log's end, in each observation
+NUMBERS = ("step", "loss", "learning_rate", "tokens_per_second")  # as training's status has them
+
+
+class DagsterObserver:
+    """Observations at changes of the job's state, then one a minute, later one in five."""
+
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self.context = context
+        self.folder: RunFolder | None = None
+        self.job = JobState(alive=True)
+        self.status: Mapping[str, Any] = {}
+        self.began = time.monotonic()
+        self.next = self.began + FIRST_AFTER_SECONDS
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """Log where the work lies and whether this run started it."""
+        self.context.log.info(f"{asset}: {how}; {folder.path}")
+        if how != "submitted":  # that is another step's
+            self.folder = folder
+
+    def state(self, asset: str, state: JobState) -> None:
+        """Observe a job that waits at once, and one that has waited."""
+        waited, self.job = self.job.queued, state
+        if state.queued or waited:
+            self._observe()
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """Observe a further attempt at once, progress now and then."""
+        again = bool(self.status) and status["attempt"] != self.status["attempt"]
+        self.status = status
+        if again or time.monotonic() >= self.next:
+            self._observe()
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """Log what it cost."""
+        self.context.log.info(
+            f"{asset}: finished in {result['work_seconds']:.1f} s, "
+            f"peak {result['peak_memory_bytes'] / 2**20:.0f} MiB"
+        )
+
+    def _observe(self) -> None:
+        now = time.monotonic()
+        age = now - self.began
+        self.next = now + min(MOST_SECONDS, max(EVERY_SECONDS, SHARE_OF_AGE * age))
+        partition = self.context.partition_key if self.context.has_partition_key else None
+        try:
+            self.context.log_event(
+                dg.AssetObservation(
+                    asset_key=self.context.asset_key,
+                    partition=partition,
+                    metadata=observed(self.folder, self.job, self.status),
+                )
+            )
+        except DBAPIError as error:  # PostgreSQL restarts, perhaps: no reason to leave the job
+            self.next = now + FIRST_AFTER_SECONDS
+            print(f"observation not stored: {error}", flush=True)
+
+
+class Both:
+    """Tells two observers of everything."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self.observers = observers
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """To all."""
+        for observer in self.observers:
+            observer.started(asset, folder, how)
+
+    def state(self, asset: str, state: JobState) -> None:
+        """To all."""
+        for observer in self.observers:
+            observer.state(asset, state)
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """To all."""
+        for observer in self.observers:
+            observer.progress(asset, status)
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """To all."""
+        for observer in self.observers:
+            observer.finished(asset, result)
+
+
+def observed(
+    folder: RunFolder | None, job: JobState, status: Mapping[str, Any]
+) -> dict[str, dg.MetadataValue]:
+    """What is known of a job at this moment, as metadata."""
+    shown: dict[str, dg.MetadataValue] = {"state": dg.MetadataValue.text(state_text(job, status))}
+    if status and not job.queued:
+        shown["progress"] = dg.MetadataValue.text(progress_text(status))
+        for name in NUMBERS:
+            if isinstance(status.get(name), int | float):
+                shown[name] = dg.MetadataValue.float(float(status[name]))
+        if (left := remaining_seconds(status)) is not None:
+            shown["time_remaining"] = dg.MetadataValue.text(duration(left))
+        if status.get("wandb_url"):
+            shown["wandb"] = dg.MetadataValue.url(str(status["wandb_url"]))
+    if folder is not None:
+        log = log_path(folder)
+        shown["log_end"] = dg.MetadataValue.md(f"<pre>{html.escape(log_end(log))}</pre>")
+        shown["log"] = dg.PathMetadataValue(str(log))
+    return shown
+
+
+def state_text(job: JobState, status: Mapping[str, Any]) -> str:
+    """`waiting (pending: Resources)`, `running on n1, n2, attempt 3`."""
+    if job.queued:
+        return f"waiting ({job.description})" if job.description else "waiting"
+    attempt = int(status.get("attempt", 1))
+    text = job.description or "running"
+    return f"{text}, attempt {attempt}" if attempt > 1 else text
+
+
+def progress_text(status: Mapping[str, Any]) -> str:
+    """`137 of 1000 steps, loss 3.21`."""
+    total = f" of {status['total']:g}" if status.get("total") else ""
+    return f"{status['done']:g}{total} {status['unit']} {status['message']}".strip()
+
+
+def remaining_seconds(status: Mapping[str, Any]) -> float | None:
+    """As the job reckons it; else from how much it has done since it began to work."""
+    if status.get("remaining_seconds") is not None:
+        return float(status["remaining_seconds"])
+    done, total, ready = status["done"], status.get("total"), status.get("ready")
+    if not (done and total and ready):
+        return None
+    return max(0.0, (status["heartbeat"] - ready) * (total - done) / done)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def log_path(folder: RunFolder) -> Path:
+    """The main log of the folder's latest attempt."""
+    launch = folder.read(folder.launch) or {}
+    return folder.path / str(launch.get("log", "log/job.log"))
+
+
+def log_end(log: Path) -> str:
+    """The last lines of a log, whole ones as far as they fit."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_BYTES))
+            text = file.read().decode(errors="replace")
+    except OSError as error:
+        return f"{log}: {error.strerror}"
+    return text.partition("\n")[2] if size > LOG_BYTES else text
