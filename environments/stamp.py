@@ -51,11 +51,15 @@ PEER = Environment(
 
 
 def outdated(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> list[Environment]:
-    """Those whose stamp is missing or differs from what they would be made from."""
+    """Those whose stamp is missing or differs from what they would be made from.
+
+    A linked folder is another checkout's (a git worktree shares it), and that one's to keep.
+    """
     return [
         environment
         for environment in environments
-        if read_stamp(root, environment) != digest(root, environment)
+        if not (root / environment.folder).is_symlink()
+        and read_stamp(root, environment) != digest(root, environment)
     ]
 
 

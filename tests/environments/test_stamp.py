@@ -91,3 +91,10 @@ def test_the_benchmarks_environment_is_made_only_when_asked_for(checkout: Path) 
     (checkout / PEER.lock).write_text("ai2-olmo-core==3.0.0\n")
     assert PEER not in outdated(checkout)
     assert outdated(checkout, [PEER]) == [PEER]
+
+
+def test_an_environment_that_is_another_checkouts_is_left_alone(
+    checkout: Path, tmp_path: Path
+) -> None:
+    (checkout / MAIN.folder).symlink_to(tmp_path)
+    assert outdated(checkout) == [DOLMA]
