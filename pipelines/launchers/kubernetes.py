@@ -81,6 +81,10 @@ class KubernetesLauncher:
         """Start no further job; those at work go on."""
         self._closed = True
 
+    def queues(self, launch: Launch) -> bool:
+        """Always: what the cluster has no room for waits."""
+        return True
+
     def state(self, folder: RunFolder) -> JobState:
         """What the cluster says of the folder's job.
 

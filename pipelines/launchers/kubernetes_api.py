@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from assets.launcher import EngineUnavailable
 from olmo_core.config.load import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class KubernetesError(RuntimeError):
     """The API server did not do what it was asked to; the message says what and why."""
 
 
-class NotAnswering(KubernetesError):
+class NotAnswering(KubernetesError, EngineUnavailable):
     """No answer, or one that says to come again; whether the call was carried out is not known."""
 
 
