@@ -78,6 +78,10 @@ class SlurmLauncher:
         """Queue no further job; those in the queue stay."""
         self._closed = True
 
+    def queues(self, launch: Launch) -> bool:
+        """Always: what there is no room for waits."""
+        return True
+
     def dry_run(self, launch: Launch, work: Work) -> str:
         """The batch script, and as a comment in it the command that queues it."""
         submission = Submission(site=self.slurm, work=work, launches=[launch], queue=self.queue)

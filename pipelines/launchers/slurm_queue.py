@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assets.launcher import EngineUnavailable
 from olmo_core.run.files import write_json
 from olmo_core.run.folder import locked
 from pipelines.launchers.slurm_script import client_environment
@@ -36,7 +37,7 @@ class SlurmError(RuntimeError):
     """Slurm refused a command; the message is its own."""
 
 
-class SlurmUnavailable(SlurmError):
+class SlurmUnavailable(SlurmError, EngineUnavailable):
     """Slurm's controller did not answer: nothing is known of any job."""
 
 
