@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from olmo_core.checkpoint import layout
+from olmo_core.checkpoint.index import IndexReader
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
 from olmo_core.checkpoint.place import Place
 from olmo_core.checkpoint.source import (
@@ -188,7 +188,7 @@ def load_state(
     if optimizer is not None:
         state |= optimizer_state(model, optimizer)
     path = checkpoint.path / layout.STATE
-    stored = FileSystemReader(path).read_metadata().state_dict_metadata
+    stored = IndexReader(path).read_metadata().state_dict_metadata
     shapes = {
         name: tuple(entry.size) if isinstance(entry, TensorStorageMetadata) else None
         for name, entry in stored.items()
@@ -197,4 +197,4 @@ def load_state(
     require_same(str(path), shapes, state)
     # the reader copies into the tensors themselves
     with single_process_is_meant():
-        load(state, storage_reader=FileSystemReader(path), no_dist=world.size == 1)
+        load(state, storage_reader=IndexReader(path), no_dist=world.size == 1)

@@ -1,0 +1,80 @@
+"""The index of a checkpoint (`.metadata`), read without running any code that it may hold.
+
+Torch's own reader unpickles whatever stands there; a checkpoint from elsewhere could do anything.
+"""
+
+import pickle
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint import metadata as stored
+from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+
+from olmo_core.run.job import InputError
+
+_PLAIN: dict[str, dict[str, Any]] = {
+    "pathlib": {"PosixPath": PurePosixPath},  # where it was saved
+    "pathlib._local": {"PosixPath": PurePosixPath},
+    "torch": {"Size": torch.Size}
+    | {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
+    "torch.serialization": {"_get_layout": torch.serialization._get_layout},
+    "torch.distributed.checkpoint.filesystem": {"_StorageInfo": _StorageInfo},
+    "torch.distributed.checkpoint.metadata": {
+        name: getattr(stored, name)
+        for name in (
+            "BytesStorageMetadata",
+            "ChunkStorageMetadata",
+            "Metadata",
+            "MetadataIndex",
+            "StorageMeta",
+            "TensorProperties",
+            "TensorStorageMetadata",
+            "_MEM_FORMAT_ENCODING",
+        )
+    },
+}
+
+# What a torn or made-up pickle may raise.
+_UNREADABLE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError)
+_UNREADABLE += (AttributeError, RuntimeError, OverflowError)
+
+
+class IndexReader(FileSystemReader):
+    """Torch's reader of a checkpoint's folder, for folders that anybody may have written."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._index = folder / ".metadata"
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> stored.Metadata:
+        """Which tensors there are, and where they lie.
+
+        Raises:
+            InputError: it is torn, holds objects that only running code could make, or names
+                files elsewhere.
+        """
+        try:
+            with self._index.open("rb") as content:
+                index = _Plain(content).load()
+        except _UNREADABLE as error:
+            raise InputError(f"{self._index}: cannot be read as a plain index: {error}") from None
+        if not isinstance(index, stored.Metadata):
+            raise InputError(f"{self._index}: expected an index, found {type(index).__name__}")
+        for entry in (index.storage_data or {}).values():
+            if Path(entry.relative_path).name != entry.relative_path:
+                raise InputError(f"{self._index}: {entry.relative_path!r} is no file beside it")
+        index.storage_meta = stored.StorageMeta(load_id=self.load_id)
+        return index
+
+
+class _Plain(pickle.Unpickler):
+    """The classes of an index and nothing else."""
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        try:
+            return _PLAIN[module_name][global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"an object of {module_name}.{global_name} is not read"
+            ) from None
