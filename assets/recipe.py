@@ -137,9 +137,12 @@ def load_recipe(name: str) -> Recipe:
         close = difflib.get_close_matches(name, recipes, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(recipes)}"
         looked = ", ".join(str(folder) for folder in search_path())
-        raise ConfigError(f"unknown recipe {name!r}; {hint} (looked in {looked})")
+        raise ConfigError(f"unknown recipe {name[:80]!r}; {hint} (looked in {looked})")
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{recipes[name]}: a recipe's name is letters, digits and _")
+        raise ConfigError(
+            f"{str(recipes[name])!a}: a recipe's name is a letter, then letters, digits and _ "
+            "(at most 63)"
+        )
     folder = recipes[name]
     files: dict[str, Any] = {file: load(folder / f"{file}.yaml") for file in FILES}
     stage2 = folder / "stage2.yaml"

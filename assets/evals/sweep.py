@@ -19,7 +19,7 @@ from olmo_core.run.files import read_json, sha256_file
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
 MODULE = "olmo_core.evals.checkpoint"
-KEY = re.compile(r"(?P<run>[A-Za-z0-9_]+)@step(?P<step>[0-9]+)")
+KEY = re.compile(r"(?P<run>[A-Za-z0-9_]{1,63})@step(?P<step>[0-9]{1,18})")
 
 
 def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
@@ -66,7 +66,7 @@ def sweep_work(graph: Graph, name: str, key: str, root: Path) -> Work:
         InputMissing: there is no such whole checkpoint now.
     """
     if not KEY.fullmatch(key):
-        raise ConfigError(f"partition {key!r}: expected <run>@step<N>, as in stage1@step100")
+        raise ConfigError(f"partition {key[:80]!r}: expected <run>@step<N>, as in stage1@step100")
     folder = checkpoints(graph, root).get(key)
     if folder is None:
         raise InputMissing(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")

@@ -62,7 +62,7 @@ class IndexReader(FileSystemReader):
         if not isinstance(index, stored.Metadata):
             raise InputError(f"{self._index}: expected an index, found {type(index).__name__}")
         for entry in (index.storage_data or {}).values():
-            if Path(entry.relative_path).name != entry.relative_path:
+            if entry.relative_path in ("", ".", "..") or "/" in entry.relative_path:
                 raise InputError(f"{self._index}: {entry.relative_path!r} is no file beside it")
         index.storage_meta = stored.StorageMeta(load_id=self.load_id)
         return index

@@ -48,8 +48,10 @@ class SourceConfig:
     bad_documents: Literal["fail", "quarantine"] = "fail"  # files: what a bad line or file does
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name):
-            raise ConfigError(f"sources: name {self.name!r}: expected letters, digits, . _ -")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.name):
+            raise ConfigError(
+                f"sources: name {self.name[:120]!r}: expected letters, digits, . _ - (at most 100)"
+            )
         if (self.reader == "files") != bool(self.root):
             raise ConfigError(f"sources: {self.name}: `root` belongs to, and only to, reader files")
         if self.reader != "files" and (self.include or self.bad_documents != "fail"):
