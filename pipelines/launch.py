@@ -95,7 +95,7 @@ def print_dry_run(launcher: Router, work: Work) -> None:
     if missing:
         print(f"# a launch would be refused now: {missing}", file=sys.stderr)
     sys.stderr.flush()
-    print(launcher.dry_run(launch), end="")
+    print(launcher.dry_run(launch).rstrip("\n"))
 
 
 def shape_line(launch: Launch, shape: Shape) -> str:

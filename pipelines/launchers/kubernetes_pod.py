@@ -88,8 +88,8 @@ def fixed_environment() -> dict[str, str]:
 
 
 def literal(text: str) -> str:
-    """A word of a command, or a value, from which the kubelet replaces no `$(…)`."""
-    return text.replace("$(", "$$(")
+    """A word of a command, or a value, that the kubelet hands on to the letter: `$$` is a `$`."""
+    return text.replace("$", "$$")
 
 
 def environment_list(environment: Mapping[str, str]) -> list[Manifest]:
