@@ -13,64 +13,10 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import yaml
 
+from olmo_core.config.load_tree import ConfigError, Tree, read_tree
 from olmo_core.config.url import path_text
 
 T = TypeVar("T")
-
-# libyaml's loader is ten times faster on the 1,100-line official files; it is optional in PyYAML.
-_BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot mean what its author wants; the message says where and why.
-
-    What it repeats of a file or a command line may be anything: a terminal gets to see no control
-    character, and no line of ten thousand letters.
-    """
-
-    def __init__(self, message: str) -> None:
-        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-        lines = (f"{v[:600]} … {v[-200:]}" if len(v) > 900 else v for v in plain.split("\n"))
-        super().__init__("\n".join(lines))
-
-
-class Tree(dict[str, Any]):
-    """A mapping read from a file that remembers the file and the line of each of its keys."""
-
-    def __init__(self, values: Mapping[str, Any], *, file: str, lines: Mapping[str, int]) -> None:
-        super().__init__(values)
-        self.file = file
-        self.lines = dict(lines)
-
-
-class _LocatedLoader(_BaseLoader):
-    """A safe loader whose mappings are `Tree`s; a key given twice is an error."""
-
-
-def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
-    file = str(getattr(loader, "olmo_file", "<string>"))
-    loader.flatten_mapping(node)
-    values: dict[str, Any] = {}
-    lines: dict[str, int] = {}
-    for key_node, value_node in node.value:
-        key = str(loader.construct_object(key_node, deep=True))
-        line = key_node.start_mark.line + 1
-        if key in values:
-            raise ConfigError(f"{file}:{line}: key {key!r} is given twice (first on {lines[key]})")
-        values[key] = loader.construct_object(value_node, deep=True)
-        lines[key] = line
-    return Tree(values, file=file, lines=lines)
-
-
-def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
-    if ":" in node.value:  # 24:00:00 would silently become 86,400
-        place = f"{getattr(loader, 'olmo_file', '<string>')}:{node.start_mark.line + 1}"
-        raise ConfigError(f"{place}: {node.value}: YAML reads this to the base 60; write a number")
-    return loader.construct_yaml_int(node)
-
-
-_LocatedLoader.add_constructor("tag:yaml.org,2002:map", _construct_tree)
-_LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
@@ -95,7 +41,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
 def parse(text: str, *, file: str = "<string>") -> Tree:
     """Read a YAML mapping from a string; `file` is the name that errors give."""
     try:
-        value = _read(text, file)
+        value = read_tree(text, file)
     except (yaml.YAMLError, RecursionError) as error:  # a control character, too deep: no mark
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else file
@@ -105,15 +51,6 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
     if not isinstance(value, Tree):
         raise ConfigError(f"{file}: expected a mapping of keys, found {type(value).__name__}")
     return value
-
-
-def _read(text: str, file: str) -> Any:
-    loader = _LocatedLoader(text)
-    loader.olmo_file = file
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
 
 
 def apply_override(tree: Tree, override: str) -> None:
@@ -135,7 +72,7 @@ def apply_override(tree: Tree, override: str) -> None:
             node[parent] = Tree({}, file="override", lines={})
         node = node[parent]
     try:
-        node[last] = _read(value, f"override {key}") if value else ""
+        node[last] = read_tree(value, f"override {key}") if value else ""
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from None
     node.lines.pop(last, None)

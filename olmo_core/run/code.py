@@ -14,7 +14,7 @@ PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
 
 # The frame around a job says how it is watched, not what it makes; the loader only brings values
 # into the configuration, which is hashed itself.
-NOT_IDENTITY = ("olmo_core.run", "olmo_core.config.load")
+NOT_IDENTITY = ("olmo_core.run", "olmo_core.config.load")  # load_tree too
 
 HASH_LENGTH = 12
 
