@@ -25,7 +25,11 @@ class Launch:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-class EngineUnavailable(RuntimeError):
+class EngineError(RuntimeError):
+    """An engine refuses, or fails, what it was asked for; the message says which and why."""
+
+
+class EngineUnavailable(EngineError):
     """The engine does not answer now; what it runs goes on, and asking again later is right."""
 
 

@@ -113,6 +113,7 @@ def _names(select: list[str] | None) -> list[str]:
 
 def main() -> None:
     """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
+    from assets.launcher import EngineError
     from olmo_core.config.load import ConfigError
 
     try:
@@ -120,6 +121,9 @@ def main() -> None:
     except ConfigError as error:
         print(f"olmo: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except EngineError as error:
+        print(f"olmo: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Partition = Annotated[
     str | None,
     typer.Option("--partition", metavar="KEY", help="Of a sweep's asset: stage1@step100."),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
 
 
 @app.command(
@@ -45,7 +46,7 @@ def jobs(
     recipe: Annotated[
         str | None, typer.Argument(metavar="[RECIPE]", help="Of this recipe only.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show every job that is queued or at work: why it waits, how far it is, how fast."""
     from pipelines.following import print_jobs
@@ -80,3 +81,16 @@ def logs(
     from pipelines.following import print_log
 
     raise typer.Exit(print_log(recipe, asset, partition, rank=rank, lines=lines, follow=follow))
+
+
+@app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")
+def orphans(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="Jobs of this recipe only.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List jobs that no Dagster run follows, and runs whose process is gone; changes nothing."""
+    from pipelines.orphans import print_orphans
+
+    print_orphans(recipe, as_json=as_json)

@@ -94,13 +94,21 @@ def own_tags() -> dict[str, str]:
 
 def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose process on this machine is gone; their jobs go on regardless."""
-    closed: list[str] = []
+    orphans = orphaned_runs(instance)
+    for run in orphans:
+        number = run.tags[PID_TAG].partition(" ")[0]
+        instance.report_run_failed(run, f"process {number}, which ran this, is gone")
+    return [run.run_id for run in orphans]
+
+
+def orphaned_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Runs that are taken to be at work, but whose process on this machine is gone."""
+    found: list[dg.DagsterRun] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         pid = run.tags.get(PID_TAG)
         if pid is None or run.tags.get(HOST_TAG) != socket.gethostname():
             continue
         number, _, began = pid.partition(" ")
         if str(start_ticks(int(number))) != began:
-            instance.report_run_failed(run, f"process {number}, which ran this, is gone")
-            closed.append(run.run_id)
-    return closed
+            found.append(run)
+    return found

@@ -6,7 +6,7 @@ from assets.evals.sweep import SWEEP
 from assets.graph import Graph
 from assets.materialise import build_sweep_asset
 from pipelines.schedules import sweep_schedule
-from pipelines.sensors import checkpoint_sensor
+from pipelines.sensors import checkpoint_sensor, orphan_sensor
 
 EVALUATIONS = ("perplexity", "downstream", "leaderboard", "model_card")
 
@@ -41,6 +41,6 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
     return dg.Definitions(
         assets=[build_sweep_asset(graph, asset) for asset in SWEEP],
         jobs=[evaluate, sweep],
-        sensors=[checkpoint_sensor(graph)],
+        sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
         schedules=[sweep_schedule(graph, sweep.name)],
     )

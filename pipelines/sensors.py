@@ -1,11 +1,20 @@
-"""A sensor that finds new checkpoints while training runs and has each one evaluated."""
+"""Sensors: new checkpoints are evaluated as they appear; jobs without a run get one."""
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints
+from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.graph import Graph
+from assets.launcher import EngineError, Launcher
 from assets.materialise import checkpoint_partitions
 from assets.paths import root
+from assets.produce import InputMissing
+from olmo_core.config.load import ConfigError
+from pipelines.instance import close_orphaned_runs
+from pipelines.orphans import find_orphans
+from pipelines.places import Place
+
+ADOPTS_TAG = "olmo/adopts"  # a run's: the run folder of the job that it was requested for
+MOST_ADOPTIONS = 3  # of one submission; runs that keep failing need a person
 
 INTERVAL_SECONDS = 60
 MOST_AT_ONCE = 20  # run requests of one tick: a long run's backlog comes in over several
@@ -34,3 +43,86 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
         )
 
     return watch
+
+
+def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
+    """`<recipe>_orphans`: a job at work that no run follows gets one, which reports its end.
+
+    Runs that are marked as at work, but whose process is gone, are marked as failed first.
+    """
+    recipe = graph.recipe.name
+    partitions = checkpoint_partitions(recipe)
+    keys = [*(node.key for node in graph.nodes.values()), *([recipe, name] for name in SWEEP)]
+
+    @dg.sensor(
+        name=f"{recipe}_orphans",
+        asset_selection=[dg.AssetKey(key) for key in keys],
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description=f"Follows each job of {recipe} that has lost its run, or never had one.",
+    )
+    def adopt(
+        context: dg.SensorEvaluationContext, launcher: dg.ResourceParam[Launcher]
+    ) -> dg.SensorResult | dg.SkipReason:
+        closed = close_orphaned_runs(context.instance)
+        if closed:
+            context.log.info(f"marked as failed, their process being gone: {', '.join(closed)}")
+        try:
+            orphans = find_orphans(context.instance, launcher, root(), recipe)
+        except EngineError as error:
+            return dg.SkipReason(f"not known what is at work: {error}")
+        refused = {place: _not_adopted(graph, place, context) for place in orphans.jobs}
+        reasons = [f"{place.label}: {why}" for place, why in refused.items() if why]
+        adopted = [place for place, why in refused.items() if not why][:MOST_AT_ONCE]
+        for reason in reasons:
+            context.log.warning(reason)
+        if not adopted:
+            return dg.SkipReason("; ".join(reasons) or "every job at work is followed by a run")
+        known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
+        new = [place.partition for place in adopted if place.partition]
+        new = [key for key in dict.fromkeys(new) if key not in known]
+        return dg.SensorResult(
+            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
+            run_requests=[_request(place) for place in adopted],
+        )
+
+    return adopt
+
+
+def _request(place: Place) -> dg.RunRequest:
+    return dg.RunRequest(
+        asset_selection=[dg.AssetKey([place.recipe, place.asset])],
+        partition_key=place.partition,
+        tags={ADOPTS_TAG: _submission(place)},
+    )
+
+
+def _submission(place: Place) -> str:
+    """Which submission of a run folder's job, as a tag of a run has it."""
+    claim = place.folder.read(place.folder.claim) or {}
+    return f"{claim.get('key', '')}.{claim.get('attempt', 0)}"
+
+
+def _not_adopted(graph: Graph, place: Place, context: dg.SensorEvaluationContext) -> str | None:
+    """Why no run is requested for a job; None if one is."""
+    version = _version_now(graph, place)
+    if place.folder.path.name.partition(".")[0] != version:
+        return (
+            f"at work on version {place.folder.path.name}; as the recipe stands now it would be "
+            f"{version}, so that no run can follow it"
+        )
+    tags = {ADOPTS_TAG: _submission(place)}
+    tried = context.instance.get_runs_count(dg.RunsFilter(tags=tags))
+    if tried >= MOST_ADOPTIONS:
+        return f"{tried} runs that were to follow it have ended; see why, then materialise it"
+    return None
+
+
+def _version_now(graph: Graph, place: Place) -> str | None:
+    if place.asset in graph.fingerprints:
+        return graph.fingerprints[place.asset].version
+    try:
+        key = place.partition or ""
+        return sweep_work(graph, place.asset, key, root()).fingerprint.version
+    except (ConfigError, InputMissing, KeyError):  # no such asset or checkpoint any more
+        return None

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from assets.launcher import EngineUnavailable
+from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.config.load import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _ADVICE = {
 }
 
 
-class KubernetesError(RuntimeError):
+class KubernetesError(EngineError):
     """The API server did not do what it was asked to; the message says what and why."""
 
 

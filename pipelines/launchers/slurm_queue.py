@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.launcher import EngineUnavailable
+from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.run.files import write_json
 from olmo_core.run.folder import locked
 from pipelines.launchers.slurm_script import client_environment
@@ -33,7 +33,7 @@ FINAL = frozenset(
 _JOB_ID = re.compile(r"[0-9]+(?:_[0-9]+)?")
 
 
-class SlurmError(RuntimeError):
+class SlurmError(EngineError):
     """Slurm refused a command; the message is its own."""
 
 

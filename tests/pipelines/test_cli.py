@@ -26,7 +26,8 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "plan", "show", "leaderboard", "ui", "launch", "jobs", "cancel", "logs"]
+    "command",
+    ["run", "plan", "show", "leaderboard", "ui", "launch", "jobs", "cancel", "logs", "orphans"],
 )
 def test_help_shows_examples(command: str) -> None:
     done = olmo(command, "--help")

@@ -1,0 +1,127 @@
+"""Orphans: jobs that no Dagster run follows, and Dagster runs whose process is gone.
+
+A job never needs Dagster, so an orphan is no failure: its result is found by the next run of its
+asset. Until then nobody reports how it goes. `olmo orphans` lists them, a sensor adopts them.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from rich.table import Table
+
+from assets.launcher import JobState, Launcher
+from assets.paths import root
+from assets.recipe import load_recipe
+from pipelines.following import at_work
+from pipelines.instance import open_instance, orphaned_runs
+from pipelines.launchers.router import site_launcher
+from pipelines.places import Place
+from pipelines.terminal import terminal
+
+ACTIVE = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+PARTITION_TAG = "dagster/partition"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orphans:
+    """What has lost its other half."""
+
+    jobs: Mapping[Place, JobState]
+    runs: Collection[dg.DagsterRun]
+
+
+def find_orphans(
+    instance: dg.DagsterInstance, launcher: Launcher, root: Path, recipe: str | None = None
+) -> Orphans:
+    """Jobs at work, of one recipe or of all, without a run, and runs without a process.
+
+    Raises:
+        EngineUnavailable: an engine does not say what is at work.
+    """
+    runs = orphaned_runs(instance)
+    jobs = at_work(launcher, root, recipe)
+    if jobs:
+        followed = _followed(instance, {run.run_id for run in runs})
+        jobs = {place: state for place, state in jobs.items() if _step(place) not in followed}
+    return Orphans(jobs=jobs, runs=runs)
+
+
+def _step(place: Place) -> tuple[str, str | None]:
+    return f"{place.recipe}__{place.asset}", place.partition
+
+
+def _followed(
+    instance: dg.DagsterInstance, without: Collection[str]
+) -> set[tuple[str, str | None]]:
+    """Steps, with their partitions, that some run is at or has yet to come to."""
+    found: set[tuple[str, str | None]] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
+        if run.run_id in without or run.execution_plan_snapshot_id is None:
+            continue
+        plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+        steps = set(run.step_keys_to_execute or plan.step_keys_to_execute)
+        ended = {
+            step.step_key
+            for step in instance.get_run_step_stats(run.run_id)
+            if step.status is not None and step.status.value != "IN_PROGRESS"
+        }
+        found.update((step, run.tags.get(PARTITION_TAG)) for step in steps - ended)
+    return found
+
+
+def print_orphans(recipe: str | None, *, as_json: bool) -> None:
+    """Print jobs without a run and runs without a process; changes nothing.
+
+    Raises:
+        EngineUnavailable: an engine does not say what is at work.
+    """
+    if recipe is not None:
+        load_recipe(recipe)  # an unknown name is an error
+    with open_instance() as instance:
+        orphans = find_orphans(instance, site_launcher(), root(), recipe)
+    if as_json:
+        print(json.dumps(_rows(orphans), indent=1, ensure_ascii=False))
+        return
+    console = terminal()
+    if not orphans.jobs and not orphans.runs:
+        console.print("No orphans: every job at work is followed by a run.", highlight=False)
+        return
+    table = Table(box=None, padding=(0, 2))
+    for title in ("orphan", "what it is", "what to do"):
+        table.add_column(title, overflow="fold")
+    for place, state in orphans.jobs.items():
+        follow = f"olmo run {place.recipe} --select {place.asset}"
+        if place.partition:
+            follow = f"materialise {place.asset}, partition {place.partition}, in the UI"
+        table.add_row(place.label, f"a job without a run: {state.description}", follow)
+    for run in orphans.runs:
+        what = "a run whose process is gone"
+        table.add_row(f"{run.job_name} {run.run_id}", what, "the next `olmo run` marks it failed")
+    console.print(table)
+
+
+def _rows(orphans: Orphans) -> dict[str, Any]:
+    return {
+        "jobs": [
+            {
+                "recipe": place.recipe,
+                "asset": place.asset,
+                "partition": place.partition,
+                "path": str(place.folder.path),
+                "state": "queued" if state.queued else "at work",
+                "description": state.description,
+            }
+            for place, state in orphans.jobs.items()
+        ],
+        "runs": [{"run_id": run.run_id, "job": run.job_name} for run in orphans.runs],
+    }
