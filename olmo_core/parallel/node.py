@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from olmo_core.config.load import ConfigError
 from olmo_core.run import attempts
 from olmo_core.run.command import EXIT_FAILED, exit_codes, set_up_logging
-from olmo_core.run.failure import Failure, by_cause, exit_status, rank_log, write_node
+from olmo_core.run.failure import Failure, by_cause, exit_status, last_lines, rank_log, write_node
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.members import ATTEMPT, RUN_FOLDER, members, out_of_memory_kills, send
 
@@ -215,6 +215,8 @@ def _describe(
     now = time.time()
     for rank, failure in failed.items():
         exit_code, number = exit_status(failure.exitcode)
+        log = rank_log(node.attempt, rank)
+        said = [line for line in last_lines(node.folder, log) if line.strip()]
         found.append(
             Failure(
                 rank=rank,
@@ -222,7 +224,8 @@ def _describe(
                 exit_code=exit_code,
                 signal=number,
                 out_of_memory=out_of_memory and number == signal.SIGKILL,
-                log=rank_log(node.attempt, rank),
+                message=said[-1] if said else "",
+                log=log,
                 time=now,
             )
         )

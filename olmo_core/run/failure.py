@@ -41,7 +41,7 @@ class Failure:
     exit_code: int | None = None
     signal: int | None = None
     out_of_memory: bool = False  # the kernel killed in the control group, or torch said so
-    message: str = ""  # of the error, where the process wrote one
+    message: str = ""  # what it said last
     log: str = ""  # its output, relative to the run folder
     time: float = 0.0
 
@@ -172,8 +172,7 @@ def write_failure(
             "time": time.time(),
             "cause": ended.cause,
             "summary": sentence(ended, times=times, detail=detail),
-            # the first rank's own words; the others' stand in their logs
-            "error": status.get("error") if status.get("attempt") == attempt else None,
+            "error": _error(status, attempt, failure),
             "rank": ended.rank,
             "node": ended.node,
             "exit_code": ended.exit_code,
@@ -186,6 +185,13 @@ def write_failure(
             "command_line": launch.get("command_line"),
         },
     )
+
+
+def _error(status: Mapping[str, Any], attempt: int, failure: Failure) -> str | None:
+    """The failed process's own words: only the first rank's stand in status.json."""
+    if failure.rank in (None, 0) and status.get("attempt") == attempt and status.get("error"):
+        return str(status["error"])
+    return failure.message or None
 
 
 def _is_consequence(folder: RunFolder, failure: Failure) -> bool:

@@ -30,7 +30,7 @@ from olmo_core.run.folder import (
     locked,
 )
 from olmo_core.run.members import ATTEMPT
-from olmo_core.run.process import own_peak_memory_bytes, start_ticks, tree_memory_bytes
+from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
 from olmo_core.run.result import write_result
 
 log = logging.getLogger("olmo")
@@ -82,9 +82,10 @@ class Job:
         self._terminated = False
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
-        self._process = psutil.Process()
+        process = psutil.Process()
+        self._usage = TreeUsage(process)
         now = time.time()
-        submitted = float(os.environ.get("OLMO_SUBMITTED_AT") or self._process.create_time())
+        submitted = float(os.environ.get("OLMO_SUBMITTED_AT") or process.create_time())
         self._status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "state": "running",
@@ -99,6 +100,7 @@ class Job:
             "unit": "",
             "message": "",
             "progressed": None,
+            "busy": None,
             "peak_memory_bytes": 0,
             "error": None,
         }
@@ -282,9 +284,10 @@ class Job:
                 # Its node was given up, and another writes here now: not one byte more.
                 log.error("attempt %d: a later one has begun; ending", self.attempt)
                 os._exit(EXIT_FENCED)
-            self._status["peak_memory_bytes"] = max(
-                self._status["peak_memory_bytes"], tree_memory_bytes(self._process)
-            )
+            memory_bytes, busy = self._usage.look()
+            self._status["peak_memory_bytes"] = max(self._status["peak_memory_bytes"], memory_bytes)
+            if busy:
+                self._status["busy"] = time.time()
             if self.files.cancel.exists():
                 self.stop_requests = max(1, self.stop_requests)
             if self._asked_to_stop_at_once():

@@ -1,6 +1,7 @@
 """What the kernel knows of a process: when it began, and how much memory it holds."""
 
 import contextlib
+import time
 from pathlib import Path
 
 import psutil
@@ -30,10 +31,23 @@ def own_peak_memory_bytes() -> int:
     return 0
 
 
-def tree_memory_bytes(process: psutil.Process) -> int:
-    """Resident bytes of a process and all its descendants (shared pages counted in each)."""
-    total = 0
-    for member in [process, *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += member.memory_info().rss
-    return total
+class TreeUsage:
+    """What a process and all its descendants use, from look to look."""
+
+    BUSY_CORES = 0.1  # the heartbeat itself uses a hundredth of that
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._seconds, self._time = 0.0, time.monotonic()
+
+    def look(self) -> tuple[int, bool]:
+        """Resident bytes (shared pages counted in each), and whether they have computed since."""
+        total, seconds = 0, 0.0
+        for member in [self._process, *self._process.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += member.memory_info().rss
+                seconds += sum(member.cpu_times()[:4])  # with the children that have ended
+        now = time.monotonic()
+        busy = seconds - self._seconds > self.BUSY_CORES * (now - self._time)
+        self._seconds, self._time = seconds, now
+        return total, busy

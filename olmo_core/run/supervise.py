@@ -40,6 +40,7 @@ class Run:
     command: list[str]  # starts the whole job, on all nodes
     engine: str
     threads: int | None = None  # of each process
+    distributed: bool = False
     hang_seconds: float | None = None
     most_failures: int = 3
 
@@ -88,6 +89,7 @@ def read_run(folder: RunFolder) -> Run:
         command=[str(word) for word in run["command"]],
         engine=str(launch.get("engine", "local")),
         threads=run.get("threads"),
+        distributed=bool(run.get("distributed")),
         hang_seconds=run.get("hang_seconds"),
         most_failures=int(run.get("most_failures", Run.most_failures)),
     )
@@ -135,7 +137,7 @@ class Supervisor:
         """Start the command and wait for its end, passing on who asks it to stop."""
         attempt = Attempt(number=number)
         kills = out_of_memory_kills()
-        watch = Watch(self.folder, number, self.plan.hang_seconds)
+        watch = Watch(self.folder, number, self.plan.hang_seconds, ranks=self.plan.distributed)
         child = self._start(number)
         _say(f"attempt {number}: process {child.pid}: {' '.join(self.plan.command)}")
         while child.poll() is None:

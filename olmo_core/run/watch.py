@@ -16,11 +16,16 @@ class Watch:
         attempt: Whose status is meant; that of an earlier one is not there.
         hang_seconds: Without progress, or without a heartbeat, after which the job hangs; never,
             if None. The start of a job is a time without progress too.
+        ranks: Several processes of which one that waits for another may compute all the same. One
+            alone, which computes, is at work: not every job knows how far it is.
     """
 
-    def __init__(self, folder: RunFolder, attempt: int, hang_seconds: float | None) -> None:
+    def __init__(
+        self, folder: RunFolder, attempt: int, hang_seconds: float | None, *, ranks: bool
+    ) -> None:
         self._folder, self._attempt, self._hang_seconds = folder, attempt, hang_seconds
-        self._seen: dict[str, Any] = {"heartbeat": None, "progressed": None}
+        self._seen: dict[str, Any] = {"heartbeat": None, "progressed": None, "busy": None}
+        self._progress = ("progressed",) if ranks else ("progressed", "busy")
         now = time.monotonic()
         self._since = {name: now for name in self._seen}
         self.step: int | None = None
@@ -43,8 +48,9 @@ class Watch:
         self.look()
         if self._hang_seconds is None:
             return ""
-        for name, what in (("heartbeat", "no heartbeat"), ("progressed", "no progress")):
-            seconds = time.monotonic() - self._since[name]
+        now = time.monotonic()
+        for names, what in ((("heartbeat",), "no heartbeat"), (self._progress, "no progress")):
+            seconds = now - max(self._since[name] for name in names)
             if seconds > self._hang_seconds:
                 return f"{what} for {seconds:.0f} s"
         return ""

@@ -1,5 +1,6 @@
 """The supervisor over toy jobs, real processes that end in every way there is."""
 
+import contextlib
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from olmo_core.run.members import members
 
 # What each attempt does stands in toy.json, a list of words an attempt.
 TOY = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from pathlib import Path
 from olmo_core.run.command import exit_codes
 from olmo_core.run.job import Job, Report, Stopped
@@ -45,6 +46,12 @@ with exit_codes(), Job.open(folder, resumable=True) as job:
             threading.Event().wait()
         elif word == "pause":
             threading.Event().wait(float(value))
+        elif word == "allocate":
+            filled = bytearray(b"x") * (int(value) << 20)
+        elif word == "compute":
+            end = time.monotonic() + float(value)
+            while time.monotonic() < end:
+                pass
         elif word == "hang":
             threading.Event().wait()
         elif word == "raise":
@@ -68,6 +75,7 @@ class Toy:
         self.folder.log.mkdir(parents=True)
         self.script = root / "toy.py"
         self.script.write_text(TOY)
+        self.group: Path | None = None  # control group
         self.environment = {**os.environ, "PYTHONPATH": os.getcwd()}
         for name in ("OLMO_ATTEMPT", "SLURM_JOB_ID"):
             self.environment.pop(name, None)
@@ -80,7 +88,12 @@ class Toy:
                 env=self.environment,
                 stdout=log,
                 stderr=log,
+                preexec_fn=self._enter_group,
             )
+
+    def _enter_group(self) -> None:
+        if self.group is not None:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
     def submit(self, *acts: list[str], submission: int = 1, **run: Any) -> None:
         self.script.with_name("toy.json").write_text(json.dumps(acts))
@@ -203,6 +216,34 @@ def test_whoever_submits_again_begins_to_count_anew(toy: Toy) -> None:
     assert not toy.folder.failure.exists()
 
 
+@contextlib.contextmanager
+def memory_group(limit_bytes: int) -> Iterator[Path]:
+    """A control group below our own whose processes share so much memory."""
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = next((path for _, names, path in groups if "memory" in names.split(",")), None)
+    if own is not None:  # version 1
+        parent, limit = Path("/sys/fs/cgroup/memory") / own.lstrip("/"), "memory.limit_in_bytes"
+    else:
+        parent = Path("/sys/fs/cgroup") / next(path for *_, path in groups).lstrip("/")
+        limit = "memory.max"
+    group = parent / f"olmo-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(limit_bytes))
+    except OSError as error:
+        pytest.skip(f"no control group with a limit of memory can be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+def test_the_kernels_kill_for_want_of_memory_is_told_apart(toy: Toy) -> None:
+    with memory_group(200 << 20) as group:
+        toy.group = group
+        assert toy.run(["step 1", "allocate 500"], ["step 2"]) == 0, toy.log
+    assert toy.causes == [("out_of_memory", "resume"), ("finished", "")]
+    assert toy.ends[0]["signal"] == 9
+
+
 def test_memory_that_lacked_is_told_apart(toy: Toy) -> None:
     toy.run(["step 1", "say torch.OutOfMemoryError: CUDA out of memory.", "exit 1"], ["step 2"])
     assert toy.causes == [("out_of_memory", "resume"), ("finished", "")]
@@ -215,6 +256,15 @@ def test_a_job_that_hangs_is_ended_and_resumed(toy: Toy, how: str) -> None:
     assert toy.ends[0]["step"] == 5
     if how == "hang":
         assert "most recent call first" in toy.log  # its stacks
+
+
+def test_a_job_that_computes_is_not_hung_but_ranks_that_only_compute_are(toy: Toy) -> None:
+    compute = ["step 1", "compute 5", "step 2"]
+    assert toy.run(compute, hang_seconds=3) == 0, toy.log
+    assert toy.causes == [("finished", "")]
+    toy.folder.result.unlink()
+    assert toy.run([], compute, ["step 3"], hang_seconds=3, distributed=True) == 0, toy.log
+    assert toy.causes[1:] == [("hung", "resume"), ("finished", "")]
 
 
 def test_a_slow_job_is_not_hung(toy: Toy) -> None:

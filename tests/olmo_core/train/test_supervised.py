@@ -63,6 +63,7 @@ class Supervised:
         run = {
             "command": [sys.executable, "-m", "olmo_core.parallel.node", str(self.folder.path)],
             "module": "befallen",
+            "distributed": True,
             "nodes": 1,
             "processes_per_node": 2,
             "threads": 1,
