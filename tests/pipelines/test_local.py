@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from assets.follow import JobFailed, follow
 from assets.graph import Graph
 from assets.launcher import Launch
-from assets.produce import JobFailed, follow
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.members import members
