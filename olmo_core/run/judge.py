@@ -59,7 +59,8 @@ def judge(
         checkpoint_step=attempts.checkpoint_step(folder),
     )
     if ended.cause in ("preempted", "time_limit"):
-        return replace(ended, next="requeue" if slurm_job else "stop"), failure
+        possible = slurm_job is not None or requeue.exit_for_another_turn() is not None
+        return replace(ended, next="requeue" if possible else "stop"), failure
     return replace(ended, next=_next(folder, attempt, ended, most_failures)), failure
 
 
@@ -75,6 +76,8 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str
         if folder.cancel.exists() or requeue.job_state(slurm_job) == "CANCELLED":
             return "stopped"
         return "time_limit" if attempt.asked == signal.SIGUSR1 else "preempted"
+    if attempt.code == requeue.exit_for_another_turn():
+        return "node_lost"
     if says_out_of_memory(folder, failure):
         return "out_of_memory"
     return "killed" if failure.signal is not None else "error"
@@ -93,4 +96,6 @@ def _next(folder: RunFolder, attempt: Attempt, ended: Ended, most_failures: int)
     if ended.cause == "error" and not attempt.reached_a_step:
         return "stop"  # a mistake that will be made again, not weather
     failures = attempts.failures_in_a_row(folder, then=ended)
-    return "stop" if failures >= most_failures else "resume"
+    if failures >= most_failures:
+        return "stop"
+    return "requeue" if ended.cause == "node_lost" else "resume"

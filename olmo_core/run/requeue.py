@@ -14,6 +14,17 @@ PAUSE_SECONDS = 5.0  # a controller that is restarted answers again within this,
 _ANSWER_SECONDS = 20.0
 
 
+# Set by whoever starts the supervisor and will start it again on its wish: the exit code that says
+# so. For engines that cannot be asked themselves.
+ANOTHER_TURN = "OLMO_EXIT_FOR_ANOTHER_TURN"
+
+
+def exit_for_another_turn() -> int | None:
+    """The exit code at which this process is started again; None if none does that."""
+    code = os.environ.get(ANOTHER_TURN)
+    return None if code is None else int(code)
+
+
 def slurm_job(engine: str) -> str | None:
     """The number of the Slurm job that this process is of, if Slurm was to run it.
 

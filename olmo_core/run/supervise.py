@@ -204,6 +204,8 @@ class Supervisor:
         return True
 
     def _requeue(self, attempt: Attempt, ended: Ended, failure: Failure) -> int:
+        if (code := requeue.exit_for_another_turn()) is not None:
+            return code
         job = self.plan.slurm_job
         if job is None or requeue.job_state(job) not in (None, "RUNNING"):
             return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already

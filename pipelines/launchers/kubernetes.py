@@ -14,16 +14,17 @@ from typing import Any
 
 from assets.launcher import JobState, Launch
 from olmo_core.config.load import ConfigError
-from olmo_core.run.folder import RunFolder, locked
+from olmo_core.run.folder import RunFolder, is_locked, locked
 from pipelines.launchers.kubernetes_api import Api, KubernetesError
 from pipelines.launchers.kubernetes_cluster import POD_LABEL, Cluster
 from pipelines.launchers.kubernetes_manifests import PodJob, as_yaml, manifests
 from pipelines.launchers.kubernetes_state import job_state
-from pipelines.launchers.names import KEY_LENGTH, kubernetes_name
+from pipelines.launchers.names import kubernetes_name
 from pipelines.launchers.submission import (
     Claim,
     LauncherClosed,
     claim,
+    next_claim,
     record_after,
     record_before,
 )
@@ -67,7 +68,7 @@ class KubernetesLauncher:
                 launch,
                 made,
                 engine="kubernetes",
-                command=job.command,
+                command=_by_hand(launch, job),
                 job_name=job.name,
                 kind=KINDS[self._kubernetes.kind],
                 run=_run(launch, job),
@@ -91,8 +92,12 @@ class KubernetesLauncher:
         Raises:
             KubernetesError: the API server refuses, or has not answered for ten minutes.
         """
-        name = (folder.read(folder.launch) or {}).get("job_name")
-        return self._jobs.state(name) if name else JobState(alive=False)
+        launch = folder.read(folder.launch) or {}
+        if not launch.get("job_name"):
+            return JobState(alive=False)
+        if launch["job_id"] is None and is_locked(folder.path / "submit.lock"):
+            return JobState(alive=True, queued=True, description="being submitted to Kubernetes")
+        return self._jobs.state(launch["job_name"], may_come=launch["job_id"] is None)
 
     def cancel(self, folder: RunFolder) -> None:
         """Delete the job: its pods are asked to reach a safe point, then killed.
@@ -116,11 +121,7 @@ class KubernetesLauncher:
     def dry_run(self, launch: Launch, work: Work) -> str:
         """The manifests that a submission of this launch would send, as YAML."""
         self._require_volume(launch)
-        before = launch.folder.read(launch.folder.claim) or {}
-        made = Claim(
-            key=str(before.get("key", "0" * KEY_LENGTH)), attempt=int(before.get("attempt", 0)) + 1
-        )
-        job = self._pod_job(launch, work, made)
+        job = self._pod_job(launch, work, next_claim(launch.folder))
         return as_yaml(manifests(job))
 
     @property
@@ -188,7 +189,7 @@ class KubernetesLauncher:
             environment["OLMO_PROCESSES"] = str(work.cpus_per_node)
         return PodJob(
             name=name,
-            command=["python", "-m", "olmo_core.run.supervise", str(launch.folder.path)],
+            command=["python", "-m", "olmo_core.run.gang", str(launch.folder.path)],
             # A label's value ends with a letter or digit.
             labels={RECIPE: recipe.rstrip("_"), ASSET: asset.rstrip("_"), KEY: made.key},
             environment=environment,
@@ -213,11 +214,13 @@ def _run(launch: Launch, job: PodJob) -> dict[str, Any]:
     work = job.work
     ranks = work.processes_per_node if launch.distributed else 1
     folder = str(launch.folder.path)
-    command = ["python", "-m", launch.module, str(launch.folder.config)]
+    node = ["python", "-m", launch.module, str(launch.folder.config)]
     if launch.distributed:
-        command = ["python", "-m", "olmo_core.parallel.node", folder]
+        node = ["python", "-m", "olmo_core.parallel.node", folder]
+    gang = ["python", "-m", "olmo_core.run.gang", folder, "--attempt"]
     return {
-        "command": command,
+        "command": gang if job.nodes > 1 else node,
+        "each_node": node,
         "module": launch.module,
         "distributed": launch.distributed,
         "nodes": job.nodes,
@@ -226,6 +229,15 @@ def _run(launch: Launch, job: PodJob) -> dict[str, Any]:
         "hang_seconds": work.hang_minutes * 60,
         "most_failures": work.most_failures,
     }
+
+
+def _by_hand(launch: Launch, job: PodJob) -> list[str]:
+    """What resumes the job by hand: of several nodes, only the cluster can."""
+    if job.nodes == 1:
+        return ["python", "-m", "olmo_core.run.supervise", str(launch.folder.path)]
+    partition = launch.identity.get("partition")
+    names = [str(launch.identity["recipe"]), str(launch.identity["asset"])]
+    return ["olmo", "launch", *names, *(["--partition", str(partition)] if partition else [])]
 
 
 def _owner(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,8 +40,12 @@ class Cluster:
     _trouble: str = field(default="", repr=False)
     _gone: set[str] = field(default_factory=set[str], repr=False)  # names are never used again
 
-    def state(self, name: str) -> JobState:
+    def state(self, name: str, *, may_come: bool = False) -> JobState:
         """The state of a job, at most `poll_seconds` old while the server answers.
+
+        Args:
+            name: The job's.
+            may_come: It may not have been created yet; otherwise what is not there is gone.
 
         Raises:
             KubernetesError: the server has refused from the first, or not answered for long.
@@ -56,7 +60,8 @@ class Cluster:
         job = None if name in self._gone else self.api.get(self.kind, name)
         if job is not None:
             return job_state(job, [])
-        self._gone.add(name)
+        if not may_come:
+            self._gone.add(name)
         where = f"there is no {self.kind} {name} in namespace {self.api.namespace}"
         return JobState(alive=False, ended="deleted", description=where)
 

@@ -13,7 +13,7 @@ import yaml
 
 from assets.launcher import Launch
 from olmo_core.config.load import ConfigError
-from olmo_core.run.folder import RunFolder
+from olmo_core.run.folder import RunFolder, locked
 from pipelines.launchers.kubernetes import KubernetesLauncher
 from pipelines.launchers.kubernetes_api import KubernetesError, NotAnswering
 from pipelines.launchers.router import site_launcher
@@ -159,11 +159,11 @@ def test_a_job_that_has_failed_is_followed_by_another_of_a_new_name(bench: Bench
 def test_a_name_that_another_has_taken_is_refused(bench: Bench) -> None:
     launch = bench.launch()
     (launch.folder.path).mkdir(parents=True)
-    dry = yaml.safe_load_all(bench.launcher().dry_run(launch, bench.site.work_of(launch)))
-    job = next(iter(dry))
-    # A claim whose job, as it happens, is somebody else's.
+    # A claim whose next job, as it happens, is somebody else's.
     claim = {"schema_version": 1, "key": "0" * 12, "attempt": 0}
     launch.folder.claim.write_text(json.dumps(claim))
+    dry = yaml.safe_load_all(bench.launcher().dry_run(launch, bench.site.work_of(launch)))
+    job = next(iter(dry))
     job["metadata"] = {"name": job["metadata"]["name"], "labels": {}, "uid": "1"}
     bench.cluster.objects["jobs", job["metadata"]["name"]] = job
     with pytest.raises(KubernetesError, match="not of this run folder"):
@@ -180,6 +180,37 @@ def test_what_is_forbidden_is_said_with_what_to_do(bench: Bench) -> None:
 def test_a_namespace_that_is_not_there_is_told_from_a_job_that_is_not(bench: Bench) -> None:
     with pytest.raises(KubernetesError, match="is the namespace right"):
         bench.launcher(namespace="elsewhere").submit(bench.launch())
+
+
+def test_what_another_process_is_just_submitting_is_not_taken_for_gone(bench: Bench) -> None:
+    launch, launcher = bench.launch(), bench.launcher()
+    launcher.submit(launch)
+    name = bench.job()
+    job = bench.cluster.objects.pop(("jobs", name))
+    launch.folder.launch.write_text(json.dumps({**recorded(launch), "job_id": None}))
+    other = bench.launcher()
+    with locked(launch.folder.path / "submit.lock"):
+        assert other.state(launch.folder).description == "being submitted to Kubernetes"
+    assert not other.state(launch.folder).alive  # its submitter died before it was sent
+    bench.cluster.objects["jobs", name] = job
+    assert other.state(launch.folder).alive
+
+
+def test_the_pods_run_a_gang_and_the_record_says_how(bench: Bench) -> None:
+    launch = bench.launch()
+    bench.launcher().submit(launch)
+    folder, run = str(launch.folder.path), recorded(launch)["run"]
+    pod = bench.cluster.objects["jobs", bench.job()]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["command"] == ["python", "-m", "olmo_core.run.gang", folder]
+    assert run["command"] == ["python", "-m", "olmo_core.run.gang", folder, "--attempt"]
+    assert run["each_node"] == ["python", "-m", "olmo_core.parallel.node", folder]
+    assert recorded(launch)["command"] == ["olmo", "launch", "demo", "stage1"]
+    alone = bench.launch("tokens", distributed=False)
+    bench.launcher().submit(alone)
+    module = ["python", "-m", "olmo_core.train", str(alone.folder.config)]
+    assert recorded(alone)["run"]["command"] == module
+    assert recorded(alone)["run"]["nodes"] == 1
+    assert len(bench.cluster.named("services")) == 1
 
 
 def test_a_closed_launcher_starts_nothing(bench: Bench) -> None:

@@ -1,0 +1,78 @@
+"""The first node: waits for the others, runs the supervisor, and leads each of its attempts."""
+
+import sys
+import time
+
+from olmo_core.run.ending import end_members
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.gang.beats import Others
+from olmo_core.run.gang.plan import Plan, is_over
+from olmo_core.run.gang.process import (
+    ASKING,
+    EXIT_AGAIN,
+    EXIT_STOPPED,
+    LAST_WORDS_SECONDS,
+    TICK_SECONDS,
+    exit_code,
+    finish,
+    say,
+    start,
+    wait,
+)
+from olmo_core.run.requeue import ANOTHER_TURN
+
+MEETING_SECONDS = 60.0  # for all to be there; then the attempt is given up, and waiting has no end
+
+
+def first(folder: RunFolder, plan: Plan) -> int:
+    """The first node: the supervisor, over and over while it wants another turn."""
+    command = [sys.executable, "-m", "olmo_core.run.supervise", str(folder.path)]
+    while not is_over(folder, plan.submission):
+        others = Others(folder, plan.nodes)
+        while not others.all_here():
+            if (asked := wait(TICK_SECONDS)) in ASKING:
+                return 128 + int(asked)
+        supervisor = start(command, {ANOTHER_TURN: str(EXIT_AGAIN)})
+        asked = None
+        while supervisor.poll() is None:
+            if (signalled := wait(TICK_SECONDS)) in ASKING:
+                asked = signalled
+                supervisor.send_signal(signalled)
+        if supervisor.returncode != EXIT_AGAIN or asked is not None:
+            return exit_code(supervisor.returncode)
+        say("waiting until all nodes are there again")
+    return 0 if folder.finished else 1  # the last word was spoken before this pod was lost
+
+
+def lead(folder: RunFolder, plan: Plan, attempt: int) -> int:
+    """One attempt on all nodes: returns when this node's part ends, or another's has failed."""
+    others = Others(folder, plan.nodes)
+    deadline = time.monotonic() + MEETING_SECONDS
+    while not others.all_here():
+        if time.monotonic() > deadline:
+            say(f"attempt {attempt}: not all nodes are there")
+            return EXIT_AGAIN
+        if wait(TICK_SECONDS) in ASKING:
+            return EXIT_AGAIN
+    others.take(attempt)
+    child = start(plan.each_node, {})
+    while child.poll() is None:
+        if (asked := wait(TICK_SECONDS)) in ASKING:
+            child.send_signal(asked)
+        others.look()
+        if lost := others.lost():
+            say(f"attempt {attempt}: {lost}")
+            end_members(folder.path, attempt, child)
+            return EXIT_AGAIN
+        # Who has stopped as asked may be waited for: the first rank still writes the checkpoint.
+        code = others.failed(attempt)
+        if code is not None and code != EXIT_STOPPED:
+            finish(child, LAST_WORDS_SECONDS)
+            end_members(folder.path, attempt, child)
+            return code
+    if child.returncode != 0:  # it may be the consequence of another's end: let that be told
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        while others.failed(attempt) is None and time.monotonic() < deadline:
+            wait(TICK_SECONDS)
+            others.look()
+    return exit_code(child.returncode)
