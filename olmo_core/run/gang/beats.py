@@ -5,6 +5,7 @@ Each node but the first writes that it lives; the first writes who takes part in
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ from olmo_core.run.files import write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
 LOST_SECONDS = 60.0  # without a beat; a file system may show one this late
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A node that took part in an attempt, and is no more."""
+
+    rank: int
+    host: str
+    message: str
 
 
 class Others:
@@ -22,6 +32,7 @@ class Others:
         self._beats: dict[int, dict[str, Any]] = {}
         self._changed: dict[int, float] = {}  # when a node was seen to live
         self._taking: dict[int, str] = {}  # part in the attempt: incarnations
+        self._hosts: dict[int, str] = {}  # of those
 
     def look(self) -> None:
         """Take in what the files say now."""
@@ -47,18 +58,19 @@ class Others:
     def take(self, attempt: int) -> None:
         """Begin an attempt with the nodes that are there now."""
         self._taking = {rank: str(self._beats[rank]["incarnation"]) for rank in self._ranks}
+        self._hosts = {rank: str(self._beats[rank]["host"]) for rank in self._ranks}
         content = {"schema_version": SCHEMA_VERSION, "attempt": attempt, "nodes": self._taking}
         write_json(go_file(self._folder), content)
 
-    def lost(self) -> str:
-        """Which node of the attempt is no more; empty while all are there."""
+    def lost(self) -> Lost | None:
+        """A node of the attempt that is no more; None while all are there."""
         for rank, incarnation in self._taking.items():
-            silent = time.monotonic() - self._changed[rank]
+            silent, host = time.monotonic() - self._changed[rank], self._hosts[rank]
             if self._beats[rank]["incarnation"] != incarnation:
-                return f"node {rank} was lost, and has come back as another"
+                return Lost(rank=rank, host=host, message="it has come back as another")
             if silent > LOST_SECONDS:
-                return f"node {rank} ({self._beats[rank]['host']}): no sign for {silent:.0f} s"
-        return ""
+                return Lost(rank=rank, host=host, message=f"no sign of it for {silent:.0f} s")
+        return None
 
     def failed(self, attempt: int) -> int | None:
         """The exit code of a node whose part of the attempt has failed; None while none has."""

@@ -4,20 +4,20 @@ import sys
 import time
 
 from olmo_core.run.ending import end_members
+from olmo_core.run.failure import Failure, write_node
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.gang.beats import Others
 from olmo_core.run.gang.plan import Plan, is_over
 from olmo_core.run.gang.process import (
-    ASKING,
     EXIT_AGAIN,
     EXIT_STOPPED,
     LAST_WORDS_SECONDS,
     TICK_SECONDS,
+    asked,
     exit_code,
     finish,
     say,
     start,
-    wait,
 )
 from olmo_core.run.requeue import ANOTHER_TURN
 
@@ -30,15 +30,15 @@ def first(folder: RunFolder, plan: Plan) -> int:
     while not is_over(folder, plan.submission):
         others = Others(folder, plan.nodes)
         while not others.all_here():
-            if (asked := wait(TICK_SECONDS)) in ASKING:
-                return 128 + int(asked)
+            if number := asked(TICK_SECONDS):
+                return 128 + number
         supervisor = start(command, {ANOTHER_TURN: str(EXIT_AGAIN)})
-        asked = None
+        leaving = False
         while supervisor.poll() is None:
-            if (signalled := wait(TICK_SECONDS)) in ASKING:
-                asked = signalled
-                supervisor.send_signal(signalled)
-        if supervisor.returncode != EXIT_AGAIN or asked is not None:
+            if number := asked(TICK_SECONDS):
+                leaving = True
+                supervisor.send_signal(number)
+        if leaving or supervisor.returncode != EXIT_AGAIN:
             return exit_code(supervisor.returncode)
         say("waiting until all nodes are there again")
     return 0 if folder.finished else 1  # the last word was spoken before this pod was lost
@@ -52,17 +52,19 @@ def lead(folder: RunFolder, plan: Plan, attempt: int) -> int:
         if time.monotonic() > deadline:
             say(f"attempt {attempt}: not all nodes are there")
             return EXIT_AGAIN
-        if wait(TICK_SECONDS) in ASKING:
+        if asked(TICK_SECONDS):
             return EXIT_AGAIN
     others.take(attempt)
     child = start(plan.each_node, {})
     while child.poll() is None:
-        if (asked := wait(TICK_SECONDS)) in ASKING:
-            child.send_signal(asked)
+        if number := asked(TICK_SECONDS):
+            child.send_signal(number)
         others.look()
         if lost := others.lost():
-            say(f"attempt {attempt}: {lost}")
+            say(f"attempt {attempt}: node {lost.rank} ({lost.host}) was lost: {lost.message}")
             end_members(folder.path, attempt, child)
+            failure = Failure(node=lost.host, exit_code=EXIT_AGAIN, message=lost.message)
+            write_node(folder, attempt, lost.rank, [failure])
             return EXIT_AGAIN
         # Who has stopped as asked may be waited for: the first rank still writes the checkpoint.
         code = others.failed(attempt)
@@ -73,6 +75,6 @@ def lead(folder: RunFolder, plan: Plan, attempt: int) -> int:
     if child.returncode != 0:  # it may be the consequence of another's end: let that be told
         deadline = time.monotonic() + LAST_WORDS_SECONDS
         while others.failed(attempt) is None and time.monotonic() < deadline:
-            wait(TICK_SECONDS)
+            asked(TICK_SECONDS)
             others.look()
     return exit_code(child.returncode)

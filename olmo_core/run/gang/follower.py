@@ -14,15 +14,14 @@ from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 from olmo_core.run.gang.beats import go_file, node_file
 from olmo_core.run.gang.plan import Plan, is_over
 from olmo_core.run.gang.process import (
-    ASKING,
     EXIT_AGAIN,
     LAST_WORDS_SECONDS,
     PARTING_SECONDS,
     TICK_SECONDS,
+    asked,
     exit_code,
     finish,
     start,
-    wait,
 )
 from olmo_core.run.members import ATTEMPT, RUN_FOLDER
 
@@ -53,9 +52,9 @@ class Follower:
         while not is_over(self._folder, self._plan.submission):
             self._beat()
             self._begin()
-            asked = wait(TICK_SECONDS)
+            leaving = asked(TICK_SECONDS)
             self._look()
-            if asked in ASKING:
+            if leaving:
                 self._leave()
                 return EXIT_AGAIN
         if self._part.child is not None:
@@ -90,10 +89,10 @@ class Follower:
         """Let this node's ranks reach a safe point, for as long as whoever asks will wait."""
         if self._part.child is not None:
             self._part.child.terminate()
-            while self._part.child is not None:
-                self._beat()
-                wait(TICK_SECONDS)
-                self._look()
+        while self._part.child is not None:
+            self._beat()
+            asked(TICK_SECONDS)
+            self._look()
         self._beat(now=True, left=True)
 
     def _end_part(self) -> None:

@@ -19,8 +19,7 @@ LAST_WORDS_SECONDS = 5.0  # for the others to say how their parts ended
 PARTING_SECONDS = 30.0  # for what is left of a job that is over
 LOG_SECONDS = 5.0  # for what was printed last
 
-ASKING = (signal.SIGTERM, signal.SIGINT)
-WATCHED = (*ASKING, signal.SIGCHLD)
+WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 
 def start(command: list[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -33,17 +32,19 @@ def start(command: list[str], environment: Mapping[str, str]) -> "subprocess.Pop
     )
 
 
-def wait(seconds: float) -> signal.Signals | None:
-    """The next signal within this time."""
+def asked(seconds: float) -> signal.Signals | None:
+    """The signal that asks this process to end, if one comes; a child's end cuts the wait short."""
     received = signal.sigtimedwait(WATCHED, seconds)
-    return None if received is None else signal.Signals(received.si_signo)
+    if received is None or received.si_signo == signal.SIGCHLD:
+        return None
+    return signal.Signals(received.si_signo)
 
 
 def finish(child: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Wait for a process to end by itself."""
     deadline = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < deadline:
-        wait(TICK_SECONDS)
+        asked(TICK_SECONDS)
 
 
 def exit_code(code: int) -> int:

@@ -103,6 +103,7 @@ class Gang:
             "PYTHONPATH": os.getcwd(),
             "JOB_COMPLETION_INDEX": str(index),
             "OLMO_JOB_ID": "lm/job",
+            "NODE_NAME": f"n{index}",
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": "29400",
         }
@@ -188,6 +189,7 @@ def test_a_node_that_is_lost_is_waited_for(gang: Gang) -> None:
     again = gang.pod(1)
     assert (first.wait(60), again.wait(60)) == (0, 0)
     assert gang.ends() == [("node_lost", "requeue"), ("finished", "")]
+    assert attempts.read(gang.folder)[1]["node"] == "n1"
 
 
 def test_a_node_that_has_to_go_stops_all_at_a_safe_point(gang: Gang) -> None:
