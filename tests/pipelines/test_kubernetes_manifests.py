@@ -1,5 +1,6 @@
 """Manifests for Kubernetes against the published schemas, and what must stand in them."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +12,10 @@ from kubeflow_trainer_api.models import (
 )
 from kubernetes_validate import ValidationError, validate
 
+from assets.paths import CHECKOUT
+from olmo_core.config.load import build
 from pipelines.launchers.kubernetes_manifests import PodJob, as_yaml, manifests
-from pipelines.site import KubernetesSite, Work
+from pipelines.site import KubernetesSite, Site, Work
 
 # podReplacementPolicy and podFailurePolicy are on by default from 1.29 on.
 VERSIONS = ["1.29", "1.31", "1.33", "1.35", "1.37"]
@@ -192,3 +195,17 @@ def test_no_value_is_expanded_by_the_kubelet_or_a_shell() -> None:
 def test_words_that_look_like_numbers_are_quoted() -> None:
     # To kubectl, unlike to PyYAML, 1e6 is a number; the value of a variable must be none.
     assert as_yaml([{"value": "1e6", "name": "x"}]) == "value: '1e6'\nname: x\n"
+
+
+def test_the_manifests_of_the_walk_through_fit_the_schemas() -> None:
+    text = (CHECKOUT / "docs" / "kubernetes.md").read_text()
+    kinds: list[str] = []
+    for block in re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL):
+        for content in yaml.safe_load_all(block):
+            if "kind" in content:
+                validate(content, VERSIONS[-1], strict=True)
+                kinds.append(content["kind"])
+            else:
+                site = build(Site, content)
+                assert site.kubernetes is not None
+    assert kinds == ["Namespace", "PersistentVolumeClaim", "Role", "RoleBinding"]

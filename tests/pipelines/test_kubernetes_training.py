@@ -24,9 +24,9 @@ from tests.pipelines.kubernetes_server import Cluster, api_server, write_kubecon
 
 pytestmark = pytest.mark.slow
 
-STEPS = 200
+STEPS = 80
 SAVE_INTERVAL = 10
-END_SECONDS = 120.0
+END_SECONDS = 240.0
 
 
 @pytest.fixture
@@ -89,7 +89,8 @@ def test_a_pod_that_is_lost_costs_no_bit(
         until(lambda: step(lossy) > SAVE_INTERVAL, lossy)
         kubelet.kill(name, 1)
         until(lambda: "conditions" in (cluster.objects["jobs", name].get("status") or {}), lossy)
-        assert kubelet.ends == [(1, -9), *sorted(kubelet.ends[1:])]
+    assert kubelet.ends[0] == (1, -9)
+    assert sorted(kubelet.ends[1:]) == [(0, 0), (1, 0)]
     state = pods.state(lossy.folder)
     assert (state.alive, state.ended) == (False, "Complete")
     lost, finished = [row for row in attempts.read(lossy.folder) if row["event"] == "ended"]

@@ -62,13 +62,13 @@ class Others:
         content = {"schema_version": SCHEMA_VERSION, "attempt": attempt, "nodes": self._taking}
         write_json(go_file(self._folder), content)
 
-    def lost(self) -> Lost | None:
-        """A node of the attempt that is no more; None while all are there."""
+    def lost(self, patience_seconds: float) -> Lost | None:
+        """A node of the attempt that has not been seen to live for so long; None if all have."""
         for rank, incarnation in self._taking.items():
             silent, host = time.monotonic() - self._changed[rank], self._hosts[rank]
             if self._beats[rank]["incarnation"] != incarnation:
                 return Lost(rank=rank, host=host, message="it has come back as another")
-            if silent > LOST_SECONDS:
+            if silent > patience_seconds:
                 return Lost(rank=rank, host=host, message=f"no sign of it for {silent:.0f} s")
         return None
 

@@ -6,7 +6,7 @@ import time
 from olmo_core.run.ending import end_members
 from olmo_core.run.failure import Failure, write_node
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.gang.beats import Others
+from olmo_core.run.gang.beats import LOST_SECONDS, Lost, Others
 from olmo_core.run.gang.plan import Plan, is_over
 from olmo_core.run.gang.process import (
     EXIT_AGAIN,
@@ -21,6 +21,7 @@ from olmo_core.run.gang.process import (
 )
 from olmo_core.run.requeue import ANOTHER_TURN
 
+SIGN_SECONDS = 15.0  # within which a node that lives gives one, also through a slow file system
 MEETING_SECONDS = 60.0  # for all to be there; then the attempt is given up, and waiting has no end
 
 
@@ -60,21 +61,36 @@ def lead(folder: RunFolder, plan: Plan, attempt: int) -> int:
         if number := asked(TICK_SECONDS):
             child.send_signal(number)
         others.look()
-        if lost := others.lost():
-            say(f"attempt {attempt}: node {lost.rank} ({lost.host}) was lost: {lost.message}")
+        if lost := others.lost(LOST_SECONDS):
             end_members(folder.path, attempt, child)
-            failure = Failure(node=lost.host, exit_code=EXIT_AGAIN, message=lost.message)
-            write_node(folder, attempt, lost.rank, [failure])
-            return EXIT_AGAIN
+            return _lost(folder, attempt, lost)
         # Who has stopped as asked may be waited for: the first rank still writes the checkpoint.
         code = others.failed(attempt)
         if code is not None and code != EXIT_STOPPED:
             finish(child, LAST_WORDS_SECONDS)
             end_members(folder.path, attempt, child)
             return code
-    if child.returncode != 0:  # it may be the consequence of another's end: let that be told
-        deadline = time.monotonic() + LAST_WORDS_SECONDS
-        while others.failed(attempt) is None and time.monotonic() < deadline:
-            asked(TICK_SECONDS)
-            others.look()
-    return exit_code(child.returncode)
+    if child.returncode == 0:
+        return 0
+    lost = _missing(others, attempt)
+    return exit_code(child.returncode) if lost is None else _lost(folder, attempt, lost)
+
+
+def _missing(others: Others, attempt: int) -> Lost | None:
+    """The node whose loss may have made this one fail: it says nothing any more."""
+    ended = time.monotonic()
+    while others.failed(attempt) is None:  # else it is told which rank was first
+        asked(TICK_SECONDS)
+        others.look()
+        since = time.monotonic() - ended
+        lost = others.lost(since)
+        if since > SIGN_SECONDS or (since > LAST_WORDS_SECONDS and lost is None):
+            return lost
+    return None
+
+
+def _lost(folder: RunFolder, attempt: int, lost: Lost) -> int:
+    say(f"attempt {attempt}: node {lost.rank} ({lost.host}) was lost: {lost.message}")
+    failure = Failure(node=lost.host, exit_code=EXIT_AGAIN, message=lost.message)
+    write_node(folder, attempt, lost.rank, [failure])
+    return EXIT_AGAIN

@@ -34,12 +34,16 @@ here = folder / "log" / f"here.{attempt}.{rank}"
 
 def act_out(is_asked):
     here.touch()
+    while not (folder / "log" / f"here.{attempt}.{1 - rank}").exists():
+        threading.Event().wait(0.01)
     if act == "finish":
         return
     if act.startswith("exit "):
-        while not (folder / "log" / f"here.{attempt}.{1 - rank}").exists():
-            threading.Event().wait(0.01)
         os._exit(int(act[5:]))
+    if act == "fail when alone":
+        while not (folder / "log" / "alone").exists():
+            threading.Event().wait(0.01)
+        os._exit(1)
     stop = folder / "log" / "stop"  # as ranks agree on it
     while not is_asked() and not stop.exists():
         threading.Event().wait(0.01)
@@ -65,6 +69,7 @@ from olmo_core.run.gang import beats, first, follower, process
 for module in (first, follower):
     module.TICK_SECONDS = 0.02
     module.LAST_WORDS_SECONDS = 1.0
+first.SIGN_SECONDS = 2.0
 process.TICK_SECONDS = 0.02
 follower.BEAT_SECONDS = 0.05
 from olmo_core.run.gang.__main__ import main
@@ -190,6 +195,22 @@ def test_a_node_that_is_lost_is_waited_for(gang: Gang) -> None:
     assert (first.wait(60), again.wait(60)) == (0, 0)
     assert gang.ends() == [("node_lost", "requeue"), ("finished", "")]
     assert attempts.read(gang.folder)[1]["node"] == "n1"
+
+
+def test_a_failure_that_follows_from_a_loss_is_a_loss(gang: Gang) -> None:
+    gang.submit(("fail when alone", "wait"), ("finish", "finish"))
+    first, other = gang.pod(0), gang.pod(1)
+    gang.wait_for_part(1, 1)
+    gang.wait_for_part(1, 0)
+    given = members(gang.folder.path, 1)
+    theirs = [pid for pid, env in given.items() if env["JOB_COMPLETION_INDEX"] == "1"]
+    other.kill()
+    send(theirs, signal.SIGKILL)
+    (gang.folder.log / "alone").touch()
+    wait_until(lambda: len(gang.ends()) == 1)
+    assert gang.ends() == [("node_lost", "requeue")]
+    gang.pod(1)
+    assert first.wait(60) == 0
 
 
 def test_a_node_that_has_to_go_stops_all_at_a_safe_point(gang: Gang) -> None:
