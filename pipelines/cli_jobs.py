@@ -94,3 +94,16 @@ def orphans(
     from pipelines.orphans import print_orphans
 
     print_orphans(recipe, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo")
+def sweep(
+    recipe: RecipeName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be queued; queues nothing.")
+    ] = False,
+) -> None:
+    """Queue every evaluation that the checkpoints lack; where Slurm runs them, as arrays."""
+    from pipelines.sweep import sweep_recipe
+
+    raise typer.Exit(sweep_recipe(recipe, dry_run=dry_run))

@@ -6,7 +6,9 @@ import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.graph import Graph
+from assets.launcher import Launcher
 from assets.paths import root
+from pipelines.sweep import queue_together
 
 EVERY_NIGHT = "0 3 * * *"
 
@@ -22,14 +24,18 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=f"Evaluates what is missing or stale of {recipe}'s checkpoints.",
     )
-    def sweep(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def sweep(
+        context: dg.ScheduleEvaluationContext, launcher: dg.ResourceParam[Launcher]
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         lacking = [key for key in checkpoints(graph, root()) if not is_evaluated(graph, key)]
         if not lacking:
             yield dg.SkipReason("every checkpoint has been evaluated")
             return
+        queue_together(graph, launcher, lacking, context.log)
         context.instance.add_dynamic_partitions(f"{recipe}_checkpoints", lacking)
-        for key in lacking:
-            yield dg.RunRequest(run_key=None, partition_key=key)
+        night = context.scheduled_execution_time.isoformat()
+        for key in lacking:  # Dagster wants a key of each of several requests
+            yield dg.RunRequest(run_key=f"{night} {key}", partition_key=key)
 
     return sweep
 

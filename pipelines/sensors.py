@@ -12,6 +12,7 @@ from olmo_core.config.load import ConfigError
 from pipelines.instance import close_orphaned_runs
 from pipelines.orphans import find_orphans
 from pipelines.places import Place
+from pipelines.sweep import queue_together
 
 ADOPTS_TAG = "olmo/adopts"  # a run's: the run folder of the job that it was requested for
 MOST_ADOPTIONS = 3  # of one submission; runs that keep failing need a person
@@ -32,11 +33,14 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Evaluates each checkpoint of {recipe}'s runs as it appears.",
     )
-    def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    def watch(
+        context: dg.SensorEvaluationContext, launcher: dg.ResourceParam[Launcher]
+    ) -> dg.SensorResult | dg.SkipReason:
         known = set(context.instance.get_dynamic_partitions(f"{recipe}_checkpoints"))
         new = [key for key in checkpoints(graph, root()) if key not in known][:MOST_AT_ONCE]
         if not new:
             return dg.SkipReason(f"no new checkpoint; {len(known)} are known")
+        queue_together(graph, launcher, new, context.log)
         return dg.SensorResult(
             dynamic_partitions_requests=[partitions.build_add_request(new)],
             run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in new],

@@ -1,8 +1,8 @@
 """Sends each piece of work to the engine that the site file names for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from assets.launcher import JobState, Launch, Launcher
 from olmo_core.config.load import ConfigError
@@ -21,6 +21,15 @@ class Engine(Launcher, Protocol):
         ...
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """An engine that queues many jobs at once."""
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work; returns those it started."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Router:
     """A launcher over the engines; a job at work stays with the engine that started it."""
@@ -33,6 +42,25 @@ class Router:
         if launch.folder.finished or self.state(launch.folder).alive:
             return False
         return self._engine(self.site.work_of(launch).engine).submit(launch)
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work; as arrays where there are any.
+
+        Raises:
+            EngineError: an engine refuses, or does not answer; what it has taken goes on.
+        """
+        started: list[Launch] = []
+        by_engine: dict[str, list[Launch]] = {}
+        for launch in launches:
+            if not launch.folder.finished and not self.state(launch.folder).alive:
+                by_engine.setdefault(self.site.work_of(launch).engine, []).append(launch)
+        for name, group in by_engine.items():
+            engine = self._engine(name)
+            if isinstance(engine, Batching):
+                started += engine.submit_many(group)
+            else:
+                started += [launch for launch in group if engine.submit(launch)]
+        return started
 
     def dry_run(self, launch: Launch) -> str:
         """What its engine would be given; starts and writes nothing."""

@@ -27,7 +27,19 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "plan", "show", "leaderboard", "ui", "launch", "jobs", "cancel", "logs", "orphans"],
+    [
+        "run",
+        "plan",
+        "show",
+        "leaderboard",
+        "ui",
+        "launch",
+        "jobs",
+        "cancel",
+        "logs",
+        "orphans",
+        "sweep",
+    ],
 )
 def test_help_shows_examples(command: str) -> None:
     done = olmo(command, "--help")

@@ -1,7 +1,8 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -10,12 +11,18 @@ import pytest
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
 from assets.graph import Graph
+from assets.launcher import EngineUnavailable, Launch
 from assets.produce import InputMissing
 from assets.recipe import load_recipe
 from olmo_core.config.load import ConfigError
 from olmo_core.run.files import write_json
+from olmo_core.run.folder import locked
 from pipelines.definitions import build_definitions
+from pipelines.launchers.local import LocalLauncher
+from pipelines.launchers.router import Router, site_launcher
 from pipelines.sensors import checkpoint_sensor
+from pipelines.site import Site, SlurmSite, Work
+from pipelines.sweep import lacking, sweep_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -43,7 +50,9 @@ def save(
 
 
 def evaluate(graph: Graph, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
-    context = dg.build_sensor_context(instance=instance)
+    context = dg.build_sensor_context(
+        instance=instance, resources={"launcher": site_launcher(Site())}
+    )
     result = checkpoint_sensor(graph)(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
@@ -92,7 +101,10 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
     at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
     repository = build_definitions(["tiny"]).get_repository_def()
     context = dg.build_schedule_context(
-        instance=instance, scheduled_execution_time=at, repository_def=repository
+        instance=instance,
+        scheduled_execution_time=at,
+        repository_def=repository,
+        resources={"launcher": site_launcher(Site())},
     )
     data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(context)
     assert data.run_requests is not None
@@ -119,3 +131,129 @@ def test_a_checkpoint_that_is_not_there_is_named(graph: Graph, toy_root: Path) -
 def test_a_malformed_partition_is_refused(graph: Graph, toy_root: Path, key: str) -> None:
     with pytest.raises(ConfigError, match="expected <run>@step<N>"):
         sweep_work(graph, "checkpoint_downstream", key, toy_root)
+
+
+@dataclass(kw_only=True)
+class Arrays(LocalLauncher):
+    """An engine with a queue and arrays; what it is given is kept, and nothing is started."""
+
+    given: list[list[Launch]] = field(default_factory=list[list[Launch]])
+
+    def queues(self, launch: Launch) -> bool:
+        return True
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        self.given.append(list(launches))
+        return list(launches)
+
+
+@pytest.fixture
+def arrays() -> Arrays:
+    return Arrays()
+
+
+@pytest.fixture
+def launcher(arrays: Arrays) -> Router:
+    """A site that evaluates on an engine with arrays."""
+    site = Site(slurm=SlurmSite(), work={"evals": Work(engine="slurm")})
+    return Router(site=site, engines={"local": LocalLauncher(site=site), "slurm": arrays})
+
+
+def finish(folder: Path, **result: object) -> None:
+    folder.mkdir(parents=True)
+    write_json(folder / "result.json", {"schema_version": 1, **result})
+
+
+@pytest.fixture
+def evaluable(graph: Graph, toy_root: Path) -> Graph:
+    """The graph, with two checkpoints and all else that their evaluation needs."""
+    for step in (20, 40):
+        save(graph, toy_root, "stage1", step)
+    for name in ("tokenizer", "held_out"):
+        finish(
+            graph.folder(toy_root, name) / graph.fingerprints[name].version,
+            fingerprint=graph.fingerprints[name].value,
+            digest="x",
+            inputs={},
+        )
+    return graph
+
+
+def named(launches: Sequence[Launch]) -> list[tuple[str, str]]:
+    return [(str(one.identity["asset"]), str(one.identity["partition"])) for one in launches]
+
+
+ALL = [
+    ("checkpoint_downstream", "stage1@step20"),
+    ("checkpoint_perplexity", "stage1@step20"),
+    ("checkpoint_downstream", "stage1@step40"),
+    ("checkpoint_perplexity", "stage1@step40"),
+]
+
+
+def test_what_checkpoints_lack_is_found(evaluable: Graph, toy_root: Path) -> None:
+    keys = checkpoints(evaluable, toy_root)
+    assert named(lacking(evaluable, toy_root, keys).launches) == ALL
+    work = sweep_work(evaluable, *ALL[2], toy_root)
+    finish(work.parent / work.fingerprint.version)
+    found = lacking(evaluable, toy_root, keys)
+    assert named(found.launches) == ALL[:2] + ALL[3:]
+    assert found.finished == 1
+
+
+def test_what_cannot_be_launched_is_named(graph: Graph, toy_root: Path) -> None:
+    save(graph, toy_root, "stage1", 20)
+    found = lacking(graph, toy_root, ["stage1@step20"])
+    assert found.launches == []
+    assert "tokenizer has not been made" in found.refused["checkpoint_downstream stage1@step20"]
+
+
+def test_the_sensor_and_the_schedule_queue_together_what_they_request(
+    evaluable: Graph, toy_root: Path, instance: dg.DagsterInstance, launcher: Router, arrays: Arrays
+) -> None:
+    context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
+    result = checkpoint_sensor(evaluable)(context)
+    assert isinstance(result, dg.SensorResult)
+    assert [named(given) for given in arrays.given] == [ALL]
+    at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
+    repository = build_definitions(["tiny"]).get_repository_def()
+    nightly = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=at,
+        repository_def=repository,
+        resources={"launcher": launcher},
+    )
+    data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(nightly)
+    assert len({request.run_key for request in data.run_requests or []}) == 2
+    assert [named(given) for given in arrays.given] == [ALL, ALL]
+
+
+def test_jobs_at_work_are_not_queued_again(
+    evaluable: Graph, toy_root: Path, launcher: Router, arrays: Arrays
+) -> None:
+    launches = lacking(evaluable, toy_root, checkpoints(evaluable, toy_root)).launches
+    with locked(launches[1].folder.path / "job.lock"):  # as the job's own process holds it
+        assert named(launcher.submit_many(launches)) == [ALL[0], *ALL[2:]]
+
+
+def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
+    evaluable: Graph, instance: dg.DagsterInstance, launcher: Router, arrays: Arrays
+) -> None:
+    def silent(launches: Sequence[Launch]) -> list[Launch]:
+        raise EngineUnavailable("no answer")
+
+    arrays.submit_many = silent
+    context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
+    result = checkpoint_sensor(evaluable)(context)
+    assert isinstance(result, dg.SensorResult)
+    assert len(result.run_requests or []) == 2
+
+
+def test_the_local_engine_would_start_all_at_once(
+    evaluable: Graph, toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep_recipe("tiny", dry_run=False) == 1
+    shown = capsys.readouterr()
+    assert "4 evaluations would all start at once" in shown.err
+    assert "queued: 0, at work already: 0" in shown.out
+    assert not list(toy_root.glob("tiny/checkpoint_*"))
