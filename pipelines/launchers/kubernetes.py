@@ -90,7 +90,8 @@ class KubernetesLauncher:
         """What the cluster says of the folder's job.
 
         Raises:
-            KubernetesError: the API server refuses, or has not answered for ten minutes.
+            NotAnswering: the API server has not answered for ten minutes, or not yet at all.
+            KubernetesError: it has refused for as long.
         """
         launch = folder.read(folder.launch) or {}
         if not launch.get("job_name"):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assets.launcher import JobState
@@ -37,7 +37,7 @@ class Cluster:
     _seen: Snapshot | None = field(default=None, repr=False)
     _asked: float = field(default=-math.inf, repr=False)
     _answered: float = field(default=-math.inf, repr=False)
-    _trouble: str = field(default="", repr=False)
+    _trouble: KubernetesError | None = field(default=None, repr=False)  # since it answered
     _gone: set[str] = field(default_factory=set[str], repr=False)  # names are never used again
 
     def state(self, name: str, *, may_come: bool = False) -> JobState:
@@ -48,14 +48,15 @@ class Cluster:
             may_come: It may not have been created yet; otherwise what is not there is gone.
 
         Raises:
-            KubernetesError: the server has refused from the first, or not answered for long.
+            NotAnswering: the server has not answered for ten minutes, or not yet at all.
+            KubernetesError: it has refused for as long.
         """
         seen = self._look()
-        if seen is not None and name in seen.jobs:
-            found = job_state(seen.jobs[name], seen.pods.get(name, []), seen.warnings.get(name, ""))
-            return self._with_trouble(found)
-        if seen is None or self._trouble:
-            return JobState(alive=True, description=f"not known: {self._trouble}")
+        if name in seen.jobs:
+            warning = seen.warnings.get(name, "")
+            return self._with_trouble(job_state(seen.jobs[name], seen.pods.get(name, []), warning))
+        if self._trouble is not None:
+            raise self._trouble
         # Not in the list: made since, perhaps by another process, or gone. One call tells.
         job = None if name in self._gone else self.api.get(self.kind, name)
         if job is not None:
@@ -69,24 +70,20 @@ class Cluster:
         """Ask anew next time: something has been changed."""
         self._asked = -math.inf
 
-    def _look(self) -> Snapshot | None:
+    def _look(self) -> Snapshot:
+        """The last snapshot, a new one if it is time; an old one if the server does not answer."""
         now = time.monotonic()
-        if now - self._asked < self.poll_seconds:
-            return self._seen
-        if self._answered == -math.inf and self._asked == -math.inf:
-            self._answered = now  # patience begins with the first question
-        self._asked = now
-        try:
-            self._seen = self._snapshot()
-            self._answered, self._trouble = time.monotonic(), ""
-        except KubernetesError as error:
-            silent = now - self._answered
-            if silent > self.patience_seconds:
-                raise KubernetesError(
-                    f"{error}; so for {silent:.0f} s. Jobs go on without it, and the next run "
-                    "finds them again"
-                ) from None
-            self._trouble = str(error)
+        if now - self._asked >= self.poll_seconds:
+            self._asked = now
+            try:
+                self._seen, self._trouble = self._snapshot(), None
+                self._answered = time.monotonic()
+            except KubernetesError as error:
+                self._trouble = error
+        silent = time.monotonic() - self._answered
+        if self._trouble is not None and silent > self.patience_seconds:
+            raise self._trouble
+        assert self._seen is not None  # it has answered once, or patience would be over
         return self._seen
 
     def _snapshot(self) -> Snapshot:
@@ -116,18 +113,11 @@ class Cluster:
         return found
 
     def _with_trouble(self, state: JobState) -> JobState:
-        if not self._trouble:
+        if self._trouble is None:
             return state
         silent = time.monotonic() - self._answered
         note = f"{state.description}; {silent:.0f} s ago, since then: {self._trouble}"
-        # What had ended has ended; what was at work may have ended since, but is not given up.
-        return JobState(
-            alive=state.alive,
-            queued=state.queued,
-            exit_code=state.exit_code,
-            ended=state.ended,
-            description=note,
-        )
+        return replace(state, description=note)
 
 
 def _event_time(event: Mapping[str, Any]) -> str:

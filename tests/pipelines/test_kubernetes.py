@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from assets.launcher import Launch
+from assets.launcher import EngineUnavailable, Launch
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder, locked
 from pipelines.launchers.kubernetes import KubernetesLauncher
@@ -50,6 +50,12 @@ class Bench:
             environment={"OLMO_ROOT": str(self.root)},
         )
         return replace(made, **changes)
+
+    def submitted(self, asset: str) -> RunFolder:
+        """A folder whose job another process has submitted."""
+        launch = self.launch(asset)
+        self.launcher().submit(launch)
+        return launch.folder
 
     def job(self) -> str:
         """The name of the one Job, or TrainJob, that there is."""
@@ -369,16 +375,21 @@ def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, sta
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit(launch)
     bench.cluster.failing("GET", "jobs", status)
-    assert launcher.state(launch.folder).alive  # never asked before
+    with pytest.raises(KubernetesError, match="Kubernetes, namespace lm: GET Job: ") as raised:
+        launcher.state(launch.folder)  # never asked before
+    assert isinstance(raised.value, EngineUnavailable) == (status != 403)
     bench.cluster.add_pod(bench.job(), 0, node="n1", **RUNNING)
     assert launcher.state(launch.folder).description == "running on n1"
     bench.cluster.failing("GET", "jobs", status)
     state = launcher.state(launch.folder)
     assert state.alive
     assert state.description.startswith("running on n1; 0 s ago, since then: Kubernetes, ")
+    bench.cluster.failing("GET", "jobs", status)
+    with pytest.raises(KubernetesError):  # of a job that it did not know of before
+        launcher.state(bench.submitted("stage2"))
     launcher._jobs.patience_seconds = 0
     bench.cluster.failing("GET", "jobs", status)
-    with pytest.raises(KubernetesError, match=r"Jobs go on without it, and the next run finds"):
+    with pytest.raises(KubernetesError):
         launcher.state(launch.folder)
     assert launcher.state(launch.folder).description == "running on n1"
 
