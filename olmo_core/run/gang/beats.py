@@ -37,7 +37,10 @@ class Others:
     def look(self) -> None:
         """Take in what the files say now."""
         for rank in self._ranks:
-            beat = self._folder.read(node_file(self._folder, rank))
+            try:
+                beat = self._folder.read(node_file(self._folder, rank))
+            except OSError:  # of a shared file system; if it stays so, the node counts as lost
+                continue
             if beat is None:
                 continue
             before = self._beats.get(rank)

@@ -70,6 +70,9 @@ def logged(path: Path) -> Generator[None]:
     copying.start()
     try:
         yield
+    except OSError:  # of a shared file system: the next pod may have more luck
+        traceback.print_exc()
+        raise SystemExit(EXIT_AGAIN) from None
     except Exception:
         traceback.print_exc()
         raise SystemExit(1) from None

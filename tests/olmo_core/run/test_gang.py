@@ -182,6 +182,17 @@ def test_nothing_begins_before_all_nodes_are_there(gang: Gang) -> None:
     assert first.wait(60) == 0
 
 
+def test_a_file_system_in_trouble_is_waited_for(gang: Gang) -> None:
+    gang.submit(("finish", "finish"))
+    beat = gang.folder.log / "gang" / "node1.json"
+    beat.mkdir(parents=True)  # neither to be written nor read
+    first, other = gang.pod(0), gang.pod(1)
+    log = gang.folder.log / "attempt1.node1.log"
+    wait_until(lambda: log.exists() and "beat not written" in log.read_text())
+    beat.rmdir()
+    assert (first.wait(60), other.wait(60)) == (0, 0)
+
+
 def test_a_node_that_is_lost_is_waited_for(gang: Gang) -> None:
     gang.submit(("wait", "wait"), ("finish", "finish"))
     first, other = gang.pod(0), gang.pod(1)
