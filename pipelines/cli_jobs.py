@@ -107,3 +107,15 @@ def sweep(
     from pipelines.sweep import sweep_recipe
 
     raise typer.Exit(sweep_recipe(recipe, dry_run=dry_run))
+
+
+@app.command(
+    epilog="Examples:\n\n  olmo attempts demo stage1\n\n  olmo attempts demo stage1 --json"
+)
+def attempts(
+    recipe: RecipeName, asset: AssetName, partition: Partition = None, as_json: AsJson = False
+) -> None:
+    """Say what became of an asset's latest job: each attempt, how it ended and what came next."""
+    from pipelines.past import print_attempts
+
+    print_attempts(recipe, asset, partition, as_json=as_json)

@@ -20,14 +20,18 @@ def serve(host: str, port: int) -> None:
     _check_free(host, port)
     home = use_dagster_home()
     print(f"Dagster UI: http://{host}:{port}  (instance: {home}; end it with Ctrl-C)", flush=True)
-    command = [sys.executable, "-m", "dagster", "dev", "--host", host, "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for number in (signal.SIGINT, signal.SIGTERM):  # ignored, perhaps, by a shell's background job
         signal.signal(number, signal.SIG_DFL)
     os.chdir(home)  # dagster warns of a dagster.yaml in its folder that is not its home's
-    os.execve(
-        sys.executable, [*command, "--workspace", str(CHECKOUT / "workspace.yaml")], environment
-    )
+    os.execve(sys.executable, ui_command(host, port), environment)
+
+
+def ui_command(host: str, port: int) -> list[str]:
+    """Dagster's UI and daemon, listening on this address alone."""
+    listen = ["--host", host, "--port", str(port)]
+    workspace = ["--workspace", str(CHECKOUT / "workspace.yaml")]
+    return [sys.executable, "-m", "dagster", "dev", *listen, *workspace]
 
 
 def _check_free(host: str, port: int) -> None:

@@ -37,6 +37,7 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
         "jobs",
         "cancel",
         "logs",
+        "attempts",
         "orphans",
         "sweep",
     ],

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from assets.assemble import build_graph
+from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from assets.produce import launch_of, main_line_work
+from assets.recipe import load_recipe
 from olmo_core.config.load import ConfigError
 from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder
@@ -173,3 +176,32 @@ def test_the_latest_attempts_log_of_a_rank_is_found(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float | None, text: str) -> None:
     assert following.duration(seconds) == text
+
+
+def test_attempts_of_a_job_that_failed_end_with_its_diagnosis(
+    toy_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The recipe's own training fails at once, for want of anything that it could read."""
+    monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
+    tiny = build_graph(load_recipe("tiny"))
+    folder = RunFolder(tiny.folder(toy_root, "stage1") / tiny.fingerprints["stage1"].version)
+    folder.path.mkdir(parents=True)
+    launch = Launch(
+        folder=folder,
+        module="olmo_core.train",
+        stage="train",
+        config={},
+        distributed=True,
+        identity={"recipe": "tiny", "asset": "stage1"},
+        environment={"OLMO_ROOT": str(toy_root)},
+    )
+    launcher = site_launcher(Site())
+    assert launcher.submit(launch)
+    wait_for(lambda: not launcher.state(folder).alive)
+    shown = olmo("attempts", "tiny", "stage1")
+    assert shown.returncode == 0, shown.stderr
+    assert "config, exit code 2" in shown.stdout
+    assert "stage1: " in shown.stdout
+    assert "by hand: " in shown.stdout
+    rows = json.loads(olmo("attempts", "tiny", "stage1", "--json").stdout)
+    assert [row["event"] for row in rows] == ["began", "ended"]
