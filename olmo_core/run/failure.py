@@ -129,6 +129,7 @@ def sentence(ended: Ended, *, times: int = 1, detail: str = "") -> str:
     if ended.node:
         who += f" on {ended.node}"
     what = {
+        "finished": "finished",
         "stopped": "was stopped on request",
         "preempted": "was asked to make way",
         "time_limit": "reached the time limit",
