@@ -58,6 +58,8 @@ def judge(
         step=attempt.step,
         checkpoint_step=attempts.checkpoint_step(folder),
     )
+    if ended.cause == "node_lost" and (lost := requeue.lost_nodes(slurm_job)):
+        ended = replace(ended, rank=None, node=lost)
     if ended.cause in ("preempted", "time_limit"):
         possible = slurm_job is not None or requeue.exit_for_another_turn() is not None
         return replace(ended, next="requeue" if possible else "stop"), failure
@@ -73,9 +75,13 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str
     if cause in ("config", "input", "diverged", "running"):
         return cause
     if attempt.asked or cause == "stopped" or _asked_elsewhere(folder, attempt.number):
-        if folder.cancel.exists() or requeue.job_state(slurm_job) == "CANCELLED":
+        if folder.cancel.exists():
             return "stopped"
-        return "time_limit" if attempt.asked == signal.SIGUSR1 else "preempted"
+        if attempt.asked == signal.SIGUSR1:
+            return "time_limit"
+        if requeue.job_state(slurm_job) == "CANCELLED":
+            return "stopped"
+        return "node_lost" if requeue.lost_nodes(slurm_job) else "preempted"
     if attempt.code == requeue.exit_for_another_turn():
         return "node_lost"
     if says_out_of_memory(folder, failure):

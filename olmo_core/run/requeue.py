@@ -34,16 +34,30 @@ def slurm_job(engine: str) -> str | None:
 
 
 def job_state(job: str | None) -> str | None:
-    """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer."""
+    """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer.
+
+    A job that Slurm is ending is COMPLETING, why ever; one that it has not queued again meanwhile
+    was cancelled.
+    """
     if job is None:
         return None
     done = _run(["scontrol", "--oneliner", "show", "job", job])
     if done.returncode != 0:
         return None
-    for field in done.stdout.split():
-        if field.startswith("JobState="):
-            return field.removeprefix("JobState=")
-    return None
+    fields = dict(field.split("=", 1) for field in done.stdout.split() if "=" in field)
+    turns = os.environ.get("SLURM_RESTART_COUNT") or "0"
+    if fields.get("JobState") == "COMPLETING" and fields.get("Restarts", turns) == turns:
+        return "CANCELLED"
+    return fields.get("JobState")
+
+
+def lost_nodes(job: str | None) -> str:
+    """Those of the job's nodes that Slurm has given up; empty if none, or without an answer."""
+    nodes = os.environ.get("SLURM_JOB_NODELIST")
+    if job is None or nodes is None:
+        return ""
+    done = _run(["sinfo", "--noheader", f"--nodes={nodes}", "--states=down", "--format=%N"])
+    return ",".join(sorted(set(done.stdout.split()))) if done.returncode == 0 else ""
 
 
 def requeue(job: str) -> str:

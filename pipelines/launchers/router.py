@@ -10,6 +10,7 @@ from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm import SlurmLauncher
+from pipelines.launchers.submission import read_launch
 from pipelines.site import Site, Work, load_site
 
 
@@ -85,8 +86,7 @@ class Router:
             engine.close()
 
     def _started_by(self, folder: RunFolder) -> Engine:
-        launch = folder.read(folder.launch) or {}
-        return self._engine(str(launch.get("engine", "local")))
+        return self._engine(str(read_launch(folder).get("engine", "local")))
 
     def _engine(self, name: str) -> Engine:
         if name not in self.engines:

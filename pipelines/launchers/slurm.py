@@ -2,9 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from assets.launcher import JobState, Launch
@@ -21,7 +20,7 @@ from pipelines.launchers.slurm_queue import (
     client,
 )
 from pipelines.launchers.slurm_submit import Submission, named, submission_lock
-from pipelines.launchers.submission import LauncherClosed
+from pipelines.launchers.submission import LauncherClosed, read_launch
 from pipelines.site import Site, SlurmSite, Work
 
 ARRAY_TASKS = 500  # at once; each holds a lock, and so a file, until sbatch has returned
@@ -35,7 +34,6 @@ class SlurmLauncher:
     ask: Client = client
     _closed: bool = field(default=False, repr=False)
     _queue: Queue | None = field(default=None, repr=False)
-    _launches: dict[Path, tuple[int, dict[str, Any]]] = field(default_factory=dict, repr=False)
     _ends: dict[str, JobState] = field(default_factory=dict, repr=False)
 
     @property
@@ -89,7 +87,7 @@ class SlurmLauncher:
 
     def state(self, folder: RunFolder) -> JobState:
         """What the queue says of the folder's job, at most `poll_seconds` old."""
-        launch = self._launch(folder)
+        launch = read_launch(folder)
         if launch.get("engine") != "slurm":
             return JobState(alive=False)
         if launch.get("job_id") is None:
@@ -106,7 +104,7 @@ class SlurmLauncher:
             SlurmError: the job does not end.
         """
         folder.cancel.touch()
-        launch = self._launch(folder)
+        launch = read_launch(folder)
         if launch.get("engine") == "slurm" and launch.get("job_id") is None:
             launch = self._adopted(folder)
         if launch.get("job_id") is not None:
@@ -128,7 +126,7 @@ class SlurmLauncher:
     def _wanted(self, launches: Sequence[Launch]) -> list[Launch]:
         """Those that are neither finished nor in the queue, be it by a name nobody recorded."""
         open_ = [launch for launch in launches if not launch.folder.finished]
-        before = [self._launch(launch.folder) for launch in open_]
+        before = [read_launch(launch.folder) for launch in open_]
         if not any(record.get("engine") == "slurm" for record in before):
             return open_
         snapshot = self.queue.look(newer_than=time.time())
@@ -153,15 +151,15 @@ class SlurmLauncher:
         environment = tuple(sorted(launch.environment.items()))
         return (*named(launch), launch.distributed, environment, self.site.work_of(launch))
 
-    def _adopted(self, folder: RunFolder) -> dict[str, Any]:
+    def _adopted(self, folder: RunFolder) -> Mapping[str, Any]:
         """The record of a launch whose submitter died between sbatch and the record."""
         with submission_lock(folder):
             snapshot = self.queue.look(newer_than=time.time())
-            return self._identified(folder, self._launch(folder), snapshot)
+            return self._identified(folder, read_launch(folder), snapshot)
 
     def _identified(
-        self, folder: RunFolder, launch: dict[str, Any], snapshot: Snapshot
-    ) -> dict[str, Any]:
+        self, folder: RunFolder, launch: Mapping[str, Any], snapshot: Snapshot
+    ) -> Mapping[str, Any]:
         """A launch with its job's id, taken from the queue by the job's name if need be."""
         if launch.get("job_id") is not None:
             return launch
@@ -173,7 +171,7 @@ class SlurmLauncher:
                 return found
         return launch
 
-    def _state(self, launch: dict[str, Any], snapshot: Snapshot) -> JobState:
+    def _state(self, launch: Mapping[str, Any], snapshot: Snapshot) -> JobState:
         job_id = launch.get("job_id")
         if snapshot.error:
             since = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
@@ -195,18 +193,6 @@ class SlurmLauncher:
                 return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
             self._ends[job_id] = ended
         return self._ends[job_id]
-
-    def _launch(self, folder: RunFolder) -> dict[str, Any]:
-        """launch.json; read again only if it has changed, since it is asked for twice a second."""
-        try:
-            changed = folder.launch.stat().st_mtime_ns
-        except FileNotFoundError:
-            return {}
-        before = self._launches.get(folder.path)
-        if before is None or before[0] != changed:
-            before = (changed, folder.read(folder.launch) or {})
-            self._launches[folder.path] = before
-        return before[1]
 
 
 def described(entry: Entry) -> JobState:

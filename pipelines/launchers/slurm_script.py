@@ -52,7 +52,7 @@ def sbatch_arguments(batch: Batch, script: Path) -> list[str]:
         "qos": site.qos,
         "constraint": site.constraint,
         "reservation": site.reservation,
-        "nodes": work.nodes,
+        "nodes": work.nodes if batch.first.distributed else 1,
         "ntasks-per-node": 1,
         "cpus-per-task": work.cpus_per_node,
         "gpus-per-node": work.devices_per_node or None,

@@ -1,5 +1,6 @@
 """What every engine records of a job: the claim, the configuration, the launch before and after."""
 
+import functools
 import os
 import shlex
 import socket
@@ -7,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -57,6 +59,25 @@ def claim(folder: RunFolder) -> Claim:
         },
     )
     return made
+
+
+def read_launch(folder: RunFolder) -> Mapping[str, Any]:
+    """launch.json; empty while there is none.
+
+    It holds the code's changes and can be large, and who follows a job asks several times a second:
+    it is parsed anew only once it has been replaced.
+    """
+    try:
+        found = folder.launch.stat()
+    except FileNotFoundError:
+        return {}
+    return _read_launch(folder.path, found.st_ino, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _read_launch(folder: Path, inode: int, changed_ns: int) -> Mapping[str, Any]:
+    run = RunFolder(folder)
+    return run.read(run.launch) or {}
 
 
 def record_before(

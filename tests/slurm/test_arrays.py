@@ -1,0 +1,145 @@
+"""Two hundred jobs as one array: each one's state is known, for one squeue an interval."""
+
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from assets.follow import follow
+from assets.launcher import JobState
+from pipelines.launchers.router import site_launcher
+from pipelines.launchers.slurm import SlurmLauncher
+from pipelines.launchers.slurm_queue import client
+from tests.conftest import SilentObserver
+from tests.slurm.cluster import Cluster
+from tests.slurm.jobs import Toys, set_up, until
+from tests.slurm.table import TABLE
+
+pytestmark = pytest.mark.slurm
+
+TASKS = 200
+POLL_SECONDS = 1.0
+FOLLOWED_SECONDS = 5.0
+# Follows every task from another process.
+FOLLOWER = """
+import os, sys, time
+from pathlib import Path
+from tests.slurm.cluster import Cluster
+from tests.slurm.jobs import Toys
+conf = Path(os.environ["SLURM_CONF"])
+toys = Toys(cluster=Cluster(folder=conf.parent, configuration=conf), root=Path(sys.argv[1]))
+launcher = toys.launcher(poll_seconds=float(sys.argv[2]))
+end = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end:
+    assert all(launcher.state(toys.launch(f"task{k}").folder).description for k in range(200))
+    time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def toys(cluster: Cluster, toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
+    set_up(monkeypatch, cluster)
+    return Toys(cluster=cluster, root=toy_root)
+
+
+def test_two_hundred_tasks_are_followed_by_one_squeue_an_interval(
+    toys: Toys, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    launches = [toys.launch(f"task{k}", value=k, wait=str(gate)) for k in range(TASKS)]
+    asked: list[tuple[str, float]] = []
+
+    def ask(command: Sequence[str]) -> str:
+        asked.append((command[0], time.monotonic()))
+        return client(command)
+
+    launcher = toys.launcher(poll_seconds=POLL_SECONDS)
+    assert launcher.submit_many(launches) == sorted(launches, key=lambda one: one.folder.path)
+    assert launcher.submit_many(launches) == []
+    ids = [toys.read(launch)["job_id"] for launch in launches]
+    assert len(set(ids)) == TASKS
+    assert len({job_id.partition("_")[0] for job_id in ids}) == 1
+    until(lambda: launcher.state(launches[0].folder).alive, "the array")
+
+    launcher = SlurmLauncher(site=launcher.site, ask=ask)
+    states: dict[int, JobState] = {}
+    end = time.monotonic() + FOLLOWED_SECONDS
+    environment = toys.cluster.environment
+    more = [str(toys.root), str(POLL_SECONDS), str(FOLLOWED_SECONDS)]
+    other = subprocess.Popen([sys.executable, "-c", FOLLOWER, *more], env=environment)
+
+    def follow(number: int) -> None:
+        while time.monotonic() < end:
+            states[number] = launcher.state(launches[number].folder)
+            time.sleep(0.5)
+
+    threads = [threading.Thread(target=follow, args=(number,)) for number in range(TASKS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert other.wait() == 0
+    assert {name for name, _ in asked} == {"squeue"}
+    assert len(asked) <= FOLLOWED_SECONDS / POLL_SECONDS + 1
+    words = Counter(state.description.split()[2].rstrip(":") for state in states.values())
+    assert set(words) == {"running", "pending"}
+    assert len(states) == TASKS
+    TABLE.add(
+        f"{TASKS} array tasks queued",
+        "each state shown, one squeue an interval",
+        f"{words['running']} running, {words['pending']} pending; {len(asked)} squeue in "
+        f"{FOLLOWED_SECONDS:.0f} s at an interval of {POLL_SECONDS:.0f} s, 2 processes following",
+    )
+
+    gate.touch()
+    done = until(lambda: [one for one in launches if one.folder.finished], "a task's end")
+    for launch in done:
+        number = launch.folder.read_result()["report"]["numbers"]["value"]
+        assert launch.folder.path.parent.name == f"task{number}"
+        assert (launch.folder.path / toys.read(launch)["log"]).is_file()
+    array = ids[0].partition("_")[0]
+    toys.cluster.run("scancel", array)
+    last = launches[-1]
+    until(lambda: not launcher.state(last.folder).alive, "the end of the last task")
+    assert launcher.state(last.folder).ended == "CANCELLED"
+
+
+# A job's first seconds are looked at more often: they are left out where it is not a whole minute.
+@pytest.mark.parametrize(
+    ("seconds", "after"), [(15.0, 5.0), pytest.param(60.0, 0.0, marks=pytest.mark.drill)]
+)
+def test_following_costs_less_than_a_hundredth_of_a_core(
+    toys: Toys, seconds: float, after: float
+) -> None:
+    launch = toys.launch("followed", wait="/nonexistent")
+    router = site_launcher(toys.launcher(poll_seconds=10.0).site)
+    router.submit(launch)
+    until(lambda: launch.folder.read_status(), "the job's start")
+    began = time.monotonic()
+    used: list[float] = []
+
+    def meanwhile() -> None:
+        now = time.monotonic() - began
+        if now >= after and not used:
+            used.append(_cpu_seconds())
+        if now >= after + seconds:
+            used.append(_cpu_seconds())
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        follow("first", launch.folder, router, SilentObserver(), meanwhile)
+    router.cancel(launch.folder)
+    share = (used[-1] - used[0]) / seconds
+    TABLE.add("following a job", "< 1% of one core", f"{share:.2%} over {seconds:.0f} s")
+    assert share < 0.01
+
+
+def _cpu_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
