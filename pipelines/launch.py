@@ -107,7 +107,8 @@ def shape_line(launch: Launch, shape: Shape) -> str:
     if shape.devices_per_node:
         parts.append(f"{shape.devices_per_node} devices a node")
     if shape.cpus_per_node is not None:
-        parts.append(f"{shape.cpus_per_node} cores a node")
+        cores = "core" if shape.cpus_per_node == 1 else "cores"
+        parts.append(f"{shape.cpus_per_node} {cores} a node")
     if shape.memory_gib_per_node is not None:
         parts.append(f"{shape.memory_gib_per_node} GiB a node")
     if shape.time_limit_minutes is not None:

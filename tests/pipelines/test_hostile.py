@@ -17,6 +17,7 @@ import yaml
 from assets.assemble import build_graph
 from assets.evals.sweep import sweep_work
 from assets.launcher import Launch
+from assets.paths import CHECKOUT
 from assets.produce import InputMissing, launch_of, main_line_work
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.config.load import ConfigError, load
@@ -220,6 +221,7 @@ def test_a_root_with_such_a_name_works(name: str, canary: Path, toy_root: Path) 
         text=True,
     )
     assert done.stdout == str(launch.folder.path)
+    assert not (CHECKOUT / canary.name).exists()
     subprocess.run(["bash", "-n"], input=site_launcher(Site()).dry_run(launch).encode(), check=True)
 
 
