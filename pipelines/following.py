@@ -38,7 +38,8 @@ def print_jobs(recipe: str | None, *, as_json: bool) -> None:
         console.print("No job is queued or at work.", highlight=False)
         return
     table = Table(box=None, padding=(0, 2))
-    for title in ("asset", "engine", "job", "state", "attempt", "done", "loss", "rate", "left"):
+    table.add_column("asset", no_wrap=True)
+    for title in ("engine", "job", "state", "attempt", "done", "loss", "rate", "left"):
         table.add_column(title, overflow="fold")
     table.add_column("heartbeat", justify="right")
     for row in rows:

@@ -27,6 +27,9 @@ def end_job(job_id: str, queue: Queue, *, ask: Client) -> None:
         if entry.state in AT_WORK and not asked:
             _try(ask, "scancel", "--full", "--signal=TERM", job_id)
             asked = True
+        elif entry.state == "PENDING":
+            # No signal: of a task that waits it ends the whole of its array.
+            _try(ask, "scancel", job_id)
         elif entry.state not in AT_WORK or waited > PATIENCE_SECONDS:
             # A plain scancel would wait for the cluster's KillWait, but for it alone a job is
             # cancelled: otherwise it could be queued again.
