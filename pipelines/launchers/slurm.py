@@ -166,7 +166,7 @@ class SlurmLauncher:
         task = launch.get("array_task")
         for entry in snapshot.named(str(launch.get("job_name"))):
             if task is None or entry.job_id.endswith(f"_{task}"):
-                found = {**launch, "job_id": entry.job_id, "adopted": True}
+                found = {**launch, "job_id": entry.job_id, "queued_at": snapshot.time}
                 write_json(folder.launch, found)
                 return found
         return launch
@@ -180,17 +180,21 @@ class SlurmLauncher:
         if job_id is None:
             return JobState(alive=False, description="never came into Slurm's queue")
         entry = snapshot.entries.get(job_id)
-        return self._gone(job_id) if entry is None else described(entry)
+        if entry is not None:
+            return described(entry)
+        if snapshot.time < float(launch["queued_at"]):
+            return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
+        return self._gone(job_id)
 
     def _gone(self, job_id: str) -> JobState:
-        """Of a job that a look at the queue did not show: not yet there, or no more."""
+        """Of a job that the queue does not have any more."""
         if job_id not in self._ends:
             try:
                 ended = gone_job(job_id, ask=self.ask)
             except SlurmUnavailable as error:
                 return JobState(alive=True, description=f"Slurm does not answer: {error}")
             if ended is None:
-                return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
+                return JobState(alive=True, description=f"job {job_id}")
             self._ends[job_id] = ended
         return self._ends[job_id]
 
@@ -199,7 +203,7 @@ def described(entry: Entry) -> JobState:
     """What the queue says of a job, in words."""
     if not entry.alive:
         return JobState(alive=False, exit_code=entry.exit_code, ended=entry.state)
-    again = f", queued again {entry.restarts} times" if entry.restarts else ""
+    again = f", its turn {entry.restarts + 1}" if entry.restarts else ""
     said = f"job {entry.job_id} {entry.state.lower()}"
     if entry.nodes:
         return JobState(alive=True, description=f"{said} on {entry.nodes}{again}")

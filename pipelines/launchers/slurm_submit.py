@@ -84,7 +84,7 @@ class Submission:
         for launch, record in zip(self.launches, records, strict=True):
             task = record["array_task"]
             own = job_id if task is None else f"{job_id}_{task}"
-            record_after(launch, record, job_id=own)
+            record_after(launch, record, job_id=own, queued_at=time.time())
 
     def batch(self, name: str, path: Path) -> Batch:
         """What Slurm is given under this name, with its script at `path`."""

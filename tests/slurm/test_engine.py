@@ -99,7 +99,7 @@ def test_a_submitter_killed_around_sbatch_has_its_job_adopted(
     launcher = toys.launcher()
     assert launcher.state(launch.folder).alive
     assert not launcher.submit(launch)
-    assert toys.read(launch)["adopted"]
+    assert toys.read(launch)["job_id"]
     gate.touch()
     ended(launcher, launch)
     assert launch.folder.finished
