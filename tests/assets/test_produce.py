@@ -190,7 +190,9 @@ def test_two_submissions_at_once_start_one_job(toy_root: Path, tmp_path: Path) -
     graph = toy_graph(first={"wait": str(gate)})
     wait_until((graph.folder(toy_root, "first") / "starts").exists)
     gate.touch()
-    assert sorted(hows.get(timeout=20) for _ in both) == ["following", "launched"]
+    other, one = sorted(hows.get(timeout=60) for _ in both)
+    assert one == "launched"
+    assert other in ("finished before", "following")  # it may have been slow to begin
     for process in both:
         process.join()
     assert starts(graph, toy_root, "first") == 1
