@@ -19,6 +19,9 @@ from assets.train.plots import loss_curve
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import read_metrics
 
+# What the concurrency pools are named for; a production sets their limits (deploy/dagster.yaml).
+GPU_STAGES = ("train", "evals")
+
 
 class RunOptions(dg.Config):
     """What a person may say when materialising an asset."""
@@ -66,6 +69,7 @@ def _asset(
         code_version=node_version(node),
         partitions_def=partitions,
         tags={"recipe": node.recipe, "stage": stage},
+        pool="gpu" if node.stage in GPU_STAGES else "cpu",
         metadata={"module": node.module},
     )
     def materialise(
