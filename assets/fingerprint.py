@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from assets.paths import CHECKOUT
 from olmo_core.run.code import code_hashes
 
 VERSION_LENGTH = 12
+LOCKS = ("environments/main.txt", "environments/eval-data.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +86,18 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 @functools.cache
 def package_version(name: str) -> str:
-    """The installed version of a distribution, without a build label such as `+cpu`."""
-    return importlib.metadata.version(name).partition("+")[0]
+    """The version of a distribution that jobs run with, without a build label such as `+cpu`.
+
+    The installed one; on a machine that only orchestrates, and has no torch, the locked one.
+    """
+    try:
+        return importlib.metadata.version(name).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        for line in [line for lock in LOCKS for line in (CHECKOUT / lock).read_text().splitlines()]:
+            pinned, _, version = line.partition("==")
+            if pinned == name.replace("_", "-"):
+                return version
+        raise
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

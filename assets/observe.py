@@ -15,6 +15,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.launcher import JobState, Observer
+from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 
 FIRST_AFTER_SECONDS = 5.0  # a job that is over by then is reported by its materialisation alone
@@ -111,7 +112,9 @@ def observed(
     folder: RunFolder | None, job: JobState, status: Mapping[str, Any]
 ) -> dict[str, dg.MetadataValue]:
     """What is known of a job at this moment, as metadata."""
-    shown: dict[str, dg.MetadataValue] = {"state": dg.MetadataValue.text(state_text(job, status))}
+    shown: dict[str, dg.MetadataValue] = {
+        "state": dg.MetadataValue.text(state_text(folder, job, status))
+    }
     if status and not job.queued:
         shown["progress"] = dg.MetadataValue.text(progress_text(status))
         for name in NUMBERS:
@@ -128,13 +131,20 @@ def observed(
     return shown
 
 
-def state_text(job: JobState, status: Mapping[str, Any]) -> str:
-    """`waiting (pending: Resources)`, `running on n1, n2, attempt 3`."""
+def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any]) -> str:
+    """`waiting (pending: Resources)`, `running on n1, n2, attempt 3 after preempted`."""
     if job.queued:
         return f"waiting ({job.description})" if job.description else "waiting"
-    attempt = int(status.get("attempt", 1))
     text = job.description or "running"
-    return f"{text}, attempt {attempt}" if attempt > 1 else text
+    attempt = int(status.get("attempt", 1))
+    return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
+
+
+def attempt_text(folder: RunFolder, attempt: int) -> str:
+    """`attempt 3 after preempted`, as far as the end of the one before is known."""
+    causes = {row["attempt"]: row.get("cause") for row in attempts.read(folder)}
+    before = causes.get(attempt - 1)
+    return f"attempt {attempt} after {before}" if before else f"attempt {attempt}"
 
 
 def progress_text(status: Mapping[str, Any]) -> str:

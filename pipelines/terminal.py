@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from assets.launcher import JobState
+from assets.observe import attempt_text
 from olmo_core.run.folder import RunFolder
 
 PLAIN_EVERY_SECONDS = 15.0
@@ -74,6 +75,7 @@ class TerminalObserver:
         self._next_line = 0.0
         self._waits = False
         self._attempt: int | None = None
+        self._folder: RunFolder | None = None
         self._live = console.is_terminal
         self._lock = threading.Lock()
         self.bars = Progress(
@@ -97,7 +99,7 @@ class TerminalObserver:
         if how == "submitted":
             self.console.print(f"        {asset}: submitted ({folder.path})", highlight=False)
             return
-        self._attempt = None
+        self._attempt, self._folder = None, folder
         if self._live:
             self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
         else:
@@ -116,8 +118,9 @@ class TerminalObserver:
         """Move the bar; say when a further attempt has begun."""
         if self._waits:
             return  # what an earlier attempt has left
-        if self._attempt not in (None, status["attempt"]):
-            self.console.print(f"        {asset}: attempt {status['attempt']}", highlight=False)
+        if self._folder is not None and self._attempt not in (None, status["attempt"]):
+            said = attempt_text(self._folder, status["attempt"])
+            self.console.print(f"        {asset}: {said}", highlight=False)
         self._attempt = status["attempt"]
         if self._task is not None:
             self.bars.update(

@@ -1,10 +1,11 @@
 """Fingerprints: what changes them, what does not, and that a difference can be named."""
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from assets.fingerprint import Fingerprint, differences, fingerprint
+from assets.fingerprint import Fingerprint, differences, fingerprint, package_version
 from olmo_core.run import code as module
 from olmo_core.run.code import code_digest, code_hashes
 
@@ -89,3 +90,21 @@ def test_where_it_ran_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("OLMO_ROOT", str(tmp_path))
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert make({"a": 1}).value == before
+
+
+def test_a_machine_that_only_orchestrates_takes_the_locked_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    installed = package_version("torch")
+    monkeypatch.setattr("importlib.metadata.version", _missing)
+    package_version.cache_clear()
+    try:
+        assert package_version("torch") == installed
+        with pytest.raises(PackageNotFoundError):
+            package_version("no-such-package")
+    finally:
+        package_version.cache_clear()
+
+
+def _missing(name: str) -> str:
+    raise PackageNotFoundError(name)

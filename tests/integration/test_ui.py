@@ -1,5 +1,6 @@
 """The Dagster UI in a real headless browser, over the finished recipe `tiny`."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -44,6 +45,13 @@ def address(tiny: World) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
+    with opened_page() as opened:
+        yield opened
+
+
+@contextlib.contextmanager
+def opened_page() -> Generator[Page]:
+    """A window of Debian's chromium."""
     chromium = shutil.which("chromium") or os.environ.get("CHROMIUM")
     assert chromium, "no chromium on the PATH: install Debian's package chromium"
     with sync_playwright() as playwright:

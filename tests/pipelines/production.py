@@ -25,7 +25,8 @@ from olmo_core.run.folder import RunFolder
 from tests.conftest import toy_graph
 from tests.pipelines.postgres import Postgres
 
-GRAPHS = 12  # one a test, or a round of one: what is finished is not made again
+GRAPHS = 24  # one a test, or a round of one: what is finished is not made again
+ALL = ("olmo-code", "olmo-daemon", "olmo-webserver")
 UNITS = CHECKOUT / "deploy/systemd"
 Found = TypeVar("Found")
 LOCATION = "pipelines.definitions"  # as deploy/workspace.yaml calls it
@@ -137,7 +138,7 @@ class Production:
                 wait_for(lambda: self._listens(self.code_port), "the code server")
             elif unit == "olmo-webserver":
                 wait_for(lambda: self._listens(self.web_port), "the web server")
-                wait_for(self._loaded, "the code location")
+                wait_for(self.loaded, "the code location")
 
     def stop(self, *units: str, how: int = signal.SIGTERM) -> None:
         """End these units' main processes, as KillMode=process does."""
@@ -167,15 +168,22 @@ class Production:
             data=body,
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{error}: {error.read().decode()}") from None
         assert "errors" not in answer, answer
         return answer["data"]
 
     def workers(self) -> list[psutil.Process]:
         """The run workers that the code server has started."""
-        code = psutil.Process(self.services["olmo-code"].pid)
-        return [child for child in code.children() if "spawn_main" in " ".join(child.cmdline())]
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.services["olmo-code"].pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
+                if "spawn_main" in " ".join(child.cmdline()):
+                    found.append(child)
+        return found
 
     def status(self, run: str) -> str:
         found = self.instance.get_run_by_id(run)
@@ -218,7 +226,8 @@ class Production:
             return True
         return False
 
-    def _loaded(self) -> bool:
+    def loaded(self) -> bool:
+        """Whether the web server answers and has the code location."""
         with contextlib.suppress(urllib.error.URLError, ConnectionError):
             answer = self.graphql("{ repositoriesOrError { __typename } }")
             return answer["repositoriesOrError"]["__typename"] == "RepositoryConnection"
@@ -256,3 +265,15 @@ def descendants_by_environment(folder: Path) -> list[psutil.Process]:
             if gates.startswith(str(folder)) and process.pid != os.getpid():
                 found.append(process)
     return found
+
+
+def members(production: Production, number: int) -> list[psutil.Process]:
+    """The processes of the job of `first`: its own, and the one that it has spawned."""
+    folder = production.job(number)
+    launch = folder.read(folder.launch)
+    assert launch is not None
+    return [psutil.Process(launch["pid"]), psutil.Process(int((folder.path / "child").read_text()))]
+
+
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)

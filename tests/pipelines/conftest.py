@@ -1,0 +1,45 @@
+"""A production of its own for each file of tests that asks for one."""
+
+import os
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from assets.paths import CHECKOUT
+from tests.conftest import TOY_JOB
+from tests.pipelines.postgres import Postgres, running_postgres
+from tests.pipelines.production import ALL, DEFINITIONS, GRAPHS, Production, in_production
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What every process of the production inherits; the folder that it works in."""
+    folder = tmp_path_factory.mktemp("production")
+    modules = folder / "modules"
+    modules.mkdir()
+    (modules / "toy_job.py").write_text(textwrap.dedent(TOY_JOB))
+    (modules / "toy_definitions.py").write_text(DEFINITIONS.format(graphs=GRAPHS))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(modules), str(CHECKOUT)]))
+        patch.setenv("OLMO_ROOT", str(folder / "root"))
+        patch.setenv("OLMO_SITE", os.devnull)
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        patch.setenv("TOY_GATES", str(folder / "gate"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def postgres(environment: Path) -> Iterator[Postgres]:
+    with running_postgres() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def production(environment: Path, postgres: Postgres) -> Iterator[Production]:
+    with in_production(environment, postgres) as made:
+        made.start(*ALL)
+        yield made
