@@ -126,7 +126,8 @@ def observed(
             shown["wandb"] = dg.MetadataValue.url(str(status["wandb_url"]))
     if folder is not None:
         log = log_path(folder)
-        shown["log_end"] = dg.MetadataValue.md(f"<pre>{html.escape(log_end(log))}</pre>")
+        if end := log_end(log):
+            shown["log_end"] = dg.MetadataValue.md(f"<pre>{html.escape(end)}</pre>")
         shown["log"] = dg.PathMetadataValue(str(log))
     return shown
 
@@ -135,7 +136,8 @@ def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any
     """`waiting (pending: Resources)`, `running on n1, n2, attempt 3 after preempted`."""
     if job.queued:
         return f"waiting ({job.description})" if job.description else "waiting"
-    text = job.description or "running"
+    said = job.description
+    text = said if said.startswith("running") else f"running ({said})" if said else "running"
     attempt = int(status.get("attempt", 1))
     return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
 

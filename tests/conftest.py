@@ -36,6 +36,7 @@ def make(config, inputs, job):
     with (job.folder.parent / "starts").open("a") as starts:
         starts.write("x")
     if config.child:
+        print(*(f"line {number}" for number in range(300)), sep=chr(10), flush=True)
         code = "import time; time.sleep(300)"
         child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
         (job.folder / "child.new").write_text(str(child.pid))

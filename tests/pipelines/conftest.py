@@ -1,8 +1,9 @@
 """A production of its own for each file of tests that asks for one."""
 
+import contextlib
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,9 @@ from tests.pipelines.postgres import Postgres, running_postgres
 from tests.pipelines.production import ALL, DEFINITIONS, GRAPHS, Production, in_production
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What every process of the production inherits; the folder that it works in."""
-    folder = tmp_path_factory.mktemp("production")
+@contextlib.contextmanager
+def production_environment(folder: Path) -> Generator[pytest.MonkeyPatch]:
+    """What every process of a production in this folder inherits."""
     modules = folder / "modules"
     modules.mkdir()
     (modules / "toy_job.py").write_text(textwrap.dedent(TOY_JOB))
@@ -27,6 +27,14 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("OLMO_SITE", os.devnull)
         patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
         patch.setenv("TOY_GATES", str(folder / "gate"))
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder that a production works in."""
+    folder = tmp_path_factory.mktemp("production")
+    with production_environment(folder):
         yield folder
 
 

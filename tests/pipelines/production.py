@@ -265,15 +265,3 @@ def descendants_by_environment(folder: Path) -> list[psutil.Process]:
             if gates.startswith(str(folder)) and process.pid != os.getpid():
                 found.append(process)
     return found
-
-
-def members(production: Production, number: int) -> list[psutil.Process]:
-    """The processes of the job of `first`: its own, and the one that it has spawned."""
-    folder = production.job(number)
-    launch = folder.read(folder.launch)
-    assert launch is not None
-    return [psutil.Process(launch["pid"]), psutil.Process(int((folder.path / "child").read_text()))]
-
-
-def are_gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)

@@ -12,12 +12,11 @@ import dagster as dg
 import pytest
 
 from pipelines.instance import close_orphaned_runs
+from tests.pipelines.kills import CANCEL_SECONDS, are_gone, kill_and_finish, members
 from tests.pipelines.production import (
     ALL,
     UNITS,
     Production,
-    are_gone,
-    members,
     toy,
     wait_for,
 )
@@ -25,7 +24,6 @@ from tests.pipelines.production import (
 pytestmark = pytest.mark.postgres
 
 DEQUEUE_SECONDS = 12  # the daemon looks into the queue every five
-CANCEL_SECONDS = 10  # after which no process of a cancelled job is left
 
 
 def test_a_killed_worker_is_replaced_and_its_job_found_again(production: Production) -> None:
@@ -38,35 +36,6 @@ def test_a_worker_killed_at_a_random_moment(production: Production, number: int)
     seconds = random.Random(number).uniform(0, 12)
     print(f"killed after {seconds:.2f} s")
     kill_and_finish(production, number, seconds=seconds)
-
-
-def kill_and_finish(production: Production, number: int, *, seconds: float | None) -> None:
-    """SIGKILL the worker once its job is at work, or so long after the worker's start."""
-    before = {process.pid for process in production.workers()}
-    run = production.launch(number)
-    [worker] = wait_for(
-        lambda: [w for w in production.workers() if w.pid not in before], "the run worker"
-    )
-    if seconds is None:
-        job = members(production, number)
-    else:
-        time.sleep(seconds)
-        job = []
-    worker.kill()
-    production.wait_status(run, "FAILURE")
-    wait_for(lambda: production.last_of(run) != run, "a retry")
-    retry = production.last_of(run)
-    if not job:
-        job = members(production, number)
-    assert not are_gone(job)
-    production.wait_status(retry, "STARTED")
-    production.open_gate(number)
-    production.wait_status(retry, "SUCCESS")
-    assert production.starts(number) == {"first": "x", "second": "x"}
-    result = toy(number).finished(production.root, "second")
-    assert result is not None
-    assert result.read_result()["report"]["numbers"]["value"] == 2
-    assert result.read_result()["attempt"] == 1
 
 
 def test_what_is_made_is_stored_in_postgresql(production: Production) -> None:
