@@ -4,8 +4,8 @@ An observation is the one event that Dagster shows at the asset while its step i
 fields and a log's end one click away. They are few: a training of a month leaves some thousands.
 """
 
-import html
 import os
+import textwrap
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -127,7 +127,8 @@ def observed(
     if folder is not None:
         log = log_path(folder)
         if end := log_end(log):
-            shown["log_end"] = dg.MetadataValue.md(f"<pre>{html.escape(end)}</pre>")
+            # A block of code by indentation: nothing in a log can end it.
+            shown["log_end"] = dg.MetadataValue.md(textwrap.indent(end, "    ", lambda _: True))
         shown["log"] = dg.PathMetadataValue(str(log))
     return shown
 

@@ -30,7 +30,7 @@ def test_the_asset_of_a_job_in_progress_shows_how_it_goes(
     expect(row.get_by_text("1 of 2 things").first).to_be_visible(timeout=PATIENCE)
     expect(page.get_by_role("row").filter(has_text="state").first).to_contain_text("running")
     page.get_by_role("row").filter(has_text="log_end").get_by_text("Show Markdown").click()
-    expect(page.get_by_role("dialog").get_by_text("line 299")).to_be_visible()
+    expect(page.get_by_role("dialog").get_by_text("line 299")).to_be_visible(timeout=PATIENCE)
     production.open_gate(0)
     production.wait_status(run, "SUCCESS")
 
