@@ -31,7 +31,7 @@ SAVE_INTERVAL = 20
 PACE_SECONDS = 0.5
 WEIGHTS = "model/model.safetensors"
 SAME = "resumed to the same weights"
-HANG_SECONDS = 25.0  # longer than ranks take to start on a busy machine
+HANG_SECONDS = 40.0  # longer than ranks take to start on a busy machine
 END_SECONDS = 240.0
 
 
