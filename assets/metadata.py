@@ -1,7 +1,7 @@
 """A finished run as Dagster metadata: what a person wants to see without opening a file."""
 
 import base64
-import html
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,12 +82,14 @@ def _column_type(values: Sequence[Any]) -> str:
 
 
 def _samples(texts: Sequence[str]) -> dg.MetadataValue:
-    """Texts as found, in code blocks, so that no markup of theirs is taken for ours."""
+    """Texts as found, in blocks of code by indentation: nothing in a text can end its block."""
     blocks = [
-        f"<pre>{html.escape(text[:SAMPLE_CHARACTERS])}{'…' * (len(text) > SAMPLE_CHARACTERS)}</pre>"
+        textwrap.indent(
+            text[:SAMPLE_CHARACTERS] + "…" * (len(text) > SAMPLE_CHARACTERS), "    ", lambda _: True
+        )
         for text in texts
     ]
-    return dg.MetadataValue.md("\n\n".join(blocks))
+    return dg.MetadataValue.md("\n\n***\n\n".join(blocks))
 
 
 def _picture(name: str, png: bytes) -> dg.MetadataValue:
