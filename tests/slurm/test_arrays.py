@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 
 TASKS = 200
 POLL_SECONDS = 1.0
-FOLLOWED_SECONDS = 5.0
+FOLLOWED_SECONDS = 4.0
 # Follows every task from another process.
 FOLLOWER = """
 import os, sys, time
@@ -139,7 +139,7 @@ def test_two_hundred_tasks_are_followed_by_one_squeue_an_interval(
 
 # A job's first seconds are looked at more often: they are left out where it is not a whole minute.
 @pytest.mark.parametrize(
-    ("seconds", "after"), [(15.0, 5.0), pytest.param(60.0, 0.0, marks=pytest.mark.drill)]
+    ("seconds", "after"), [(8.0, 4.0), pytest.param(60.0, 0.0, marks=pytest.mark.drill)]
 )
 def test_following_costs_less_than_a_hundredth_of_a_core(
     toys: Toys, seconds: float, after: float

@@ -55,16 +55,27 @@ def place(root: Path, site: str, **more: str) -> Place:
     return Place(root=root, more={"OLMO_SITE": str(file), **more})
 
 
-@pytest.mark.parametrize("recipe", ["tiny", pytest.param("demo", marks=pytest.mark.drill)])
+@pytest.mark.parametrize(
+    ("recipe", "select"),
+    [
+        ("tiny", ["--select", "soup,perplexity"]),
+        pytest.param("demo", [], marks=pytest.mark.drill),
+    ],
+    ids=["tiny", "demo"],
+)
 def test_the_graph_on_slurm_ends_with_the_weights_of_the_local_engine(
-    recipe: str, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: str,
+    select: list[str],
+    cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipes = {"OLMO_RECIPES": ""} if recipe == "demo" else {}
     conf = {"SLURM_CONF": str(cluster.configuration), "PATH": cluster.environment["PATH"]}
     slurm = place(tmp_path / "slurm", SLURM_SITE, **conf, **recipes)
     local = place(tmp_path / "local", LOCAL_SITE, **recipes)
     began = time.monotonic()
-    slurm.run(recipe)
+    slurm.run(recipe, *select)
     seconds = time.monotonic() - began
 
     for name in ("OLMO_RECIPES", "OLMO_ROOT"):
@@ -72,7 +83,8 @@ def test_the_graph_on_slurm_ends_with_the_weights_of_the_local_engine(
     graph = build_graph(load_recipe(recipe))
     jobs: dict[str, int] = {}
     trained = [name for name, node in graph.nodes.items() if node.distributed]
-    for name in graph.nodes:
+    made = graph.select(select[1].split(",") if select else graph.nodes)
+    for name in made:
         run = graph.finished(slurm.root, name)
         assert run is not None
         launch = json.loads(run.launch.read_text())
@@ -81,7 +93,7 @@ def test_the_graph_on_slurm_ends_with_the_weights_of_the_local_engine(
         if name not in (*trained, "soup") and graph.nodes[name].stage == "corpus":
             folder = graph.folder(local.root, name)
             shutil.copytree(graph.folder(slurm.root, name), folder)
-    assert len(jobs) == len(graph.nodes)
+    assert len(jobs) == len(made)
     assert sorted(jobs.values())[-len(trained) :] == [2] * len(trained)
 
     local.run(recipe, "--select", "soup")
@@ -91,7 +103,7 @@ def test_the_graph_on_slurm_ends_with_the_weights_of_the_local_engine(
         assert ours is not None
         assert (theirs.path / WEIGHTS).read_bytes() == (ours.path / WEIGHTS).read_bytes(), name
     TABLE.add(
-        f"`olmo run {recipe}` with the slurm engine",
+        f"`{' '.join(['olmo run', recipe, *select])}` with the slurm engine",
         "same final weights as the local engine",
         f"{len(jobs)} jobs in {seconds:.0f} s, {len(trained)} of them over 2 nodes; {len(trained)} "
         "models and their soup equal to the last bit",

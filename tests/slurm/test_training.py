@@ -26,12 +26,12 @@ from tests.slurm.table import TABLE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-STEPS = 300
-SAVE_INTERVAL = 20
-PACE_SECONDS = 0.5
+STEPS = 140
+SAVE_INTERVAL = 5
+PACE_SECONDS = 1.0
 WEIGHTS = "model/model.safetensors"
 SAME = "resumed to the same weights"
-HANG_SECONDS = 40.0  # longer than ranks take to start on a busy machine
+HANG_SECONDS = 30.0  # longer than ranks take to start on a busy machine
 END_SECONDS = 240.0
 
 
@@ -63,6 +63,15 @@ class Training:
             distributed=True,
             environment={"OLMO_ROOT": str(self.root)},
         )
+
+    def start(self, name: str, launcher: SlurmLauncher) -> Launch:
+        """Submit a run that takes its time."""
+        launch = self.launch(name)
+        pace = launch.folder.path.parent / "pace"
+        pace.parent.mkdir(parents=True)
+        pace.write_text(str(PACE_SECONDS))
+        assert launcher.submit(launch)
+        return launch
 
     def launcher(self, **work: Any) -> SlurmLauncher:
         shape = {"nodes": 2, "cpus_per_node": 1, "hang_minutes": HANG_SECONDS / 60, **work}
@@ -110,6 +119,15 @@ def await_end(launcher: Launcher, launch: Launch) -> None:
     assert launch.folder.finished, f"{state}\n{log.read_text()[-6000:]}"
 
 
+def unpace(launch: Launch) -> None:
+    """Let it take no more time than it needs."""
+    (launch.folder.path.parent / "pace").unlink()
+
+
+def job_id(launch: Launch) -> str:
+    return str((launch.folder.read(launch.folder.launch) or {})["job_id"])
+
+
 def step(launch: Launch) -> int:
     """How far the run is; the supervisor may not have given it up."""
     assert not launch.folder.failure.exists(), launch.folder.failure.read_text()
@@ -143,14 +161,14 @@ def await_ends(launch: Launch, number: int) -> Mapping[str, Any]:
 def test_a_run_that_meets_everything_ends_with_the_same_weights(
     training: Training, undisturbed: bytes
 ) -> None:
-    launch, launcher = training.launch("disturbed"), training.launcher()
-    pace = launch.folder.path.parent / "pace"
-    pace.parent.mkdir(parents=True)
-    pace.write_text(str(PACE_SECONDS))
-    launcher.submit(launch)
-    job = str((launch.folder.read(launch.folder.launch) or {})["job_id"])
-    await_step(launch, SAVE_INTERVAL + 3)
+    """One after the other; a second run hangs meanwhile, since that takes its time."""
+    launcher = training.launcher()
+    launch, hanging = training.start("disturbed", launcher), training.start("hanging", launcher)
+    job = job_id(launch)
+    await_step(hanging, SAVE_INTERVAL + 3)
+    rank_process(training, job_id(hanging), 1).send_signal(signal.SIGSTOP)
 
+    await_step(launch, SAVE_INTERVAL + 3)
     rank_process(training, job, 1).kill()
     end = await_ends(launch, 1)
     assert (end["cause"], end["signal"], end["rank"], end["next"]) == ("killed", 9, 1, "resume")
@@ -158,29 +176,30 @@ def test_a_run_that_meets_everything_ends_with_the_same_weights(
     TABLE.add("one rank SIGKILLed", SAME, seen)
     await_step(launch, end["step"] + 3)
 
-    rank_process(training, job, 1).send_signal(signal.SIGSTOP)
-    end = await_ends(launch, 2)
-    assert (end["cause"], end["next"]) == ("hung", "resume")
-    seen = f"at step {end['step']}: hung for {HANG_SECONDS:.0f} s; resumed in place"
-    TABLE.add("one rank stopped (SIGSTOP)", SAME, seen)
-    await_step(launch, end["step"] + 3)
-
     # What is due before the time limit is due at once, if the limit is set that near; Slurm looks
     # every half minute.
     minutes = int(time.time() - started(training, job) + 40) // 60 + 1
     training.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-    end = await_ends(launch, 3)
+    end = await_ends(launch, 2)
     assert (end["cause"], end["next"]) == ("time_limit", "requeue")
     require_checkpoint(end)
     TABLE.add("time limit", SAME, f"checkpoint of step {end['checkpoint_step']}; requeued")
     training.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=UNLIMITED")
+
+    hung = await_ends(hanging, 1)
+    assert (hung["cause"], hung["next"]) == ("hung", "resume")
+    unpace(hanging)
+    await_end(launcher, hanging)
+    assert (hanging.folder.path / WEIGHTS).read_bytes() == undisturbed
+    seen = f"at step {hung['step']}: hung for {HANG_SECONDS:.0f} s; resumed in place"
+    TABLE.add("one rank stopped (SIGSTOP)", SAME, seen)
     await_step(launch, end["step"] + 3)
 
     training.cluster.run(
         *("sbatch", "--partition=hi", "--nodes=3", "--exclusive"),
         *("--output=/dev/null", "--wrap=sleep 2"),
     )
-    end = await_ends(launch, 4)
+    end = await_ends(launch, 3)
     assert (end["cause"], end["next"]) == ("preempted", "requeue")
     require_checkpoint(end)
     TABLE.add(
@@ -192,9 +211,8 @@ def test_a_run_that_meets_everything_ends_with_the_same_weights(
 
     node = training.cluster.run("squeue", "-h", "-j", job, "-o", "%B").strip()
     training.cluster.kill_node(node)
-    await_ends(launch, 5)
+    end = await_ends(launch, 4)
     training.cluster.start_node(node)
-    end = ends(launch)[4]
     assert end["cause"] == "node_lost", end
     TABLE.add("node's slurmd killed", SAME, f"{node}, which had rank 0: node_lost; requeued")
     await_step(launch, (end["checkpoint_step"] or 0) + 3)
@@ -206,7 +224,7 @@ def test_a_run_that_meets_everything_ends_with_the_same_weights(
     assert "CANCELLED" in said
     TABLE.add("scancel", "a diagnosis that names the cause", said.splitlines()[0])
 
-    pace.unlink()
+    unpace(launch)
     assert launcher.submit(launch)
     await_end(launcher, launch)
     assert (launch.folder.path / WEIGHTS).read_bytes() == undisturbed
