@@ -134,7 +134,7 @@ class _Agent(threading.Thread):
     def __init__(self, node: Node) -> None:
         super().__init__(name="agent", daemon=True)
         self._node = node
-        self._stopping = False
+        self._logs = _RankLogs(node)
         self.failures: dict[int, ProcessFailure] = {}  # by rank
         self.error: BaseException | None = None
 
@@ -151,7 +151,7 @@ class _Agent(threading.Thread):
             rdzv_endpoint=node.address,
             rdzv_configs={"rank": node.rank, "timeout": MEETING_SECONDS},
             max_restarts=0,
-            logs_specs=_RankLogs(node),
+            logs_specs=self._logs,
             log_line_prefix_template="[rank${rank}] ",
         )
         job = [sys.executable, "-m", node.module, str(node.folder.config)]
@@ -166,9 +166,11 @@ class _Agent(threading.Thread):
     def on_stop(self, number: int, frame: object) -> None:
         """Ask the ranks to reach a safe point: at once, since whoever asks may not wait."""
         self._node.folder.stop.write_text(str(self._node.attempt))
-        send(self._ranks(), signal.SIGTERM)
-        if not self._ranks():  # none has been started: nothing to save
+        if not self._logs.handed_out:  # no rank has been started: nothing to save
             os._exit(128 + signal.SIGTERM)
+        # One that has ended by now is no reason to leave: its exit code is still to be told. One
+        # that is just being started finds the file.
+        send(self._ranks(), signal.SIGTERM)
 
     def kill(self) -> None:
         """End the ranks as they are."""
@@ -187,8 +189,10 @@ class _RankLogs(LogsSpecs):
     def __init__(self, node: Node) -> None:
         super().__init__()
         self._node = node
+        self.handed_out = False  # torchrun asks for the files as it starts the ranks
 
     def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        self.handed_out = True
         folder, attempt = self._node.folder.path, self._node.attempt
         logs = {
             local: str(folder / rank_log(attempt, int(env["RANK"]))) for local, env in envs.items()

@@ -169,7 +169,7 @@ make(toy_graph(first={"wait": sys.argv[1]}), "first", Path(sys.argv[2]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_following_costs_less_than_a_hundredth_of_a_core(toy_root: Path, gate: Path) -> None:
     follower = subprocess.Popen([sys.executable, "-c", FOLLOW, str(gate), str(toy_root)])
     graph = toy_graph(first={"wait": str(gate)})
