@@ -17,10 +17,6 @@ INDEX_LENGTH = 18  # `-node-0-<pod>-<5 letters>`, what Kubeflow adds to a job's 
 SHOWN_LENGTH = 60  # of a refused value in a message
 MOST_VALUE_LENGTH = 4096  # of a free text: an environment variable, a path
 
-_JOB = re.compile(
-    r"olmo\.(?P<recipe>[A-Za-z][A-Za-z0-9_]*)\.(?P<asset>[A-Za-z][A-Za-z0-9_]*)"
-    rf"\.(?P<key>[0-9a-f]{{{KEY_LENGTH}}})\.(?P<attempt>[1-9][0-9]{{0,8}})"
-)
 _KEY = re.compile(r"[0-9a-f]{12,64}")
 
 
@@ -109,16 +105,6 @@ LABEL_VALUE = Kind(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobName:
-    """What a job's own name says of it; enough to find its run folder's claim again."""
-
-    recipe: str
-    asset: str
-    key: str  # the first characters of the run folder's key
-    attempt: int
-
-
 def refusal(value: object, kind: Kind) -> str | None:
     """Why a value is no such name; None if it is one."""
     if isinstance(value, str) and kind.pattern.fullmatch(value):
@@ -144,19 +130,6 @@ def job_name(recipe: str, asset: str, key: str, attempt: int) -> str:
     """
     _require_parts(recipe, asset, key, attempt)
     return f"olmo.{recipe}.{asset}.{key[:KEY_LENGTH]}.{attempt}"
-
-
-def parse_job_name(name: str) -> JobName | None:
-    """The parts of a job's name; None if it is none of ours."""
-    match = _JOB.fullmatch(name)
-    if match is None:
-        return None
-    return JobName(
-        recipe=match["recipe"],
-        asset=match["asset"],
-        key=match["key"],
-        attempt=int(match["attempt"]),
-    )
 
 
 def kubernetes_name(recipe: str, asset: str, key: str, attempt: int) -> str:
