@@ -1,4 +1,4 @@
-"""A production of its own for each file of tests that asks for one."""
+"""What several files of tests ask for: a production of its own, a launcher for Kubernetes."""
 
 import contextlib
 import os
@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from assets.paths import CHECKOUT
+from pipelines.site import KubernetesSite, Site, Work
 from tests.conftest import TOY_JOB
+from tests.pipelines.kubernetes_bench import Bench
+from tests.pipelines.kubernetes_server import Cluster, api_server, write_kubeconfig
 from tests.pipelines.postgres import Postgres, running_postgres
 from tests.pipelines.production import ALL, DEFINITIONS, GRAPHS, Production, in_production
 
@@ -51,3 +54,19 @@ def production(environment: Path, postgres: Postgres) -> Iterator[Production]:
     with in_production(environment, postgres) as made:
         made.start(*ALL)
         yield made
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    cluster = Cluster()
+    root = tmp_path / "olmo"
+    site = Site(
+        kubernetes=KubernetesSite(
+            image="registry.example.org/olmo:1", namespace="lm", claim="results", root=str(root)
+        ),
+        work={"train": Work(engine="kubernetes", nodes=2, processes_per_node=2, cpus_per_node=4)},
+    )
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    with api_server(cluster) as url:
+        write_kubeconfig(tmp_path / "kubeconfig", url)
+        yield Bench(cluster=cluster, root=root, site=site)
