@@ -14,9 +14,9 @@ from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import clip, write_rows, write_shards
 from olmo_core.corpus.reading import Reading, read_source
 from olmo_core.corpus.sources import SourceConfig, source_identity
+from olmo_core.run.calls import do_calls
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
-from olmo_core.run.pool import run_calls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         job.progress(count, len(calls), unit="sources", message=latest[0]["source"])
 
     with job.stage("read sources"):
-        written = run_calls(calls, processes=job.processes, on_done=on_done)
+        written = do_calls(calls, job, on_done=on_done)
     table = sorted((row for row, _ in written), key=lambda row: row["source"])
     return Report(
         numbers={
@@ -80,7 +80,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 def write_source(
     source: SourceConfig, folder: Path, shard_bytes: int
 ) -> tuple[dict[str, Any], str]:
-    """Read one source and write its shards; runs in a worker.
+    """Read one source and write its shards; runs in a process of its own.
 
     Returns:
         The source's row of figures, and the beginning of one document.

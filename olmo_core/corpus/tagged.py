@@ -11,7 +11,7 @@ from typing import Any
 
 from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names
-from olmo_core.corpus.toolkit import Step, check_mirror, link_view, rewrite_attributes, run_steps
+from olmo_core.corpus.toolkit import Step, check_mirror, link_view, rewrite_attributes, share_steps
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -79,7 +79,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             (_tag_step(documents, path, config) for path in files),
             key=lambda step: -sizes[step.name],
         )
-        run_steps([steps], job.scratch, processes=job.processes, on_step=on_step)
+        share_steps(steps, job, on_step=on_step)
     with job.stage("check attributes"):
         written = job.scratch / "view" / "attributes" / EXPERIMENT
         check_mirror(documents, written)

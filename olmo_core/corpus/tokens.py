@@ -20,10 +20,10 @@ from olmo_core.corpus.encoder import Encoder
 from olmo_core.corpus.token_writer import EncodedFile, Shard, write_source
 from olmo_core.corpus.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, open_token_file
+from olmo_core.run.calls import do_calls
 from olmo_core.run.command import run_job
 from olmo_core.run.files import read_json
 from olmo_core.run.job import Job, Report
-from olmo_core.run.pool import run_calls
 
 T = TypeVar("T")
 
@@ -84,8 +84,6 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     filtered = inputs["filtered"]
     names = source_names(filtered / "documents")
     files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
-    # Each process encodes in one thread: the processes are spread over the cores.
-    os.environ["RAYON_NUM_THREADS"] = "1"
     with job.stage("encode"):
         encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
         calls = [
@@ -220,11 +218,13 @@ def _run_all(calls: Sequence[Callable[[], T]], job: Job) -> list[T]:
     def on_done(count: int, latest: T) -> None:
         job.progress(count, len(calls), unit="files")
 
-    return run_calls(calls, processes=job.processes, on_done=on_done)
+    return do_calls(calls, job, on_done=on_done)
 
 
 @cache
 def _encoder(path: Path) -> Encoder:
+    # Each process encodes in one thread: the processes are spread over the cores.
+    os.environ["RAYON_NUM_THREADS"] = "1"
     return Encoder(path)
 
 

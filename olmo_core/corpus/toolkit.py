@@ -7,19 +7,25 @@ by `check_mirror`, and the callers count.
 import functools
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core.config.load import ConfigError
 from olmo_core.corpus import toolkit_worker
 from olmo_core.corpus.document import read_attributes, read_documents, write_rows
+from olmo_core.run.calls import do_calls
+from olmo_core.run.job import Job
 
 PYTHON_VARIABLE = "OLMO_DOLMA_PYTHON"
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOG_TAIL_LINES = 15
+# The more, the better they fill the processes; each imports the toolkit once, for seconds.
+CHUNKS_PER_PROCESS = 4
 
 
 class ToolkitError(RuntimeError):
@@ -75,6 +81,7 @@ def run_steps(
     *,
     processes: int,
     on_step: Callable[[str, float], None] = lambda name, seconds: None,
+    log: str = "worker",
 ) -> None:
     """Run stages of steps in one toolkit process; the steps of a stage side by side.
 
@@ -84,6 +91,7 @@ def run_steps(
             stay relative, because the toolkit replaces every `/documents/` in a path.
         processes: Steps at a time.
         on_step: Told the name and the seconds of each finished step.
+        log: Name of the toolkit process's own log; of several in one folder, each has its own.
 
     Raises:
         ConfigError: the toolkit's environment is missing.
@@ -99,7 +107,7 @@ def run_steps(
             [{**asdict(step), "log": f"log/{step.name}.log"} for step in stage] for stage in stages
         ],
     }
-    worker_log = logs / "worker.log"
+    worker_log = logs / f"{log}.log"
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
     command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
     done: dict[str, int] = {}
@@ -130,6 +138,49 @@ def run_steps(
             f"the dolma toolkit exited {worker.returncode} before steps {sorted(missing)}:\n"
             f"{_tail(worker_log)}"
         )
+
+
+def share_steps(steps: Sequence[Step], job: Job, *, on_step: Callable[[str, float], None]) -> None:
+    """Run steps side by side, with the job's workers where it has some; as `run_steps` otherwise.
+
+    Args:
+        steps: Tagging steps, the longest first.
+        job: Whose scratch folder is the working folder.
+        on_step: As for `run_steps`.
+
+    Raises:
+        ConfigError, ToolkitError: as `run_steps`.
+    """
+    if job.workers == 0:
+        run_steps([steps], job.scratch, processes=job.processes, on_step=on_step)
+        return
+    number = min(len(steps), CHUNKS_PER_PROCESS * job.processes * (1 + job.workers))
+    calls = [
+        partial(run_chunk, steps[chunk::number], job.scratch, f"chunk{chunk:04d}")
+        for chunk in range(number)  # each has long steps and short ones
+    ]
+
+    def on_done(count: int, latest: Sequence[tuple[str, float]]) -> None:
+        for name, seconds in latest:
+            on_step(name, seconds)
+
+    do_calls(calls, job, on_done=on_done)
+
+
+def run_chunk(steps: Sequence[Step], folder: Path, name: str) -> list[tuple[str, float]]:
+    """Run steps one by one in a toolkit process of their own; their names and seconds."""
+    for step in steps:
+        # After a process that was killed: the toolkit would pass over what it notes as done.
+        shutil.rmtree(folder / step.config["metadata"], ignore_errors=True)
+    done: list[tuple[str, float]] = []
+    run_steps(
+        [steps],
+        folder,
+        processes=1,
+        on_step=lambda step, seconds: done.append((step, seconds)),
+        log=name,
+    )
+    return done
 
 
 def _tail(log: Path) -> str:

@@ -21,14 +21,9 @@ from typing import Any
 import psutil
 
 from olmo_core.run import attempts
+from olmo_core.run.earlier import AlreadyRunning, remove_earlier_attempt
 from olmo_core.run.files import PARTIAL, write_json
-from olmo_core.run.folder import (
-    CONTRACT_FOLDERS,
-    SCHEMA_VERSION,
-    RunFolder,
-    is_contract_file,
-    locked,
-)
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
 from olmo_core.run.members import ATTEMPT
 from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
 from olmo_core.run.result import write_result
@@ -46,10 +41,6 @@ class InputError(ValueError):
 
 class Stopped(Exception):
     """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
-
-
-class AlreadyRunning(Exception):
-    """Another job holds the lock of this run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +68,7 @@ class Job:
         self.resumable = resumable
         self.scratch = folder / "work"
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
+        self.workers = int(os.environ.get("OLMO_WORKERS") or 0)  # that may come: run/calls.py
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
         self._terminated = False
@@ -221,7 +213,7 @@ class Job:
             for torn in self.folder.glob(f"{self.files.status.name}.*{PARTIAL}"):
                 torn.unlink()  # a heartbeat that a kill cut short
             if not self.resumable:
-                self._remove_earlier_attempt()
+                remove_earlier_attempt(self.files)
             self.scratch.mkdir(exist_ok=True)
             self._end_torn_row()
             self._write_status()
@@ -239,14 +231,6 @@ class Job:
                 self._heartbeat.join()
             # Whoever asks may ask again: a job that is on its way out keeps its exit code.
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self.stop_requests else before)
-
-    def _remove_earlier_attempt(self) -> None:
-        """Nothing half-made by an earlier attempt may be taken for this one's output."""
-        for entry in self.folder.iterdir():
-            if entry.is_dir() and (entry.name == "work" or entry.name not in CONTRACT_FOLDERS):
-                shutil.rmtree(entry)
-            elif entry.is_file() and not is_contract_file(entry.name):
-                entry.unlink()
 
     def _end_torn_row(self) -> None:
         """Close a row that a crash cut short, so that the next one is not read as its end."""

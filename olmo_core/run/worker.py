@@ -1,0 +1,108 @@
+"""Do calls of a job that leads elsewhere, until its run is over: `… worker RUN_FOLDER MODULE`.
+
+The engine starts workers beside a job, on nodes of their own; they meet in the run folder. None is
+needed: what a worker does not do, or dies over, the leader does.
+"""
+
+import argparse
+import logging
+import os
+import time
+from pathlib import Path
+
+from olmo_core.run.command import set_up_logging
+from olmo_core.run.files import PARTIAL
+from olmo_core.run.folder import RunFolder, is_locked
+from olmo_core.run.lanes import Lanes
+
+log = logging.getLogger("olmo")
+
+LEADERLESS_SECONDS = 300.0  # a job that was preempted comes back after two minutes at the earliest
+POLL_SECONDS = 0.5
+POLLS_A_SECOND = 50  # of all workers: a look at the leader's lock takes it for a moment
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do calls of the job of a run folder; exits 0 when there is nothing more to come."""
+    parser = argparse.ArgumentParser(
+        prog="python -m olmo_core.run.worker",
+        description="Do calls of the job that leads in a run folder, until its run is over.",
+        epilog="OLMO_WORKER is the number of this worker, from 1; OLMO_WORKERS how many there are.",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument("module", metavar="MODULE", help="of the job")
+    given = parser.parse_args(arguments)
+    set_up_logging()
+    Worker(RunFolder(given.folder.absolute()), given.module).run()
+
+
+class Worker:
+    """One node's share of the calls of a job."""
+
+    def __init__(self, folder: RunFolder, module: str) -> None:
+        self.folder, self.module = folder, module
+        self.number = int(os.environ["OLMO_WORKER"])
+        self.workers = int(os.environ["OLMO_WORKERS"])
+        self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
+        self._lanes: Lanes | None = None
+
+    def run(self) -> None:
+        """Return when the run is over, or nobody has led it for `LEADERLESS_SECONDS`."""
+        log.info("worker %d of %d, %d processes", self.number, self.workers, self.processes)
+        seen = time.monotonic()
+        try:
+            while not (reason := self._over()):
+                leads = is_locked(self.folder.path / "job.lock")
+                self._work_on(_batch(self.folder) if leads else None)
+                if leads:
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > LEADERLESS_SECONDS:
+                    reason = f"nobody has led it for {LEADERLESS_SECONDS:.0f} s"
+                    break
+                time.sleep(max(POLL_SECONDS, self.workers / POLLS_A_SECOND))
+        finally:
+            self._work_on(None)
+        log.info("ends: %s", reason)
+
+    def _over(self) -> str:
+        """Why there is nothing more to come; empty while there may be."""
+        if self.folder.finished:
+            return "the run is finished"
+        if self.folder.cancel.exists():
+            return "the run was asked to stop"
+        if self.folder.failure.exists():
+            return "the run was given up"
+        return ""
+
+    def _work_on(self, batch: Path | None) -> None:
+        """Have processes at work on this batch, and on no other."""
+        if self._lanes is not None and self._lanes.batch != batch:
+            if broken := self._lanes.broken():
+                log.warning("%s; the leader, or another worker, does it", broken)
+            self._lanes.end()  # in the middle of a call too: nobody waits for it any more
+            self._lanes = None
+        if self._lanes is None and batch is not None:
+            self._lanes = Lanes(
+                batch,
+                self.folder.path,
+                main=self.module,
+                processes=self.processes,
+                position=self.number,
+                positions=self.workers + 1,
+            )
+
+
+def _batch(folder: RunFolder) -> Path | None:
+    """The calls that the leader waits for; None while there are none."""
+    try:
+        names = os.listdir(folder.path / "work" / "calls")
+    except FileNotFoundError:
+        return None
+    return next(
+        (folder.path / "work" / "calls" / name for name in names if not name.endswith(PARTIAL)),
+        None,
+    )
+
+
+if __name__ == "__main__":
+    main()
