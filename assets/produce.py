@@ -185,6 +185,7 @@ def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Pa
         stage=node.stage,
         config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
+        shares_calls=node.shares_calls,
         environment={"OLMO_ROOT": str(root)},
         identity={
             "recipe": node.recipe,

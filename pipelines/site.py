@@ -38,6 +38,8 @@ class Work:
     hang_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
     # In a row without a new checkpoint, after which the job is given up.
     most_failures: int = field(default=3, metadata=within(1, 1_000))
+    # Further nodes of the same shape that take calls of a corpus job, as they come.
+    workers: int = field(default=0, metadata=within(0, 256))
     # Instead of the engine's.
     partition: str | None = field(default=None, metadata=allow(names.TOKENS))
 
@@ -151,6 +153,14 @@ def _shape_problems(site: Site) -> list[Problem]:
         if work.engine == "local" and work.nodes > 1:
             found.append(
                 Problem((*where, "nodes"), f"found {work.nodes}; the local engine is one machine")
+            )
+        if work.workers and work.engine != "slurm":
+            found.append(
+                Problem(
+                    (*where, "workers"),
+                    f"found {work.workers}, but engine is '{work.engine}'; only slurm starts "
+                    "workers",
+                )
             )
         if 0 < work.devices_per_node < work.processes_per_node:
             found.append(

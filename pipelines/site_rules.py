@@ -97,9 +97,9 @@ def _secret(name: str, value: str, elsewhere: str) -> str | None:
 
 
 def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of `work` that name no stage, no asset and no recipe's asset."""
+    """Keys of `work` that name no stage, no asset and no recipe's asset; workers for no calls."""
     recipes = find_recipes()
-    for key in work:
+    for key, shape in work.items():
         recipe, slash, asset = key.rpartition("/")
         if slash and recipe not in recipes:
             message = f"no recipe {shown(recipe)} on the search path; {nearest(recipe, recipes)}"
@@ -109,20 +109,33 @@ def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
             if asset not in assets:
                 message = f"{recipe} has no asset {shown(asset)}; {nearest(asset, assets)}"
                 yield Problem(("work", key), message)
+            elif shape.workers and not assets[asset]:
+                yield _no_calls(key, shape.workers, assets)
         elif key not in STAGES:
-            known = [*STAGES, *_assets(recipes)]
-            if key not in known:
-                message = f"no stage and no asset {shown(key)}; {nearest(key, known)}"
+            assets = _assets(recipes)
+            if key not in assets:
+                message = f"no stage and no asset {shown(key)}; {nearest(key, [*STAGES, *assets])}"
                 yield Problem(("work", key), message)
+            elif shape.workers and not assets[key]:
+                yield _no_calls(key, shape.workers, assets)
+        elif shape.workers and key != "corpus":
+            yield _no_calls(key, shape.workers, _assets(recipes))
 
 
-def _assets(recipes: Iterable[str]) -> list[str]:
-    """The assets of these recipes, the sweep's included."""
-    found = dict.fromkeys(SWEEP)
+def _no_calls(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
+    sharing = ", ".join(name for name, shares_calls in assets.items() if shares_calls)
+    message = f"found {workers}; expected 0: of stage corpus, {sharing} share calls with workers"
+    return Problem(("work", key, "workers"), message)
+
+
+def _assets(recipes: Iterable[str]) -> dict[str, bool]:
+    """The assets of these recipes, the sweep's included; whether each shares calls with workers."""
+    found = dict.fromkeys(SWEEP, False)
     for name in recipes:
         with contextlib.suppress(ConfigError):  # said when that recipe is asked for
-            found.update(dict.fromkeys(build_graph(load_recipe(name)).nodes))
-    return list(found)
+            nodes = build_graph(load_recipe(name)).nodes
+            found.update({asset: node.shares_calls for asset, node in nodes.items()})
+    return found
 
 
 def placed(tree: Tree, problem: Problem) -> str:

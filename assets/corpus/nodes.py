@@ -51,6 +51,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             "raw",
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
+            shares_calls=True,
             further_identity=lambda: raw_identity(raw_config),
         ),
         _node(
@@ -69,6 +70,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
             inputs=("held_out",),
             kinds=("dolma",),
+            shares_calls=True,
             further_identity=toolkit_identity,
         ),
         _node(
@@ -115,6 +117,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             inputs=("filtered", "tokenizer"),
             packages=("tokenizers",),
             kinds=("numpy",),
+            shares_calls=True,
         ),
         _node(
             recipe,

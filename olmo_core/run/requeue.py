@@ -74,6 +74,20 @@ def requeue(job: str) -> str:
     return f"scontrol requeue {job}: {error}"
 
 
+def end_workers(*, at_work: bool) -> None:
+    """Take the workers of this process's job out of Slurm's queue; those that have begun, if told.
+
+    Without a leader those at work end by themselves, within a second; those that wait would not.
+    """
+    array, workers = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("OLMO_WORKERS")
+    if array is None or not workers:
+        return
+    which = [] if at_work else ["--state=PENDING"]
+    done = _run(["scancel", *which, f"{array}_[1-{workers}]"])
+    if done.returncode != 0 and done.stderr:
+        print(f"scancel: {done.stderr.strip()}", file=sys.stderr, flush=True)
+
+
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(

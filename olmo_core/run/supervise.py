@@ -104,6 +104,12 @@ class Supervisor:
 
     def run(self) -> int:
         """See the job to its end; returns the exit code."""
+        code = self._attempts()
+        if self.folder.finished or self.folder.failure.exists():
+            requeue.end_workers(at_work=False)
+        return code
+
+    def _attempts(self) -> int:
         self.folder.failure.unlink(missing_ok=True)
         while not self.folder.finished:
             if self.folder.cancel.exists():  # before it began, or between two attempts
@@ -126,6 +132,8 @@ class Supervisor:
             if ended.cause == "running" and not self._lock_is_free():
                 ended = replace(ended, next="stop")
             attempts.end(self.folder, number, ended)
+            if ended.cause == "hung":  # perhaps for a worker that holds a call and does not move
+                requeue.end_workers(at_work=True)
             _say(f"attempt {number}: {sentence(ended, detail=attempt.hung)}; {ended.next}")
             if ended.next == "stop":
                 return self._give_up(attempt, ended, failure)

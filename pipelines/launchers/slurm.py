@@ -9,7 +9,7 @@ from typing import Any
 from assets.launcher import JobState, Launch
 from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder, is_locked
-from pipelines.launchers.slurm_cancel import end_job
+from pipelines.launchers.slurm_cancel import end_jobs, end_those_queued
 from pipelines.launchers.slurm_history import gone_job
 from pipelines.launchers.slurm_queue import (
     Client,
@@ -19,6 +19,7 @@ from pipelines.launchers.slurm_queue import (
     Snapshot,
     client,
 )
+from pipelines.launchers.slurm_script import workers_of
 from pipelines.launchers.slurm_submit import Submission, named, submission_lock
 from pipelines.launchers.submission import LauncherClosed, read_launch
 from pipelines.site import Site, SlurmSite, Work
@@ -60,6 +61,8 @@ class SlurmLauncher:
     def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
         """Queue many jobs, those of one shape as one array; returns those that this call queued.
 
+        A job with workers is an array of its own: it is the first task, they are the others.
+
         Raises:
             SlurmUnavailable, SlurmError: as for `submit`.
         """
@@ -68,8 +71,9 @@ class SlurmLauncher:
             alike.setdefault(self._shape(launch), []).append(launch)
         started: list[Launch] = []
         for group in alike.values():
-            for first in range(0, len(group), ARRAY_TASKS):
-                started += self._submit_alike(group[first : first + ARRAY_TASKS])
+            size = 1 if workers_of(self.site.work_of(group[0]), group[0]) else ARRAY_TASKS
+            for first in range(0, len(group), size):
+                started += self._submit_alike(group[first : first + size])
         return started
 
     def close(self) -> None:
@@ -99,6 +103,8 @@ class SlurmLauncher:
     def cancel(self, folder: RunFolder) -> None:
         """Ask the job for a safe point, then end every process of it, and let no other follow.
 
+        Its workers are asked and ended with it.
+
         Raises:
             SlurmUnavailable: the controller does not answer; the cancel file alone asks the job.
             SlurmError: the job does not end.
@@ -108,7 +114,8 @@ class SlurmLauncher:
         if launch.get("engine") == "slurm" and launch.get("job_id") is None:
             launch = self._adopted(folder)
         if launch.get("job_id") is not None:
-            end_job(str(launch["job_id"]), self.queue, ask=self.ask)
+            jobs = [str(launch["job_id"]), *_workers(launch)]
+            end_jobs(jobs, self.queue, ask=self.ask)
 
     def _submit_alike(self, launches: Sequence[Launch]) -> Sequence[Launch]:
         with contextlib.ExitStack() as stack:
@@ -135,12 +142,16 @@ class SlurmLauncher:
                 f"{open_[0].folder.path}: not submitted, since an earlier job of it may be in the "
                 f"queue, and Slurm does not say: {snapshot.error}"
             )
-        return [
-            launch
-            for launch, record in zip(open_, before, strict=True)
-            if record.get("engine") != "slurm"
-            or not self._state(self._identified(launch.folder, record, snapshot), snapshot).alive
-        ]
+        wanted: list[Launch] = []
+        for launch, record in zip(open_, before, strict=True):
+            if record.get("engine") == "slurm":
+                record = self._identified(launch.folder, record, snapshot)
+                if self._state(record, snapshot).alive:
+                    continue
+                # Of workers that still wait in the queue the new job has no use: it has its own.
+                end_those_queued(_workers(record), snapshot, ask=self.ask)
+            wanted.append(launch)
+        return wanted
 
     def _submission(self, launches: Sequence[Launch]) -> Submission:
         work = self.site.work_of(launches[0])
@@ -181,7 +192,7 @@ class SlurmLauncher:
             return JobState(alive=False, description="never came into Slurm's queue")
         entry = snapshot.entries.get(job_id)
         if entry is not None:
-            return described(entry)
+            return described(entry, [snapshot.entries.get(job) for job in _workers(launch)])
         if snapshot.time < float(launch["queued_at"]):
             return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
         return self._gone(job_id)
@@ -199,13 +210,23 @@ class SlurmLauncher:
         return self._ends[job_id]
 
 
-def described(entry: Entry) -> JobState:
-    """What the queue says of a job, in words."""
+def _workers(launch: Mapping[str, Any]) -> list[str]:
+    """The tasks that are the workers of a job, by the record of its launch."""
+    count = int((launch.get("run") or {}).get("workers", 0))
+    array = str(launch.get("job_id")).partition("_")[0]
+    return [f"{array}_{number}" for number in range(1, count + 1)] if array.isdecimal() else []
+
+
+def described(entry: Entry, workers: Sequence[Entry | None] = ()) -> JobState:
+    """What the queue says of a job, and of its workers, in words."""
     if not entry.alive:
         return JobState(alive=False, exit_code=entry.exit_code, ended=entry.state)
     again = f", its turn {entry.restarts + 1}" if entry.restarts else ""
     said = f"job {entry.job_id} {entry.state.lower()}"
     if entry.nodes:
+        if workers:
+            at_work = sum(1 for worker in workers if worker and worker.state == "RUNNING")
+            again += f", {at_work} of {len(workers)} workers"
         return JobState(alive=True, description=f"{said} on {entry.nodes}{again}")
     reason = f": {entry.reason}" if entry.reason else ""
     return JobState(alive=True, queued=True, description=f"{said}{reason}{again}")

@@ -1,9 +1,17 @@
-"""End a job of Slurm's: asked first, killed after a few seconds, and never queued again."""
+"""End jobs of Slurm's: asked first, killed after a few seconds, and never queued again."""
 
 import contextlib
 import time
+from collections.abc import Sequence
 
-from pipelines.launchers.slurm_queue import Client, Entry, Queue, SlurmError, SlurmUnavailable
+from pipelines.launchers.slurm_queue import (
+    Client,
+    Entry,
+    Queue,
+    SlurmError,
+    SlurmUnavailable,
+    Snapshot,
+)
 
 PATIENCE_SECONDS = 6.0  # then SIGKILL: a cancelled job is gone within ten seconds
 LONGEST_SECONDS = 30.0  # for Slurm to agree
@@ -11,40 +19,55 @@ LOOK_SECONDS = 0.5
 AT_WORK = ("RUNNING", "COMPLETING")
 
 
-def end_job(job_id: str, queue: Queue, *, ask: Client) -> None:
-    """Return once the job has ended.
+def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
+    """Return once all of the jobs have ended.
 
     Raises:
         SlurmUnavailable: the controller does not answer.
-        SlurmError: the job does not end.
+        SlurmError: a job does not end.
     """
     began = time.monotonic()
-    asked = False
-    while (entry := _now(job_id, queue)) is not None and entry.alive:
+    asked: set[str] = set()
+    while left := _left(job_ids, queue):
         waited = time.monotonic() - began
         if waited > LONGEST_SECONDS:
-            raise SlurmError(f"job {job_id}: {entry.state} still, {waited:.0f} s after scancel")
-        if entry.state in AT_WORK and not asked:
-            _try(ask, "scancel", "--full", "--signal=TERM", job_id)
-            asked = True
-        elif entry.state == "PENDING":
+            job = left[0]
+            raise SlurmError(f"job {job.job_id}: {job.state} still, {waited:.0f} s after scancel")
+        at_work = [job.job_id for job in left if job.state in AT_WORK]
+        pending = [job.job_id for job in left if job.state == "PENDING"]
+        # Neither, or for too long at work.
+        others = {job.job_id for job in left} - {*at_work, *pending}
+        late = sorted({*others, *(at_work if waited > PATIENCE_SECONDS else ())})
+        if new := sorted({*at_work} - asked):
+            _try(ask, "scancel", "--full", "--signal=TERM", *new)
+            asked.update(new)
+        if pending:
             # No signal: of a task that waits it ends the whole of its array.
-            _try(ask, "scancel", job_id)
-        elif entry.state not in AT_WORK or waited > PATIENCE_SECONDS:
+            _try(ask, "scancel", *pending)
+        if late:
             # A plain scancel would wait for the cluster's KillWait, but for it alone a job is
             # cancelled: otherwise it could be queued again.
-            _try(ask, "scancel", "--full", "--signal=KILL", job_id)
-            _try(ask, "scancel", job_id)
+            _try(ask, "scancel", "--full", "--signal=KILL", *late)
+            _try(ask, "scancel", *late)
         time.sleep(LOOK_SECONDS)
 
 
-def _now(job_id: str, queue: Queue) -> Entry | None:
+def end_those_queued(job_ids: Sequence[str], snapshot: Snapshot, *, ask: Client) -> None:
+    """Tell those of the jobs to end that the queue still has; returns at once."""
+    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
+    if alive := [entry.job_id for entry in entries if entry is not None and entry.alive]:
+        _try(ask, "scancel", *alive)
+
+
+def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
     snapshot = queue.look(newer_than=time.time())
     if snapshot.error:
         raise SlurmUnavailable(
-            f"job {job_id}: its cancel file asks it to stop; Slurm could not be: {snapshot.error}"
+            f"job {job_ids[0]}: its cancel file asks it to stop; Slurm could not be: "
+            f"{snapshot.error}"
         )
-    return snapshot.entries.get(job_id)
+    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
+    return [entry for entry in entries if entry is not None and entry.alive]
 
 
 def _try(ask: Client, *command: str) -> None:

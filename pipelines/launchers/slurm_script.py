@@ -39,7 +39,23 @@ class Batch:
 
     @property
     def is_array(self) -> bool:
+        """Whether there are several jobs."""
         return len(self.launches) > 1
+
+    @property
+    def workers(self) -> int:
+        """Further tasks that take calls of the one job, which then is task 0 of an array."""
+        return workers_of(self.work, self.first)
+
+    @property
+    def last_task(self) -> int:
+        """The number of the last task, from 0."""
+        return len(self.launches) - 1 + self.workers
+
+
+def workers_of(work: Work, launch: Launch) -> int:
+    """How many workers a job is given."""
+    return work.workers if launch.shares_calls else 0
 
 
 def sbatch_arguments(batch: Batch, script: Path) -> list[str]:
@@ -62,7 +78,7 @@ def sbatch_arguments(batch: Batch, script: Path) -> list[str]:
         "signal": f"B:USR1@{site.signal_seconds}",
         "open-mode": "append",  # a requeued job goes on in the same log
         "output": _output(batch),
-        "array": f"0-{len(batch.launches) - 1}" if batch.is_array else None,
+        "array": f"0-{batch.last_task}" if batch.last_task else None,
         # All of the little that sbatch itself is given: not --export=NAMES, which fails on commas.
         "export": "ALL",
     }
@@ -81,8 +97,11 @@ def _output(batch: Batch) -> str:
     """The log's path as sbatch reads it: %j and the like are filled in, but not after a \\."""
     path = str(batch.log)
     if "\\" not in path:
-        return path.replace("%", "%%") + ("/%a.log" if batch.is_array else "")
-    if batch.is_array:
+        path = path.replace("%", "%%")
+        if batch.workers:
+            return f"{path.removesuffix('.log')}.worker%a.log"
+        return path + ("/%a.log" if batch.is_array else "")
+    if batch.last_task:
         raise ConfigError(f"{path}: Slurm cannot write an array's logs there, for the backslash")
     return path.replace("\\", "\\\\")
 
@@ -116,6 +135,7 @@ def script(batch: Batch) -> str:
         'export OMP_NUM_THREADS="$((threads > 0 ? threads : 1))"',
         *_run_folder(batch),
         f"cd {shlex.quote(str(CHECKOUT))}",
+        *_worker(batch),
         # exec: signals for the batch shell reach the supervisor, and its end is the job's.
         f'exec {shlex.quote(supervisor_python(site))} -m olmo_core.run.supervise "$folder"',
     ]
@@ -127,6 +147,22 @@ def _run_folder(batch: Batch) -> list[str]:
         return [f"folder={shlex.quote(str(batch.first.folder.path))}"]
     folders = [f"  {shlex.quote(str(launch.folder.path))}" for launch in batch.launches]
     return ["folders=(", *folders, ")", 'folder="${folders[SLURM_ARRAY_TASK_ID]}"']
+
+
+def _worker(batch: Batch) -> list[str]:
+    """What tasks other than the first do in the place of the supervisor."""
+    if not batch.workers:
+        return []
+    launch = batch.first
+    words = ["-m", "olmo_core.run.worker", str(launch.folder.path), launch.module]
+    command = _step(batch.site, batch.work, [*_on_node(batch.site, batch.work), *words])
+    return [
+        f"export OLMO_WORKERS={int(batch.workers)}",
+        'if [ "$SLURM_ARRAY_TASK_ID" != 0 ]; then',
+        '  export OLMO_WORKER="$SLURM_ARRAY_TASK_ID"',
+        f"  exec {shlex.join(command)}",
+        "fi",
+    ]
 
 
 def run_facts(site: SlurmSite, work: Work, launch: Launch) -> dict[str, Any]:
@@ -141,6 +177,7 @@ def run_facts(site: SlurmSite, work: Work, launch: Launch) -> dict[str, Any]:
         "distributed": launch.distributed,
         "nodes": work.nodes if launch.distributed else 1,
         "processes_per_node": work.processes_per_node if launch.distributed else 1,
+        "workers": workers_of(work, launch),
         "threads": threads,
         "hang_seconds": work.hang_minutes * 60,
         "most_failures": work.most_failures,
@@ -153,11 +190,24 @@ def run_command(site: SlurmSite, work: Work, launch: Launch) -> list[str]:
         job = ["-m", "olmo_core.parallel.node", str(launch.folder.path)]
     else:
         job = ["-m", launch.module, str(launch.folder.config)]
-    command = [*_apptainer(site, work), _rank_python(site), *job]
+    command = [*_on_node(site, work), *job]
     # A step of its own: when the job is preempted, Slurm asks steps at once, the batch shell last.
-    if not launch.distributed and not _pyxis(site):
-        return command
-    nodes = work.nodes if launch.distributed else 1
+    if launch.distributed:
+        return _srun(site, work.nodes, command)
+    return _step(site, work, command)
+
+
+def _on_node(site: SlurmSite, work: Work) -> list[str]:
+    """The Python that the work runs in."""
+    return [*_apptainer(site, work), _rank_python(site)]
+
+
+def _step(site: SlurmSite, work: Work, command: Sequence[str]) -> list[str]:
+    """The command of one process: itself, but where only srun can make its container."""
+    return _srun(site, 1, command) if _pyxis(site) else list(command)
+
+
+def _srun(site: SlurmSite, nodes: int, command: Sequence[str]) -> list[str]:
     return [
         "srun",
         f"--nodes={nodes}",

@@ -71,12 +71,14 @@ class Submission:
                 engine="slurm",
                 command=command,
                 job_name=name,
-                array_task=None if single else task,
+                array_task=task if batch.last_task else None,
                 run=slurm_script.run_facts(self.site, self.work, launch),
             )
             for task, (launch, made) in enumerate(zip(self.launches, claims, strict=True))
         ]
         write_atomic(path, slurm_script.script(batch))
+        if batch.workers:  # Slurm writes the first task's log where everybody looks for it
+            (place / f"{path.stem}.worker0.log").symlink_to(f"{path.stem}.log")
         if not single:
             for task, (launch, record) in enumerate(zip(self.launches, records, strict=True)):
                 (place / f"{task}.log").symlink_to(launch.folder.path / record["log"])

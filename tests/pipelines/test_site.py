@@ -82,6 +82,20 @@ WRONG = [
     ("work:\n  train:\n    memory_gib_per_node: 64G", "expected a whole number, found '64G'"),
     ("work:\n  train:\n    time_limit_minutes: 24:00:00", ":3: 24:00:00: YAML reads this to the"),
     ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank a device"),
+    ("work:\n  corpus:\n    workers: 2", ":3: work.corpus.workers: found 2, but engine is 'local'"),
+    ("work:\n  corpus:\n    workers: 500", ":3: work.corpus.workers: found 500; expected 0 to 256"),
+    (
+        "slurm: {}\nwork:\n  train: {engine: slurm, workers: 2}",
+        ":3: work.train.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
+    (
+        "slurm: {}\nwork:\n  filtered:\n    engine: slurm\n    workers: 2",
+        ":5: work.filtered.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
+    (
+        "slurm: {}\nwork:\n  demo/soup: {engine: slurm, workers: 2}",
+        ":3: work.demo/soup.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
     ("work:\n  trian: {}", ":2: work.trian: no stage and no asset 'trian'; did you mean 'train'?"),
     ("work:\n  stage11: {}", ":2: work.stage11: no stage and no asset 'stage11'; did you mean 'st"),
     ("work:\n  dmo/stage1: {}", ":2: work.dmo/stage1: no recipe 'dmo' on the search path; did you"),
@@ -106,6 +120,13 @@ def test_all_that_is_wrong_is_named_at_once(site_file: Path) -> None:
         load_site()
     lines = str(error.value).splitlines()
     assert [line.partition(".yaml")[2][:3] for line in lines] == [":2:", ":3:", ":5:"]
+
+
+def test_workers_are_for_the_corpus(site_file: Path) -> None:
+    names = ("corpus", "tokens", "demo/tagged")
+    shapes = "".join(f"\n  {name}: {{engine: slurm, workers: 3}}" for name in names)
+    site_file.write_text(f"slurm: {{}}\nwork:{shapes}")
+    assert load_site().work_of(launch("demo", "tokens", "corpus")).workers == 3
 
 
 @pytest.mark.parametrize(

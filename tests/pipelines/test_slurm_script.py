@@ -20,7 +20,7 @@ from pipelines.site import SlurmSite, Work
 WORK = Work(engine="slurm", nodes=2, processes_per_node=8, devices_per_node=8, cpus_per_node=96)
 
 
-def launch(root: Path, *, distributed: bool = True) -> Launch:
+def launch(root: Path, *, distributed: bool = True, shares_calls: bool = False) -> Launch:
     return Launch(
         folder=RunFolder(root / "toy" / "stage1" / "0"),
         module="olmo_core.train",
@@ -28,6 +28,7 @@ def launch(root: Path, *, distributed: bool = True) -> Launch:
         config={},
         identity={"recipe": "toy", "asset": "stage1"},
         distributed=distributed,
+        shares_calls=shares_calls,
         environment={"OLMO_ROOT": str(root)},
     )
 
@@ -85,6 +86,49 @@ def test_the_logs_path_is_taken_as_it_is(
     made = batch(SlurmSite(), WORK, *[launch(tmp_path)] * tasks, log=log)
     arguments = slurm_script.sbatch_arguments(made, Path("/s"))
     assert f"--output={expected}" in arguments
+
+
+def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> None:
+    work = Work(engine="slurm", workers=3)
+    job = launch(tmp_path, distributed=False, shares_calls=True)
+    arguments = slurm_script.sbatch_arguments(
+        batch(SlurmSite(), work, job, log="/a%j/attempt1.log"), Path("/s")
+    )
+    assert {"--array=0-3", "--output=/a%%j/attempt1.worker%a.log", "--nodes=1"} <= set(arguments)
+    with pytest.raises(ConfigError, match="backslash"):
+        slurm_script.sbatch_arguments(batch(SlurmSite(), work, job, log="/a\\b.log"), Path("/s"))
+    other = launch(tmp_path, distributed=False)  # of the same stage, but without calls to share
+    arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, other), Path("/s"))
+    assert not [argument for argument in arguments if argument.startswith("--array")]
+    assert "OLMO_WORKER" not in slurm_script.script(batch(SlurmSite(), work, other))
+
+
+@pytest.mark.parametrize("task", [0, 2])
+def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: int) -> None:
+    says = tmp_path / "says"
+    says.write_text('#!/bin/bash\nprintf "%s\\n" "$@" "$OLMO_WORKERS" "${OLMO_WORKER-none}"\n')
+    says.chmod(0o755)
+    root = tmp_path / "r $(touch canary)'"
+    job = launch(root, distributed=False, shares_calls=True)
+    made = batch(SlurmSite(python=str(says)), Work(engine="slurm", workers=3), job)
+    done = subprocess.run(
+        ["bash", "-c", slurm_script.script(made)],
+        env={
+            "SLURM_CPUS_ON_NODE": "4",
+            "SLURM_ARRAY_TASK_ID": str(task),
+            "PATH": os.environ["PATH"],
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    module = "worker" if task else "supervise"
+    named = [str(job.folder.path), *([job.module] if task else [])]
+    assert done.stdout.splitlines() == [
+        *("-m", f"olmo_core.run.{module}", *named),
+        *("3", str(task) if task else "none"),
+    ]
+    assert not list(tmp_path.rglob("canary"))
 
 
 def test_an_array_below_a_backslash_is_refused(tmp_path: Path) -> None:
@@ -177,6 +221,12 @@ def test_the_queues_lines_are_read_and_other_peoples_oddities_passed_over() -> N
         "14": JobState(alive=False, exit_code=3, ended="FAILED"),
         "15": JobState(alive=False, exit_code=-9, ended="FAILED"),
     }
+
+
+def test_workers_at_work_are_counted() -> None:
+    entries = parse_queue(QUEUE)
+    said = described(entries["12"], [entries["12"], entries["13_7"], None])
+    assert said.description == "job 12 running on n[1-2], its turn 2, 1 of 3 workers"
 
 
 def test_an_error_of_the_queue_keeps_what_was_known_and_is_shared(

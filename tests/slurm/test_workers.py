@@ -1,0 +1,150 @@
+"""Corpus jobs with workers on other nodes of a real Slurm: one job, one result, nothing left."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from assets.launcher import Launch
+from assets.paths import CHECKOUT
+from olmo_core.run import attempts
+from olmo_core.run.folder import RunFolder
+from pipelines.launchers.slurm import SlurmLauncher
+from tests.olmo_core.run.sharing import CALLS
+from tests.slurm.cluster import Cluster
+from tests.slurm.jobs import Toys, ended, set_up, until
+from tests.slurm.table import TABLE
+from tests.slurm.test_graph import place
+
+pytestmark = pytest.mark.slurm
+
+WORKERS = 3  # of which two have a node beside the leader, and one waits
+SITE = """\
+slurm: {poll_seconds: 0.5}
+work:
+  tagged: {engine: slurm, cpus_per_node: 1, workers: 2}
+  tokens: {engine: slurm, cpus_per_node: 1, workers: 2}
+"""
+
+
+@pytest.fixture
+def toys(cluster: Cluster, toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
+    set_up(monkeypatch, cluster)
+    monkeypatch.setenv("PYTHONPATH", str(CHECKOUT))
+    return Toys(cluster=cluster, root=toy_root)
+
+
+def shared(toys: Toys, name: str) -> Launch:
+    """The job of twelve calls, as one of two processes a node."""
+    return Launch(
+        folder=RunFolder(toys.root / "toy" / name / "0"),
+        module="tests.olmo_core.run.sharing",
+        stage="corpus",
+        config={"config": {}, "inputs": {}},
+        identity={"recipe": "toy", "asset": name, "fingerprint": name},
+        environment={"OLMO_ROOT": str(toys.root), "OLMO_PROCESSES": "1"},
+        shares_calls=True,
+    )
+
+
+def hold(launch: Launch, who: str, number: int) -> Path:
+    path = launch.folder.path.parent / f"hold.{who}.{number}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def begun(launch: Launch, who: str) -> list[int]:
+    found = launch.folder.path.parent.glob(f"began.{who}.*")
+    return sorted(int(path.name.split(".")[2]) for path in found)
+
+
+def tasks(toys: Toys, launch: Launch) -> dict[str, str]:
+    """The state of each task of the job's array."""
+    array = toys.read(launch)["job_id"].partition("_")[0]
+    lines = toys.cluster.run("squeue", "-h", "-r", "-t", "all", "-j", array, "-o", "%K %T")
+    return dict(line.split() for line in lines.splitlines())
+
+
+def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None:
+    launch = shared(toys, "shared")
+    gate = hold(launch, "leader", 0)
+    launcher = toys.launcher(cpus_per_node=2, workers=WORKERS)
+    assert launcher.submit(launch)
+    assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
+    record = toys.read(launch)
+    assert record["job_id"].endswith("_0")
+    until(lambda: set(range(1, CALLS)) <= set(begun(launch, "worker")), "the workers' calls")
+    said = until(lambda: matching(launcher, launch, "2 of 3 workers"), "what the queue says")
+    assert said.startswith(f"job {record['job_id']} running on n")
+    assert sorted(tasks(toys, launch).values()) == ["PENDING", "RUNNING", "RUNNING", "RUNNING"]
+
+    toys.cluster.run("scontrol", "requeue", record["job_id"])
+    until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
+    until(lambda: len(begun(launch, "worker")) >= 2 * (CALLS - 1), "the workers' calls again")
+    assert launcher.state(launch.folder).alive
+    gate.unlink()
+    assert ended(launcher, launch).ended == "COMPLETED"
+    squares = launch.folder.read_result()["report"]["data"]["squares"]
+    assert squares == [number**2 for number in range(CALLS)]
+    assert begun(launch, "leader") == [0, 0]
+    until(
+        lambda: set(tasks(toys, launch).values()) == {"COMPLETED", "CANCELLED"}, "the workers", 10
+    )
+    log = launch.folder.log
+    assert "12 calls: 1 by leader" in (log / "attempt1.log").read_text()
+    logs = [path.read_text() for path in log.glob("attempt1.worker[1-3].log")]
+    assert len(logs) == 2
+    assert all("ends: the run is finished" in text for text in logs)
+
+
+def matching(launcher: SlurmLauncher, launch: Launch, words: str) -> str:
+    said = launcher.state(launch.folder).description
+    return said if words in said else ""
+
+
+def test_cancel_ends_workers_too(toys: Toys) -> None:
+    launch = shared(toys, "cancelled")
+    hold(launch, "leader", 0)
+    for number in range(1, CALLS):
+        hold(launch, "worker", number)
+    launcher = toys.launcher(cpus_per_node=2, workers=WORKERS)
+    launcher.submit(launch)
+    until(lambda: len(begun(launch, "worker")) == 2, "the workers' calls")
+    assert toys.cluster.processes()
+    began = time.monotonic()
+    launcher.cancel(launch.folder)
+    took = time.monotonic() - began
+    assert took < 10
+    assert toys.cluster.processes() == []
+    assert not {"PENDING", "RUNNING"} & set(tasks(toys, launch).values())
+    TABLE.add(
+        "cancel of a job with workers", "no process left after 10 s", f"none after {took:.1f} s"
+    )
+
+
+@pytest.mark.slow
+def test_tags_and_tokens_are_the_same_with_workers(cluster: Cluster, tmp_path: Path) -> None:
+    conf = {"SLURM_CONF": str(cluster.configuration), "PATH": cluster.environment["PATH"]}
+    local = place(tmp_path / "local", "{}")
+    local.run("tiny", "--select", "tokens")
+    digests = {asset: local.result(asset)["digest"] for asset in ("tagged", "tokens")}
+    slurm = place(tmp_path / "slurm", SITE, **conf)
+    shutil.copytree(local.root, slurm.root, dirs_exist_ok=True)
+    for asset in digests:
+        shutil.rmtree(slurm.root / "tiny" / asset)
+    slurm.run("tiny", "--select", "tokens")
+    assert {asset: slurm.result(asset)["digest"] for asset in digests} == digests
+    shares = {asset: (slurm.path(asset) / "log").glob("*.worker[12].log") for asset in digests}
+    calls = {
+        asset: sum(path.read_text().count(" call ") for path in paths)
+        for asset, paths in shares.items()
+    }
+    assert all(calls.values())
+    TABLE.add(
+        "`tagged` and `tokens` of `tiny` with 2 workers on other nodes",
+        "same bytes as by the local engine",
+        "equal digests; calls by workers: "
+        + ", ".join(f"{asset} {count}" for asset, count in calls.items()),
+    )
