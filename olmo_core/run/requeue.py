@@ -77,7 +77,7 @@ def requeue(job: str) -> str:
 def end_workers(*, at_work: bool) -> None:
     """Take the workers of this process's job out of Slurm's queue; those that have begun, if told.
 
-    Without a leader those at work end by themselves, within a second; those that wait would not.
+    Those at work end by themselves once the run is over; those that wait would come yet.
     """
     array, workers = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("OLMO_WORKERS")
     if array is None or not workers:

@@ -212,6 +212,7 @@ class Supervisor:
         return True
 
     def _requeue(self, attempt: Attempt, ended: Ended, failure: Failure) -> int:
+        requeue.end_workers(at_work=False)  # one of them would take this job's place
         if (code := requeue.exit_for_another_turn()) is not None:
             return code
         job = self.plan.slurm_job

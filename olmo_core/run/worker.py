@@ -17,7 +17,9 @@ from olmo_core.run.lanes import Lanes
 
 log = logging.getLogger("olmo")
 
-LEADERLESS_SECONDS = 300.0  # a job that was preempted comes back after two minutes at the earliest
+# A job that was preempted comes back after two minutes at the earliest (Slurm's cred_expire), but
+# it may also wait for this very node.
+LEADERLESS_SECONDS = 180.0
 POLL_SECONDS = 0.5
 POLLS_A_SECOND = 50  # of all workers: a look at the leader's lock takes it for a moment
 

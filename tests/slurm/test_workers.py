@@ -19,6 +19,7 @@ from tests.slurm.test_graph import place
 
 pytestmark = pytest.mark.slurm
 
+LEADERS = 2  # processes, as each node has
 WORKERS = 3  # of which two have a node beside the leader, and one waits
 SITE = """\
 slurm: {poll_seconds: 0.5}
@@ -36,23 +37,25 @@ def toys(cluster: Cluster, toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
 
 def shared(toys: Toys, name: str) -> Launch:
-    """The job of twelve calls, as one of two processes a node."""
+    """The job of twelve calls."""
     return Launch(
         folder=RunFolder(toys.root / "toy" / name / "0"),
         module="tests.olmo_core.run.sharing",
         stage="corpus",
         config={"config": {}, "inputs": {}},
         identity={"recipe": "toy", "asset": name, "fingerprint": name},
-        environment={"OLMO_ROOT": str(toys.root), "OLMO_PROCESSES": "1"},
+        environment={"OLMO_ROOT": str(toys.root)},
         shares_calls=True,
     )
 
 
-def hold(launch: Launch, who: str, number: int) -> Path:
-    path = launch.folder.path.parent / f"hold.{who}.{number}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    return path
+def hold(launch: Launch, who: str) -> list[Path]:
+    """Have each process of the leader, or of the workers, wait at its first call."""
+    paths = [launch.folder.path.parent / f"hold.{who}.{number}" for number in range(CALLS)]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        path.touch()
+    return paths
 
 
 def begun(launch: Launch, who: str) -> list[int]:
@@ -69,31 +72,32 @@ def tasks(toys: Toys, launch: Launch) -> dict[str, str]:
 
 def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None:
     launch = shared(toys, "shared")
-    gate = hold(launch, "leader", 0)
+    gates = hold(launch, "leader")
     launcher = toys.launcher(cpus_per_node=2, workers=WORKERS)
     assert launcher.submit(launch)
     assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
     record = toys.read(launch)
     assert record["job_id"].endswith("_0")
-    until(lambda: set(range(1, CALLS)) <= set(begun(launch, "worker")), "the workers' calls")
+    until(lambda: len(begun(launch, "worker")) == CALLS - LEADERS, "the workers' calls")
     said = until(lambda: matching(launcher, launch, "2 of 3 workers"), "what the queue says")
     assert said.startswith(f"job {record['job_id']} running on n")
     assert sorted(tasks(toys, launch).values()) == ["PENDING", "RUNNING", "RUNNING", "RUNNING"]
 
     toys.cluster.run("scontrol", "requeue", record["job_id"])
     until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
-    until(lambda: len(begun(launch, "worker")) >= 2 * (CALLS - 1), "the workers' calls again")
+    until(lambda: len(begun(launch, "worker")) == 2 * (CALLS - LEADERS), "the workers' calls again")
     assert launcher.state(launch.folder).alive
-    gate.unlink()
+    for gate in gates:
+        gate.unlink()
     assert ended(launcher, launch).ended == "COMPLETED"
     squares = launch.folder.read_result()["report"]["data"]["squares"]
     assert squares == [number**2 for number in range(CALLS)]
-    assert begun(launch, "leader") == [0, 0]
+    assert len(begun(launch, "leader")) == 2 * LEADERS
     until(
         lambda: set(tasks(toys, launch).values()) == {"COMPLETED", "CANCELLED"}, "the workers", 10
     )
     log = launch.folder.log
-    assert "12 calls: 1 by leader" in (log / "attempt1.log").read_text()
+    assert f"{CALLS} calls: {LEADERS} by leader" in (log / "attempt1.log").read_text()
     logs = [path.read_text() for path in log.glob("attempt1.worker[1-3].log")]
     assert len(logs) == 2
     assert all("ends: the run is finished" in text for text in logs)
@@ -106,12 +110,11 @@ def matching(launcher: SlurmLauncher, launch: Launch, words: str) -> str:
 
 def test_cancel_ends_workers_too(toys: Toys) -> None:
     launch = shared(toys, "cancelled")
-    hold(launch, "leader", 0)
-    for number in range(1, CALLS):
-        hold(launch, "worker", number)
+    hold(launch, "leader")
+    hold(launch, "worker")
     launcher = toys.launcher(cpus_per_node=2, workers=WORKERS)
     launcher.submit(launch)
-    until(lambda: len(begun(launch, "worker")) == 2, "the workers' calls")
+    until(lambda: len(begun(launch, "worker")) == 4, "the workers' calls")
     assert toys.cluster.processes()
     began = time.monotonic()
     launcher.cancel(launch.folder)

@@ -20,7 +20,7 @@ from tests.olmo_core.run.sharing import CALLS
 
 MODULE = "tests.olmo_core.run.sharing"
 SQUARES = [number**2 for number in range(CALLS)]
-# A worker that nobody leads waits five minutes; here it must not.
+# A worker that nobody leads waits three minutes; here it must not.
 IMPATIENT = """
 import sys
 from olmo_core.run import worker
