@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TypeVar
 
 from olmo_core.run.files import PARTIAL
 from olmo_core.run.job import Job
-from olmo_core.run.lanes import Lanes
+from olmo_core.run.lanes import BUSY, Lanes
 from olmo_core.run.pickled import Outcome, main_module, packed, read_outcome
 from olmo_core.run.pool import run_calls
 
@@ -28,6 +29,7 @@ T = TypeVar("T")
 log = logging.getLogger("olmo")
 
 TICK_SECONDS = 0.1  # between two looks for results
+BUSY_SECONDS = 1.0  # between two looks whether workers compute
 
 
 def do_calls(
@@ -50,6 +52,7 @@ def do_calls(
     if job.workers == 0:
         return run_calls(calls, processes=job.processes, on_done=on_done)
     outcomes: dict[int, Outcome] = {}
+    busy = _Busy()
     batch = publish(job.scratch / "calls", calls)
     lanes = Lanes(
         batch, job.folder, main=main_module(), processes=job.processes, position=0, positions=1
@@ -62,6 +65,8 @@ def do_calls(
                 on_done(len(outcomes), outcome.value())
             if not found:
                 lanes.wait(TICK_SECONDS)
+                if busy.look(batch):
+                    job.computes()
                 if broken := lanes.broken():
                     raise RuntimeError(broken)
     finally:
@@ -103,6 +108,23 @@ def _ended(batch: Path, known: dict[int, Outcome]) -> dict[int, Outcome]:
             if outcome is not None:
                 found[int(name)] = outcome
     return found
+
+
+class _Busy:
+    """Whether workers compute, from look to look; nodes' clocks may differ."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._looked = time.monotonic()
+
+    def look(self, batch: Path) -> bool:
+        """True where a worker has said so since."""
+        if time.monotonic() - self._looked < BUSY_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        seen = {path.name: path.stat().st_mtime_ns for path in batch.glob(f"{BUSY}*")}
+        before, self._seen = self._seen, seen
+        return seen != before
 
 
 def _remove(batch: Path) -> None:

@@ -159,6 +159,10 @@ class Job:
         self._status.update(figures or {}, done=done, total=total, unit=unit, message=message)
         self._status["progressed"] = time.time()
 
+    def computes(self) -> None:
+        """Say that others compute for this job: while it waits for them it does not hang."""
+        self._status["busy"] = time.time()
+
     def metric(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.jsonl, with the attempt and the time."""
         line = json.dumps({**row, "attempt": self.attempt, "time": round(time.time(), 3)})

@@ -21,6 +21,7 @@ from olmo_core.run.pool import die_with_parent
 
 log = logging.getLogger("olmo")
 
+BUSY = "busy."  # and a worker's number: touched while it computes
 LIST_SECONDS = 2.0  # for which a list of the calls that were begun is good
 REDO_SECONDS = 0.5  # between two looks for calls whose doer has died
 REDO_LOOKS = 200  # calls that one such look asks for

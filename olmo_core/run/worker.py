@@ -5,15 +5,19 @@ needed: what a worker does not do, or dies over, the leader does.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import time
 from pathlib import Path
 
+import psutil
+
 from olmo_core.run.command import set_up_logging
 from olmo_core.run.files import PARTIAL
 from olmo_core.run.folder import RunFolder, is_locked
-from olmo_core.run.lanes import Lanes
+from olmo_core.run.lanes import BUSY, Lanes
+from olmo_core.run.process import TreeUsage
 
 log = logging.getLogger("olmo")
 
@@ -21,6 +25,7 @@ log = logging.getLogger("olmo")
 # it may also wait for this very node.
 LEADERLESS_SECONDS = 180.0
 POLL_SECONDS = 0.5
+BUSY_SECONDS = 2.0  # between two looks whether its processes compute
 POLLS_A_SECOND = 50  # of all workers: a look at the leader's lock takes it for a moment
 
 
@@ -47,6 +52,7 @@ class Worker:
         self.workers = int(os.environ["OLMO_WORKERS"])
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
         self._lanes: Lanes | None = None
+        self._usage, self._looked = TreeUsage(psutil.Process()), 0.0
 
     def run(self) -> None:
         """Return when the run is over, or nobody has led it for `LEADERLESS_SECONDS`."""
@@ -56,6 +62,7 @@ class Worker:
             while not (reason := self._over()):
                 leads = is_locked(self.folder.path / "job.lock")
                 self._work_on(_batch(self.folder) if leads else None)
+                self._say_if_busy()
                 if leads:
                     seen = time.monotonic()
                 elif time.monotonic() - seen > LEADERLESS_SECONDS:
@@ -75,6 +82,16 @@ class Worker:
         if self.folder.failure.exists():
             return "the run was given up"
         return ""
+
+    def _say_if_busy(self) -> None:
+        """Let the leader know that its calls are at work: one may take hours."""
+        if self._lanes is None or time.monotonic() - self._looked < BUSY_SECONDS:
+            return
+        self._looked = time.monotonic()
+        _, busy = self._usage.look()
+        if busy:
+            with contextlib.suppress(FileNotFoundError):  # the calls were taken away
+                (self._lanes.batch / f"{BUSY}{self.number}").touch()
 
     def _work_on(self, batch: Path | None) -> None:
         """Have processes at work on this batch, and on no other."""

@@ -87,6 +87,22 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(
     assert outputs(again) == outputs(tokens_run)
 
 
+def test_the_bytes_do_not_depend_on_workers(
+    tmp_path: Path,
+    filtered: Path,
+    tokenizer_run: Path,
+    tokens_run: Path,
+    run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OLMO_WORKERS", "2")
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    config = TokensConfig(max_tokens_per_file=50_000)
+    again = run(tokens, tmp_path / "again", config, inputs, 2)
+    assert outputs(again) == outputs(tokens_run)
+    assert (again / "calls.lock").exists()
+
+
 def test_what_it_reports(tokens_run: Path) -> None:
     result = read_json(tokens_run / "result.json")
     report = result["report"]

@@ -17,6 +17,7 @@ from olmo_core.corpus.toolkit import (
     Step,
     ToolkitError,
     check_mirror,
+    run_chunk,
     run_steps,
     toolkit_identity,
     toolkit_python,
@@ -107,6 +108,26 @@ def test_a_failed_step_shows_the_end_of_its_log_and_ends_the_plan(tmp_path: Path
     with pytest.raises(ToolkitError, match=r"step bad exited 1:[\s\S]*no_such_tagger"):
         run_steps([[bad], [later]], tmp_path, processes=1)
     assert not (tmp_path / "log" / "later.log").exists()
+
+
+def test_a_chunk_whose_process_was_killed_is_done_again(tmp_path: Path) -> None:
+    """Half of a file is there, and the toolkit has noted it as done."""
+    write_documents(tmp_path / "documents" / NAME, DOCUMENTS)
+    config = {
+        "documents": [f"documents/{NAME}"],
+        "destination": ["attributes/x/s"],
+        "metadata": "metadata/s/part-00000",
+        "experiment": "x",
+        "taggers": ["char_length_v1"],
+    }
+    step = Step(name="tag", kind="tag", config=config)
+    for _ in range(2):
+        (done,) = run_chunk([step], tmp_path, "chunk")
+        assert done[0] == "tag"
+        check_mirror(tmp_path / "documents", tmp_path / "attributes" / "x")
+        written = tmp_path / "attributes" / "x" / NAME
+        written.write_bytes(written.read_bytes()[:20])
+    assert list((tmp_path / "metadata").rglob("*.done.txt"))
 
 
 STUCK = """

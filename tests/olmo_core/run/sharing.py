@@ -1,7 +1,8 @@
 """A job of twelve calls, for the tests of those who share them: `… sharing RUN_FOLDER/config.yaml`.
 
 A call waits while a file beside the run folder says so: `hold.leader.3` holds the leader at its
-call 3, `hold.worker.3` a worker. `began.<who>.<number>.<pid>` says that one has begun.
+call 3, `hold.worker.3` a worker; with `spin` instead of `hold` it computes meanwhile.
+`began.<who>.<number>.<pid>` says that one has begun.
 """
 
 import os
@@ -56,6 +57,8 @@ def square(share: Share, beside: Path) -> int:
     (beside / f"began.{who}.{share.number}.{os.getpid()}").touch()
     while (beside / f"hold.{who}.{share.number}").exists():
         time.sleep(0.005)
+    while (beside / f"spin.{who}.{share.number}").exists():
+        pass
     if share.bad:
         raise InputError(f"share {share.number}: bad, says the {who}")
     beside_out.write_text(str(share.number**2))
