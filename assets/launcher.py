@@ -43,6 +43,7 @@ class JobState:
     exit_code: int | None = None  # negative: the signal that ended it; None: not known here
     ended: str = ""  # the engine's own word for how it ended: NODE_FAIL, TIMEOUT, …
     description: str = ""  # pending in a queue and why, which process, …
+    silence: str = ""  # the engine does not answer: since when, and what it said of itself
 
 
 class Launcher(Protocol):

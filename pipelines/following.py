@@ -45,6 +45,8 @@ def print_jobs(recipe: str | None, *, as_json: bool) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     console.print(table)
+    for silence in dict.fromkeys(row["silence"] for row in rows if row["silence"]):
+        console.print(f"\n{silence}", highlight=False, markup=False, soft_wrap=True)
 
 
 def job_rows(launcher: Launcher, root: Path, recipe: str | None = None) -> list[dict[str, Any]]:
@@ -76,7 +78,8 @@ def _row(place: Place, state: JobState) -> dict[str, Any]:
         "engine": launch.get("engine", "local"),
         "job_id": launch.get("job_id"),
         "state": "queued" if state.queued else "at work",
-        "description": state.description,
+        "description": "not known now" if state.silence else state.description,
+        "silence": state.silence,
         "attempt": status.get("attempt", launch.get("attempt")),
         "heartbeat_seconds": None if heartbeat is None else round(time.time() - heartbeat, 1),
         **{

@@ -185,9 +185,10 @@ class SlurmLauncher:
     def _state(self, launch: Mapping[str, Any], snapshot: Snapshot) -> JobState:
         job_id = launch.get("job_id")
         if snapshot.error:
-            since = time.strftime("%H:%M:%S", time.localtime(snapshot.time))
-            said = f"Slurm has not answered since {since}, waiting for it: {snapshot.error}"
-            return JobState(alive=True, queued=job_id is None, description=said)
+            since = time.strftime("since %H:%M:%S", time.localtime(snapshot.time))
+            when = since if snapshot.time else "yet"
+            said = f"Slurm has not answered {when}, waiting for it: {snapshot.error}"
+            return JobState(alive=True, queued=job_id is None, description=said, silence=said)
         if job_id is None:
             return JobState(alive=False, description="never came into Slurm's queue")
         entry = snapshot.entries.get(job_id)
