@@ -13,7 +13,8 @@ from pipelines.launchers.slurm_queue import (
     Snapshot,
 )
 
-PATIENCE_SECONDS = 6.0  # then SIGKILL: a cancelled job is gone within ten seconds
+PATIENCE_SECONDS = 5.0  # then SIGKILL to the ranks: a cancelled job is gone within ten seconds
+LAST_WORD_SECONDS = 2.0  # for the supervisor, whose ranks are gone, to say how it ended
 LONGEST_SECONDS = 30.0  # for Slurm to agree
 LOOK_SECONDS = 0.5
 AT_WORK = ("RUNNING", "COMPLETING")
@@ -45,11 +46,30 @@ def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
             # No signal: of a task that waits it ends the whole of its array.
             _try(ask, "scancel", *pending)
         if late:
-            # A plain scancel would wait for the cluster's KillWait, but for it alone a job is
-            # cancelled: otherwise it could be queued again.
-            _try(ask, "scancel", "--full", "--signal=KILL", *late)
-            _try(ask, "scancel", *late)
+            _kill(late, ask, all_of_it=waited > PATIENCE_SECONDS + LAST_WORD_SECONDS)
         time.sleep(LOOK_SECONDS)
+
+
+def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
+    """End the ranks on all nodes as they are; then, or where there are none, everything.
+
+    Of SIGKILL to a whole job Slurm makes SIGTERM, and waits for the cluster's KillWait; to a step
+    it is what it says. The rest is ended by a signal that nothing here listens to, and that leaves
+    no core file. By the plain scancel the job is cancelled: else it could be queued again.
+    """
+    said = ""
+    with contextlib.suppress(SlurmError):
+        said = ask(
+            ["squeue", "--steps", "--noheader", f"--jobs={','.join(job_ids)}", "--format=%i"]
+        )
+    steps = [step.rpartition(".") for step in said.split()]
+    ranks = ["".join(step) for step in steps if step[2].isdecimal()]  # and not `4711.batch`
+    if ranks:
+        _try(ask, "scancel", "--signal=KILL", *ranks)
+    speaking = {job for job, _, step in steps if step.isdecimal()}
+    if rest := [job for job in job_ids if all_of_it or job not in speaking]:
+        _try(ask, "scancel", "--full", "--signal=USR2", *rest)
+        _try(ask, "scancel", *rest)
 
 
 def end_those_queued(job_ids: Sequence[str], snapshot: Snapshot, *, ask: Client) -> None:
