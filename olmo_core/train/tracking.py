@@ -34,10 +34,10 @@ class Tracker:
         except Exception as error:  # tracking is a convenience; metrics.jsonl is the truth
             log.warning("W&B is off for this run: %s", error)
 
-    @property
+    @functools.cached_property  # W&B warns at each look at an offline run's
     def url(self) -> str | None:
         """Where a person sees the curves; None offline."""
-        return None if self._run is None else self._run.url
+        return None if self._run is None or self._run.offline else self._run.url
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         """Send one step's metrics."""

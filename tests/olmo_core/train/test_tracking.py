@@ -14,6 +14,9 @@ from olmo_core.train.tracking import Tracker
 
 
 class FakeRun:
+    url = "https://wandb.example/olmo/runs/1"
+    offline = False
+
     def __init__(self) -> None:
         self.rows: list[tuple[int, dict[str, float]]] = []
         self.broken = self.finished = False
@@ -56,7 +59,7 @@ def test_offline_without_a_key_and_one_id_across_resumes(
     assert [call["mode"] for call in wandb.calls] == ["offline", "offline"]
     assert wandb.calls[0]["id"] == wandb.calls[1]["id"]
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    Tracker(WandbConfig(), tmp_path, {})
+    assert Tracker(WandbConfig(), tmp_path, {}).url == FakeRun.url
     assert wandb.calls[2]["mode"] == "online"
     assert wandb.calls[2]["settings"]["init_timeout"] == 10  # seconds, not W&B's 90
 
@@ -80,12 +83,16 @@ def test_its_failures_end_nothing_but_itself(wandb: SimpleNamespace, tmp_path: P
     Tracker(WandbConfig(), tmp_path, {}).log({"loss": 1.0}, 1)
 
 
-def test_the_library_itself_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_itself_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
     tracker = Tracker(WandbConfig(project="p"), tmp_path, {"run_name": "r"})
-    tracker.log({"loss": 1.0}, 1)
+    for step in (1, 2):
+        tracker.log({"loss": 1.0}, step)
+        assert tracker.url is None
+    assert "URL" not in capfd.readouterr().err  # a warning a step
     tracker.finish()
     assert list(tmp_path.glob("wandb/offline-run-*"))
 
