@@ -1,12 +1,20 @@
-"""Follow a job to its result, through an engine's silence and a shared file system's lag."""
+"""Follow jobs to their results, through an engine's silence and a shared file system's lag."""
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from assets.diagnosis import diagnosis
-from assets.launcher import EngineUnavailable, JobState, Launch, Launcher, Observer
+from assets.launcher import (
+    Batching,
+    EngineUnavailable,
+    JobState,
+    Launch,
+    Launcher,
+    Observer,
+)
 from olmo_core.run.folder import RunFolder
 
 # Each wait is a share of the time watched: a short job's end is noticed at once, and following a
@@ -19,8 +27,10 @@ MOST_WAIT_SECONDS = 2.0
 GONE_PATIENCE_SECONDS = 20.0
 SUBMIT_PATIENCE_SECONDS = 600.0  # of an engine that does not answer; a controller restarts faster
 SUBMIT_WAIT_SECONDS = 5.0
+LOOKING_SHARE = 0.02  # of the time that many jobs are followed, no more is spent on looking at them
 
 Meanwhile = Callable[[], None]  # called at each look; what it raises ends the following
+Answer = TypeVar("Answer")
 
 
 class JobFailed(RuntimeError):
@@ -29,6 +39,54 @@ class JobFailed(RuntimeError):
 
 def nothing() -> None:
     """The `meanwhile` of those who have nothing else to do."""
+
+
+@dataclass(kw_only=True)
+class Following:
+    """One job, looked at now and then until it has ended."""
+
+    name: str
+    folder: RunFolder
+    launcher: Launcher
+    observer: Observer
+    _attempt: int | None = field(default=None, repr=False)
+    _gone_since: float | None = field(default=None, repr=False)
+    _shown: JobState = field(default=JobState(alive=True), repr=False)
+
+    def look(self) -> Mapping[str, Any] | None:
+        """The result, if it is there by now.
+
+        Raises:
+            JobFailed: the job is gone and has left no result.
+        """
+        # Before the look at the result: a job may end in between.
+        state = _ask(self.launcher, self.folder)
+        if self.folder.finished:
+            result = self.folder.read_result()
+            self.observer.finished(self.name, result)
+            return result
+        now = time.monotonic()
+        if state.alive:
+            self._gone_since = None
+            if state != self._shown:
+                self.observer.state(self.name, state)
+                self._shown = state
+            status = self.folder.read_status()
+            if status is not None and status["attempt"] >= self._first_attempt():
+                self.observer.progress(self.name, status)
+        elif now - (self._gone_since or now) >= _gone_patience(self.folder):
+            raise JobFailed(diagnosis(self.name, self.folder, state))
+        else:
+            self._gone_since = self._gone_since or now
+            os.listdir(self.folder.path)  # makes NFS look anew for what it remembers as not there
+        return None
+
+    def _first_attempt(self) -> int:
+        """Of the submission that is followed: what has a lower one was left by a job before."""
+        if self._attempt is None:
+            launch = self.folder.read(self.folder.launch) or {}
+            self._attempt = int(launch.get("attempt", 1))
+        return self._attempt
 
 
 def follow(
@@ -44,30 +102,38 @@ def follow(
         JobFailed: the job is gone and has left no result.
     """
     began = time.monotonic()
-    gone_since: float | None = None
-    shown = JobState(alive=True)
+    job = Following(name=name, folder=folder, launcher=launcher, observer=observer)
     while True:
         meanwhile()
-        state = _ask(launcher, folder)  # before the look at the result: a job may end in between
-        if folder.finished:
-            result = folder.read_result()
-            observer.finished(name, result)
+        if (result := job.look()) is not None:
             return result
-        now = time.monotonic()
-        if state.alive:
-            gone_since = None
-            if state != shown:
-                observer.state(name, state)
-                shown = state
-            status = folder.read_status()
-            if status is not None:
-                observer.progress(name, status)
-        elif now - (gone_since or now) >= _gone_patience(folder):
-            raise JobFailed(diagnosis(name, folder, state))
-        else:
-            gone_since = gone_since or now
-            os.listdir(folder.path)  # makes NFS look anew for what it remembers as not there
-        time.sleep(min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, SHARE_OF_AGE * (now - began))))
+        time.sleep(_wait_seconds(began))
+
+
+def follow_all(
+    jobs: Mapping[str, Following], meanwhile: Meanwhile = nothing
+) -> Iterator[tuple[str, Mapping[str, Any] | JobFailed]]:
+    """Watch many jobs at once; yields each as it ends, with its result or why it has none."""
+    began = time.monotonic()
+    left = dict(jobs)
+    while left:
+        meanwhile()
+        looking_seconds = 0.0
+        for key, job in list(left.items()):
+            looked = time.monotonic()
+            try:
+                ended = job.look()
+            except JobFailed as error:
+                ended = error
+            looking_seconds += time.monotonic() - looked
+            if ended is not None:
+                del left[key]
+                yield key, ended
+        wait_seconds = max(_wait_seconds(began), looking_seconds / LOOKING_SHARE)
+        next_round = time.monotonic() + wait_seconds
+        while left and (rest := next_round - time.monotonic()) > 0:
+            time.sleep(min(rest, MOST_WAIT_SECONDS))
+            meanwhile()
 
 
 def submit_patiently(
@@ -78,17 +144,52 @@ def submit_patiently(
     Raises:
         EngineUnavailable: it has not answered for ten minutes.
     """
+
+    def waits(state: JobState) -> None:
+        observer.state(str(launch.identity["asset"]), state)
+
+    return _patiently(lambda: launcher.submit(launch), waits, meanwhile)
+
+
+def submit_many_patiently(
+    launcher: Batching,
+    launches: Mapping[str, Launch],
+    observer: Observer,
+    meanwhile: Meanwhile = nothing,
+) -> Sequence[Launch]:
+    """`launcher.submit_many`, as `submit_patiently`; the keys are what the observer is told.
+
+    Raises:
+        EngineUnavailable: it has not answered for ten minutes.
+        EngineError: the engine refuses the jobs.
+    """
+
+    def waits(state: JobState) -> None:
+        for key in launches:
+            observer.state(key, state)
+
+    return _patiently(lambda: launcher.submit_many([*launches.values()]), waits, meanwhile)
+
+
+def _patiently(
+    submit: Callable[[], Answer], waits: Callable[[JobState], None], meanwhile: Meanwhile
+) -> Answer:
     deadline = time.monotonic() + SUBMIT_PATIENCE_SECONDS
     while True:
         try:
-            return launcher.submit(launch)
+            return submit()
         except EngineUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            state = JobState(alive=True, queued=True, description=f"not submitted yet: {error}")
-            observer.state(str(launch.identity["asset"]), state)
+            waits(JobState(alive=True, queued=True, description=f"not submitted yet: {error}"))
         meanwhile()
         time.sleep(SUBMIT_WAIT_SECONDS)
+
+
+def _wait_seconds(began: float) -> float:
+    """Until the next look at what has been watched since then."""
+    age = time.monotonic() - began
+    return min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, SHARE_OF_AGE * age))
 
 
 def _ask(launcher: Launcher, folder: RunFolder) -> JobState:

@@ -1,8 +1,8 @@
 """What the graph asks of whoever runs its jobs; the engines are under `pipelines/launchers`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from olmo_core.run.folder import RunFolder
 
@@ -77,6 +77,15 @@ class Launcher(Protocol):
 
     def close(self) -> None:
         """Start no further job; those at work go on."""
+        ...
+
+
+@runtime_checkable
+class Batching(Protocol):
+    """An engine that queues many jobs at once."""
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work; returns those it started."""
         ...
 
 

@@ -5,6 +5,7 @@ fields and a log's end one click away. They are few: a training of a month leave
 """
 
 import os
+import shlex
 import textwrap
 import time
 from collections.abc import Mapping
@@ -23,19 +24,56 @@ EVERY_SECONDS = 60.0
 MOST_SECONDS = 300.0  # between two observations of a long job
 SHARE_OF_AGE = 1 / 60  # a day's job is observed every five minutes
 LOG_BYTES = 4096  # of the log's end, in each observation
-NUMBERS = ("step", "loss", "learning_rate", "tokens_per_second")  # as training's status has them
+NUMBERS = ("loss", "learning_rate", "tokens_per_second")  # as training's status has them
+
+
+class Pace:
+    """When a job is observed: soon after the beginning, then once a minute, later once in five."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.next = self.began + FIRST_AFTER_SECONDS
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next observation."""
+        return time.monotonic() >= self.next
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether the job is no longer one that is over in a moment."""
+        return time.monotonic() >= self.began + FIRST_AFTER_SECONDS
+
+    def observe(
+        self,
+        context: dg.AssetExecutionContext,
+        metadata: Mapping[str, dg.MetadataValue],
+        partition: str | None = None,
+    ) -> None:
+        """Store an observation of the step's asset, and reckon when the next one is due."""
+        now = time.monotonic()
+        age = now - self.began
+        self.next = now + min(MOST_SECONDS, max(EVERY_SECONDS, SHARE_OF_AGE * age))
+        observation = dg.AssetObservation(
+            asset_key=context.asset_key, partition=partition, metadata=metadata
+        )
+        try:
+            context.log_event(observation)
+        except DBAPIError as error:  # PostgreSQL restarts, perhaps: no reason to leave the job
+            self.next = now + FIRST_AFTER_SECONDS
+            print(f"observation not stored: {error}", flush=True)
 
 
 class DagsterObserver:
-    """Observations at changes of the job's state, then one a minute, later one in five."""
+    """Observations at changes of the job's state, at its first figures, and at a pace."""
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self.context = context
         self.folder: RunFolder | None = None
         self.job = JobState(alive=True)
         self.status: Mapping[str, Any] = {}
-        self.began = time.monotonic()
-        self.next = self.began + FIRST_AFTER_SECONDS
+        self.pace = Pace()
+        self.shown_at_work = False
 
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
         """Log where the work lies and whether this run started it."""
@@ -50,10 +88,12 @@ class DagsterObserver:
             self._observe()
 
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:
-        """Observe a further attempt at once, progress now and then."""
+        """Observe a further attempt and the first figures at once, progress now and then."""
         again = bool(self.status) and status["attempt"] != self.status["attempt"]
         self.status = status
-        if again or time.monotonic() >= self.next:
+        # A job that has waited was shown as it began to run, when it had no figures yet.
+        first = has_figures(status) and not self.shown_at_work and self.pace.may_begin
+        if again or first or self.pace.due:
             self._observe()
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
@@ -64,21 +104,11 @@ class DagsterObserver:
         )
 
     def _observe(self) -> None:
-        now = time.monotonic()
-        age = now - self.began
-        self.next = now + min(MOST_SECONDS, max(EVERY_SECONDS, SHARE_OF_AGE * age))
+        self.shown_at_work = has_figures(self.status) and not self.job.queued
         partition = self.context.partition_key if self.context.has_partition_key else None
-        try:
-            self.context.log_event(
-                dg.AssetObservation(
-                    asset_key=self.context.asset_key,
-                    partition=partition,
-                    metadata=observed(self.folder, self.job, self.status),
-                )
-            )
-        except DBAPIError as error:  # PostgreSQL restarts, perhaps: no reason to leave the job
-            self.next = now + FIRST_AFTER_SECONDS
-            print(f"observation not stored: {error}", flush=True)
+        self.pace.observe(
+            self.context, observed(self.folder, self.job, self.status), partition=partition
+        )
 
 
 class Both:
@@ -117,13 +147,18 @@ def observed(
     }
     if status and not job.queued:
         shown["progress"] = dg.MetadataValue.text(progress_text(status))
+        if isinstance(status.get("step"), int):
+            shown["step"] = dg.MetadataValue.int(status["step"])
         for name in NUMBERS:
             if isinstance(status.get(name), int | float):
-                shown[name] = dg.MetadataValue.float(float(status[name]))
+                shown[name] = dg.MetadataValue.float(float(f"{status[name]:.6g}"))
         if (left := remaining_seconds(status)) is not None:
             shown["time_remaining"] = dg.MetadataValue.text(duration(left))
         if status.get("wandb_url"):
             shown["wandb"] = dg.MetadataValue.url(str(status["wandb_url"]))
+        elif folder is not None and any(folder.path.glob("wandb/offline-run-*")):
+            kept = f"{shlex.quote(str(folder.path / 'wandb'))}/offline-run-*"
+            shown["wandb"] = dg.MetadataValue.text(f"offline; to send it: wandb sync {kept}")
     if folder is not None:
         log = log_path(folder)
         if end := log_end(log):
@@ -133,12 +168,17 @@ def observed(
     return shown
 
 
+def has_figures(status: Mapping[str, Any]) -> bool:
+    """Whether the job has done something, and if it trains, knows at what rate."""
+    return bool(status.get("done")) and status.get("tokens_per_second", 0) is not None
+
+
 def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any]) -> str:
-    """`waiting (pending: Resources)`, `running on n1, n2, attempt 3 after preempted`."""
+    """`waiting (job 7 pending: Resources)`, `job 7 running on n1, attempt 3 after preempted`."""
     if job.queued:
         return f"waiting ({job.description})" if job.description else "waiting"
     said = job.description
-    text = said if said.startswith("running") else f"running ({said})" if said else "running"
+    text = said if "running" in said else f"running ({said})" if said else "running"
     attempt = int(status.get("attempt", 1))
     return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
 
@@ -151,9 +191,10 @@ def attempt_text(folder: RunFolder, attempt: int) -> str:
 
 
 def progress_text(status: Mapping[str, Any]) -> str:
-    """`137 of 1000 steps, loss 3.21`."""
-    total = f" of {status['total']:g}" if status.get("total") else ""
-    return f"{status['done']:g}{total} {status['unit']} {status['message']}".strip()
+    """`137 of 1,000 steps, loss 3.21`."""
+    total = f" of {status['total']:,.12g}" if status.get("total") else ""
+    done = f"{status['done']:,.12g}{total} {status['unit']}".strip()
+    return f"{done}, {status['message']}" if status["message"] else done
 
 
 def remaining_seconds(status: Mapping[str, Any]) -> float | None:
@@ -184,12 +225,14 @@ def log_path(folder: RunFolder) -> Path:
 
 
 def log_end(log: Path) -> str:
-    """The last lines of a log, whole ones as far as they fit."""
+    """The last lines of a log, whole ones as far as they fit; nothing before there is one."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - LOG_BYTES))
             text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""  # the job has not begun to write
     except OSError as error:
         return f"{log}: {error.strerror}"
     return text.partition("\n")[2] if size > LOG_BYTES else text

@@ -67,8 +67,9 @@ def at_work(
 
 def _row(place: Place, state: JobState) -> dict[str, Any]:
     launch = place.folder.read(place.folder.launch) or {}
-    # A status that an earlier attempt has left says nothing of a job that waits.
-    status = {} if state.queued else place.folder.read_status() or {}
+    status = place.folder.read_status() or {}
+    if state.queued or status.get("attempt", 1) < launch.get("attempt", 1):
+        status = {}  # an earlier attempt has left it: it says nothing of a job that waits or starts
     heartbeat = status.get("heartbeat")
     return {
         "recipe": place.recipe,

@@ -12,11 +12,11 @@ from pathlib import Path
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.graph import Graph
-from assets.launcher import EngineError, Launch, Launcher
+from assets.launcher import Batching, EngineError, Launch, Launcher
 from assets.paths import root
 from assets.produce import CodeChanged, InputMissing, launch_of
 from assets.recipe import load_recipe
-from pipelines.launchers.router import Batching, site_launcher
+from pipelines.launchers.router import site_launcher
 
 EXIT_REFUSED = 1
 
@@ -35,10 +35,11 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
     launches: list[Launch] = []
     refused: dict[str, str] = {}
     finished = 0
+    found = checkpoints(graph, root)
     for key in keys:
         for name in SWEEP:
             try:
-                work = sweep_work(graph, name, key, root)
+                work = sweep_work(graph, name, key, root, found)
                 if work.finished() is not None:
                     finished += 1
                 else:

@@ -133,11 +133,9 @@ class TerminalObserver:
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
             total = f"/{amount(status['total'])}" if status["total"] else ""
-            self.console.print(
-                f"      {asset}: {amount(status['done'])}{total} {status['unit']} "
-                f"{status['message']}".rstrip(),
-                highlight=False,
-            )
+            done = f"{amount(status['done'])}{total} {status['unit']}".rstrip()
+            message = f", {status['message']}" if status["message"] else ""
+            self.console.print(f"      {asset}: {done}{message}", highlight=False)
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
         """Close the bar with what the asset cost."""

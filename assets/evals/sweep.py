@@ -5,6 +5,7 @@ made from a sweep's results, so they stay leaves of the graph.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,8 +59,10 @@ def sweep_node(graph: Graph, name: str) -> Node:
     )
 
 
-def sweep_work(graph: Graph, name: str, key: str, root: Path) -> Work:
-    """The evaluation `name` of the checkpoint `key`.
+def sweep_work(
+    graph: Graph, name: str, key: str, root: Path, found: Mapping[str, Path] | None = None
+) -> Work:
+    """The evaluation `name` of the checkpoint `key`; `found`, if given, is what `checkpoints` says.
 
     Raises:
         ConfigError: the key is malformed.
@@ -67,7 +70,7 @@ def sweep_work(graph: Graph, name: str, key: str, root: Path) -> Work:
     """
     if not KEY.fullmatch(key):
         raise ConfigError(f"partition {key[:80]!r}: expected <run>@step<N>, as in stage1@step100")
-    folder = checkpoints(graph, root).get(key)
+    folder = (checkpoints(graph, root) if found is None else found).get(key)
     if folder is None:
         raise InputMissing(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
     node = sweep_node(graph, name)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
-from assets.launcher import JobState, Launch, Launcher
+from assets.launcher import Batching, JobState, Launch, Launcher
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes import KubernetesLauncher
@@ -19,15 +19,6 @@ class Engine(Launcher, Protocol):
 
     def dry_run(self, launch: Launch, work: Work) -> str:
         """What a submission would hand over, to the letter: command, batch script or manifests."""
-        ...
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """An engine that queues many jobs at once."""
-
-    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
-        """Start those jobs that are neither finished nor at work; returns those it started."""
         ...
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from assets import follow as follow_module
-from assets.follow import JobFailed
+from assets.follow import Following, JobFailed
 from assets.launcher import EngineUnavailable, JobState, Launch
 from assets.produce import main_line_work, make
 from olmo_core.run.files import read_json, write_json
@@ -192,3 +192,21 @@ def test_following_costs_less_than_a_hundredth_of_a_core(toy_root: Path, gate: P
         assert follower.wait(60) == 0
     print(f"following took {share:.2%} of a core")
     assert share < 0.01
+
+
+def test_what_an_earlier_job_has_left_is_no_progress_of_this_one(tmp_path: Path) -> None:
+    class Counter(SilentObserver):
+        seen: int = 0
+
+        def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+            self.seen += 1
+
+    folder, observer = RunFolder(tmp_path), Counter()
+    write_json(folder.launch, {"schema_version": 1, "attempt": 3})
+    alive = JobState(alive=True)
+    launcher = Distant(states=[alive, alive], started=True)
+    job = Following(name="stage1", folder=folder, launcher=launcher, observer=observer)
+    for attempt, seen in ((2, 0), (3, 1)):
+        write_json(folder.status, {"schema_version": 1, "attempt": attempt})
+        assert job.look() is None
+        assert observer.seen == seen

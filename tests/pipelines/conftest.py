@@ -18,12 +18,14 @@ from tests.pipelines.production import ALL, DEFINITIONS, GRAPHS, Production, in_
 
 
 @contextlib.contextmanager
-def production_environment(folder: Path) -> Generator[pytest.MonkeyPatch]:
+def production_environment(
+    folder: Path, definitions: str = DEFINITIONS
+) -> Generator[pytest.MonkeyPatch]:
     """What every process of a production in this folder inherits."""
     modules = folder / "modules"
     modules.mkdir()
     (modules / "toy_job.py").write_text(textwrap.dedent(TOY_JOB))
-    (modules / "toy_definitions.py").write_text(DEFINITIONS.format(graphs=GRAPHS))
+    (modules / "toy_definitions.py").write_text(definitions.format(graphs=GRAPHS))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(modules), str(CHECKOUT)]))
         patch.setenv("OLMO_ROOT", str(folder / "root"))

@@ -153,7 +153,10 @@ class Production:
 
     def launch(self, number: int) -> str:
         """Launch the job of a toy graph in the UI's way; the run's id."""
-        answer = self.graphql(LAUNCH, job=f"toy{number}", location=LOCATION)["launchRun"]
+        return self.launch_job(f"toy{number}")
+
+    def launch_job(self, job: str) -> str:
+        answer = self.graphql(LAUNCH, job=job, location=LOCATION)["launchRun"]
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return answer["run"]["runId"]
 

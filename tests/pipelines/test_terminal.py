@@ -115,7 +115,7 @@ def test_in_a_file_progress_is_a_line_now_and_then(folder: RunFolder, clock: Clo
     clock.now += PLAIN_EVERY_SECONDS
     for done in (137, 138):
         seen.progress("stage1", status(1, done))
-    assert said(seen) == ["stage1: 137/1k steps loss 3.250, 51,200 tokens/s"]
+    assert said(seen) == ["stage1: 137/1k steps, loss 3.250, 51,200 tokens/s"]
     seen.finished("stage1", RESULT)
     assert said(seen) == ["✓ [ 1/12] stage1 42.5 s, peak 300 MiB"]
 
