@@ -1,32 +1,43 @@
 """Dagster's view of the graph: an asset and its checks for each node."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
+from assets.backfill import backfill
 from assets.evals.sweep import sweep_node, sweep_work
 from assets.fingerprint import package_version, sha256_json
 from assets.graph import Graph
-from assets.launcher import Launcher
-from assets.metadata import metadata
+from assets.launcher import Launcher, Observer
 from assets.node import Check, Node
 from assets.node_checks import INPUTS_UNCHANGED
 from assets.paths import root
-from assets.produce import Produced, Work, main_line_work, make
+from assets.produce import Work, main_line_work, make
+from assets.report import report
 from assets.step import Step
-from assets.train.plots import loss_curve
+from assets.tally import Tally
 from olmo_core.run.code import code_hashes
-from olmo_core.run.folder import read_metrics
 
 # What the concurrency pools are named for; a production sets their limits (deploy/dagster.yaml).
 GPU_STAGES = ("train", "evals")
+
+
+ObserverFactory = Callable[[dg.AssetExecutionContext], Observer]
 
 
 class RunOptions(dg.Config):
     """What a person may say when materialising an asset."""
 
     force: bool = False  # make a new version although there is a finished one
+
+
+# What an asset's step does, with the resources that it asks for.
+Body = Callable[
+    [dg.AssetExecutionContext, RunOptions, Launcher, ObserverFactory],
+    Iterator[dg.MaterializeResult[Any]],
+]
 
 
 def node_version(node: Node) -> str:
@@ -37,25 +48,52 @@ def node_version(node: Node) -> str:
 
 def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
     """The Dagster asset of a node of the main line."""
-    return _asset(graph, node, node.stage, lambda _: main_line_work(graph, node.name, root()))
+
+    def work(context: dg.AssetExecutionContext) -> Work:
+        return main_line_work(graph, node.name, root())
+
+    def body(
+        context: dg.AssetExecutionContext,
+        config: RunOptions,
+        launcher: Launcher,
+        observer: ObserverFactory,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        yield _one(graph, node, work, context, config, launcher, observer)
+
+    return _asset(graph, node, node.stage, body)
 
 
 def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
-    """The Dagster asset of a sweep: one partition per checkpoint."""
-    return _asset(
-        graph,
-        sweep_node(graph, name),
-        "sweep",
-        lambda context: sweep_work(graph, name, context.partition_key, root()),
-        checkpoint_partitions(graph.recipe.name),
-    )
+    """The Dagster asset of a sweep: one partition per checkpoint; a backfill is one run."""
+    node = sweep_node(graph, name)
+
+    def work(context: dg.AssetExecutionContext) -> Work:
+        return sweep_work(graph, name, context.partition_key, root())
+
+    def body(
+        context: dg.AssetExecutionContext,
+        config: RunOptions,
+        launcher: Launcher,
+        observer: ObserverFactory,
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        if not context.has_partition_key_range:
+            yield _one(graph, node, work, context, config, launcher, observer)
+            return
+        keys = context.partition_keys
+        tally = Tally(context, len(keys))
+        step = Step(graph=graph, context=context, launcher=launcher, observer=tally)
+        backfill(step, tally, name, keys, force=config.force)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # of a backfill's policy
+        return _asset(graph, node, "sweep", body, checkpoint_partitions(graph.recipe.name))
 
 
 def _asset(
     graph: Graph,
     node: Node,
     stage: str,
-    work_of: Callable[[dg.AssetExecutionContext], Work],
+    body: Body,
     partitions: dg.PartitionsDefinition[str] | None = None,
 ) -> dg.AssetsDefinition:
     """An asset that resolves, launches or follows, and reports."""
@@ -68,6 +106,8 @@ def _asset(
         kinds=set(node.kinds),
         code_version=node_version(node),
         partitions_def=partitions,
+        backfill_policy=None if partitions is None else dg.BackfillPolicy.single_run(),
+        output_required=partitions is None,  # many partitions are reported one by one
         tags={"recipe": node.recipe, "stage": stage},
         pool="gpu" if node.stage in GPU_STAGES else "cpu",
         metadata={"module": node.module},
@@ -77,45 +117,46 @@ def _asset(
         config: RunOptions,
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
-    ) -> dg.MaterializeResult[Any]:
-        work = work_of(context)
-        step = Step(
-            graph=graph,
-            context=context,
-            launcher=launcher,
-            observer=observer(context),  # made here: events belong to the step that runs
-        )
-        with step.cancelling(work.parent):
-            step.begin(node.name)
-            produced = make(
-                work,
-                root=root(),
-                launcher=launcher,
-                observer=step.observer,
-                force=config.force,
-                submitted=step.ahead.submitted.get(node.name),
-                meanwhile=step.meanwhile,
-            )
-        return report(node, produced)
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        yield from body(context, config, launcher, observer)
 
     return materialise
+
+
+def _one(
+    graph: Graph,
+    node: Node,
+    work_of: Callable[[dg.AssetExecutionContext], Work],
+    context: dg.AssetExecutionContext,
+    config: RunOptions,
+    launcher: Launcher,
+    observer: ObserverFactory,
+) -> dg.MaterializeResult[Any]:
+    """One piece of work, found, followed or made in this step."""
+    work = work_of(context)
+    step = Step(
+        graph=graph,
+        context=context,
+        launcher=launcher,
+        observer=observer(context),  # made here: events belong to the step that runs
+    )
+    with step.cancelling(work.parent):
+        step.begin(node.name)
+        produced = make(
+            work,
+            root=root(),
+            launcher=launcher,
+            observer=step.observer,
+            force=config.force,
+            submitted=step.ahead.submitted.get(node.name),
+            meanwhile=step.meanwhile,
+        )
+    return report(node, produced)
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=f"{recipe}_checkpoints")
-
-
-def report(node: Node, produced: Produced) -> dg.MaterializeResult[Any]:
-    """The materialisation of a finished run; the fingerprint is Dagster's data version."""
-    plots: dict[str, bytes] = {}
-    curve = loss_curve(read_metrics(produced.folder.metrics), f"{node.recipe} / {node.name}")
-    if curve is not None:
-        plots["loss_curve"] = curve
-    return dg.MaterializeResult(
-        metadata=metadata(produced, plots=plots),
-        data_version=dg.DataVersion(produced.result["fingerprint"]),
-    )
 
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:

@@ -100,13 +100,13 @@ def make(
     """
     name = work.node.name
     if not force and (finished := work.finished()) is not None:
-        return _again(name, finished, observer)
+        return again(name, finished, observer)
     folder, how = submitted, "following"
     if folder is None:
         launch = launch_of(work, root)
         # Another process may have finished it between the two looks: then there is nothing to open.
         if not force and (finished := work.finished()) is not None:
-            return _again(name, finished, observer)
+            return again(name, finished, observer)
         folder = launch.folder
         if submit_patiently(launcher, launch, observer, meanwhile):
             how = "launched"
@@ -129,7 +129,8 @@ def launch_of(work: Work, root: Path) -> Launch:
     return _launch(work, inputs, open_version(work.parent, work.fingerprint.version), root)
 
 
-def _again(name: str, finished: RunFolder, observer: Observer) -> Produced:
+def again(name: str, finished: RunFolder, observer: Observer) -> Produced:
+    """A finished run, reported once more."""
     observer.started(name, finished, "finished before")
     return Produced(folder=finished, result=finished.read_result(), how="finished before")
 

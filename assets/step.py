@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import socket
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +72,7 @@ class Step:
             self._submit_ahead()
 
     @contextlib.contextmanager
-    def cancelling(self, parent: Path) -> Generator[None]:
+    def cancelling(self, *parents: Path) -> Generator[None]:
         """End the jobs when the run is cancelled in Dagster; let them live when a worker dies.
 
         Dagster raises the same interrupt for both; only the status of the run tells them apart.
@@ -80,17 +81,28 @@ class Step:
             yield
         except dg.DagsterExecutionInterruptedError:
             if self._cancelled():
-                early = self.ahead.submitted.values()
-                cancel_jobs(self.launcher, [*jobs_below(parent), *early])
+                below = itertools.chain(*(jobs_below(parent) for parent in parents))
+                cancel_jobs(self.launcher, [*below, *self.ahead.submitted.values()])
             raise
 
     def _cancelled(self) -> bool:
         record = self.context.instance.get_run_by_id(self.context.run.run_id)
         return record is not None and record.status == dg.DagsterRunStatus.CANCELING
 
-    def _submit_ahead(self) -> None:
+    @property
+    def forces(self) -> bool:
+        """Whether this run makes anything anew although it is finished."""
         ops = cast(Mapping[str, Any], self.context.run.run_config.get("ops") or {})
-        if any(entry.get("config", {}).get("force") for entry in ops.values()):
+        return any(entry.get("config", {}).get("force") for entry in ops.values())
+
+    def makes(self, key: Sequence[str]) -> bool:
+        """Whether this run makes an asset; a retry makes the rest."""
+        steps = self.context.run.step_keys_to_execute
+        keys = self.context.job_def.asset_layer.executable_asset_keys
+        return dg.AssetKey(key) in keys and (not steps or "__".join(key) in steps)
+
+    def _submit_ahead(self) -> None:
+        if self.forces:
             return  # a forced asset is made anew by its own step, and what reads it comes after
         self.ahead.submit(
             self.graph,
@@ -101,14 +113,8 @@ class Step:
         )
 
     def _wanted(self) -> set[str]:
-        """The assets of the recipe's main line that this run makes; a retry makes the rest."""
-        keys = self.context.job_def.asset_layer.executable_asset_keys
-        steps = self.context.run.step_keys_to_execute
-        return {
-            name
-            for name, node in self.graph.nodes.items()
-            if dg.AssetKey(node.key) in keys and (not steps or self.graph.op_name(name) in steps)
-        }
+        """The assets of the recipe's main line that this run makes."""
+        return {name for name, node in self.graph.nodes.items() if self.makes(node.key)}
 
 
 def own_process() -> dict[str, str]:
@@ -128,6 +134,7 @@ def jobs_below(parent: Path) -> list[RunFolder]:
 
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:
     """End what is at work in these folders, all at once: each may take seconds."""
-    alive = [run for run in folders if not run.finished and launcher.state(run).alive]
+    each = {run.path: run for run in folders}.values()
+    alive = [run for run in each if not run.finished and launcher.state(run).alive]
     with ThreadPoolExecutor(max(1, len(alive))) as pool:
         list(pool.map(launcher.cancel, alive))

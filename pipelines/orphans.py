@@ -30,6 +30,7 @@ ACTIVE = [
     dg.DagsterRunStatus.CANCELING,
 ]
 PARTITION_TAG = "dagster/partition"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,22 @@ def _followed(
             for step in instance.get_run_step_stats(run.run_id)
             if step.status is not None and step.status.value != "IN_PROGRESS"
         }
-        found.update((step, run.tags.get(PARTITION_TAG)) for step in steps - ended)
+        found.update(
+            (step, partition) for step in steps - ended for partition in _partitions(instance, run)
+        )
     return found
+
+
+def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | None]:
+    """The partitions that a run makes: of a backfill several, of the main line none."""
+    first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
+    if not (first and last):
+        return [run.tags.get(PARTITION_TAG)]
+    for recipe in {key.path[0] for key in run.asset_selection or ()}:
+        known = instance.get_dynamic_partitions(f"{recipe}_checkpoints")
+        if first in known and last in known:
+            return [*known[known.index(first) : known.index(last) + 1]]
+    return []  # one of them has been deleted since
 
 
 def print_orphans(recipe: str | None, *, as_json: bool) -> None:

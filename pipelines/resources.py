@@ -1,15 +1,13 @@
 """What the graph runs with on this machine: the engine, and who is told of progress."""
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
-from assets.launcher import Launcher, Observer
+from assets.launcher import Launcher
+from assets.materialise import ObserverFactory
 from assets.observe import DagsterObserver
 from pipelines.launchers.router import site_launcher
-
-ObserverFactory = Callable[[dg.AssetExecutionContext], Observer]
 
 
 def resources(

@@ -1,0 +1,227 @@
+"""A backfill over checkpoints: one run, jobs queued together, each partition reported by itself."""
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.evals.sweep import sweep_work
+from assets.graph import Graph
+from assets.launcher import Launch, Launcher
+from assets.materialise import build_sweep_asset, checkpoint_partitions
+from assets.produce import launch_of
+from olmo_core.run.files import write_json
+from pipelines.definitions import assembled
+from pipelines.launchers.local import LocalLauncher
+from pipelines.orphans import _partitions
+from pipelines.resources import resources
+from pipelines.site import Site
+from tests.conftest import toy_graph
+
+KEYS = [f"stage1@step{number}" for number in range(1, 5)]
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+DOWNSTREAM, PERPLEXITY = (
+    dg.AssetKey(["toy", name]) for name in ("checkpoint_downstream", "checkpoint_perplexity")
+)
+
+
+@dataclass(kw_only=True)
+class Queueing(LocalLauncher):
+    """An engine with a queue: what it is given at once is kept, and run here."""
+
+    given: list[list[str]] = field(default_factory=list[list[str]])
+
+    def queues(self, launch: Launch) -> bool:
+        return True
+
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        started = [launch for launch in launches if self.submit(launch)]
+        self.given.append([called(launch) for launch in started])
+        return started
+
+
+def called(launch: Launch) -> str:
+    return f"{launch.identity['asset']} {launch.identity['partition']}"
+
+
+@pytest.fixture
+def graph(toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    """A run with four checkpoints, and toy jobs that evaluate them: a checkpoint's value and 10."""
+    monkeypatch.setattr("assets.evals.sweep.MODULE", "toy_job")
+    base = toy_graph()
+    node = base.nodes["first"]
+    gate = {"value": 10, "wait": str(tmp_path / "gate")}
+    nodes = {
+        "stage1": replace(node, name="stage1", stage="train", distributed=True),
+        **{name: replace(node, name=name) for name in ("tokenizer", "held_out")},
+        **{
+            name: replace(node, name=name, stage="evals", config=gate)
+            for name in ("downstream", "perplexity")
+        },
+    }
+    made = replace(base, nodes=nodes)
+    for name in ("tokenizer", "held_out"):
+        folder = made.folder(toy_root, name) / made.fingerprints[name].version
+        folder.mkdir(parents=True)
+        (folder / "value").write_text("0")
+        result = {"fingerprint": made.fingerprints[name].value, "digest": "x", "inputs": {}}
+        write_json(folder / "result.json", {"schema_version": 1, **result})
+    for number, key in enumerate(KEYS, start=1):
+        checkpoint(made, toy_root, key).mkdir(parents=True)
+        write_json(checkpoint(made, toy_root, key) / "train.json", {"kind": "permanent"})
+        write_json(checkpoint(made, toy_root, key) / "manifest.json", {"step": number})
+        (checkpoint(made, toy_root, key) / "value").write_text(str(number))
+    (tmp_path / "gate").touch()
+    return made
+
+
+def checkpoint(graph: Graph, root: Path, key: str) -> Path:
+    run, _, step = key.partition("@")
+    return graph.folder(root, run) / graph.fingerprints[run].version / "checkpoints" / step
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as opened:
+        opened.add_dynamic_partitions("toy_checkpoints", KEYS)
+        yield opened
+
+
+def backfill(
+    graph: Graph, instance: dg.DagsterInstance, launcher: Launcher, last: str = KEYS[-1]
+) -> dg.ExecuteInProcessResult:
+    """The run that Dagster makes of a backfill from the first checkpoint to the last."""
+    assets = [build_sweep_asset(graph, key.path[-1]) for key in (DOWNSTREAM, PERPLEXITY)]
+    job = dg.define_asset_job("toy_sweep", selection=[DOWNSTREAM, PERPLEXITY])
+    definitions = assembled(
+        dg.Definitions(assets=assets, jobs=[job]), with_resources=resources(launcher=launcher)
+    )
+    return definitions.resolve_job_def("toy_sweep").execute_in_process(
+        instance=instance,
+        tags=dict(zip(RANGE, (KEYS[0], last), strict=True)),
+        raise_on_error=False,
+    )
+
+
+def reported(
+    instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult, key: dg.AssetKey
+) -> dict[str | None, dg.AssetMaterialization]:
+    """What the run has materialised of an asset, by partition; each once."""
+    logs = instance.all_logs(result.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    all_of_them = [entry.asset_materialization for entry in logs]
+    events = [event for event in all_of_them if event is not None and event.asset_key == key]
+    assert len({event.partition for event in events}) == len(events)
+    return {event.partition: event for event in events}
+
+
+def values(events: dict[str | None, dg.AssetMaterialization]) -> dict[str | None, object]:
+    return {key: event.metadata["value"].value for key, event in events.items()}
+
+
+ALL = [f"{key.path[-1]} {checkpoint}" for key in (DOWNSTREAM, PERPLEXITY) for checkpoint in KEYS]
+
+
+def test_one_run_queues_all_together_and_reports_each_partition_with_its_own_figures(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    launcher = Queueing(site=Site())
+    result = backfill(graph, instance, launcher)
+    assert result.success
+    assert [sorted(given) for given in launcher.given] == [ALL]  # the second step has none left
+    for key in (DOWNSTREAM, PERPLEXITY):
+        events = reported(instance, result, key)
+        assert values(events) == {name: 11 + number for number, name in enumerate(KEYS)}
+        for name, event in events.items():
+            work = sweep_work(graph, key.path[-1], str(name), toy_root)
+            assert (event.tags or {})["dagster/data_version"] == work.fingerprint.value
+            assert event.metadata["path"].value == str(work.parent / work.fingerprint.version)
+        assert instance.get_materialized_partitions(key) == set(KEYS)
+    again = backfill(graph, instance, launcher)
+    assert again.success
+    assert launcher.given == launcher.given[:1]
+    hows = {event.metadata["how"].value for event in reported(instance, again, DOWNSTREAM).values()}
+    assert hows == {"finished before"}
+
+
+def test_failing_partitions_are_named_the_others_made_and_a_second_run_makes_what_is_missing(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    (checkpoint(graph, toy_root, KEYS[1]) / "value").unlink()
+    instance.add_dynamic_partitions("toy_checkpoints", ["stage1@step9"])
+    launcher = Queueing(site=Site())
+    result = backfill(graph, instance, launcher, last="stage1@step9")
+    assert not result.success
+    failure = result.failure_data_for_node("toy__checkpoint_downstream")
+    assert failure is not None
+    assert failure.error is not None
+    said = failure.error.message
+    assert "2 of 5 partitions have no result" in said
+    assert "no whole checkpoint stage1@step9" in said
+    assert f"\n{KEYS[1]}: FileNotFoundError: [Errno 2] No such file" in said
+    assert KEYS[0] not in said
+    for key in (DOWNSTREAM, PERPLEXITY):
+        assert set(reported(instance, result, key)) == {KEYS[0], *KEYS[2:]}
+
+    (checkpoint(graph, toy_root, KEYS[1]) / "value").write_text("2")
+    second = backfill(graph, instance, launcher)
+    assert second.success
+    assert sorted(launcher.given[-1]) == [name for name in ALL if name.endswith(KEYS[1])]
+    assert values(reported(instance, second, DOWNSTREAM))[KEYS[1]] == 12
+    starts = [path.read_text() for path in toy_root.glob("toy/checkpoint_*/*/starts")]
+    assert sorted(starts) == ["x"] * 6 + ["xx"] * 2
+
+
+def test_a_job_that_is_at_work_is_followed_and_not_submitted_again(
+    graph: Graph, toy_root: Path, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    (tmp_path / "gate").unlink()
+    launcher = Queueing(site=Site())
+    early = launch_of(sweep_work(graph, "checkpoint_downstream", KEYS[2], toy_root), toy_root)
+    assert launcher.submit(early)
+    results: list[dg.ExecuteInProcessResult] = []
+    run = threading.Thread(
+        target=lambda: results.append(backfill(graph, instance, launcher)), daemon=True
+    )
+    run.start()
+    while not launcher.given:
+        run.join(0.05)
+        assert run.is_alive()
+    (tmp_path / "gate").touch()
+    run.join(60)
+    assert results[0].success
+    assert sorted(launcher.given[0]) == [name for name in ALL if name != called(early)]
+    events = reported(instance, results[0], DOWNSTREAM)
+    assert events[KEYS[2]].metadata["how"].value == "following"
+    assert events[KEYS[0]].metadata["how"].value == "launched"
+    assert (early.folder.path.parent / "starts").read_text() == "x"
+
+
+def test_where_the_engine_has_no_queue_jobs_run_one_after_the_other(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    result = backfill(graph, instance, LocalLauncher(site=Site()), last=KEYS[1])
+    assert result.success
+    assert set(reported(instance, result, PERPLEXITY)) == set(KEYS[:2])
+    times = [
+        (content["started"], content["finished"])
+        for path in toy_root.glob("toy/checkpoint_*/*/*/result.json")
+        if (content := json.loads(path.read_text()))
+    ]
+    ordered = sorted(times)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))
+
+
+def test_a_backfill_is_one_run_by_its_policy_and_follows_all_its_partitions(
+    graph: Graph, instance: dg.DagsterInstance
+) -> None:
+    asset = build_sweep_asset(graph, "checkpoint_downstream")
+    assert asset.backfill_policy == dg.BackfillPolicy.single_run()
+    assert asset.partitions_def == checkpoint_partitions("toy")
+    tags = dict(zip(RANGE, (KEYS[1], KEYS[3]), strict=True))
+    run = dg.DagsterRun(job_name="j", tags=tags, asset_selection={DOWNSTREAM})
+    assert _partitions(instance, run) == KEYS[1:]
