@@ -24,7 +24,7 @@ from pipelines.site import Site
 from tests.conftest import toy_graph
 
 KEYS = [f"stage1@step{number}" for number in range(1, 5)]
-RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 DOWNSTREAM, PERPLEXITY = (
     dg.AssetKey(["toy", name]) for name in ("checkpoint_downstream", "checkpoint_perplexity")
 )
@@ -103,7 +103,7 @@ def backfill(
     )
     return definitions.resolve_job_def("toy_sweep").execute_in_process(
         instance=instance,
-        tags=dict(zip(RANGE, (KEYS[0], last), strict=True)),
+        tags={FIRST: KEYS[0], LAST: last},
         raise_on_error=False,
     )
 
@@ -144,7 +144,9 @@ def test_one_run_queues_all_together_and_reports_each_partition_with_its_own_fig
     again = backfill(graph, instance, launcher)
     assert again.success
     assert launcher.given == launcher.given[:1]
-    hows = {event.metadata["how"].value for event in reported(instance, again, DOWNSTREAM).values()}
+    hows = {
+        str(event.metadata["how"].value) for event in reported(instance, again, DOWNSTREAM).values()
+    }
     assert hows == {"finished before"}
 
 
@@ -222,6 +224,6 @@ def test_a_backfill_is_one_run_by_its_policy_and_follows_all_its_partitions(
     asset = build_sweep_asset(graph, "checkpoint_downstream")
     assert asset.backfill_policy == dg.BackfillPolicy.single_run()
     assert asset.partitions_def == checkpoint_partitions("toy")
-    tags = dict(zip(RANGE, (KEYS[1], KEYS[3]), strict=True))
+    tags = {FIRST: KEYS[1], LAST: KEYS[3]}
     run = dg.DagsterRun(job_name="j", tags=tags, asset_selection={DOWNSTREAM})
     assert _partitions(instance, run) == KEYS[1:]
