@@ -34,9 +34,12 @@ class Lanes:
         batch: The folder of the calls.
         run_folder: Of the job.
         main: The job's module, for which `__main__` stands in the calls.
-        processes: How many.
+        processes: How many; no more than calls.
         position: Of this node among all that do calls; the leader's is 0.
         positions: How many nodes there may be: each begins elsewhere.
+
+    Raises:
+        FileNotFoundError: the calls are not there any more.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Lanes:
                 target=_work,
                 args=(batch, run_folder, main, position, positions, number == 0, os.getpid()),
             )
-            for number in range(processes)
+            for number in range(min(processes, len(read_offsets(batch)) - 1))
         ]
         for process in self._processes:
             process.start()
@@ -102,12 +105,13 @@ def _work(
     # Whoever is asked to stop is the parent; this process ends with it.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    set_up_logging()
+    if position:  # the leader's log says who did how many
+        set_up_logging()
     lock = os.open(RunFolder(run_folder).calls_lock, os.O_RDWR | os.O_CREAT, 0o644)
     # A later attempt takes it alone, to clear the folder: then the batch is not there any more.
     fcntl.flock(lock, fcntl.LOCK_SH)
     try:
-        offsets: list[int] = json.loads((batch / "offsets.json").read_text())
+        offsets = read_offsets(batch)
         doer = f"worker {position}" if position else "leader"
         lane = _Lane(batch, offsets, main, doer)
         count = len(lane)
@@ -118,6 +122,11 @@ def _work(
     except FileNotFoundError:
         if batch.exists():
             raise  # else the calls were taken away: all are done, or the leader has ended
+
+
+def read_offsets(batch: Path) -> list[int]:
+    """Where each of the calls begins in their file, and where the last one ends."""
+    return json.loads((batch / "offsets.json").read_text())
 
 
 class _Lane:

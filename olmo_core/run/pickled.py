@@ -105,7 +105,10 @@ def outcome_of(call: Callable[[], Any], doer: str, main: str) -> Outcome:
 
 
 def write_outcome(descriptor: int, outcome: Outcome) -> None:
-    """Write an outcome into an open file, and its last bytes once the others are on the disk."""
+    """Write an outcome into an open file, and its last bytes once the others are on the disk.
+
+    Where a power cut takes the last bytes alone, the call is done again.
+    """
     os.ftruncate(descriptor, 0)
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.seek(0)
@@ -113,8 +116,6 @@ def write_outcome(descriptor: int, outcome: Outcome) -> None:
         file.flush()
         os.fsync(descriptor)
         file.write(WHOLE)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def is_whole(descriptor: int) -> bool:

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("module", metavar="MODULE", help="of the job")
     given = parser.parse_args(arguments)
     set_up_logging()
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # cancelled, preempted; the time limit is near
+        signal.signal(number, _leave)
     Worker(RunFolder(given.folder.absolute()), given.module).run()
 
 
@@ -101,14 +104,21 @@ class Worker:
             self._lanes.end()  # in the middle of a call too: nobody waits for it any more
             self._lanes = None
         if self._lanes is None and batch is not None:
-            self._lanes = Lanes(
-                batch,
-                self.folder.path,
-                main=self.module,
-                processes=self.processes,
-                position=self.number,
-                positions=self.workers + 1,
-            )
+            with contextlib.suppress(FileNotFoundError):  # they were taken away
+                self._lanes = Lanes(
+                    batch,
+                    self.folder.path,
+                    main=self.module,
+                    processes=self.processes,
+                    position=self.number,
+                    positions=self.workers + 1,
+                )
+
+
+def _leave(number: int, frame: object) -> None:
+    """End on request; the calls at work are begun again elsewhere."""
+    log.info("ends: %s", signal.Signals(number).name)
+    raise SystemExit(0)
 
 
 def _batch(folder: RunFolder) -> Path | None:

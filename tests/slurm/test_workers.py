@@ -9,6 +9,7 @@ import pytest
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core.run import attempts
+from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm import SlurmLauncher
 from tests.olmo_core.run.sharing import CALLS
@@ -78,6 +79,9 @@ def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None
     assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
     record = toys.read(launch)
     assert record["job_id"].endswith("_0")
+    write_json(launch.folder.launch, {**record, "job_id": None})  # the submitter died after sbatch
+    assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
+    assert toys.read(launch)["job_id"] == record["job_id"]
     until(lambda: len(begun(launch, "worker")) == CALLS - LEADERS, "the workers' calls")
     said = until(lambda: matching(launcher, launch, "2 of 3 workers"), "what the queue says")
     assert said.startswith(f"job {record['job_id']} running on n")

@@ -143,14 +143,18 @@ def test_the_result_is_the_same_with_and_without_workers(runs: Runs) -> None:
     assert result(runs, nobody, runs.leader(nobody, workers=3))["digest"] == digest
 
 
-def test_a_call_of_a_worker_that_was_killed_is_done_again(runs: Runs) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_call_of_a_worker_that_was_killed_is_done_again(
+    runs: Runs, number: signal.Signals
+) -> None:
     folder = runs.folder()
     runs.hold(folder, "worker", CALLS // 2)  # its first: half of the calls are before it
     gate = runs.hold(folder, "leader", 0)
     leader, worker = runs.both(folder)
     (pid,) = until(lambda: runs.begun(folder, "worker").get(CALLS // 2), runs)
-    worker.send_signal(signal.SIGKILL)
+    worker.send_signal(number)
     until(lambda: state_of(pid) in ("", "Z"), runs)  # its process ends with it
+    assert worker.wait(10) == (-number if number == signal.SIGKILL else 0)
     gate.unlink()
     result(runs, folder, leader)
     assert CALLS // 2 in runs.begun(folder, "leader")
