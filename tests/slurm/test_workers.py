@@ -20,6 +20,7 @@ from tests.slurm.test_graph import place
 
 pytestmark = pytest.mark.slurm
 
+SQUARES = [number**2 for number in range(CALLS)]
 LEADERS = 2  # processes, as each node has
 WORKERS = 3  # of which two have a node beside the leader, and one waits
 SITE = """\
@@ -94,8 +95,7 @@ def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None
     for gate in gates:
         gate.unlink()
     assert ended(launcher, launch).ended == "COMPLETED"
-    squares = launch.folder.read_result()["report"]["data"]["squares"]
-    assert squares == [number**2 for number in range(CALLS)]
+    assert launch.folder.read_result()["report"]["data"]["squares"] == SQUARES
     assert len(begun(launch, "leader")) == 2 * LEADERS
     until(
         lambda: set(tasks(toys, launch).values()) == {"COMPLETED", "CANCELLED"}, "the workers", 10
@@ -129,6 +129,24 @@ def test_cancel_ends_workers_too(toys: Toys) -> None:
     TABLE.add(
         "cancel of a job with workers", "no process left after 10 s", f"none after {took:.1f} s"
     )
+
+
+def test_a_worker_that_holds_a_call_and_does_not_move_is_ended(toys: Toys) -> None:
+    launch = shared(toys, "stuck")
+    gates = hold(launch, "leader") + hold(launch, "worker")
+    launcher = toys.launcher(cpus_per_node=2, workers=1, hang_minutes=0.2)
+    launcher.submit(launch)
+    until(lambda: len(begun(launch, "worker")) == 2, "the worker's calls")
+    for process in toys.cluster.processes():
+        if "OLMO_WORKER" in process.environ():
+            process.suspend()
+    for gate in gates:
+        gate.unlink()
+    assert ended(launcher, launch).ended == "COMPLETED"
+    causes = [row["cause"] for row in attempts.read(launch.folder) if row["event"] == "ended"]
+    assert causes == ["hung", "finished"]
+    assert launch.folder.read_result()["report"]["data"]["squares"] == SQUARES
+    assert len(begun(launch, "worker")) == 2
 
 
 @pytest.mark.slow
