@@ -164,7 +164,7 @@ class Production:
         """What the UI's button "Terminate" does."""
         return self.graphql(TERMINATE, run=run)["terminateRun"]
 
-    def graphql(self, query: str, **variables: str) -> Mapping[str, Any]:
+    def graphql(self, query: str, **variables: Any) -> Mapping[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.web_port}/graphql",

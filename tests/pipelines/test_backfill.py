@@ -4,7 +4,7 @@ import itertools
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -15,13 +15,12 @@ from assets.graph import Graph
 from assets.launcher import Launch, Launcher
 from assets.materialise import build_sweep_asset, checkpoint_partitions
 from assets.produce import launch_of
-from olmo_core.run.files import write_json
 from pipelines.definitions import assembled
 from pipelines.launchers.local import LocalLauncher
 from pipelines.orphans import _partitions
 from pipelines.resources import resources
 from pipelines.site import Site
-from tests.conftest import toy_graph
+from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 
 KEYS = [f"stage1@step{number}" for number in range(1, 5)]
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -51,38 +50,11 @@ def called(launch: Launch) -> str:
 
 @pytest.fixture
 def graph(toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
-    """A run with four checkpoints, and toy jobs that evaluate them: a checkpoint's value and 10."""
-    monkeypatch.setattr("assets.evals.sweep.MODULE", "toy_job")
-    base = toy_graph()
-    node = base.nodes["first"]
-    gate = {"value": 10, "wait": str(tmp_path / "gate")}
-    nodes = {
-        "stage1": replace(node, name="stage1", stage="train", distributed=True),
-        **{name: replace(node, name=name) for name in ("tokenizer", "held_out")},
-        **{
-            name: replace(node, name=name, stage="evals", config=gate)
-            for name in ("downstream", "perplexity")
-        },
-    }
-    made = replace(base, nodes=nodes)
-    for name in ("tokenizer", "held_out"):
-        folder = made.folder(toy_root, name) / made.fingerprints[name].version
-        folder.mkdir(parents=True)
-        (folder / "value").write_text("0")
-        result = {"fingerprint": made.fingerprints[name].value, "digest": "x", "inputs": {}}
-        write_json(folder / "result.json", {"schema_version": 1, **result})
-    for number, key in enumerate(KEYS, start=1):
-        checkpoint(made, toy_root, key).mkdir(parents=True)
-        write_json(checkpoint(made, toy_root, key) / "train.json", {"kind": "permanent"})
-        write_json(checkpoint(made, toy_root, key) / "manifest.json", {"step": number})
-        (checkpoint(made, toy_root, key) / "value").write_text(str(number))
+    monkeypatch.setattr("assets.evals.sweep.MODULE", MODULE)
+    made = sweep_graph("toy", wait=str(tmp_path / "gate"))
+    save_checkpoints(made, toy_root, KEYS)
     (tmp_path / "gate").touch()
     return made
-
-
-def checkpoint(graph: Graph, root: Path, key: str) -> Path:
-    run, _, step = key.partition("@")
-    return graph.folder(root, run) / graph.fingerprints[run].version / "checkpoints" / step
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import yaml
 from dagster import DagsterEventType
 from playwright.sync_api import Locator, Page, expect
 
+from assets.evals.sweep import SWEEP, sweep_work
 from assets.graph import Graph
 from tests.integration.conftest import OLMO, RECIPES
 from tests.integration.test_ui import PATIENCE, opened_page
 from tests.pipelines.conftest import production_environment
+from tests.pipelines.evaluations import MODULE, save_checkpoints, sweep_graph
 from tests.pipelines.kills import CANCEL_SECONDS, are_gone, kill_and_finish, members
 from tests.pipelines.postgres import running_postgres
 from tests.pipelines.production import ALL, Production, in_production, wait_for
@@ -31,6 +33,17 @@ MOMENTS = 10
 BYSTANDER = 11  # the toy graph whose job nothing may happen to
 PACE_SECONDS = 1.0
 ADDRESS = "https://wandb.example/olmo/runs/1"
+CHECKPOINTS = 5
+# As the UI's dialog "Launch backfill" asks for it.
+BACKFILL = """
+mutation Backfill($partitions: [String!]!) {
+  launchPartitionBackfill(backfillParams: {
+    assetSelection: [{path: ["swept", "checkpoint_downstream"]},
+                     {path: ["swept", "checkpoint_perplexity"]}]
+    partitionNames: $partitions
+  }) { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } }
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +59,7 @@ def production(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> It
         "work": {
             "corpus": {"engine": "slurm", "cpus_per_node": 1},
             "train": {"engine": "slurm", "nodes": 2, "cpus_per_node": 1},
+            "evals": {"engine": "slurm", "cpus_per_node": 1},
         },
     }
     (folder / "site.yaml").write_text(yaml.safe_dump(site))
@@ -102,6 +116,39 @@ def test_a_worker_killed_at_random_moments_is_replaced_and_its_job_run_once(
         f"run worker SIGKILLed at {moments} random moments",
         "job untouched, found again, submitted once, result equal",
         f"{moments} of {moments}, after {', '.join(times)} s",
+    )
+
+
+@pytest.mark.slow
+def test_a_backfill_is_one_run_and_an_array_of_each_evaluation(
+    production: Production, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.evals.sweep.MODULE", MODULE)
+    swept = sweep_graph("swept")
+    keys = [f"stage1@step{number}" for number in range(1, CHECKPOINTS + 1)]
+    save_checkpoints(swept, production.root, keys)
+    production.instance.add_dynamic_partitions("swept_checkpoints", keys)
+    answer = production.graphql(BACKFILL, partitions=keys)["launchPartitionBackfill"]
+    assert answer["__typename"] == "LaunchBackfillSuccess", answer
+    tags = {"dagster/backfill": answer["backfillId"]}
+    assets = [dg.AssetKey(["swept", name]) for name in SWEEP]
+    wait_for(
+        lambda: all(
+            production.instance.get_materialized_partitions(asset) == {*keys} for asset in assets
+        ),
+        "the last partition",
+    )
+    [run] = production.instance.get_runs(dg.RunsFilter(tags=tags))
+    production.wait_status(run.run_id, "SUCCESS")
+    works = [sweep_work(swept, name, key, production.root) for name in SWEEP for key in keys]
+    runs = [work.finished() for work in works]
+    jobs = [str((one.read(one.launch) or {})["job_id"]) for one in runs if one is not None]
+    arrays = {job.partition("_")[0] for job in jobs}
+    assert (len(jobs), len(arrays)) == (len(works), len(SWEEP))
+    TABLE.add(
+        f"a backfill over {len(keys)} checkpoints",
+        "one run; an array of each evaluation; each partition reported",
+        f"1 run, {len(arrays)} arrays of {len(keys)} tasks, {len(jobs)} partitions reported",
     )
 
 

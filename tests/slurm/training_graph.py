@@ -16,17 +16,23 @@ from tests.olmo_core.train.conftest import CONFIG
 
 STEPS = 2000
 
-# What the code server loads in place of pipelines.definitions.
+# What the code server loads in place of pipelines.definitions: toys, this graph, and a sweep.
 DEFINITIONS = """
 import dagster as dg
+import assets.evals.sweep
+from assets.materialise import build_sweep_asset
 from pipelines.definitions import assembled, main_line
+from tests.pipelines.evaluations import MODULE, sweep_graph
 from tests.pipelines.production import toy
 from tests.slurm.training_graph import training_graph
+
+assets.evals.sweep.MODULE = MODULE
 
 @dg.definitions
 def defs() -> dg.Definitions:
     toys = (main_line(toy(number)) for number in range({graphs}))
-    return assembled(main_line(training_graph()), *toys)
+    swept = [build_sweep_asset(sweep_graph("swept"), name) for name in assets.evals.sweep.SWEEP]
+    return assembled(main_line(training_graph()), dg.Definitions(assets=swept), *toys)
 """
 
 
