@@ -104,6 +104,8 @@ def shape_line(launch: Launch, shape: Shape) -> str:
     parts = [f"engine {shape.engine}"]
     parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
     parts.append("1 process" if ranks == 1 else f"{ranks} processes a node")
+    if launch.shares_calls and shape.workers:
+        parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
     if shape.devices_per_node:
         parts.append(f"{shape.devices_per_node} devices a node")
     if shape.cpus_per_node is not None:

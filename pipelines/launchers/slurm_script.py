@@ -158,7 +158,7 @@ def _worker(batch: Batch) -> list[str]:
     command = _step(batch.site, batch.work, [*_on_node(batch.site, batch.work), *words])
     return [
         f"export OLMO_WORKERS={int(batch.workers)}",
-        'if [ "$SLURM_ARRAY_TASK_ID" != 0 ]; then',
+        'if [ "${SLURM_ARRAY_TASK_ID:-0}" != 0 ]; then',  # none: run by hand
         '  export OLMO_WORKER="$SLURM_ARRAY_TASK_ID"',
         f"  exec {shlex.join(command)}",
         "fi",

@@ -103,8 +103,8 @@ def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> Non
     assert "OLMO_WORKER" not in slurm_script.script(batch(SlurmSite(), work, other))
 
 
-@pytest.mark.parametrize("task", [0, 2])
-def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: int) -> None:
+@pytest.mark.parametrize("task", [None, 0, 2])
+def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: int | None) -> None:
     says = tmp_path / "says"
     says.write_text('#!/bin/bash\nprintf "%s\\n" "$@" "$OLMO_WORKERS" "${OLMO_WORKER-none}"\n')
     says.chmod(0o755)
@@ -115,7 +115,7 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
         ["bash", "-c", slurm_script.script(made)],
         env={
             "SLURM_CPUS_ON_NODE": "4",
-            "SLURM_ARRAY_TASK_ID": str(task),
+            **({} if task is None else {"SLURM_ARRAY_TASK_ID": str(task)}),
             "PATH": os.environ["PATH"],
         },
         stdout=subprocess.PIPE,
