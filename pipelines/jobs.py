@@ -24,7 +24,7 @@ def main_job(graph: Graph) -> dg.Definitions:
 
 
 def evaluation_jobs(graph: Graph) -> dg.Definitions:
-    """`<recipe>_evaluate`: all models; `<recipe>_sweep`: one checkpoint, a partition a run."""
+    """`<recipe>_evaluate`: all models; `<recipe>_sweep`: checkpoints, one a partition."""
     name = graph.recipe.name
     evaluate = dg.define_asset_job(
         f"{name}_evaluate",
@@ -35,7 +35,7 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
     sweep = dg.define_asset_job(
         f"{name}_sweep",
         selection=dg.AssetSelection.assets(*([name, asset] for asset in SWEEP)),
-        description=f"The evaluations of one checkpoint of {name}'s runs.",
+        description=f"The evaluations of checkpoints of {name}'s runs.",
         tags={"recipe": name},
     )
     return dg.Definitions(

@@ -1,26 +1,32 @@
 """A backfill over checkpoints: one run, jobs queued together, each partition reported by itself."""
 
+import contextlib
 import itertools
 import json
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from assets.evals.sweep import sweep_work
 from assets.graph import Graph
-from assets.launcher import Launch, Launcher
+from assets.launcher import JobState, Launch, Launcher
 from assets.materialise import build_sweep_asset, checkpoint_partitions
 from assets.produce import launch_of
+from assets.tally import Tally
+from olmo_core.run.folder import RunFolder
 from pipelines.definitions import assembled
 from pipelines.launchers.local import LocalLauncher
 from pipelines.orphans import _partitions
 from pipelines.resources import resources
 from pipelines.site import Site
 from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
+from tests.pipelines.kills import CANCEL_SECONDS
 
 KEYS = [f"stage1@step{number}" for number in range(1, 5)]
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -173,6 +179,74 @@ def test_a_job_that_is_at_work_is_followed_and_not_submitted_again(
     assert events[KEYS[2]].metadata["how"].value == "following"
     assert events[KEYS[0]].metadata["how"].value == "launched"
     assert (early.folder.path.parent / "starts").read_text() == "x"
+
+
+def test_a_cancelled_backfill_ends_every_job_of_it_and_no_other(
+    graph: Graph, toy_root: Path, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    (tmp_path / "gate").unlink()
+    launcher = Queueing(site=Site())
+    other = sweep_work(graph, "checkpoint_downstream", KEYS[3], toy_root)
+    bystander = launch_of(other, toy_root)
+    launcher.submit(bystander)
+
+    def run() -> None:
+        with contextlib.suppress(dg.DagsterExecutionInterruptedError):
+            backfill(graph, instance, launcher, last=KEYS[2])
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while not (launcher.given and at_work(toy_root) == 7):
+        thread.join(0.05)
+        assert thread.is_alive()
+    [record] = instance.get_runs()
+    instance.report_run_canceling(record)
+    thread.join(CANCEL_SECONDS)
+    assert not thread.is_alive()
+    assert at_work(toy_root) == 1
+    assert bystander.folder.is_running()
+    (tmp_path / "gate").touch()
+
+
+def at_work(root: Path) -> int:
+    """How many evaluations a process is at work on."""
+    folders = [path.parent for path in root.glob("toy/checkpoint_*/*/*/launch.json")]
+    return sum(RunFolder(folder).is_running() for folder in folders)
+
+
+def test_while_it_goes_on_the_asset_shows_how_many_are_how_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("assets.observe.FIRST_AFTER_SECONDS", 0.0)
+    seen: list[dict[str, object]] = []
+
+    class Context:
+        asset_key = DOWNSTREAM
+        log = logging.getLogger("toy")
+
+        def log_event(self, event: dg.AssetObservation) -> None:
+            assert event.partition is None
+            seen.append({name: value.value for name, value in event.metadata.items()})
+
+    context: Any = Context()
+    tally = Tally(context, 200)
+    waits = "job 7_5 pending: Resources"
+    tally.state("a", JobState(alive=True, queued=True, description=waits))
+    tally.state("b", JobState(alive=True, queued=True, description=waits))
+    assert seen == [{"state": f"1 waiting ({waits})", "progress": "0 of 200 partitions"}]
+    tally.state("b", JobState(alive=True, description="job 7_6 running on n1"))
+    tally.ended("c", None)
+    tally.ended("d", RuntimeError("no"))
+    assert len(seen) == 1  # not one an event: the next is due in a minute
+    tally.pace.next = 0.0
+    tally.progress("b", {})
+    assert seen[1:] == [
+        {
+            "state": f"1 at work, 1 waiting ({waits})",
+            "progress": "1 of 200 partitions",
+            "failed": "d",
+        }
+    ]
 
 
 def test_where_the_engine_has_no_queue_jobs_run_one_after_the_other(
