@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from olmo_core.config.load import ConfigError, Tree, apply_override
+from olmo_core.config.load_tree import OVERRIDE
 
 KEY = "ingredients"
 
@@ -47,5 +48,7 @@ def choose_ingredient(tree: Tree, number: int | None) -> None:
         found = "none was chosen" if number is None else f"found {number}"
         raise ConfigError(f"{tree.file}: {KEY}: {found}; this file has {there}")
     del tree[KEY]
-    for key, value in values[number - 1].items():
-        apply_override(tree, f"{key}={json.dumps(value)}")  # JSON is YAML, null included
+    chosen = values[number - 1]
+    lines = chosen.lines if isinstance(chosen, Tree) else {}
+    for key, value in chosen.items():  # JSON is YAML, null included
+        apply_override(tree, f"{key}={json.dumps(value)}", line=lines.get(key, OVERRIDE))

@@ -6,6 +6,7 @@ Every error names the file, the line, the key, what stands there and what would 
 import dataclasses
 import difflib
 import enum
+import re
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import yaml
 
-from olmo_core.config.load_tree import ConfigError, Tree, read_tree
+from olmo_core.config.load_tree import OVERRIDE, ConfigError, Tree, read_tree
 from olmo_core.config.url import path_text
 
 T = TypeVar("T")
@@ -53,10 +54,11 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
     return value
 
 
-def apply_override(tree: Tree, override: str) -> None:
+def apply_override(tree: Tree, override: str, *, line: int = OVERRIDE) -> None:
     """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
 
-    `--key` alone means true, as in OLMo.
+    `--key` alone means true, as in OLMo. `line` is where the tree's file gives the value, if it
+    does.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals and override.startswith("--"):
@@ -69,13 +71,14 @@ def apply_override(tree: Tree, override: str) -> None:
         if not isinstance(node.get(parent), Tree):
             if node.get(parent) is not None:
                 raise ConfigError(f"override {override!r}: {parent!r} holds a value, not keys")
-            node[parent] = Tree({}, file="override", lines={})
+            node[parent] = Tree({}, file=tree.file, lines={})
+            node.lines[parent] = line
         node = node[parent]
     try:
         node[last] = read_tree(value, f"override {key}") if value else ""
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from None
-    node.lines.pop(last, None)
+    node.lines[last] = line
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
@@ -105,7 +108,15 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(": ".join(part for part in (file, where, str(error)) if part)) from None
+        raise ConfigError(_located(values, fields, where, str(error))) from None
+
+
+def _located(values: Mapping[str, Any], fields: Mapping[str, Any], where: str, message: str) -> str:
+    """What a class says of its values; what it begins with, if a key, is found in the file."""
+    key = re.split("[ :]", message, maxsplit=1)[0]
+    if key in fields:
+        return place_of(values, key, where) + message.removeprefix(key)
+    return ": ".join(part for part in (getattr(values, "file", ""), where, message) if part)
 
 
 def nearest(key: str, known: Mapping[str, Any] | Sequence[str]) -> str:
@@ -142,6 +153,8 @@ def place_of(values: Any, key: str, where: str) -> str:
     """`file:line: a.b.c`, as far as they are known; `where` is the dotted way to `values`."""
     if isinstance(values, Tree):
         line = values.lines.get(key)
+        if line == OVERRIDE:
+            return f"override: {_dotted(where, key)}"
         return f"{values.file}{f':{line}' if line else ''}: {_dotted(where, key)}"
     return _dotted(where, key)
 

@@ -22,6 +22,9 @@ class ConfigError(ValueError):
         super().__init__("\n".join(lines))
 
 
+OVERRIDE = 0  # in place of a line: the key was given by an override
+
+
 class Tree(dict[str, Any]):
     """A mapping read from a file that remembers the file and the line of each of its keys."""
 

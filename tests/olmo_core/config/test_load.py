@@ -56,7 +56,7 @@ def test_a_duration_in_tokens_stays_text() -> None:
         ("optimizer: {learning_rate: 1}\nLIMIT: 1", r"f\.yaml:2: LIMIT: .*did you mean 'limit'\?"),
         ("optimizer:\n  learning_rate: high", r"f\.yaml:2: .*expected a number, found 'high'"),
         ("optimizer: {learning_rate: 1}\nlimit: 1.5", r"f\.yaml:2: limit: expected a whole number"),
-        ("optimizer: {learning_rate: 1}\nlimit: 0", r"limit: must be at least 1, found 0"),
+        ("optimizer: {learning_rate: 1}\nlimit: 0", r"f\.yaml:2: limit: must be at least 1, found 0"),
         ("optimizer: {learning_rate: 1}\nlimit: true", r"limit: expected a whole number"),
         ("optimizer: {learning_rate: 1}\nshuffle: 1", r"shuffle: expected true or false"),
         ("optimizer: {learning_rate: 1}\nkind: cosin", r"kind: 'cosin' is not one of 'cosine'"),
@@ -132,3 +132,22 @@ def test_a_mapping_from_an_override_is_named_by_it(tmp_path: Path) -> None:
     path.write_text("limit: 1")
     with pytest.raises(ConfigError, match=r"^override optimizer:1: optimizer\.x: unknown key"):
         build(Train, load(path, ["optimizer={x: 1}"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--limi=3", r"^override: limi: unknown key; did you mean 'limit'\?"),
+        ("optimizer.learning_rat=1", r"^override: optimizer\.learning_rat: unknown key"),
+        ("optimizer.learning_rate=high", r"^override: optimizer\.learning_rate: expected a number"),
+        ("limit=0", r"^override: limit: must be at least 1"),
+        ("evaluators.x.learning_rat=1", r"^override: evaluators\.x\.learning_rat: unknown key"),
+    ],
+)
+def test_a_mistake_of_the_command_line_is_not_looked_for_in_the_file(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    path = tmp_path / "f.yaml"
+    path.write_text("optimizer: {learning_rate: 1}\nlimit: 1")
+    with pytest.raises(ConfigError, match=message):
+        build(Train, load(path, [override]))

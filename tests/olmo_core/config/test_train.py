@@ -241,19 +241,26 @@ def test_an_ingredient_s_values_come_before_overrides(official: Path) -> None:
         load_train_config(official, ingredient=1)
 
 
+def test_a_mistake_of_an_ingredient_is_found_in_the_file(official: Path) -> None:
+    official.write_text(OFFICIAL + "ingredients:\n- {seed: 1}\n- {seed: -2}\n")
+    line = OFFICIAL.count("\n") + 3
+    with pytest.raises(ConfigError, match=rf"{official.name}:{line}: seed is -2"):
+        load_train_config(official, ingredient=2)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.learning_rate=.nan", "optimizer: learning_rate is nan; expected 0 or more"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate is nan; expected 0 or more"),
         ("optimizer.learning_rate=-1", "learning_rate is -1.0; expected 0 or more"),
         ("optimizer.learning_rate=.inf", "learning_rate is inf; expected 0 or more"),
         ("optimizer.betas=[0.9, 1]", "betas are (0.9, 1.0); expected numbers from 0 to below 1"),
-        ("scheduler.t_warmup=-5", "scheduler: t_warmup is -5.0; expected 0 or more"),
-        ("model.n_heads=0", "model: n_heads is 0; expected 1 or more"),
-        ("model.n_kv_heads=0", "model: n_kv_heads is 0; expected 1 or more"),
+        ("scheduler.t_warmup=-5", "scheduler.t_warmup is -5.0; expected 0 or more"),
+        ("model.n_heads=0", "model.n_heads is 0; expected 1 or more"),
+        ("model.n_kv_heads=0", "model.n_kv_heads is 0; expected 1 or more"),
         ("model.max_sequence_length=1", "max_sequence_length is 1; expected 2 or more"),
-        ("model.clip_qkv=0", "model: clip_qkv is 0.0; expected a number above 0"),
-        ("core.threads=0", "core: threads is 0; expected 1 or more"),
+        ("model.clip_qkv=0", "model.clip_qkv is 0.0; expected a number above 0"),
+        ("core.threads=0", "core.threads is 0; expected 1 or more"),
         ("fsdp.hybrid_sharding_num_model_replicas=0", "replicas is 0; expected 1 or more"),
         ("data.instance_filter.repetition_min_period=14", "max_period is 13; expected 14 or more"),
         ("console_log_interval=0", "console_log_interval is 0; expected 1 or more"),
