@@ -63,14 +63,13 @@ def check_tokens(loader: Loader) -> None:
             len(chosen),
             data.count,
         )
-    tails = data.manifest.tokens - data.count * data.sequence_length
     log.info(
-        "checked %s: %d of %d, %d masked; %d tokens of tails belong to none",
+        "checked %s: %d of %d, %d masked; %d tokens at the ends of streams fill no window",
         what,
         len(chosen),
         data.count,
         masked,
-        tails,
+        data.manifest.tokens - data.count * data.sequence_length,
     )
 
 

@@ -19,6 +19,7 @@ from olmo_core.run.job import InputError
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
+_NUMPY_HEADER = b"\x93NUMPY"  # how a file of numpy.save begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,8 @@ def open_token_file(
         need_header: Refuse a file without a header.
 
     Raises:
-        InputError: missing, empty, truncated, or not what the header or the reader says.
+        InputError: missing, empty, truncated, saved by numpy with a header of its own (of local
+            files alone), or not what the header or the reader says.
     """
     files = files or Files()
     size_bytes = files.size(str(path))
@@ -141,9 +143,14 @@ def open_token_file(
         found = little_endian(header.dtype, where=_header_of(str(path)))
     assert found is not None
     if dtype is not None and found != dtype:
-        raise InputError(f"{path}: its header says {found.name}, its reader expects {dtype.name}")
+        raise InputError(
+            f"{path}: its header says {found.name}; data.memmap_dtype, or the manifest, says "
+            f"{dtype.name}"
+        )
     if size_bytes == 0:
         raise InputError(f"{path}: empty; a token file holds at least one token")
+    if header is None and not is_remote(str(path)):
+        _require_raw(str(path), files, size_bytes)
     tokens, rest = divmod(size_bytes, found.itemsize)
     if rest:
         raise InputError(
@@ -161,6 +168,17 @@ def open_token_file(
             f"but the model has {vocab_size} entries"
         )
     return TokenFile(path=str(path), dtype=found, tokens=tokens, header=header)
+
+
+def _require_raw(path: str, files: Files, size_bytes: int) -> None:
+    """A header would be read as tokens, and of a large vocabulary some 64 ids are none too many."""
+    start = bytearray(min(len(_NUMPY_HEADER), size_bytes))
+    files.read_into(path, 0, memoryview(start))
+    if start == _NUMPY_HEADER:
+        raise InputError(
+            f"{path}: begins with the header of numpy.save; a token file is raw ids: write it "
+            "with array.tofile"
+        )
 
 
 def read_tokens(file: TokenFile, start: int, stop: int) -> np.ndarray:

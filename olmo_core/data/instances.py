@@ -58,8 +58,9 @@ class Instances:
         self.count = self._first[-1]
         if self.count == 0:
             raise InputError(
-                f"{manifest.tokens} tokens in {len(manifest.streams)} streams give no window of "
-                f"{sequence_length} tokens: a stream needs at least that many"
+                f"{manifest.streams[0].name}{' …' if len(manifest.streams) > 1 else ''}: "
+                f"{manifest.tokens} tokens in all, and no file or stream has the {sequence_length} "
+                "of one window (model.max_sequence_length)"
             )
         self._places = [[manifest.resolve(r.path) for r in ranges] for ranges in self._ranges]
         self.has_label_masks = any(r.label_mask for ranges in self._ranges for r in ranges)

@@ -188,7 +188,8 @@ class Manifest:
             if (found := mask_bytes[self.resolve(part.label_mask)]) != file.tokens:
                 raise InputError(
                     f"{self.resolve(part.label_mask)}: {found} bytes for the {file.tokens} tokens "
-                    f"of {file.path}; a label mask has one bool of one byte a token"
+                    f"of {file.path}; a label mask has one bool of one byte a token, and no header "
+                    "(array.tofile, not numpy.save)"
                 )
         return {part.path: opened[self.resolve(part.path)] for _, part in ranges}
 

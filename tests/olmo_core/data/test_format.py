@@ -58,8 +58,15 @@ def test_damage_is_named_with_its_file(write_tokens, damage, message: str) -> No
 
 def test_another_dtype_than_the_reader_expects(write_tokens) -> None:
     path = write_tokens("src/part-0-00000.npy", [[1, 2], [3, 4]])
-    with pytest.raises(InputError, match="header says uint16, its reader expects uint32"):
+    with pytest.raises(InputError, match=r"header says uint16; data\.memmap_dtype, .*uint32"):
         open_token_file(path, dtype=np.dtype("<u4"))
+
+
+def test_what_numpy_saved_is_no_token_file(tmp_path: Path) -> None:
+    """Its header would be 64 tokens of a large vocabulary."""
+    np.save(tmp_path / "saved.npy", np.arange(5000, dtype="<u2"))
+    with pytest.raises(InputError, match=r"saved\.npy: begins with .*numpy\.save.*array\.tofile"):
+        open_token_file(tmp_path / "saved.npy", dtype=np.dtype("<u2"), vocab_size=50_304)
 
 
 def test_a_file_truncated_after_opening_is_an_error_not_a_crash(write_tokens) -> None:

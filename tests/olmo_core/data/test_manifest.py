@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused_at_opening(write_tokens, tmp_path: Path) -
     name = path.relative_to(tmp_path).as_posix()
     with pytest.raises(InputError, match=r"range \[0, 5\).*holds 4 tokens"):
         Instances(mix(tmp_path, {"s": [(name, 0, 5)]}), sequence_length=2)
-    with pytest.raises(InputError, match="give no window of 8 tokens"):
+    with pytest.raises(InputError, match="and no file or stream has the 8 of one window"):
         Instances(mix(tmp_path, {"s": [(name, 0, 4)]}), sequence_length=8)
     with pytest.raises(InputError, match="vocabulary of 1000, but the model has 500"):
         Instances(mix(tmp_path, {"s": [(name, 0, 4)]}), sequence_length=2, vocab_size=500)
