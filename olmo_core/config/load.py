@@ -46,7 +46,11 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
     except (yaml.YAMLError, RecursionError) as error:  # a control character, too deep: no mark
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else file
-        raise ConfigError(f"{place}: not valid YAML: {getattr(error, 'problem', error)}") from None
+        problem = getattr(error, "problem", error)
+        line = [*text.split("\n"), ""][mark.line] if mark else ""
+        if line[: mark.column + 1 if mark else 0].endswith("\t"):
+            problem = "a tab; YAML is indented by spaces"
+        raise ConfigError(f"{place}: not valid YAML: {problem}") from None
     if value is None:
         return Tree({}, file=file, lines={})
     if not isinstance(value, Tree):

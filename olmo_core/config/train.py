@@ -238,6 +238,8 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     kept, without_meaning = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = build(TrainConfig, drop_neutral(resolved))
+    if resolved.get("save_folder") == "":  # a shell's variable that is not set, say
+        raise ConfigError(f"{place_of(tree, 'save_folder', '')}: empty; give the run's folder")
     if not dry and is_remote(str(resolved.get("save_folder", ""))):
         raise ConfigError(
             f"{place_of(tree, 'save_folder', '')}: {resolved['save_folder']} is no folder of this "

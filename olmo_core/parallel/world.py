@@ -132,7 +132,14 @@ def _device(local_rank: int) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Fix the number of CPU threads of this process: bits depend on it. Returns the number."""
-    number = asked or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    """Fix the number of CPU threads of this process: bits depend on it. Returns the number.
+
+    Raises:
+        ConfigError: none is asked for, and OMP_NUM_THREADS is no number above 0.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP takes a list, a level each
+    if asked is None and said and not (said.isdecimal() and int(said) > 0):
+        raise ConfigError(f"environment: OMP_NUM_THREADS is {said!r}; expected a number of threads")
+    number = asked or int(said or torch.get_num_threads())
     torch.set_num_threads(number)
     return number

@@ -22,13 +22,20 @@ def devices_of(environment: Mapping[str, str], devices: int | None) -> tuple[int
     """Devices, and those of one node: as given, else as the launcher of this process says.
 
     Raises:
-        ConfigError: a number below 1.
+        ConfigError: no number above 0.
     """
-    devices = int(environment.get("WORLD_SIZE", 1)) if devices is None else devices
+    if devices is None:
+        devices = _number_of(environment, "WORLD_SIZE", 1)
     if devices < 1:
         raise ConfigError(f"--devices={devices}: expected at least 1")
-    node = int(environment.get("LOCAL_WORLD_SIZE", DEVICES_PER_NODE))
-    return devices, min(devices, node)
+    return devices, min(devices, _number_of(environment, "LOCAL_WORLD_SIZE", DEVICES_PER_NODE))
+
+
+def _number_of(environment: Mapping[str, str], name: str, default: int) -> int:
+    said = environment.get(name, str(default))
+    if not said.isdecimal() or int(said) < 1:
+        raise ConfigError(f"environment: {name} is {said!r}; expected a whole number above 0")
+    return int(said)
 
 
 def plan(
@@ -143,8 +150,10 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     tokens = planned["tokens_per_step"]
     stop_at = planned["config"]["stop_at"]
     whole = f"{steps:,} ({steps * tokens:,} tokens)" if steps else planned.get("max_steps_reason")
+    unit, unit_bytes = ("GiB", 2**30) if memory.total >= 2**30 else ("MiB", 2**20)
     parts = "  ".join(
-        f"{name.replace('_', ' ')} {value / 2**30:.2f}" for name, value in to_dict(memory).items()
+        f"{name.replace('_', ' ')} {value / unit_bytes:.2f}"
+        for name, value in to_dict(memory).items()
     )
     lines = [
         yaml.safe_dump(planned["config"], sort_keys=False),
@@ -158,7 +167,7 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         done = min(steps, stop_at or steps)
         lines.append(f"FLOPs in all       {planned['flops_per_token'] * done * tokens:.4g}")
     lines += [
-        f"memory per device  {memory.total / 2**30:.2f} GiB on {devices} device"
+        f"memory per device  {memory.total / unit_bytes:.2f} {unit} on {devices} device"
         f"{'s' if devices > 1 else ''} ({parts})",
         "                   without the device's context, fragmentation and collectives",
     ]

@@ -54,7 +54,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
         if job is not None:
             if without_meaning:
                 log.info("official keys without meaning here: %s", ", ".join(without_meaning))
-            log.info("%d ranks, %d threads each, %s", world.size, threads, world.device)
+            log.info("ranks: %d, threads of each: %d, %s", world.size, threads, world.device)
         trainer = build_trainer(config, world, job, stop_requests)
         if job is not None:
             _record(config, folder)

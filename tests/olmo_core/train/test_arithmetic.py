@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from olmo_core.config.load import ConfigError
 from olmo_core.config.train import CoreConfig
 from olmo_core.model.product import _LARGE
+from olmo_core.parallel.world import set_threads
 from olmo_core.run.folder import read_metrics
 from olmo_core.train.run import prepare_arithmetic
 
@@ -28,6 +30,17 @@ def test_deterministic_algorithms_are_the_configuration_s(deterministic: bool) -
     assert prepare_arithmetic(CoreConfig(threads=1, deterministic=deterministic)) == 1
     assert torch.are_deterministic_algorithms_enabled() is deterministic
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.usefixtures("arithmetic")
+def test_threads_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for said, threads in (("2", 2), ("1,4", 1)):  # OpenMP takes a list, a number a level
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        assert set_threads(None) == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "all")
+    assert set_threads(1) == 1
+    with pytest.raises(ConfigError, match="OMP_NUM_THREADS is 'all'; expected a number"):
+        set_threads(None)
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         (["{config}", "--dry_run", "--lr_at=inf"], 2, "--lr_at=inf"),
         (["{config}", "--dry_run", "--lr_at=0,-1"], 2, "--lr_at=0,-1"),
         (["/nowhere.yaml"], 2, "no such file"),
+        (["{config}", "save_folder="], 2, "override: save_folder: empty"),
         (["{config}", "data.paths=null", "save_folder={folder}"], 2, "no data"),
         (["{config}", "data.paths=[/no.npy]", "save_folder={folder}"], 3, "/no.npy"),
     ],

@@ -120,6 +120,24 @@ def test_devices_that_cannot_be_are_refused(devices: int, message: str) -> None:
         plan(configuration(), devices=devices)
 
 
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "LOCAL_WORLD_SIZE"])
+def test_an_environment_that_names_no_number_of_devices_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "two")
+    with pytest.raises(ConfigError, match=f"environment: {name} is 'two'; expected a whole number"):
+        plan(configuration())
+
+
+def test_memory_is_told_in_a_unit_of_its_size(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(config_file), "--dry_run"])
+    assert "MiB on 1 device (weights 0.04 " in capsys.readouterr().out
+    main([str(config_file), "--dry_run", "model.d_model=4096", "model.embedding_size=50000"])
+    assert "GiB on 1 device (weights" in capsys.readouterr().out
+
+
 def test_the_text_is_for_people(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(config_file), "--dry_run", "--devices=2", "--lr_at=3"])
     text = capsys.readouterr().out
