@@ -89,9 +89,9 @@ def prepare(
             mask_file.write(masks.tobytes())
         if counts.labels == 0:
             raise InputError(
-                f"{counts.conversations} conversations give no label within {sequence_length} "
-                f"tokens, {counts.truncated} of them are longer: expected messages of the role "
-                f"{ASSISTANT!r}, a larger --sequence_length for what is longer"
+                f"no label in the first {sequence_length} tokens of any conversation "
+                f"({counts.conversations} read, {counts.truncated} longer than that): expected "
+                f"messages of the role {ASSISTANT!r}, a larger --sequence_length for long ones"
             )
     header = Header(
         dtype=dtype.name,
@@ -143,7 +143,7 @@ def _read(sources: Sequence[Path], counts: Counts) -> Iterator[list[Message]]:
     said = time.monotonic()
     for source in sources:
         if not source.is_file():
-            raise InputError(f"{source}: no such file")
+            raise InputError(f"{source}: {'not a file' if source.exists() else 'no such file'}")
         for line, row in read_rows(source):
             yield _messages(row, f"{source}:{line}")
             counts.conversations += 1
@@ -154,8 +154,10 @@ def _read(sources: Sequence[Path], counts: Counts) -> Iterator[list[Message]]:
 
 def _messages(row: dict[str, Any], where: str) -> list[Message]:
     messages: Any = row.get("messages")
+    if "messages" not in row:
+        raise InputError(f"{where}: found keys {sorted(row)}; expected 'messages'")
     if not isinstance(messages, list) or not messages:
-        raise InputError(f"{where}: found keys {sorted(row)}; expected 'messages', a list of some")
+        raise InputError(f"{where}: messages is {messages!r}; expected a list of at least one")
     found: list[Message] = []
     for number, message in enumerate(cast(list[Any], messages)):
         place = f"{where}: messages[{number}]"

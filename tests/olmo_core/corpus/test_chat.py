@@ -112,7 +112,8 @@ def test_training_can_read_it(tokenizer_run: Path, tmp_path: Path) -> None:
     [
         ("{", "not valid JSON"),
         ('{"text": "a"}', r"found keys \['text'\]; expected 'messages'"),
-        ('{"messages": []}', "expected 'messages', a list of some"),
+        ('{"messages": []}', r"messages is \[\]; expected a list of at least one"),
+        ('{"messages": "a"}', "messages is 'a'; expected a list"),
         ('{"messages": ["a"]}', r"messages\[0\]: 'a'; expected an object"),
         (json.dumps(say(("user", "a"), ("Assistant", "b"))), r"messages\[1\]: role 'Assistant'"),
         ('{"messages": [{"role": "user", "content": null}]}', "content is None; expected a text"),
@@ -129,12 +130,10 @@ def test_bad_lines_are_named(tokenizer_run: Path, tmp_path: Path, line: str, mes
 
 def test_nothing_to_learn_is_refused(tokenizer_run: Path, tmp_path: Path) -> None:
     source = write(tmp_path / "chat.jsonl", [CHATS[2], CHATS[4]])
-    with pytest.raises(
-        InputError, match="2 conversations give no label within 64 tokens, 1 of them"
-    ):
+    with pytest.raises(InputError, match=r"no label in the first 64 tokens .*\(2 read, 1 longer"):
         prepare([source], ChatTokenizer(tokenizer_run), tmp_path / "out", sequence_length=64)
     source = write(tmp_path / "long.jsonl", [CHATS[0]])
-    with pytest.raises(InputError, match="within 2 tokens, 1 of them are longer"):
+    with pytest.raises(InputError, match=r"first 2 tokens .*1 read, 1 longer"):
         prepare([source], ChatTokenizer(tokenizer_run), tmp_path / "out", sequence_length=2)
     with pytest.raises(ConfigError, match=r"--output: .*long\.jsonl: File exists"):
         prepare([source], ChatTokenizer(tokenizer_run), source, sequence_length=64)
@@ -184,6 +183,7 @@ def test_the_command(
         (command, 2, "summary.json is there"),
         ([*command, "--sequence_length=1"], 2, "at least 2 tokens"),
         ([str(tmp_path / "none"), *command[1:2], f"--output={tmp_path / 'b'}"], 3, "no such file"),
+        ([str(tmp_path), *command[1:2], f"--output={tmp_path / 'b'}"], 3, "not a file"),
     ):
         with pytest.raises(SystemExit) as end:
             main(arguments)
