@@ -1,8 +1,15 @@
-"""How long a run lasts: `max_duration` in steps, tokens or epochs."""
+"""How long a run lasts: `max_duration` in steps, tokens or epochs, and `stop_at`."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
+
+EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
+
+
+def last_step(max_steps: int, stop_at: int | None) -> int:
+    """The step that a run of `max_steps` ends with: `stop_at`, else some steps more."""
+    return max_steps + EXTRA_STEPS if stop_at is None else stop_at
 
 
 @dataclass(frozen=True)

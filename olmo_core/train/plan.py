@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from olmo_core.config.duration import Duration
+from olmo_core.config.duration import EXTRA_STEPS, Duration, last_step
 from olmo_core.config.load import ConfigError, to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
@@ -160,12 +160,12 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         f"parameters         {parameters['total']:,} "
         f"({parameters['without_input_embedding']:,} without the input embedding)",
         f"tokens per step    {tokens:,}",
-        f"steps              {whole}{f', stops at {stop_at:,}' if stop_at else ''}",
+        f"steps              {whole}{_ending(stop_at)}",
         f"FLOPs per token    {planned['flops_per_token']:.4g}",
     ]
     if steps:
-        done = min(steps, stop_at or steps)
-        lines.append(f"FLOPs in all       {planned['flops_per_token'] * done * tokens:.4g}")
+        in_all = planned["flops_per_token"] * last_step(steps, stop_at) * tokens
+        lines.append(f"FLOPs in all       {in_all:.4g}")
     lines += [
         f"memory per device  {memory.total / unit_bytes:.2f} {unit} on {devices} device"
         f"{'s' if devices > 1 else ''} ({parts})",
@@ -176,3 +176,9 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     if not rates:
         lines.append("learning rate      not known: the schedule ends with the data")
     return "\n".join(lines)
+
+
+def _ending(stop_at: int | None) -> str:
+    if stop_at is None:
+        return f", and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
+    return f", stops at {stop_at:,}"

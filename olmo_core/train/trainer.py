@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.checkpoint.save import Kind, Saver
-from olmo_core.config.duration import Duration
+from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.batch import Batch
 from olmo_core.data.loader import Loader
@@ -43,7 +43,6 @@ from olmo_core.train.tracking import Tracker
 
 log = logging.getLogger("olmo")
 
-_EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
 _READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
 
 
@@ -81,7 +80,7 @@ class Trainer:
             end=config.scheduler.t_max or end or 0,
             bolted_on_at=state.bolted_on_at,
         )
-        self.last_step = self.max_steps + _EXTRA_STEPS if config.stop_at is None else config.stop_at
+        self.last_step = last_step(self.max_steps, config.stop_at)
         self.saver = Saver(config.save_folder, world, asynchronous=config.core.save_async)
         self.saver.whole_step = self._saved_step = state.step if resumed else None
         self.cancel = Cancel(

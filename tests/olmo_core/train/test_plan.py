@@ -138,6 +138,20 @@ def test_memory_is_told_in_a_unit_of_its_size(
     assert "GiB on 1 device (weights" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("stop_at", "said", "steps"),
+    [("null", "12 (3,072 tokens), and 10 more", 22), ("5", "12 (3,072 tokens), stops at 5", 5)],
+)
+def test_what_is_computed_in_all_goes_to_the_step_that_the_run_ends_with(
+    config_file: Path, capsys: pytest.CaptureFixture[str], stop_at: str, said: str, steps: int
+) -> None:
+    main([str(config_file), "--dry_run", f"stop_at={stop_at}"])
+    text = capsys.readouterr().out
+    assert f"steps              {said}" in text
+    a_token, in_all = (float(text.split(key)[1].split()[0]) for key in ("per token ", "in all "))
+    assert in_all == pytest.approx(a_token * steps * 256, rel=1e-3)
+
+
 def test_the_text_is_for_people(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(config_file), "--dry_run", "--devices=2", "--lr_at=3"])
     text = capsys.readouterr().out
