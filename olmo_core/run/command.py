@@ -59,8 +59,8 @@ def exit_codes() -> Generator[None]:
         _leave(EXIT_CONFIG, f"configuration: {error}")
     except InputError as error:
         _leave(EXIT_INPUT, f"input: {error}")
-    except (Stopped, KeyboardInterrupt):
-        _leave(EXIT_STOPPED, "stopped on request")
+    except (Stopped, KeyboardInterrupt) as error:
+        _leave(EXIT_STOPPED, f"stopped: {error}" if str(error) else "stopped on request")
     except AlreadyRunning as error:
         _leave(EXIT_RUNNING, str(error))
     except Exception:

@@ -36,6 +36,13 @@ class Cancel:
         requests = self._requests()
         return requests > 0 or time.monotonic() > self._deadline, requests > 1
 
+    def why(self, step: int) -> str:
+        """What a run that ends after `step` is stopped by, as far as this rank knows."""
+        if step >= self._stop_after:
+            return "by stop_after"
+        over = time.monotonic() > self._deadline and not self._requests()
+        return "by time_limit" if over else "on request"
+
     def begins(self, step: int, asking: float) -> bool:
         """Whether the run is stopped after `step`, and was not before.
 

@@ -152,7 +152,8 @@ class Trainer:
                 self._save_if_due()
                 if self.cancel.over(state.step, self._asked[1]):
                     self._read(wait=True)
-                    raise Stopped(f"on request; the checkpoint of step {self._saved_step} is whole")
+                    why = self.cancel.why(state.step)
+                    raise Stopped(f"{why}; the checkpoint of step {self._saved_step} is whole")
                 profiled()
                 collect(state.step)
             if self._saved_step != state.step:

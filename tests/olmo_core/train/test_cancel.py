@@ -61,3 +61,10 @@ def test_who_asks(config: TrainConfig) -> None:
     assert make(config, requests=1).asked() == (True, False)
     assert make(config, requests=2).asked() == (True, True)
     assert make(config, time_limit=1e-9).asked() == (True, False)
+
+
+def test_what_stopped_it_is_told(config: TrainConfig) -> None:
+    assert make(config, stop_after=5).why(15) == "by stop_after"
+    assert make(config, time_limit=1e-9).why(12) == "by time_limit"
+    assert make(config, time_limit=1e-9, requests=1).why(12) == "on request"
+    assert make(config, requests=1).why(12) == "on request"

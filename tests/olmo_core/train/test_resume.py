@@ -65,6 +65,8 @@ def test_a_time_limit_saves_at_once_and_makes_the_extra_steps(
     limited = tmp_path / "limited"
     assert [row["step"] for row in rows(limited)] == [1, 2, 3, 4]
     assert checkpoints(limited) == {"step1"}  # none of the extra steps is saved
+    said = (tmp_path / "said.txt").read_text()
+    assert said.endswith("stopped: by time_limit; the checkpoint of step 1 is whole\n")
     assert train("limited") == 0
     assert weights(limited) == weights(undisturbed)
 
