@@ -230,6 +230,6 @@ def _require_space(run: Path, state: Mapping[str, Tensor]) -> None:
     free = shutil.disk_usage(run).free
     if free < needed:
         raise InputError(
-            f"{run}: {free / 1e6:.0f} MB free, a checkpoint needs {needed / 1e6:.0f} MB; "
-            "earlier checkpoints are untouched: free some space and start again to resume"
+            f"{run}: {free / 1e6:.0f} MB free, a checkpoint and some room beside it need "
+            f"{needed / 1e6:.0f} MB; what was saved is untouched: free some space and start again"
         )

@@ -23,6 +23,7 @@ def open_safetensors(path: Path) -> dict[str, Stored]:
     Raises:
         InputError: it is truncated, or not such a file.
     """
+    path.open("rb").close()  # safetensors says of each file that it cannot open: no such file
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())

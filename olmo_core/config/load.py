@@ -47,8 +47,8 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
         mark = getattr(error, "problem_mark", None)
         place = f"{file}:{mark.line + 1}" if mark else file
         problem = getattr(error, "problem", error)
-        line = [*text.split("\n"), ""][mark.line] if mark else ""
-        if line[: mark.column + 1 if mark else 0].endswith("\t"):
+        lines = [*text.split("\n"), ""]
+        if mark and lines[mark.line][: mark.column + 1].endswith("\t"):
             problem = "a tab; YAML is indented by spaces"
         raise ConfigError(f"{place}: not valid YAML: {problem}") from None
     if value is None:

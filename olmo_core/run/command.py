@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import logging
 import sys
 import traceback
@@ -17,6 +18,9 @@ EXIT_CONFIG = 2
 EXIT_INPUT = 3
 EXIT_STOPPED = 4  # asked to stop, and stopped at a safe point
 EXIT_RUNNING = 5  # another job holds this run folder
+
+# A file that may not be read or written: no bug, and nothing that trying again would mend.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 C = TypeVar("C")
 
@@ -63,6 +67,11 @@ def exit_codes() -> Generator[None]:
         _leave(EXIT_STOPPED, f"stopped: {error}" if str(error) else "stopped on request")
     except AlreadyRunning as error:
         _leave(EXIT_RUNNING, str(error))
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            _leave(EXIT_FAILED, traceback.format_exc())
+        where = error.filename or traceback.format_exc()
+        _leave(EXIT_INPUT, f"input: {where}: {error.strerror}")
     except Exception:
         _leave(EXIT_FAILED, traceback.format_exc())
 

@@ -20,12 +20,23 @@ def atomic_path(path: Path) -> Generator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     try:
-        yield beside
-        fsync(beside)
+        with _named(path):
+            yield beside
+            fsync(beside)
         os.replace(beside, path)
         fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Generator[None]:
+    """Let what the system refuses name a file: a failed write, on a full disk say, names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def fsync(path: Path) -> None:
@@ -52,6 +63,12 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to the end of a text file, which is made where there is none."""
+    with _named(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def read_json(path: Path) -> Any:

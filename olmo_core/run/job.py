@@ -22,7 +22,7 @@ import psutil
 
 from olmo_core.run import attempts
 from olmo_core.run.earlier import AlreadyRunning, remove_earlier_attempt
-from olmo_core.run.files import PARTIAL, write_json
+from olmo_core.run.files import PARTIAL, append_line, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
 from olmo_core.run.members import ATTEMPT
 from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
@@ -166,8 +166,7 @@ class Job:
     def metric(self, row: Mapping[str, Any]) -> None:
         """Append one row to metrics.jsonl, with the attempt and the time."""
         line = json.dumps({**row, "attempt": self.attempt, "time": round(time.time(), 3)})
-        with self.files.metrics.open("a", encoding="utf-8") as metrics:
-            metrics.write(line + "\n")
+        append_line(self.files.metrics, line)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Generator[None]:
@@ -227,7 +226,8 @@ class Job:
             stopped = isinstance(error, Stopped | KeyboardInterrupt)
             if not isinstance(error, SystemExit):
                 self._status["error"] = f"{type(error).__name__}: {error}"
-            self._set_state("stopped" if stopped else "failed")
+            with contextlib.suppress(OSError):  # a full disk, say: what ended the job is the news
+                self._set_state("stopped" if stopped else "failed")
             raise
         finally:
             self._end.set()

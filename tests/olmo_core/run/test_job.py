@@ -35,6 +35,10 @@ def make(config, inputs, job):
         raise InputError("x.jsonl:3: text missing")
     if config.what == "bug":
         raise KeyError("oops")
+    if config.what == "closed":
+        raise PermissionError(13, "Permission denied", "tokens.npy")
+    if config.what == "no such file":
+        raise FileNotFoundError(2, "No such file", "tokens.npy")
     assert not (job.folder / "stale.txt").exists()
     with job.stage("writing"):
         (job.folder / "out.txt").write_text("whole")
@@ -92,6 +96,8 @@ def test_a_finished_job_leaves_its_outputs_and_the_marker(folder: Path) -> None:
     [
         ("bad-input", 3, "input: x.jsonl:3: text missing"),
         ("bug", 1, "KeyError: 'oops'"),
+        ("closed", 3, "input: tokens.npy: Permission denied"),
+        ("no such file", 1, "Traceback"),  # one that should have been looked for, and so a bug
         ("{a: 1}", 2, "what: expected a text"),
     ],
 )
@@ -103,6 +109,26 @@ def test_a_failed_job_says_why_and_leaves_no_marker(
     assert process.returncode == code
     assert message in stderr
     assert not RunFolder(folder).finished
+
+
+def test_a_full_disk_is_named_by_the_file_that_does_not_fit(folder: Path) -> None:
+    (folder / "metrics.jsonl").symlink_to("/dev/full")
+    process = start(folder, "work")
+    _, stderr = process.communicate()
+    assert process.returncode == 3
+    assert f"input: {folder}/metrics.jsonl: No space left on device" in stderr
+    assert "Traceback" not in stderr
+    assert not RunFolder(folder).finished
+
+
+def test_what_ended_a_job_is_told_also_where_its_status_cannot_be_written(tmp_path: Path) -> None:
+    def fail() -> None:
+        with Job.open(tmp_path):
+            (tmp_path / f"status.json.{os.getpid()}.partial").mkdir()  # in the way of any status
+            raise InputError("x.jsonl:3: text missing")
+
+    with pytest.raises(InputError, match=r"x\.jsonl:3"):
+        fail()
 
 
 def test_sigterm_stops_a_job_with_its_own_exit_code(folder: Path) -> None:
