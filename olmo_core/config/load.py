@@ -48,7 +48,7 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
         place = f"{file}:{mark.line + 1}" if mark else file
         problem = getattr(error, "problem", error)
         lines = [*text.split("\n"), ""]
-        if mark and lines[mark.line][: mark.column + 1].endswith("\t"):
+        if mark and lines[int(mark.line)][: int(mark.column) + 1].endswith("\t"):
             problem = "a tab; YAML is indented by spaces"
         raise ConfigError(f"{place}: not valid YAML: {problem}") from None
     if value is None:
