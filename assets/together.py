@@ -84,6 +84,9 @@ class Together:
         for name in [name for name in names if name in self._alone]:
             yield name, self._made_alone(name)
         folders = {name: self._queued[name] for name in names if name in self._queued}
+        hows = {name: "launched" if name in self._launched else "following" for name in folders}
+        for name, folder in folders.items():
+            self.observer.started(name, folder, hows[name])
         jobs = {
             name: Following(
                 name=name, folder=folder, launcher=self.launcher, observer=self.observer
@@ -94,8 +97,7 @@ class Together:
             if isinstance(ended, JobFailed):
                 yield name, ended
             else:
-                how = "launched" if name in self._launched else "following"
-                yield name, Produced(folder=folders[name], result=ended, how=how)
+                yield name, Produced(folder=folders[name], result=ended, how=hows[name])
 
     def _made_alone(self, name: str) -> Ended:
         try:

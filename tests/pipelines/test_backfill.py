@@ -117,7 +117,11 @@ def test_one_run_queues_all_together_and_reports_each_partition_with_its_own_fig
         for name, event in events.items():
             work = sweep_work(graph, key.path[-1], str(name), toy_root)
             assert (event.tags or {})["dagster/data_version"] == work.fingerprint.value
-            assert event.metadata["path"].value == str(work.parent / work.fingerprint.version)
+            folder = work.parent / work.fingerprint.version
+            assert event.metadata["path"].value == str(folder)
+            how = "launched" if key == DOWNSTREAM else "following"  # what the first has submitted
+            said = [entry.user_message for entry in instance.all_logs(result.run_id)]
+            assert f"{key.path[-1]} {name}: {how}; {folder}" in said
         assert instance.get_materialized_partitions(key) == set(KEYS)
     again = backfill(graph, instance, launcher)
     assert again.success
