@@ -40,19 +40,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("module", metavar="MODULE", help="of the job")
     given = parser.parse_args(arguments)
+    number, workers = (os.environ.get(name, "") for name in ("OLMO_WORKER", "OLMO_WORKERS"))
+    if not (number.isdecimal() and workers.isdecimal() and 1 <= int(number) <= int(workers)):
+        parser.error(f"OLMO_WORKER={number} OLMO_WORKERS={workers}: expected 1 and 1, 2 and 3, …")
     set_up_logging()
-    for number in (signal.SIGTERM, signal.SIGUSR1):  # cancelled, preempted; the time limit is near
-        signal.signal(number, _leave)
-    Worker(RunFolder(given.folder.absolute()), given.module).run()
+    for asking in (signal.SIGTERM, signal.SIGUSR1):  # cancelled, preempted; the time limit is near
+        signal.signal(asking, _leave)
+    folder = RunFolder(given.folder.absolute())
+    Worker(folder, given.module, number=int(number), workers=int(workers)).run()
 
 
 class Worker:
     """One node's share of the calls of a job."""
 
-    def __init__(self, folder: RunFolder, module: str) -> None:
+    def __init__(self, folder: RunFolder, module: str, *, number: int, workers: int) -> None:
         self.folder, self.module = folder, module
-        self.number = int(os.environ["OLMO_WORKER"])
-        self.workers = int(os.environ["OLMO_WORKERS"])
+        self.number, self.workers = number, workers  # from 1, of how many
         self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
         self._lanes: Lanes | None = None
         self._usage, self._looked = TreeUsage(psutil.Process()), 0.0

@@ -60,6 +60,11 @@ def hold(launch: Launch, who: str) -> list[Path]:
     return paths
 
 
+def release(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
 def begun(launch: Launch, who: str) -> list[int]:
     found = launch.folder.path.parent.glob(f"began.{who}.*")
     return sorted(int(path.name.split(".")[2]) for path in found)
@@ -74,7 +79,7 @@ def tasks(toys: Toys, launch: Launch) -> dict[str, str]:
 
 def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None:
     launch = shared(toys, "shared")
-    gates = hold(launch, "leader")
+    gates, workers_gates = hold(launch, "leader"), hold(launch, "worker")
     launcher = toys.launcher(cpus_per_node=2, workers=WORKERS)
     assert launcher.submit(launch)
     assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
@@ -83,17 +88,21 @@ def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None
     write_json(launch.folder.launch, {**record, "job_id": None})  # the submitter died after sbatch
     assert not toys.launcher(cpus_per_node=2, workers=WORKERS).submit(launch)
     assert toys.read(launch)["job_id"] == record["job_id"]
+    until(lambda: len(begun(launch, "leader")) == LEADERS, "the leader's calls")
+    release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == CALLS - LEADERS, "the workers' calls")
     said = until(lambda: matching(launcher, launch, "2 of 3 workers"), "what the queue says")
     assert said.startswith(f"job {record['job_id']} running on n")
     assert sorted(tasks(toys, launch).values()) == ["PENDING", "RUNNING", "RUNNING", "RUNNING"]
 
+    hold(launch, "worker")
     toys.cluster.run("scontrol", "requeue", record["job_id"])
-    until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
+    until(lambda: len(begun(launch, "leader")) == 2 * LEADERS, "the leader's next turn")
+    assert attempts.latest(launch.folder) == 2
+    release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == 2 * (CALLS - LEADERS), "the workers' calls again")
     assert launcher.state(launch.folder).alive
-    for gate in gates:
-        gate.unlink()
+    release(gates)
     assert ended(launcher, launch).ended == "COMPLETED"
     assert launch.folder.read_result()["report"]["data"]["squares"] == SQUARES
     assert len(begun(launch, "leader")) == 2 * LEADERS
@@ -140,8 +149,7 @@ def test_a_worker_that_holds_a_call_and_does_not_move_is_ended(toys: Toys) -> No
     for process in toys.cluster.processes():
         if "OLMO_WORKER" in process.environ():
             process.suspend()
-    for gate in gates:
-        gate.unlink()
+    release(gates)
     assert ended(launcher, launch).ended == "COMPLETED"
     causes = [row["cause"] for row in attempts.read(launch.folder) if row["event"] == "ended"]
     assert causes == ["hung", "finished"]

@@ -231,6 +231,15 @@ def test_a_leader_that_waits_for_a_worker_that_computes_does_not_hang(runs: Runs
     assert worker.wait(10) == 0
 
 
+def test_a_worker_without_a_number_says_what_it_wants(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "olmo_core.run.worker", str(tmp_path), MODULE]
+    done = subprocess.run(
+        command, env={**os.environ, "OLMO_WORKER": "2"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "OLMO_WORKER=2 OLMO_WORKERS=: expected 1 and 1" in done.stderr
+
+
 def test_a_worker_without_a_leader_ends(runs: Runs) -> None:
     folder = runs.folder()
     worker = runs.worker(folder, "-c", IMPATIENT)
