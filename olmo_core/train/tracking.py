@@ -16,6 +16,8 @@ log = logging.getLogger("olmo")
 
 # W&B's own is 90. Without a network its login has waited 10 seconds before.
 _INIT_TIMEOUT_SECONDS = 10
+# W&B's own is none: with a network that went away meanwhile, a run that is done would not end.
+_FINISH_TIMEOUT_SECONDS = 60
 
 
 class Tracker:
@@ -63,7 +65,10 @@ def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
     """W&B's run; where its server does not answer, one that is kept in the folder."""
     import wandb
 
-    timeout = float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT_SECONDS))
+    timeouts = {
+        "init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT_SECONDS)),
+        "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_TIMEOUT_SECONDS)),
+    }
     begin = functools.partial(
         wandb.init,
         dir=folder,
@@ -75,7 +80,7 @@ def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
         config=dict(values),
         id=_run_id(folder / "wandb" / "run_id"),
         resume="allow",
-        settings={"init_timeout": timeout},
+        settings=timeouts,
     )
     mode = _mode()
     if mode != "offline":
