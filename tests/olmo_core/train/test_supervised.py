@@ -36,7 +36,7 @@ def forward_backward(self, *arguments):
             supervisor = json.loads((folder / "attempts.jsonl").read_text().splitlines()[0])
             for pid in [int(supervisor["job_id"]), *members(folder, int(attempt))] * 2:
                 os.kill(pid, signal.SIGTERM)
-            while not self.cancel.asked()[0]:
+            while not self.cancel.asked()[1]:  # two signals that meet are one, the file comes later
                 time.sleep(0.01)
         else:
             os.kill(os.getpid(), signal.Signals[what])
