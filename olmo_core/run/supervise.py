@@ -51,7 +51,10 @@ class Run:
 
     @property
     def job_id(self) -> str:
-        """As the engine names the job."""
+        """As the engine names the job; of an array's task `4711_17`, as its queue does."""
+        array = os.environ.get("SLURM_ARRAY_JOB_ID")
+        if self.slurm_job and array:
+            return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
         return self.slurm_job or os.environ.get("OLMO_JOB_ID") or str(os.getpid())
 
 
@@ -134,7 +137,8 @@ class Supervisor:
             attempts.end(self.folder, number, ended)
             if ended.cause == "hung":  # perhaps for a worker that holds a call and does not move
                 requeue.end_workers(at_work=True)
-            _say(f"attempt {number}: {sentence(ended, detail=attempt.hung)}; {ended.next}")
+            then = f"; {ended.next}" if ended.next else ""
+            _say(f"attempt {number}: {sentence(ended, detail=attempt.hung)}{then}")
             if ended.next == "stop":
                 return self._give_up(attempt, ended, failure)
             if ended.next == "requeue":

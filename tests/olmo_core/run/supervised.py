@@ -72,7 +72,7 @@ class Toy:
         self.script.write_text(TOY)
         self.group: Path | None = None  # control group
         self.environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        for name in ("OLMO_ATTEMPT", "SLURM_JOB_ID"):
+        for name in ("OLMO_ATTEMPT", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID"):
             self.environment.pop(name, None)
 
     def start(self, *acts: list[str], **run: Any) -> "subprocess.Popen[bytes]":

@@ -20,6 +20,9 @@ def test_a_job_that_finishes_is_left_alone(toy: Toy) -> None:
     assert (ended["cause"], ended["step"], ended["next"]) == ("finished", 1, "")
     assert toy.folder.read_result()["attempt"] == 1
     assert not toy.folder.failure.exists()
+    assert toy.log.endswith(
+        "supervisor: attempt 1: the job on " + began["host"] + " finished at step 1\n"
+    )
     assert toy.run(["raise never"]) == 0  # finished already: nothing is started
     assert len(attempts.read(toy.folder)) == 2
 

@@ -80,6 +80,13 @@ def test_slurm_is_asked_for_another_turn(toy: Toy) -> None:
     assert attempts.read(toy.folder)[0]["job_id"] == "7"
 
 
+def test_a_task_of_an_array_is_called_as_in_the_queue(toy: Toy) -> None:
+    scontrol(toy, state="RUNNING")
+    toy.environment |= {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "2"}
+    assert toy.run(["step 1"]) == 0
+    assert attempts.read(toy.folder)[0]["job_id"] == "5_2"
+
+
 def test_what_slurm_has_cancelled_is_not_put_into_the_queue_again(toy: Toy) -> None:
     calls = scontrol(toy, state="CANCELLED")
     supervisor = toy.start(["step 1", "until_asked"])
