@@ -28,6 +28,7 @@ from olmo_core.run.folder import RunFolder
 
 PLAIN_EVERY_SECONDS = 15.0
 FILE_WIDTH = 160  # columns, where the output is no terminal
+MARGIN = " " * 2  # as wide as the mark of what is done, and a bar's spinner
 
 
 def terminal() -> Console:
@@ -92,19 +93,20 @@ class TerminalObserver:
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
         """Open a bar, or say that there is nothing to do."""
         if how == "finished before":
-            self._end(f"[dim]{self._count()} {asset}: finished before[/]")
+            self._end(f"[dim]{MARGIN}{self._count()} {asset}: finished before[/]")
             return
         if how in ("launched", "submitted"):
             self.launched.append(asset)
         if how == "submitted":
-            self.console.print(f"        {asset}: submitted ({folder.path})", highlight=False)
+            self._say(f"{asset}: submitted ({folder.path})")
             return
         self._attempt, self._folder = None, folder
         if self._live:
             self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
         else:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
-            self.console.print(f"{self._count()} {asset}: {how} ({folder.path})", highlight=False)
+            line = f"{MARGIN}{self._count()} {asset}: {how} ({folder.path})"
+            self.console.print(line, highlight=False)
 
     def state(self, asset: str, state: JobState) -> None:
         """Say what a job waits for, and where it runs once it has waited."""
@@ -112,7 +114,7 @@ class TerminalObserver:
         if self._task is not None and state.queued:
             self.bars.update(self._task, total=None, message=state.description)
         elif self._task is None and (state.queued or waited):
-            self.console.print(f"        {asset}: {state.description}", highlight=False)
+            self._say(f"{asset}: {state.description}")
 
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:
         """Move the bar; say when a further attempt has begun."""
@@ -120,7 +122,7 @@ class TerminalObserver:
             return  # what an earlier attempt has left
         if self._folder is not None and self._attempt not in (None, status["attempt"]):
             said = attempt_text(self._folder, status["attempt"])
-            self.console.print(f"        {asset}: {said}", highlight=False)
+            self._say(f"{asset}: {said}")
         self._attempt = status["attempt"]
         if self._task is not None:
             self.bars.update(
@@ -135,7 +137,7 @@ class TerminalObserver:
             total = f"/{amount(status['total'])}" if status["total"] else ""
             done = f"{amount(status['done'])}{total} {status['unit']}".rstrip()
             message = f", {status['message']}" if status["message"] else ""
-            self.console.print(f"      {asset}: {done}{message}", highlight=False)
+            self._say(f"{asset}: {done}{message}")
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
         """Close the bar with what the asset cost."""
@@ -144,6 +146,11 @@ class TerminalObserver:
         self._end(
             f"[green]✓[/] {self._count()} {asset} [dim]{seconds:.1f} s, peak {memory:,.0f} MiB[/]"
         )
+
+    def _say(self, line: str) -> None:
+        """A line about an asset, below its name."""
+        below = len(f"{MARGIN}[{0:>2}/{self.total}] ")
+        self.console.print(" " * below + line, highlight=False)
 
     def _count(self) -> str:
         return f"[{self.done + 1:>2}/{self.total}]".replace("[", "\\[")

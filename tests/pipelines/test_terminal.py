@@ -156,3 +156,21 @@ def test_jobs_submitted_early_and_finished_before_are_counted_right(folder: RunF
         f"[ 2/12] tokenizer: following ({folder.path})",
     ]
     assert seen.launched == ["tokenizer"]
+
+
+def test_in_a_file_the_names_of_assets_stand_below_each_other(
+    folder: RunFolder, clock: Clock
+) -> None:
+    seen = observer()
+    seen.started("raw", folder, "finished before")
+    seen.started("tokens", folder, "submitted")
+    seen.started("stage1", folder, "launched")
+    seen.state("stage1", WAITS)
+    seen.state("stage1", RUNS)
+    clock.now += PLAIN_EVERY_SECONDS
+    seen.progress("stage1", status(3, 137))
+    seen.finished("stage1", RESULT)
+    assert isinstance(seen.console.file, io.StringIO)
+    lines = seen.console.file.getvalue().splitlines()
+    names = ("raw", "tokens", "stage1", "stage1", "stage1", "stage1", "stage1")
+    assert [line.find(name) for name, line in zip(names, lines, strict=True)] == [10] * 7
