@@ -22,6 +22,7 @@ from olmo_core.train.plan import plan, steps_of
 from pipelines.terminal import amount, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
+MOST_DECIMALS = 5  # that a table's columns are aligned by
 
 
 def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
@@ -116,15 +117,26 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
+    cells = [_cells([row.get(column) for row in rows]) for column in columns]
+    for row in zip(*cells, strict=True):
+        table.add_row(*row)
     return table
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _cells(values: Sequence[Any]) -> list[str]:
+    """A column's texts; floats to four digits, point below point where that takes few zeros."""
+    short = [f"{value:.4g}" for value in values if isinstance(value, float)]
+    decimals = max((len(text.partition(".")[2]) for text in short), default=0)
+    aligned = decimals <= MOST_DECIMALS and not any("e" in text or "n" in text for text in short)
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.{decimals}f}" if aligned else f"{value:.4g}"
+
+    return [cell(value) for value in values]
 
 
 def print_plan(recipe: str, select: Sequence[str]) -> None:

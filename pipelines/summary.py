@@ -54,11 +54,14 @@ def _costs(graph: Graph, root: Path, made: Sequence[str], wall_seconds: float) -
         starts += result["start_seconds"]
         work += result["work_seconds"]
         peak = max(peak, result["peak_memory_bytes"])
-    # Whatever is not the work of a job: Dagster, the definitions, waiting for a process to end.
-    dagster = max(0.0, wall_seconds - starts - work)
-    share = (starts + dagster) / wall_seconds
     table.add_section()
     table.add_row("all jobs", f"{starts:.1f}", f"{work:.1f}", f"{peak / 2**20:,.0f}")
+    # Whatever is not the work of a job: Dagster, the definitions, waiting for a process to end.
+    dagster = wall_seconds - starts - work
+    if dagster < 0:  # an engine with a queue: it cannot be told what was waited for
+        table.add_row(f"wall {wall_seconds:.1f} s: jobs waited and ran side by side", "", "", "")
+        return table
+    share = (starts + dagster) / wall_seconds
     table.add_row("Dagster and this command", f"{dagster:.1f}", "", "")
     table.add_row(f"wall {wall_seconds:.1f} s, of which starts {share:.0%}", "", "", "")
     return table
