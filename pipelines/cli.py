@@ -75,7 +75,7 @@ def plan(
 )
 def show(
     recipe: RecipeName,
-    asset: Annotated[str | None, typer.Argument(metavar="[ASSET]", help="One asset only.")] = None,
+    asset: Annotated[str | None, typer.Argument(metavar="ASSET", help="One asset only.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what has been made: where it lies, its fingerprint, and what it reported."""

@@ -44,7 +44,7 @@ def launch(
 @app.command(epilog="Examples:\n\n  olmo jobs\n\n  olmo jobs demo --json | jq '.[].description'")
 def jobs(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Of this recipe only.")
+        str | None, typer.Argument(metavar="RECIPE", help="Of this recipe only.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -52,14 +52,6 @@ def jobs(
     from pipelines.following import print_jobs
 
     print_jobs(recipe, as_json=as_json)
-
-
-@app.command(epilog="Example:\n\n  olmo cancel demo stage1")
-def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) -> None:
-    """End an asset's job, on whichever engine; what is whole is kept."""
-    from pipelines.following import cancel
-
-    raise typer.Exit(cancel(recipe, asset, partition))
 
 
 @app.command(
@@ -83,17 +75,24 @@ def logs(
     raise typer.Exit(print_log(recipe, asset, partition, rank=rank, lines=lines, follow=follow))
 
 
-@app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")
-def orphans(
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="Jobs of this recipe only.")
-    ] = None,
-    as_json: AsJson = False,
+@app.command(
+    epilog="Examples:\n\n  olmo attempts demo stage1\n\n  olmo attempts demo stage1 --json"
+)
+def attempts(
+    recipe: RecipeName, asset: AssetName, partition: Partition = None, as_json: AsJson = False
 ) -> None:
-    """List jobs that no Dagster run follows, and runs whose process is gone; changes nothing."""
-    from pipelines.orphans import print_orphans
+    """Say what became of an asset's latest job: each attempt, how it ended and what came next."""
+    from pipelines.past import print_attempts
 
-    print_orphans(recipe, as_json=as_json)
+    print_attempts(recipe, asset, partition, as_json=as_json)
+
+
+@app.command(epilog="Example:\n\n  olmo cancel demo stage1")
+def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) -> None:
+    """End an asset's job, on whichever engine; what is whole is kept."""
+    from pipelines.following import cancel
+
+    raise typer.Exit(cancel(recipe, asset, partition))
 
 
 @app.command(epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo")
@@ -109,13 +108,14 @@ def sweep(
     raise typer.Exit(sweep_recipe(recipe, dry_run=dry_run))
 
 
-@app.command(
-    epilog="Examples:\n\n  olmo attempts demo stage1\n\n  olmo attempts demo stage1 --json"
-)
-def attempts(
-    recipe: RecipeName, asset: AssetName, partition: Partition = None, as_json: AsJson = False
+@app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")
+def orphans(
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="Jobs of this recipe only.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Say what became of an asset's latest job: each attempt, how it ended and what came next."""
-    from pipelines.past import print_attempts
+    """List jobs that no Dagster run follows, and runs whose process is gone; changes nothing."""
+    from pipelines.orphans import print_orphans
 
-    print_attempts(recipe, asset, partition, as_json=as_json)
+    print_orphans(recipe, as_json=as_json)

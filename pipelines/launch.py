@@ -103,7 +103,8 @@ def shape_line(launch: Launch, shape: Shape) -> str:
     nodes, ranks = (shape.nodes, shape.processes_per_node) if launch.distributed else (1, 1)
     parts = [f"engine {shape.engine}"]
     parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
-    parts.append("1 process" if ranks == 1 else f"{ranks} processes a node")
+    each = " a node" if nodes > 1 or ranks > 1 else ""
+    parts.append("1 process" + each if ranks == 1 else f"{ranks} processes{each}")
     if launch.shares_calls and shape.workers:
         parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
     if shape.devices_per_node:

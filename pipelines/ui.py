@@ -31,7 +31,8 @@ def ui_command(host: str, port: int) -> list[str]:
     """Dagster's UI and daemon, listening on this address alone."""
     listen = ["--host", host, "--port", str(port)]
     workspace = ["--workspace", str(CHECKOUT / "workspace.yaml")]
-    return [sys.executable, "-m", "dagster", "dev", *listen, *workspace]
+    quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project
+    return [sys.executable, *quiet, "-m", "dagster", "dev", *listen, *workspace]
 
 
 def _check_free(host: str, port: int) -> None:

@@ -74,6 +74,17 @@ def test_a_dry_run_prints_the_command_alone_and_starts_nothing(
     assert not list(toy_root.glob("*"))
 
 
+def test_a_dry_run_says_of_several_nodes_that_processes_are_counted_by_node(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("slurm: {}\nwork:\n  stage1: {engine: slurm, nodes: 2}\n")
+    monkeypatch.setenv("OLMO_SITE", str(site))
+    monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
+    done = olmo("launch", "tiny", "stage1", "--dry-run")
+    assert "# tiny/stage1: engine slurm, 2 nodes, 1 process a node\n" in done.stderr
+
+
 def test_a_launch_returns_and_its_job_goes_on(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
