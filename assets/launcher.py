@@ -82,10 +82,14 @@ class Launcher(Protocol):
 
 @runtime_checkable
 class Batching(Protocol):
-    """An engine that queues many jobs at once."""
+    """An engine that queues many jobs at once, and ends them so."""
 
     def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
         """Start those jobs that are neither finished nor at work; returns those it started."""
+        ...
+
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        """As `cancel` of each, where it has a job in the queue or at work; together."""
         ...
 
 

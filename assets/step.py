@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.ahead import Ahead
 from assets.graph import Graph
-from assets.launcher import Launcher, Observer
+from assets.launcher import Batching, Launcher, Observer
 from assets.paths import root
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import start_ticks
@@ -135,6 +135,10 @@ def jobs_below(parent: Path) -> list[RunFolder]:
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:
     """End what is at work in these folders, all at once: each may take seconds."""
     each = {run.path: run for run in folders}.values()
-    alive = [run for run in each if not run.finished and launcher.state(run).alive]
+    left = [run for run in each if not run.finished]
+    if isinstance(launcher, Batching):
+        launcher.cancel_many(left)
+        return
+    alive = [run for run in left if launcher.state(run).alive]
     with ThreadPoolExecutor(max(1, len(alive))) as pool:
         list(pool.map(launcher.cancel, alive))

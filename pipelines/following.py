@@ -140,8 +140,8 @@ def cancel(recipe: str, asset: str, partition: str | None) -> int:
         for place in at_work(launcher, root(), recipe, asset)
         if partition in (None, place.partition)
     ]
+    launcher.cancel_many([place.folder for place in places])
     for place in places:
-        launcher.cancel(place.folder)
         print(f"{place.label}: ended; {place.folder.path}")
     if not places:
         print(f"{recipe}/{asset}: no job is queued or at work")

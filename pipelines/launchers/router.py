@@ -1,6 +1,7 @@
 """Sends each piece of work to the engine that the site file names for it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +71,29 @@ class Router:
     def cancel(self, folder: RunFolder) -> None:
         """End the folder's job."""
         self._started_by(folder).cancel(folder)
+
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        """End what is at work in these folders, all at once.
+
+        Raises:
+            EngineError: of one of the engines, once all have been asked.
+        """
+        by_engine: dict[str, list[RunFolder]] = {}
+        alone: list[RunFolder] = []
+        for folder in folders:
+            name = str(read_launch(folder).get("engine", "local"))
+            if isinstance(self._engine(name), Batching):
+                by_engine.setdefault(name, []).append(folder)
+            elif self.state(folder).alive:
+                alone.append(folder)
+        with ThreadPoolExecutor(max(1, len(by_engine) + len(alone))) as pool:
+            ends = [pool.submit(self.cancel, folder) for folder in alone]
+            for name, group in by_engine.items():
+                engine = self._engine(name)
+                if isinstance(engine, Batching):
+                    ends.append(pool.submit(engine.cancel_many, group))
+        for end in ends:
+            end.result()
 
     def close(self) -> None:
         """Start no further job."""

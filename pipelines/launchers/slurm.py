@@ -110,12 +110,26 @@ class SlurmLauncher:
             SlurmError: the job does not end.
         """
         folder.cancel.touch()
-        launch = read_launch(folder)
-        if launch.get("engine") == "slurm" and launch.get("job_id") is None:
-            launch = self._adopted(folder)
-        if launch.get("job_id") is not None:
-            jobs = [str(launch["job_id"]), *_workers(launch)]
-            end_jobs(jobs, self.queue, ask=self.ask)
+        self.cancel_many([folder])
+
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        """As `cancel`, for those that have a job in the queue or at work; asks Slurm for all.
+
+        Raises:
+            SlurmUnavailable, SlurmError: as for `cancel`.
+        """
+        jobs = {folder: _jobs(self._recorded(folder)) for folder in folders}
+        if not any(jobs.values()):
+            return
+        snapshot = self.queue.look(newer_than=time.time())
+        alive = {job for job, entry in snapshot.entries.items() if entry.alive}
+        for folder, own in jobs.items():
+            if snapshot.error or not alive.isdisjoint(own):
+                folder.cancel.touch()
+        end_jobs([job for own in jobs.values() for job in own], self.queue, ask=self.ask)
+        for folder, own in jobs.items():
+            if not alive.isdisjoint(own):
+                _note_end(folder, own[0])
 
     def _submit_alike(self, launches: Sequence[Launch]) -> Sequence[Launch]:
         with contextlib.ExitStack() as stack:
@@ -162,11 +176,20 @@ class SlurmLauncher:
         environment = tuple(sorted(launch.environment.items()))
         return (*named(launch), launch.distributed, environment, self.site.work_of(launch))
 
+    def _recorded(self, folder: RunFolder) -> Mapping[str, Any]:
+        """The record of the folder's job on this engine; empty where there is none."""
+        launch = read_launch(folder)
+        if launch.get("engine") != "slurm":
+            return {}
+        return launch if launch.get("job_id") is not None else self._adopted(folder)
+
     def _adopted(self, folder: RunFolder) -> Mapping[str, Any]:
         """The record of a launch whose submitter died between sbatch and the record."""
         with submission_lock(folder):
-            snapshot = self.queue.look(newer_than=time.time())
-            return self._identified(folder, read_launch(folder), snapshot)
+            launch = read_launch(folder)
+            if launch.get("job_id") is not None:  # sbatch has returned meanwhile
+                return launch
+            return self._identified(folder, launch, self.queue.look(newer_than=time.time()))
 
     def _identified(
         self, folder: RunFolder, launch: Mapping[str, Any], snapshot: Snapshot
@@ -196,6 +219,8 @@ class SlurmLauncher:
             return described(entry, [snapshot.entries.get(job) for job in _workers(launch)])
         if snapshot.time < float(launch["queued_at"]):
             return JobState(alive=True, queued=True, description=f"job {job_id} just submitted")
+        if launch.get("ended"):
+            return JobState(alive=False, ended=launch["ended"])
         return self._gone(job_id)
 
     def _gone(self, job_id: str) -> JobState:
@@ -209,6 +234,20 @@ class SlurmLauncher:
                 return JobState(alive=True, description=f"job {job_id}")
             self._ends[job_id] = ended
         return self._ends[job_id]
+
+
+def _jobs(launch: Mapping[str, Any]) -> list[str]:
+    """The job of a launch, and its workers; none where Slurm has not got it."""
+    job_id = launch.get("job_id")
+    return [] if job_id is None else [str(job_id), *_workers(launch)]
+
+
+def _note_end(folder: RunFolder, job_id: str) -> None:
+    """Record that a job was cancelled: of tasks that waited Slurm knows nothing afterwards."""
+    with submission_lock(folder):
+        launch = read_launch(folder)
+        if launch.get("job_id") == job_id:  # and no later one
+            write_json(folder.launch, {**launch, "ended": "CANCELLED"})
 
 
 def _workers(launch: Mapping[str, Any]) -> list[str]:

@@ -39,12 +39,13 @@ def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
         # Neither, or for too long at work.
         others = {job.job_id for job in left} - {*at_work, *pending}
         late = sorted({*others, *(at_work if waited > PATIENCE_SECONDS else ())})
+        if pending:
+            # First, or they begin on what the others leave. No signal: of a task that waits it
+            # ends the whole of its array.
+            _try(ask, "scancel", *together(pending))
         if new := sorted({*at_work} - asked):
             _try(ask, "scancel", "--full", "--signal=TERM", *new)
             asked.update(new)
-        if pending:
-            # No signal: of a task that waits it ends the whole of its array.
-            _try(ask, "scancel", *pending)
         if late:
             _kill(late, ask, all_of_it=waited > PATIENCE_SECONDS + LAST_WORD_SECONDS)
         time.sleep(LOOK_SECONDS)
@@ -77,6 +78,19 @@ def end_those_queued(job_ids: Sequence[str], snapshot: Snapshot, *, ask: Client)
     entries = [snapshot.entries.get(job_id) for job_id in job_ids]
     if alive := [entry.job_id for entry in entries if entry is not None and entry.alive]:
         _try(ask, "scancel", *alive)
+
+
+def together(job_ids: Sequence[str]) -> list[str]:
+    """The tasks of each array as one word, `4711_[0,1,5]`: the controller is asked once for all."""
+    tasks: dict[str, list[str]] = {}
+    words: list[str] = []
+    for job_id in job_ids:
+        array, _, task = job_id.partition("_")
+        if task:
+            tasks.setdefault(array, []).append(task)
+        else:
+            words.append(job_id)
+    return words + [f"{array}_[{','.join(each)}]" for array, each in tasks.items()]
 
 
 def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:

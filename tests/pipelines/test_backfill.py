@@ -40,6 +40,7 @@ class Queueing(LocalLauncher):
     """An engine with a queue: what it is given at once is kept, and run here."""
 
     given: list[list[str]] = field(default_factory=list[list[str]])
+    ended: list[int] = field(default_factory=list[int])  # how many at once
 
     def queues(self, launch: Launch) -> bool:
         return True
@@ -48,6 +49,12 @@ class Queueing(LocalLauncher):
         started = [launch for launch in launches if self.submit(launch)]
         self.given.append([called(launch) for launch in started])
         return started
+
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        alive = [folder for folder in folders if self.state(folder).alive]
+        self.ended.append(len(alive))
+        for folder in alive:
+            self.cancel(folder)
 
 
 def called(launch: Launch) -> str:
@@ -207,6 +214,7 @@ def test_a_cancelled_backfill_ends_every_job_of_it_and_no_other(
     instance.report_run_canceling(record)
     thread.join(CANCEL_SECONDS)
     assert not thread.is_alive()
+    assert launcher.ended == [6]
     assert at_work(toy_root) == 1
     assert bystander.folder.is_running()
     (tmp_path / "gate").touch()

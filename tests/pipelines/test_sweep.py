@@ -16,7 +16,7 @@ from assets.produce import InputMissing
 from assets.recipe import load_recipe
 from olmo_core.config.load import ConfigError
 from olmo_core.run.files import write_json
-from olmo_core.run.folder import locked
+from olmo_core.run.folder import RunFolder, locked
 from pipelines.definitions import build_definitions
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher
@@ -145,6 +145,9 @@ class Arrays(LocalLauncher):
     def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
         self.given.append(list(launches))
         return list(launches)
+
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        raise AssertionError(f"nothing is cancelled here: {folders}")
 
 
 @pytest.fixture

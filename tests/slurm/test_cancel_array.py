@@ -52,8 +52,8 @@ def test_one_task_is_ended_and_no_other(launcher: Router, toy_root: Path, tmp_pa
         gate.touch()
         wait_for(lambda: sum(launch.folder.finished for launch in launches) == 3)
     finally:
-        for launch in launches:
-            launcher.cancel(launch.folder)
+        launcher.cancel_many([launch.folder for launch in launches])
+        assert not any(alive(launcher, launches))
 
 
 def queued(launcher: Router, launches: list[Launch]) -> list[bool]:
