@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.backfill import backfill
-from assets.evals.sweep import sweep_node, sweep_work
+from assets.evals.sweep import checkpoints, sweep_node, sweep_work
 from assets.fingerprint import package_version, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launcher, Observer
@@ -151,12 +151,22 @@ def _one(
             submitted=step.ahead.submitted.get(node.name),
             meanwhile=step.meanwhile,
         )
+    if node.distributed:
+        _add_partitions(context.instance, graph)
     return report(node, produced)
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=f"{recipe}_checkpoints")
+
+
+def _add_partitions(instance: dg.DagsterInstance, graph: Graph) -> None:
+    """Let a person choose the checkpoints of finished runs in the UI, whoever watches for them."""
+    name = checkpoint_partitions(graph.recipe.name).name or ""
+    known = set(instance.get_dynamic_partitions(name))
+    if new := [key for key in checkpoints(graph, root()) if key not in known]:
+        instance.add_dynamic_partitions(name, new)
 
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:

@@ -1,5 +1,7 @@
 """Sensors: new checkpoints are evaluated as they appear; jobs without a run get one."""
 
+import json
+
 import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
@@ -36,14 +38,17 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
     def watch(
         context: dg.SensorEvaluationContext, launcher: dg.ResourceParam[Launcher]
     ) -> dg.SensorResult | dg.SkipReason:
-        known = set(context.instance.get_dynamic_partitions(f"{recipe}_checkpoints"))
-        new = [key for key in checkpoints(graph, root()) if key not in known][:MOST_AT_ONCE]
+        # Its own memory: a run that trains adds its checkpoints to the partitions too.
+        found = checkpoints(graph, root())
+        requested = [key for key in json.loads(context.cursor or "[]") if key in found]
+        new = [key for key in found if key not in set(requested)][:MOST_AT_ONCE]
         if not new:
-            return dg.SkipReason(f"no new checkpoint; {len(known)} are known")
+            return dg.SkipReason(f"no new checkpoint; {len(requested)} have been requested")
         queue_together(graph, launcher, new, context.log)
         return dg.SensorResult(
             dynamic_partitions_requests=[partitions.build_add_request(new)],
             run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in new],
+            cursor=json.dumps([*requested, *new]),
         )
 
     return watch

@@ -49,9 +49,11 @@ def save(
         write_json(folder / "manifest.json", {"step": step})
 
 
-def evaluate(graph: Graph, instance: dg.DagsterInstance) -> dg.SensorResult | dg.SkipReason:
+def evaluate(
+    graph: Graph, instance: dg.DagsterInstance, cursor: str | None = None
+) -> dg.SensorResult | dg.SkipReason:
     context = dg.build_sensor_context(
-        instance=instance, resources={"launcher": site_launcher(Site())}
+        instance=instance, cursor=cursor, resources={"launcher": site_launcher(Site())}
     )
     result = checkpoint_sensor(graph)(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
@@ -84,8 +86,15 @@ def test_the_sensor_adds_each_checkpoint_once(
     assert [request.partition_key for request in result.run_requests] == ["stage1@step20"]
     assert result.dynamic_partitions_requests is not None
     [request] = result.dynamic_partitions_requests
-    instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
-    assert isinstance(evaluate(graph, instance), dg.SkipReason)
+    assert list(request.partition_keys) == ["stage1@step20"]
+    assert isinstance(evaluate(graph, instance, result.cursor), dg.SkipReason)
+    save(graph, toy_root, "stage1", 40)
+    instance.add_dynamic_partitions("tiny_checkpoints", ["stage1@step40"])  # by a training's run
+    result = evaluate(graph, instance, result.cursor)
+    assert isinstance(result, dg.SensorResult)
+    assert result.run_requests is not None
+    assert [request.partition_key for request in result.run_requests] == ["stage1@step40"]
+    assert isinstance(evaluate(graph, instance, result.cursor), dg.SkipReason)
 
 
 def test_the_schedule_requests_what_lacks_an_evaluation(
