@@ -58,6 +58,7 @@ def opened_page() -> Generator[Page]:
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         opened = browser.new_page(viewport={"width": 1600, "height": 1000})
         opened.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)  # five seconds, if not said
         yield opened
         browser.close()
 
@@ -65,14 +66,14 @@ def opened_page() -> Generator[Page]:
 def test_the_graph_is_shown_and_nothing_pops_over_it(page: Page, address: str) -> None:
     page.goto(f"{address}/locations/pipelines.definitions/jobs/tiny")
     for group in ("tiny_corpus", "tiny_train"):
-        expect(page.get_by_text(group, exact=True).first).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_text(group, exact=True).first).to_be_visible()
     expect(page.get_by_text("View 19 assets")).to_be_visible()
     assert page.get_by_role("dialog").count() == 0
 
 
 def test_a_finished_run_is_shown(page: Page, address: str) -> None:
     page.goto(f"{address}/runs")
-    expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Success").first).to_be_visible()
 
 
 def test_the_loss_curve_is_a_picture(page: Page, address: str) -> None:
@@ -86,7 +87,7 @@ def test_the_loss_curve_is_a_picture(page: Page, address: str) -> None:
 def test_the_table_of_sources_is_shown(page: Page, address: str, tiny: World) -> None:
     page.goto(f"{address}/assets/tiny/filtered")
     table = page.locator("table table").filter(has_text="kept_share").first
-    expect(table).to_be_visible(timeout=PATIENCE)
+    expect(table).to_be_visible()
     for row in tiny.show()["filtered"]["metadata"]["tables"]["sources"]:
         expect(table.get_by_role("cell", name=row["source"], exact=True)).to_be_visible()
 
@@ -103,7 +104,7 @@ def test_materialize_all_reports_what_is_finished_again_in_one_run(
     assert (tiny.path("stage1") / "result.json").stat().st_mtime_ns == before
     page.goto(f"{address}/assets/tiny/soup")
     how = page.get_by_role("row").filter(has_text="how").filter(has_text="finished before")
-    expect(how.first).to_be_visible(timeout=PATIENCE)
+    expect(how.first).to_be_visible()
 
 
 def _answers(url: str) -> bool:

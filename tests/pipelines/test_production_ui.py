@@ -6,7 +6,7 @@ import pytest
 from dagster import DagsterEventType
 from playwright.sync_api import Page, expect
 
-from tests.integration.test_ui import PATIENCE, opened_page
+from tests.integration.test_ui import opened_page
 from tests.pipelines.kills import CANCEL_SECONDS, are_gone, members
 from tests.pipelines.production import Production, wait_for
 
@@ -27,10 +27,10 @@ def test_the_asset_of_a_job_in_progress_shows_how_it_goes(
     wait_for(lambda: _observed(production, run), "the first observation")
     page.goto(f"http://127.0.0.1:{production.web_port}/assets/toy0/first")
     row = page.get_by_role("row").filter(has_text="progress")
-    expect(row.get_by_text("1 of 2 things").first).to_be_visible(timeout=PATIENCE)
+    expect(row.get_by_text("1 of 2 things").first).to_be_visible()
     expect(page.get_by_role("row").filter(has_text="state").first).to_contain_text("running")
     page.get_by_role("row").filter(has_text="log_end").get_by_text("Show Markdown").click()
-    expect(page.get_by_role("dialog").get_by_text("line 299")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("dialog").get_by_text("line 299")).to_be_visible()
     production.open_gate(0)
     production.wait_status(run, "SUCCESS")
 

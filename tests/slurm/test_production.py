@@ -15,7 +15,7 @@ from playwright.sync_api import Locator, Page, expect
 from assets.evals.sweep import SWEEP, sweep_work
 from assets.graph import Graph
 from tests.integration.conftest import OLMO, RECIPES
-from tests.integration.test_ui import PATIENCE, opened_page
+from tests.integration.test_ui import opened_page
 from tests.pipelines.conftest import production_environment
 from tests.pipelines.evaluations import MODULE, save_checkpoints, sweep_graph
 from tests.pipelines.kills import CANCEL_SECONDS, are_gone, kill_and_finish, members
@@ -161,12 +161,12 @@ def test_a_training_shows_how_it_goes_and_a_click_ends_it_on_both_nodes(
     seen = observed(production, run, "loss")
     assert "running on n" in str(seen["state"].value)
     page.goto(f"http://127.0.0.1:{production.web_port}/assets/tiny/stage1")
-    expect(entry(page, "progress")).to_contain_text(f"of {STEPS:,} steps, loss", timeout=PATIENCE)
+    expect(entry(page, "progress")).to_contain_text(f"of {STEPS:,} steps, loss")
     for name in ("state", "step", "loss", "tokens_per_second", "time_remaining"):
         expect(entry(page, name)).to_contain_text(str(seen[name].value).removesuffix(".0"))
     expect(entry(page, "wandb")).to_contain_text("offline; to send it: wandb sync")
     entry(page, "log_end").get_by_text("Show Markdown").click()
-    expect(page.get_by_role("dialog").get_by_text("loss").first).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("dialog").get_by_text("loss").first).to_be_visible()
 
     job = job_on_two_nodes(production, cluster, graph)
     page.goto(f"http://127.0.0.1:{production.web_port}/runs/{run}")
@@ -193,7 +193,7 @@ def test_olmo_cancel_ends_a_training_on_both_nodes(
     observed(production, run, "loss")
     page.goto(f"http://127.0.0.1:{production.web_port}/assets/tiny/stage1")
     link = entry(page, "wandb").get_by_role("link", name=ADDRESS)
-    expect(link).to_have_attribute("href", ADDRESS, timeout=PATIENCE)
+    expect(link).to_have_attribute("href", ADDRESS)
     job = job_on_two_nodes(production, cluster, graph)
     [folder] = graph.unfinished(production.root, "stage1")
     with pytest.MonkeyPatch.context() as patch:
