@@ -148,7 +148,8 @@ def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
         if run is None:
             raise InputMissing(
                 f"{node.name}: its input {name} has not been made as recipe {node.recipe} stands "
-                f"now (version {graph.fingerprints[name].version}); materialise {name} first"
+                f"now (version {graph.fingerprints[name].version}); materialise {name} first "
+                f"(olmo run {node.recipe} --select {name})"
             )
         _require_whole(graph, name, run)
         _require_checks(graph, name, root)

@@ -71,6 +71,7 @@ def test_a_dry_run_prints_the_command_alone_and_starts_nothing(
     assert "-m olmo_core.train" in done.stdout or "olmo_core.run.supervise" in done.stdout
     assert "# tiny/stage1: engine local, 1 node, 1 process" in done.stderr
     assert "a launch would be refused now: stage1: its input" in done.stderr
+    assert "first (olmo run tiny --select stage1_mix)\n" in done.stderr
     assert not list(toy_root.glob("*"))
 
 
