@@ -18,9 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from olmo_core.run.code import code_digest
 from olmo_core.run.files import PARTIAL
 from olmo_core.run.job import Job
-from olmo_core.run.lanes import BUSY, Lanes
+from olmo_core.run.lanes import BUSY, CODE, Lanes
 from olmo_core.run.pickled import Outcome, main_module, packed, read_outcome
 from olmo_core.run.pool import run_calls
 
@@ -82,6 +83,7 @@ def publish(folder: Path, calls: Sequence[Callable[[], object]]) -> Path:
     batch = folder / uuid.uuid4().hex
     beside = batch.with_name(batch.name + PARTIAL)
     beside.mkdir(parents=True)
+    (beside / CODE).write_text(code_digest(main_module()))
     offsets = [0]
     with (beside / "calls").open("wb") as out:
         for call in calls:

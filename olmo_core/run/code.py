@@ -6,6 +6,7 @@ Of syntax trees without docstrings, so that a comment or a reformatted line chan
 import ast
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import olmo_core
@@ -47,8 +48,16 @@ def code_hashes_now(module: str) -> dict[str, str]:
 
 
 def code_digest(*modules: str) -> str:
-    """One hash of all the code that these modules reach."""
-    hashes = {name: value for module in modules for name, value in code_hashes(module).items()}
+    """One hash of all the code that these modules reach, as this process first saw it."""
+    return _digest({k: value for module in modules for k, value in code_hashes(module).items()})
+
+
+def code_digest_now(module: str) -> str:
+    """As `code_digest`, from the files as they are at this moment."""
+    return _digest(code_hashes_now(module))
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
     lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

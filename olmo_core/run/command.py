@@ -8,9 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from olmo_core.config.load import ConfigError, build, load
+from olmo_core.run.code import code_hashes
+from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import AlreadyRunning, InputError, Job, Report, Stopped
 
 EXIT_FAILED = 1
@@ -49,9 +51,29 @@ def run_job(
                 raise ConfigError(f"{path}: {key}: expected a mapping of keys")
         config = build(config_class, tree["config"], where="config")
         inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
+        _require_the_submitted_code(RunFolder(path.parent))
         with Job.open(path.parent) as job:
             job.ready()
             job.finish(make(config, inputs, job))
+
+
+def _require_the_submitted_code(folder: RunFolder) -> None:
+    """A job may wait in a queue for days: its result is to be of the code that its folder says.
+
+    Raises:
+        ConfigError: the code has been edited since.
+    """
+    parts: Mapping[str, Any] = (folder.read(folder.launch) or {}).get("parts") or {}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if not parts or parts["packages"]["python"] != python:  # by hand; another Python hashes so
+        return
+    before, now = parts["code"], code_hashes(parts["module"])
+    edited = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if edited:
+        raise ConfigError(
+            f"{', '.join(edited)}: edited since this job was submitted, and its result would not "
+            f"be what {folder.path.name} stands for; run again"
+        )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ They end with the process that started them, whatever ends it.
 """
 
 import fcntl
+import importlib
 import json
 import logging
 import multiprocessing
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from olmo_core.run.code import code_digest_now
 from olmo_core.run.command import set_up_logging
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.pickled import is_whole, outcome_of, unpacked, write_outcome
@@ -21,6 +23,8 @@ from olmo_core.run.pool import die_with_parent
 
 log = logging.getLogger("olmo")
 
+CODE = "code"  # the file of the digest of the leader's code
+EXIT_OTHER_CODE = 7  # of a process of these; no job ends with it
 BUSY = "busy."  # and a worker's number: touched while it computes
 LIST_SECONDS = 2.0  # for which a list of the calls that were begun is good
 REDO_SECONDS = 0.5  # between two looks for calls whose doer has died
@@ -52,7 +56,7 @@ class Lanes:
         position: int,
         positions: int,
     ) -> None:
-        self.batch = batch
+        self.batch, self._main = batch, main
         # Spawned: a heartbeat's thread must not be forked in the middle of a write.
         context = multiprocessing.get_context("spawn")
         self._processes = [
@@ -76,6 +80,8 @@ class Lanes:
     def broken(self) -> str:
         """Which of them was killed, or failed by itself; empty if none."""
         for process in self._processes:
+            if process.exitcode == EXIT_OTHER_CODE:
+                return f"{self._main}: its code is not that with which the job began"
             if process.exitcode:
                 return (
                     f"process {process.pid}, which did calls of this job, ended with exit code "
@@ -112,6 +118,7 @@ def _work(
     fcntl.flock(lock, fcntl.LOCK_SH)
     try:
         offsets = read_offsets(batch)
+        _require_the_leaders_code(batch, main)
         doer = f"worker {position}" if position else "leader"
         lane = _Lane(batch, offsets, main, doer)
         count = len(lane)
@@ -122,6 +129,18 @@ def _work(
     except FileNotFoundError:
         if batch.exists():
             raise  # else the calls were taken away: all are done, or the leader has ended
+
+
+def _require_the_leaders_code(batch: Path, main: str) -> None:
+    """End this process where its code would not make of a call what the leader's does.
+
+    The code may have been edited, or another version of it lies on this node.
+    """
+    if main != "__main__":
+        importlib.import_module(main)  # what is edited after this is not this process's any more
+    if code_digest_now(main) != (batch / CODE).read_text():
+        log.error("%s: its code, or what it imports, is not that of the job: does no call", main)
+        raise SystemExit(EXIT_OTHER_CODE)
 
 
 def read_offsets(batch: Path) -> list[int]:

@@ -1,6 +1,7 @@
 """A job's calls shared with workers: real processes, held at known points and killed there."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.members import state_of
 from tests.olmo_core.run.sharing import CALLS
@@ -246,3 +248,35 @@ def test_a_worker_without_a_leader_ends(runs: Runs) -> None:
     assert worker.wait(20) == 0
     assert "nobody has led it" in runs.said(worker)
     assert not folder.calls_lock.exists()
+
+
+def test_a_worker_of_other_code_does_no_call(runs: Runs) -> None:
+    folder = runs.folder()
+    gate = runs.hold(folder, "leader", 0)
+    leader = runs.leader(folder, workers=1)
+    until(lambda: runs.begun(folder, "leader"), runs)
+    (batch,) = (folder.path / "work" / "calls").iterdir()
+    (batch / "code").write_text("of another checkout")
+    worker = runs.worker(folder)
+    until(lambda: "its code, or what it imports, is not that of the job" in runs.said(worker), runs)
+    gate.unlink()
+    result(runs, folder, leader)
+    assert not runs.begun(folder, "worker")
+    assert worker.wait(10) == 0
+
+
+def test_a_job_whose_code_was_edited_while_it_waited_is_refused(runs: Runs) -> None:
+    folder = runs.folder()
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    parts = {"module": MODULE, "code": code_hashes(MODULE), "packages": {"python": python}}
+    folder.launch.write_text(json.dumps({"schema_version": 1, "parts": parts}))
+    result(runs, folder, runs.leader(folder, workers=0))
+    folder.result.unlink()
+    parts["code"] = {MODULE: "before"}
+    folder.launch.write_text(json.dumps({"schema_version": 1, "parts": parts}))
+    leader = runs.leader(folder, workers=0)
+    assert leader.wait(30) == 2
+    assert f"configuration: {MODULE}: edited since this job was submitted" in runs.said(leader)
+    parts["packages"] = {"python": "3.0"}  # whose hashes are others
+    folder.launch.write_text(json.dumps({"schema_version": 1, "parts": parts}))
+    result(runs, folder, runs.leader(folder, workers=0))
