@@ -49,6 +49,7 @@ def do_calls(
 
     Raises:
         Exception: the first that a call or `on_done` raises; calls at work are ended.
+        OSError: the results cannot be written (a full disk).
     """
     if job.workers == 0:
         return run_calls(calls, processes=job.processes, on_done=on_done)
@@ -69,7 +70,7 @@ def do_calls(
                 if busy.look(batch):
                     job.computes()
                 if broken := lanes.broken():
-                    raise RuntimeError(broken)
+                    raise broken
     finally:
         lanes.end()
         _remove(batch)

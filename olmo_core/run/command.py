@@ -22,7 +22,7 @@ EXIT_STOPPED = 4  # asked to stop, and stopped at a safe point
 EXIT_RUNNING = 5  # another job holds this run folder
 
 # A file that may not be read or written: no bug, and nothing that trying again would mend.
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 C = TypeVar("C")
 
@@ -90,7 +90,7 @@ def exit_codes() -> Generator[None]:
     except AlreadyRunning as error:
         _leave(EXIT_RUNNING, str(error))
     except OSError as error:
-        if error.errno not in _REFUSALS:
+        if error.errno not in REFUSALS:
             _leave(EXIT_FAILED, traceback.format_exc())
         where = error.filename or traceback.format_exc()
         _leave(EXIT_INPUT, f"input: {where}: {error.strerror}")

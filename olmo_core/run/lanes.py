@@ -16,7 +16,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from olmo_core.run.code import code_digest_now
-from olmo_core.run.command import set_up_logging
+from olmo_core.run.command import REFUSALS, set_up_logging
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.pickled import is_whole, outcome_of, unpacked, write_outcome
 from olmo_core.run.pool import die_with_parent
@@ -24,6 +24,7 @@ from olmo_core.run.pool import die_with_parent
 log = logging.getLogger("olmo")
 
 CODE = "code"  # the file of the digest of the leader's code
+EXIT_REFUSED = 128  # and the number of the error with which a file was refused
 EXIT_OTHER_CODE = 7  # of a process of these; no job ends with it
 BUSY = "busy."  # and a worker's number: touched while it computes
 LIST_SECONDS = 2.0  # for which a list of the calls that were begun is good
@@ -77,17 +78,20 @@ class Lanes:
         else:
             time.sleep(seconds)
 
-    def broken(self) -> str:
-        """Which of them was killed, or failed by itself; empty if none."""
+    def broken(self) -> Exception | None:
+        """What is wrong with one of them that was killed, or failed by itself; None if none."""
         for process in self._processes:
             if process.exitcode == EXIT_OTHER_CODE:
-                return f"{self._main}: its code is not that with which the job began"
+                return RuntimeError(f"{self._main}: its code is not that with which the job began")
+            number = (process.exitcode or 0) - EXIT_REFUSED
+            if number in REFUSALS:
+                return OSError(number, os.strerror(number), str(self.batch))
             if process.exitcode:
-                return (
+                return RuntimeError(
                     f"process {process.pid}, which did calls of this job, ended with exit code "
                     f"{process.exitcode}"
                 )
-        return ""
+        return None
 
     def end(self) -> None:
         """End all of them at once; returns when they are gone."""
@@ -129,6 +133,10 @@ def _work(
     except FileNotFoundError:
         if batch.exists():
             raise  # else the calls were taken away: all are done, or the leader has ended
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        raise SystemExit(EXIT_REFUSED + error.errno) from None
 
 
 def _require_the_leaders_code(batch: Path, main: str) -> None:

@@ -109,7 +109,8 @@ def write_outcome(descriptor: int, outcome: Outcome) -> None:
 
     Where a power cut takes the last bytes alone, the call is done again.
     """
-    os.ftruncate(descriptor, 0)
+    if os.fstat(descriptor).st_size:  # of one that died in the middle
+        os.ftruncate(descriptor, 0)
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.seek(0)
         file.write(packed(outcome))

@@ -280,3 +280,16 @@ def test_a_job_whose_code_was_edited_while_it_waited_is_refused(runs: Runs) -> N
     parts["packages"] = {"python": "3.0"}  # whose hashes are others
     folder.launch.write_text(json.dumps({"schema_version": 1, "parts": parts}))
     result(runs, folder, runs.leader(folder, workers=0))
+
+
+def test_a_disk_too_full_for_a_result_ends_the_leader_as_its_own_would(runs: Runs) -> None:
+    folder = runs.folder()
+    gate = runs.hold(folder, "leader", 0)
+    leader = runs.leader(folder, workers=1)
+    until(lambda: runs.begun(folder, "leader"), runs)
+    (batch,) = (folder.path / "work" / "calls").iterdir()
+    (batch / "1").symlink_to("/dev/full")  # the next that it takes
+    gate.unlink()
+    assert leader.wait(30) == 3
+    assert f"input: {batch}: No space left on device" in runs.said(leader)
+    assert "Traceback" not in runs.said(leader)
