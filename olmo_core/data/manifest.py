@@ -111,9 +111,14 @@ class Manifest:
                 f"data.label_mask_paths: {len(masks)} files for the {len(paths)} of data.paths"
             )
         files = Files(cache)
-        opened = files.each(
-            functools.partial(open_token_file, files=files, dtype=little_endian(dtype)), paths
-        )
+
+        def opened_or_named(path: str) -> TokenFile:
+            try:
+                return open_token_file(path, files=files, dtype=little_endian(dtype))
+            except InputError as error:
+                raise InputError(f"data.paths[{paths.index(path)}]: {error}") from None
+
+        opened = files.each(opened_or_named, paths)
         streams = tuple(
             Stream(
                 name=path,

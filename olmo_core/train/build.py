@@ -74,7 +74,7 @@ def build_loader(config: TrainConfig) -> Loader:
         if ASSET not in core.roots:
             raise ConfigError(f"core.roots.{ASSET}: missing: where the manifest's files lie")
         manifest = Manifest.read(core.manifest, root=core.roots[ASSET])
-    elif data.paths is not None:
+    elif data.paths:
         manifest = Manifest.from_paths(
             data.paths,
             dtype=data.memmap_dtype,

@@ -72,7 +72,8 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
         (["/nowhere.yaml"], 2, "no such file"),
         (["{config}", "save_folder="], 2, "override: save_folder: empty"),
         (["{config}", "data.paths=null", "save_folder={folder}"], 2, "no data"),
-        (["{config}", "data.paths=[/no.npy]", "save_folder={folder}"], 3, "/no.npy"),
+        (["{config}", "data.paths=[]", "save_folder={folder}"], 2, "no data"),
+        (["{config}", "data.paths=[/no.npy]", "save_folder={folder}"], 3, "data.paths[0]: /no.npy"),
     ],
 )
 def test_errors_say_what_and_exit_with_their_code(
