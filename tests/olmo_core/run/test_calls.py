@@ -290,6 +290,6 @@ def test_a_disk_too_full_for_a_result_ends_the_leader_as_its_own_would(runs: Run
     (batch,) = (folder.path / "work" / "calls").iterdir()
     (batch / "1").symlink_to("/dev/full")  # the next that it takes
     gate.unlink()
-    assert leader.wait(30) == 3
+    assert leader.wait(30) == 3, runs.said(leader)
     assert f"input: {batch}: No space left on device" in runs.said(leader)
     assert "Traceback" not in runs.said(leader)
