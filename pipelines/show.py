@@ -81,7 +81,7 @@ def latest_finished(folder: Path) -> RunFolder | None:
 
 def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2))
-    for column in ("asset", "state", "version", "made (UTC)", "what"):
+    for column in ("asset", "state", "version", "made", "what"):
         table.add_column(column, no_wrap=column != "what")
     for entry in entries:
         numbers = [
@@ -93,7 +93,8 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
             entry["asset"],
             "[green]current[/]" if entry["metadata"]["current"] else "[yellow]stale[/]",
             entry["fingerprint"][:12],
-            entry["created"][:19].replace("T", " "),
+            # This machine's time, as in the logs; the JSON has UTC.
+            f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
             ", ".join(numbers[:3]),
         )
     return table
