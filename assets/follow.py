@@ -7,14 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from assets.diagnosis import diagnosis
-from assets.launcher import (
-    Batching,
-    EngineUnavailable,
-    JobState,
-    Launch,
-    Launcher,
-    Observer,
-)
+from assets.launcher import EngineUnavailable, JobState, Launch, Launcher, Observer
 from olmo_core.run.folder import RunFolder
 
 # Each wait is a share of the time watched: a short job's end is noticed at once, and following a
@@ -152,7 +145,7 @@ def submit_patiently(
 
 
 def submit_many_patiently(
-    launcher: Batching,
+    launcher: Launcher,
     launches: Mapping[str, Launch],
     observer: Observer,
     meanwhile: Meanwhile = nothing,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from olmo_core.run.folder import RunFolder
 
@@ -59,6 +59,16 @@ class Launcher(Protocol):
         """
         ...
 
+    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work, together where the engine can.
+
+        Returns those that this call started.
+
+        Raises:
+            EngineUnavailable: the engine does not answer; the same call may be made again.
+        """
+        ...
+
     def queues(self, launch: Launch) -> bool:
         """Whether the job would wait in a queue for its turn, so that it may be submitted early."""
         ...
@@ -75,21 +85,12 @@ class Launcher(Protocol):
         """End every process of the folder's job, letting it reach a safe point if it can."""
         ...
 
+    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+        """As `cancel` of each that has a job in the queue or at work; together."""
+        ...
+
     def close(self) -> None:
         """Start no further job; those at work go on."""
-        ...
-
-
-@runtime_checkable
-class Batching(Protocol):
-    """An engine that queues many jobs at once, and ends them so."""
-
-    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
-        """Start those jobs that are neither finished nor at work; returns those it started."""
-        ...
-
-    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
-        """As `cancel` of each, where it has a job in the queue or at work; together."""
         ...
 
 

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from assets.backfill import backfill
-from assets.evals.sweep import checkpoints, sweep_node, sweep_work
+from assets.evals.sweep import checkpoints, partitions_name, sweep_node, sweep_work
 from assets.fingerprint import package_version, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launcher, Observer
@@ -33,11 +34,21 @@ class RunOptions(dg.Config):
     force: bool = False  # make a new version although there is a finished one
 
 
-# What an asset's step does, with the resources that it asks for.
-Body = Callable[
-    [dg.AssetExecutionContext, RunOptions, Launcher, ObserverFactory],
-    Iterator[dg.MaterializeResult[Any]],
-]
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What Dagster asks of an asset's step, with the resources for it."""
+
+    context: dg.AssetExecutionContext
+    force: bool
+    launcher: Launcher
+    observer: ObserverFactory  # called in the step: its events belong to that
+
+    def step(self, graph: Graph, observer: Observer) -> Step:
+        """The step at work."""
+        return Step(graph=graph, context=self.context, launcher=self.launcher, observer=observer)
+
+
+Body = Callable[[Asked], Iterator[dg.MaterializeResult[Any]]]
 
 
 def node_version(node: Node) -> str:
@@ -49,16 +60,8 @@ def node_version(node: Node) -> str:
 def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
     """The Dagster asset of a node of the main line."""
 
-    def work(context: dg.AssetExecutionContext) -> Work:
-        return main_line_work(graph, node.name, root())
-
-    def body(
-        context: dg.AssetExecutionContext,
-        config: RunOptions,
-        launcher: Launcher,
-        observer: ObserverFactory,
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        yield _one(graph, node, work, context, config, launcher, observer)
+    def body(asked: Asked) -> Iterator[dg.MaterializeResult[Any]]:
+        yield _one(graph, main_line_work(graph, node.name, root()), asked)
 
     return _asset(graph, node, node.stage, body)
 
@@ -67,22 +70,13 @@ def build_sweep_asset(graph: Graph, name: str) -> dg.AssetsDefinition:
     """The Dagster asset of a sweep: one partition per checkpoint; a backfill is one run."""
     node = sweep_node(graph, name)
 
-    def work(context: dg.AssetExecutionContext) -> Work:
-        return sweep_work(graph, name, context.partition_key, root())
-
-    def body(
-        context: dg.AssetExecutionContext,
-        config: RunOptions,
-        launcher: Launcher,
-        observer: ObserverFactory,
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        if not context.has_partition_key_range:
-            yield _one(graph, node, work, context, config, launcher, observer)
+    def body(asked: Asked) -> Iterator[dg.MaterializeResult[Any]]:
+        if not asked.context.has_partition_key_range:
+            yield _one(graph, sweep_work(graph, name, asked.context.partition_key, root()), asked)
             return
-        keys = context.partition_keys
-        tally = Tally(context, len(keys))
-        step = Step(graph=graph, context=context, launcher=launcher, observer=tally)
-        backfill(step, tally, name, keys, force=config.force)
+        keys = asked.context.partition_keys
+        tally = Tally(asked.context, len(keys))
+        backfill(asked.step(graph, tally), tally, name, keys, force=asked.force)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # of a backfill's policy
@@ -118,52 +112,40 @@ def _asset(
         launcher: dg.ResourceParam[Launcher],
         observer: dg.ResourceParam[Any],
     ) -> Iterator[dg.MaterializeResult[Any]]:
-        yield from body(context, config, launcher, observer)
+        yield from body(
+            Asked(context=context, force=config.force, launcher=launcher, observer=observer)
+        )
 
     return materialise
 
 
-def _one(
-    graph: Graph,
-    node: Node,
-    work_of: Callable[[dg.AssetExecutionContext], Work],
-    context: dg.AssetExecutionContext,
-    config: RunOptions,
-    launcher: Launcher,
-    observer: ObserverFactory,
-) -> dg.MaterializeResult[Any]:
+def _one(graph: Graph, work: Work, asked: Asked) -> dg.MaterializeResult[Any]:
     """One piece of work, found, followed or made in this step."""
-    work = work_of(context)
-    step = Step(
-        graph=graph,
-        context=context,
-        launcher=launcher,
-        observer=observer(context),  # made here: events belong to the step that runs
-    )
+    step = asked.step(graph, asked.observer(asked.context))
     with step.cancelling(work.parent):
-        step.begin(node.name)
+        step.begin(work.node.name)
         produced = make(
             work,
             root=root(),
-            launcher=launcher,
+            launcher=asked.launcher,
             observer=step.observer,
-            force=config.force,
-            submitted=step.ahead.submitted.get(node.name),
+            force=asked.force,
+            submitted=step.ahead.submitted.get(work.node.name),
             meanwhile=step.meanwhile,
         )
-    if node.distributed:
-        _add_partitions(context.instance, graph)
-    return report(node, produced)
+    if work.node.distributed:
+        _add_partitions(asked.context.instance, graph)
+    return report(work.node, produced)
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a recipe's sweep: the checkpoints of its runs."""
-    return dg.DynamicPartitionsDefinition(name=f"{recipe}_checkpoints")
+    return dg.DynamicPartitionsDefinition(name=partitions_name(recipe))
 
 
 def _add_partitions(instance: dg.DagsterInstance, graph: Graph) -> None:
     """Let a person choose the checkpoints of finished runs in the UI, whoever watches for them."""
-    name = checkpoint_partitions(graph.recipe.name).name or ""
+    name = partitions_name(graph.recipe.name)
     known = set(instance.get_dynamic_partitions(name))
     if new := [key for key in checkpoints(graph, root()) if key not in known]:
         instance.add_dynamic_partitions(name, new)

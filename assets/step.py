@@ -7,7 +7,6 @@ import os
 import socket
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.ahead import Ahead
 from assets.graph import Graph
-from assets.launcher import Batching, Launcher, Observer
+from assets.launcher import Launcher, Observer
 from assets.paths import root
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import start_ticks
@@ -133,12 +132,6 @@ def jobs_below(parent: Path) -> list[RunFolder]:
 
 
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:
-    """End what is at work in these folders, all at once: each may take seconds."""
+    """End what is at work in these folders, all at once."""
     each = {run.path: run for run in folders}.values()
-    left = [run for run in each if not run.finished]
-    if isinstance(launcher, Batching):
-        launcher.cancel_many(left)
-        return
-    alive = [run for run in left if launcher.state(run).alive]
-    with ThreadPoolExecutor(max(1, len(alive))) as pool:
-        list(pool.map(launcher.cancel, alive))
+    launcher.cancel_many([run for run in each if not run.finished])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.follow import Following, JobFailed, Meanwhile, follow_all, submit_many_patiently
-from assets.launcher import Batching, Launch, Launcher, Observer
+from assets.launcher import Launch, Launcher, Observer
 from assets.produce import (
     CheckFailed,
     CodeChanged,
@@ -64,11 +64,11 @@ class Together:
             except REFUSED as error:
                 self._ended[name] = error
                 continue
-            if isinstance(self.launcher, Batching) and self.launcher.queues(launch):
+            if self.launcher.queues(launch):
                 launches[name] = launch
             else:
                 self._alone[name] = work
-        if launches and isinstance(self.launcher, Batching):
+        if launches:
             started = submit_many_patiently(self.launcher, launches, self.observer, self.meanwhile)
             paths = {launch.folder.path for launch in started}
             for name, launch in launches.items():

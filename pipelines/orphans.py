@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 from rich.table import Table
 
+from assets.evals.sweep import partitions_name
 from assets.launcher import JobState, Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
@@ -88,7 +89,7 @@ def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | 
     if not (first and last):
         return [run.tags.get(PARTITION_TAG)]
     for recipe in {key.path[0] for key in run.asset_selection or ()}:
-        known = instance.get_dynamic_partitions(f"{recipe}_checkpoints")
+        known = instance.get_dynamic_partitions(partitions_name(recipe))
         if first in known and last in known:
             return [*known[known.index(first) : known.index(last) + 1]]
     return []  # one of them has been deleted since

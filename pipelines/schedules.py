@@ -1,10 +1,11 @@
 """A nightly sweep over the checkpoints that have not been evaluated as the recipe stands."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.evals.sweep import SWEEP, checkpoints, partitions_name, sweep_work
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -27,12 +28,13 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
     def sweep(
         context: dg.ScheduleEvaluationContext, launcher: dg.ResourceParam[Launcher]
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        lacking = [key for key in checkpoints(graph, root()) if not is_evaluated(graph, key)]
+        found = checkpoints(graph, root())
+        lacking = [key for key in found if not is_evaluated(graph, key, found)]
         if not lacking:
             yield dg.SkipReason("every checkpoint has been evaluated")
             return
         queue_together(graph, launcher, lacking, context.log)
-        context.instance.add_dynamic_partitions(f"{recipe}_checkpoints", lacking)
+        context.instance.add_dynamic_partitions(partitions_name(recipe), lacking)
         night = context.scheduled_execution_time.isoformat()
         for key in lacking:  # Dagster wants a key of each of several requests
             yield dg.RunRequest(run_key=f"{night} {key}", partition_key=key)
@@ -40,7 +42,7 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
     return sweep
 
 
-def is_evaluated(graph: Graph, key: str) -> bool:
-    """Whether each evaluation of the sweep has a finished run for this checkpoint."""
-    works = [sweep_work(graph, name, key, root()) for name in SWEEP]
+def is_evaluated(graph: Graph, key: str, found: Mapping[str, Path]) -> bool:
+    """Whether each evaluation of the sweep has a finished run for this one of the checkpoints."""
+    works = [sweep_work(graph, name, key, root(), found) for name in SWEEP]
     return all(work.finished() is not None for work in works)

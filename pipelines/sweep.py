@@ -12,7 +12,7 @@ from pathlib import Path
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.graph import Graph
-from assets.launcher import Batching, EngineError, Launch, Launcher
+from assets.launcher import EngineError, Launch, Launcher
 from assets.paths import root
 from assets.produce import CodeChanged, InputMissing, launch_of
 from assets.recipe import load_recipe
@@ -57,7 +57,7 @@ def queue_together(
     Where the engine has no queue, or does not answer, each run submits its own job.
     """
     launches = [entry for entry in lacking(graph, root(), keys).launches if launcher.queues(entry)]
-    if launches and isinstance(launcher, Batching):
+    if launches:
         try:
             started = launcher.submit_many(launches)
         except EngineError as error:

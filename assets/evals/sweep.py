@@ -40,6 +40,11 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
 
+def partitions_name(recipe: str) -> str:
+    """Dagster's name of the partitions of a recipe's sweep."""
+    return f"{recipe}_checkpoints"
+
+
 def is_ephemeral(step_folder: Path) -> bool:
     """Whether retention will delete the checkpoint before long."""
     return read_json(step_folder / "train.json")["kind"] == "ephemeral"

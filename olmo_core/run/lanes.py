@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -178,17 +177,14 @@ class _Lane:
     def redo(self) -> None:
         """Do again what somebody began and did not end, until all are done."""
         while len(self._done) < len(self):
-            for number in self._some_not_done():
+            left = [number for number in range(len(self)) if number not in self._done]
+            for number in left[:REDO_LOOKS]:
                 self._take(number)
             time.sleep(REDO_SECONDS)
 
     def _fresh(self, order: list[int]) -> list[int]:
         begun = set(os.listdir(self._batch))
         return [number for number in order if str(number) not in begun]
-
-    def _some_not_done(self) -> Iterator[int]:
-        left = [number for number in range(len(self)) if number not in self._done]
-        yield from left[:REDO_LOOKS]
 
     def _take(self, number: int) -> None:
         """Do a call, unless it is done or somebody is at it."""

@@ -36,9 +36,9 @@ class Tracker:
         except Exception as error:  # tracking is a convenience; metrics.jsonl is the truth
             log.warning("W&B is off for this run: %s", error)
 
-    @functools.cached_property  # W&B warns at each look at an offline run's
+    @property
     def url(self) -> str | None:
-        """Where a person sees the curves; None offline."""
+        """Where a person sees the curves; None offline, where W&B warns at each look at it."""
         return None if self._run is None or self._run.offline else self._run.url
 
     def log(self, row: Mapping[str, float], step: int) -> None:

@@ -20,6 +20,7 @@ from pipelines.launchers.kubernetes_cluster import POD_LABEL, Cluster
 from pipelines.launchers.kubernetes_manifests import PodJob, as_yaml, manifests
 from pipelines.launchers.kubernetes_state import job_state
 from pipelines.launchers.names import kubernetes_name
+from pipelines.launchers.one_by_one import OneByOne
 from pipelines.launchers.submission import (
     Claim,
     LauncherClosed,
@@ -39,7 +40,7 @@ KINDS = {"job": "Job", "trainjob": "TrainJob"}  # of the site file, of Kubernete
 
 
 @dataclass(kw_only=True)
-class KubernetesLauncher:
+class KubernetesLauncher(OneByOne):
     """Runs each job as pods over one volume, which the submitter has mounted too."""
 
     site: Site

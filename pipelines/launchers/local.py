@@ -19,6 +19,7 @@ from assets.paths import CHECKOUT
 from olmo_core.run.folder import RunFolder, locked
 from olmo_core.run.members import RUN_FOLDER, members
 from olmo_core.run.process import start_ticks
+from pipelines.launchers.one_by_one import OneByOne
 from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
 from pipelines.site import Site, Work
 
@@ -29,7 +30,7 @@ RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(kw_only=True)
-class LocalLauncher:
+class LocalLauncher(OneByOne):
     """Runs each job in a session of its own, its output in the run folder.
 
     The cores that this process may use, or that the site gives the work, are shared by the ranks

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
-from assets.launcher import Batching, JobState, Launch, Launcher
+from assets.launcher import JobState, Launch, Launcher
 from olmo_core.config.load import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes import KubernetesLauncher
@@ -48,11 +48,7 @@ class Router:
             if not launch.folder.finished and not self.state(launch.folder).alive:
                 by_engine.setdefault(self.site.work_of(launch).engine, []).append(launch)
         for name, group in by_engine.items():
-            engine = self._engine(name)
-            if isinstance(engine, Batching):
-                started += engine.submit_many(group)
-            else:
-                started += [launch for launch in group if engine.submit(launch)]
+            started += self._engine(name).submit_many(group)
         return started
 
     def dry_run(self, launch: Launch) -> str:
@@ -79,19 +75,13 @@ class Router:
             EngineError: of one of the engines, once all have been asked.
         """
         by_engine: dict[str, list[RunFolder]] = {}
-        alone: list[RunFolder] = []
         for folder in folders:
-            name = str(read_launch(folder).get("engine", "local"))
-            if isinstance(self._engine(name), Batching):
-                by_engine.setdefault(name, []).append(folder)
-            elif self.state(folder).alive:
-                alone.append(folder)
-        with ThreadPoolExecutor(max(1, len(by_engine) + len(alone))) as pool:
-            ends = [pool.submit(self.cancel, folder) for folder in alone]
-            for name, group in by_engine.items():
-                engine = self._engine(name)
-                if isinstance(engine, Batching):
-                    ends.append(pool.submit(engine.cancel_many, group))
+            by_engine.setdefault(_started_on(folder), []).append(folder)
+        with ThreadPoolExecutor(max(1, len(by_engine))) as pool:
+            ends = [
+                pool.submit(self._engine(name).cancel_many, group)
+                for name, group in by_engine.items()
+            ]
         for end in ends:
             end.result()
 
@@ -101,7 +91,7 @@ class Router:
             engine.close()
 
     def _started_by(self, folder: RunFolder) -> Engine:
-        return self._engine(str(read_launch(folder).get("engine", "local")))
+        return self._engine(_started_on(folder))
 
     def _engine(self, name: str) -> Engine:
         if name not in self.engines:
@@ -109,6 +99,10 @@ class Router:
                 f"engine {name}: the site file has no section {name}; add one (docs/launching.md)"
             )
         return self.engines[name]
+
+
+def _started_on(folder: RunFolder) -> str:
+    return str(read_launch(folder).get("engine", "local"))
 
 
 def site_launcher(site: Site | None = None) -> Router:
