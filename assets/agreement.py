@@ -6,11 +6,12 @@ the jobs before it.
 
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig
-from olmo_core.config.load import ConfigError, nearest, to_dict
+from olmo_core.config.load import nearest, to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.corpus.mix import MixConfig
 from olmo_core.corpus.raw import RawConfig
 from olmo_core.corpus.tokenizer import TokenizerConfig
+from olmo_core.errors import ConfigError
 from olmo_core.evals.task_data import TASKS
 
 

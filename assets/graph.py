@@ -9,7 +9,8 @@ from assets.fingerprint import Fingerprint, fingerprint
 from assets.node import Finished, Node
 from assets.paths import asset_folder, finished_version, versions
 from assets.recipe import Recipe
-from olmo_core.config.load import ConfigError, nearest
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 
 

@@ -1,8 +1,8 @@
 """Where run folders lie: `<root>/<recipe>/<asset>[/<partition>]/<version>/`."""
 
-import os
 from pathlib import Path
 
+from olmo_core import environment
 from olmo_core.run.folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 def root() -> Path:
     """The folder of all results: `OLMO_ROOT`, else `runs/` in the checkout (ignored by git)."""
-    return Path(os.environ.get("OLMO_ROOT") or CHECKOUT / "runs").expanduser().absolute()
+    return (environment.root() or CHECKOUT / "runs").absolute()
 
 
 def asset_folder(root: Path, recipe: str, asset: str, partition: str | None = None) -> Path:

@@ -6,7 +6,6 @@ describes.
 """
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from assets.paths import CHECKOUT
+from olmo_core import environment
 from olmo_core.config.ingredients import choose_ingredient, ingredient_values
-from olmo_core.config.load import ConfigError, Tree, build, load, nearest
+from olmo_core.config.load import Tree, build, load, nearest
 from olmo_core.config.train import TrainConfig, build_train_config
+from olmo_core.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -110,8 +111,7 @@ def _training(tree: Tree) -> TrainConfig:
 
 def search_path() -> list[Path]:
     """Folders that hold recipes: those of `OLMO_RECIPES` (as in PATH), then the checkout's."""
-    own = [Path(part) for part in os.environ.get("OLMO_RECIPES", "").split(os.pathsep) if part]
-    return [*own, CHECKOUT / "pipelines" / "recipes"]
+    return [*environment.recipe_folders(), CHECKOUT / "pipelines" / "recipes"]
 
 
 def find_recipes() -> dict[str, Path]:

@@ -40,12 +40,12 @@ from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.state import model_state, optimizer_state
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import TrainConfig
+from olmo_core.files import sha256_file
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
 from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.world import World
-from olmo_core.run.files import sha256_file
 from olmo_core.train.step import SUMS, forward_backward
 
 INTERVAL = 10  # steps from one save to the next

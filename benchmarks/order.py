@@ -31,7 +31,7 @@ from olmo_core.data.format import Header, header_path
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.data.order import OrderName
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 
 SECONDS_BAR, MEGABYTES_BAR = 1.0, 200.0
 SEQUENCE_LENGTH, BATCH_SIZE, SEEKS = 4096, 1024, 100

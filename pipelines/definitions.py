@@ -6,8 +6,8 @@ from typing import Any
 import dagster as dg
 
 from assets.assemble import build_graph
+from assets.execution.materialise import build_asset, build_checks
 from assets.graph import Graph
-from assets.materialise import build_asset, build_checks
 from assets.recipe import find_recipes, load_recipe
 from pipelines.jobs import evaluation_jobs, main_job
 from pipelines.resources import resources

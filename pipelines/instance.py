@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import sqlalchemy.exc
 
+from assets.execution.step import HOST_TAG, PID_TAG, own_process
 from assets.paths import CHECKOUT, root
-from assets.step import HOST_TAG, PID_TAG, own_process
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
 

@@ -3,8 +3,8 @@
 import dagster as dg
 
 from assets.evals.sweep import SWEEP
+from assets.execution.materialise import build_sweep_asset
 from assets.graph import Graph
-from assets.materialise import build_sweep_asset
 from pipelines.schedules import sweep_schedule
 from pipelines.sensors import checkpoint_sensor, orphan_sensor
 

@@ -4,24 +4,16 @@ A job never needs Dagster, so an orphan is no failure: its result is found by th
 asset. Until then nobody reports how it goes. `olmo orphans` lists them, a sensor adopts them.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
-from rich.table import Table
 
 from assets.evals.sweep import partitions_name
 from assets.launcher import JobState, Launcher
-from assets.paths import root
-from assets.recipe import load_recipe
-from pipelines.following import at_work
-from pipelines.instance import open_instance, orphaned_runs
-from pipelines.launchers.router import site_launcher
-from pipelines.places import Place
-from pipelines.terminal import terminal
+from pipelines.instance import orphaned_runs
+from pipelines.places import Place, at_work
 
 ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -93,51 +85,3 @@ def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | 
         if first in known and last in known:
             return [*known[known.index(first) : known.index(last) + 1]]
     return []  # one of them has been deleted since
-
-
-def print_orphans(recipe: str | None, *, as_json: bool) -> None:
-    """Print jobs without a run and runs without a process; changes nothing.
-
-    Raises:
-        EngineUnavailable: an engine does not say what is at work.
-    """
-    if recipe is not None:
-        load_recipe(recipe)  # an unknown name is an error
-    with open_instance() as instance:
-        orphans = find_orphans(instance, site_launcher(), root(), recipe)
-    if as_json:
-        print(json.dumps(_rows(orphans), indent=1, ensure_ascii=False))
-        return
-    console = terminal()
-    if not orphans.jobs and not orphans.runs:
-        console.print("No orphans: every job at work is followed by a run.", highlight=False)
-        return
-    table = Table(box=None, padding=(0, 2))
-    for title in ("orphan", "what it is", "what to do"):
-        table.add_column(title, overflow="fold")
-    for place, state in orphans.jobs.items():
-        follow = f"olmo run {place.recipe} --select {place.asset}"
-        if place.partition:
-            follow = f"materialise {place.asset}, partition {place.partition}, in the UI"
-        table.add_row(place.label, f"a job without a run: {state.description}", follow)
-    for run in orphans.runs:
-        what = "a run whose process is gone"
-        table.add_row(f"{run.job_name} {run.run_id}", what, "the next `olmo run` marks it failed")
-    console.print(table)
-
-
-def _rows(orphans: Orphans) -> dict[str, Any]:
-    return {
-        "jobs": [
-            {
-                "recipe": place.recipe,
-                "asset": place.asset,
-                "partition": place.partition,
-                "path": str(place.folder.path),
-                "state": "queued" if state.queued else "at work",
-                "description": state.description,
-            }
-            for place, state in orphans.jobs.items()
-        ],
-        "runs": [{"run_id": run.run_id, "job": run.job_name} for run in orphans.runs],
-    }

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from assets.launcher import JobState, Launcher
 from assets.recipe import NAME
 from olmo_core.run.folder import RunFolder
 
@@ -45,6 +46,17 @@ def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -
                     partition=None if partition == kind else partition.name,
                     folder=RunFolder(launch.parent),
                 )
+
+
+def at_work(
+    launcher: Launcher, root: Path, recipe: str | None = None, asset: str | None = None
+) -> dict[Place, JobState]:
+    """The run folders whose job is queued or at work."""
+    found: dict[Place, JobState] = {}
+    for place in submitted(root, recipe, asset):
+        if not place.folder.finished and (state := launcher.state(place.folder)).alive:
+            found[place] = state
+    return found
 
 
 def _folders(parent: Path) -> list[Path]:

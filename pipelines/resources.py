@@ -4,9 +4,9 @@ from typing import Any
 
 import dagster as dg
 
+from assets.execution.materialise import ObserverFactory
 from assets.launcher import Launcher
-from assets.materialise import ObserverFactory
-from assets.observe import DagsterObserver
+from assets.reporting.observe import DagsterObserver
 from pipelines.launchers.router import site_launcher
 
 

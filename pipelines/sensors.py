@@ -5,12 +5,12 @@ import json
 import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.execution.materialise import checkpoint_partitions
+from assets.execution.produce import InputMissing
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher
-from assets.materialise import checkpoint_partitions
 from assets.paths import root
-from assets.produce import InputMissing
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from pipelines.instance import close_orphaned_runs
 from pipelines.orphans import find_orphans
 from pipelines.places import Place

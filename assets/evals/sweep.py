@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from assets.execution.produce import Input, InputMissing, Work, finished_input
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.node import Node
 from assets.paths import asset_folder, finished_version, versions
-from assets.produce import Input, InputMissing, Work, finished_input
-from olmo_core.config.load import ConfigError
-from olmo_core.run.files import read_json, sha256_file
+from olmo_core.errors import ConfigError
+from olmo_core.files import read_json, sha256_file
 
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}

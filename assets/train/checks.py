@@ -3,7 +3,7 @@
 import math
 
 from assets.node import Check, Finished, Verdict
-from assets.train.plots import LOSS, RATE
+from assets.reporting.plots import LOSS, RATE
 from olmo_core.run.folder import read_metrics
 
 WINDOW = 10  # logged steps that a mean is taken over, first and last

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from olmo_core.checkpoint.tensor_file import TensorFile, write_tensors
-from olmo_core.config.load import ConfigError
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
 Tensor = TypeVar("Tensor")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
-from olmo_core.config.load import ConfigError, build, load
+from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.files import write_atomic
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import write_atomic
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

@@ -20,8 +20,8 @@ from olmo_core.checkpoint.source import (
 )
 from olmo_core.checkpoint.tensors import open_safetensors
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.files import read_json
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import read_json
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -11,7 +11,7 @@ import torch
 from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 _PLAIN: dict[str, dict[str, Any]] = {
     "pathlib": {"PosixPath": PurePosixPath},  # where it was saved

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import fsync, read_json, sha256_file, write_json
+from olmo_core.files import fsync, read_json, sha256_file, write_json
 
 SCHEMA_VERSION = 1
 CHECKPOINTS = "checkpoints"  # in the run folder

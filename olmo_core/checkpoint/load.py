@@ -12,9 +12,9 @@ from olmo_core.checkpoint.source import Source
 from olmo_core.checkpoint.tensors import open_safetensors
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
 from olmo_core.parallel.world import World
-from olmo_core.run.job import InputError
-from olmo_core.run.remote import cache_folder
+from olmo_core.remote.fetch import cache_folder
 
 _STEP = re.compile(r"step\d+")
 _SHOWN = 8  # checkpoints that an error lists
@@ -30,7 +30,7 @@ def resolve(
             Olmo or Olmo2, an unsharded checkpoint of OLMo's, or a model folder of ours.
         model: The shape that it has to have.
         world: The ranks.
-        cache: Where remote files are kept, see `olmo_core.run.remote.cache_folder`.
+        cache: Where remote files are kept, see `olmo_core.remote.fetch.cache_folder`.
 
     Raises:
         InputError: there is none, there are several, or it is not whole.

@@ -26,7 +26,7 @@ from olmo_core.checkpoint.state import MODEL, OPTIM
 from olmo_core.checkpoint.tensors import Key, flatten, open_olmo_safetensors, open_torch
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 CONFIG = "config.yaml"
 WEIGHTS = ("model.safetensors", "model.pt")

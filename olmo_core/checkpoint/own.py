@@ -25,10 +25,10 @@ from olmo_core.checkpoint.source import (
 from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state, single_process_is_meant
 from olmo_core.checkpoint.tensors import open_safetensors
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
+from olmo_core.files import sha256_file
 from olmo_core.parallel.world import World
-from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError
 
 log = logging.getLogger("olmo")
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olmo_core.config.url import is_remote
-from olmo_core.run.http import Missing
-from olmo_core.run.job import InputError
-from olmo_core.run.remote import fetch, list_folder, stat
+from olmo_core.errors import InputError
+from olmo_core.remote.fetch import fetch, list_folder, stat
+from olmo_core.remote.http import Missing
 
 
 @dataclass(frozen=True)

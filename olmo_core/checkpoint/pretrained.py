@@ -10,9 +10,9 @@ from torch import Tensor
 from olmo_core.checkpoint.huggingface import from_huggingface, model_config
 from olmo_core.checkpoint.tensor_file import TensorFile
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
+from olmo_core.files import read_json
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.files import read_json
-from olmo_core.run.job import InputError
 
 
 def device_for_evaluation() -> torch.device:

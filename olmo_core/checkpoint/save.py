@@ -17,9 +17,9 @@ from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.group import Group
 from olmo_core.checkpoint.shards import Shards, Written
 from olmo_core.checkpoint.state import model_state, optimizer_state
+from olmo_core.errors import InputError
+from olmo_core.files import fsync, write_json
 from olmo_core.parallel.world import World
-from olmo_core.run.files import fsync, write_json
-from olmo_core.run.job import InputError
 
 Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format is written for all
 

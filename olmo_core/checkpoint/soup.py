@@ -13,12 +13,13 @@ import numpy as np
 import yaml
 
 from olmo_core.checkpoint.tensor_file import TensorFile, round_once, write_tensors
-from olmo_core.config.load import ConfigError, load
+from olmo_core.config.load import load
 from olmo_core.config.release import SoupConfig
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
-from olmo_core.run.files import sha256_file, write_atomic, write_json
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 SAMPLED_VALUES = 1 << 20  # of one tensor, for the distances that the report shows
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
+from olmo_core.files import sha256_file
 from olmo_core.parallel.sharding import fill
-from olmo_core.run.files import sha256_file
-from olmo_core.run.job import InputError
 
 # What tensors' shapes do not show, and a model computes by.
 _COMPUTED_BY = (

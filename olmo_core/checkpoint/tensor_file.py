@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.run.files import atomic_path
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import atomic_path
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 ITEM_BYTES = {

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from olmo_core.checkpoint.source import Stored
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 Key = tuple[Hashable, ...]
 

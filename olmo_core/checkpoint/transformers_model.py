@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 def load_pretrained(folder: Path, device: torch.device) -> PreTrainedModel:

@@ -11,10 +11,10 @@ from safetensors import safe_open
 from olmo_core.checkpoint.tensor_file import TensorSpec, write_tensors
 from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
+from olmo_core.files import write_atomic
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.sharding import gather
-from olmo_core.run.files import write_atomic
-from olmo_core.run.job import InputError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 

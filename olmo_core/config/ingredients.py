@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from olmo_core.config.load import ConfigError, Tree, apply_override
+from olmo_core.config.load import Tree, apply_override
 from olmo_core.config.load_tree import OVERRIDE
+from olmo_core.errors import ConfigError
 
 KEY = "ingredients"
 

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from olmo_core.config.load import ConfigError, Tree, nearest, place_of
+from olmo_core.config.load import Tree, nearest, place_of
 from olmo_core.config.url import is_remote
+from olmo_core.errors import ConfigError
 
 log = logging.getLogger("olmo")
 

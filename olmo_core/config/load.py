@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import yaml
 
-from olmo_core.config.load_tree import OVERRIDE, ConfigError, Tree, read_tree
+from olmo_core.config.load_tree import OVERRIDE, Tree, read_tree
 from olmo_core.config.url import path_text
+from olmo_core.errors import ConfigError
 
 T = TypeVar("T")
 

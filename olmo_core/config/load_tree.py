@@ -5,21 +5,10 @@ from typing import Any
 
 import yaml
 
+from olmo_core.errors import ConfigError
+
 # libyaml's loader is ten times faster on the 1,100-line official files; it is optional in PyYAML.
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot mean what its author wants; the message says where and why.
-
-    What it repeats of a file or a command line may be anything: a terminal gets to see no control
-    character, and no line of ten thousand letters.
-    """
-
-    def __init__(self, message: str) -> None:
-        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-        lines = (f"{v[:600]} … {v[-200:]}" if len(v) > 900 else v for v in plain.split("\n"))
-        super().__init__("\n".join(lines))
 
 
 OVERRIDE = 0  # in place of a line: the key was given by an override

@@ -9,7 +9,8 @@ do not.
 from collections.abc import Mapping
 from typing import Any, cast
 
-from olmo_core.config.load import ConfigError, Tree, place_of
+from olmo_core.config.load import Tree, place_of
+from olmo_core.errors import ConfigError
 
 WITHOUT_MEANING = frozenset(
     {

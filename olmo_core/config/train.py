@@ -22,11 +22,12 @@ from olmo_core.config.data import DataConfig
 from olmo_core.config.duration import Duration
 from olmo_core.config.ingredients import choose_ingredient
 from olmo_core.config.interpolation import interpolate
-from olmo_core.config.load import ConfigError, Tree, apply_override, build, load, place_of, to_dict
+from olmo_core.config.load import Tree, apply_override, build, load, place_of, to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
 from olmo_core.config.url import is_remote
+from olmo_core.errors import ConfigError
 
 # Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
 # part of its identity.

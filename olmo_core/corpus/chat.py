@@ -18,13 +18,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.chat_template import ASSISTANT, ROLES, ChatTokenizer, Message
 from olmo_core.corpus.document import read_rows
 from olmo_core.data.format import Header, dtype_for, header_path
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import atomic_path, sha256_file, write_json
 from olmo_core.run.command import exit_codes, set_up_logging
-from olmo_core.run.files import atomic_path, sha256_file, write_json
-from olmo_core.run.job import InputError
 
 log = logging.getLogger("olmo")
 

@@ -11,10 +11,9 @@ from typing import Any, cast
 
 from tokenizers import Tokenizer
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.tokenizer import TOKENIZER
-from olmo_core.run.files import read_json
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import read_json
 
 ROLES = ("system", "user", "assistant", "tool")
 ASSISTANT = "assistant"

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import (
     Document,
     check_row,
@@ -37,6 +36,7 @@ from olmo_core.corpus.toolkit import (
     link_view,
     run_steps,
 )
+from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 

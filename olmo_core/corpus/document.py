@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import atomic_path
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import atomic_path
 
 # Installed files carry no date of their own that is the same everywhere; dolma wants the key.
 UNDATED = "1970-01-01T00:00:00.000Z"

@@ -14,8 +14,9 @@ import numpy as np
 from olmo_core.corpus.token_writer import read_rows
 from olmo_core.data.document_index import write_index
 from olmo_core.data.format import open_token_file, rows_path
+from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 
 @dataclass(frozen=True, kw_only=True)

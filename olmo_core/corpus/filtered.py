@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import (
     Document,
     clip,
@@ -29,8 +28,9 @@ from olmo_core.corpus.toolkit import (
     run_steps,
 )
 from olmo_core.corpus.verdict import Verdict, judge, text_digest
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 EXPERIMENTS = ("tags", "duplicates")
 SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut into ours

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import (
     Document,
     clip,
@@ -23,8 +22,9 @@ from olmo_core.corpus.document import (
     write_rows,
 )
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 
 @dataclass(frozen=True, kw_only=True)

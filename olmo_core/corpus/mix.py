@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.config.load import ConfigError, nearest
+from olmo_core.config.load import nearest
 from olmo_core.data.format import TokenFile, open_token_file, read_tokens
 from olmo_core.data.manifest import Manifest, Range, Stream
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 _LOOK_BACK_TOKENS = 1 << 16  # an end of a document is looked for so far before a cut
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 
 WORD = re.compile(r"\w+")
 

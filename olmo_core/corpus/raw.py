@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import clip, write_rows, write_shards
 from olmo_core.corpus.reading import Reading, read_source
 from olmo_core.corpus.sources import SourceConfig, source_identity
-from olmo_core.run.calls import do_calls
+from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.calls import do_calls
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from olmo_core.corpus.sources import (
     standard_library_files,
     user_files,
 )
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 LICENCE_NAME = re.compile(r"(licen[cs]e|copying|notice|copyright|patents)", re.IGNORECASE)
 MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128

@@ -12,7 +12,7 @@ from typing import Any
 from olmo_core.corpus.document import Document
 from olmo_core.corpus.readers import READERS, Passage, Unreadable
 from olmo_core.corpus.sources import SourceConfig, Unit, package_version
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

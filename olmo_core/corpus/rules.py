@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from olmo_core.config.load import ConfigError
-from olmo_core.run.files import sha256_file
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import sha256_file
 
 ReaderName = Literal[
     "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"

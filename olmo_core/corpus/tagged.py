@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names
 from olmo_core.corpus.toolkit import Step, check_mirror, link_view, rewrite_attributes, share_steps
+from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 

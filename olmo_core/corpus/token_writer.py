@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from olmo_core.data.format import Header, header_path, rows_path
-from olmo_core.run.files import atomic_path, write_json
+from olmo_core.files import atomic_path, write_json
 
 
 @dataclass(frozen=True, kw_only=True)

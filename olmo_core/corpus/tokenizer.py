@@ -13,12 +13,12 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import read_documents, shards, source_names
 from olmo_core.corpus.sources import unset
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
-from olmo_core.run.files import sha256_file, write_atomic, write_json
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 TOKENIZER = "tokenizer.json"
 

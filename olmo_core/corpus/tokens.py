@@ -20,10 +20,10 @@ from olmo_core.corpus.encoder import Encoder
 from olmo_core.corpus.token_writer import EncodedFile, Shard, write_source
 from olmo_core.corpus.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, open_token_file
-from olmo_core.run.calls import do_calls
+from olmo_core.files import read_json
 from olmo_core.run.command import run_job
-from olmo_core.run.files import read_json
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.calls import do_calls
 
 T = TypeVar("T")
 

@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo_core.config.load import ConfigError
+from olmo_core import environment
 from olmo_core.corpus import toolkit_worker
 from olmo_core.corpus.document import read_attributes, read_documents, write_rows
-from olmo_core.run.calls import do_calls
+from olmo_core.errors import ConfigError
 from olmo_core.run.job import Job
+from olmo_core.tasks.calls import do_calls
 
-PYTHON_VARIABLE = "OLMO_DOLMA_PYTHON"
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOG_TAIL_LINES = 15
 # The more, the better they fill the processes; each imports the toolkit once, for seconds.
@@ -47,13 +47,12 @@ def toolkit_python() -> Path:
     Raises:
         ConfigError: it is missing; the message says where it was looked for.
     """
-    named = os.environ.get(PYTHON_VARIABLE)
+    named = environment.dolma_python()
     python = Path(named) if named else CHECKOUT / ".venv-dolma" / "bin" / "python"
     if not python.is_file():
-        found = f"{PYTHON_VARIABLE}={named}" if named else f"{PYTHON_VARIABLE} is not set"
         raise ConfigError(
-            f"{python}: no Python of the dolma toolkit ({found}); `make setup` creates "
-            f".venv-dolma, or set {PYTHON_VARIABLE} to a Python that imports dolma"
+            f"{python}: no Python of the dolma toolkit; `make setup` creates .venv-dolma, or set "
+            f"{environment.DOLMA_PYTHON} (now {named or 'not set'}) to a Python that imports dolma"
         )
     return python
 

@@ -12,7 +12,7 @@ import numpy as np
 from olmo_core.config.url import is_remote
 from olmo_core.data.instances import Instances
 from olmo_core.data.loader import Loader
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 log = logging.getLogger("olmo")
 

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from olmo_core.run.files import atomic_path
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import atomic_path
 
 BY_PLACE = "documents.parquet"
 BY_ID = "ids.parquet"

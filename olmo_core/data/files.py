@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from olmo_core.config.url import is_remote
-from olmo_core.data.blocks import RemoteFiles
-from olmo_core.run.http import Missing
-from olmo_core.run.job import InputError
-from olmo_core.run.remote import cache_folder
+from olmo_core.errors import InputError
+from olmo_core.remote.blocks import RemoteFiles
+from olmo_core.remote.fetch import cache_folder
+from olmo_core.remote.http import Missing
 
 REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from olmo_core.config.url import is_remote
 from olmo_core.data.files import Files
-from olmo_core.run.http import Missing
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.remote.http import Missing
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")

@@ -8,7 +8,7 @@ import numpy as np
 
 from olmo_core.data.format import little_endian
 from olmo_core.data.manifest import Manifest, Range, cumulative
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

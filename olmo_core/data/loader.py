@@ -19,7 +19,7 @@ from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
 from olmo_core.data.positions import document_positions
 from olmo_core.data.repetition import instance_mask
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 _LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies with the process
 

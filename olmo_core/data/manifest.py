@@ -17,8 +17,8 @@ import numpy as np
 
 from olmo_core.data.files import Files
 from olmo_core.data.format import TokenFile, little_endian, open_token_file
-from olmo_core.run.files import read_json, write_json
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 ASSET = "tokens"  # the asset whose run folder the paths of a mix are relative to

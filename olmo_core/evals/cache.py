@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import read_json, write_json
+from olmo_core.files import read_json, write_json
 
 
 class ScoreCache:

@@ -16,15 +16,16 @@ from olmo_core.checkpoint.layout import STATE, Checkpoint, CorruptCheckpoint
 from olmo_core.checkpoint.own import load_state, verify
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
-from olmo_core.config.load import ConfigError, build, load, nearest, to_dict
+from olmo_core.config.load import build, load, nearest, to_dict
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.rows import EvaluatedModel
+from olmo_core.files import sha256_file
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 from olmo_core.release.hub import revision_name
 from olmo_core.run.command import exit_codes, run_job
-from olmo_core.run.files import sha256_file
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 
 def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> EvaluatedModel:

@@ -12,14 +12,15 @@ import torch
 
 from olmo_core.checkpoint.pretrained import device_for_evaluation
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
+from olmo_core.errors import InputError
 from olmo_core.evals.cache import ScoreCache
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
+from olmo_core.files import sha256_file
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
-from olmo_core.run.files import sha256_file
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 
 def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:

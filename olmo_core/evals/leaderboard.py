@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.evals import LeaderboardConfig
-from olmo_core.config.load import ConfigError, nearest
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError
 from olmo_core.evals.results import table
 from olmo_core.evals.rows import exported_models, read_rows, write_rows
+from olmo_core.files import write_atomic
 from olmo_core.run.command import run_job
-from olmo_core.run.files import write_atomic
 from olmo_core.run.job import Job, Report
 
 Column = tuple[str, str, str]  # title, task, metric

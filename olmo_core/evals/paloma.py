@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

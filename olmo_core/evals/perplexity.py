@@ -19,15 +19,16 @@ from tokenizers import Tokenizer
 from olmo_core.checkpoint.pretrained import device_for_evaluation, load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.data.manifest import Manifest
+from olmo_core.errors import InputError
 from olmo_core.evals import unigram
 from olmo_core.evals.cache import ScoreCache
 from olmo_core.evals.paloma import Document, figure_rows, read_documents
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.scoring import score_documents
+from olmo_core.files import atomic_path, read_json, sha256_file
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
-from olmo_core.run.files import atomic_path, read_json, sha256_file
-from olmo_core.run.job import InputError, Job, Report
+from olmo_core.run.job import Job, Report
 
 DEFINITION_VERSION = "1"  # of `paloma`; stands in the rows
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.

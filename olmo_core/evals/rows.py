@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from olmo_core.run.files import atomic_path
+from olmo_core.files import atomic_path
 from olmo_core.run.folder import RunFolder
 
 SCHEMA = pa.schema(

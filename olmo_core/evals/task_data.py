@@ -20,9 +20,9 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import yaml
 
-from olmo_core.config.load import ConfigError, nearest
-from olmo_core.run.files import atomic_path, read_json, write_json
-from olmo_core.run.job import InputError
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import atomic_path, read_json, write_json
 
 BUILD_VERSION = 2  # of the functions below: a change makes new files in the cache
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from olmo_core.data.manifest import Manifest
-from olmo_core.run.job import InputError, Job
+from olmo_core.errors import InputError
+from olmo_core.run.job import Job
 
 CHUNK_TOKENS = 1 << 24
 

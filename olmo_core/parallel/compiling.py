@@ -11,7 +11,7 @@ import shutil
 import torch
 
 from olmo_core.config.compute import CompileConfig
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 
 

@@ -1,7 +1,7 @@
 """Make a model ready to be trained in a world: the one place that knows in which order."""
 
-from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
+from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.activation_checkpointing import checkpoint_activations
 from olmo_core.parallel.compiling import compile_blocks

@@ -16,7 +16,7 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from olmo_core.config.compute import FSDPConfig
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import torch
 from torch import distributed as dist
 
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")

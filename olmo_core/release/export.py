@@ -16,12 +16,12 @@ from olmo_core.checkpoint.pretrained import device_for_evaluation
 from olmo_core.checkpoint.soup import ingredient_order
 from olmo_core.checkpoint.transformers_model import load_pretrained
 from olmo_core.checkpoint.weights import load_model
-from olmo_core.config.load import ConfigError
 from olmo_core.config.release import ExportConfig
+from olmo_core.errors import ConfigError
+from olmo_core.files import sha256_file, write_atomic
 from olmo_core.release.hub import link_revisions, revision_name
 from olmo_core.release.parity import compare, continuations, require, text_batch
 from olmo_core.run.command import run_job
-from olmo_core.run.files import sha256_file, write_atomic
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 

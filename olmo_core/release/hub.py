@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from olmo_core.run.files import sha256_file, write_atomic
+from olmo_core.files import sha256_file, write_atomic
 
 UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 

@@ -14,8 +14,8 @@ import yaml
 from olmo_core.config.load import load
 from olmo_core.config.release import ModelCardConfig
 from olmo_core.evals.results import leaderboard_rows
+from olmo_core.files import write_atomic
 from olmo_core.run.command import run_job
-from olmo_core.run.files import write_atomic
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 

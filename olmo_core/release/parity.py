@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from olmo_core.errors import InputError
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.job import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

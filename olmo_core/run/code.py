@@ -13,9 +13,21 @@ import olmo_core
 
 PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
 
-# The frame around a job says how it is watched, not what it makes; the loader only brings values
-# into the configuration, which is hashed itself.
-NOT_IDENTITY = ("olmo_core.run", "olmo_core.config.load")  # load_tree too
+# What reports, watches, launches, moves bytes or raises errors decides no byte of a result; the
+# loader only brings values into the configuration, which is hashed itself.
+NOT_IDENTITY = (
+    "olmo_core.config.interpolation",
+    "olmo_core.config.load",
+    "olmo_core.config.load_tree",
+    "olmo_core.environment",
+    "olmo_core.errors",
+    "olmo_core.files",
+    "olmo_core.monitor",
+    "olmo_core.remote",
+    "olmo_core.run",
+    "olmo_core.supervisor",
+    "olmo_core.tasks",
+)
 
 HASH_LENGTH = 12
 
@@ -37,7 +49,7 @@ def code_hashes_now(module: str) -> dict[str, str]:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in hashes or name.startswith(NOT_IDENTITY):
+        if name in hashes or not _counts(name):
             continue
         path = _source(name)
         if path is None:
@@ -60,6 +72,11 @@ def code_digest_now(module: str) -> str:
 def _digest(hashes: Mapping[str, str]) -> str:
     lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _counts(module: str) -> bool:
+    """Whether a module decides what a result is: it is in none of the packages that never do."""
+    return not any(module == name or module.startswith(f"{name}.") for name in NOT_IDENTITY)
 
 
 def _source(module: str) -> Path | None:

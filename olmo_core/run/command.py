@@ -1,28 +1,17 @@
 """A job from the command line: its configuration file, its log, its exit code."""
 
 import argparse
-import contextlib
-import errno
 import logging
 import sys
-import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from olmo_core.config.load import ConfigError, build, load
+from olmo_core.config.load import build, load
+from olmo_core.errors import ConfigError, exit_codes
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import AlreadyRunning, InputError, Job, Report, Stopped
-
-EXIT_FAILED = 1
-EXIT_CONFIG = 2
-EXIT_INPUT = 3
-EXIT_STOPPED = 4  # asked to stop, and stopped at a safe point
-EXIT_RUNNING = 5  # another job holds this run folder
-
-# A file that may not be read or written: no bug, and nothing that trying again would mend.
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+from olmo_core.run.job import Job, Report
 
 C = TypeVar("C")
 
@@ -74,33 +63,6 @@ def _require_the_submitted_code(folder: RunFolder) -> None:
             f"{', '.join(edited)}: edited since this job was submitted, and its result would not "
             f"be what {folder.path.name} stands for; run again"
         )
-
-
-@contextlib.contextmanager
-def exit_codes() -> Generator[None]:
-    """Turn the errors of a job into a message on stderr and the job's exit code."""
-    try:
-        yield
-    except ConfigError as error:
-        _leave(EXIT_CONFIG, f"configuration: {error}")
-    except InputError as error:
-        _leave(EXIT_INPUT, f"input: {error}")
-    except (Stopped, KeyboardInterrupt) as error:
-        _leave(EXIT_STOPPED, f"stopped: {error}" if str(error) else "stopped on request")
-    except AlreadyRunning as error:
-        _leave(EXIT_RUNNING, str(error))
-    except OSError as error:
-        if error.errno not in REFUSALS:
-            _leave(EXIT_FAILED, traceback.format_exc())
-        where = error.filename or traceback.format_exc()
-        _leave(EXIT_INPUT, f"input: {where}: {error.strerror}")
-    except Exception:
-        _leave(EXIT_FAILED, traceback.format_exc())
-
-
-def _leave(code: int, message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-    raise SystemExit(code) from None
 
 
 def set_up_logging() -> None:

@@ -5,14 +5,11 @@ import shutil
 import time
 import uuid
 
+from olmo_core.errors import AlreadyRunning
 from olmo_core.run.folder import CONTRACT_FOLDERS, RunFolder, is_contract_file, locked
 
 STALE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 LOOK_SECONDS = 0.1
-
-
-class AlreadyRunning(Exception):
-    """Another job, or a worker of an earlier attempt, is at work in this run folder."""
 
 
 def remove_earlier_attempt(folder: RunFolder) -> None:

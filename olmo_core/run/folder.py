@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
-from olmo_core.run.files import PARTIAL, read_json
+from olmo_core.files import PARTIAL, read_json
 
 SCHEMA_VERSION = 1
 RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does

@@ -20,27 +20,19 @@ from typing import Any
 
 import psutil
 
+from olmo_core import environment
+from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped
+from olmo_core.files import PARTIAL, append_line, write_json
 from olmo_core.run import attempts
-from olmo_core.run.earlier import AlreadyRunning, remove_earlier_attempt
-from olmo_core.run.files import PARTIAL, append_line, write_json
+from olmo_core.run.earlier import remove_earlier_attempt
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
-from olmo_core.run.members import ATTEMPT
 from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
 from olmo_core.run.result import write_result
 
 log = logging.getLogger("olmo")
 
 HEARTBEAT_SECONDS = 1.0
-EXIT_FENCED = 5  # as where another job holds the folder: it does
 LOCK_PATIENCE_SECONDS = 3.0  # an observer may hold the lock, shared, for a moment
-
-
-class InputError(ValueError):
-    """Bad data; the message names file, line, key, what was found and what would be right."""
-
-
-class Stopped(Exception):
-    """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +59,8 @@ class Job:
         self.files = RunFolder(folder)
         self.resumable = resumable
         self.scratch = folder / "work"
-        self.processes = int(os.environ.get("OLMO_PROCESSES") or len(os.sched_getaffinity(0)))
-        self.workers = int(os.environ.get("OLMO_WORKERS") or 0)  # that may come: run/calls.py
+        self.processes = environment.processes()
+        self.workers = environment.workers()  # that may come: run/calls.py
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
         self._terminated = False
@@ -77,7 +69,7 @@ class Job:
         process = psutil.Process()
         self._usage = TreeUsage(process)
         now = time.time()
-        submitted = float(os.environ.get("OLMO_SUBMITTED_AT") or process.create_time())
+        submitted = environment.submitted_at() or process.create_time()
         self._status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "state": "running",
@@ -130,7 +122,7 @@ class Job:
     @property
     def cache(self) -> Path:
         """What jobs keep for each other, below the root of results; may be deleted at any time."""
-        return Path(os.environ.get("OLMO_ROOT") or self.folder.parents[2]) / "cache"
+        return (environment.root() or self.folder.parents[2]) / "cache"
 
     def ready(self) -> None:
         """Say that imports and set-up are over and the work begins (for the timings)."""
@@ -200,8 +192,8 @@ class Job:
         self._set_state("done")
 
     def _attempt(self) -> int:
-        if given := os.environ.get(ATTEMPT):
-            return int(given)
+        if (given := environment.attempt()) is not None:
+            return given
         if self.files.claim.exists() or self.files.attempts.exists():
             return attempts.next_number(self.files)
         status = self.files.read_status()  # started by hand
@@ -211,7 +203,7 @@ class Job:
     def _alive(self) -> Generator[None]:
         before = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
-            if ATTEMPT not in os.environ:  # else it is for the supervisor to say who is asked
+            if environment.attempt() is None:  # else it is for the supervisor to say who is asked
                 self.files.cancel.unlink(missing_ok=True)
             for torn in self.folder.glob(f"{self.files.status.name}.*{PARTIAL}"):
                 torn.unlink()  # a heartbeat that a kill cut short
@@ -271,7 +263,7 @@ class Job:
             if attempts.latest(self.files) > self.attempt:
                 # Its node was given up, and another writes here now: not one byte more.
                 log.error("attempt %d: a later one has begun; ending", self.attempt)
-                os._exit(EXIT_FENCED)
+                os._exit(ExitCode.RUNNING)  # another job holds the folder
             memory_bytes, busy = self._usage.look()
             self._status["peak_memory_bytes"] = max(self._status["peak_memory_bytes"], memory_bytes)
             if busy:

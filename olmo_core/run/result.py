@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from olmo_core.run.files import fsync, sha256_file, write_json
+from olmo_core.files import fsync, sha256_file, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
 

@@ -9,12 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig, load_train_config
+from olmo_core.errors import ConfigError, ExitCode
+from olmo_core.monitor.dry_run import devices_of, plan, planned_memory, render
 from olmo_core.run.command import exit_codes, set_up_logging
-from olmo_core.train.plan import devices_of, plan, planned_memory, render
-
-EXIT_DIVERGED = 6
 
 EXAMPLES = """\
 examples:
@@ -91,7 +89,7 @@ def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:
         run(config, without_meaning)
     except Diverged as error:
         print(error, file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_DIVERGED) from None
+        raise SystemExit(ExitCode.DIVERGED) from None
 
 
 def _steps(text: str) -> list[int]:

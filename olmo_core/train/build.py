@@ -4,18 +4,18 @@ from collections.abc import Callable
 
 import torch
 
-from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.check import check_tokens
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import ASSET, Manifest
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
 from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.sharding import fill
 from olmo_core.parallel.world import World
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 from olmo_core.train.restore import require_startable, restore
 from olmo_core.train.step import SUMS
 from olmo_core.train.trainer import Trainer

@@ -11,13 +11,12 @@ from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.own import find_latest, load_state
 from olmo_core.checkpoint.source import Position, Source
-from olmo_core.config.load import ConfigError
 from olmo_core.config.train import TrainConfig, identity, load_train_config
 from olmo_core.data.loader import Loader
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError
 from olmo_core.train.state import State
 
 log = logging.getLogger("olmo")

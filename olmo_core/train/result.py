@@ -12,10 +12,10 @@ from olmo_core.checkpoint.weights import WEIGHTS, save_model
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig, identity
 from olmo_core.data.loader import Loader
-from olmo_core.run.files import sha256_file
+from olmo_core.files import sha256_file
+from olmo_core.monitor.metrics import JOULES_PER_KWH
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import Report
-from olmo_core.train.metrics import JOULES_PER_KWH
 from olmo_core.train.state import State
 from olmo_core.train.trainer import Trainer
 

@@ -14,17 +14,10 @@ from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.batch import Batch
 from olmo_core.data.loader import Loader
+from olmo_core.errors import InputError, Stopped
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.build import set_learning_rate
-from olmo_core.optim.schedule import Schedule
-from olmo_core.parallel.gradients import Gradients
-from olmo_core.parallel.world import World
-from olmo_core.run.job import InputError, Job, Stopped
-from olmo_core.train.cancel import Cancel
-from olmo_core.train.energy import Energy
-from olmo_core.train.garbage import collecting
-from olmo_core.train.guard import Guard, SkipStep
-from olmo_core.train.metrics import (
+from olmo_core.monitor.energy import Energy
+from olmo_core.monitor.metrics import (
     JOULES_PER_KWH,
     Speed,
     device_metrics,
@@ -32,14 +25,22 @@ from olmo_core.train.metrics import (
     rate_metrics,
     remaining_seconds,
 )
-from olmo_core.train.mfu import peak_flops
-from olmo_core.train.profiling import profiling
+from olmo_core.monitor.mfu import peak_flops
+from olmo_core.monitor.profiling import profiling
+from olmo_core.monitor.tracking import Tracker
+from olmo_core.optim.build import set_learning_rate
+from olmo_core.optim.schedule import Schedule
+from olmo_core.parallel.gradients import Gradients
+from olmo_core.parallel.world import World
+from olmo_core.run.job import Job
+from olmo_core.train.cancel import Cancel
+from olmo_core.train.garbage import collecting
+from olmo_core.train.guard import Guard, SkipStep
 from olmo_core.train.readings import Readings, Step, lag_of
 from olmo_core.train.saving import kind_due, last_kind, once_whole
 from olmo_core.train.spikes import WINDOW
 from olmo_core.train.state import State
 from olmo_core.train.step import SUMS, autocast, forward_backward
-from olmo_core.train.tracking import Tracker
 
 log = logging.getLogger("olmo")
 

@@ -16,12 +16,13 @@ import psutil
 
 from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
+from olmo_core import environment
 from olmo_core.run.folder import RunFolder, locked
-from olmo_core.run.members import RUN_FOLDER, members
 from olmo_core.run.process import start_ticks
+from olmo_core.supervisor.members import members
 from pipelines.launchers.one_by_one import OneByOne
 from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
-from pipelines.site import Site, Work
+from pipelines.site.file import Site, Work
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
@@ -109,16 +110,16 @@ class LocalLauncher(OneByOne):
         ranks = work.processes_per_node if launch.distributed else 1
         cores = work.cpus_per_node or len(os.sched_getaffinity(0))
         threads = max(1, cores // ranks)
-        environment = {
+        variables = {
             **_inherited_environment(),
             **launch.environment,
-            "OLMO_PROCESSES": str(cores),
-            "OLMO_SUBMITTED_AT": repr(time.time()),
+            environment.PROCESSES: str(cores),
+            environment.SUBMITTED_AT: repr(time.time()),
             "OMP_NUM_THREADS": str(threads),
             # Threads that spin while they wait slow each other down fourfold on a busy machine.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
-            RUN_FOLDER: str(launch.folder.path),
+            environment.RUN_FOLDER: str(launch.folder.path),
         }
         run = {
             "command": start_command(launch, ranks),
@@ -134,7 +135,7 @@ class LocalLauncher(OneByOne):
         record = record_before(
             launch, made, engine="local", command=command, threads=threads, run=run
         )
-        child = self._spawn(command, environment, launch.folder.path / record["log"])
+        child = self._spawn(command, variables, launch.folder.path / record["log"])
         self._children[launch.folder.path] = child
         record_after(
             launch,
@@ -168,13 +169,13 @@ class LocalLauncher(OneByOne):
 
 def submit_command(launch: Launch) -> list[str]:
     """What a submission starts: the supervisor, which reads launch.json."""
-    return [sys.executable, "-m", "olmo_core.run.supervise", str(launch.folder.path)]
+    return [sys.executable, "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
 
 
 def start_command(launch: Launch, ranks: int) -> list[str]:
     """What starts the whole job: the job itself, or the node runner where it has several ranks."""
     if launch.distributed and ranks > 1:
-        return [sys.executable, "-m", "olmo_core.parallel.node", str(launch.folder.path)]
+        return [sys.executable, "-m", "olmo_core.supervisor.node", str(launch.folder.path)]
     return [sys.executable, "-m", launch.module, str(launch.folder.config)]
 
 
@@ -189,7 +190,7 @@ def _inherited_environment() -> dict[str, str]:
     PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
     """
     drop = ("PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT")
-    drop += ("OLMO_ATTEMPT", "OLMO_RUN_FOLDER", "OLMO_JOB_ID", "OLMO_NODE_RANK")
+    drop += environment.NOT_INHERITED
     drop += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
     return {
         key: value

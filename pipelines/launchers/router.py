@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from assets.launcher import JobState, Launch, Launcher
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.kubernetes import KubernetesLauncher
+from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
-from pipelines.launchers.slurm import SlurmLauncher
+from pipelines.launchers.slurm.launcher import SlurmLauncher
 from pipelines.launchers.submission import read_launch
-from pipelines.site import Site, Work, load_site
+from pipelines.site.file import Site, Work, load_site
 
 
 class Engine(Launcher, Protocol):

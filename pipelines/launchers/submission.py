@@ -15,8 +15,8 @@ import yaml
 
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
+from olmo_core.files import write_atomic, write_json
 from olmo_core.run.attempts import latest
-from olmo_core.run.files import write_atomic, write_json
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 from pipelines.launchers.provenance import code_state, versions
 

@@ -7,7 +7,7 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.recipe import find_recipes, load_recipe
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 

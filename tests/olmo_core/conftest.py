@@ -21,8 +21,8 @@ from olmo_core.config.model import ModelConfig
 from olmo_core.config.release import ExportConfig, SoupConfig
 from olmo_core.data.format import Header
 from olmo_core.data.manifest import Manifest, Range, Stream
+from olmo_core.files import sha256_file, write_json
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.files import sha256_file, write_json
 from olmo_core.run.job import Job, Report
 
 TEXT = [

@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from assets.paths import CHECKOUT
-from pipelines.site import KubernetesSite, Site, Work
+from pipelines.site.file import KubernetesSite, Site, Work
 from tests.conftest import TOY_JOB
-from tests.pipelines.kubernetes_bench import Bench
-from tests.pipelines.kubernetes_server import Cluster, api_server, write_kubeconfig
+from tests.pipelines.launchers.kubernetes.kubernetes_bench import Bench
+from tests.pipelines.launchers.kubernetes.kubernetes_server import (
+    Cluster,
+    api_server,
+    write_kubeconfig,
+)
 from tests.pipelines.postgres import Postgres, running_postgres
 from tests.pipelines.production import ALL, DEFINITIONS, GRAPHS, Production, in_production
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from assets.graph import Graph
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 from tests.conftest import toy_graph
 
 MODULE = "toy_job"  # in place of assets.evals.sweep.MODULE

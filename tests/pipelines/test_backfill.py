@@ -14,17 +14,17 @@ import dagster as dg
 import pytest
 
 from assets.evals.sweep import sweep_work
+from assets.execution.materialise import build_sweep_asset, checkpoint_partitions
+from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher
-from assets.materialise import build_sweep_asset, checkpoint_partitions
-from assets.produce import launch_of
-from assets.tally import Tally
+from assets.reporting.tally import Tally
 from olmo_core.run.folder import RunFolder
 from pipelines.definitions import assembled
 from pipelines.launchers.local import LocalLauncher
 from pipelines.orphans import _partitions
 from pipelines.resources import resources
-from pipelines.site import Site
+from pipelines.site.file import Site
 from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 from tests.pipelines.kills import CANCEL_SECONDS
 
@@ -229,7 +229,7 @@ def at_work(root: Path) -> int:
 def test_while_it_goes_on_the_asset_shows_how_many_are_how_far(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("assets.observe.FIRST_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("assets.reporting.observe.FIRST_AFTER_SECONDS", 0.0)
     seen: list[dict[str, object]] = []
 
     class Context:

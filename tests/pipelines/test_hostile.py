@@ -16,18 +16,19 @@ import yaml
 
 from assets.assemble import build_graph
 from assets.evals.sweep import sweep_work
+from assets.execution.produce import InputMissing, launch_of, main_line_work
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
-from assets.produce import InputMissing, launch_of, main_line_work
 from assets.recipe import find_recipes, load_recipe
-from olmo_core.config.load import ConfigError, load
+from olmo_core.config.load import load
 from olmo_core.corpus.sources import SourceConfig
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.following import require_asset
-from pipelines.launch import work_named
+from pipelines.cli.jobs import require_asset
+from pipelines.cli.launch import work_named
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.places import submitted
-from pipelines.site import KubernetesSite, Site, SlurmSite, Work, load_site
+from pipelines.site.file import KubernetesSite, Site, SlurmSite, Work, load_site
 from tests.conftest import toy_graph
 from tests.hostile import TEMPLATES, hostile
 

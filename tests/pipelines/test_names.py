@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from olmo_core.config.load import ConfigError
-from pipelines.launchers import names
-from pipelines.launchers.names import job_name, kubernetes_name, refusal
+from olmo_core.errors import ConfigError
+from pipelines import names
+from pipelines.names import job_name, kubernetes_name, refusal
 
 KEY = "0123456789abcdef0123456789abcdef"
 LONG = "a" * 63

@@ -13,10 +13,10 @@ import dagster as dg
 import pytest
 
 from assets.assemble import build_graph
+from assets.execution.produce import launch_of, main_line_work
 from assets.graph import Graph
-from assets.produce import launch_of, main_line_work
 from assets.recipe import load_recipe
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder, locked
 from pipelines.definitions import assembled, build_definitions, main_line
 from pipelines.instance import open_instance

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assets.paths import CHECKOUT
-from pipelines.ui import ui_command
+from pipelines.cli.ui import ui_command
 
 KEYS = ("WANDB_API_KEY", "HF_TOKEN", "DAGSTER_PG_PASSWORD", "AWS_SECRET_ACCESS_KEY")
 CANARY = "canary-8c1f-{}"
@@ -25,7 +25,7 @@ SUBMIT = """
 import sys
 from pathlib import Path
 from assets.paths import root
-from assets.produce import launch_of, main_line_work
+from assets.execution.produce import launch_of, main_line_work
 from pipelines.launchers.router import site_launcher
 from tests.conftest import toy_graph
 print(site_launcher().dry_run(launch_of(main_line_work(toy_graph(), "first", root()), root())))
@@ -77,7 +77,7 @@ def test_no_key_is_in_a_script_or_manifest(
     path.write_text(site.replace("ROOT", str(toy_root)))
     monkeypatch.setenv("OLMO_SITE", str(path))
     done = subprocess.run([sys.executable, "-c", SUBMIT], capture_output=True, check=True)
-    assert b"olmo_core.run.supervise" in done.stdout or b"kind: Job" in done.stdout
+    assert b"olmo_core.supervisor.supervise" in done.stdout or b"kind: Job" in done.stdout
     for key in keys:
         assert key.encode() not in done.stdout + done.stderr
 

@@ -10,19 +10,20 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
+from assets.execution.produce import InputMissing
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch
-from assets.produce import InputMissing
 from assets.recipe import load_recipe
-from olmo_core.config.load import ConfigError
-from olmo_core.run.files import write_json
+from olmo_core.errors import ConfigError
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder, locked
+from pipelines.cli.sweep import sweep_recipe
 from pipelines.definitions import build_definitions
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.sensors import checkpoint_sensor
-from pipelines.site import Site, SlurmSite, Work
-from pipelines.sweep import lacking, sweep_recipe
+from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.sweep import lacking
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

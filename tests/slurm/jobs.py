@@ -10,8 +10,8 @@ import pytest
 
 from assets.launcher import Launch
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.slurm import SlurmLauncher
-from pipelines.site import Site, SlurmSite, Work
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from pipelines.site.file import Site, SlurmSite, Work
 from tests.slurm.cluster import Cluster
 
 WAIT_SECONDS = 90.0

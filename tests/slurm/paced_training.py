@@ -8,8 +8,8 @@ which no test can reach, would have answered.
 import time
 from typing import Any
 
+from olmo_core.monitor.tracking import Tracker
 from olmo_core.train.__main__ import main
-from olmo_core.train.tracking import Tracker
 from olmo_core.train.trainer import Trainer
 
 _forward_backward = Trainer._forward_backward

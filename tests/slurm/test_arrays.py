@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from assets.launcher import JobState
-from pipelines.launchers.slurm import SlurmLauncher
-from pipelines.launchers.slurm_queue import client
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from pipelines.launchers.slurm.queue import client
 from tests.pipelines.kills import CANCEL_SECONDS
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys, set_up, until
@@ -44,7 +44,7 @@ while time.monotonic() < end:
 PATIENT_FOLLOWER = """
 import os, resource, sys, time
 from pathlib import Path
-from assets.follow import follow
+from assets.execution.follow import follow
 from pipelines.launchers.router import site_launcher
 from tests.conftest import SilentObserver
 from tests.slurm.cluster import Cluster

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from assets.launcher import Launch
-from pipelines.launchers.slurm import SlurmLauncher
-from pipelines.site import Site, SlurmSite, Work
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from pipelines.site.file import Site, SlurmSite, Work
 from tests.pipelines.kills import CANCEL_SECONDS
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import POLL_SECONDS, Toys, alive, set_up, until

@@ -7,8 +7,8 @@ import pytest
 from assets.launcher import Launch
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.router import Router, site_launcher
-from pipelines.site import Site, SlurmSite, Work
-from tests.pipelines.test_launch import wait_for
+from pipelines.site.file import Site, SlurmSite, Work
+from tests.pipelines.cli.test_launch import wait_for
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from assets.launcher import Launch
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.slurm import SlurmLauncher
-from pipelines.launchers.slurm_queue import SlurmError
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from pipelines.launchers.slurm.queue import SlurmError
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys, alive, ended, set_up, until
 from tests.slurm.table import TABLE

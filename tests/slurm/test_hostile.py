@@ -7,12 +7,12 @@ import pytest
 
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.router import site_launcher
-from pipelines.site import Site, SlurmSite, Work
+from pipelines.site.file import Site, SlurmSite, Work
 from tests.hostile import hostile
-from tests.pipelines.test_launch import wait_for
+from tests.pipelines.cli.test_launch import wait_for
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm

@@ -12,13 +12,13 @@ import psutil
 import pytest
 import yaml
 
-from assets.diagnosis import diagnosis
 from assets.launcher import Launch, Launcher
+from assets.reporting.diagnosis import diagnosis
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
-from pipelines.launchers.slurm import SlurmLauncher
-from pipelines.site import Site, SlurmSite, Work
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from pipelines.site.file import Site, SlurmSite, Work
 from tests.olmo_core.train.conftest import CONFIG
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import set_up, until

@@ -8,11 +8,11 @@ import pytest
 
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
+from olmo_core.files import write_json
 from olmo_core.run import attempts
-from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.slurm import SlurmLauncher
-from tests.olmo_core.run.sharing import CALLS
+from pipelines.launchers.slurm.launcher import SlurmLauncher
+from tests.olmo_core.tasks.sharing import CALLS
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys, ended, set_up, until
 from tests.slurm.table import TABLE
@@ -42,7 +42,7 @@ def shared(toys: Toys, name: str) -> Launch:
     """The job of twelve calls."""
     return Launch(
         folder=RunFolder(toys.root / "toy" / name / "0"),
-        module="tests.olmo_core.run.sharing",
+        module="tests.olmo_core.tasks.sharing",
         stage="corpus",
         config={"config": {}, "inputs": {}},
         identity={"recipe": "toy", "asset": name, "fingerprint": name},

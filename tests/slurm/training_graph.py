@@ -20,7 +20,7 @@ STEPS = 2000
 DEFINITIONS = """
 import dagster as dg
 import assets.evals.sweep
-from assets.materialise import build_sweep_asset
+from assets.execution.materialise import build_sweep_asset
 from pipelines.definitions import assembled, main_line
 from tests.pipelines.evaluations import MODULE, sweep_graph
 from tests.pipelines.production import toy

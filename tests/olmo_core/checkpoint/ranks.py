@@ -20,9 +20,9 @@ from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
 from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World, joined
-from olmo_core.run.job import InputError
 
 ALONE = World(device=torch.device("cpu"))
 TRAIN = {"order": {"seed": 1}}

@@ -17,11 +17,10 @@ from olmo_core.checkpoint.huggingface import (
 )
 from olmo_core.checkpoint.pretrained import load_exported
 from olmo_core.checkpoint.transformers_model import load_pretrained
-from olmo_core.config.load import ConfigError
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import write_json
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.files import write_json
-from olmo_core.run.job import InputError
 from tests.olmo_core.checkpoint.models import OLMO1, OLMO2
 
 MODELS = {

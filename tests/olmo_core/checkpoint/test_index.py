@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from olmo_core.checkpoint.index import IndexReader
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 class Touch:

@@ -11,9 +11,9 @@ from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.load import to_dict
+from olmo_core.errors import InputError
 from olmo_core.model.transformer import Transformer
-from olmo_core.run import remote
-from olmo_core.run.job import InputError
+from olmo_core.remote import fetch as remote
 from tests.olmo_core.checkpoint.models import (
     OLMO2_GROUPED,
     fresh,

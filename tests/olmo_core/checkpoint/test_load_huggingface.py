@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 from tests.olmo_core.checkpoint.models import (
     LOADED,
     OLMO2_GROUPED,

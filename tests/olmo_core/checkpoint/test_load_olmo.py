@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 from tests.olmo_core.checkpoint import olmo_writer
 from tests.olmo_core.checkpoint.models import (
     LOADED,

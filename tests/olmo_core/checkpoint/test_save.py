@@ -24,9 +24,9 @@ from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.job import InputError
 from tests.olmo_core.checkpoint import ranks
 from tests.olmo_core.checkpoint.ranks import ALONE, TRAIN, trained, whole
 

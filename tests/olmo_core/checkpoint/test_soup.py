@@ -11,10 +11,11 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from olmo_core.checkpoint.soup import ingredient_order, make
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
 from olmo_core.config.release import SoupConfig
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 
 
 def ingredient(folder: Path, tensors: dict[str, np.ndarray], **model: object) -> Path:

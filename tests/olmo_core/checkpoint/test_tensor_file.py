@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from olmo_core.checkpoint.tensor_file import TensorFile, TensorSpec, round_once, write_tensors
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 def test_bytes_are_those_of_the_library(tmp_path: Path) -> None:

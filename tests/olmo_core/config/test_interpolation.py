@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from olmo_core.config.interpolation import interpolate
-from olmo_core.config.load import ConfigError, apply_override, parse
+from olmo_core.config.load import apply_override, parse
+from olmo_core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)

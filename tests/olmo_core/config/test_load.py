@@ -7,7 +7,8 @@ from typing import Literal
 
 import pytest
 
-from olmo_core.config.load import ConfigError, build, load, parse, to_dict
+from olmo_core.config.load import build, load, parse, to_dict
+from olmo_core.errors import ConfigError
 
 
 class Kind(enum.Enum):

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from olmo_core.config.load import ConfigError, Tree, parse, to_dict
+from olmo_core.config.load import Tree, parse, to_dict
 from olmo_core.config.official import (
     ONLY_AT,
     WITHOUT_MEANING,
@@ -16,6 +16,7 @@ from olmo_core.config.official import (
     drop_without_meaning,
 )
 from olmo_core.config.train import TrainConfig
+from olmo_core.errors import ConfigError
 
 # dotted section -> its keys
 UPSTREAM: dict[str, str] = {

@@ -13,8 +13,8 @@ from olmo_core.config.ingredients import ingredient_values
 from olmo_core.config.load import load
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig, load_train_config
+from olmo_core.monitor.dry_run import plan
 from olmo_core.optim.schedule import Schedule
-from olmo_core.train.plan import plan
 
 CHECKOUT = Path(__file__).parents[3]
 OWN = {

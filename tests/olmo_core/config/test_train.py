@@ -6,8 +6,9 @@ import pytest
 
 from olmo_core.config.compute import FSDPConfig
 from olmo_core.config.duration import Duration
-from olmo_core.config.load import ConfigError, to_dict
+from olmo_core.config.load import to_dict
 from olmo_core.config.train import identity, load_train_config
+from olmo_core.errors import ConfigError
 
 # The keys of an official stage-2 file, with a small model.
 OFFICIAL = """\

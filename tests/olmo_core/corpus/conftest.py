@@ -13,7 +13,7 @@ import pytest
 from olmo_core.config.load import build, load
 from olmo_core.corpus import documents, tokenizer, tokens
 from olmo_core.corpus.document import Document, write_shards
-from olmo_core.run.files import read_json
+from olmo_core.files import read_json
 from olmo_core.run.job import Job
 
 MODULES = ("argparse", "json.decoder", "dataclasses", "textwrap", "inspect", "typing", "ast")

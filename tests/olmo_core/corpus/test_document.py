@@ -16,7 +16,7 @@ from olmo_core.corpus.document import (
     write_documents,
     write_shards,
 )
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 GOOD = {"id": "s/1", "text": "Some text.", "source": "s"}
 DOCUMENTS = [Document(id=f"s/{n}", text=f"text {n} — naïve", source="s") for n in range(50)]

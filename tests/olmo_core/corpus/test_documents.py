@@ -8,8 +8,8 @@ import pytest
 from olmo_core.corpus import documents
 from olmo_core.corpus.documents import DocumentsConfig
 from olmo_core.data.document_index import DocumentIndex, document_at, spans_of
-from olmo_core.run.files import read_json
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import read_json
 
 
 def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run: Path) -> None:

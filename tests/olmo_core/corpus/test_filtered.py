@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
 from olmo_core.corpus import filtered
 from olmo_core.corpus.filtered import FilteredConfig
 from olmo_core.corpus.rules import Rule
 from olmo_core.corpus.toolkit import ToolkitError
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 # document -> its attributes; by hand, so that each rule has a document on either side of its bound
 TEXT = "x" * 100

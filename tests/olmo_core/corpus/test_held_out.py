@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.held_out import HeldOutConfig, Member, choose
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 
 def members(**sources: int) -> list[Member]:

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
 from olmo_core.corpus import mix
 from olmo_core.corpus.mix import MixConfig, SourceShare, wanted_tokens
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
-from olmo_core.run.files import read_json
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import read_json
 
 
 def config(**section: object) -> MixConfig:

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups, shingles
+from olmo_core.errors import ConfigError
 
 
 def test_shingles_are_runs_of_lower_case_words() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.load import ConfigError, build, load
+from olmo_core.config.load import build, load
 from olmo_core.corpus.raw import RawConfig, raw_identity
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 DEMO = Path(__file__).parents[3] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
 

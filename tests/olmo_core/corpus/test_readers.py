@@ -10,11 +10,10 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.readers import READERS
 from olmo_core.corpus.reading import read_source, split_text
 from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 MODULE = '''"""What the module is for."""
 

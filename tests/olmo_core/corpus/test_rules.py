@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.rules import Rule, check_families, first_reason
+from olmo_core.errors import ConfigError
 
 TEXT = "0123456789"
 ATTRIBUTES: dict[str, Any] = {

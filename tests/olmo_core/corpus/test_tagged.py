@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.load import ConfigError
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 PROSE = """The cat sat with the dog on the mat, and that was that.
 { lorem ipsum }

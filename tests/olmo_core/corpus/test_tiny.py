@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import load
-from olmo_core.run.files import read_json, write_json
+from olmo_core.files import read_json, write_json
 
 ASSETS = ("raw", "held_out", "tagged", "deduplicated", "filtered")
 

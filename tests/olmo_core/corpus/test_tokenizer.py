@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
 from olmo_core.corpus import tokenizer
 from olmo_core.corpus.document import read_documents, shards
 from olmo_core.corpus.tokenizer import (
@@ -16,8 +16,8 @@ from olmo_core.corpus.tokenizer import (
     tokenizer_identity,
     train,
 )
-from olmo_core.run.files import read_json, sha256_file
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import read_json, sha256_file
 
 
 def test_what_it_reports(tokenizer_run: Path) -> None:

@@ -12,8 +12,8 @@ from olmo_core.corpus import tokens
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
 from olmo_core.corpus.token_writer import EncodedFile, plan
 from olmo_core.corpus.tokens import TokensConfig
-from olmo_core.run.files import read_json, sha256_file
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
+from olmo_core.files import read_json, sha256_file
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 
-from olmo_core.config.load import ConfigError
 from olmo_core.corpus.document import Document, write_documents, write_rows
 from olmo_core.corpus.toolkit import (
     Step,
@@ -22,7 +21,7 @@ from olmo_core.corpus.toolkit import (
     toolkit_identity,
     toolkit_python,
 )
-from olmo_core.run.job import InputError
+from olmo_core.errors import ConfigError, InputError
 
 DOCUMENTS = [Document(id=f"s/{n}", text=f"Text {n}.", source="s") for n in range(3)]
 NAME = Path("s", "part-00000.jsonl.gz")

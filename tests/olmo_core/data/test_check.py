@@ -10,7 +10,7 @@ from olmo_core.data import check
 from olmo_core.data.check import check_tokens
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 VOCAB_SIZE = 100_352  # needs uint32, as OLMo 2's
 

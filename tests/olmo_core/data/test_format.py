@@ -6,7 +6,7 @@ import pytest
 
 from olmo_core.data.files import Files
 from olmo_core.data.format import dtype_for, open_token_file, read_tokens
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 def test_dtype_is_the_smallest_that_holds_the_vocabulary() -> None:

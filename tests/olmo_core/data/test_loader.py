@@ -12,7 +12,7 @@ from olmo_core.data.batch import Batch
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import OrderName
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 @pytest.fixture

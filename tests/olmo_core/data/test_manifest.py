@@ -8,7 +8,7 @@ import pytest
 
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest, Range, Stream
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 def mix(root: Path, streams: dict[str, list[tuple[str, int, int]]]) -> Manifest:

@@ -15,7 +15,7 @@ from olmo_core.data.provenance import (
     instance_documents,
     step_documents,
 )
-from olmo_core.run.job import InputError
+from olmo_core.errors import InputError
 
 
 class Corpus:

@@ -12,14 +12,14 @@ import yaml
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.evals import PerplexityConfig
+from olmo_core.errors import ExitCode, InputError
 from olmo_core.evals import perplexity
 from olmo_core.evals.checkpoint import export_checkpoint
 from olmo_core.evals.rows import read_rows
+from olmo_core.files import sha256_file
 from olmo_core.parallel.world import World
-from olmo_core.run.command import EXIT_CONFIG
-from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 
 
 @pytest.fixture(scope="module")
@@ -96,5 +96,5 @@ def test_unknown_asset(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("asset: checkpoint_downstrem\nconfig: {}\ninputs: {}\n")
     command = [sys.executable, "-m", "olmo_core.evals.checkpoint", str(tmp_path / "config.yaml")]
     process = subprocess.run(command, capture_output=True, text=True)
-    assert process.returncode == EXIT_CONFIG
+    assert process.returncode == ExitCode.CONFIG
     assert "did you mean 'checkpoint_downstream'" in process.stderr

@@ -9,12 +9,13 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals import downstream, harness
 from olmo_core.evals.rows import read_rows
 from olmo_core.evals.task_data import TASKS, build_task, write_shadows
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 
 TASKS_RUN = (
     TaskConfig(name="copa", limit=12),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from olmo_core.config.evals import LeaderboardConfig
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.evals import leaderboard
 from olmo_core.evals.results import connect, leaderboard_rows, query, table
 from olmo_core.evals.rows import EvaluatedModel, read_rows, write_rows

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from olmo_core.errors import InputError
 from olmo_core.evals.paloma import Document, batches, figure_rows, read_documents, windows
-from olmo_core.run.job import InputError
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 23])

@@ -15,12 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from olmo_core.checkpoint.pretrained import load_exported
 from olmo_core.config.evals import PerplexityConfig
+from olmo_core.errors import InputError, Stopped
 from olmo_core.evals import perplexity
 from olmo_core.evals.paloma import read_documents
 from olmo_core.evals.rows import read_rows
 from olmo_core.evals.scoring import score_documents
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job, Stopped
+from olmo_core.run.job import Job
 
 
 def evaluate(family: Any, **config: Any) -> Path:

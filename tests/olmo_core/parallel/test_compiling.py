@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from olmo_core.config.compute import CompileConfig
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.compiling import compile_blocks
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from olmo_core.config.compute import FSDPConfig
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.parallel.sharding import make_mesh
 from olmo_core.parallel.world import World
 

@@ -13,12 +13,13 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from olmo_core.checkpoint.weights import load_model
-from olmo_core.config.load import ConfigError, build
+from olmo_core.config.load import build
 from olmo_core.config.release import ExportConfig
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import sha256_file
 from olmo_core.release import export, parity
-from olmo_core.run.files import sha256_file
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 
 MODELS = ("stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
 

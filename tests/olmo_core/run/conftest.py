@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.run.members import members
+from olmo_core.supervisor.members import members
 
 # What each attempt does stands in toy.json, a list of words an attempt.
-from tests.olmo_core.run.supervised import Toy
+from tests.olmo_core.supervisor.supervised import Toy
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from olmo_core.errors import InputError
 from olmo_core.run.folder import RunFolder, locked, read_metrics
-from olmo_core.run.job import InputError, Job
+from olmo_core.run.job import Job
 
 JOB = """
 import sys, time

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
+from olmo_core import files
 from olmo_core.checkpoint import layout, save, shards
 from olmo_core.checkpoint.shards import Shards
 from olmo_core.parallel.gradients import ReplicatedGradients, ShardedGradients
-from olmo_core.run import files
 from olmo_core.run import job as jobs
 from olmo_core.run.job import Job
 from olmo_core.train import restore, step, trainer

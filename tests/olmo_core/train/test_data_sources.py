@@ -14,7 +14,7 @@ from olmo_core.corpus.mix import MixConfig, SourceShare
 from olmo_core.data.format import Header, header_path
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from tests.olmo_core.file_server import serving

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from olmo_core.config.load import ConfigError
+from olmo_core.errors import ConfigError
 from olmo_core.parallel.world import read_world
 from olmo_core.run.folder import RunFolder, read_metrics
 

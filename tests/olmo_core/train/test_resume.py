@@ -205,7 +205,7 @@ def test_a_full_disk_is_seen_before_a_byte_is_written(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from olmo_core.checkpoint.save import _require_space
-    from olmo_core.run.job import InputError
+    from olmo_core.errors import InputError
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.checkpoint.retention import apply_retention
-from olmo_core.run.files import write_json
+from olmo_core.files import write_json
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.state import optimizer_state
 from olmo_core.checkpoint.weights import load_model
-from olmo_core.config.load import ConfigError, Tree, to_dict
+from olmo_core.config.load import Tree, to_dict
 from olmo_core.config.train import build_train_config, load_train_config
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import write_json
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
-from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder, read_metrics
-from olmo_core.run.job import InputError
 from olmo_core.train.build import build_loader, build_trainer
 from olmo_core.train.trainer import Trainer
 from tests.olmo_core.checkpoint import olmo_writer

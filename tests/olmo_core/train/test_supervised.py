@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from olmo_core.files import write_json
 from olmo_core.run import attempts
-from olmo_core.run.files import write_json
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.members import members
+from olmo_core.supervisor.members import members
 
 # Trains; what befalls which rank in the sixth step stands beside it: attempt -> [rank, what].
 MODULE = """
 import json, os, signal, sys, time
 from pathlib import Path
-from olmo_core.run.members import members
+from olmo_core.supervisor.members import members
 from olmo_core.train.__main__ import main
 from olmo_core.train.trainer import Trainer
 
@@ -61,7 +61,7 @@ class Supervised:
     def run(self, plan: dict[int, tuple[str, str]], *, hang_seconds: float) -> int:
         (self.modules / "befallen.json").write_text(json.dumps(plan))
         run = {
-            "command": [sys.executable, "-m", "olmo_core.parallel.node", str(self.folder.path)],
+            "command": [sys.executable, "-m", "olmo_core.supervisor.node", str(self.folder.path)],
             "module": "befallen",
             "distributed": True,
             "nodes": 1,
@@ -76,7 +76,7 @@ class Supervised:
         environment = {**os.environ, "PYTHONPATH": f"{self.modules}:{os.getcwd()}"}
         with (self.folder.log / "main.log").open("ab") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "olmo_core.run.supervise", str(self.folder.path)],
+                [sys.executable, "-m", "olmo_core.supervisor.supervise", str(self.folder.path)],
                 env=environment,
                 stdout=log,
                 stderr=log,

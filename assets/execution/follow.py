@@ -1,0 +1,198 @@
+"""Follow jobs to their results, through an engine's silence and a shared file system's lag."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from assets.launcher import EngineUnavailable, JobState, Launch, Launcher, Observer
+from assets.reporting.diagnosis import diagnosis
+from olmo_core.run.folder import RunFolder
+
+# Each wait is a share of the time watched: a short job's end is noticed at once, and following a
+# long one costs nothing.
+SHARE_OF_AGE = 0.02
+LEAST_WAIT_SECONDS = 0.05
+MOST_WAIT_SECONDS = 2.0
+# A job of another machine that seems gone: requeued, perhaps, or its last file is not seen here
+# yet. Longer than an engine's own polling, so that it is asked anew.
+GONE_PATIENCE_SECONDS = 20.0
+SUBMIT_PATIENCE_SECONDS = 600.0  # of an engine that does not answer; a controller restarts faster
+SUBMIT_WAIT_SECONDS = 5.0
+LOOKING_SHARE = 0.02  # of the time that many jobs are followed, no more is spent on looking at them
+
+Meanwhile = Callable[[], None]  # called at each look; what it raises ends the following
+Answer = TypeVar("Answer")
+
+
+class JobFailed(RuntimeError):
+    """A job ended without a result; the message says what, where and how to go on."""
+
+
+def nothing() -> None:
+    """The `meanwhile` of those who have nothing else to do."""
+
+
+@dataclass(kw_only=True)
+class Following:
+    """One job, looked at now and then until it has ended."""
+
+    name: str
+    folder: RunFolder
+    launcher: Launcher
+    observer: Observer
+    _attempt: int | None = field(default=None, repr=False)
+    _gone_since: float | None = field(default=None, repr=False)
+    _shown: JobState = field(default=JobState(alive=True), repr=False)
+
+    def look(self) -> Mapping[str, Any] | None:
+        """The result, if it is there by now.
+
+        Raises:
+            JobFailed: the job is gone and has left no result.
+        """
+        # Before the look at the result: a job may end in between.
+        state = _ask(self.launcher, self.folder)
+        if self.folder.finished:
+            result = self.folder.read_result()
+            self.observer.finished(self.name, result)
+            return result
+        now = time.monotonic()
+        if state.alive:
+            self._gone_since = None
+            if state != self._shown:
+                self.observer.state(self.name, state)
+                self._shown = state
+            status = self.folder.read_status()
+            if status is not None and status["attempt"] >= self._first_attempt():
+                self.observer.progress(self.name, status)
+        elif now - (self._gone_since or now) >= _gone_patience(self.folder):
+            raise JobFailed(diagnosis(self.name, self.folder, state))
+        else:
+            self._gone_since = self._gone_since or now
+            os.listdir(self.folder.path)  # makes NFS look anew for what it remembers as not there
+        return None
+
+    def _first_attempt(self) -> int:
+        """Of the submission that is followed: what has a lower one was left by a job before."""
+        if self._attempt is None:
+            launch = self.folder.read(self.folder.launch) or {}
+            self._attempt = int(launch.get("attempt", 1))
+        return self._attempt
+
+
+def follow(
+    name: str,
+    folder: RunFolder,
+    launcher: Launcher,
+    observer: Observer,
+    meanwhile: Meanwhile = nothing,
+) -> Mapping[str, Any]:
+    """Watch a run folder until its result is there; return the result.
+
+    Raises:
+        JobFailed: the job is gone and has left no result.
+    """
+    began = time.monotonic()
+    job = Following(name=name, folder=folder, launcher=launcher, observer=observer)
+    while True:
+        meanwhile()
+        if (result := job.look()) is not None:
+            return result
+        time.sleep(_wait_seconds(began))
+
+
+def follow_all(
+    jobs: Mapping[str, Following], meanwhile: Meanwhile = nothing
+) -> Iterator[tuple[str, Mapping[str, Any] | JobFailed]]:
+    """Watch many jobs at once; yields each as it ends, with its result or why it has none."""
+    began = time.monotonic()
+    left = dict(jobs)
+    while left:
+        meanwhile()
+        looking_seconds = 0.0
+        for key, job in list(left.items()):
+            looked = time.monotonic()
+            try:
+                ended = job.look()
+            except JobFailed as error:
+                ended = error
+            looking_seconds += time.monotonic() - looked
+            if ended is not None:
+                del left[key]
+                yield key, ended
+        wait_seconds = max(_wait_seconds(began), looking_seconds / LOOKING_SHARE)
+        next_round = time.monotonic() + wait_seconds
+        while left and (rest := next_round - time.monotonic()) > 0:
+            time.sleep(min(rest, MOST_WAIT_SECONDS))
+            meanwhile()
+
+
+def submit_patiently(
+    launcher: Launcher, launch: Launch, observer: Observer, meanwhile: Meanwhile = nothing
+) -> bool:
+    """`launcher.submit`, again and again while the engine does not answer.
+
+    Raises:
+        EngineUnavailable: it has not answered for ten minutes.
+    """
+
+    def waits(state: JobState) -> None:
+        observer.state(str(launch.identity["asset"]), state)
+
+    return _patiently(lambda: launcher.submit(launch), waits, meanwhile)
+
+
+def submit_many_patiently(
+    launcher: Launcher,
+    launches: Mapping[str, Launch],
+    observer: Observer,
+    meanwhile: Meanwhile = nothing,
+) -> Sequence[Launch]:
+    """`launcher.submit_many`, as `submit_patiently`; the keys are what the observer is told.
+
+    Raises:
+        EngineUnavailable: it has not answered for ten minutes.
+        EngineError: the engine refuses the jobs.
+    """
+
+    def waits(state: JobState) -> None:
+        for key in launches:
+            observer.state(key, state)
+
+    return _patiently(lambda: launcher.submit_many([*launches.values()]), waits, meanwhile)
+
+
+def _patiently(
+    submit: Callable[[], Answer], waits: Callable[[JobState], None], meanwhile: Meanwhile
+) -> Answer:
+    deadline = time.monotonic() + SUBMIT_PATIENCE_SECONDS
+    while True:
+        try:
+            return submit()
+        except EngineUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            waits(JobState(alive=True, queued=True, description=f"not submitted yet: {error}"))
+        meanwhile()
+        time.sleep(SUBMIT_WAIT_SECONDS)
+
+
+def _wait_seconds(began: float) -> float:
+    """Until the next look at what has been watched since then."""
+    age = time.monotonic() - began
+    return min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, SHARE_OF_AGE * age))
+
+
+def _ask(launcher: Launcher, folder: RunFolder) -> JobState:
+    """The job's state; a job whose engine does not answer is taken to go on."""
+    try:
+        return launcher.state(folder)
+    except EngineUnavailable as error:
+        return JobState(alive=True, description=f"not known now: {error}")
+
+
+def _gone_patience(folder: RunFolder) -> float:
+    launch = folder.read(folder.launch) or {}
+    return 0.0 if launch.get("engine", "local") == "local" else GONE_PATIENCE_SECONDS

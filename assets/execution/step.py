@@ -1,0 +1,137 @@
+"""A step of a Dagster run beside the job that it follows: siblings submitted, a cancel noticed."""
+
+import contextlib
+import functools
+import itertools
+import os
+import socket
+import time
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+from sqlalchemy.exc import DBAPIError
+
+from assets.execution.ahead import Ahead
+from assets.graph import Graph
+from assets.launcher import Launcher, Observer
+from assets.paths import root
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.process import start_ticks
+
+LOOK_EVERY_SECONDS = 2.0  # of a run's status in the database, and of results of siblings
+PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
+
+
+@functools.cache
+def ahead_of(run_id: str) -> Ahead:
+    """What this process has submitted early for a run."""
+    return Ahead()
+
+
+@dataclass(kw_only=True)
+class Step:
+    """One step at work."""
+
+    graph: Graph
+    context: dg.AssetExecutionContext
+    launcher: Launcher
+    observer: Observer
+    _next_look: float = field(default=0.0, repr=False)
+
+    @property
+    def ahead(self) -> Ahead:
+        """What this run has submitted before its step."""
+        return ahead_of(self.context.run.run_id)
+
+    def begin(self, name: str) -> None:
+        """Leave word of which process runs this, and submit what need not wait for this step."""
+        tags = own_process()
+        if any(self.context.run.tags.get(key) != value for key, value in tags.items()):
+            self.context.instance.add_run_tags(self.context.run.run_id, tags)
+        self.ahead.begun.add(name)
+        self._submit_ahead()
+
+    def meanwhile(self) -> None:
+        """Every two seconds: end with the run's cancellation, submit what has its inputs now.
+
+        Raises:
+            DagsterExecutionInterruptedError: the run has been cancelled. Dagster's own message
+                reaches a run only through the code server that started it, and servers restart.
+        """
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_EVERY_SECONDS
+        with contextlib.suppress(DBAPIError):  # a database that restarts: the next look will do
+            if self._cancelled():
+                raise dg.DagsterExecutionInterruptedError
+        if self.ahead.new_result():
+            self._submit_ahead()
+
+    @contextlib.contextmanager
+    def cancelling(self, *parents: Path) -> Generator[None]:
+        """End the jobs when the run is cancelled in Dagster; let them live when a worker dies.
+
+        Dagster raises the same interrupt for both; only the status of the run tells them apart.
+        """
+        try:
+            yield
+        except dg.DagsterExecutionInterruptedError:
+            if self._cancelled():
+                below = itertools.chain(*(jobs_below(parent) for parent in parents))
+                cancel_jobs(self.launcher, [*below, *self.ahead.submitted.values()])
+            raise
+
+    def _cancelled(self) -> bool:
+        record = self.context.instance.get_run_by_id(self.context.run.run_id)
+        return record is not None and record.status == dg.DagsterRunStatus.CANCELING
+
+    @property
+    def forces(self) -> bool:
+        """Whether this run makes anything anew although it is finished."""
+        ops = cast(Mapping[str, Any], self.context.run.run_config.get("ops") or {})
+        return any(entry.get("config", {}).get("force") for entry in ops.values())
+
+    def makes(self, key: Sequence[str]) -> bool:
+        """Whether this run makes an asset; a retry makes the rest."""
+        steps = self.context.run.step_keys_to_execute
+        keys = self.context.job_def.asset_layer.executable_asset_keys
+        return dg.AssetKey(key) in keys and (not steps or "__".join(key) in steps)
+
+    def _submit_ahead(self) -> None:
+        if self.forces:
+            return  # a forced asset is made anew by its own step, and what reads it comes after
+        self.ahead.submit(
+            self.graph,
+            self._wanted(),
+            root=root(),
+            launcher=self.launcher,
+            observer=self.observer,
+        )
+
+    def _wanted(self) -> set[str]:
+        """The assets of the recipe's main line that this run makes."""
+        return {name for name, node in self.graph.nodes.items() if self.makes(node.key)}
+
+
+def own_process() -> dict[str, str]:
+    """Tags of a run that name the process at work on it, also when it is gone."""
+    return {
+        PID_TAG: f"{os.getpid()} {start_ticks(os.getpid())}",
+        HOST_TAG: socket.gethostname(),
+    }
+
+
+def jobs_below(parent: Path) -> list[RunFolder]:
+    """The run folders of all versions of an asset."""
+    if not parent.is_dir():
+        return []
+    return [RunFolder(path) for path in parent.iterdir() if path.is_dir()]
+
+
+def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:
+    """End what is at work in these folders, all at once."""
+    each = {run.path: run for run in folders}.values()
+    launcher.cancel_many([run for run in each if not run.finished])

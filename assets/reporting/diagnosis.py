@@ -1,0 +1,112 @@
+"""What a failed job leaves to read: cause, place, the end of the right log, what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from assets.launcher import JobState
+from olmo_core.run import attempts
+from olmo_core.run.folder import RunFolder
+from olmo_core.supervisor.failure import (
+    Failure,
+    exit_status,
+    last_lines,
+    says_out_of_memory,
+    signal_name,
+)
+
+MOST_ATTEMPTS = 5  # of which a line is told, the last ones
+
+# What engines say of a job's end, where that says more than its exit code.
+_ENDS = {
+    "OUT_OF_MEMORY": "it ran out of the memory that it was given",
+    "TIMEOUT": "it reached the time limit",
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node did not come up",
+    "DEADLINE": "it reached its deadline in the queue",
+    "PREEMPTED": "it was preempted, and not put into the queue again",
+    "CANCELLED": "it was cancelled",
+    "OOMKilled": "it ran out of the memory that it was given",
+    "DeadlineExceeded": "it reached the time limit",
+    "Evicted": "its node needed the room",
+}
+
+
+def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
+    """Several lines on why a job ended without a result.
+
+    Args:
+        name: The asset's.
+        folder: The run's.
+        state: What the engine says of the job, which is at an end.
+    """
+    failure = folder.read(folder.failure)
+    launch = folder.read(folder.launch) or {}
+    lines = _given_up(failure) if failure else _gone(folder, state, launch)
+    lines[0] = f"{name}: {lines[0]}"
+    if state.ended:
+        lines.append(f"the engine says: {state.ended}{_meaning(state.ended)}")
+    lines += _earlier(folder)
+    checkpoint = folder.last_checkpoint()
+    if checkpoint is not None:
+        lines.append(f"last whole checkpoint: {checkpoint}")
+    log = str((failure or {}).get("log") or launch.get("log", "log/job.log"))
+    end = failure["last_lines"] if failure else last_lines(folder, log)
+    if end:
+        lines += [f"last lines of {folder.path / log}:", *(f"  {line}" for line in end)]
+    if launch.get("command_line"):
+        lines.append(f"by hand: {launch['command_line']}")
+    return "\n".join(lines)
+
+
+def _given_up(failure: Mapping[str, Any]) -> list[str]:
+    """What the supervisor found."""
+    lines = [str(failure["summary"])]
+    if failure["error"]:
+        lines.append(str(failure["error"]))
+    if failure["signal"] is not None:
+        lines.append(f"ended by {signal_name(failure['signal'])}")
+    elif failure["exit_code"] is not None:
+        lines.append(f"exit code {failure['exit_code']}")
+    return lines
+
+
+def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list[str]:
+    """What can be seen of a job that had no supervisor, or has lost it."""
+    status = folder.read_status() or {}
+    lines = [str(status.get("error") or "the job ended without a result")]
+    exit_code, number = (None, None) if state.exit_code is None else exit_status(state.exit_code)
+    log = str(launch.get("log", ""))
+    if number is not None:
+        hint = "; the kernel may have run out of memory" if number == 9 else ""
+        lines.append(f"ended by {signal_name(number)}{hint}")
+    elif exit_code is not None:
+        lines.append(f"exit code {exit_code}")
+    if says_out_of_memory(folder, Failure(log=log)):
+        lines.append("it ran out of memory: its log says so")
+    if status:
+        lines.append(f"on {status['host']}, attempt {status['attempt']}")
+    return lines
+
+
+def _meaning(word: str) -> str:
+    return f" ({_ENDS[word]})" if word in _ENDS else ""
+
+
+def _earlier(folder: RunFolder) -> list[str]:
+    """A line an attempt, where there was more than one."""
+    ends = [row for row in attempts.read(folder) if row.get("event") == "ended"]
+    if len(ends) < 2:
+        return []
+    lines: list[str] = []
+    for row in ends[-MOST_ATTEMPTS:]:
+        words = [f"attempt {row['attempt']}: {row['cause']}"]
+        if row["signal"] is not None:
+            words.append(signal_name(row["signal"]))
+        elif row["exit_code"]:
+            words.append(f"exit code {row['exit_code']}")
+        if row["rank"] is not None:
+            words.append(f"rank {row['rank']} on {row['node']}")
+        if row["step"] is not None:
+            words.append(f"at step {row['step']}")
+        lines.append(", ".join(words))
+    return lines

@@ -1,0 +1,93 @@
+"""The environment variables of this project, each read here and nowhere else.
+
+A person sets those of the first group. Launchers and supervisors set those of the second for the
+processes that they start.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = "OLMO_ROOT"  # folder of all results
+RECIPES = "OLMO_RECIPES"  # folders of recipes, separated as in PATH
+SITE = "OLMO_SITE"  # site file: which engine runs what
+CACHE = "OLMO_CACHE"  # folder of remote files that were read
+DOLMA_PYTHON = "OLMO_DOLMA_PYTHON"  # interpreter that has the dolma toolkit
+
+RUN_FOLDER = "OLMO_RUN_FOLDER"
+ATTEMPT = "OLMO_ATTEMPT"
+JOB_ID = "OLMO_JOB_ID"  # the engine's name of the job
+NODE_RANK = "OLMO_NODE_RANK"
+PROCESSES = "OLMO_PROCESSES"  # that may compute at once in one task
+WORKER = "OLMO_WORKER"  # number of this worker, from 1
+WORKERS = "OLMO_WORKERS"  # that the leader may be joined by
+SUBMITTED_AT = "OLMO_SUBMITTED_AT"  # Unix time
+ANOTHER_TURN = "OLMO_EXIT_FOR_ANOTHER_TURN"  # exit code with which a job asks to be started again
+
+# Of the process that started this one, not of what this one starts.
+NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK)
+
+
+def root() -> Path | None:
+    """Return the folder of all results; None where it is not set."""
+    return _path(ROOT)
+
+
+def recipe_folders() -> list[Path]:
+    """Return the folders that hold recipes, in the order in which they are searched."""
+    return [Path(part) for part in os.environ.get(RECIPES, "").split(os.pathsep) if part]
+
+
+def site_file() -> Path | None:
+    """Return the site file; None where it is not set."""
+    return _path(SITE)
+
+
+def cache() -> Path | None:
+    """Return the folder of remote files that were read; None where it is not set."""
+    return _path(CACHE)
+
+
+def dolma_python() -> str | None:
+    """Return the interpreter that has the dolma toolkit; None where it is not set."""
+    return os.environ.get(DOLMA_PYTHON) or None
+
+
+def attempt() -> int | None:
+    """Return the number of the attempt that this process belongs to; None under no supervisor."""
+    return _whole_number(ATTEMPT)
+
+
+def job_id() -> str | None:
+    """Return the engine's name of the job; None where the launcher gave none."""
+    return os.environ.get(JOB_ID) or None
+
+
+def processes() -> int:
+    """Return how many processes may compute at once: as set, else one per core of this process."""
+    return _whole_number(PROCESSES) or len(os.sched_getaffinity(0))
+
+
+def workers() -> int:
+    """Return how many workers may join this job's leader; 0 where it works alone."""
+    return _whole_number(WORKERS) or 0
+
+
+def submitted_at() -> float | None:
+    """Return when the job was submitted (Unix time); None where the launcher did not say."""
+    given = os.environ.get(SUBMITTED_AT)
+    return float(given) if given else None
+
+
+def another_turn() -> int | None:
+    """Return the exit code with which a job asks to be started again; None where it cannot."""
+    return _whole_number(ANOTHER_TURN)
+
+
+def _path(name: str) -> Path | None:
+    given = os.environ.get(name)
+    return Path(given).expanduser() if given else None
+
+
+def _whole_number(name: str) -> int | None:
+    given = os.environ.get(name)
+    return int(given) if given else None

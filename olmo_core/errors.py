@@ -1,0 +1,76 @@
+"""The errors of a job, and the exit code by which each is known outside of its process."""
+
+import contextlib
+import enum
+import errno
+import sys
+import traceback
+from collections.abc import Generator
+
+
+class ExitCode(enum.IntEnum):
+    """How a job's process ended."""
+
+    FINISHED = 0
+    FAILED = 1
+    CONFIG = 2  # the configuration cannot be meant
+    INPUT = 3  # bad data, or a file that may not be read or written
+    STOPPED = 4  # asked to stop, and stopped at a safe point
+    RUNNING = 5  # another job holds this run folder
+    DIVERGED = 6  # the loss or the gradient is not a number
+
+
+# Why a file may not be read or written: no bug, and nothing that another try would mend.
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot mean what its author wants; the message says where and why.
+
+    What it repeats of a file or a command line may be anything: a terminal gets to see no control
+    character, and no line of ten thousand letters.
+    """
+
+    def __init__(self, message: str) -> None:
+        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        lines = (f"{v[:600]} … {v[-200:]}" if len(v) > 900 else v for v in plain.split("\n"))
+        super().__init__("\n".join(lines))
+
+
+class InputError(ValueError):
+    """Bad data; the message names file, line, key, what was found and what would be right."""
+
+
+class Stopped(Exception):
+    """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
+
+
+class AlreadyRunning(Exception):
+    """Another job, or a worker of an earlier attempt, is at work in this run folder."""
+
+
+@contextlib.contextmanager
+def exit_codes() -> Generator[None]:
+    """Turn the errors of a job into a message on standard error and the job's exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        _leave(ExitCode.CONFIG, f"configuration: {error}")
+    except InputError as error:
+        _leave(ExitCode.INPUT, f"input: {error}")
+    except (Stopped, KeyboardInterrupt) as error:
+        _leave(ExitCode.STOPPED, f"stopped: {error}" if str(error) else "stopped on request")
+    except AlreadyRunning as error:
+        _leave(ExitCode.RUNNING, str(error))
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            _leave(ExitCode.FAILED, traceback.format_exc())
+        where = error.filename or traceback.format_exc()
+        _leave(ExitCode.INPUT, f"input: {where}: {error.strerror}")
+    except Exception:
+        _leave(ExitCode.FAILED, traceback.format_exc())
+
+
+def _leave(code: ExitCode, message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code) from None

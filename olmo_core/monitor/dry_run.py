@@ -1,0 +1,185 @@
+"""What a configuration would do, without a device and without data. Free of torch."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olmo_core.config.duration import EXTRA_STEPS, Duration, last_step
+from olmo_core.config.load import to_dict
+from olmo_core.config.model import count_parameters, flops_per_token
+from olmo_core.config.train import TrainConfig
+from olmo_core.config.url import is_remote
+from olmo_core.errors import ConfigError
+from olmo_core.monitor.memory import Memory, memory_per_device
+from olmo_core.optim.schedule import ENDLESS, Schedule
+
+DEVICES_PER_NODE = 8  # where the launcher does not say
+
+
+def devices_of(environment: Mapping[str, str], devices: int | None) -> tuple[int, int]:
+    """Devices, and those of one node: as given, else as the launcher of this process says.
+
+    Raises:
+        ConfigError: no number above 0.
+    """
+    if devices is None:
+        devices = _number_of(environment, "WORLD_SIZE", 1)
+    if devices < 1:
+        raise ConfigError(f"--devices={devices}: expected at least 1")
+    return devices, min(devices, _number_of(environment, "LOCAL_WORLD_SIZE", DEVICES_PER_NODE))
+
+
+def _number_of(environment: Mapping[str, str], name: str, default: int) -> int:
+    said = environment.get(name, str(default))
+    if not said.isdecimal() or int(said) < 1:
+        raise ConfigError(f"environment: {name} is {said!r}; expected a whole number above 0")
+    return int(said)
+
+
+def plan(
+    config: TrainConfig, moments: Sequence[int] = (), *, devices: int | None = None
+) -> dict[str, Any]:
+    """The dry run's figures.
+
+    Args:
+        config: The run.
+        moments: Steps whose learning rate to give; by default evenly spaced ones and the last.
+        devices: How many devices to spread over; None: as the environment says (`WORLD_SIZE`).
+
+    Returns:
+        `{config, parameters, tokens_per_step, max_steps, learning_rate, memory_bytes_per_device,
+        flops_per_token}`. Where the number of steps needs the size of data that are not at hand,
+        `max_steps` is None and `max_steps_reason` says why; `learning_rate` is empty where the
+        schedule ends with them.
+
+    Raises:
+        ConfigError: more devices than instances of a global batch, or a number below 1.
+    """
+    count = count_parameters(config.model)
+    steps, reason = steps_of(config)
+    return {
+        "config": to_dict(config),
+        "parameters": {
+            "total": count.total,
+            "without_input_embedding": count.without_input_embedding,
+        },
+        "tokens_per_step": config.tokens_per_step,
+        "max_steps": steps,
+        **({"max_steps_reason": reason} if reason else {}),
+        "learning_rate": _rates(config, steps, moments),
+        "memory_bytes_per_device": planned_memory(config, devices).total,
+        "flops_per_token": flops_per_token(config.model, config.sequence_length),
+    }
+
+
+def planned_memory(config: TrainConfig, devices: int | None) -> Memory:
+    """`memory_per_device` on as many devices as are given, or as the environment says."""
+    number, per_node = devices_of(os.environ, devices)
+    if config.global_train_batch_size % number:
+        raise ConfigError(
+            f"global_train_batch_size {config.global_train_batch_size} does not divide by "
+            f"{number} devices"
+        )
+    return memory_per_device(config, devices=number, devices_per_node=per_node)
+
+
+def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
+    """Optimizer steps of `max_duration`; None, and why, where only the data could tell."""
+    if config.max_duration is None:
+        return None, "max_duration is null: give steps (1000), tokens (50e9T) or epochs (2ep)"
+    duration = Duration.parse(config.max_duration)
+    if duration.unit != "epochs":
+        return duration.steps(config.tokens_per_step, None), None
+    missing = _missing_data(config)
+    if missing is not None:
+        return None, f"max_duration is {config.max_duration}: {missing}"
+    return duration.steps(config.tokens_per_step, _steps_per_epoch(config)), None
+
+
+def _missing_data(config: TrainConfig) -> str | None:
+    """Why the size of the data is not known here; None where they are at hand."""
+    core, paths = config.core, config.data.paths
+    if core.manifest is not None and core.manifest.is_file():
+        return None
+    if not paths:
+        return "epochs need the size of the data, and none is given or made (data.paths)"
+    for path in paths:
+        if is_remote(path):
+            return f"epochs need the size of the data, and {path} lies elsewhere"
+        if not Path(path).is_file():
+            return f"epochs need the size of the data, and {path} is not there"
+    return None
+
+
+def _steps_per_epoch(config: TrainConfig) -> int:
+    from olmo_core.data.manifest import ASSET, Manifest  # numpy and fsspec: only with data
+
+    core, data = config.core, config.data
+    if core.manifest is not None:
+        manifest = Manifest.read(core.manifest, root=core.roots.get(ASSET, Path()))
+    else:
+        manifest = Manifest.from_paths(data.paths or (), dtype=data.memmap_dtype)
+    windows = sum(stream.tokens // config.sequence_length for stream in manifest.streams)
+    return windows // config.global_train_batch_size
+
+
+def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> dict[str, float]:
+    in_tokens = config.scheduler.units == "tokens"
+    clock = config.tokens_per_step if in_tokens else 1
+    end = config.scheduler.t_max
+    if end is None and steps is not None:
+        duration = Duration.parse(config.max_duration)
+        end = duration.value if in_tokens and duration.unit == "tokens" else steps * clock
+    if end is None:
+        if config.scheduler.name not in ENDLESS:
+            return {}
+        end = config.scheduler.t_warmup  # the curve does not ask for it
+    last = steps or max(1, int(end / clock))
+    schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=end)
+    chosen = moments or sorted(
+        {1, last // 4, last // 2, 3 * last // 4, last, config.stop_at or last} - {0}
+    )
+    return {str(step): schedule.learning_rate(step * clock) for step in chosen}
+
+
+def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
+    """The dry run for a reader."""
+    parameters, steps = planned["parameters"], planned["max_steps"]
+    tokens = planned["tokens_per_step"]
+    stop_at = planned["config"]["stop_at"]
+    whole = f"{steps:,} ({steps * tokens:,} tokens)" if steps else planned.get("max_steps_reason")
+    unit, unit_bytes = ("GiB", 2**30) if memory.total >= 2**30 else ("MiB", 2**20)
+    parts = "  ".join(
+        f"{name.replace('_', ' ')} {value / unit_bytes:.2f}"
+        for name, value in to_dict(memory).items()
+    )
+    lines = [
+        yaml.safe_dump(planned["config"], sort_keys=False),
+        f"parameters         {parameters['total']:,} "
+        f"({parameters['without_input_embedding']:,} without the input embedding)",
+        f"tokens per step    {tokens:,}",
+        f"steps              {whole}{_ending(stop_at)}",
+        f"FLOPs per token    {planned['flops_per_token']:.4g}",
+    ]
+    if steps:
+        in_all = planned["flops_per_token"] * last_step(steps, stop_at) * tokens
+        lines.append(f"FLOPs in all       {in_all:.4g}")
+    lines += [
+        f"memory per device  {memory.total / unit_bytes:.2f} {unit} on {devices} device"
+        f"{'s' if devices > 1 else ''} ({parts})",
+        "                   without the device's context, fragmentation and collectives",
+    ]
+    rates = planned["learning_rate"].items()
+    lines += [f"learning rate      {rate:<12.6g} at step {int(step):,}" for step, rate in rates]
+    if not rates:
+        lines.append("learning rate      not known: the schedule ends with the data")
+    return "\n".join(lines)
+
+
+def _ending(stop_at: int | None) -> str:
+    if stop_at is None:
+        return f", and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
+    return f", stops at {stop_at:,}"

@@ -1,0 +1,164 @@
+"""Remote token files, read in place: blocks come by ranges and are kept on the disk.
+
+`<cache>/blocks/<digest of the URL>/` holds `source.json` (URL, size, version) and one file a block,
+`<number>.block`. Blocks are whole or not there, so any number of processes may share a cache. It
+grows until the disk is nearly full; from then on what is not in it is read by the exact range.
+Nothing is thrown out: an epoch reads each window once, so the oldest block is no less needed than
+the newest.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from olmo_core.errors import InputError
+from olmo_core.files import atomic_path, read_json, write_json
+from olmo_core.remote.fetch import fetch, read_range, stat
+from olmo_core.remote.http import RemoteFile
+
+log = logging.getLogger("olmo")
+
+BLOCK_BYTES = 1 << 20  # takes about as long to come as a server takes to answer
+KEPT_FREE_BYTES = 4 << 30  # of the disk, for checkpoints
+KEPT_FREE = 0.05  # and at least this share of it
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A remote file, as it was at the first question."""
+
+    url: str
+    remote: RemoteFile
+    folder: Path  # of its blocks
+    whole: Path | None  # where its server answers no ranges
+
+    def block_bytes(self, number: int) -> int:
+        return min(BLOCK_BYTES, self.remote.size - number * BLOCK_BYTES)
+
+
+class RemoteFiles:
+    """Reads bytes at any place of any number of remote files, from any thread.
+
+    Args:
+        cache: Where blocks are kept; made when needed.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._source = functools.cache(self._open)
+        # One thread fetches a block; others that need it wait.
+        self._locks = [threading.Lock() for _ in range(1024)]
+        self._full = False
+
+    def size(self, url: str) -> int:
+        """Bytes of a remote file, as its server says at the first question.
+
+        Raises:
+            Missing: it is not there.
+            InputError: the server does not answer, the cache cannot be written, or it holds
+                blocks of another version of the file.
+        """
+        return self._source(url).remote.size
+
+    def read_into(self, url: str, offset: int, buffer: memoryview) -> None:
+        """Fill `buffer` with the file's bytes from `offset` on.
+
+        Raises:
+            Changed: the file is not what it was at the first question.
+            InputError: it ends before the buffer is full, or its server does not answer.
+        """
+        source = self._source(url)
+        end = offset + len(buffer)
+        if end > source.remote.size:
+            raise InputError(f"{url}: ends at byte {source.remote.size}, expected {end}")
+        if source.whole is not None:
+            if not _read_whole(source.whole, source.remote.size, offset, buffer):
+                raise InputError(f"{source.whole}: changed since it was fetched from {url}")
+            return
+        done = 0
+        while done < len(buffer):
+            number, start = divmod(offset + done, BLOCK_BYTES)
+            stop = min(len(buffer), done + BLOCK_BYTES - start)
+            self._read_part(source, number, start, buffer[done:stop])
+            done = stop
+
+    def _open(self, url: str) -> _Source:
+        remote = stat(url)
+        digest = hashlib.sha256(f"{BLOCK_BYTES} {url}".encode()).hexdigest()[:32]
+        folder = self._cache / "blocks" / digest
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _pin(folder / "source.json", url, remote)
+            whole = None if remote.ranges else fetch(url, self._cache)
+        except OSError as error:
+            raise InputError(f"{self._cache} (core.cache): {error}") from error
+        return _Source(url=url, remote=remote, folder=folder, whole=whole)
+
+    def _read_part(self, source: _Source, number: int, start: int, buffer: memoryview) -> None:
+        """Read from one block, which is fetched and kept first if it is not there."""
+        path, size = source.folder / f"{number}.block", source.block_bytes(number)
+        if _read_whole(path, size, start, buffer):
+            return
+        first = number * BLOCK_BYTES
+        if not self._has_room():
+            place = first + start
+            buffer[:] = read_range(source.url, place, place + len(buffer), of=source.remote)
+            return
+        with self._locks[hash(path) % len(self._locks)]:
+            if not _read_whole(path, size, start, buffer):
+                content = read_range(source.url, first, first + size, of=source.remote)
+                buffer[:] = content[start : start + len(buffer)]
+                self._keep(path, content)
+
+    def _has_room(self) -> bool:
+        if not self._full:
+            disk = shutil.disk_usage(self._cache)
+            if disk.free < max(KEPT_FREE_BYTES, KEPT_FREE * disk.total):
+                self._stop_keeping(f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} are free")
+        return not self._full
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        try:
+            with atomic_path(path) as beside:
+                beside.write_bytes(content)
+        except OSError as error:  # the content is at hand: training need not end
+            self._stop_keeping(str(error))
+
+    def _stop_keeping(self, why: str) -> None:
+        self._full = True
+        log.warning("%s (core.cache): no more blocks are kept: %s", self._cache, why)
+
+
+def _pin(path: Path, url: str, remote: RemoteFile) -> None:
+    """Write down which version of a file the blocks are of; refuse another one than before."""
+    now = {"url": url, "size": remote.size, "version": remote.version}
+    try:
+        before = read_json(path)
+    except FileNotFoundError:
+        write_json(path, now)
+        return
+    if before != now:
+        raise InputError(
+            f"{url}: not the file that was read before: it had {before['size']} bytes, version "
+            f"{before['version']!r}; now {remote.size} bytes, version {remote.version!r}. To begin "
+            f"anew with this one, delete {path.parent}"
+        )
+
+
+def _read_whole(path: Path, size: int, offset: int, buffer: memoryview) -> bool:
+    """Fill `buffer` from a file of `size` bytes; False where there is none of that size."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != size:
+            return False
+        return os.preadv(descriptor, [buffer], offset) == len(buffer)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,273 @@
+"""Watch over one job until it is finished or not to be saved: `… supervise RUN_FOLDER`.
+
+Runs beside the job and needs nobody: it starts the command of launch.json, tells a hung job from a
+slow one, resumes what failed, asks the engine for another turn when its time is up, and gives up
+with a diagnosis (failure.json) what fails again and again.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from olmo_core import environment
+from olmo_core.environment import ATTEMPT, RUN_FOLDER
+from olmo_core.errors import ExitCode
+from olmo_core.run import attempts
+from olmo_core.run.attempts import Ended
+from olmo_core.run.folder import RunFolder, is_locked, locked
+from olmo_core.supervisor import requeue
+from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE, Attempt, judge
+from olmo_core.supervisor.failure import Failure, sentence, write_failure
+from olmo_core.supervisor.hang_detector import Watch
+from olmo_core.supervisor.members import out_of_memory_kills
+from olmo_core.supervisor.terminate import end_members, hung_detail, is_srun
+
+LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
+TICK_SECONDS = 1.0
+
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: the time limit is near
+WATCHED = (*ASKING, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What launch.json says of how the job runs."""
+
+    command: list[str]  # starts the whole job, on all nodes
+    engine: str
+    threads: int | None = None  # of each process
+    distributed: bool = False
+    hang_seconds: float | None = None
+    most_failures: int = 3
+
+    @property
+    def slurm_job(self) -> str | None:
+        """The Slurm job that runs it, if one does."""
+        return requeue.slurm_job(self.engine)
+
+    @property
+    def job_id(self) -> str:
+        """As the engine names the job; of an array's task `4711_17`, as its queue does."""
+        array = os.environ.get("SLURM_ARRAY_JOB_ID")
+        if self.slurm_job and array:
+            return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        return self.slurm_job or environment.job_id() or str(os.getpid())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Supervise the job of a run folder; exits as the job did, 0 once it is finished."""
+    parser = argparse.ArgumentParser(
+        prog="python -m olmo_core.supervisor.supervise",
+        description="Start the job of a run folder and see it to its end.",
+        epilog="The command is the one in launch.json, under run.",
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    folder = RunFolder(parser.parse_args(arguments).folder.absolute())
+    # From here on they are waited for, never delivered: none can come at a wrong moment.
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    plan = read_run(folder)
+    with locked(folder.path / "supervise.lock", wait=False) as ours:
+        if not ours and not _same_job(folder, plan):
+            _say(f"{folder.path}: another supervisor is at work here")
+            raise SystemExit(ExitCode.RUNNING)
+        raise SystemExit(Supervisor(folder, plan).run())
+
+
+def read_run(folder: RunFolder) -> Run:
+    """What launch.json says of the run.
+
+    Raises:
+        SystemExit: it is not there, or says nothing of it.
+    """
+    launch = folder.read(folder.launch) or {}
+    run: Mapping[str, Any] = launch.get("run") or {}
+    if not run.get("command"):
+        _say(f"{folder.launch}: no run.command: the run was not launched to be supervised")
+        raise SystemExit(ExitCode.CONFIG)
+    return Run(
+        command=[str(word) for word in run["command"]],
+        engine=str(launch.get("engine", "local")),
+        threads=run.get("threads"),
+        distributed=bool(run.get("distributed")),
+        hang_seconds=run.get("hang_seconds"),
+        most_failures=int(run.get("most_failures", Run.most_failures)),
+    )
+
+
+class Supervisor:
+    """Attempts at one run, one after the other."""
+
+    def __init__(self, folder: RunFolder, run: Run) -> None:
+        self.folder, self.plan = folder, run
+        self._running_since: float | None = None  # another job was first seen in the folder
+
+    def run(self) -> int:
+        """See the job to its end; returns the exit code."""
+        code = self._attempts()
+        if self.folder.finished or self.folder.failure.exists():
+            requeue.end_workers(at_work=False)
+        return code
+
+    def _attempts(self) -> int:
+        self.folder.failure.unlink(missing_ok=True)
+        while not self.folder.finished:
+            if self.folder.cancel.exists():  # before it began, or between two attempts
+                self.folder.cancel.unlink()
+                _say("was asked to stop before it began; start it again to go on")
+                return ExitCode.STOPPED
+            number = attempts.begin(
+                self.folder, engine=self.plan.engine, job_id=self.plan.job_id, nodes=self._nodes()
+            )
+            attempt = self._watch(number)
+            if attempts.latest(self.folder) > number:
+                _say(f"attempt {number}: a later one has begun elsewhere; leaving it the folder")
+                return ExitCode.RUNNING
+            ended, failure = judge(
+                self.folder,
+                attempt,
+                most_failures=self.plan.most_failures,
+                slurm_job=self.plan.slurm_job,
+            )
+            if ended.cause == "running" and not self._lock_is_free():
+                ended = replace(ended, next="stop")
+            attempts.end(self.folder, number, ended)
+            if ended.cause == "hung":  # perhaps for a worker that holds a call and does not move
+                requeue.end_workers(at_work=True)
+            then = f"; {ended.next}" if ended.next else ""
+            _say(f"attempt {number}: {sentence(ended, detail=attempt.hung)}{then}")
+            if ended.next == "stop":
+                return self._give_up(attempt, ended, failure)
+            if ended.next == "requeue":
+                return self._requeue(attempt, ended, failure)
+        return ExitCode.FINISHED
+
+    def _watch(self, number: int) -> Attempt:
+        """Start the command and wait for its end, passing on who asks it to stop."""
+        attempt = Attempt(number=number)
+        kills = out_of_memory_kills()
+        watch = Watch(self.folder, number, self.plan.hang_seconds, ranks=self.plan.distributed)
+        child = self._start(number)
+        _say(f"attempt {number}: process {child.pid}: {' '.join(self.plan.command)}")
+        while child.poll() is None:
+            received = signal.sigtimedwait(WATCHED, TICK_SECONDS)
+            if received is not None and received.si_signo in ASKING:
+                attempt.asked = attempt.asked or signal.Signals(received.si_signo)
+                self._ask(child, number)
+            elif received is None and not attempt.hung and (seen := watch.hang()):
+                attempt.hung = f"{seen}{hung_detail(self.folder.path, number)}"
+                _say(f"attempt {number}: hung: {attempt.hung}; ending it")
+                end_members(self.folder.path, number, child)
+        watch.look()
+        attempt.code = child.returncode
+        attempt.step, attempt.reached_a_step = watch.step, watch.has_progressed
+        attempt.out_of_memory_kills = out_of_memory_kills() - kills
+        end_members(self.folder.path, number, child)  # what has lost its parent
+        return attempt
+
+    def _start(self, number: int) -> "subprocess.Popen[bytes]":
+        environment = {
+            **os.environ,
+            RUN_FOLDER: str(self.folder.path),
+            ATTEMPT: str(number),
+            "PYTHONFAULTHANDLER": "1",  # a hung process says where it hangs, when it is ended
+            "PYTHONUNBUFFERED": "1",
+        }
+        if not ("MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ):
+            environment["MASTER_ADDR"], environment["MASTER_PORT"] = _address(
+                socket.gethostname() if self.plan.slurm_job else "127.0.0.1"
+            )
+        if self.plan.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.plan.threads)
+        return subprocess.Popen(
+            self.plan.command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_unblock,
+        )
+
+    def _ask(self, child: "subprocess.Popen[bytes]", number: int) -> None:
+        """Ask the job to reach a safe point and stop at once.
+
+        The file reaches the first rank on whatever node it lies. The signal is faster, but srun
+        would kill the ranks on it.
+        """
+        self.folder.stop.write_text(str(number))
+        if not is_srun(child):
+            child.send_signal(signal.SIGTERM)
+
+    def _nodes(self) -> list[str]:
+        """As the engine names them; this one is the first."""
+        given = os.environ.get("SLURM_JOB_NODELIST") if self.plan.slurm_job else None
+        return [given or socket.gethostname()]
+
+    def _lock_is_free(self) -> bool:
+        """Wait for another job to leave the folder, for two minutes in all."""
+        self._running_since = self._running_since or time.monotonic()
+        while is_locked(self.folder.path / "job.lock"):
+            if time.monotonic() - self._running_since > LOCK_PATIENCE_SECONDS:
+                return False
+            if signal.sigtimedwait(ASKING, TICK_SECONDS) is not None:
+                return False
+        return True
+
+    def _requeue(self, attempt: Attempt, ended: Ended, failure: Failure) -> int:
+        requeue.end_workers(at_work=False)  # one of them would take this job's place
+        if (code := requeue.exit_for_another_turn()) is not None:
+            return code
+        job = self.plan.slurm_job
+        if job is None or requeue.job_state(job) not in (None, "RUNNING"):
+            return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already
+        error = requeue.requeue(job)
+        if not error:
+            signal.sigtimedwait(ASKING, LOCK_PATIENCE_SECONDS)  # Slurm ends this process now
+            return EXIT_OF_CAUSE[ended.cause]
+        return self._give_up(attempt, ended, failure, detail=error)
+
+    def _give_up(
+        self, attempt: Attempt, ended: Ended, failure: Failure, *, detail: str = ""
+    ) -> int:
+        if ended.cause == "stopped":
+            self.folder.cancel.unlink(missing_ok=True)  # it has been answered
+        write_failure(
+            self.folder,
+            attempt.number,
+            ended,
+            failure,
+            times=attempts.failures_in_a_row(self.folder),
+            detail=detail or attempt.hung,
+        )
+        return EXIT_OF_CAUSE.get(ended.cause, ExitCode.FAILED)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
+
+
+def _same_job(folder: RunFolder, plan: Run) -> bool:
+    """Whether the other supervisor is of this very job, on a node that it has lost."""
+    began = [row for row in attempts.read(folder) if row.get("event") == "began"]
+    return bool(began) and began[-1]["job_id"] == plan.job_id
+
+
+def _address(name: str) -> tuple[str, str]:
+    """Where the ranks of this attempt meet: on this node, at a port that nobody has."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return name, str(listener.getsockname()[1])
+
+
+def _say(message: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} supervisor: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

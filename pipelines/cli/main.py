@@ -1,0 +1,130 @@
+"""The `olmo` command. Heavy imports wait inside the commands, so that `--help` answers at once."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pipelines.cli import job_commands
+
+app = typer.Typer(
+    name="olmo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="The whole life of an OLMo model as one graph: raw text to evaluated, souped model.",
+    epilog="Results lie under OLMO_ROOT (default: runs/ in the checkout). "
+    "Recipes are found on OLMO_RECIPES, then in pipelines/recipes.",
+)
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
+
+app.add_typer(job_commands.app)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo run demo\n\n"
+    "  olmo run demo --select stage1            up to stage 1\n\n"
+    "  olmo run demo --select downstream --force  evaluate again, as a new version",
+)
+def run(
+    recipe: RecipeName,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select",
+            metavar="ASSETS",
+            help="Only these assets and what they are made from; comma-separated or repeated.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make the selected assets again, as new versions.")
+    ] = False,
+) -> None:
+    """Make what is missing or stale in a recipe's graph, and nothing else."""
+    from pipelines.cli.run import run_recipe
+    from pipelines.instance import StorageError
+
+    try:
+        code = run_recipe(recipe, _names(select), force=force)
+    except StorageError as error:
+        print(f"olmo: {error}", file=sys.stderr)
+        code = 1
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example:\n\n  olmo plan demo")
+def plan(
+    recipe: RecipeName,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="ASSETS", help="As for `olmo run`.")
+    ] = None,
+) -> None:
+    """Say what `olmo run` would make, and why; starts nothing."""
+    from pipelines.cli.show import print_plan
+
+    print_plan(recipe, _names(select))
+
+
+@app.command(
+    epilog="Examples:\n\n  olmo show demo\n\n  olmo show demo stage1\n\n"
+    "  olmo show demo --json | jq '.[].path'",
+)
+def show(
+    recipe: RecipeName,
+    asset: Annotated[str | None, typer.Argument(metavar="ASSET", help="One asset only.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what has been made: where it lies, its fingerprint, and what it reported."""
+    from pipelines.cli.show import print_assets
+
+    print_assets(recipe, asset, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n  olmo leaderboard demo\n\n  olmo leaderboard demo --json",
+)
+def leaderboard(recipe: RecipeName, as_json: AsJson = False) -> None:
+    """Show every model's scores and perplexities."""
+    from pipelines.cli.show import print_leaderboard
+
+    print_leaderboard(recipe, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  olmo ui\n\n  olmo ui --port 3001")
+def ui(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; anything but loopback is open to others.")
+    ] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI over the same instance, with its daemon."""
+    from pipelines.cli.ui import serve
+
+    serve(host, port)
+
+
+def _names(select: list[str] | None) -> list[str]:
+    return [name for part in select or [] for name in part.split(",") if name]
+
+
+def main() -> None:
+    """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
+    from assets.launcher import EngineError
+    from olmo_core.errors import ConfigError
+
+    try:
+        app()
+    except ConfigError as error:
+        print(f"olmo: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except EngineError as error:
+        print(f"olmo: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

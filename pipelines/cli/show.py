@@ -1,0 +1,247 @@
+"""`olmo show`, `olmo plan` and `olmo leaderboard`: the run folders, read."""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from assets.assemble import build_graph
+from assets.fingerprint import differences
+from assets.graph import Graph
+from assets.paths import root
+from assets.recipe import Recipe, load_recipe
+from olmo_core.config.model import count_parameters
+from olmo_core.config.train import TrainConfig
+from olmo_core.errors import ConfigError
+from olmo_core.monitor.dry_run import plan, steps_of
+from olmo_core.run.folder import RunFolder
+from pipelines.cli.terminal import amount, terminal
+
+FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
+MOST_DECIMALS = 5  # that a table's columns are aligned by
+
+
+def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
+    """Print what has been made of a recipe, one asset or all; JSON is a list of objects."""
+    graph = build_graph(load_recipe(recipe))
+    if asset is not None:
+        graph.select([asset])  # an unknown name is an error
+    entries = [_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]
+    made = [entry for entry in entries if entry is not None]
+    if as_json:
+        print(json.dumps(made, indent=1, ensure_ascii=False))
+        return
+    console = terminal()
+    if not made:
+        console.print(f"{recipe}: nothing has been made; start with: olmo run {recipe}")
+    elif asset is None:
+        console.print(_assets_table(made))
+    else:
+        _print_asset(console, made[0])
+
+
+def _entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
+    run = graph.finished(root, name)
+    current = run is not None
+    run = run or latest_finished(graph.folder(root, name))
+    if run is None:
+        return None
+    result = run.read_result()
+    created = datetime.datetime.fromtimestamp(result["finished"], datetime.UTC)
+    report: Mapping[str, Any] = result["report"]
+    return {
+        "asset": name,
+        "partition": result["partition"],
+        "path": str(run.path),
+        "fingerprint": result["fingerprint"],
+        "created": created.isoformat(timespec="seconds"),
+        "metadata": {
+            **report["numbers"],
+            "current": current,
+            "digest": result["digest"],
+            "tables": report["tables"],
+            "work_seconds": result["work_seconds"],
+            "start_seconds": result["start_seconds"],
+            "peak_memory_bytes": result["peak_memory_bytes"],
+        },
+    }
+
+
+def latest_finished(folder: Path) -> RunFolder | None:
+    """The finished run of an asset that ended last, whatever its version."""
+    if not folder.is_dir():
+        return None
+    runs = [RunFolder(path) for path in folder.iterdir() if (path / "result.json").is_file()]
+    return max(runs, key=lambda run: run.read_result()["finished"], default=None)
+
+
+def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, padding=(0, 2))
+    for column in ("asset", "state", "version", "made", "what"):
+        table.add_column(column, no_wrap=column != "what")
+    for entry in entries:
+        numbers = [
+            f"{key} {amount(value) if isinstance(value, int | float) else value}"
+            for key, value in entry["metadata"].items()
+            if key not in ("current", "digest", "tables") and not key.endswith("_seconds")
+        ]
+        table.add_row(
+            entry["asset"],
+            "[green]current[/]" if entry["metadata"]["current"] else "[yellow]stale[/]",
+            entry["fingerprint"][:12],
+            # This machine's time, as in the logs; the JSON has UTC.
+            f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
+            ", ".join(numbers[:3]),
+        )
+    return table
+
+
+def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
+    for key in ("asset", "path", "fingerprint", "created"):
+        console.print(f"{key}: {entry[key]}", highlight=False, soft_wrap=True)
+    for key, value in entry["metadata"].items():
+        if key != "tables":
+            console.print(f"{key}: {value}", highlight=False, soft_wrap=True)
+    for title, rows in entry["metadata"]["tables"].items():
+        if rows:
+            console.print(rows_table(title, rows))
+
+
+def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A list of mappings as a terminal table."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for column in columns:
+        numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
+    cells = [_cells([row.get(column) for row in rows]) for column in columns]
+    for row in zip(*cells, strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _cells(values: Sequence[Any]) -> list[str]:
+    """A column's texts; floats to four digits, point below point where that takes few zeros."""
+    short = [f"{value:.4g}" for value in values if isinstance(value, float)]
+    decimals = max((len(text.partition(".")[2]) for text in short), default=0)
+    aligned = decimals <= MOST_DECIMALS and not any("e" in text or "n" in text for text in short)
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.{decimals}f}" if aligned else f"{value:.4g}"
+
+    return [cell(value) for value in values]
+
+
+def print_plan(recipe: str, select: Sequence[str]) -> None:
+    """Print what training costs, then each selected asset's state and, if it is to be made, why.
+
+    Raises:
+        ConfigError: something that the recipe reads is not on this machine; what training costs
+            has been printed all the same.
+    """
+    graph = build_graph(load_recipe(recipe))
+    selected = graph.select(select or graph.nodes)
+    print_training(terminal(), graph.recipe, selected)
+    table = Table(box=None, padding=(0, 2))
+    for column in ("asset", "state", "why"):
+        table.add_column(column)
+    for name in selected:
+        state, why = plan_of(graph, root(), name)
+        table.add_row(name, state, "\n".join(why))
+    terminal().print(table)
+
+
+def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) -> None:
+    """One row per selected training run: how large, how long, at which rates, how much work."""
+    runs = {"stage1": recipe.stage1_config()}
+    for number, (_, config) in enumerate(recipe.ingredients(), start=1):
+        runs[f"stage2_ingredient{number}"] = config
+    table = Table(box=None, padding=(0, 2))
+    table.add_column("training")
+    for column in ("parameters", "steps", "tokens", "FLOPs", "peak and last rate"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name in selected:
+        if name in runs:
+            table.add_row(name, *_training_figures(runs[name]))
+    if table.row_count:
+        console.print(table)
+
+
+def _training_figures(config: TrainConfig) -> list[str]:
+    last, _ = steps_of(config)
+    last = last if config.stop_at is None else min(last or config.stop_at, config.stop_at)
+    if last is None:
+        return [amount(count_parameters(config.model).total), str(config.max_duration), "", "", ""]
+    planned = plan(config, [last], devices=1)
+    tokens = last * config.tokens_per_step
+    rates = [config.optimizer.learning_rate, *planned["learning_rate"].values()]
+    return [
+        f"{planned['parameters']['total']:,}",
+        f"{last:,}",
+        amount(tokens),
+        f"{planned['flops_per_token'] * tokens:.3g}",
+        " → ".join(f"{rate:.5g}" for rate in rates),
+    ]
+
+
+def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
+    """`finished`, `at work`, `stale` (with what has changed) or `missing`."""
+    if graph.finished(root, name) is not None:
+        return "finished", []
+    if any(run.is_running() for run in graph.unfinished(root, name)):
+        return "at work", []
+    before = latest_finished(graph.folder(root, name))
+    launch = before.read(before.launch) if before is not None else None
+    if launch is None:
+        return "missing", []
+    return "stale", differences(launch["parts"], graph.fingerprints[name].parts)
+
+
+def print_leaderboard(recipe: str, *, as_json: bool) -> None:
+    """Print the scores of every model of a recipe.
+
+    Raises:
+        ConfigError: no leaderboard has been made yet.
+    """
+    graph = build_graph(load_recipe(recipe))
+    if as_json:
+        print(json.dumps(leaderboard_rows(graph, root()), indent=1, ensure_ascii=False))
+    else:
+        print_models(terminal(), graph, root())
+
+
+def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
+    """The current leaderboard's run, else the latest."""
+    run = graph.finished(root, "leaderboard")
+    run = run or latest_finished(graph.folder(root, "leaderboard"))
+    if run is None:
+        name = graph.recipe.name
+        raise ConfigError(f"{name}: no leaderboard has been made; start with: olmo run {name}")
+    return run
+
+
+def leaderboard_rows(graph: Graph, root: Path) -> list[dict[str, Any]]:
+    """One mapping per model, task and metric."""
+    from olmo_core.evals.results import leaderboard_rows as rows
+
+    return rows(leaderboard_folder(graph, root).path)
+
+
+def print_models(console: Console, graph: Graph, root: Path) -> None:
+    """One row per model, one column per figure; in several tables where one is too wide."""
+    rows = leaderboard_folder(graph, root).read_result()["report"]["tables"]["leaderboard"]
+    name, *figures = list(rows[0]) if rows else ["model"]
+    longest = max((len(str(row[name])) for row in rows), default=0)
+    beside = max(1, (console.width - longest) // FIGURE_WIDTH)
+    for start in range(0, len(figures), beside):
+        columns = [name, *figures[start : start + beside]]
+        part = [{column: row[column] for column in columns} for row in rows]
+        console.print(rows_table("" if start else "Models", part))

@@ -1,0 +1,163 @@
+"""Progress of a run on a terminal: a bar an asset, with rate and time remaining; or plain lines."""
+
+import io
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from assets.launcher import JobState
+from assets.reporting.observe import attempt_text
+from olmo_core.run.folder import RunFolder
+
+PLAIN_EVERY_SECONDS = 15.0
+FILE_WIDTH = 160  # columns, where the output is no terminal
+MARGIN = " " * 2  # as wide as the mark of what is done, and a bar's spinner
+
+
+def terminal() -> Console:
+    """Standard output; wide where it is no terminal, so that a log cuts no table.
+
+    A descriptor of its own, since Dagster may redirect the process's while a step runs.
+    """
+    sys.stdout.flush()
+    try:
+        output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    except io.UnsupportedOperation:  # a test's or a notebook's stdout is no file
+        return Console(width=FILE_WIDTH)
+    return Console(file=output, width=None if output.isatty() else FILE_WIDTH)
+
+
+class AmountColumn(ProgressColumn):
+    """`12.3k/50k tokens, 4.1k/s`, as far as it is known."""
+
+    def render(self, task: Task) -> Text:
+        """The text beside the bar."""
+        unit = str(task.fields.get("unit", ""))
+        if not task.total:
+            return Text(str(task.fields.get("message", "")), style="dim")
+        rate = f", {amount(task.speed)}/s" if task.speed else ""
+        return Text(f"{amount(task.completed)}/{amount(task.total)} {unit}{rate}", style="dim")
+
+
+def amount(value: float) -> str:
+    """A number as a person reads it: 950, 12.3k, 4.56M."""
+    for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+class TerminalObserver:
+    """Shows the work of one `olmo run`; on anything but a terminal, a line an event."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self.console = console
+        self.done = 0
+        self.total = total
+        self.launched: list[str] = []
+        self._task: TaskID | None = None
+        self._next_line = 0.0
+        self._waits = False
+        self._attempt: int | None = None
+        self._folder: RunFolder | None = None
+        self._live = console.is_terminal
+        self._lock = threading.Lock()
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            AmountColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+        )
+
+    def started(self, asset: str, folder: RunFolder, how: str) -> None:
+        """Open a bar, or say that there is nothing to do."""
+        if how == "finished before":
+            self._end(f"[dim]{MARGIN}{self._count()} {asset}: finished before[/]")
+            return
+        if how in ("launched", "submitted"):
+            self.launched.append(asset)
+        if how == "submitted":
+            self._say(f"{asset}: submitted ({folder.path})")
+            return
+        self._attempt, self._folder = None, folder
+        if self._live:
+            self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
+        else:
+            self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+            line = f"{MARGIN}{self._count()} {asset}: {how} ({folder.path})"
+            self.console.print(line, highlight=False)
+
+    def state(self, asset: str, state: JobState) -> None:
+        """Say what a job waits for, and where it runs once it has waited."""
+        waited, self._waits = self._waits, state.queued
+        if self._task is not None and state.queued:
+            self.bars.update(self._task, total=None, message=state.description)
+        elif self._task is None and (state.queued or waited):
+            self._say(f"{asset}: {state.description}")
+
+    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
+        """Move the bar; say when a further attempt has begun."""
+        if self._waits:
+            return  # what an earlier attempt has left
+        if self._folder is not None and self._attempt not in (None, status["attempt"]):
+            said = attempt_text(self._folder, status["attempt"])
+            self._say(f"{asset}: {said}")
+        self._attempt = status["attempt"]
+        if self._task is not None:
+            self.bars.update(
+                self._task,
+                completed=status["done"],
+                total=status["total"],
+                unit=status["unit"],
+                message=status["message"],
+            )
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+            total = f"/{amount(status['total'])}" if status["total"] else ""
+            done = f"{amount(status['done'])}{total} {status['unit']}".rstrip()
+            message = f", {status['message']}" if status["message"] else ""
+            self._say(f"{asset}: {done}{message}")
+
+    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
+        """Close the bar with what the asset cost."""
+        seconds = result["start_seconds"] + result["work_seconds"]
+        memory = result["peak_memory_bytes"] / 2**20
+        self._end(
+            f"[green]✓[/] {self._count()} {asset} [dim]{seconds:.1f} s, peak {memory:,.0f} MiB[/]"
+        )
+
+    def _say(self, line: str) -> None:
+        """A line about an asset, below its name."""
+        below = len(f"{MARGIN}[{0:>2}/{self.total}] ")
+        self.console.print(" " * below + line, highlight=False)
+
+    def _count(self) -> str:
+        return f"[{self.done + 1:>2}/{self.total}]".replace("[", "\\[")
+
+    def _end(self, line: str) -> None:
+        if self._task is not None:
+            self.bars.remove_task(self._task)
+            self._task = None
+        self.console.print(line, highlight=False)
+        self.done += 1

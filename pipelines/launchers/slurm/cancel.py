@@ -1,0 +1,110 @@
+"""End jobs of Slurm's: asked first, killed after a few seconds, and never queued again."""
+
+import contextlib
+import time
+from collections.abc import Sequence
+
+from pipelines.launchers.slurm.queue import (
+    Client,
+    Entry,
+    Queue,
+    SlurmError,
+    SlurmUnavailable,
+    Snapshot,
+)
+
+PATIENCE_SECONDS = 5.0  # then SIGKILL to the ranks: a cancelled job is gone within ten seconds
+LAST_WORD_SECONDS = 2.0  # for the supervisor, whose ranks are gone, to say how it ended
+LONGEST_SECONDS = 30.0  # for Slurm to agree
+LOOK_SECONDS = 0.5
+AT_WORK = ("RUNNING", "COMPLETING")
+
+
+def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
+    """Return once all of the jobs have ended.
+
+    Raises:
+        SlurmUnavailable: the controller does not answer.
+        SlurmError: a job does not end.
+    """
+    began = time.monotonic()
+    asked: set[str] = set()
+    while left := _left(job_ids, queue):
+        waited = time.monotonic() - began
+        if waited > LONGEST_SECONDS:
+            job = left[0]
+            raise SlurmError(f"job {job.job_id}: {job.state} still, {waited:.0f} s after scancel")
+        at_work = [job.job_id for job in left if job.state in AT_WORK]
+        pending = [job.job_id for job in left if job.state == "PENDING"]
+        # Neither, or for too long at work.
+        others = {job.job_id for job in left} - {*at_work, *pending}
+        late = sorted({*others, *(at_work if waited > PATIENCE_SECONDS else ())})
+        if pending:
+            # First, or they begin on what the others leave. No signal: of a task that waits it
+            # ends the whole of its array.
+            _try(ask, "scancel", *together(pending))
+        if new := sorted({*at_work} - asked):
+            _try(ask, "scancel", "--full", "--signal=TERM", *new)
+            asked.update(new)
+        if late:
+            _kill(late, ask, all_of_it=waited > PATIENCE_SECONDS + LAST_WORD_SECONDS)
+        time.sleep(LOOK_SECONDS)
+
+
+def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
+    """End the ranks on all nodes as they are; then, or where there are none, everything.
+
+    Of SIGKILL to a whole job Slurm makes SIGTERM, and waits for the cluster's KillWait; to a step
+    it is what it says. The rest is ended by a signal that nothing here listens to, and that leaves
+    no core file. By the plain scancel the job is cancelled: else it could be queued again.
+    """
+    said = ""
+    with contextlib.suppress(SlurmError):
+        said = ask(
+            ["squeue", "--steps", "--noheader", f"--jobs={','.join(job_ids)}", "--format=%i"]
+        )
+    steps = [step.rpartition(".") for step in said.split()]
+    ranks = ["".join(step) for step in steps if step[2].isdecimal()]  # and not `4711.batch`
+    if ranks:
+        _try(ask, "scancel", "--signal=KILL", *ranks)
+    speaking = {job for job, _, step in steps if step.isdecimal()}
+    if rest := [job for job in job_ids if all_of_it or job not in speaking]:
+        _try(ask, "scancel", "--full", "--signal=USR2", *rest)
+        _try(ask, "scancel", *rest)
+
+
+def end_those_queued(job_ids: Sequence[str], snapshot: Snapshot, *, ask: Client) -> None:
+    """Tell those of the jobs to end that the queue still has; returns at once."""
+    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
+    if alive := [entry.job_id for entry in entries if entry is not None and entry.alive]:
+        _try(ask, "scancel", *alive)
+
+
+def together(job_ids: Sequence[str]) -> list[str]:
+    """The tasks of each array as one word, `4711_[0,1,5]`: the controller is asked once for all."""
+    tasks: dict[str, list[str]] = {}
+    words: list[str] = []
+    for job_id in job_ids:
+        array, _, task = job_id.partition("_")
+        if task:
+            tasks.setdefault(array, []).append(task)
+        else:
+            words.append(job_id)
+    return words + [f"{array}_[{','.join(each)}]" for array, each in tasks.items()]
+
+
+def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
+    snapshot = queue.look(newer_than=time.time())
+    if snapshot.error:
+        raise SlurmUnavailable(
+            f"job {job_ids[0]}: its cancel file asks it to stop; Slurm could not be: "
+            f"{snapshot.error}"
+        )
+    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
+    return [entry for entry in entries if entry is not None and entry.alive]
+
+
+def _try(ask: Client, *command: str) -> None:
+    """A job that has ended, or has not begun, refuses signals; the queue says which it is."""
+    with contextlib.suppress(SlurmError):
+        ask(command)

@@ -1,0 +1,222 @@
+"""What Slurm's queue says: asked once an interval for all jobs that are followed on this machine.
+
+Threads and processes share the answer through a small file. A controller that does not answer is
+no news of any job: the last answer stands, with the error and the time since when.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.launcher import EngineError, EngineUnavailable
+from olmo_core.files import write_json
+from olmo_core.run.folder import locked
+from pipelines.launchers.slurm.script import client_environment
+
+CLIENT_SECONDS = 60.0  # Slurm's clients try for some time by themselves
+FIELDS = ("JobArrayID", "State", "exit_code", "RestartCnt", "NodeList", "Reason", "Name")
+# All others may still become work: PENDING, RUNNING, COMPLETING, REQUEUED, SUSPENDED, …
+FINAL = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "REVOKED", "TIMEOUT"}
+)
+_JOB_ID = re.compile(r"[0-9]+(?:_[0-9]+)?")
+
+
+class SlurmError(EngineError):
+    """Slurm refused a command; the message is its own."""
+
+
+class SlurmUnavailable(SlurmError, EngineUnavailable):
+    """Slurm's controller did not answer: nothing is known of any job."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One job, or one task of an array, as the queue has it."""
+
+    job_id: str
+    state: str
+    exit_code: int | None
+    restarts: int
+    nodes: str
+    reason: str
+    name: str
+
+    @property
+    def alive(self) -> bool:
+        """At work, or still to be, perhaps once more."""
+        return self.state not in FINAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The queue as it was at `time`; with an error, as it was when Slurm last answered."""
+
+    time: float = 0.0  # before squeue was started
+    asked: float = 0.0  # when it was last asked, in vain perhaps
+    error: str = ""
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])  # by job id
+
+    def named(self, name: str) -> list[Entry]:
+        """The jobs of a name; the tasks of an array are several."""
+        return [entry for entry in self.entries.values() if entry.name == name]
+
+
+Client = Callable[[Sequence[str]], str]
+
+
+def client(command: Sequence[str]) -> str:
+    """The output of one of Slurm's commands.
+
+    Raises:
+        SlurmUnavailable: the controller did not answer.
+        SlurmError: the command was refused, or is not installed.
+    """
+    return run_client(command, client_environment())
+
+
+def run_client(
+    command: Sequence[str], environment: dict[str, str], *, pass_fds: Sequence[int] = ()
+) -> str:
+    """As `client`, with an environment of its own and open files that the command inherits."""
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=CLIENT_SECONDS,
+            pass_fds=pass_fds,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SlurmError(
+            f"{command[0]}: not on the PATH; jobs can be sent to Slurm from a machine with its "
+            "commands (Debian: apt-get install slurm-client)"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SlurmUnavailable(f"{command[0]}: no answer in {CLIENT_SECONDS:.0f} s") from None
+    if done.returncode == 0:
+        return done.stdout
+    said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    kind = SlurmUnavailable if _is_silence(said) else SlurmError
+    raise kind(said if said.startswith(command[0]) else f"{command[0]}: {said}")
+
+
+def _is_silence(said: str) -> bool:
+    """Whether it was the controller, or the way to it, that failed, and not the command."""
+    words = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes")
+    more = ("Unable to establish", "Unexpected message", "unge", "Transport endpoint", "No route")
+    return any(word in said for word in (*words, *more))
+
+
+class Queue:
+    """The queue of one cluster, as seen by everything that this user follows here."""
+
+    def __init__(self, poll_seconds: float, *, ask: Client = client) -> None:
+        self.poll_seconds = poll_seconds
+        self._ask = ask
+        self._asking = threading.Lock()
+        self._last = Snapshot()
+
+    def look(self, *, newer_than: float = 0.0) -> Snapshot:
+        """The queue as of at most `poll_seconds` ago, and asked after `newer_than`."""
+        with self._asking:
+            if self._is_due(self._last, newer_than):
+                file = shared_folder() / f"squeue.{_cluster_key()}.json"
+                with locked(file.with_suffix(".lock")):
+                    self._last = _read(file)
+                    if self._is_due(self._last, newer_than):
+                        self._last = self._renew(self._last)
+                        write_json(file, _packed(self._last), durable=False)
+            return self._last
+
+    def _is_due(self, snapshot: Snapshot, newer_than: float) -> bool:
+        age = time.time() - snapshot.asked
+        return not 0 <= age < self.poll_seconds or snapshot.asked < newer_than
+
+    def _renew(self, before: Snapshot) -> Snapshot:
+        asked = time.time()
+        try:
+            text = self._ask(
+                [
+                    "squeue",
+                    f"--user={os.getuid()}",
+                    "--states=all",
+                    "--array",
+                    "--noheader",
+                    "--Format=" + ",".join(f"{name}:|" for name in FIELDS),
+                ]
+            )
+        except SlurmError as error:
+            return Snapshot(time=before.time, asked=asked, error=str(error), entries=before.entries)
+        return Snapshot(time=asked, asked=asked, entries=parse_queue(text))
+
+
+def parse_queue(text: str) -> dict[str, Entry]:
+    """squeue's lines; those of other people's making are passed over."""
+    entries: dict[str, Entry] = {}
+    for line in text.splitlines():
+        values = line.split("|")
+        if len(values) != len(FIELDS) + 1 or not _JOB_ID.fullmatch(values[0]):
+            continue  # another job of this user, with a name that has a | or a newline in it
+        job_id, state, status, restarts, nodes, reason, name = values[:-1]
+        entries[job_id] = Entry(
+            job_id=job_id,
+            state=state,
+            exit_code=os.waitstatus_to_exitcode(int(status)) if status.isdecimal() else None,
+            restarts=int(restarts) if restarts.isdecimal() else 0,
+            nodes=nodes,
+            reason="" if reason == "None" else reason,
+            name=name,
+        )
+    return entries
+
+
+def shared_folder() -> Path:
+    """A folder of this user on this machine that nobody else can write to.
+
+    Raises:
+        SlurmError: somebody else has taken its name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"olmo-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise SlurmError(f"{folder}: not a folder of this user alone; remove it, or set TMPDIR")
+    return folder
+
+
+def _cluster_key() -> str:
+    return hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:16]
+
+
+def _read(file: Path) -> Snapshot:
+    try:
+        return _unpacked(json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return Snapshot()  # none yet, torn by a crash, or of another version
+
+
+def _packed(snapshot: Snapshot) -> dict[str, Any]:
+    entries = [list(vars(entry).values()) for entry in snapshot.entries.values()]
+    return {**vars(snapshot), "entries": entries}
+
+
+def _unpacked(content: dict[str, Any]) -> Snapshot:
+    names = [each for each in Entry.__dataclass_fields__]
+    entries = [Entry(**dict(zip(names, row, strict=True))) for row in content["entries"]]
+    return Snapshot(**{**content, "entries": {entry.job_id: entry for entry in entries}})

@@ -1,0 +1,159 @@
+"""What may stand in the names that engines, shells and file systems get to see.
+
+A name that does not fit is refused here, with what would be right: nothing is quoted, cut or
+replaced silently. The one exception is a Kubernetes name, which is cut to what a label may hold;
+the run folder's key in it keeps it apart from all others.
+"""
+
+import re
+from dataclasses import dataclass
+
+from assets.recipe import NAME
+from olmo_core.errors import ConfigError
+
+KEY_LENGTH = 12  # of the run folder's key, as far as a job's name shows it
+LABEL_LENGTH = 63  # Kubernetes' most, of a label and of a pod's host name
+INDEX_LENGTH = 18  # `-node-0-<pod>-<5 letters>`, what Kubeflow adds to a job's name: 9,999 pods
+SHOWN_LENGTH = 60  # of a refused value in a message
+MOST_VALUE_LENGTH = 4096  # of a free text: an environment variable, a path
+
+_KEY = re.compile(r"[0-9a-f]{12,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of name: what it may look like, and how a message says so."""
+
+    pattern: re.Pattern[str]
+    right: str  # continues "expected"
+    is_path: bool = False  # then no part of it may be `..`
+
+
+_TOKEN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
+_PATH = r"/[A-Za-z0-9_.,:@+=~/-]{0,1023}"
+_FOLDER = r"/[A-Za-z0-9_.@+=~/-]{0,1023}"  # no colon and no comma, which part mounts
+_DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_LABEL_VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
+
+TOKEN = Kind(
+    pattern=re.compile(_TOKEN),
+    right="one name of letters, digits and _ . + - (at most 64), as in gpu_long",
+)
+TOKENS = Kind(
+    pattern=re.compile(rf"{_TOKEN}(?:,{_TOKEN}){{0,31}}"),
+    right="names of letters, digits and _ . + -, with commas and no spaces, as in gpu,gpu_long",
+)
+CONSTRAINT = Kind(
+    pattern=re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9_.+*&|,:\[\]()-]{0,255}"),
+    right="Slurm's features joined by & | , and brackets, without spaces, as in a100&ib",
+)
+MODULE = Kind(
+    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@=:/-]{0,255}"),
+    right="a module's name and version, as in cuda/12.4",
+    is_path=True,
+)
+IMAGE = Kind(
+    pattern=re.compile(r"(?:[a-z]+://)?[A-Za-z0-9/][A-Za-z0-9_.:@#+=/-]{0,511}"),
+    right="an image or an absolute path, as in registry.example.org/team/olmo:1.0",
+    is_path=True,
+)
+MOUNT = Kind(
+    pattern=re.compile(rf"{_FOLDER}:{_FOLDER}(?::(?:ro|rw))?"),
+    right="SOURCE:TARGET, both absolute, with :ro to forbid writing, as in /scratch:/scratch:ro",
+    is_path=True,
+)
+ABSOLUTE = Kind(
+    pattern=re.compile(_PATH),
+    right="an absolute path of letters, digits and _ . , : @ + = ~ - / without ..",
+    is_path=True,
+)
+PROGRAM = Kind(
+    pattern=re.compile(rf"{_PATH}|[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,63}}"),
+    right="a program's name or absolute path, as in /opt/olmo/bin/python",
+    is_path=True,
+)
+VARIABLE = Kind(
+    pattern=re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}"),
+    right="the name of an environment variable: letters, digits and _",
+)
+VALUE = Kind(
+    pattern=re.compile(rf"[^\x00-\x1f\x7f\u0085\u2028\u2029]{{0,{MOST_VALUE_LENGTH}}}"),
+    right=f"one line of at most {MOST_VALUE_LENGTH:,} characters, without control characters",
+)
+DNS_LABEL = Kind(
+    pattern=re.compile(_DNS_LABEL),
+    right="small letters, digits and - (at most 63), as in team-lm",
+)
+DNS_NAME = Kind(
+    pattern=re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*"),
+    right="small letters, digits, - and . (at most 253), as in results-v1",
+)
+CONTEXT = Kind(
+    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,252}"),
+    right="a context of the kubeconfig: letters, digits and _ . : @ / + -",
+)
+LABEL_NAME = Kind(
+    pattern=re.compile(
+        rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?(?!\Z){_LABEL_VALUE}"
+    ),
+    right="a Kubernetes label, as in example.org/accelerator",
+)
+LABEL_VALUE = Kind(
+    pattern=re.compile(_LABEL_VALUE),
+    right="a label's value: letters, digits and _ . - (at most 63), with a letter or digit at "
+    "either end",
+)
+
+
+def refusal(value: object, kind: Kind) -> str | None:
+    """Why a value is no such name; None if it is one."""
+    if isinstance(value, str) and kind.pattern.fullmatch(value):
+        if kind.is_path and ".." in re.split("[/:]", value):
+            return f"found {shown(value)}; .. may not be part of it"
+        return None
+    return f"found {shown(value)}; expected {kind.right}"
+
+
+def shown(value: object) -> str:
+    """A refused value as a message shows it: on one line, escaped, and not 10,000 letters long."""
+    text = ascii(value)
+    if len(text) <= SHOWN_LENGTH:
+        return text
+    return f"{text[:SHOWN_LENGTH]}… ({len(str(value)):,} characters)"
+
+
+def job_name(recipe: str, asset: str, key: str, attempt: int) -> str:
+    """`olmo.<recipe>.<asset>.<key>.<attempt>`, the name by which an engine's queue has a job.
+
+    Raises:
+        ConfigError: a part of it could mean something else to a shell, an engine or a path.
+    """
+    _require_parts(recipe, asset, key, attempt)
+    return f"olmo.{recipe}.{asset}.{key[:KEY_LENGTH]}.{attempt}"
+
+
+def kubernetes_name(recipe: str, asset: str, key: str, attempt: int) -> str:
+    """The same name as a DNS label that leaves room for what Kubernetes adds for each pod.
+
+    Recipe and asset are cut where they are too long: the key keeps the name unique.
+
+    Raises:
+        ConfigError: as for `job_name`.
+    """
+    _require_parts(recipe, asset, key, attempt)
+    end = f"-{key[:KEY_LENGTH]}-{attempt}"
+    words = f"olmo-{recipe}-{asset}".replace("_", "-").lower()
+    return words[: LABEL_LENGTH - INDEX_LENGTH - len(end)].rstrip("-") + end
+
+
+def _require_parts(recipe: str, asset: str, key: str, attempt: int) -> None:
+    for what, name in (("recipe", recipe), ("asset", asset)):
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{what} {shown(name)}: a job's name takes a letter, then letters, digits and _ "
+                "(at most 63)"
+            )
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"claim.json: key: found {shown(key)}; expected 12 to 64 hex digits")
+    if not 1 <= attempt < 10**9:
+        raise ConfigError(f"claim.json: attempt: found {attempt}; expected a number from 1 on")

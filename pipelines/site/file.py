@@ -1,0 +1,199 @@
+"""The site file: which engine runs each kind of work here, and on how many nodes.
+
+`OLMO_SITE`, else `~/.config/olmo/site.yaml`; where there is none, everything runs on this machine.
+Recipes say nothing of engines, so that they never change for one. The keys: docs/launching.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from assets.launcher import Launch
+from olmo_core import environment
+from olmo_core.config.load import build, load
+from olmo_core.errors import ConfigError
+from pipelines import names
+from pipelines.site.rules import Problem, allow, placed, problems, within, work_problems
+
+EngineName = Literal["local", "slurm", "kubernetes"]
+
+MONTH_MINUTES = 31 * 24 * 60
+DAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """How one kind of work runs: the engine, and the shape of the job."""
+
+    engine: EngineName = "local"
+    nodes: int = field(default=1, metadata=within(1, 100_000))
+    # Ranks of a distributed job; others are one process.
+    processes_per_node: int = field(default=1, metadata=within(1, 1_024))
+    devices_per_node: int = field(default=0, metadata=within(0, 1_024))  # GPUs
+    # All that the engine gives, if not said.
+    cpus_per_node: int | None = field(default=None, metadata=within(1, 100_000))
+    memory_gib_per_node: int | None = field(default=None, metadata=within(1, 1_000_000))
+    time_limit_minutes: int | None = field(default=None, metadata=within(1, 3 * MONTH_MINUTES))
+    # Without progress, after which a job is ended and resumed.
+    hang_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
+    # In a row without a new checkpoint, after which the job is given up.
+    most_failures: int = field(default=3, metadata=within(1, 1_000))
+    # Further nodes of the same shape that take calls of a corpus job, as they come.
+    workers: int = field(default=0, metadata=within(0, 256))
+    # Instead of the engine's.
+    partition: str | None = field(default=None, metadata=allow(names.TOKENS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlurmSite:
+    """What Slurm wants to know here; each value is checked, and never reaches a shell."""
+
+    partition: str | None = field(default=None, metadata=allow(names.TOKENS))
+    account: str | None = field(default=None, metadata=allow(names.TOKEN))
+    qos: str | None = field(default=None, metadata=allow(names.TOKEN))
+    constraint: str | None = field(default=None, metadata=allow(names.CONSTRAINT))
+    reservation: str | None = field(default=None, metadata=allow(names.TOKENS))
+    # `module load`ed in the batch script.
+    modules: tuple[str, ...] = field(default=(), metadata=allow(names.MODULE))
+    # An image for Pyxis, or a .sif file for Apptainer.
+    container: str | None = field(default=None, metadata=allow(names.IMAGE))
+    mounts: tuple[str, ...] = field(default=(), metadata=allow(names.MOUNT))  # of the container
+    # On the nodes; the submitter's own, if not said.
+    python: str | None = field(default=None, metadata=allow(names.PROGRAM))
+    environment: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(names.VALUE, keys=names.VARIABLE, secrets="name it in pass_environment"),
+    )
+    # Names: their values go with the job, into no file.
+    pass_environment: tuple[str, ...] = field(default=(), metadata=allow(names.VARIABLE))
+    # Before the time limit: a checkpoint must fit into it. Slurm takes no more.
+    signal_seconds: int = field(default=120, metadata=within(10, 65_535))
+    # One squeue each for all that is followed on this machine.
+    poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KubernetesSite:
+    """What Kubernetes wants to know here."""
+
+    image: str = field(metadata=allow(names.IMAGE))
+    namespace: str = field(default="default", metadata=allow(names.DNS_LABEL))
+    # Of the kubeconfig; in a pod, its own service account.
+    context: str | None = field(default=None, metadata=allow(names.CONTEXT))
+    kind: Literal["job", "trainjob"] = "job"
+    # The persistent volume claim that holds the root of results, and where pods mount it.
+    claim: str = field(metadata=allow(names.DNS_NAME))
+    root: str = field(default="/olmo", metadata=allow(names.ABSOLUTE))
+    service_account: str | None = field(default=None, metadata=allow(names.DNS_NAME))
+    node_selector: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(names.LABEL_VALUE, keys=names.LABEL_NAME),
+    )
+    queue: str | None = field(default=None, metadata=allow(names.DNS_NAME))  # Kueue's local queue
+    # Names of Kubernetes secrets that become the environment.
+    secrets: tuple[str, ...] = field(default=(), metadata=allow(names.DNS_NAME))
+    environment: Mapping[str, str] = field(
+        default_factory=dict[str, str],
+        metadata=allow(
+            names.VALUE, keys=names.VARIABLE, secrets="put it into one of the cluster's `secrets`"
+        ),
+    )
+    # From the request to end until the kill: a checkpoint must fit into it.
+    grace_seconds: int = field(default=300, metadata=within(10, DAY_SECONDS))
+    poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
+
+
+class SiteError(ConfigError):
+    """A site file with values that cannot be meant; `problems` says which."""
+
+    def __init__(self, found: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in found))
+        self.problems = found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The whole site file. `work` goes by `<recipe>/<asset>`, `<asset>` or stage, first match.
+
+    Raises:
+        SiteError: a value that no engine could be given.
+    """
+
+    slurm: SlurmSite | None = None
+    kubernetes: KubernetesSite | None = None
+    work: Mapping[str, Work] = field(default_factory=dict[str, Work])
+
+    def __post_init__(self) -> None:
+        """Refuse what a shell, an engine or a path could take for something else."""
+        found = [*problems(self), *_shape_problems(self)]
+        if found:
+            raise SiteError(found)
+
+    def work_of(self, launch: Launch) -> Work:
+        """How a launch runs here."""
+        recipe, asset = launch.identity["recipe"], launch.identity["asset"]
+        for name in (f"{recipe}/{asset}", asset, launch.stage):
+            if name in self.work:
+                return self.work[name]
+        return Work()
+
+
+def _shape_problems(site: Site) -> list[Problem]:
+    found: list[Problem] = []
+    for name, work in site.work.items():
+        where = ("work", name)
+        if work.engine != "local" and getattr(site, work.engine) is None:
+            found.append(
+                Problem(
+                    (*where, "engine"),
+                    f"found '{work.engine}', but the file has no section {work.engine}; add one, "
+                    "if only an empty one ({})",
+                )
+            )
+        if work.engine == "local" and work.nodes > 1:
+            found.append(
+                Problem((*where, "nodes"), f"found {work.nodes}; the local engine is one machine")
+            )
+        if work.workers and work.engine != "slurm":
+            found.append(
+                Problem(
+                    (*where, "workers"),
+                    f"found {work.workers}, but engine is '{work.engine}'; only slurm starts "
+                    "workers",
+                )
+            )
+        if 0 < work.devices_per_node < work.processes_per_node:
+            found.append(
+                Problem(
+                    (*where, "processes_per_node"),
+                    f"found {work.processes_per_node}; expected at most devices_per_node "
+                    f"({work.devices_per_node}), one rank a device",
+                )
+            )
+    return found
+
+
+def site_path() -> Path:
+    """Where the site file is looked for."""
+    return environment.site_file() or Path("~/.config/olmo/site.yaml").expanduser()
+
+
+def load_site() -> Site:
+    """The site file of this machine; everything local where there is none.
+
+    Raises:
+        ConfigError: the file is malformed, or OLMO_SITE names none.
+    """
+    path = site_path()
+    if not path.exists() and environment.site_file() is None:
+        return Site()
+    tree = load(path)
+    try:
+        site = build(Site, tree)
+    except SiteError as error:
+        raise ConfigError("\n".join(placed(tree, problem) for problem in error.problems)) from None
+    unknown = list(work_problems(site.work))
+    if unknown:
+        raise ConfigError("\n".join(placed(tree, problem) for problem in unknown))
+    return site

@@ -1,0 +1,159 @@
+"""The rules of a site file: each field says what it takes, and every breach is reported at once."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from assets.assemble import build_graph
+from assets.evals.sweep import SWEEP
+from assets.node import STAGES
+from assets.recipe import find_recipes, load_recipe
+from olmo_core.config.load import Tree, nearest
+from olmo_core.errors import ConfigError
+from pipelines.names import Kind, refusal, shown
+
+# Parts of a variable's name, between underscores, that end so: HF_TOKEN, WANDB_API_KEY, PGPASSWORD;
+# but not TOKENIZERS_PARALLELISM.
+SECRET = re.compile(r"(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(?=_|\Z)", re.I)
+WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")  # an address with a user's password in it
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A value that cannot stand: the way to it in the file, and why."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return f"{_dotted(self.path)}: {self.message}"
+
+
+def allow(kind: Kind, *, keys: Kind | None = None, secrets: str = "") -> dict[str, Any]:
+    """A field's rule: its text, each item of its list or each value of its mapping is of a kind.
+
+    Args:
+        kind: What the values may look like.
+        keys: What the keys of a mapping may look like.
+        secrets: Where a secret belongs instead of this mapping; empty: it may stand here.
+    """
+    return {"kind": kind, "keys": keys, "secrets": secrets}
+
+
+def within(least: float, most: float) -> dict[str, Any]:
+    """A field's rule: a number within these bounds."""
+    return {"least": least, "most": most}
+
+
+def problems(section: Any, path: tuple[str | int, ...] = ()) -> Iterator[Problem]:
+    """Every value of a section, and of those in it, that breaks its field's rule."""
+    for field in dataclasses.fields(section):
+        value, here, rule = getattr(section, field.name), (*path, field.name), field.metadata
+        if value is None:
+            continue
+        if dataclasses.is_dataclass(value):
+            yield from problems(value, here)
+        elif "least" in rule:
+            if not rule["least"] <= value <= rule["most"]:  # also false of NaN
+                message = f"found {value:,}; expected {rule['least']:,} to {rule['most']:,}"
+                yield Problem(here, message)
+        elif "kind" in rule:
+            yield from _broken(value, here, rule)
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                yield from problems(item, (*here, key))
+
+
+def _broken(value: Any, path: tuple[str | int, ...], rule: Mapping[str, Any]) -> Iterator[Problem]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            reason = refusal(key, rule["keys"])
+            if reason is None and rule["secrets"]:
+                reason = _secret(key, item, rule["secrets"])
+            reason = reason or refusal(item, rule["kind"])
+            if reason is not None:
+                yield Problem((*path, key), reason)
+        return
+    items: Iterable[tuple[tuple[str | int, ...], Any]] = (
+        [(path, value)]
+        if isinstance(value, str)
+        else [((*path, number), item) for number, item in enumerate(value)]
+    )
+    for place, item in items:
+        reason = refusal(item, rule["kind"])
+        if reason is not None:
+            yield Problem(place, reason)
+
+
+def _secret(name: str, value: str, elsewhere: str) -> str | None:
+    """Why a variable may not stand in a file; its value is in no message."""
+    if SECRET.search(name):
+        return f"the name says that this is a secret, which belongs in no file; {elsewhere}"
+    if WITH_PASSWORD.search(value):
+        return f"the value holds a password, which belongs in no file; {elsewhere}"
+    return None
+
+
+def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
+    """Keys of `work` that name no stage, no asset and no recipe's asset; workers for no calls."""
+    recipes = find_recipes()
+    for key, shape in work.items():
+        recipe, slash, asset = key.rpartition("/")
+        if slash and recipe not in recipes:
+            message = f"no recipe {shown(recipe)} on the search path; {nearest(recipe, recipes)}"
+            yield Problem(("work", key), message)
+        elif slash:
+            assets = _assets([recipe])
+            if asset not in assets:
+                message = f"{recipe} has no asset {shown(asset)}; {nearest(asset, assets)}"
+                yield Problem(("work", key), message)
+            elif shape.workers and not assets[asset]:
+                yield _no_calls(key, shape.workers, assets)
+        elif key not in STAGES:
+            assets = _assets(recipes)
+            if key not in assets:
+                message = f"no stage and no asset {shown(key)}; {nearest(key, [*STAGES, *assets])}"
+                yield Problem(("work", key), message)
+            elif shape.workers and not assets[key]:
+                yield _no_calls(key, shape.workers, assets)
+        elif shape.workers and key != "corpus":
+            yield _no_calls(key, shape.workers, _assets(recipes))
+
+
+def _no_calls(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
+    sharing = ", ".join(name for name, shares_calls in assets.items() if shares_calls)
+    message = f"found {workers}; expected 0: of stage corpus, {sharing} share calls with workers"
+    return Problem(("work", key, "workers"), message)
+
+
+def _assets(recipes: Iterable[str]) -> dict[str, bool]:
+    """The assets of these recipes, the sweep's included; whether each shares calls with workers."""
+    found = dict.fromkeys(SWEEP, False)
+    for name in recipes:
+        with contextlib.suppress(ConfigError):  # said when that recipe is asked for
+            nodes = build_graph(load_recipe(name)).nodes
+            found.update({asset: node.shares_calls for asset, node in nodes.items()})
+    return found
+
+
+def placed(tree: Tree, problem: Problem) -> str:
+    """A problem with the file and the line on which it stands."""
+    line, values = None, tree
+    for part in problem.path:
+        if not isinstance(values, Tree):
+            break
+        line = values.lines.get(str(part), line)
+        values = values.get(str(part))
+    return f"{tree.file}{f':{line}' if line else ''}: {problem}"
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    parts = [f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in path]
+    return "".join(parts).removeprefix(".")
+
+
+def _plain(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_./-]{1,128}", key) else shown(key)

@@ -1,0 +1,175 @@
+"""Remote files, against a real HTTP server that fails in the ways that servers do."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from olmo_core.errors import InputError
+from olmo_core.remote import fetch as remote
+from olmo_core.remote.fetch import cache_path, fetch, read_range, size, stat
+from olmo_core.remote.http import Changed, Missing
+from tests.olmo_core.file_server import FileServer, serving
+
+CONTENT = bytes(range(256)) * 40
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote, "PIECE_BYTES", 3000)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[FileServer]:
+    folder = tmp_path / "served"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "b.bin").write_bytes(CONTENT)
+    (folder / "empty").touch()
+    with serving(folder) as state:
+        yield state
+
+
+def test_ranges_are_the_file_s_bytes(server: FileServer) -> None:
+    url = f"{server.url}/a/b.bin"
+    assert size(url) == len(CONTENT)
+    assert size(f"{server.url}/empty") == 0
+    for start, stop in ((0, 1), (100, 700), (0, len(CONTENT)), (len(CONTENT) - 1, len(CONTENT))):
+        assert read_range(url, start, stop) == CONTENT[start:stop]
+    assert server.requests[-1] == ("/a/b.bin", f"bytes={len(CONTENT) - 1}-{len(CONTENT) - 1}")
+    assert read_range(url, 5, 5) == b""
+
+
+@pytest.mark.parametrize("fault", ["500", "429", "short", "cut", "shifted"])
+def test_what_may_pass_is_tried_again(server: FileServer, fault: str) -> None:
+    server.faults = [fault, fault]
+    assert read_range(f"{server.url}/a/b.bin", 10, 500) == CONTENT[10:500]
+    assert len(server.requests) == 3
+    server.faults = [fault] * 4
+    with pytest.raises(InputError, match=r"/a/b\.bin: .*tried 4 times"):
+        read_range(f"{server.url}/a/b.bin", 10, 500)
+
+
+def test_a_range_of_another_version_is_refused(server: FileServer, tmp_path: Path) -> None:
+    served = server.folder / "a" / "b.bin"
+    for url in (f"{server.url}/a/b.bin", f"file://{served}"):
+        before = stat(url)
+        assert read_range(url, 1, 5, of=before) == CONTENT[1:5]
+        os.utime(served, ns=(1, served.stat().st_mtime_ns + 10**9))
+        with pytest.raises(Changed, match=r"b\.bin: changed while in use: it was 10240 bytes"):
+            read_range(url, 1, 5, of=before)
+
+
+def test_what_will_not_pass_is_not(server: FileServer) -> None:
+    with pytest.raises(Missing, match=r"/none: HTTP 404"):
+        stat(f"{server.url}/none")
+    with pytest.raises(InputError, match=f"past its end, it has {len(CONTENT)}"):
+        read_range(f"{server.url}/a/b.bin", len(CONTENT), len(CONTENT) + 9)
+    with pytest.raises(InputError, match=f"past its end, it has {len(CONTENT)}"):
+        read_range(f"{server.url}/a/b.bin", 10, len(CONTENT) + 9)
+    assert len(server.requests) == 3
+    server.ranges = False
+    with pytest.raises(InputError, match="no byte ranges"):
+        read_range(f"{server.url}/a/b.bin", 10, 500)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_file_is_fetched_once_through_failures(
+    server: FileServer, tmp_path: Path, ranges: bool
+) -> None:
+    url, cache = f"{server.url}/a/b.bin", tmp_path / "cache"
+    server.ranges = ranges
+    server.faults = ["", "500", "short", "500"]
+    path = fetch(url, cache, SHA256)
+    assert path == cache_path(url, cache)
+    assert path.read_bytes() == CONTENT
+    asked = len(server.requests)
+    assert fetch(url, cache, SHA256) == path
+    assert len(server.requests) == asked  # nobody was asked again
+    assert fetch(url, cache) == path
+    assert len(server.requests) == asked + 1  # only whether it has changed
+
+
+def test_a_broken_connection_costs_a_piece(server: FileServer, tmp_path: Path) -> None:
+    server.faults = ["", "", "", "short"]
+    fetch(f"{server.url}/a/b.bin", tmp_path, SHA256)
+    pieces = ["0-2999", "3000-5999", "6000-8999", "6000-8999", "9000-10239"]
+    assert [part for _, part in server.requests[1:]] == [f"bytes={piece}" for piece in pieces]
+
+
+def test_a_file_that_changes_is_fetched_again(server: FileServer, tmp_path: Path) -> None:
+    url, served = f"{server.url}/a/b.bin", server.folder / "a" / "b.bin"
+    fetch(url, tmp_path)
+    served.write_bytes(b"other")
+    os.utime(served, ns=(1, 1))
+    assert fetch(url, tmp_path).read_bytes() == b"other"
+    with pytest.raises(InputError, match=f"its SHA-256 is [0-9a-f]*, not {SHA256}"):
+        fetch(url, tmp_path, SHA256)
+    assert fetch(url, tmp_path).read_bytes() == b"other"
+
+
+def test_one_that_changes_while_it_is_read_is_refused(
+    server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, real = f"{server.url}/a/b.bin", remote.read_range
+
+    def read_and_change(url: str, start: int, stop: int) -> bytes:
+        content = real(url, start, stop)
+        os.utime(server.folder / "a" / "b.bin", ns=(start, start))
+        return content
+
+    monkeypatch.setattr(remote, "read_range", read_and_change)
+    with pytest.raises(InputError, match="changed while it was read"):
+        fetch(url, tmp_path)
+    assert not cache_path(url, tmp_path).exists()
+
+
+@pytest.mark.parametrize("damage", [b"short", b"x" * len(CONTENT)])
+def test_a_damaged_cache_is_seen(server: FileServer, tmp_path: Path, damage: bytes) -> None:
+    path = fetch(f"{server.url}/a/b.bin", tmp_path, SHA256)
+    path.write_bytes(damage)
+    assert fetch(f"{server.url}/a/b.bin", tmp_path, SHA256).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_a_damaged_record_is_none(server: FileServer, tmp_path: Path, content: str) -> None:
+    path = fetch(f"{server.url}/a/b.bin", tmp_path, SHA256)
+    path.with_name(f".{path.name}.json").write_text(content)
+    asked = len(server.requests)
+    assert fetch(f"{server.url}/a/b.bin", tmp_path, SHA256).read_bytes() == CONTENT
+    assert len(server.requests) > asked
+
+
+def test_without_the_server_the_cache_serves(server: FileServer, tmp_path: Path) -> None:
+    fetch(f"{server.url}/a/b.bin", tmp_path)
+    server.faults = ["500"] * 4
+    assert fetch(f"{server.url}/a/b.bin", tmp_path).read_bytes() == CONTENT
+
+
+def test_places_in_the_cache(tmp_path: Path) -> None:
+    assert cache_path("https://h:1/r/step 1/x", tmp_path) == tmp_path / "https/h_1/r/step_1/x"
+    one, two = (cache_path(f"https://h/x?key={key}", tmp_path) for key in "ab")
+    assert one != two
+    for url in ("https://", "https://h/../../etc/passwd"):
+        with pytest.raises(InputError, match="not the address of a file"):
+            cache_path(url, tmp_path)
+
+
+def test_other_protocols_are_fsspec_s(tmp_path: Path) -> None:
+    file = tmp_path / "x.bin"
+    file.write_bytes(CONTENT)
+    url = f"file://{file}"
+    assert size(url) == len(CONTENT)
+    assert read_range(url, 3, 9) == CONTENT[3:9]
+    assert fetch(url, tmp_path / "cache", SHA256).read_bytes() == CONTENT
+    with pytest.raises(Missing, match="FileNotFoundError"):
+        size(f"file://{tmp_path}/none")
+    with pytest.raises(InputError, match="not a file"):
+        size(f"file://{tmp_path}")
+    with pytest.raises(InputError, match="tried 4 times"):
+        read_range(url, 0, len(CONTENT) + 1)
+    with pytest.raises(InputError, match="nosuch"):
+        size("nosuch://bucket/x")

@@ -1,0 +1,128 @@
+"""The `olmo` command: quick to help, clear in its errors."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import instance
+from pipelines.cli.run import run_graph
+from pipelines.instance import StorageError
+from tests.conftest import toy_graph
+
+FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 19), free=1 << 19)
+OLMO = Path(sys.executable).with_name("olmo")
+
+
+def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [str(OLMO), *arguments], capture_output=True, text=True, check=False, cwd=cwd, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "plan",
+        "show",
+        "leaderboard",
+        "ui",
+        "launch",
+        "jobs",
+        "cancel",
+        "logs",
+        "attempts",
+        "orphans",
+        "sweep",
+    ],
+)
+def test_help_shows_examples(command: str) -> None:
+    done = olmo(command, "--help")
+    assert done.returncode == 0
+    assert f"olmo {command}" in done.stdout
+    assert "Example" in done.stdout
+
+
+def test_help_imports_neither_dagster_nor_torch() -> None:
+    code = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from pipelines.cli.main import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print([m for m in ('dagster', 'torch', 'numpy', 'duckdb') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_plan_says_what_training_costs_and_what_is_not_here(toy_root: Path) -> None:
+    done = olmo("plan", "olmo2_7b")
+    assert done.returncode == 2
+    assert "not set: OLMO_SOURCES" in done.stderr
+    stage1 = next(line for line in done.stdout.splitlines() if "stage1" in line).split()
+    assert stage1[1:3] == ["7,298,617,344", "928,646"]
+    assert stage1[-3:] == ["0.0003", "→", "6.1351e-05"]
+    assert done.stdout.count("stage2_ingredient") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "dmo"), "unknown recipe 'dmo'; did you mean 'demo'?"),
+        (("run", "demo", "--select", "stage11"), "no asset 'stage11'; did you mean 'stage1'?"),
+        (("show", "demo", "sup"), "no asset 'sup'; did you mean 'soup'?"),
+        (("leaderboard", "demo"), "no leaderboard has been made; start with: olmo run demo"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    toy_root: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = olmo(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_show_of_nothing_is_an_empty_list(toy_root: Path) -> None:
+    assert json.loads(olmo("show", "demo", "--json").stdout) == []
+
+
+def test_a_root_that_is_a_file_is_named(toy_root: Path) -> None:
+    toy_root.write_text("a file")
+    done = olmo("run", "demo")
+    assert done.returncode == 1
+    assert f"{toy_root}: results cannot be written there" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_one_message(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instance.shutil, "disk_usage", lambda path: FULL)
+    with pytest.raises(StorageError, match=r"the disk is full \(0\.5 MiB free"):
+        run_graph(toy_graph(), [], force=False)
+
+
+def test_a_port_in_use_is_named(toy_root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = olmo("ui", "--port", str(port))
+    assert done.returncode == 2
+    assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+
+
+def test_definitions_load_without_torch() -> None:
+    code = (
+        "import sys, time\n"
+        "from pipelines.definitions import build_definitions\n"
+        "build_definitions(['demo']).resolve_all_job_defs()\n"
+        "print('torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "False False", done.stderr
+    assert time.monotonic() - began < 60

@@ -1,0 +1,169 @@
+"""The site file: what it may say, and how it is told what is wrong in it."""
+
+from pathlib import Path
+
+import pytest
+
+from assets.launcher import Launch
+from assets.paths import CHECKOUT
+from olmo_core.errors import ConfigError
+from olmo_core.run.folder import RunFolder
+from pipelines.site.file import KubernetesSite, Site, SiteError, SlurmSite, Work, load_site
+
+
+@pytest.fixture
+def site_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "site.yaml"
+    monkeypatch.setenv("OLMO_SITE", str(path))
+    return path
+
+
+def launch(recipe: str, asset: str, stage: str) -> Launch:
+    identity = {"recipe": recipe, "asset": asset}
+    return Launch(
+        folder=RunFolder(Path("x")), module="m", stage=stage, config={}, identity=identity
+    )
+
+
+def test_without_a_file_everything_is_local(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLMO_SITE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_site() == Site()
+    assert load_site().work_of(launch("demo", "stage1", "train")) == Work()
+
+
+def test_a_file_that_is_named_and_not_there_is_an_error(site_file: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_site()
+
+
+def test_the_example_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLMO_SITE", str(CHECKOUT / "docs" / "site.yaml"))
+    site = load_site()
+    assert site.work_of(launch("olmo2_32b", "stage1", "train")).nodes == 128
+    assert site.work_of(launch("olmo2_7b", "stage1", "train")).nodes == 2
+    assert site.work_of(launch("demo", "downstream", "evals")).engine == "kubernetes"
+    assert site.work_of(launch("demo", "model_card", "release")).engine == "local"
+
+
+def test_the_narrowest_name_wins() -> None:
+    work = {name: Work(cpus_per_node=n) for n, name in enumerate(("train", "soup", "a/soup"), 1)}
+    site = Site(work=work)
+    found = [site.work_of(launch(recipe, "soup", "train")).cpus_per_node for recipe in ("a", "b")]
+    assert found == [3, 2]
+    assert site.work_of(launch("a", "stage1", "train")).cpus_per_node == 1
+
+
+WRONG = [
+    ("slurn: {}", ":1: slurn: unknown key; did you mean 'slurm'?"),
+    ("slurm:\n  acount: x", ":2: slurm.acount: unknown key; did you mean 'account'?"),
+    ("slurm:\n  account: a b", ":2: slurm.account: found 'a b'; expected one name of letters"),
+    ("slurm:\n  modules: [a, 'b;c']", ":2: slurm.modules[1]: found 'b;c'; expected a module's"),
+    ("slurm:\n  mounts: ['/a:b']", ":2: slurm.mounts[0]: found '/a:b'; expected SOURCE:TARGET"),
+    ("slurm:\n  mounts: ['/a/..:/b']", ":2: slurm.mounts[0]: found '/a/..:/b'; .. may not"),
+    ("slurm:\n  signal_seconds: 1", ":2: slurm.signal_seconds: found 1; expected 10 to 65,535"),
+    ("slurm:\n  poll_seconds: .nan", ":2: slurm.poll_seconds: found nan; expected 0.1 to"),
+    ("slurm:\n  pass_environment: [A=1]", ":2: slurm.pass_environment[0]: found 'A=1'; expected"),
+    ("slurm:\n  environment:\n    A B: x", ":3: slurm.environment.'A B': found 'A B'; expected"),
+    ("slurm:\n  environment:\n    A: 1", ":3: slurm.environment.A: expected a text, found 1"),
+    ('slurm:\n  environment:\n    A: "x\\ny"', ":3: slurm.environment.A: found 'x\\ny'; expected"),
+    ("kubernetes:\n  image: x", ": kubernetes.claim: key missing"),
+    ("kubernetes: {image: x, claim: X_y}", ":1: kubernetes.claim: found 'X_y'; expected small"),
+    ("work:\n  train:\n    engine: slrm", ":3: work.train.engine: 'slrm' is not one of 'local', "),
+    (
+        "work:\n  train:\n    engine: slurm",
+        ":3: work.train.engine: found 'slurm', but the file has",
+    ),
+    ("work:\n  train:\n    nodes: 2", ":3: work.train.nodes: found 2; the local engine is one"),
+    ("work:\n  train:\n    nodes: 0", ":3: work.train.nodes: found 0; expected 1 to"),
+    ("work:\n  train:\n    hang_minutes: 0", ":3: work.train.hang_minutes: found 0.0; expected"),
+    ("work:\n  train:\n    memory_gib_per_node: 64G", "expected a whole number, found '64G'"),
+    ("work:\n  train:\n    time_limit_minutes: 24:00:00", ":3: 24:00:00: YAML reads this to the"),
+    ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank a device"),
+    ("work:\n  corpus:\n    workers: 2", ":3: work.corpus.workers: found 2, but engine is 'local'"),
+    ("work:\n  corpus:\n    workers: 500", ":3: work.corpus.workers: found 500; expected 0 to 256"),
+    (
+        "slurm: {}\nwork:\n  train: {engine: slurm, workers: 2}",
+        ":3: work.train.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
+    (
+        "slurm: {}\nwork:\n  filtered:\n    engine: slurm\n    workers: 2",
+        ":5: work.filtered.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
+    (
+        "slurm: {}\nwork:\n  demo/soup: {engine: slurm, workers: 2}",
+        ":3: work.demo/soup.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+    ),
+    ("work:\n  trian: {}", ":2: work.trian: no stage and no asset 'trian'; did you mean 'train'?"),
+    ("work:\n  stage11: {}", ":2: work.stage11: no stage and no asset 'stage11'; did you mean 'st"),
+    ("work:\n  dmo/stage1: {}", ":2: work.dmo/stage1: no recipe 'dmo' on the search path; did you"),
+    ("work:\n  demo/sup: {}", ":2: work.demo/sup: demo has no asset 'sup'; did you mean 'soup'?"),
+    ("work: [train]", ":1: work: expected a mapping of keys, found ['train']"),
+    ("x", ": expected a mapping of keys, found str"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_is_wrong_is_named_with_its_line(site_file: Path, text: str, message: str) -> None:
+    site_file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_site()
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(site_file))
+
+
+def test_all_that_is_wrong_is_named_at_once(site_file: Path) -> None:
+    site_file.write_text("slurm:\n  account: a b\n  qos: c d\nwork:\n  train: {nodes: 0}\n")
+    with pytest.raises(ConfigError) as error:
+        load_site()
+    lines = str(error.value).splitlines()
+    assert [line.partition(".yaml")[2][:3] for line in lines] == [":2:", ":3:", ":5:"]
+
+
+def test_workers_are_for_the_corpus(site_file: Path) -> None:
+    names = ("corpus", "tokens", "demo/tagged")
+    shapes = "".join(f"\n  {name}: {{engine: slurm, workers: 3}}" for name in names)
+    site_file.write_text(f"slurm: {{}}\nwork:{shapes}")
+    assert load_site().work_of(launch("demo", "tokens", "corpus")).workers == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["WANDB_API_KEY", "HF_TOKEN", "PGPASSWORD", "aws_secret", "A_KEY_B"]
+)
+@pytest.mark.parametrize(
+    "section",
+    [
+        "slurm: {environment: {%s: canary}}",
+        "kubernetes: {image: x, claim: y, environment: {%s: canary}}",
+    ],
+)
+def test_a_secret_is_refused_without_being_repeated(
+    site_file: Path, section: str, name: str
+) -> None:
+    site_file.write_text(section % name)
+    with pytest.raises(ConfigError, match="belongs in no file") as error:
+        load_site()
+    assert ("pass_environment" if section.startswith("slurm") else "secrets") in str(error.value)
+    assert "canary" not in str(error.value)
+
+
+def test_a_password_in_an_address_is_refused(site_file: Path) -> None:
+    site_file.write_text("slurm: {environment: {https_proxy: 'http://me:canary@proxy:3128'}}")
+    with pytest.raises(ConfigError, match="holds a password") as error:
+        load_site()
+    assert "canary" not in str(error.value)
+
+
+def test_what_only_looks_like_a_secret_is_taken() -> None:
+    environment = {"TOKENIZERS_PARALLELISM": "false", "MONKEYS": "x", "PROXY": "http://proxy:3128"}
+    assert SlurmSite(environment=environment).environment == environment
+    Site(slurm=SlurmSite(environment=environment))
+
+
+def test_a_site_made_in_python_is_held_to_the_same_rules() -> None:
+    with pytest.raises(SiteError, match=r"slurm\.partition: found 'a b'"):
+        Site(slurm=SlurmSite(partition="a b"))
+    with pytest.raises(SiteError, match=r"kubernetes\.root: found 'x'; expected an absolute path"):
+        Site(kubernetes=KubernetesSite(image="x", claim="y", root="x"))
