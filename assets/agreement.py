@@ -49,10 +49,11 @@ def _require_sources(recipe: Recipe) -> None:
 
 def _require_vocabulary(recipe: Recipe, stage1: TrainConfig) -> None:
     entries = recipe.section("corpus", "tokenizer", TokenizerConfig).vocab_size
-    if entries > stage1.model.rows:
+    if entries > stage1.model.padded_vocab_size:
         raise ConfigError(
-            f"{recipe.stage1.file}: model.embedding_size: {stage1.model.rows} rows for the "
-            f"{entries} entries of tokenizer.vocab_size in corpus.yaml"
+            f"{recipe.stage1.file}: model.embedding_size: "
+            f"{stage1.model.padded_vocab_size} rows for the {entries} entries of "
+            "tokenizer.vocab_size in corpus.yaml"
         )
 
 

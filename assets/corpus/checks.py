@@ -59,7 +59,7 @@ def fits_training(configs: Sequence[TrainConfig]) -> Check:
 
 def _fits(finished: Finished, config: TrainConfig) -> Verdict:
     tokens = sum(finished.data["tokens"].values())
-    rows = config.model.rows
+    rows = config.model.padded_vocab_size
     vocabulary = finished.inputs["tokens"].read_result()["report"]["data"]["vocab_size"]
     if vocabulary > rows:
         return Verdict(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from assets.execution.produce import Input, InputMissing, Work, finished_input
+from assets.execution.produce import AssetBuild, Input, InputMissing, finished_input
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.node import Node
@@ -66,7 +66,7 @@ def sweep_node(graph: Graph, name: str) -> Node:
 
 def sweep_work(
     graph: Graph, name: str, key: str, root: Path, found: Mapping[str, Path] | None = None
-) -> Work:
+) -> AssetBuild:
     """The evaluation `name` of the checkpoint `key`; `found`, if given, is what `checkpoints` says.
 
     Raises:
@@ -87,7 +87,7 @@ def sweep_work(
     }
     identity = fingerprint(module=MODULE, config=node.config, packages=node.packages, inputs=inputs)
     parent = asset_folder(root, graph.recipe.name, name, key)
-    return Work(
+    return AssetBuild(
         node=node,
         fingerprint=identity,
         parent=parent,

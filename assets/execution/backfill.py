@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_node, sweep_work
-from assets.execution.produce import InputMissing, Produced, Work
-from assets.execution.step import Step
+from assets.execution.produce import AssetBuild, InputMissing, Produced
+from assets.execution.step import AssetStep
 from assets.execution.together import Together
 from assets.graph import Graph
 from assets.paths import root
@@ -17,7 +17,7 @@ from olmo_core.errors import ConfigError
 MOST_NAMED = 20  # of the failed partitions, in the run's own error; the log has each
 
 
-def backfill(step: Step, tally: Tally, name: str, keys: Sequence[str], *, force: bool) -> None:
+def backfill(step: AssetStep, tally: Tally, name: str, keys: Sequence[str], *, force: bool) -> None:
     """Make these partitions of the sweep's asset `name`; each is reported as it ends.
 
     Their jobs are submitted together, and with them those of the sweep's other assets that this
@@ -66,9 +66,9 @@ def label(name: str, key: str) -> str:
 
 def _works(
     graph: Graph, name: str, keys: Iterable[str]
-) -> tuple[dict[str, Work], dict[str, Exception]]:
+) -> tuple[dict[str, AssetBuild], dict[str, Exception]]:
     """The work on each partition, and why there is none."""
-    works: dict[str, Work] = {}
+    works: dict[str, AssetBuild] = {}
     refused: dict[str, Exception] = {}
     found = checkpoints(graph, root())
     for key in keys:

@@ -78,7 +78,7 @@ class Following:
         """Of the submission that is followed: what has a lower one was left by a job before."""
         if self._attempt is None:
             launch = self.folder.read(self.folder.launch) or {}
-            self._attempt = int(launch.get("attempt", 1))
+            self._attempt = int(launch.get("submission", 1))
         return self._attempt
 
 

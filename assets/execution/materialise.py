@@ -9,8 +9,8 @@ import dagster as dg
 
 from assets.evals.sweep import checkpoints, partitions_name, sweep_node, sweep_work
 from assets.execution.backfill import backfill
-from assets.execution.produce import Work, main_line_work, make
-from assets.execution.step import Step
+from assets.execution.produce import AssetBuild, main_line_work, make
+from assets.execution.step import AssetStep
 from assets.fingerprint import package_version, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launcher, Observer
@@ -43,9 +43,11 @@ class Asked:
     launcher: Launcher
     observer: ObserverFactory  # called in the step: its events belong to that
 
-    def step(self, graph: Graph, observer: Observer) -> Step:
+    def step(self, graph: Graph, observer: Observer) -> AssetStep:
         """The step at work."""
-        return Step(graph=graph, context=self.context, launcher=self.launcher, observer=observer)
+        return AssetStep(
+            graph=graph, context=self.context, launcher=self.launcher, observer=observer
+        )
 
 
 Body = Callable[[Asked], Iterator[dg.MaterializeResult[Any]]]
@@ -119,7 +121,7 @@ def _asset(
     return materialise
 
 
-def _one(graph: Graph, work: Work, asked: Asked) -> dg.MaterializeResult[Any]:
+def _one(graph: Graph, work: AssetBuild, asked: Asked) -> dg.MaterializeResult[Any]:
     """One piece of work, found, followed or made in this step."""
     step = asked.step(graph, asked.observer(asked.context))
     with step.cancelling(work.parent):

@@ -48,7 +48,7 @@ class Input:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class AssetBuild:
     """A run to be made: its identity, its versions' folder, its inputs, and whether it is made."""
 
     node: Node
@@ -59,10 +59,10 @@ class Work:
     partition: str | None = None
 
 
-def main_line_work(graph: Graph, name: str, root: Path) -> Work:
+def main_line_work(graph: Graph, name: str, root: Path) -> AssetBuild:
     """What making an asset of the main line means now."""
     node = graph.nodes[name]
-    return Work(
+    return AssetBuild(
         node=node,
         fingerprint=graph.fingerprints[name],
         parent=graph.folder(root, name),
@@ -72,7 +72,7 @@ def main_line_work(graph: Graph, name: str, root: Path) -> Work:
 
 
 def make(
-    work: Work,
+    work: AssetBuild,
     *,
     root: Path,
     launcher: Launcher,
@@ -116,7 +116,7 @@ def make(
     return Produced(folder=folder, result=result, how=how)
 
 
-def launch_of(work: Work, root: Path) -> Launch:
+def launch_of(work: AssetBuild, root: Path) -> Launch:
     """The job that makes a piece of work, in the folder that it would work in.
 
     Raises:
@@ -180,7 +180,7 @@ def _require_checks(graph: Graph, name: str, root: Path) -> None:
                 raise CheckFailed(f"{name}: check {check.name}: {verdict.description}")
 
 
-def _launch(work: Work, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
+def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
     node = work.node
     return Launch(
         folder=folder,

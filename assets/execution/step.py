@@ -32,7 +32,7 @@ def ahead_of(run_id: str) -> Ahead:
 
 
 @dataclass(kw_only=True)
-class Step:
+class AssetStep:
     """One step at work."""
 
     graph: Graph

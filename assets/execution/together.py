@@ -15,11 +15,11 @@ from assets.execution.follow import (
     submit_many_patiently,
 )
 from assets.execution.produce import (
+    AssetBuild,
     CheckFailed,
     CodeChanged,
     InputMissing,
     Produced,
-    Work,
     again,
     launch_of,
     make,
@@ -47,10 +47,10 @@ class Together:
     submitted: dict[str, RunFolder]
     _ended: dict[str, Ended] = field(default_factory=dict[str, Ended], repr=False)
     _queued: dict[str, RunFolder] = field(default_factory=dict[str, RunFolder], repr=False)
-    _alone: dict[str, Work] = field(default_factory=dict[str, Work], repr=False)
+    _alone: dict[str, AssetBuild] = field(default_factory=dict[str, AssetBuild], repr=False)
     _launched: set[str] = field(default_factory=set[str], repr=False)
 
-    def submit(self, works: Mapping[str, Work]) -> None:
+    def submit(self, works: Mapping[str, AssetBuild]) -> None:
         """Submit what is not finished yet; what cannot be launched ends here.
 
         Raises:

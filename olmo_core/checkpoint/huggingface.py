@@ -144,7 +144,7 @@ def huggingface_config(
         "rope_parameters": {"rope_theta": float(config.rope_theta), "rope_type": "default"},
         "tie_word_embeddings": config.weight_tying,
         "use_cache": True,
-        "vocab_size": config.rows,  # padding rows included: the softmax runs over all of them
+        "vocab_size": config.padded_vocab_size,  # the softmax runs over padding rows too
     }
     if name == "Olmo2ForCausalLM":
         values["rms_norm_eps"] = config.layer_norm_eps

@@ -30,9 +30,10 @@ def write_export(model: Path, tokenizer: Path, target: Path) -> None:
     """
     config = read_model_config(model)
     facts = RunFolder(tokenizer).read_result()["report"]["data"]
-    if facts["vocab_size"] > config.rows:
+    if facts["vocab_size"] > config.padded_vocab_size:
         raise ConfigError(
-            f"model.embedding_size: {config.rows} rows for {facts['vocab_size']} tokens"
+            f"model.embedding_size: {config.padded_vocab_size} rows for "
+            f"{facts['vocab_size']} tokens"
         )
     special = {"eos_token_id": facts["eos_token_id"], "pad_token_id": facts["pad_token_id"]}
     target.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ def make(config: SoupConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         job.progress(done, total, unit="bytes", message=name)
         return round_once(mean, spec.dtype)
 
-    with job.stage("average"):
+    with job.timed("average"):
         write_tensors(job.folder / "model" / "model.safetensors", ordered[0].tensors, averaged)
     parents = [_parent(name, inputs[name]) for name in names]
     shares = weights or [1 / len(names)] * len(names)

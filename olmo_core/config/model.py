@@ -102,8 +102,10 @@ class ModelConfig:
             raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
         if self.fused_feed_forward_size % 2:
             raise ValueError(f"mlp_hidden_size {self.fused_feed_forward_size} is odd; up and gate")
-        if self.rows < self.vocab_size:
-            raise ValueError(f"embedding_size {self.rows} is below vocab_size {self.vocab_size}")
+        if self.padded_vocab_size < self.vocab_size:
+            raise ValueError(
+                f"embedding_size {self.padded_vocab_size} is below vocab_size {self.vocab_size}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -128,7 +130,7 @@ class ModelConfig:
         return self.fused_feed_forward_size // 2
 
     @property
-    def rows(self) -> int:
+    def padded_vocab_size(self) -> int:
         """Rows of the embedding table and of the output head (padding rows included)."""
         return self.embedding_size or self.vocab_size
 
@@ -151,7 +153,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
         attention += d + kv
     block = attention + 3 * d * config.feed_forward_size + 2 * norm
     inner = config.n_layers * block + norm
-    table = config.rows * d
+    table = config.padded_vocab_size * d
     total = inner + (table if config.weight_tying else 2 * table)
     return ParameterCount(
         total=total, without_input_embedding=total - table, blocks_and_norms=inner

@@ -1,7 +1,7 @@
 """Official OLMo keys that this project accepts without doing anything, or only at one value.
 
 Taken from the configuration classes of the upstream training repository. Nothing in
-`WITHOUT_MEANING` changes what is learned: how it is computed, watched or stored, or in-loop
+`IGNORED_KEYS` changes what is learned: how it is computed, watched or stored, or in-loop
 evaluation (a job of its own here). `ONLY_AT` holds those that would, and the values at which they
 do not.
 """
@@ -12,7 +12,7 @@ from typing import Any, cast
 from olmo_core.config.load import Tree, place_of
 from olmo_core.errors import ConfigError
 
-WITHOUT_MEANING = frozenset(
+IGNORED_KEYS = frozenset(
     {
         # in-loop evaluation
         "evaluators",
@@ -87,7 +87,7 @@ def drop_without_meaning(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tre
     dropped: list[str] = []
     for key, value in tree.items():
         dotted = f"{prefix}{key}"
-        if dotted in WITHOUT_MEANING:
+        if dotted in IGNORED_KEYS:
             dropped.append(dotted)
         elif isinstance(value, Mapping):
             kept[key], below = drop_without_meaning(cast(Mapping[str, Any], value), f"{dotted}.")

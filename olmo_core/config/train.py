@@ -31,7 +31,7 @@ from olmo_core.errors import ConfigError
 
 # Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
 # part of its identity.
-PLACEMENT = (
+NON_IDENTITY_KEYS = (
     "run_name",
     "save_folder",
     "save_interval",
@@ -236,7 +236,7 @@ def load_train_config(
 def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     """As `load_train_config`, from a mapping that has been read."""
     dry = tree.get("dry_run") is True
-    kept, without_meaning = drop_without_meaning(tree)
+    kept, ignored_keys = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = build(TrainConfig, drop_neutral(resolved))
     if resolved.get("save_folder") == "":  # a shell's variable that is not set, say
@@ -251,13 +251,13 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
             f"{tree.file}: max_duration is null; expected steps (1000), tokens (50e9T) or epochs "
             "(2ep)"
         )
-    return config, without_meaning
+    return config, ignored_keys
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """The plain form of what a run learns: the configuration without `PLACEMENT`."""
+    """The plain form of what a run learns: the configuration without `NON_IDENTITY_KEYS`."""
     values: dict[str, Any] = to_dict(config)
-    for dotted in PLACEMENT:
+    for dotted in NON_IDENTITY_KEYS:
         section, _, key = dotted.rpartition(".")
         (values[section] if section else values).pop(key)
     return values

@@ -29,7 +29,7 @@ from olmo_core.corpus.document import (
     write_rows,
 )
 from olmo_core.corpus.toolkit import (
-    Step,
+    ToolkitCommand,
     ToolkitError,
     check_mirror,
     check_rows,
@@ -75,20 +75,20 @@ def paragraphs(text: str) -> list[str]:
 def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Mark duplicates by text and by paragraph, and paragraphs of the perplexity set."""
     documents = inputs["held_out"] / "documents"
-    with job.stage("check inputs"):
+    with job.timed("check inputs"):
         check_mirror(documents, inputs["tagged"] / "attributes" / "tags")
     job.progress(1, 4, unit="parts", message="paragraphs")
     link_view(job.scratch / "text", documents=documents)
-    with job.stage("split paragraphs"):
+    with job.timed("split paragraphs"):
         count, entries = _write_paragraphs(documents, job.scratch / "lines" / "documents", config)
         held_out = _write_held_out(
             inputs["held_out"] / "paloma", job.scratch / "held_out" / "documents", config
         )
     job.progress(2, 4, unit="parts", message="dolma dedupe")
-    with job.stage("dolma dedupe"):
+    with job.timed("dolma dedupe"):
         run_steps(_steps(job.scratch, count, entries, held_out, config), job.scratch, processes=2)
     job.progress(3, 4, unit="parts", message="shares")
-    with job.stage("shares"):
+    with job.timed("shares"):
         table, samples = _write_shares(documents, job)
     return Report(
         numbers={
@@ -144,7 +144,7 @@ def _write_held_out(paloma: Path, target: Path, config: DeduplicatedConfig) -> i
 
 def _steps(
     scratch: Path, documents: int, entries: int, held_out: int, config: DeduplicatedConfig
-) -> list[list[Step]]:
+) -> list[list[ToolkitCommand]]:
     by_text: Mapping[str, Any] = {"documents": {"attribute_name": "text", "key": "$.text"}}
     by_paragraph: Mapping[str, Any] = {
         "paragraphs": {
@@ -173,10 +173,10 @@ def _step(
     *,
     entries: int,
     bloom: str | None = None,
-) -> Step:
+) -> ToolkitCommand:
     """One call of dolma's deduper, by one process: two give other attributes on every run."""
     folder = scratch / view / "documents"
-    return Step(
+    return ToolkitCommand(
         name=name,
         kind="dedupe",
         config={

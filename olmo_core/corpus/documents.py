@@ -33,12 +33,12 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     columns: dict[str, list[Any]] = {
         name: [] for name in ("file", "start", "end", "id", "src", "loc")
     }
-    with job.stage("read"):
+    with job.timed("read"):
         for count, path in enumerate(files, start=1):
             add_file(columns, path, path.relative_to(root).as_posix())
             job.progress(count, len(files), unit="files")
     check_ids(columns)
-    with job.stage("write"):
+    with job.timed("write"):
         write_index(job.folder, columns)
     lengths = np.asarray(columns["end"]) - np.asarray(columns["start"])
     sources = np.asarray([file.split("/")[1] for file in columns["file"]])

@@ -20,7 +20,7 @@ from olmo_core.corpus.document import (
 from olmo_core.corpus.rules import Rule
 from olmo_core.corpus.tagged import check_sources
 from olmo_core.corpus.toolkit import (
-    Step,
+    ToolkitCommand,
     ToolkitError,
     check_mirror,
     check_no_leftovers,
@@ -77,7 +77,7 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
         "duplicates": inputs["deduplicated"] / "attributes" / "duplicates",
     }
     names = source_names(documents)
-    with job.stage("judge"):
+    with job.timed("judge"):
         for folder in parts.values():
             check_mirror(documents, folder)
         verdicts: dict[str, Verdict] = {}
@@ -86,11 +86,11 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
             verdicts[source] = judge(documents / source, parts, config.rules[source])
     _check_shares(config, verdicts)
     link_view(job.scratch / "view", documents=documents, **parts)
-    with job.stage("dolma mix"):
+    with job.timed("dolma mix"):
         steps = [[_mix_step(documents, config, job.processes)]]
         run_steps(steps, job.scratch, processes=1)
     check_no_leftovers(job.scratch / "mixed")
-    with job.stage("compare and write"):
+    with job.timed("compare and write"):
         for number, source in enumerate(names):
             job.progress(len(names) + number, 2 * len(names), unit="sources", message=source)
             write_shards(
@@ -117,7 +117,7 @@ def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> No
         )
 
 
-def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Step:
+def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> ToolkitCommand:
     """One call of dolma's mixer for all sources: a stream a source."""
     streams = [
         {
@@ -142,7 +142,7 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Step:
         }
         for source in source_names(documents)
     ]
-    return Step(
+    return ToolkitCommand(
         name="mix",
         kind="mix",
         config={

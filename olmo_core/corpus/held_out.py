@@ -157,11 +157,11 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 )
                 yield document.text
 
-    with job.stage("cluster near duplicates"):
+    with job.timed("cluster near duplicates"):
         groups = near_duplicate_groups(texts(), config.near_duplicates)
     _check_ids(members)
     roles = choose(members, groups, config)
-    with job.stage("write"):
+    with job.timed("write"):
         samples = _write(documents, files, roles, job)
         _write_clusters(members, groups, roles, job.folder / "clusters.jsonl.gz")
     table = _table(members, groups, roles, source_names(documents))

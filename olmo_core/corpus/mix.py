@@ -65,11 +65,11 @@ class MixConfig:
 def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Choose the ranges of every source and write the manifest."""
     root = inputs["tokens"]
-    with job.stage("open token files"):
+    with job.timed("open token files"):
         files = {name: source_files(root, name) for name in config.sources}
     available = {name: sum(file.tokens for file in found) for name, found in files.items()}
     wanted = wanted_tokens(available, config)
-    with job.stage("choose ranges"):
+    with job.timed("choose ranges"):
         streams = tuple(
             Stream(name=name, ranges=tuple(choose_ranges(root, files[name], wanted[name])))
             for name in sorted(files)

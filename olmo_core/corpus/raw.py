@@ -61,7 +61,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     def on_done(count: int, latest: tuple[dict[str, Any], str]) -> None:
         job.progress(count, len(calls), unit="sources", message=latest[0]["source"])
 
-    with job.stage("read sources"):
+    with job.timed("read sources"):
         written = do_calls(calls, job, on_done=on_done)
     table = sorted((row for row, _ in written), key=lambda row: row["source"])
     return Report(

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names
-from olmo_core.corpus.toolkit import Step, check_mirror, link_view, rewrite_attributes, share_steps
+from olmo_core.corpus.toolkit import (
+    ToolkitCommand,
+    check_mirror,
+    link_view,
+    rewrite_attributes,
+    share_steps,
+)
 from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -61,7 +67,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Tag every file in a process of its own, as many at a time as the job may use."""
     documents = inputs["held_out"] / "documents"
     check_sources(config.taggers, documents, "tagged: taggers")
-    with job.stage("check documents"):
+    with job.timed("check documents"):
         table = {source: _figures(documents / source) for source in source_names(documents)}
     files = shards(documents)
     sizes = {_step_name(documents, path): path.stat().st_size for path in files}
@@ -73,14 +79,14 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         job.progress(done, sum(sizes.values()), unit="bytes", message=name)
 
     link_view(job.scratch / "view", documents=documents)
-    with job.stage("dolma tag"):
+    with job.timed("dolma tag"):
         # The largest first, so that no long file is left for the end.
         steps = sorted(
             (_tag_step(documents, path, config) for path in files),
             key=lambda step: -sizes[step.name],
         )
         share_steps(steps, job, on_step=on_step)
-    with job.stage("check attributes"):
+    with job.timed("check attributes"):
         written = job.scratch / "view" / "attributes" / EXPERIMENT
         check_mirror(documents, written)
         rewrite_attributes(written, job.folder / "attributes" / EXPERIMENT)
@@ -126,9 +132,9 @@ def _step_name(documents: Path, path: Path) -> str:
     return "tag-" + str(path.relative_to(documents)).replace("/", "-").removesuffix(".jsonl.gz")
 
 
-def _tag_step(documents: Path, path: Path, config: TaggedConfig) -> Step:
+def _tag_step(documents: Path, path: Path, config: TaggedConfig) -> ToolkitCommand:
     name = path.relative_to(documents)
-    return Step(
+    return ToolkitCommand(
         name=_step_name(documents, path),
         kind="tag",
         config={

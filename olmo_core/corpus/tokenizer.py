@@ -55,19 +55,19 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     os.environ["RAYON_NUM_THREADS"] = str(job.processes)
     documents = inputs["filtered"] / "documents"
     names = source_names(documents)
-    with job.stage("choose texts"):
+    with job.timed("choose texts"):
         texts = {
             name: list(sample_texts(documents / name, max_bytes=config.max_bytes_per_source))
             for name in names
         }
         job.progress(1, 3, unit="stages", message="texts chosen")
-    with job.stage("read" if config.file else "train"):
+    with job.timed("read" if config.file else "train"):
         if config.file:
             tokenizer = read_released(config)
         else:
             tokenizer = train([text for name in names for text in texts[name]], config)
         job.progress(2, 3, unit="stages", message="read" if config.file else "trained")
-    with job.stage("save and check"):
+    with job.timed("save and check"):
         save(tokenizer, job.folder, config)
         # a released one may normalise what it reads
         table = [_row(name, texts[name], tokenizer, exact=not config.file) for name in names]

@@ -84,7 +84,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     filtered = inputs["filtered"]
     names = source_names(filtered / "documents")
     files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
-    with job.stage("encode"):
+    with job.timed("encode"):
         encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
         calls = [
             partial(encode_file, shard, filtered, vocabulary, job.scratch / f"{number:06d}.ids")
@@ -92,7 +92,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         ]
         for (name, _), found in zip(files, _run_all(calls, job), strict=True):
             encoded[name].append(found)
-    with job.stage("write"):
+    with job.timed("write"):
         header = vocabulary.header()
         calls = [
             partial(
@@ -105,7 +105,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             for name in names
         ]
         written = dict(zip(names, _run_all(calls, job), strict=True))
-    with job.stage("check"):
+    with job.timed("check"):
         for name in names:
             check_source(job.folder / "tokens" / name, encoded[name], written[name], vocabulary)
     return report(encoded, written, vocabulary, seconds=job.timings["encode"])

@@ -33,7 +33,7 @@ class ToolkitError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ToolkitCommand:
     """One call of the toolkit; paths in `config` are relative to the plan's folder."""
 
     name: str  # unique in a plan; also the name of its log
@@ -75,7 +75,7 @@ def toolkit_identity() -> dict[str, str]:
 
 
 def run_steps(
-    stages: Sequence[Sequence[Step]],
+    stages: Sequence[Sequence[ToolkitCommand]],
     folder: Path,
     *,
     processes: int,
@@ -139,7 +139,9 @@ def run_steps(
         )
 
 
-def share_steps(steps: Sequence[Step], job: Job, *, on_step: Callable[[str, float], None]) -> None:
+def share_steps(
+    steps: Sequence[ToolkitCommand], job: Job, *, on_step: Callable[[str, float], None]
+) -> None:
     """Run steps side by side, with the job's workers where it has some; as `run_steps` otherwise.
 
     Args:
@@ -166,7 +168,7 @@ def share_steps(steps: Sequence[Step], job: Job, *, on_step: Callable[[str, floa
     do_calls(calls, job, on_done=on_done)
 
 
-def run_chunk(steps: Sequence[Step], folder: Path, name: str) -> list[tuple[str, float]]:
+def run_chunk(steps: Sequence[ToolkitCommand], folder: Path, name: str) -> list[tuple[str, float]]:
     """Run steps one by one in a toolkit process of their own; their names and seconds."""
     for step in steps:
         # After a process that was killed: the toolkit would pass over what it notes as done.

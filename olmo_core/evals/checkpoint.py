@@ -72,7 +72,7 @@ def downstream(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -
     """Score a checkpoint on tasks; inputs: checkpoint, tokenizer."""
     from olmo_core.evals.downstream import score_models  # lm-eval, which perplexity needs not
 
-    with job.stage("convert"):
+    with job.timed("convert"):
         model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
     return score_models(config, [model], job)
 
@@ -81,7 +81,7 @@ def perplexity(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -
     """Score a checkpoint on held-out documents; inputs: checkpoint, tokenizer, held_out."""
     from olmo_core.evals.perplexity import score_models
 
-    with job.stage("convert"):
+    with job.timed("convert"):
         model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
     return score_models(config, [model], inputs["held_out"], job)
 

@@ -31,7 +31,7 @@ def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Repo
 def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:
     """Score `models`, write `rows.parquet` and report; the weights' digests are checked first."""
     torch.set_num_threads(job.processes)
-    with job.stage("task data"):
+    with job.timed("task data"):
         data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
     cache = ScoreCache(job.cache / "evals")
     todo: list[tuple[EvaluatedModel, TaskConfig]] = []
@@ -71,7 +71,7 @@ def _evaluate(
     shadows = job.scratch / "tasks"
     needed = {task.name: task for _, task in todo}
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
-    with job.stage("load tasks"):
+    with job.timed("load tasks"):
         harness = Harness(list(needed.values()), shadows)
     total = sum(_documents(task, data[task.name]) for _, task in todo)
     done = 0
@@ -80,10 +80,10 @@ def _evaluate(
         job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
         if loaded != model.model or language_model is None:
             assert model.path is not None
-            with job.stage("load models"):
+            with job.timed("load models"):
                 language_model = harness.language_model(model.path, config.batch_size)
             loaded = model.model
-        with job.stage(task.name):
+        with job.timed(task.name):
             rows = harness.score(language_model, task)
         done += _documents(task, data[task.name])
         job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")

@@ -74,19 +74,19 @@ def score_models(
         assert model.path is not None
         tokenizer = sha256_file(model.path / "tokenizer.json")
         if tokenizer not in tokenised:
-            with job.stage("tokenise"):
+            with job.timed("tokenise"):
                 tokenised[tokenizer] = _encode(model.path / "tokenizer.json", documents)
         key = _key(config, model, tokenizer, data_sha256)
         values = cache.get(key)
         if values is None:
-            with job.stage(model.model):
+            with job.timed(model.model):
                 values = _score_model(config, model, tokenised[tokenizer], job)
             cache.put(key, values)
         else:
             scored.cached += 1
         scored.add(model, tokenised[tokenizer], values)
     if mix is not None:
-        with job.stage(UNIGRAM):
+        with job.timed(UNIGRAM):
             scored.add(*_score_unigram(mix, tokenised, job))
     write_rows(job.folder / "rows.parquet", scored.rows)
     with atomic_path(job.folder / "documents.parquet") as beside:

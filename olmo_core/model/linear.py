@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olmo_core.model.product import is_faster, product, turned
+from olmo_core.model.matmul import contiguous_transpose, is_faster, matmul
 
 
 class Linear(nn.Linear):
@@ -26,7 +26,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        y = product(x.flatten(0, -2), turned(weight))
+        y = matmul(x.flatten(0, -2), contiguous_transpose(weight))
         return y.unflatten(0, x.shape[:-1])
 
     @staticmethod
@@ -35,11 +35,11 @@ class _Linear(torch.autograd.Function):
         gradient, rows = gradients[0].flatten(0, -2), x.flatten(0, -2)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = product(gradient, weight).view_as(x)
+            grad_x = matmul(gradient, weight).view_as(x)
         if ctx.needs_input_grad[1]:
             # one of the two has to be turned: the narrower
             if weight.shape[0] < weight.shape[1]:
-                grad_weight = product(turned(gradient), rows)
+                grad_weight = matmul(contiguous_transpose(gradient), rows)
             else:
-                grad_weight = turned(product(turned(rows), gradient))
+                grad_weight = contiguous_transpose(matmul(contiguous_transpose(rows), gradient))
         return grad_x, grad_weight

@@ -16,7 +16,13 @@ import torch
 from torch import Tensor
 
 from olmo_core.config.compute import LOGITS_AT_ONCE
-from olmo_core.model.product import packed, product, product_packed, product_plus, turned
+from olmo_core.model.matmul import (
+    contiguous_transpose,
+    matmul,
+    matmul_add,
+    matmul_prepacked,
+    prepacked,
+)
 
 # Vocabulary rows of a tile (measured, docs/performance.md): no power of two, by which the rows of a
 # tile would all fall into the same sets of the cache.
@@ -44,7 +50,7 @@ def cross_entropy_in_tiles(
     grad_states = target.neg_() if needs[0] else None
     at_once = max(1, LOGITS_AT_ONCE // len(weight))
     pieces = torch.arange(len(states)).tensor_split(max(1, -(-len(states) // at_once)))
-    head = [packed(part, states[: len(pieces[0])]) for part in weight.split(_WIDTH)]
+    head = [prepacked(part, states[: len(pieces[0])]) for part in weight.split(_WIDTH)]
     turned_grad: list[Tensor | None] = [None] * len(head)  # (d, width) each
     for part in pieces:
         if not len(part):
@@ -70,14 +76,14 @@ def _softmax(
     states: Tensor, head: Sequence[Tensor], *, keep: bool
 ) -> tuple[list[Tensor], Tensor, Tensor]:
     """Exponentials in tiles (n, width), the factors (tiles, n) that make them a softmax, and the
-    log-normaliser (n,). The head is `packed`, by tile."""
+    log-normaliser (n,). The head is `prepacked`, by tile."""
     # powers of two: three times as fast as exp here, and as exact
     scaled = states * math.log2(math.e)
     tiles: list[Tensor] = []
     highest = states.new_empty(len(head), len(states))
     totals = torch.empty_like(highest)
     for part, top, total in zip(head, highest, totals, strict=True):
-        tile = product_packed(scaled, part)
+        tile = matmul_prepacked(scaled, part)
         torch.amax(tile, dim=1, out=top)
         torch.sum(tile.sub_(top.unsqueeze(1)).exp2_(), dim=1, out=total)
         if keep:
@@ -92,15 +98,15 @@ def _add_grad_states(
     gradient: Tensor, tiles: Sequence[Tensor], factors: Tensor, weight: Tensor
 ) -> None:
     for tile, factor, part in zip(tiles, factors, weight.split(_WIDTH), strict=True):
-        gradient.addcmul_(product(tile, part), factor.unsqueeze(1))
+        gradient.addcmul_(matmul(tile, part), factor.unsqueeze(1))
 
 
 def _add_grad_weight(
     gradient: list[Tensor | None], tiles: Sequence[Tensor], factors: Tensor, states: Tensor
 ) -> None:
-    states = turned(states)
+    states = contiguous_transpose(states)
     for index, (tile, factor) in enumerate(zip(tiles, factors, strict=True)):
-        gradient[index] = product_plus(states * factor, tile, gradient[index])
+        gradient[index] = matmul_add(states * factor, tile, gradient[index])
 
 
 def _in_rows(turned_gradient: Sequence[Tensor | None], weight: Tensor) -> Tensor:

@@ -51,10 +51,10 @@ class Transformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = nn.Embedding(config.rows, config.d_model)
+        self.embeddings = nn.Embedding(config.padded_vocab_size, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config)
-        self.lm_head = nn.Linear(config.d_model, config.rows, bias=False)
+        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
         if config.weight_tying:
             self.lm_head.weight = self.embeddings.weight
         self._rope: tuple[Tensor, Tensor] | None = None

@@ -59,7 +59,7 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
     instances = config.global_train_batch_size // devices
     microbatch = max(1, min(config.device_train_microbatch_size, instances))
     tokens = microbatch * config.sequence_length
-    table = model.rows * model.d_model
+    table = model.padded_vocab_size * model.d_model
     own = -(-parameters // shards)
     summed_up = shards > 1 and instances > microbatch and not config.core.reduce_every_microbatch
     logit = _FLOAT32 + (width if width < _FLOAT32 else 0)  # as it comes, and in float32
@@ -71,7 +71,7 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
         activations=tokens * _of_token(config, width),
         loss=_FLOAT32 * table
         + 2 * tokens * model.d_model * width
-        + min(tokens * model.rows, LOGITS_AT_ONCE) * logit,
+        + min(tokens * model.padded_vocab_size, LOGITS_AT_ONCE) * logit,
     )
 
 

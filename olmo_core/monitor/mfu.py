@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from olmo_core.model.product import product
+from olmo_core.model.matmul import matmul
 
 log = logging.getLogger("olmo")
 
@@ -25,7 +25,7 @@ _DENSE_BF16 = {
     "RTX 4090": 165e12,
     "MI300X": 1307e12,
 }
-_SIDE = 768  # of the measured product, 0.9 GFLOP: larger ones were no faster
+_SIDE = 768  # of the measured matmul, 0.9 GFLOP: larger ones were no faster
 _REPEATS = 4
 
 
@@ -64,6 +64,6 @@ def measured_flops(threads: int) -> float:
     times: list[float] = []
     for _ in range(1 + _REPEATS):  # the first wakes threads and fills caches
         start = time.perf_counter()
-        product(matrix, matrix)  # both in rows, as the model multiplies
+        matmul(matrix, matrix)  # both in rows, as the model multiplies
         times.append(time.perf_counter() - start)
     return 2 * _SIDE**3 / min(times)

@@ -28,18 +28,18 @@ class Schedule:
         config: The official `scheduler:` keys.
         peak: `optimizer.learning_rate`.
         end: Where the decay ends, in the units of `config`.
-        bolted_on_at: Moment at which a fresh warm-up was put in front of the curve, because the
+        rewarmup_start: Moment at which a fresh warm-up was put in front of the curve, because the
             optimizer's moments were dropped in the middle of a run.
     """
 
     config: SchedulerConfig
     peak: float
     end: float
-    bolted_on_at: float | None = None
+    rewarmup_start: float | None = None
 
     def learning_rate(self, t: float) -> float:
         """The rate of the step that brings the run to the moment `t`."""
-        start, length = self.bolted_on_at, self.config.t_warmup
+        start, length = self.rewarmup_start, self.config.t_warmup
         if start is not None and t < start + length:
             return self._curve(start + length) * (t - start) / length
         return self._curve(t)

@@ -38,9 +38,9 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     for done, name in enumerate(order):
         job.progress(done, len(trained), unit="models", message=name)
         target = job.folder / "exports" / name
-        with job.stage("convert"):
+        with job.timed("convert"):
             write_export(trained[name] / "model", tokenizer, target)
-        with job.stage("parity"):
+        with job.timed("parity"):
             parity, theirs = _check(config, trained[name] / "model", target, name)
         facts = RunFolder(trained[name]).read_result()["report"]["data"]
         step, tokens = facts.get("step"), facts.get("tokens")
@@ -63,7 +63,7 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 "top1_agreement": parity.top1_agreement,
             }
         )
-        with job.stage("samples"):
+        with job.timed("samples"):
             texts = continuations(
                 theirs, target / "tokenizer.json", config.sample_prompts, config.sample_tokens
             )

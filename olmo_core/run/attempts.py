@@ -84,7 +84,7 @@ def has_failed(folder: RunFolder, attempt: int) -> bool:
 def next_number(folder: RunFolder) -> int:
     """What the attempt that begins now is called: later than all before, submissions included."""
     claim = folder.read(folder.claim)
-    return max(int(claim["attempt"]) if claim else 1, latest(folder) + 1)
+    return max(int(claim["submission"]) if claim else 1, latest(folder) + 1)
 
 
 def begin(
@@ -119,7 +119,7 @@ def begin(
             "attempt": number,
             "event": "began",
             "time": time.time(),
-            "submission": int(claim["attempt"]) if claim else None,
+            "submission": int(claim["submission"]) if claim else None,
             "engine": engine,
             "job_id": job_id,
             "host": socket.gethostname(),

@@ -161,7 +161,7 @@ class Job:
         append_line(self.files.metrics, line)
 
     @contextlib.contextmanager
-    def stage(self, name: str) -> Generator[None]:
+    def timed(self, name: str) -> Generator[None]:
         """Time a part of the work; the seconds land in the result's timings."""
         log.info("%s", name)
         start = time.perf_counter()

@@ -43,8 +43,8 @@ class Attempt:
     reached_a_step: bool = False
 
 
-def judge(
-    folder: RunFolder, attempt: Attempt, *, most_failures: int, slurm_job: str | None
+def classify_exit(
+    folder: RunFolder, attempt: Attempt, *, max_failures: int, slurm_job: str | None
 ) -> tuple[Ended, Failure]:
     """How the attempt ended, what failed first, and what is to be done."""
     failure = first_failure(folder, attempt.number, attempt.code)
@@ -64,7 +64,7 @@ def judge(
     if ended.cause in ("preempted", "time_limit"):
         possible = slurm_job is not None or requeue.exit_for_another_turn() is not None
         return replace(ended, next="requeue" if possible else "stop"), failure
-    return replace(ended, next=_next(folder, attempt, ended, most_failures)), failure
+    return replace(ended, next=_next(folder, attempt, ended, max_failures)), failure
 
 
 def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str | None) -> Cause:
@@ -95,7 +95,7 @@ def _asked_elsewhere(folder: RunFolder, number: int) -> bool:
     return folder.stop.exists() and folder.stop.read_text() == str(number)
 
 
-def _next(folder: RunFolder, attempt: Attempt, ended: Ended, most_failures: int) -> Next:
+def _next(folder: RunFolder, attempt: Attempt, ended: Ended, max_failures: int) -> Next:
     if ended.cause == "finished":
         return ""
     if ended.cause in ("stopped", "config", "input", "diverged"):
@@ -103,6 +103,6 @@ def _next(folder: RunFolder, attempt: Attempt, ended: Ended, most_failures: int)
     if ended.cause == "error" and not attempt.reached_a_step:
         return "stop"  # a mistake that will be made again, not weather
     failures = attempts.failures_in_a_row(folder, then=ended)
-    if failures >= most_failures:
+    if failures >= max_failures:
         return "stop"
     return "requeue" if ended.cause == "node_lost" else "resume"

@@ -6,7 +6,7 @@ from typing import Any
 from olmo_core.run.folder import RunFolder
 
 
-class Watch:
+class HangDetector:
     """What one attempt's status.json says, and since when it says so.
 
     Only that a value has changed counts, never the time it holds: clocks of nodes differ.
@@ -14,16 +14,16 @@ class Watch:
     Args:
         folder: The run's.
         attempt: Whose status is meant; that of an earlier one is not there.
-        hang_seconds: Without progress, or without a heartbeat, after which the job hangs; never,
-            if None. The start of a job is a time without progress too.
+        stall_timeout_seconds: How long a job may go without progress, or without a heartbeat,
+            before it counts as hung; None: for ever. Starting is time without progress too.
         ranks: Several processes of which one that waits for another may compute all the same. One
             alone, which computes, is at work: not every job knows how far it is.
     """
 
     def __init__(
-        self, folder: RunFolder, attempt: int, hang_seconds: float | None, *, ranks: bool
+        self, folder: RunFolder, attempt: int, stall_timeout_seconds: float | None, *, ranks: bool
     ) -> None:
-        self._folder, self._attempt, self._hang_seconds = folder, attempt, hang_seconds
+        self._folder, self._attempt, self._timeout_seconds = folder, attempt, stall_timeout_seconds
         self._seen: dict[str, Any] = {"heartbeat": None, "progressed": None, "busy": None}
         self._progress = ("progressed",) if ranks else ("progressed", "busy")
         now = time.monotonic()
@@ -46,11 +46,11 @@ class Watch:
     def hang(self) -> str:
         """What says that the job hangs; empty while nothing does."""
         self.look()
-        if self._hang_seconds is None:
+        if self._timeout_seconds is None:
             return ""
         now = time.monotonic()
         for names, what in ((("heartbeat",), "no heartbeat"), (self._progress, "no progress")):
             seconds = now - max(self._since[name] for name in names)
-            if seconds > self._hang_seconds:
+            if seconds > self._timeout_seconds:
                 return f"{what} for {seconds:.0f} s"
         return ""

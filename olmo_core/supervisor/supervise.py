@@ -24,11 +24,11 @@ from olmo_core.run import attempts
 from olmo_core.run.attempts import Ended
 from olmo_core.run.folder import RunFolder, is_locked, locked
 from olmo_core.supervisor import requeue
-from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE, Attempt, judge
+from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE, Attempt, classify_exit
 from olmo_core.supervisor.failure import Failure, sentence, write_failure
-from olmo_core.supervisor.hang_detector import Watch
+from olmo_core.supervisor.hang_detector import HangDetector
 from olmo_core.supervisor.members import out_of_memory_kills
-from olmo_core.supervisor.terminate import end_members, hung_detail, is_srun
+from olmo_core.supervisor.terminate import hung_detail, is_srun, terminate
 
 LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 TICK_SECONDS = 1.0
@@ -38,15 +38,15 @@ WATCHED = (*ASKING, signal.SIGCHLD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class LaunchSpec:
     """What launch.json says of how the job runs."""
 
     command: list[str]  # starts the whole job, on all nodes
     engine: str
     threads: int | None = None  # of each process
     distributed: bool = False
-    hang_seconds: float | None = None
-    most_failures: int = 3
+    stall_timeout_seconds: float | None = None
+    max_failures: int = 3
 
     @property
     def slurm_job(self) -> str | None:
@@ -73,15 +73,15 @@ def main(arguments: list[str] | None = None) -> None:
     folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    plan = read_run(folder)
+    spec = read_launch_spec(folder)
     with locked(folder.path / "supervise.lock", wait=False) as ours:
-        if not ours and not _same_job(folder, plan):
+        if not ours and not _same_job(folder, spec):
             _say(f"{folder.path}: another supervisor is at work here")
             raise SystemExit(ExitCode.RUNNING)
-        raise SystemExit(Supervisor(folder, plan).run())
+        raise SystemExit(Supervisor(folder, spec).run())
 
 
-def read_run(folder: RunFolder) -> Run:
+def read_launch_spec(folder: RunFolder) -> LaunchSpec:
     """What launch.json says of the run.
 
     Raises:
@@ -92,21 +92,21 @@ def read_run(folder: RunFolder) -> Run:
     if not run.get("command"):
         _say(f"{folder.launch}: no run.command: the run was not launched to be supervised")
         raise SystemExit(ExitCode.CONFIG)
-    return Run(
+    return LaunchSpec(
         command=[str(word) for word in run["command"]],
         engine=str(launch.get("engine", "local")),
         threads=run.get("threads"),
         distributed=bool(run.get("distributed")),
-        hang_seconds=run.get("hang_seconds"),
-        most_failures=int(run.get("most_failures", Run.most_failures)),
+        stall_timeout_seconds=run.get("stall_timeout_seconds"),
+        max_failures=int(run.get("max_failures", LaunchSpec.max_failures)),
     )
 
 
 class Supervisor:
     """Attempts at one run, one after the other."""
 
-    def __init__(self, folder: RunFolder, run: Run) -> None:
-        self.folder, self.plan = folder, run
+    def __init__(self, folder: RunFolder, spec: LaunchSpec) -> None:
+        self.folder, self.spec = folder, spec
         self._running_since: float | None = None  # another job was first seen in the folder
 
     def run(self) -> int:
@@ -124,17 +124,17 @@ class Supervisor:
                 _say("was asked to stop before it began; start it again to go on")
                 return ExitCode.STOPPED
             number = attempts.begin(
-                self.folder, engine=self.plan.engine, job_id=self.plan.job_id, nodes=self._nodes()
+                self.folder, engine=self.spec.engine, job_id=self.spec.job_id, nodes=self._nodes()
             )
             attempt = self._watch(number)
             if attempts.latest(self.folder) > number:
                 _say(f"attempt {number}: a later one has begun elsewhere; leaving it the folder")
                 return ExitCode.RUNNING
-            ended, failure = judge(
+            ended, failure = classify_exit(
                 self.folder,
                 attempt,
-                most_failures=self.plan.most_failures,
-                slurm_job=self.plan.slurm_job,
+                max_failures=self.spec.max_failures,
+                slurm_job=self.spec.slurm_job,
             )
             if ended.cause == "running" and not self._lock_is_free():
                 ended = replace(ended, next="stop")
@@ -153,9 +153,11 @@ class Supervisor:
         """Start the command and wait for its end, passing on who asks it to stop."""
         attempt = Attempt(number=number)
         kills = out_of_memory_kills()
-        watch = Watch(self.folder, number, self.plan.hang_seconds, ranks=self.plan.distributed)
+        watch = HangDetector(
+            self.folder, number, self.spec.stall_timeout_seconds, ranks=self.spec.distributed
+        )
         child = self._start(number)
-        _say(f"attempt {number}: process {child.pid}: {' '.join(self.plan.command)}")
+        _say(f"attempt {number}: process {child.pid}: {' '.join(self.spec.command)}")
         while child.poll() is None:
             received = signal.sigtimedwait(WATCHED, TICK_SECONDS)
             if received is not None and received.si_signo in ASKING:
@@ -164,12 +166,12 @@ class Supervisor:
             elif received is None and not attempt.hung and (seen := watch.hang()):
                 attempt.hung = f"{seen}{hung_detail(self.folder.path, number)}"
                 _say(f"attempt {number}: hung: {attempt.hung}; ending it")
-                end_members(self.folder.path, number, child)
+                terminate(self.folder.path, number, child)
         watch.look()
         attempt.code = child.returncode
         attempt.step, attempt.reached_a_step = watch.step, watch.has_progressed
         attempt.out_of_memory_kills = out_of_memory_kills() - kills
-        end_members(self.folder.path, number, child)  # what has lost its parent
+        terminate(self.folder.path, number, child)  # what has lost its parent
         return attempt
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
@@ -182,12 +184,12 @@ class Supervisor:
         }
         if not ("MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ):
             environment["MASTER_ADDR"], environment["MASTER_PORT"] = _address(
-                socket.gethostname() if self.plan.slurm_job else "127.0.0.1"
+                socket.gethostname() if self.spec.slurm_job else "127.0.0.1"
             )
-        if self.plan.threads is not None:
-            environment["OMP_NUM_THREADS"] = str(self.plan.threads)
+        if self.spec.threads is not None:
+            environment["OMP_NUM_THREADS"] = str(self.spec.threads)
         return subprocess.Popen(
-            self.plan.command,
+            self.spec.command,
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
@@ -206,7 +208,7 @@ class Supervisor:
 
     def _nodes(self) -> list[str]:
         """As the engine names them; this one is the first."""
-        given = os.environ.get("SLURM_JOB_NODELIST") if self.plan.slurm_job else None
+        given = os.environ.get("SLURM_JOB_NODELIST") if self.spec.slurm_job else None
         return [given or socket.gethostname()]
 
     def _lock_is_free(self) -> bool:
@@ -223,7 +225,7 @@ class Supervisor:
         requeue.end_workers(at_work=False)  # one of them would take this job's place
         if (code := requeue.exit_for_another_turn()) is not None:
             return code
-        job = self.plan.slurm_job
+        job = self.spec.slurm_job
         if job is None or requeue.job_state(job) not in (None, "RUNNING"):
             return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already
         error = requeue.requeue(job)
@@ -252,10 +254,10 @@ def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
 
 
-def _same_job(folder: RunFolder, plan: Run) -> bool:
+def _same_job(folder: RunFolder, spec: LaunchSpec) -> bool:
     """Whether the other supervisor is of this very job, on a node that it has lost."""
     began = [row for row in attempts.read(folder) if row.get("event") == "began"]
-    return bool(began) and began[-1]["job_id"] == plan.job_id
+    return bool(began) and began[-1]["job_id"] == spec.job_id
 
 
 def _address(name: str) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def hung_detail(folder: Path, attempt: int) -> str:
     return "".join(sorted(seen))
 
 
-def end_members(folder: Path, attempt: int, command: "subprocess.Popen[bytes]") -> None:
+def terminate(folder: Path, attempt: int, command: "subprocess.Popen[bytes]") -> None:
     """End the command and all that it has started; ranks that can write their stacks first.
 
     Returns once none is left on this node. On others srun ends them, or their node runner, which

@@ -55,17 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up_logging()
     with exit_codes():
         overrides = [*options.overrides, *rest, *(["dry_run=true"] if options.json else [])]
-        config, without_meaning = load_train_config(
+        config, ignored_keys = load_train_config(
             options.config, overrides, ingredient=options.ingredient
         )
         if config.dry_run:
-            _print_plan(config, without_meaning, options)
+            _print_plan(config, ignored_keys, options)
             return
-        _train(config, without_meaning)
+        _train(config, ignored_keys)
 
 
 def _print_plan(
-    config: TrainConfig, without_meaning: Sequence[str], options: argparse.Namespace
+    config: TrainConfig, ignored_keys: Sequence[str], options: argparse.Namespace
 ) -> None:
     """The plan on standard output; everything else goes to standard error."""
     planned = plan(config, _steps(options.lr_at), devices=options.devices)
@@ -74,11 +74,11 @@ def _print_plan(
     else:
         devices, _ = devices_of(os.environ, options.devices)
         print(render(planned, planned_memory(config, options.devices), devices))
-    if without_meaning:
-        print("keys without meaning here:", ", ".join(without_meaning), file=sys.stderr)
+    if ignored_keys:
+        print("keys without meaning here:", ", ".join(ignored_keys), file=sys.stderr)
 
 
-def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:
+def _train(config: TrainConfig, ignored_keys: Sequence[str]) -> None:
     # Before torch loads OpenMP. Idle threads sleep instead of spinning: on a machine that does
     # anything else, spinning made a step three times slower (measured, two cores, load 4).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -86,7 +86,7 @@ def _train(config: TrainConfig, without_meaning: Sequence[str]) -> None:
     from olmo_core.train.trainer import Diverged
 
     try:
-        run(config, without_meaning)
+        run(config, ignored_keys)
     except Diverged as error:
         print(error, file=sys.stderr, flush=True)
         raise SystemExit(ExitCode.DIVERGED) from None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class StepRecord:
     """What the host knows of a step as it queues it."""
 
     number: int
@@ -34,9 +34,9 @@ class Readings:
 
     def __init__(self, lag: int) -> None:
         self._lag = lag
-        self._waiting: deque[tuple[Step, Tensor, torch.cuda.Event | None]] = deque()
+        self._waiting: deque[tuple[StepRecord, Tensor, torch.cuda.Event | None]] = deque()
 
-    def put(self, step: Step, values: Tensor) -> None:
+    def put(self, step: StepRecord, values: Tensor) -> None:
         """Start to copy a step's values (n,) to the host; they must not be changed afterwards."""
         arrived = None
         if values.is_cuda:
@@ -46,7 +46,7 @@ class Readings:
             arrived.record()
         self._waiting.append((step, values, arrived))
 
-    def take(self, *, wait: bool = False) -> Iterator[tuple[Step, list[float]]]:
+    def take(self, *, wait: bool = False) -> Iterator[tuple[StepRecord, list[float]]]:
         """The steps that are due, oldest first; all of them if `wait`."""
         while len(self._waiting) > (0 if wait else self._lag):
             step, values, arrived = self._waiting.popleft()

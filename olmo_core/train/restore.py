@@ -137,7 +137,7 @@ def _start_from(
         state.origin = state.step
     if config.reset_optimizer_state and not config.reset_trainer_state:
         in_tokens = config.scheduler.units == "tokens"
-        state.bolted_on_at = state.tokens if in_tokens else state.step
+        state.rewarmup_start = state.tokens if in_tokens else state.step
     return state
 
 

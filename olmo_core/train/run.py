@@ -27,7 +27,7 @@ from olmo_core.train.trainer import Diverged
 log = logging.getLogger("olmo")
 
 
-def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
+def run(config: TrainConfig, ignored_keys: Sequence[str] = ()) -> None:
     """Train as `config` says, resuming what `save_folder` holds; every rank calls it.
 
     Raises:
@@ -53,8 +53,8 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             keep_freed_memory()
         stack.enter_context(joined(world))
         if job is not None:
-            if without_meaning:
-                log.info("official keys without meaning here: %s", ", ".join(without_meaning))
+            if ignored_keys:
+                log.info("official keys without meaning here: %s", ", ".join(ignored_keys))
             log.info("ranks: %d, threads of each: %d, %s", world.size, threads, world.device)
         trainer = build_trainer(config, world, job, stop_requests)
         if job is not None:
@@ -63,7 +63,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
         try:
             if job is not None:
                 job.ready()
-            with job.stage("train") if job else contextlib.nullcontext():
+            with job.timed("train") if job else contextlib.nullcontext():
                 trainer.fit(tracker)
         except (Stopped, Diverged):
             # All ranks end here, and torchrun kills the others as soon as one has failed: only the
@@ -75,7 +75,7 @@ def run(config: TrainConfig, without_meaning: Sequence[str] = ()) -> None:
             tracker.finish()
         world.barrier()
         if job is not None:
-            with job.stage("write model"):
+            with job.timed("write model"):
                 report = write_outputs(trainer)
             job.finish(report, content=CONTENT)
         else:

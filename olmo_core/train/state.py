@@ -17,7 +17,7 @@ class State:
         step: Optimizer steps done.
         tokens: Tokens seen in them.
         origin: The step at which this run folder began (0 unless it continues another run).
-        bolted_on_at: Moment of a fresh warm-up, see `olmo_core.optim.schedule`.
+        rewarmup_start: Moment of a fresh warm-up, see `olmo_core.optim.schedule`.
         parent: The checkpoint that this run started from, None for a run from first weights.
         joules: Energy that its steps took, as far as something measured it.
         history: The last losses and gradient norms, and the spikes.
@@ -26,7 +26,7 @@ class State:
     step: int = 0
     tokens: int = 0
     origin: int = 0
-    bolted_on_at: float | None = None
+    rewarmup_start: float | None = None
     parent: dict[str, Any] | None = None
     joules: float = 0.0
     history: History = field(default_factory=History)
@@ -38,7 +38,7 @@ class State:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "State":
         """Read `train.json`'s content; what else stands there is for other readers."""
-        fields = {name: content[name] for name in ("step", "tokens", "origin", "bolted_on_at")}
+        fields = {name: content[name] for name in ("step", "tokens", "origin", "rewarmup_start")}
         return cls(
             **fields,
             parent=content["parent"],

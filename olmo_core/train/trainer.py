@@ -36,7 +36,7 @@ from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.garbage import collecting
 from olmo_core.train.guard import Guard, SkipStep
-from olmo_core.train.readings import Readings, Step, lag_of
+from olmo_core.train.readings import Readings, StepRecord, lag_of
 from olmo_core.train.saving import kind_due, last_kind, once_whole
 from olmo_core.train.spikes import WINDOW
 from olmo_core.train.state import State
@@ -79,7 +79,7 @@ class Trainer:
             config=config.scheduler,
             peak=config.optimizer.learning_rate,
             end=config.scheduler.t_max or end or 0,
-            bolted_on_at=state.bolted_on_at,
+            rewarmup_start=state.rewarmup_start,
         )
         self.last_step = last_step(self.max_steps, config.stop_at)
         self.saver = Saver(config.save_folder, world, asynchronous=config.core.save_async)
@@ -195,7 +195,7 @@ class Trainer:
         state.step += 1
         state.tokens += self.config.tokens_per_step
         self.readings.put(
-            Step(number=state.step, tokens=state.tokens, learning_rate=rate),
+            StepRecord(number=state.step, tokens=state.tokens, learning_rate=rate),
             torch.cat((sums, torch.stack((loss, norm, skipped)))),
         )
 
@@ -215,7 +215,7 @@ class Trainer:
             if self.job is not None:
                 self._log_step(self.job, step, sums, speed | spikes)
 
-    def _require_finite(self, value: float, what: str, step: Step) -> None:
+    def _require_finite(self, value: float, what: str, step: StepRecord) -> None:
         if math.isfinite(value):
             return
         with contextlib.suppress(InputError):  # logged when the loop is left
@@ -258,7 +258,7 @@ class Trainer:
         self._saved_step = state.step
 
     def _log_step(
-        self, job: Job, step: Step, sums: dict[str, float], others: dict[str, float]
+        self, job: Job, step: StepRecord, sums: dict[str, float], others: dict[str, float]
     ) -> None:
         config, number = self.config, step.number
         losses = loss_metrics(sums, z_loss=config.z_loss > 0)

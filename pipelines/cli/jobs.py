@@ -58,7 +58,7 @@ def job_rows(launcher: Launcher, root: Path, recipe: str | None = None) -> list[
 def _row(place: Place, state: JobState) -> dict[str, Any]:
     launch = place.folder.read(place.folder.launch) or {}
     status = place.folder.read_status() or {}
-    if state.queued or status.get("attempt", 1) < launch.get("attempt", 1):
+    if state.queued or status.get("attempt", 1) < launch.get("submission", 1):
         status = {}  # an earlier attempt has left it: it says nothing of a job that waits or starts
     heartbeat = status.get("heartbeat")
     return {
@@ -71,7 +71,7 @@ def _row(place: Place, state: JobState) -> dict[str, Any]:
         "state": "queued" if state.queued else "at work",
         "description": "not known now" if state.silence else state.description,
         "silence": state.silence,
-        "attempt": status.get("attempt", launch.get("attempt")),
+        "attempt": status.get("attempt", launch.get("submission")),
         "heartbeat_seconds": None if heartbeat is None else round(time.time() - heartbeat, 1),
         **{
             name: status.get(name)

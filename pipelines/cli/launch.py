@@ -6,10 +6,10 @@ from dataclasses import replace
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, sweep_work
 from assets.execution.produce import (
+    AssetBuild,
     CheckFailed,
     CodeChanged,
     InputMissing,
-    Work,
     launch_of,
     main_line_work,
 )
@@ -21,7 +21,7 @@ from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from pipelines import names
 from pipelines.launchers.router import Router, site_launcher
-from pipelines.site.file import Work as Shape
+from pipelines.site.file import ResourceSpec
 
 EXIT_REFUSED = 1
 
@@ -56,7 +56,7 @@ def launch_asset(
     return 0
 
 
-def work_named(graph: Graph, asset: str, partition: str | None) -> Work:
+def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
     """What making an asset means now: of the main line, or of a sweep with its partition.
 
     Raises:
@@ -87,7 +87,7 @@ def described(launcher: Router, launch: Launch) -> str:
     return f"{record.get('engine')} job {record.get('job_id')}" + (f" ({state})" if state else "")
 
 
-def print_dry_run(launcher: Router, work: Work) -> None:
+def print_dry_run(launcher: Router, work: AssetBuild) -> None:
     """Print what would be submitted: on standard output that alone, the rest beside it."""
     missing = ""
     try:
@@ -106,7 +106,7 @@ def print_dry_run(launcher: Router, work: Work) -> None:
     print(launcher.dry_run(launch).rstrip("\n"))
 
 
-def shape_line(launch: Launch, shape: Shape) -> str:
+def shape_line(launch: Launch, shape: ResourceSpec) -> str:
     """The engine and the shape of a job in one line."""
     nodes, ranks = (shape.nodes, shape.processes_per_node) if launch.distributed else (1, 1)
     parts = [f"engine {shape.engine}"]

@@ -22,7 +22,7 @@ from olmo_core.run.process import start_ticks
 from olmo_core.supervisor.members import members
 from pipelines.launchers.one_by_one import OneByOne
 from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
-from pipelines.site.file import Site, Work
+from pipelines.site.file import ResourceSpec, Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
@@ -128,8 +128,8 @@ class LocalLauncher(OneByOne):
             "nodes": 1,
             "processes_per_node": ranks,
             "threads": threads,
-            "hang_seconds": work.hang_minutes * 60,
-            "most_failures": work.most_failures,
+            "stall_timeout_seconds": work.stall_timeout_minutes * 60,
+            "max_failures": work.max_failures,
         }
         command = submit_command(launch) if launch.distributed else run["command"]
         record = record_before(
@@ -145,7 +145,7 @@ class LocalLauncher(OneByOne):
             start_ticks=start_ticks(child.pid),
         )
 
-    def dry_run(self, launch: Launch, work: Work) -> str:
+    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
         """The command that a submission would start."""
         ranks = work.processes_per_node
         command = submit_command(launch) if launch.distributed else start_command(launch, ranks)

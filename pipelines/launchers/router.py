@@ -12,13 +12,13 @@ from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm.launcher import SlurmLauncher
 from pipelines.launchers.submission import read_launch
-from pipelines.site.file import Site, Work, load_site
+from pipelines.site.file import ResourceSpec, Site, load_site
 
 
 class Engine(Launcher, Protocol):
     """A launcher that can also say what it would do."""
 
-    def dry_run(self, launch: Launch, work: Work) -> str:
+    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
         """What a submission would hand over, to the letter: command, batch script or manifests."""
         ...
 

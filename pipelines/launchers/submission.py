@@ -27,10 +27,10 @@ class LauncherClosed(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Who may start the job of a run folder, and which attempt it is."""
+    """Who may start the job of a run folder, and which submission it is."""
 
     key: str  # one a run folder: the idempotency key
-    attempt: int
+    submission: int  # numbered as its first attempt
 
 
 def next_claim(folder: RunFolder) -> Claim:
@@ -38,12 +38,12 @@ def next_claim(folder: RunFolder) -> Claim:
     before = folder.read(folder.claim)
     return Claim(
         key=before["key"] if before else uuid.uuid4().hex,
-        attempt=max(int(before["attempt"]) if before else 0, latest(folder)) + 1,
+        submission=max(int(before["submission"]) if before else 0, latest(folder)) + 1,
     )
 
 
 def claim(folder: RunFolder) -> Claim:
-    """Write the claim of the next attempt; called under the submission's lock."""
+    """Write the claim of the next submission; called under the submission's lock."""
     for answered in (folder.cancel, folder.failure):  # of an earlier submission
         answered.unlink(missing_ok=True)
     made = next_claim(folder)
@@ -52,7 +52,7 @@ def claim(folder: RunFolder) -> Claim:
         {
             "schema_version": SCHEMA_VERSION,
             "key": made.key,
-            "attempt": made.attempt,
+            "submission": made.submission,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": time.time(),
@@ -95,12 +95,12 @@ def record_before(
         "schema_version": SCHEMA_VERSION,
         **launch.identity,
         "engine": engine,
-        "attempt": made.attempt,
+        "submission": made.submission,
         "job_id": None,
         "submitted_at": time.time(),
         "command": list(command),
         "command_line": f"cd {shlex.quote(str(CHECKOUT))} && {shlex.join(command)}",
-        "log": f"log/attempt{made.attempt}.log",
+        "log": f"log/submission{made.submission}.log",
         "host": socket.gethostname(),
         "code": code_state(),
         "versions": versions(),

@@ -23,7 +23,7 @@ DAY_SECONDS = 24 * 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ResourceSpec:
     """How one kind of work runs: the engine, and the shape of the job."""
 
     engine: EngineName = "local"
@@ -36,9 +36,9 @@ class Work:
     memory_gib_per_node: int | None = field(default=None, metadata=within(1, 1_000_000))
     time_limit_minutes: int | None = field(default=None, metadata=within(1, 3 * MONTH_MINUTES))
     # Without progress, after which a job is ended and resumed.
-    hang_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
+    stall_timeout_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
     # In a row without a new checkpoint, after which the job is given up.
-    most_failures: int = field(default=3, metadata=within(1, 1_000))
+    max_failures: int = field(default=3, metadata=within(1, 1_000))
     # Further nodes of the same shape that take calls of a corpus job, as they come.
     workers: int = field(default=0, metadata=within(0, 256))
     # Instead of the engine's.
@@ -122,7 +122,7 @@ class Site:
 
     slurm: SlurmSite | None = None
     kubernetes: KubernetesSite | None = None
-    work: Mapping[str, Work] = field(default_factory=dict[str, Work])
+    work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 
     def __post_init__(self) -> None:
         """Refuse what a shell, an engine or a path could take for something else."""
@@ -130,13 +130,13 @@ class Site:
         if found:
             raise SiteError(found)
 
-    def work_of(self, launch: Launch) -> Work:
+    def work_of(self, launch: Launch) -> ResourceSpec:
         """How a launch runs here."""
         recipe, asset = launch.identity["recipe"], launch.identity["asset"]
         for name in (f"{recipe}/{asset}", asset, launch.stage):
             if name in self.work:
                 return self.work[name]
-        return Work()
+        return ResourceSpec()
 
 
 def _shape_problems(site: Site) -> list[Problem]:

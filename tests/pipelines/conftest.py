@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from assets.paths import CHECKOUT
-from pipelines.site.file import KubernetesSite, Site, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site
 from tests.conftest import TOY_JOB
 from tests.pipelines.launchers.kubernetes.kubernetes_bench import Bench
 from tests.pipelines.launchers.kubernetes.kubernetes_server import (
@@ -70,7 +70,11 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         kubernetes=KubernetesSite(
             image="registry.example.org/olmo:1", namespace="lm", claim="results", root=str(root)
         ),
-        work={"train": Work(engine="kubernetes", nodes=2, processes_per_node=2, cpus_per_node=4)},
+        work={
+            "train": ResourceSpec(
+                engine="kubernetes", nodes=2, processes_per_node=2, cpus_per_node=4
+            )
+        },
     )
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     with api_server(cluster) as url:

@@ -28,7 +28,7 @@ from pipelines.cli.jobs import require_asset
 from pipelines.cli.launch import work_named
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.places import submitted
-from pipelines.site.file import KubernetesSite, Site, SlurmSite, Work, load_site
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site, SlurmSite, load_site
 from tests.conftest import toy_graph
 from tests.hostile import TEMPLATES, hostile
 
@@ -133,7 +133,7 @@ def render(site: Site, root: Path) -> None:
     launch = toy_launch(root)
     for engine in {"slurm", "kubernetes"} & {*site_launcher(site).engines}:
         work: Any = {"engine": engine}
-        routed = site_launcher(Site(**{**vars(site), "work": {"first": Work(**work)}}))
+        routed = site_launcher(Site(**{**vars(site), "work": {"first": ResourceSpec(**work)}}))
         if engine == "kubernetes":
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("OLMO_ROOT", site.kubernetes.root if site.kubernetes else "")
@@ -157,7 +157,7 @@ def test_values_of_variables_reach_a_slurm_job_to_the_letter(canary: Path, toy_r
         else:
             taken[name] = value
     assert len(taken) > 40
-    slurm = Work(engine="slurm")
+    slurm = ResourceSpec(engine="slurm")
     launcher = site_launcher(Site(slurm=SlurmSite(environment=taken), work={"first": slurm}))
     script = launcher.dry_run(toy_launch(toy_root))
     assert found_by_bash(script).items() >= taken.items()
@@ -184,7 +184,7 @@ def test_values_of_variables_reach_a_pod_to_the_letter(canary: Path, toy_root: P
         kubernetes=KubernetesSite(
             image="olmo", claim="results", root=str(toy_root), environment=environment
         ),
-        work={"first": Work(engine="kubernetes")},
+        work={"first": ResourceSpec(engine="kubernetes")},
     )
     [job] = yaml.safe_load_all(site_launcher(site).dry_run(toy_launch(toy_root)))
     [container] = job["spec"]["template"]["spec"]["containers"]
@@ -208,7 +208,7 @@ def is_taken(value: str) -> bool:
 @pytest.mark.parametrize("name", ["$(touch x) 'q' \"d\"", "a\nb", "%j %x", "-rf", "ünï `touch x`"])
 def test_a_root_with_such_a_name_works(name: str, canary: Path, toy_root: Path) -> None:
     root = toy_root.parent / name.replace("touch x", f"touch {canary.name}")
-    launcher = site_launcher(Site(slurm=SlurmSite(), work={"first": Work(engine="slurm")}))
+    launcher = site_launcher(Site(slurm=SlurmSite(), work={"first": ResourceSpec(engine="slurm")}))
     launch = toy_launch(root)
     script = launcher.dry_run(launch)
     subprocess.run(["bash", "-n"], input=script.encode(), check=True)

@@ -54,7 +54,7 @@ def test_no_key_is_in_any_file_or_output(toy_root: Path, tmp_path: Path, keys: l
     assert b"toy.jsonl:7: text missing" in done.stdout
     files = [path for path in toy_root.rglob("*") if path.is_file()]
     names = {path.name for path in files}
-    assert {"launch.json", "status.json", "result.json", "config.yaml", "attempt1.log"} <= names
+    assert {"launch.json", "status.json", "result.json", "config.yaml", "submission1.log"} <= names
     assert any(path.suffix == ".db" for path in files)
     for content in [done.stdout, done.stderr, *(path.read_bytes() for path in files)]:
         for key in keys:

@@ -22,7 +22,7 @@ from pipelines.definitions import build_definitions
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.sensors import checkpoint_sensor
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from pipelines.sweep import lacking
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -168,7 +168,7 @@ def arrays() -> Arrays:
 @pytest.fixture
 def launcher(arrays: Arrays) -> Router:
     """A site that evaluates on an engine with arrays."""
-    site = Site(slurm=SlurmSite(), work={"evals": Work(engine="slurm")})
+    site = Site(slurm=SlurmSite(), work={"evals": ResourceSpec(engine="slurm")})
     return Router(site=site, engines={"local": LocalLauncher(site=site), "slurm": arrays})
 
 

@@ -11,7 +11,7 @@ import pytest
 from assets.launcher import Launch
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm.launcher import SlurmLauncher
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from tests.slurm.cluster import Cluster
 
 WAIT_SECONDS = 90.0
@@ -30,7 +30,7 @@ class Toys:
         slurm = SlurmSite(
             poll_seconds=poll_seconds, signal_seconds=30, pass_environment=("PYTHONPATH",)
         )
-        corpus = Work(engine="slurm", **{"cpus_per_node": 1, **work})
+        corpus = ResourceSpec(engine="slurm", **{"cpus_per_node": 1, **work})
         return SlurmLauncher(site=Site(slurm=slurm, work={"corpus": corpus}))
 
     def launch(self, name: str, **config: Any) -> Launch:

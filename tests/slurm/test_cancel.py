@@ -10,7 +10,7 @@ import pytest
 
 from assets.launcher import Launch
 from pipelines.launchers.slurm.launcher import SlurmLauncher
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from tests.pipelines.kills import CANCEL_SECONDS
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import POLL_SECONDS, Toys, alive, set_up, until
@@ -53,8 +53,8 @@ def toys(cluster: Cluster, toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> T
 @pytest.fixture
 def launcher(toys: Toys) -> SlurmLauncher:
     slurm = SlurmSite(poll_seconds=POLL_SECONDS, pass_environment=("PYTHONPATH",))
-    corpus = Work(engine="slurm", cpus_per_node=1)
-    train = Work(engine="slurm", nodes=2, cpus_per_node=1)
+    corpus = ResourceSpec(engine="slurm", cpus_per_node=1)
+    train = ResourceSpec(engine="slurm", nodes=2, cpus_per_node=1)
     return SlurmLauncher(site=Site(slurm=slurm, work={"corpus": corpus, "train": train}))
 
 

@@ -7,7 +7,7 @@ import pytest
 from assets.launcher import Launch
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.router import Router, site_launcher
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from tests.pipelines.cli.test_launch import wait_for
 from tests.slurm.cluster import Cluster
 
@@ -20,7 +20,7 @@ def launcher(cluster: Cluster, toy_root: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(key, value)
     slurm = SlurmSite(poll_seconds=0.2, pass_environment=("PYTHONPATH",))
     # Two cores a node, three nodes: three tasks at work, the fourth waits.
-    corpus = Work(engine="slurm", cpus_per_node=2)
+    corpus = ResourceSpec(engine="slurm", cpus_per_node=2)
     return site_launcher(Site(slurm=slurm, work={"corpus": corpus}))
 
 

@@ -10,7 +10,7 @@ from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.router import site_launcher
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from tests.hostile import hostile
 from tests.pipelines.cli.test_launch import wait_for
 from tests.slurm.cluster import Cluster
@@ -61,7 +61,7 @@ def test_values_reach_a_slurm_job_to_the_letter(
         environment=environment,
         pass_environment=("PYTHONPATH", "PASSED_TOKEN"),
     )
-    corpus = Work(engine="slurm", cpus_per_node=1)
+    corpus = ResourceSpec(engine="slurm", cpus_per_node=1)
     launcher = site_launcher(Site(slurm=slurm, work={"corpus": corpus}))
     text = "".join(values).replace("\0", "")
     launch = Launch(
@@ -74,7 +74,7 @@ def test_values_reach_a_slurm_job_to_the_letter(
     )
     assert launcher.submit(launch)
     wait_for(lambda: launch.folder.finished or not launcher.state(launch.folder).alive)
-    assert launch.folder.finished, (launch.folder.log / "attempt1.log").read_text()
+    assert launch.folder.finished, (launch.folder.log / "submission1.log").read_text()
     found_text, found = json.loads((launch.folder.path / "found.json").read_text())
     assert found_text == text
     assert found.items() >= environment.items()

@@ -18,7 +18,7 @@ from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm.launcher import SlurmLauncher
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from tests.olmo_core.train.conftest import CONFIG
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import set_up, until
@@ -74,12 +74,16 @@ class Training:
         return launch
 
     def launcher(self, **work: Any) -> SlurmLauncher:
-        shape = {"nodes": 2, "cpus_per_node": 1, "hang_minutes": HANG_SECONDS / 60, **work}
+        shape = {"nodes": 2, "cpus_per_node": 1, "stall_timeout_minutes": HANG_SECONDS / 60, **work}
         slurm = SlurmSite(poll_seconds=0.5, signal_seconds=120)
-        return SlurmLauncher(site=Site(slurm=slurm, work={"train": Work(engine="slurm", **shape)}))
+        return SlurmLauncher(
+            site=Site(slurm=slurm, work={"train": ResourceSpec(engine="slurm", **shape)})
+        )
 
     def local(self) -> LocalLauncher:
-        return LocalLauncher(site=Site(work={"train": Work(processes_per_node=2, cpus_per_node=2)}))
+        return LocalLauncher(
+            site=Site(work={"train": ResourceSpec(processes_per_node=2, cpus_per_node=2)})
+        )
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None
         lambda: set(tasks(toys, launch).values()) == {"COMPLETED", "CANCELLED"}, "the workers", 10
     )
     log = launch.folder.log
-    assert f"{CALLS} calls: {LEADERS} by leader" in (log / "attempt1.log").read_text()
+    assert f"{CALLS} calls: {LEADERS} by leader" in (log / "submission1.log").read_text()
     logs = [path.read_text() for path in log.glob("attempt1.worker[1-3].log")]
     assert len(logs) == 2
     assert all("ends: the run is finished" in text for text in logs)
@@ -143,7 +143,7 @@ def test_cancel_ends_workers_too(toys: Toys) -> None:
 def test_a_worker_that_holds_a_call_and_does_not_move_is_ended(toys: Toys) -> None:
     launch = shared(toys, "stuck")
     gates = hold(launch, "leader") + hold(launch, "worker")
-    launcher = toys.launcher(cpus_per_node=2, workers=1, hang_minutes=0.5)
+    launcher = toys.launcher(cpus_per_node=2, workers=1, stall_timeout_minutes=0.5)
     launcher.submit(launch)
     until(lambda: len(begun(launch, "worker")) == 2, "the worker's calls")
     for process in toys.cluster.processes():

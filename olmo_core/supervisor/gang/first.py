@@ -19,7 +19,7 @@ from olmo_core.supervisor.gang.process import (
     say,
     start,
 )
-from olmo_core.supervisor.terminate import end_members
+from olmo_core.supervisor.terminate import terminate
 
 SIGN_SECONDS = 15.0  # within which a node that lives gives one, also through a slow file system
 MEETING_SECONDS = 60.0  # for all to be there; then the attempt is given up, and waiting has no end
@@ -62,13 +62,13 @@ def lead(folder: RunFolder, plan: Plan, attempt: int) -> int:
             child.send_signal(number)
         others.look()
         if lost := others.lost(LOST_SECONDS):
-            end_members(folder.path, attempt, child)
+            terminate(folder.path, attempt, child)
             return _lost(folder, attempt, lost)
         # Who has stopped as asked may be waited for: the first rank still writes the checkpoint.
         code = others.failed(attempt)
         if code is not None and code != EXIT_STOPPED:
             finish(child, LAST_WORDS_SECONDS)
-            end_members(folder.path, attempt, child)
+            terminate(folder.path, attempt, child)
             return code
     if child.returncode == 0:
         return 0

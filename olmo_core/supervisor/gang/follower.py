@@ -24,7 +24,7 @@ from olmo_core.supervisor.gang.process import (
     say,
     start,
 )
-from olmo_core.supervisor.terminate import end_members
+from olmo_core.supervisor.terminate import terminate
 
 BEAT_SECONDS = 2.0
 
@@ -101,7 +101,7 @@ class Follower:
         if part.child is None:
             return
         if part.child.poll() is None:
-            end_members(self._folder.path, part.attempt, part.child)
+            terminate(self._folder.path, part.attempt, part.child)
         part.exit_code, part.child = exit_code(part.child.wait()), None
         self._beat(now=True)
 

@@ -31,7 +31,7 @@ def read_plan(folder: RunFolder) -> Plan:
         say(f"{folder.launch}: no run.each_node: the run was not launched as a gang")
         raise SystemExit(2)
     return Plan(
-        submission=int(launch["attempt"]),
+        submission=int(launch["submission"]),
         nodes=int(run["nodes"]),
         each_node=[str(word) for word in run["each_node"]],
         log=str(launch["log"]),

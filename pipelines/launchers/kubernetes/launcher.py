@@ -30,7 +30,7 @@ from pipelines.launchers.submission import (
     record_before,
 )
 from pipelines.names import kubernetes_name
-from pipelines.site.file import KubernetesSite, Site, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site
 
 CANCEL_GRACE_SECONDS = 8  # then pods are killed: a cancelled job is gone within ten seconds
 CANCEL_PATIENCE_SECONDS = 10.0
@@ -121,7 +121,7 @@ class KubernetesLauncher(OneByOne):
             time.sleep(CANCEL_POLL_SECONDS)
         self._jobs.forget()
 
-    def dry_run(self, launch: Launch, work: Work) -> str:
+    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
         """The manifests that a submission of this launch would send, as YAML."""
         self._require_volume(launch)
         job = self._pod_job(launch, work, next_claim(launch.folder))
@@ -158,7 +158,7 @@ class KubernetesLauncher(OneByOne):
         if found is None or not job_state(found, []).alive:
             return False
         if record["job_id"] is None:  # the submitter died between the job and its record
-            made = Claim(key=before["key"], attempt=before["attempt"])
+            made = Claim(key=before["key"], submission=before["submission"])
             self._create(self._pod_job(launch, self.site.work_of(launch), made))
             job_id = f"{self._kubernetes.namespace}/{record['job_name']}"
             record_after(launch, record, job_id=job_id)
@@ -183,10 +183,10 @@ class KubernetesLauncher(OneByOne):
             owner = _owner(found)
         return started
 
-    def _pod_job(self, launch: Launch, work: Work, made: Claim) -> PodJob:
+    def _pod_job(self, launch: Launch, work: ResourceSpec, made: Claim) -> PodJob:
         site = self._kubernetes
         recipe, asset = str(launch.identity["recipe"]), str(launch.identity["asset"])
-        name = kubernetes_name(recipe, asset, made.key, made.attempt)
+        name = kubernetes_name(recipe, asset, made.key, made.submission)
         environment = {**launch.environment, JOB_ID: f"{site.namespace}/{name}"}
         if work.cpus_per_node:
             environment[PROCESSES] = str(work.cpus_per_node)
@@ -229,8 +229,8 @@ def _run(launch: Launch, job: PodJob) -> dict[str, Any]:
         "nodes": job.nodes,
         "processes_per_node": ranks,
         "threads": max(1, work.cpus_per_node // ranks) if work.cpus_per_node else None,
-        "hang_seconds": work.hang_minutes * 60,
-        "most_failures": work.most_failures,
+        "stall_timeout_seconds": work.stall_timeout_minutes * 60,
+        "max_failures": work.max_failures,
     }
 
 

@@ -20,7 +20,7 @@ from pipelines.launchers.kubernetes.pod import (
     pod_spec,
     resources,
 )
-from pipelines.site.file import KubernetesSite, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 OURS = "olmo-pipelines"
@@ -44,7 +44,7 @@ class PodJob:
     labels: Mapping[str, str]
     environment: Mapping[str, str]
     nodes: int
-    work: Work
+    work: ResourceSpec
     site: KubernetesSite
 
     @property

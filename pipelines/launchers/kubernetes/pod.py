@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.site.file import KubernetesSite, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec
 
 Manifest = dict[str, Any]
 
@@ -17,7 +17,7 @@ GPU = "nvidia.com/gpu"
 UNREACHABLE_SECONDS = 60  # before the pods of a node that does not answer are given up
 
 
-def pod_spec(site: KubernetesSite, work: Work, container: Mapping[str, Any]) -> Manifest:
+def pod_spec(site: KubernetesSite, work: ResourceSpec, container: Mapping[str, Any]) -> Manifest:
     """A pod around its one container."""
     spec: Manifest = {
         "restartPolicy": "Never",
@@ -63,7 +63,7 @@ def container(site: KubernetesSite) -> Manifest:
     return frame
 
 
-def resources(work: Work) -> Manifest:
+def resources(work: ResourceSpec) -> Manifest:
     """What each node asks for; never less or more, so that it is among the last to be evicted."""
     asked: dict[str, str] = {}
     if work.cpus_per_node:
@@ -107,7 +107,7 @@ def _pod_security() -> Manifest:
     return security
 
 
-def _tolerations(work: Work) -> list[Manifest]:
+def _tolerations(work: ResourceSpec) -> list[Manifest]:
     lost = [
         {
             "key": f"node.kubernetes.io/{state}",

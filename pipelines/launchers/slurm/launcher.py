@@ -15,7 +15,7 @@ from pipelines.launchers.slurm.queue import Client, Entry, Queue, SlurmUnavailab
 from pipelines.launchers.slurm.script import workers_of
 from pipelines.launchers.slurm.submit import Submission, named, submission_lock
 from pipelines.launchers.submission import LauncherClosed, read_launch
-from pipelines.site.file import Site, SlurmSite, Work
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
 ARRAY_TASKS = 500  # at once; each holds a lock, and so a file, until sbatch has returned
 
@@ -77,7 +77,7 @@ class SlurmLauncher:
         """Always: what there is no room for waits."""
         return True
 
-    def dry_run(self, launch: Launch, work: Work) -> str:
+    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
         """The batch script, and as a comment in it the command that queues it."""
         submission = Submission(site=self.slurm, work=work, launches=[launch], queue=self.queue)
         return submission.dry_run()

@@ -17,7 +17,7 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core import environment
 from olmo_core.errors import ConfigError
-from pipelines.site.file import SlurmSite, Work
+from pipelines.site.file import ResourceSpec, SlurmSite
 
 # Of the submitter's variables a job gets these and those that the site file names, no others.
 PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -29,7 +29,7 @@ class Batch:
     """A job, or an array of jobs of one shape."""
 
     site: SlurmSite
-    work: Work
+    work: ResourceSpec
     launches: Sequence[Launch]
     name: str
     log: Path  # of an array: a folder with a log for each task
@@ -54,7 +54,7 @@ class Batch:
         return len(self.launches) - 1 + self.workers
 
 
-def workers_of(work: Work, launch: Launch) -> int:
+def workers_of(work: ResourceSpec, launch: Launch) -> int:
     """How many workers a job is given."""
     return work.workers if launch.shares_calls else 0
 
@@ -166,7 +166,7 @@ def _worker(batch: Batch) -> list[str]:
     ]
 
 
-def run_facts(site: SlurmSite, work: Work, launch: Launch) -> dict[str, Any]:
+def run_facts(site: SlurmSite, work: ResourceSpec, launch: Launch) -> dict[str, Any]:
     """The part `run` of launch.json: what the supervisor starts, and how patient it is."""
     threads = None
     if work.cpus_per_node is not None:
@@ -180,12 +180,12 @@ def run_facts(site: SlurmSite, work: Work, launch: Launch) -> dict[str, Any]:
         "processes_per_node": work.processes_per_node if launch.distributed else 1,
         "workers": workers_of(work, launch),
         "threads": threads,
-        "hang_seconds": work.hang_minutes * 60,
-        "most_failures": work.most_failures,
+        "stall_timeout_seconds": work.stall_timeout_minutes * 60,
+        "max_failures": work.max_failures,
     }
 
 
-def run_command(site: SlurmSite, work: Work, launch: Launch) -> list[str]:
+def run_command(site: SlurmSite, work: ResourceSpec, launch: Launch) -> list[str]:
     """What the supervisor starts: one node runner a node, or the job itself."""
     if launch.distributed:
         job = ["-m", "olmo_core.supervisor.node", str(launch.folder.path)]
@@ -198,12 +198,12 @@ def run_command(site: SlurmSite, work: Work, launch: Launch) -> list[str]:
     return _step(site, work, command)
 
 
-def _on_node(site: SlurmSite, work: Work) -> list[str]:
+def _on_node(site: SlurmSite, work: ResourceSpec) -> list[str]:
     """The Python that the work runs in."""
     return [*_apptainer(site, work), _rank_python(site)]
 
 
-def _step(site: SlurmSite, work: Work, command: Sequence[str]) -> list[str]:
+def _step(site: SlurmSite, work: ResourceSpec, command: Sequence[str]) -> list[str]:
     """The command of one process: itself, but where only srun can make its container."""
     return _srun(site, 1, command) if _pyxis(site) else list(command)
 
@@ -243,7 +243,7 @@ def _pyxis(site: SlurmSite) -> list[str]:
     return [f"--container-image={site.container}", *mounts, workdir]
 
 
-def _apptainer(site: SlurmSite, work: Work) -> list[str]:
+def _apptainer(site: SlurmSite, work: ResourceSpec) -> list[str]:
     if not site.container or not site.container.endswith(".sif"):
         return []
     binds = [word for mount in site.mounts for word in ("--bind", mount)]

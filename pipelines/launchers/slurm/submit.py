@@ -18,7 +18,7 @@ from pipelines.launchers.slurm.queue import Queue, SlurmUnavailable, run_client
 from pipelines.launchers.slurm.script import Batch
 from pipelines.launchers.submission import claim, next_claim, record_after, record_before
 from pipelines.names import job_name
-from pipelines.site.file import SlurmSite, Work
+from pipelines.site.file import ResourceSpec, SlurmSite
 
 PATIENCE_SECONDS = 120.0  # with a controller that is being restarted
 RETRY_SECONDS = 3.0
@@ -29,7 +29,7 @@ class Submission:
     """Jobs of one shape, whose submission locks the caller holds."""
 
     site: SlurmSite
-    work: Work
+    work: ResourceSpec
     launches: Sequence[Launch]
     queue: Queue
 
@@ -41,8 +41,8 @@ class Submission:
     def dry_run(self) -> str:
         """The batch script, and in it the command that would queue it; writes nothing."""
         made = next_claim(self.launches[0].folder)
-        path = self.folder / f"attempt{made.attempt}.sbatch"
-        batch = self.batch(job_name(*named(self.launches[0]), made.key, made.attempt), path)
+        path = self.folder / f"submission{made.submission}.sbatch"
+        batch = self.batch(job_name(*named(self.launches[0]), made.key, made.submission), path)
         command = slurm_script.quoted(slurm_script.sbatch_arguments(batch, path))
         first, rest = slurm_script.script(batch).split("\n", 1)
         # A path may hold a newline, and the comment would end there.
@@ -59,10 +59,10 @@ class Submission:
         claims = [claim(launch.folder) for launch in self.launches]
         for launch in self.launches:
             launch.folder.cancel.unlink(missing_ok=True)  # of an earlier submission
-        name = job_name(*named(self.launches[0]), claims[0].key, claims[0].attempt)
+        name = job_name(*named(self.launches[0]), claims[0].key, claims[0].submission)
         single = len(self.launches) == 1
         place = self.folder if single else array_folder(self.launches[0], name)
-        path = place / (f"attempt{claims[0].attempt}.sbatch" if single else "array.sbatch")
+        path = place / (f"submission{claims[0].submission}.sbatch" if single else "array.sbatch")
         batch = self.batch(name, path)
         command = slurm_script.sbatch_arguments(batch, path)
         records = [

@@ -202,7 +202,7 @@ def test_what_an_earlier_job_has_left_is_no_progress_of_this_one(tmp_path: Path)
             self.seen += 1
 
     folder, observer = RunFolder(tmp_path), Counter()
-    write_json(folder.launch, {"schema_version": 1, "attempt": 3})
+    write_json(folder.launch, {"schema_version": 1, "submission": 3})
     alive = JobState(alive=True)
     launcher = Distant(states=[alive, alive], started=True)
     job = Following(name="stage1", folder=folder, launcher=launcher, observer=observer)

@@ -146,7 +146,7 @@ def test_a_failure_says_what_where_and_how_to_repeat_it(toy_root: Path) -> None:
     message = str(caught.value)
     assert "first: InputError: toy.jsonl:7: text missing" in message
     assert "exit code 3" in message
-    assert "attempt1.log" in message
+    assert "submission1.log" in message
     assert "-m toy_job" in message
     assert graph.finished(toy_root, "first") is None
 

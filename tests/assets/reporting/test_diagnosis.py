@@ -19,10 +19,10 @@ GONE = JobState(alive=False)
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     (folder.log).mkdir(parents=True)
-    (folder.log / "attempt1.log").write_text("the main log\n")
+    (folder.log / "submission1.log").write_text("the main log\n")
     write_json(
         folder.launch,
-        {"schema_version": 1, "log": "log/attempt1.log", "command_line": "cd here && run it"},
+        {"schema_version": 1, "log": "log/submission1.log", "command_line": "cd here && run it"},
     )
     return folder
 
@@ -68,7 +68,7 @@ def test_the_engines_word_is_told_with_its_meaning(
 
 
 def test_memory_that_lacked_is_told_where_only_the_log_says_so(folder: RunFolder) -> None:
-    (folder.log / "attempt1.log").write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
+    (folder.log / "submission1.log").write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
     said = diagnosis("stage1", folder, JobState(alive=False, exit_code=1))
     assert said.startswith("stage1: the job ended without a result\nexit code 1\nit ran out of")
 

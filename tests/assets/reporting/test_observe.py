@@ -30,9 +30,9 @@ TRAINING = {
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path)
-    write_json(made.launch, {"schema_version": 1, "log": "log/attempt3.log"})
+    write_json(made.launch, {"schema_version": 1, "log": "log/submission3.log"})
     made.log.mkdir()
-    (made.log / "attempt3.log").write_text("".join(f"line {number}\n" for number in range(2000)))
+    (made.log / "submission3.log").write_text("".join(f"line {number}\n" for number in range(2000)))
     made.attempts.write_text('{"attempt": 2, "event": "ended", "cause": "preempted"}\n{"torn')
     return made
 
@@ -54,7 +54,7 @@ def test_a_training_shows_step_loss_rates_time_attempt_and_the_logs_end(folder: 
         "tokens_per_second": 51200.5,
         "time_remaining": "2 h 13 min",
         "wandb": "https://wandb.example/run",
-        "log": str(folder.log / "attempt3.log"),
+        "log": str(folder.log / "submission3.log"),
     }
     lines = end.splitlines()
     assert lines[-1] == "    line 1999"
@@ -120,7 +120,7 @@ def test_a_job_that_has_waited_is_shown_again_with_its_first_figures(
 
 
 def test_a_job_without_a_log_yet_is_no_error(folder: RunFolder) -> None:
-    (folder.log / "attempt3.log").unlink()
+    (folder.log / "submission3.log").unlink()
     assert set(shown(folder, JobState(alive=True), {})) == {"state", "log"}
 
 

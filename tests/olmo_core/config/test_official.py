@@ -10,8 +10,8 @@ import pytest
 
 from olmo_core.config.load import Tree, parse, to_dict
 from olmo_core.config.official import (
+    IGNORED_KEYS,
     ONLY_AT,
-    WITHOUT_MEANING,
     drop_neutral,
     drop_without_meaning,
 )
@@ -115,7 +115,7 @@ def test_every_upstream_key_is_known(name: str) -> None:
     prefix = f"{name}." if name else ""
     fields = {field.name for field in dataclasses.fields(section(name))}
     for key in UPSTREAM[name].split():
-        known = (key in fields, f"{prefix}{key}" in WITHOUT_MEANING, f"{prefix}{key}" in ONLY_AT)
+        known = (key in fields, f"{prefix}{key}" in IGNORED_KEYS, f"{prefix}{key}" in ONLY_AT)
         assert known.count(True) == 1, f"{prefix}{key}: {known}"
     own = fields - set(UPSTREAM[name].split())
     assert own == ({"core"} if not name else set())
@@ -123,7 +123,7 @@ def test_every_upstream_key_is_known(name: str) -> None:
 
 def test_nothing_is_passed_over_that_upstream_does_not_have() -> None:
     upstream = {f"{s}.{key}".lstrip(".") for s, keys in UPSTREAM.items() for key in keys.split()}
-    assert upstream >= WITHOUT_MEANING
+    assert upstream >= IGNORED_KEYS
     assert upstream >= set(ONLY_AT)
 
 

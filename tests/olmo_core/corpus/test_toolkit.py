@@ -13,7 +13,7 @@ import pytest
 
 from olmo_core.corpus.document import Document, write_documents, write_rows
 from olmo_core.corpus.toolkit import (
-    Step,
+    ToolkitCommand,
     ToolkitError,
     check_mirror,
     run_chunk,
@@ -94,7 +94,7 @@ def test_an_environment_without_dolma_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OLMO_DOLMA_PYTHON", sys.executable)
-    step = Step(name="tag", kind="tag", config={})
+    step = ToolkitCommand(name="tag", kind="tag", config={})
     with pytest.raises(
         ToolkitError, match=r"before steps \['tag'\]:[\s\S]*No module named 'dolma'"
     ):
@@ -102,8 +102,10 @@ def test_an_environment_without_dolma_is_told(
 
 
 def test_a_failed_step_shows_the_end_of_its_log_and_ends_the_plan(tmp_path: Path) -> None:
-    bad = Step(name="bad", kind="tag", config={"documents": [], "taggers": ["no_such_tagger"]})
-    later = Step(name="later", kind="tag", config={})
+    bad = ToolkitCommand(
+        name="bad", kind="tag", config={"documents": [], "taggers": ["no_such_tagger"]}
+    )
+    later = ToolkitCommand(name="later", kind="tag", config={})
     with pytest.raises(ToolkitError, match=r"step bad exited 1:[\s\S]*no_such_tagger"):
         run_steps([[bad], [later]], tmp_path, processes=1)
     assert not (tmp_path / "log" / "later.log").exists()
@@ -119,7 +121,7 @@ def test_a_chunk_whose_process_was_killed_is_done_again(tmp_path: Path) -> None:
         "experiment": "x",
         "taggers": ["char_length_v1"],
     }
-    step = Step(name="tag", kind="tag", config=config)
+    step = ToolkitCommand(name="tag", kind="tag", config=config)
     for _ in range(2):
         (done,) = run_chunk([step], tmp_path, "chunk")
         assert done[0] == "tag"
@@ -132,11 +134,12 @@ def test_a_chunk_whose_process_was_killed_is_done_again(tmp_path: Path) -> None:
 STUCK = """
 import sys
 from pathlib import Path
-from olmo_core.corpus.toolkit import Step, run_steps
+from olmo_core.corpus.toolkit import ToolkitCommand, run_steps
 fifo = sys.argv[2]
 config = {"documents": [fifo], "destination": ["out"], "metadata": "meta", "experiment": "x",
           "taggers": ["char_length_v1"]}
-run_steps([[Step(name="stuck", kind="tag", config=config)]], Path(sys.argv[1]), processes=1)
+command = ToolkitCommand(name="stuck", kind="tag", config=config)
+run_steps([[command]], Path(sys.argv[1]), processes=1)
 """
 
 

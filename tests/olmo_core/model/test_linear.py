@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from olmo_core.model import product
+from olmo_core.model import matmul
 from olmo_core.model.linear import Linear
 
 
@@ -12,7 +12,7 @@ from olmo_core.model.linear import Linear
 def test_values_and_gradients(
     large: int, size: int, out_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(product, "_LARGE", large)
+    monkeypatch.setattr(matmul, "_LARGE", large)
     generator = torch.Generator().manual_seed(0)
     linear = Linear(size, out_size)
     x = torch.randn(3, 5, size, generator=generator, requires_grad=True)

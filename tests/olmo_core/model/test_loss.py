@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from olmo_core.model import loss, loss_tiles, product
+from olmo_core.model import loss, loss_tiles, matmul
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
@@ -13,7 +13,7 @@ from olmo_core.model import loss, loss_tiles, product
 def test_sums_and_gradients_equal_torch(
     z_loss: float, at_once: int, width: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(product, "_LARGE", large)
+    monkeypatch.setattr(matmul, "_LARGE", large)
     monkeypatch.setattr(loss_tiles, "LOGITS_AT_ONCE", at_once)
     monkeypatch.setattr(loss_tiles, "_WIDTH", width)
     generator = torch.Generator().manual_seed(0)

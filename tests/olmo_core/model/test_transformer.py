@@ -51,7 +51,7 @@ def hugging_face(config: ModelConfig) -> Any:
     import transformers
 
     shared: dict[str, Any] = {
-        "vocab_size": config.rows,
+        "vocab_size": config.padded_vocab_size,
         "hidden_size": config.d_model,
         "intermediate_size": config.feed_forward_size,
         "num_hidden_layers": config.n_layers,

@@ -50,10 +50,10 @@ def test_cosine_rests_on_its_floor() -> None:
 def test_a_fresh_warm_up_is_bolted_onto_the_curve() -> None:
     config = SchedulerConfig(name="linear_with_warmup", t_warmup=100, alpha_f=0.0)
     plain = Schedule(config=config, peak=1.0, end=1100)
-    bolted = Schedule(config=config, peak=1.0, end=1100, bolted_on_at=600)
-    assert bolted.learning_rate(650) == pytest.approx(plain.learning_rate(700) / 2)
-    assert bolted.learning_rate(700) == plain.learning_rate(700)
-    assert bolted.learning_rate(900) == plain.learning_rate(900)
+    rewarmed = Schedule(config=config, peak=1.0, end=1100, rewarmup_start=600)
+    assert rewarmed.learning_rate(650) == pytest.approx(plain.learning_rate(700) / 2)
+    assert rewarmed.learning_rate(700) == plain.learning_rate(700)
+    assert rewarmed.learning_rate(900) == plain.learning_rate(900)
 
 
 def test_the_gradient_bound_is_wider_during_its_warm_up_from_the_second_step_on() -> None:

@@ -41,7 +41,7 @@ def make(config, inputs, job):
     if config.what == "no such file":
         raise FileNotFoundError(2, "No such file", "tokens.npy")
     assert not (job.folder / "stale.txt").exists()
-    with job.stage("writing"):
+    with job.timed("writing"):
         (job.folder / "out.txt").write_text("whole")
         (job.scratch / "scratch.txt").write_text("gone")
     job.metric({"step": 1, "loss": 2.0})

@@ -77,7 +77,7 @@ class Toy:
 
     def start(self, *acts: list[str], **run: Any) -> "subprocess.Popen[bytes]":
         self.submit(*acts, **run)
-        with (self.folder.log / "attempt1.log").open("ab") as log:
+        with (self.folder.log / "submission1.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "olmo_core.supervisor.supervise", str(self.folder.path)],
                 env=self.environment,
@@ -98,12 +98,12 @@ class Toy:
             {
                 "schema_version": 1,
                 "engine": "slurm" if "SLURM_JOB_ID" in self.environment else "local",
-                "log": "log/attempt1.log",
+                "log": "log/submission1.log",
                 "command_line": "by hand",
-                "run": {"command": command, "hang_seconds": 60, "most_failures": 3, **run},
+                "run": {"command": command, "stall_timeout_seconds": 60, "max_failures": 3, **run},
             },
         )
-        write_json(self.folder.claim, {"schema_version": 1, "key": "abc", "attempt": submission})
+        write_json(self.folder.claim, {"schema_version": 1, "key": "abc", "submission": submission})
 
     def run(self, *acts: list[str], **run: Any) -> int:
         return self.start(*acts, **run).wait(60)
@@ -125,7 +125,7 @@ class Toy:
 
     @property
     def log(self) -> str:
-        return (self.folder.log / "attempt1.log").read_text()
+        return (self.folder.log / "submission1.log").read_text()
 
 
 def wait_until(true: Callable[[], bool]) -> None:

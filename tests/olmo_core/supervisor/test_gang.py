@@ -95,12 +95,12 @@ class Gang:
             "command": [*gang, "--attempt"],
             "each_node": [sys.executable, str(self.root / "node.py"), str(self.folder.path)],
             "nodes": 2,
-            "hang_seconds": 60,
-            "most_failures": 3,
+            "stall_timeout_seconds": 60,
+            "max_failures": 3,
         }
-        said = {"schema_version": 1, "attempt": 1, "log": "log/attempt1.log", "run": run}
+        said = {"schema_version": 1, "submission": 1, "log": "log/submission1.log", "run": run}
         write_json(self.folder.launch, {**said, "engine": "kubernetes"})
-        write_json(self.folder.claim, {"schema_version": 1, "key": "0" * 32, "attempt": 1})
+        write_json(self.folder.claim, {"schema_version": 1, "key": "0" * 32, "submission": 1})
 
     def pod(self, index: int) -> "subprocess.Popen[bytes]":
         environment = {
@@ -149,7 +149,7 @@ def test_all_nodes_take_part_and_leave_when_it_is_finished(gang: Gang) -> None:
     first, other = gang.pod(0), gang.pod(1)
     assert (first.wait(60), other.wait(60)) == (0, 0)
     assert gang.ends() == [("finished", "")]
-    log = (gang.folder.log / "attempt1.log").read_text()
+    log = (gang.folder.log / "submission1.log").read_text()
     assert "node 0, attempt 1: finish" in log
     assert "node 1, attempt 1" in (gang.folder.log / "attempt1.node1.log").read_text()
     # A pod that is started again, for whatever reason, has nothing to do.

@@ -78,9 +78,9 @@ def test_three_failures_without_a_new_checkpoint_stop_with_a_diagnosis(toy: Toy)
 
 def test_whoever_submits_again_begins_to_count_anew(toy: Toy) -> None:
     bad = ["step 1", "signal 9"]
-    assert toy.run(bad, most_failures=1) == 1
+    assert toy.run(bad, max_failures=1) == 1
     assert toy.causes == [("killed", "stop")]
-    assert toy.run(bad, bad, ["step 2"], most_failures=2, submission=2) == 0, toy.log
+    assert toy.run(bad, bad, ["step 2"], max_failures=2, submission=2) == 0, toy.log
     assert toy.causes[1:] == [("killed", "resume"), ("finished", "")]
     assert not toy.folder.failure.exists()
 
@@ -120,7 +120,7 @@ def test_memory_that_lacked_is_told_apart(toy: Toy) -> None:
 
 @pytest.mark.parametrize("how", ["hang", "signal 19"])  # without progress; without a heartbeat too
 def test_a_job_that_hangs_is_ended_and_resumed(toy: Toy, how: str) -> None:
-    assert toy.run(["step 5", how], ["step 6"], hang_seconds=3) == 0, toy.log
+    assert toy.run(["step 5", how], ["step 6"], stall_timeout_seconds=3) == 0, toy.log
     assert toy.causes == [("hung", "resume"), ("finished", "")]
     assert toy.ends[0]["step"] == 5
     if how == "hang":
@@ -128,15 +128,15 @@ def test_a_job_that_hangs_is_ended_and_resumed(toy: Toy, how: str) -> None:
 
 
 def test_a_job_that_computes_is_not_hung_but_ranks_that_only_compute_are(toy: Toy) -> None:
-    assert toy.run(["step 1", "compute 6", "step 2"], hang_seconds=4) == 0, toy.log
+    assert toy.run(["step 1", "compute 6", "step 2"], stall_timeout_seconds=4) == 0, toy.log
     assert toy.causes == [("finished", "")]
     toy.folder.result.unlink()
     endless = ["step 1", "compute inf"]  # however late a busy machine looks, it still computes
-    assert toy.run([], endless, ["step 3"], hang_seconds=4, distributed=True) == 0, toy.log
+    assert toy.run([], endless, ["step 3"], stall_timeout_seconds=4, distributed=True) == 0, toy.log
     assert toy.causes[1:] == [("hung", "resume"), ("finished", "")]
 
 
 def test_a_slow_job_is_not_hung(toy: Toy) -> None:
     slow = [act for number in range(4) for act in (f"step {number}", "pause 1.5")]
-    assert toy.run(slow, hang_seconds=4) == 0
+    assert toy.run(slow, stall_timeout_seconds=4) == 0
     assert toy.causes == [("finished", "")]

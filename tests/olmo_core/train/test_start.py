@@ -65,7 +65,7 @@ def test_stage_2_takes_weights_and_moments_and_counts_from_zero(
 def test_restored_it_goes_on_where_the_other_run_was(begin: Callable[..., Trainer]) -> None:
     trainer = begin("stop_at=20", "max_duration=20")
     assert (trainer.state.step, trainer.state.tokens) == (12, 12 * 8 * 32)
-    assert trainer.schedule.bolted_on_at is None
+    assert trainer.schedule.rewarmup_start is None
 
 
 def test_an_end_before_the_start_is_refused(begin: Callable[..., Trainer]) -> None:
@@ -78,10 +78,10 @@ def test_without_the_optimizer_s_state_a_warm_up_is_bolted_on(
 ) -> None:
     trainer = begin("reset_optimizer_state=true", "stop_at=20", "max_duration=20")
     assert moments(trainer) == 0
-    assert trainer.schedule.bolted_on_at == 12
+    assert trainer.schedule.rewarmup_start == 12
     again = begin("reset_optimizer_state=true", "reset_trainer_state=true")
     assert again.state.step == 0
-    assert again.schedule.bolted_on_at is None
+    assert again.schedule.rewarmup_start is None
 
 
 def test_stage_2_anneals_to_zero_and_resumes_as_itself(
@@ -154,7 +154,7 @@ def test_weights_of_others_begin_with_fresh_moments_and_counters(
         assert torch.equal(trainer.model.get_parameter(name), parameter)
     assert moments(trainer) == 0
     assert trainer.state.step == 0
-    assert trainer.schedule.bolted_on_at is None
+    assert trainer.schedule.rewarmup_start is None
     assert trainer.state.parent is not None
     assert set(trainer.state.parent["weights_sha256"]) == {"model.safetensors"}
 
@@ -232,7 +232,7 @@ def test_a_resumed_run_takes_everything_of_its_own_whatever_the_flags(
     trainer.saver.finish()
     resumed = begin(*flags, "reset_trainer_state=true", "restore_dataloader=false")
     assert resumed.state.step == 13
-    assert resumed.schedule.bolted_on_at == 12
+    assert resumed.schedule.rewarmup_start == 12
     assert moments(resumed) == 2 * sum(p.numel() for p in resumed.model.parameters())
 
 

@@ -58,7 +58,7 @@ class Supervised:
         self.modules.mkdir()
         (self.modules / "befallen.py").write_text(MODULE)
 
-    def run(self, plan: dict[int, tuple[str, str]], *, hang_seconds: float) -> int:
+    def run(self, plan: dict[int, tuple[str, str]], *, stall_timeout_seconds: float) -> int:
         (self.modules / "befallen.json").write_text(json.dumps(plan))
         run = {
             "command": [sys.executable, "-m", "olmo_core.supervisor.node", str(self.folder.path)],
@@ -67,7 +67,7 @@ class Supervised:
             "nodes": 1,
             "processes_per_node": 2,
             "threads": 1,
-            "hang_seconds": hang_seconds,
+            "stall_timeout_seconds": stall_timeout_seconds,
         }
         write_json(
             self.folder.launch,
@@ -116,7 +116,7 @@ def of_two_ranks(ranks: Callable[..., list[int | None]], tmp_path: Path) -> byte
 def test_a_rank_that_is_killed_and_one_that_is_stopped_cost_no_bit(
     supervised: Supervised, of_two_ranks: bytes
 ) -> None:
-    code = supervised.run({1: ("1", "SIGKILL"), 2: ("1", "SIGSTOP")}, hang_seconds=25)
+    code = supervised.run({1: ("1", "SIGKILL"), 2: ("1", "SIGSTOP")}, stall_timeout_seconds=25)
     assert code == 0, supervised.log
     assert supervised.ends == [("killed", "resume"), ("hung", "resume"), ("finished", "")]
     killed, hung = (row for row in attempts.read(supervised.folder) if row.get("next") == "resume")
@@ -137,12 +137,12 @@ def test_a_rank_that_is_killed_and_one_that_is_stopped_cost_no_bit(
 def test_asked_by_everyone_at_once_and_twice_it_leaves_a_whole_checkpoint(
     supervised: Supervised, of_two_ranks: bytes
 ) -> None:
-    assert supervised.run({1: ("0", "ask")}, hang_seconds=200) == 4, supervised.log
+    assert supervised.run({1: ("0", "ask")}, stall_timeout_seconds=200) == 4, supervised.log
     assert supervised.ends == [("preempted", "stop")]
     checkpoint = supervised.folder.last_checkpoint()
     assert checkpoint is not None
     assert checkpoint.name == "step6"  # no later: at once
     rows = [json.loads(line) for line in supervised.folder.metrics.read_text().splitlines()]
     assert rows[-1]["step"] == 6
-    assert supervised.run({}, hang_seconds=200) == 0, supervised.log
+    assert supervised.run({}, stall_timeout_seconds=200) == 0, supervised.log
     assert supervised.weights == of_two_ranks

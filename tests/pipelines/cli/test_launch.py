@@ -102,7 +102,7 @@ def test_a_launch_returns_and_its_job_goes_on(
     assert "raw: finished before" in olmo("launch", "tiny", "raw").stdout
     last = olmo("logs", "tiny", "raw", "--lines", "1").stdout
     assert last.count("\n") == 1
-    assert (folder.log / "attempt1.log").read_text().endswith(last)
+    assert (folder.log / "submission1.log").read_text().endswith(last)
     assert json.loads(olmo("jobs", "--json").stdout) == []
 
 

@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def folder(tmp_path: Path) -> RunFolder:
     made = RunFolder(tmp_path / "demo/stage1/0")
     made.path.mkdir(parents=True)
-    write_json(made.launch, {"schema_version": 1, "log": "log/attempt3.log"})
+    write_json(made.launch, {"schema_version": 1, "log": "log/submission3.log"})
     made.attempts.write_text(
         '{"attempt": 1, "event": "ended", "cause": "killed"}\n'
         '{"attempt": 2, "event": "ended", "cause": "preempted"}\n{"torn'

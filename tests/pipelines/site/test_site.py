@@ -8,7 +8,7 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.site.file import KubernetesSite, Site, SiteError, SlurmSite, Work, load_site
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site, SiteError, SlurmSite, load_site
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_without_a_file_everything_is_local(
     monkeypatch.delenv("OLMO_SITE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_site() == Site()
-    assert load_site().work_of(launch("demo", "stage1", "train")) == Work()
+    assert load_site().work_of(launch("demo", "stage1", "train")) == ResourceSpec()
 
 
 def test_a_file_that_is_named_and_not_there_is_an_error(site_file: Path) -> None:
@@ -49,7 +49,9 @@ def test_the_example_loads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_narrowest_name_wins() -> None:
-    work = {name: Work(cpus_per_node=n) for n, name in enumerate(("train", "soup", "a/soup"), 1)}
+    work = {
+        name: ResourceSpec(cpus_per_node=n) for n, name in enumerate(("train", "soup", "a/soup"), 1)
+    }
     site = Site(work=work)
     found = [site.work_of(launch(recipe, "soup", "train")).cpus_per_node for recipe in ("a", "b")]
     assert found == [3, 2]
@@ -78,7 +80,10 @@ WRONG = [
     ),
     ("work:\n  train:\n    nodes: 2", ":3: work.train.nodes: found 2; the local engine is one"),
     ("work:\n  train:\n    nodes: 0", ":3: work.train.nodes: found 0; expected 1 to"),
-    ("work:\n  train:\n    hang_minutes: 0", ":3: work.train.hang_minutes: found 0.0; expected"),
+    (
+        "work:\n  train:\n    stall_timeout_minutes: 0",
+        ":3: work.train.stall_timeout_minutes: found 0.0; expected",
+    ),
     ("work:\n  train:\n    memory_gib_per_node: 64G", "expected a whole number, found '64G'"),
     ("work:\n  train:\n    time_limit_minutes: 24:00:00", ":3: 24:00:00: YAML reads this to the"),
     ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank a device"),

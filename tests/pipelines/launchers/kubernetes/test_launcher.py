@@ -91,7 +91,7 @@ def test_a_name_that_another_has_taken_is_refused(bench: Bench) -> None:
     launch = bench.launch()
     (launch.folder.path).mkdir(parents=True)
     # A claim whose next job, as it happens, is somebody else's.
-    claim = {"schema_version": 1, "key": "0" * 12, "attempt": 0}
+    claim = {"schema_version": 1, "key": "0" * 12, "submission": 0}
     launch.folder.claim.write_text(json.dumps(claim))
     dry = yaml.safe_load_all(bench.launcher().dry_run(launch, bench.site.work_of(launch)))
     job = next(iter(dry))

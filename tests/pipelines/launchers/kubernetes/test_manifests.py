@@ -15,7 +15,7 @@ from kubernetes_validate import ValidationError, validate
 from assets.paths import CHECKOUT
 from olmo_core.config.load import build
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
-from pipelines.site.file import KubernetesSite, Site, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site
 
 # podReplacementPolicy and podFailurePolicy are on by default from 1.29 on.
 VERSIONS = ["1.29", "1.31", "1.33", "1.35", "1.37"]
@@ -34,7 +34,7 @@ def pod_job(kind: str = "job", **changes: Any) -> PodJob:
         node_selector={"accelerator": "h100"},
         environment={"NCCL_DEBUG": "WARN"},
     )
-    work = Work(
+    work = ResourceSpec(
         engine="kubernetes",
         nodes=4,
         processes_per_node=8,
@@ -62,7 +62,7 @@ def one(job: PodJob, kind: str) -> dict[str, Any]:
 
 SHAPES = {
     "four nodes": pod_job(),
-    "one process": pod_job(nodes=1, work=Work(engine="kubernetes")),
+    "one process": pod_job(nodes=1, work=ResourceSpec(engine="kubernetes")),
     "least site": pod_job(site=KubernetesSite(image="olmo", claim="results")),
 }
 

@@ -16,7 +16,7 @@ from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
-from pipelines.site.file import KubernetesSite, Site, Work
+from pipelines.site.file import KubernetesSite, ResourceSpec, Site
 from tests.olmo_core.train.conftest import CONFIG
 from tests.olmo_core.train.conftest import token_files as token_files
 from tests.pipelines.launchers.kubernetes.kubelet import Kubelet
@@ -62,7 +62,7 @@ def training(root: Path, name: str, tokens: list[str]) -> Launch:
 def until(holds: Callable[[], bool], launch: Launch) -> None:
     deadline = time.monotonic() + END_SECONDS
     while not holds():
-        log = launch.folder.log / "attempt1.log"
+        log = launch.folder.log / "submission1.log"
         said = log.read_text() if log.exists() else "no log"
         assert time.monotonic() < deadline, said[-3000:]
         time.sleep(0.05)
@@ -77,7 +77,7 @@ def test_a_pod_that_is_lost_costs_no_bit(
     tmp_path: Path, cluster: Cluster, token_files: list[str]
 ) -> None:
     root = tmp_path / "olmo"
-    shape = Work(nodes=1, processes_per_node=2, cpus_per_node=2)
+    shape = ResourceSpec(nodes=1, processes_per_node=2, cpus_per_node=2)
     local = LocalLauncher(site=Site(work={"train": shape}))
     plain = training(root, "plain", token_files)
     assert local.submit(plain)

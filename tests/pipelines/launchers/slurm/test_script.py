@@ -16,9 +16,11 @@ from pipelines.launchers.slurm.history import gone_job
 from pipelines.launchers.slurm.launcher import described
 from pipelines.launchers.slurm.queue import Queue, SlurmError, SlurmUnavailable, parse_queue
 from pipelines.launchers.slurm.script import Batch
-from pipelines.site.file import SlurmSite, Work
+from pipelines.site.file import ResourceSpec, SlurmSite
 
-WORK = Work(engine="slurm", nodes=2, processes_per_node=8, devices_per_node=8, cpus_per_node=96)
+WORK = ResourceSpec(
+    engine="slurm", nodes=2, processes_per_node=8, devices_per_node=8, cpus_per_node=96
+)
 
 
 def launch(root: Path, *, distributed: bool = True, shares_calls: bool = False) -> Launch:
@@ -35,14 +37,14 @@ def launch(root: Path, *, distributed: bool = True, shares_calls: bool = False) 
 
 
 def batch(
-    site: SlurmSite, work: Work, *launches: Launch, log: str = "/r/log/attempt1.log"
+    site: SlurmSite, work: ResourceSpec, *launches: Launch, log: str = "/r/log/submission1.log"
 ) -> Batch:
     return Batch(site=site, work=work, launches=launches, name="olmo.n", log=Path(log))
 
 
 def test_every_option_is_an_argument_of_its_own(tmp_path: Path) -> None:
     site = SlurmSite(partition="gpu", account="lm", qos="high", constraint="a100&ib")
-    work = Work(
+    work = ResourceSpec(
         engine="slurm",
         nodes=2,
         cpus_per_node=4,
@@ -55,14 +57,14 @@ def test_every_option_is_an_argument_of_its_own(tmp_path: Path) -> None:
         *("sbatch", "--parsable", "--requeue", "--job-name=olmo.n", "--partition=long"),
         *("--account=lm", "--qos=high", "--constraint=a100&ib", "--nodes=2", "--ntasks-per-node=1"),
         *("--cpus-per-task=4", "--mem=16G", "--time=90", "--signal=B:USR1@120"),
-        *("--open-mode=append", "--output=/r/log/attempt1.log", "--export=ALL", "/s"),
+        *("--open-mode=append", "--output=/r/log/submission1.log", "--export=ALL", "/s"),
     ]
 
 
 def test_training_without_cores_takes_whole_nodes_and_one_process_takes_one_node(
     tmp_path: Path,
 ) -> None:
-    work = Work(engine="slurm", nodes=4)
+    work = ResourceSpec(engine="slurm", nodes=4)
     many, one = launch(tmp_path), launch(tmp_path, distributed=False)
     arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, many), Path("/s"))
     assert {"--exclusive", "--nodes=4"} <= set(arguments)
@@ -90,10 +92,10 @@ def test_the_logs_path_is_taken_as_it_is(
 
 
 def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> None:
-    work = Work(engine="slurm", workers=3)
+    work = ResourceSpec(engine="slurm", workers=3)
     job = launch(tmp_path, distributed=False, shares_calls=True)
     arguments = slurm_script.sbatch_arguments(
-        batch(SlurmSite(), work, job, log="/a%j/attempt1.log"), Path("/s")
+        batch(SlurmSite(), work, job, log="/a%j/submission1.log"), Path("/s")
     )
     assert {"--array=0-3", "--output=/a%%j/attempt1.worker%a.log", "--nodes=1"} <= set(arguments)
     with pytest.raises(ConfigError, match="backslash"):
@@ -111,7 +113,7 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
     says.chmod(0o755)
     root = tmp_path / "r $(touch canary)'"
     job = launch(root, distributed=False, shares_calls=True)
-    made = batch(SlurmSite(python=str(says)), Work(engine="slurm", workers=3), job)
+    made = batch(SlurmSite(python=str(says)), ResourceSpec(engine="slurm", workers=3), job)
     done = subprocess.run(
         ["bash", "-c", slurm_script.script(made)],
         env={

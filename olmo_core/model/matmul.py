@@ -20,7 +20,7 @@ _ONEDNN = (
 
 
 def is_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether `product` beats torch's own for x (…, K) and weight (N, K)."""
+    """Whether `matmul` beats torch's own for x (…, K) and weight (N, K)."""
     return (
         _ONEDNN
         and x.device.type == "cpu"
@@ -29,8 +29,8 @@ def is_faster(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@torch.library.custom_op("olmo_core::product", mutates_args=())
-def product(a: Tensor, b: Tensor) -> Tensor:
+@torch.library.custom_op("olmo_core::matmul", mutates_args=())
+def matmul(a: Tensor, b: Tensor) -> Tensor:
     """a (M, K) times b (K, N), float32 on a CPU; fastest where both lie in rows.
 
     An operator of its own, so that a compiled block calls it as it is.
@@ -40,13 +40,13 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     return a @ b
 
 
-@product.register_fake
+@matmul.register_fake
 def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], b.shape[1])
 
 
-def packed(weight: Tensor, x: Tensor) -> Tensor:
-    """weight (N, K) as `product_packed` takes it fastest for the likes of x (M, K).
+def prepacked(weight: Tensor, x: Tensor) -> Tensor:
+    """weight (N, K) as `matmul_prepacked` takes it fastest for the likes of x (M, K).
 
     Opaque where oneDNN is the faster library: of a layout of its own.
     """
@@ -55,22 +55,22 @@ def packed(weight: Tensor, x: Tensor) -> Tensor:
     return weight
 
 
-def product_packed(x: Tensor, weight: Tensor) -> Tensor:
-    """x (M, K) times the transpose of what `packed` made of weight (N, K)."""
+def matmul_prepacked(x: Tensor, weight: Tensor) -> Tensor:
+    """x (M, K) times the transpose of what `prepacked` made of weight (N, K)."""
     if weight.is_mkldnn:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return x @ weight.T
 
 
-def product_plus(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
+def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
     """c + a b for a (M, K), b (K, N), in the product's own pass; may overwrite c."""
     if c is None:
-        return product(a, b)
+        return matmul(a, b)
     if is_faster(a, b.T):
         return torch.ops.mkldnn._linear_pointwise.binary(a, c, b.T, None, "add")
     return c.addmm_(a, b)
 
 
-def turned(x: Tensor) -> Tensor:
+def contiguous_transpose(x: Tensor) -> Tensor:
     """The transpose of a matrix, in rows of its own."""
     return x.T.contiguous()
