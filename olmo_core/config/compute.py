@@ -75,7 +75,7 @@ class SpeedMonitorConfig:
     """Official keys of `speed_monitor:`."""
 
     window_size: int = 100  # steps
-    gpu_flops_available: float | None = None  # FLOP/s of a device; None: known or measured
+    gpu_flops_available: float | None = None  # FLOP/s of a device; None: by its name
 
     def __post_init__(self) -> None:
         at_least(self, 1, "window_size")

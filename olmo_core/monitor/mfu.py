@@ -1,47 +1,57 @@
-"""How fast a device could compute at best: what the model FLOPs of a run are measured against."""
+"""Peak FLOP/s of a device: what the model FLOPs of a run are measured against."""
 
-import functools
 import logging
-import time
+import re
 
 import torch
-
-from olmo_core.model.matmul import matmul
 
 log = logging.getLogger("olmo")
 
 # FLOP/s of dense bf16 products, from the vendors' data sheets (which lead with twice that, for
-# sparse matrices). The first name that a device's name contains counts.
+# sparse matrices): NVIDIA's of each product, of the HGX B200 and B300 and of the GB200 and GB300
+# NVL72 by GPU, of the A10G as AWS has it, the Ada whitepaper for the RTX 4090; AMD's Instinct.
+# The key is the device's whole name without its vendor and `_SAME_PEAK`.
 _DENSE_BF16 = {
+    "GB300": 2500e12,
+    "B300": 2250e12,
     "GB200": 2500e12,
     "B200": 2250e12,
+    "GH200": 989e12,
+    "H200": 989e12,
+    "H200 NVL": 835e12,
+    "H100": 989e12,
     "H100 PCIe": 756e12,
     "H100 NVL": 835e12,
-    "H100": 989e12,
-    "H200": 989e12,  # the GH200's too
+    "H800": 989e12,
+    "H800 PCIe": 756e12,
+    "H20": 148e12,
     "A100": 312e12,
+    "A100 PCIe": 312e12,
     "A800": 312e12,
+    "A800 PCIe": 312e12,
     "L40S": 362e12,
-    "RTX 4090": 165e12,
+    "L40": 181e12,
+    "A10G": 70e12,
+    "GeForce RTX 4090": 165e12,
+    "MI325X": 1307e12,
     "MI300X": 1307e12,
 }
-_SIDE = 768  # of the measured matmul, 0.9 GFLOP: larger ones were no faster
-_REPEATS = 4
+_VENDOR = re.compile(r"^(NVIDIA|AMD Instinct) ")
+# Memory and sockets that a product is sold with at one and the same peak.
+_SAME_PEAK = re.compile(r"\d+GB?|HBM3e?|SXM[456]|OAM|AC")
 
 
 def peak_flops(device: torch.device, *, bf16: bool, given: float | None) -> float | None:
-    """FLOP/s that the device reaches at best; None where that is not known.
+    """Return the FLOP/s that a device reaches at best; None where that is not known.
 
     Args:
-        device: A GPU is looked up by its name. A CPU is measured: a product of float32 matrices,
-            with the threads that training has.
+        device: A GPU is looked up by its name. A CPU's peak is not known: its data sheet does not
+            say it, and a measurement depends on what else the machine does.
         bf16: Whether the products of training are bfloat16; the table has no others.
         given: `speed_monitor.gpu_flops_available`: it counts before all else.
     """
     if given is not None:
         return given
-    if device.type == "cpu":
-        return measured_flops(torch.get_num_threads())
     if device.type != "cuda" or not bf16:
         return None
     name = torch.cuda.get_device_name(device)
@@ -52,18 +62,10 @@ def peak_flops(device: torch.device, *, bf16: bool, given: float | None) -> floa
 
 
 def known_flops(name: str) -> float | None:
-    """The table's entry of a GPU's name, as in `NVIDIA H100 80GB HBM3`."""
-    return next((flops for part, flops in _DENSE_BF16.items() if part in name), None)
+    """Return the table's entry for a GPU's name, as in `NVIDIA H100 80GB HBM3`.
 
-
-@functools.cache
-def measured_flops(threads: int) -> float:
-    """FLOP/s of the best of a few float32 products on this CPU, with `threads` threads."""
-    del threads  # what the cache goes by: the caller has set them
-    matrix = torch.full((_SIDE, _SIDE), 0.5)
-    times: list[float] = []
-    for _ in range(1 + _REPEATS):  # the first wakes threads and fills caches
-        start = time.perf_counter()
-        matmul(matrix, matrix)  # both in rows, as the model multiplies
-        times.append(time.perf_counter() - start)
-    return 2 * _SIDE**3 / min(times)
+    The whole name has to match: a laptop's RTX 4090 or a slice of an A100 (MIG) is another device.
+    """
+    words = re.split(r"[ -]", _VENDOR.sub("", name))
+    product = " ".join(word for word in words if not _SAME_PEAK.fullmatch(word))
+    return _DENSE_BF16.get(product.replace("PCIE", "PCIe"))

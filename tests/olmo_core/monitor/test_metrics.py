@@ -14,7 +14,7 @@ from olmo_core.config.compute import SpeedMonitorConfig
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.train import TrainConfig, load_train_config
 from olmo_core.monitor.metrics import Speed, loss_metrics
-from olmo_core.monitor.mfu import known_flops, measured_flops, peak_flops
+from olmo_core.monitor.mfu import known_flops, peak_flops
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.train.garbage import collecting
 
@@ -56,15 +56,40 @@ def test_means_over_the_labels() -> None:
     assert "train/ZLoss" not in loss_metrics(sums, z_loss=False)
 
 
+# Names as torch and the drivers say them; figures from the data sheets.
 @pytest.mark.parametrize(
     ("name", "flops"),
     [
         ("NVIDIA H100 80GB HBM3", 989e12),
         ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
         ("NVIDIA H200", 989e12),
+        ("NVIDIA H200 NVL", 835e12),
         ("NVIDIA GH200 480GB", 989e12),
+        ("NVIDIA GH200 144G HBM3e", 989e12),
+        ("NVIDIA H800", 989e12),
+        ("NVIDIA H20", 148e12),
         ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A100-PCIE-40GB", 312e12),
+        ("NVIDIA A100 80GB PCIe", 312e12),
         ("NVIDIA B200", 2250e12),
+        ("NVIDIA GB200", 2500e12),
+        ("NVIDIA B300 SXM6 AC", 2250e12),
+        ("NVIDIA GB300", 2500e12),
+        ("NVIDIA L40", 181e12),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA A10G", 70e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("AMD Instinct MI300X", 1307e12),
+        ("AMD Instinct MI300X OAM", 1307e12),
+        ("AMD Instinct MI325X", 1307e12),
+        # a part of a known name is another device
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA A100-SXM4-80GB MIG 3g.40gb", None),
+        ("NVIDIA A100-SXM-64GB", None),
+        ("NVIDIA H100 64GB HBM2e", None),
+        ("NVIDIA A10", None),
         ("NVIDIA T4", None),
     ],
 )
@@ -72,16 +97,9 @@ def test_dense_bf16_peaks(name: str, flops: float | None) -> None:
     assert known_flops(name) == flops
 
 
-def test_a_cpu_is_measured_once_and_a_given_peak_counts_before_all() -> None:
+def test_a_cpu_has_no_peak_and_a_given_one_counts_before_all() -> None:
     cpu = torch.device("cpu")
-    start = time.perf_counter()
-    measured = peak_flops(cpu, bf16=False, given=None)
-    seconds = time.perf_counter() - start
-    assert measured is not None
-    # five products took no longer than all of it
-    assert measured > 4 * 2 * 768**3 / seconds
-    assert peak_flops(cpu, bf16=False, given=None) == measured
-    assert measured_flops(torch.get_num_threads()) == measured
+    assert peak_flops(cpu, bf16=True, given=None) is None
     assert peak_flops(cpu, bf16=False, given=5.0) == 5.0
 
 
