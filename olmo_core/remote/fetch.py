@@ -19,7 +19,15 @@ from fsspec.core import url_to_fs  # pyright: ignore
 from olmo_core import environment
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_json
-from olmo_core.remote.http import Changed, Missing, RemoteFile, http_range, http_stat, http_stream
+from olmo_core.remote.http import (
+    Busy,
+    Changed,
+    Missing,
+    RemoteFile,
+    http_range,
+    http_stat,
+    http_stream,
+)
 from olmo_core.run.folder import locked
 
 log = logging.getLogger("olmo")
@@ -212,6 +220,8 @@ def _retried(url: str, act: Callable[[], T]) -> T:
             if pause is None:
                 tries = f"tried {len(PAUSES_SECONDS) + 1} times"
                 raise InputError(f"{url}: {type(error).__name__}: {error} ({tries})") from error
+            if isinstance(error, Busy):
+                pause = max(pause, error.retry_after)
             log.info("%s: %s; again in %g s", url, error, pause)
             time.sleep(pause)
     raise AssertionError("unreachable")

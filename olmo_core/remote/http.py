@@ -1,22 +1,36 @@
-"""Reading over http(s) with the standard library.
+"""Reading over http(s) by urllib3, on connections that are kept.
 
 fsspec's own client reads a whole body where a server ignores the range asked for, and its event
 loop does not survive a fork. Proxies are those of the environment.
 """
 
+import contextlib
+import functools
+import logging
+import os
 import re
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
-from typing import cast
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 from olmo_core.errors import InputError
 
-_TIMEOUT_SECONDS = 60.0  # without a byte
 _STREAM_BYTES = 1 << 20
 _TEMPORARY_STATUS = (408, 425, 429)  # and 5xx
+_KEPT_CONNECTIONS = 64  # per host: more than threads that read (`olmo_core.data.files`)
+_TIMEOUT = urllib3.Timeout(60.0)  # seconds to connect, and without a byte
+# urllib3 follows redirects. Whatever else fails is raised at once: the caller tries again.
+_REDIRECTS = urllib3.Retry(
+    10, connect=False, read=False, respect_retry_after_header=False, retry_after_max=60
+)
+
+# It would write redirects, and with them signed addresses, into the log.
+logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,29 +60,40 @@ class Changed(InputError):
         super().__init__(f"{url}: changed while in use: it was {was}; now it is {is_now}")
 
 
+class Busy(OSError):
+    """The server cannot answer now.
+
+    Attributes:
+        retry_after: Seconds to wait, where the server says so; else 0.
+    """
+
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
+        super().__init__(f"HTTP {response.status} {response.reason}")
+        self.retry_after = _REDIRECTS.get_retry_after(response) or 0.0
+
+
 def http_stat(url: str) -> RemoteFile:
     """Size and version of a file.
 
     Raises:
         InputError: an answer that a repetition would not change.
-        OSError, HTTPException: anything that may pass.
+        OSError, HTTPError: anything that may pass.
     """
     # a GET of one byte: what may be read by GET alone (signed addresses) answers no HEAD
     try:
-        response = _get(url, "0-0")
+        with _get(url, "0-0") as response:
+            version, length = _version(response), response.headers.get("Content-Length") or ""
+            total = re.fullmatch(r"bytes 0-0/(\d+)", response.headers.get("Content-Range") or "")
+            if response.status == 206 and total:
+                response.read(1)  # to its end, so that the connection is kept
+                return RemoteFile(size=int(total[1]), version=version)
     except _PastTheEnd as error:
         if error.size == 0:
             return RemoteFile(size=0, version="")
         raise
-    with response:
-        headers = response.headers
-        version = _version(response)
-        total = re.fullmatch(r"bytes 0-0/(\d+)", headers.get("Content-Range") or "")
-        if response.status == 206 and total:
-            return RemoteFile(size=int(total[1]), version=version)
-        if not (headers.get("Content-Length") or "").isdigit():
-            raise InputError(f"{url}: the server does not say how large the file is")
-        return RemoteFile(size=int(headers["Content-Length"]), version=version, ranges=False)
+    if not length.isdigit():
+        raise InputError(f"{url}: the server does not say how large the file is")
+    return RemoteFile(size=int(length), version=version, ranges=False)
 
 
 def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
@@ -80,7 +105,7 @@ def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
         sent = response.headers.get("Content-Range") or f"bytes {start}-{stop - 1}/{stop}"
         total = re.fullmatch(rf"bytes {start}-\d+/(\d+)", sent)
         if total is None:
-            raise HTTPException(f"asked for bytes from {start} on, sent {sent}")
+            raise HTTPError(f"asked for bytes from {start} on, sent {sent}")
         now = RemoteFile(size=int(total[1]), version=_version(response))
         if of is not None and now != of:
             raise Changed(url, of, now)
@@ -102,23 +127,52 @@ class _PastTheEnd(InputError):
         self.size = size
 
 
-def _version(response: HTTPResponse) -> str:
+def _version(response: urllib3.BaseHTTPResponse) -> str:
     return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
-def _get(url: str, byte_range: str | None = None) -> HTTPResponse:
+@contextlib.contextmanager
+def _get(url: str, byte_range: str | None = None) -> Generator[urllib3.BaseHTTPResponse]:
+    """Yield the answer; its connection is kept if the body has been read to its end."""
     headers = {"User-Agent": "olmo", "Accept-Encoding": "identity"}
     if byte_range is not None:
         headers["Range"] = f"bytes={byte_range}"
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        return cast(HTTPResponse, urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS))
-    except urllib.error.HTTPError as error:
-        if error.code >= 500 or error.code in _TEMPORARY_STATUS:
-            raise
-        size = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range") or "")
-        if error.code == 416 and size:
-            raise _PastTheEnd(url, int(size[1])) from error
-        # Object stores say 403 of what is not there to those who may not list.
-        kind = Missing if error.code in (403, 404, 410) else InputError
-        raise kind(f"{url}: HTTP {error.code} {error.reason}") from error
+    response = _pool(os.getpid(), _proxy(url)).request(
+        "GET",
+        url,
+        headers=headers,
+        timeout=_TIMEOUT,
+        retries=_REDIRECTS,
+        preload_content=False,
+        decode_content=False,
+    )
+    with contextlib.closing(response):
+        if response.status >= 500 or response.status in _TEMPORARY_STATUS:
+            raise Busy(response)
+        size = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range") or "")
+        if response.status == 416 and size:
+            raise _PastTheEnd(url, int(size[1]))
+        if response.status >= 400:
+            # Object stores say 403 of what is not there to those who may not list.
+            kind = Missing if response.status in (403, 404, 410) else InputError
+            raise kind(f"{url}: HTTP {response.status} {response.reason}")
+        yield response
+
+
+@functools.cache
+def _pool(process: int, proxy: str | None) -> urllib3.PoolManager:
+    """Return the connections of one process: after a fork both would read from the same ones."""
+    if proxy is None:
+        return urllib3.PoolManager(maxsize=_KEPT_CONNECTIONS)
+    user = parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=unquote(user)) if user else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers, maxsize=_KEPT_CONNECTIONS)
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for an address; None: there is none."""
+    address = urlsplit(url)
+    proxy = getproxies().get(address.scheme)
+    if not proxy or proxy_bypass(address.netloc):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"

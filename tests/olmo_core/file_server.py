@@ -1,12 +1,14 @@
 """A real HTTP server on this machine that answers byte ranges, and can misbehave on purpose."""
 
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -15,9 +17,12 @@ class FileServer:
 
     Attributes:
         faults: What happens to the next requests, one each: "500", "429", "short" (fewer bytes
-            than promised), "cut" (fewer bytes, and says so), "shifted" (another range).
+            than promised), "cut" (fewer bytes, and says so), "shifted" (another range), "busy"
+            (503, again in 7 s), "redirect" (to the same path).
         ranges: Whether byte ranges are answered.
         requests: The path and range of each request so far.
+        authorizations: What each told a proxy of its user.
+        connections: How many were accepted so far.
     """
 
     folder: Path
@@ -25,11 +30,21 @@ class FileServer:
     faults: list[str] = field(default_factory=list)
     ranges: bool = True
     requests: list[tuple[str, str | None]] = field(default_factory=list)
+    authorizations: list[str | None] = field(default_factory=list)
+    connections: int = 0
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append((request.path, request.headers.get("Range")))
+        self.authorizations.append(request.headers.get("Proxy-Authorization"))
         fault = self.faults.pop(0) if self.faults else ""
         path = self.folder / request.path.lstrip("/").partition("?")[0]
+        if fault in ("busy", "redirect"):
+            request.send_response(503 if fault == "busy" else 302)
+            request.send_header("Retry-After", "7")
+            request.send_header("Location", request.path)
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         if fault.isdigit() or not path.is_file():
             request.send_error(int(fault or 404))
             return
@@ -41,6 +56,7 @@ class FileServer:
             if start >= len(content):
                 request.send_response(416)
                 request.send_header("Content-Range", f"bytes */{len(content)}")
+                request.send_header("Content-Length", "0")
                 request.end_headers()
                 return
         start += fault == "shifted"
@@ -56,6 +72,7 @@ class FileServer:
             request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
         request.end_headers()
         request.wfile.write(body)
+        request.close_connection |= fault == "short"
 
 
 @contextmanager
@@ -63,6 +80,12 @@ def serving(folder: Path) -> Iterator[FileServer]:
     state = FileServer(folder)
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept
+
+        def setup(self) -> None:
+            super().setup()
+            state.connections += 1
+
         def do_GET(self) -> None:
             state.answer(self)
 
@@ -70,6 +93,11 @@ def serving(folder: Path) -> Iterator[FileServer]:
             pass
 
     class Server(ThreadingHTTPServer):
+        daemon_threads = True  # those of kept connections, too, end with the server
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # a client may leave early
+                super().handle_error(request, client_address)
         request_queue_size = 128  # connections that wait; one turned away comes back a second later
 
     with Server(("127.0.0.1", 0), Handler) as server:

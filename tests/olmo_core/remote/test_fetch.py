@@ -1,8 +1,12 @@
 """Remote files, against a real HTTP server that fails in the ways that servers do."""
 
+import base64
 import hashlib
+import logging
+import multiprocessing
 import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,67 @@ def test_ranges_are_the_file_s_bytes(server: FileServer) -> None:
         assert read_range(url, start, stop) == CONTENT[start:stop]
     assert server.requests[-1] == ("/a/b.bin", f"bytes={len(CONTENT) - 1}-{len(CONTENT) - 1}")
     assert read_range(url, 5, 5) == b""
+
+
+def test_ten_ranges_come_over_one_connection(server: FileServer) -> None:
+    url = f"{server.url}/a/b.bin"
+    stat(url)
+    for start in range(10):
+        assert read_range(url, start, start + 500) == CONTENT[start : start + 500]
+    assert (len(server.requests), server.connections) == (11, 1)
+
+
+def test_a_fork_takes_no_connection_of_its_parent(server: FileServer) -> None:
+    url = f"{server.url}/a/b.bin"
+    read_range(url, 0, 9)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as child:
+        read = child.submit(read_range, url, 10, 500)
+        assert read.result() == CONTENT[10:500]
+    assert read_range(url, 20, 600) == CONTENT[20:600]
+    assert server.connections == 2
+
+
+def test_threads_read_side_by_side(server: FileServer) -> None:
+    url, starts = f"{server.url}/a/b.bin", range(0, 9000, 100)
+    with ThreadPoolExecutor(16) as threads:
+        parts = list(threads.map(lambda start: read_range(url, start, start + 300), starts))
+    assert parts == [CONTENT[start : start + 300] for start in starts]
+    assert server.connections <= 16
+
+
+def test_a_redirect_keeps_the_range_and_stays_out_of_the_log(
+    server: FileServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server.faults = ["redirect"]
+    assert read_range(f"{server.url}/a/b.bin?signature=secret", 10, 500) == CONTENT[10:500]
+    assert [part for _, part in server.requests] == ["bytes=10-499"] * 2
+    assert "secret" not in caplog.text
+    server.faults = ["redirect"] * 44  # of each of four tries, eleven
+    with pytest.raises(InputError, match=r"too many redirects.*tried 4 times"):
+        stat(f"{server.url}/a/b.bin")
+
+
+def test_a_busy_server_is_asked_when_it_says(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(remote.time, "sleep", pauses.append)
+    server.faults = ["busy", "429"]
+    assert read_range(f"{server.url}/a/b.bin", 10, 500) == CONTENT[10:500]
+    assert pauses == [7.0, 0.0]
+
+
+def test_the_proxies_of_the_environment_are_used(
+    server: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.url.replace("http://", "http://me:p%40ss@"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert read_range(f"{server.url}/a/b.bin", 0, 9) == CONTENT[:9]
+    with pytest.raises(Missing, match=r"elsewhere\.invalid/a/b\.bin: HTTP 404"):
+        stat("http://elsewhere.invalid/a/b.bin")  # as the proxy says
+    assert server.requests[-1] == ("http://elsewhere.invalid/a/b.bin", "bytes=0-0")
+    assert server.authorizations[-1] == "Basic " + base64.b64encode(b"me:p@ss").decode()
 
 
 @pytest.mark.parametrize("fault", ["500", "429", "short", "cut", "shifted"])
