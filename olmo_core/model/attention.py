@@ -1,4 +1,7 @@
-"""Causal self-attention of both families: optional qk-norm, clipping and grouped queries."""
+"""Causal self-attention of both families: optional qk-norm, clipping and grouped queries.
+
+Shape suffixes: B batch, T positions, D d_model, H heads, K key and value heads, E head size.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,7 @@ from olmo_core.model.rope import apply_rope
 
 
 class Attention(nn.Module):
-    """Queries attend to the past; scale 1/sqrt(head size); no biases."""
+    """Attend to the past and to oneself; scale 1/sqrt(head size); no biases."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -30,37 +33,38 @@ class Attention(nn.Module):
             self.k_norm = kind(kv, eps=config.layer_norm_eps, affine=affine)
 
     def forward(
-        self, x: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Map x (B, T, d) to (B, T, d).
+        """Return the attention's output (B, T, D).
 
         Args:
-            x: The stream.
-            sine, cosine: Of each position's angles, (T, head_dim) or (B, 1, T, head_dim).
+            x_BTD: Residual stream, or its norm.
+            sine, cosine: Of each position's angles, (T, E) or (B, 1, T, E).
             mask: Which positions a position sees, bool (B, 1, T, T); None: all of the past.
         """
-        q, k, v = self.w_q(x), self.w_k(x), self.w_v(x)  # (B, T, d), (B, T, kv), (B, T, kv)
+        q, k, v = self.w_q(x_BTD), self.w_k(x_BTD), self.w_v(x_BTD)
         if self.clip is not None:
             q, k, v = (y.clamp(-self.clip, self.clip) for y in (q, k, v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)  # over all heads at once
-        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v))
-        q, k = apply_rope(q, sine, cosine), apply_rope(k, sine, cosine)  # (B, H, T, D)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
+        q_BHTE, k_BKTE, v_BKTE = (
+            y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v)
         )
-        return self.w_out(y.transpose(1, 2).flatten(2))  # (B, T, d)
+        q_BHTE, k_BKTE = apply_rope(q_BHTE, sine, cosine), apply_rope(k_BKTE, sine, cosine)
+        y_BHTE = F.scaled_dot_product_attention(
+            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
+        )
+        return self.w_out(y_BHTE.transpose(1, 2).flatten(2))
 
 
 def document_mask(positions: Tensor) -> Tensor:
-    """Which positions a position sees where attention stays within documents: the causal part.
+    """Return the mask that keeps causal attention within documents, bool (B, 1, T, T).
+
+    Position i of instance b sees j where i - positions[b, i] <= j <= i; the same for all heads.
 
     Args:
         positions: Each token's position within its document, int64 (B, T).
-
-    Returns:
-        bool (B, 1, T, T), for all heads: [b, 0, i, j] is i - positions[b, i] <= j <= i.
     """
     at = torch.arange(positions.shape[1], device=positions.device)
-    begin = (at - positions)[:, None, :, None]  # of each position's document
+    begin = (at - positions)[:, None, :, None]  # where each position's document begins
     return (at >= begin) & (at <= at[:, None])

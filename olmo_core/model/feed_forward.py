@@ -17,6 +17,6 @@ class FeedForward(nn.Module):
         self.w2 = Linear(width, d)
         self.w3 = Linear(d, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x (B, T, d) to (B, T, d)."""
-        return self.w2(F.silu(self.w1(x)) * self.w3(x))
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return the network's output (B, T, D)."""
+        return self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))

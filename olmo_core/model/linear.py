@@ -1,4 +1,4 @@
-"""A linear map without a bias, whose float32 products on a CPU are laid out for oneDNN."""
+"""A linear map without a bias that lays out float32 matrices on a CPU for oneDNN."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from olmo_core.model.matmul import contiguous_transpose, is_faster, matmul
 
 
 class Linear(nn.Linear):
-    """torch's, without a bias."""
+    """torch's linear layer without a bias."""
 
     def __init__(self, size: int, out_size: int) -> None:
         super().__init__(size, out_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (…, size) to (…, out_size)."""
+        """Return x (…, size) times the transposed weight (…, out_size)."""
         if torch.is_autocast_enabled(x.device.type) or not is_faster(x, self.weight):
             return F.linear(x, self.weight)
         return _Linear.apply(x, self.weight)  # pyright: ignore
@@ -37,7 +37,7 @@ class _Linear(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = matmul(gradient, weight).view_as(x)
         if ctx.needs_input_grad[1]:
-            # one of the two has to be turned: the narrower
+            # One factor has to be transposed: the narrower costs less.
             if weight.shape[0] < weight.shape[1]:
                 grad_weight = matmul(contiguous_transpose(gradient), rows)
             else:

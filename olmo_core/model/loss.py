@@ -1,8 +1,8 @@
 """Cross-entropy and z-loss over a large vocabulary, in chunks, with a backward of its own.
 
-The logits of a whole batch never exist: each chunk's logits become their own gradient, and that is
-multiplied into the gradients of the states and of the head before the next chunk. It costs no more
-arithmetic than the plain way and saves its memory and page faults.
+The logits of a whole batch never exist at once: the gradient of a chunk's logits overwrites them
+and is multiplied into the gradients of the states and of the head before the next chunk. This takes
+no more arithmetic than the plain way and saves its memory and page faults.
 """
 
 import functools
@@ -19,14 +19,14 @@ from olmo_core.model.loss_tiles import cross_entropy_in_tiles
 def cross_entropy(
     hidden: Tensor, weight: Tensor, labels: Tensor, *, z_loss: float = 0.0, compiled: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the labels, not means: the caller divides by its global count.
+    """Return sums over the labels, not means: the caller divides by the global count.
 
     Args:
         hidden: Final states (N, d).
-        weight: Output head (rows, d).
+        weight: Output head (V, d).
         labels: Target ids (N,), int64; negative where a position does not count.
         z_loss: Weight of the squared log-normaliser.
-        compiled: Compile what is done to a chunk's logits: two passes over them, not eight.
+        compiled: Compile the pass over a chunk's logits: two passes instead of eight.
 
     Returns:
         Scalars in float32: cross-entropy plus weighted z-loss (differentiable), and, without a
@@ -77,7 +77,7 @@ def _in_chunks(
     needs: tuple[bool, bool],
     compiled: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Both sums, and the gradients asked for: of the states, and of the head in float32."""
+    """Return both sums and the requested gradients: of the states, and of the head in float32."""
     counted, target = labels >= 0, labels.clamp(min=0)
     grad_hidden = torch.empty_like(hidden) if needs[0] else None
     # float32, so that summing over the chunks in a narrower type does not lose any
@@ -101,7 +101,7 @@ def _in_chunks(
 def _gradient(
     logits: Tensor, target: Tensor, counted: Tensor, z_loss: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of a chunk's logits (n, rows), in their type, and the two sums."""
+    """Return the gradient of a chunk's logits (n, V), in their dtype, and the two sums."""
     wide, target = logits.float(), target.unsqueeze(1)
     picked = wide.gather(1, target).squeeze(1)  # (n,)
     highest = wide.amax(dim=1)
@@ -128,6 +128,5 @@ def _gradient(
 
 @functools.cache
 def _compiled_gradient() -> Callable[..., tuple[Tensor, Tensor]]:
-    """Made when first asked for: `torch.compile` imports a second's worth of modules, which what
-    evaluates a model does without."""
+    """Compile `_gradient` on first use: `torch.compile` takes a second to import."""
     return torch.compile(_gradient)

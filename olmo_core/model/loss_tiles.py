@@ -1,11 +1,11 @@
 """Cross-entropy over a large vocabulary on a CPU in float32: tiles that stay near its caches.
 
-The logits are made in tiles of some rows and some of the vocabulary. While a tile is near the cache
-its exponentials are taken, relative to each row's highest logit *in this tile*; what is missing to
-the softmax is one factor a row and tile, known at the end of the row, and is multiplied into the
-narrow factors of the products that follow, never into the logits. The subtraction of the target is
-a row of the head, never a pass over the logits either. The head's gradient is made turned, tile by
-tile: the first piece of the rows writes it, the next ones' products add to it as they write.
+Each tile holds the logits of some positions and part of the vocabulary. Exponentials are taken
+while the tile is still near the cache, relative to each row's highest logit *in this tile*. The
+softmax then lacks one factor per row and tile, known at the end of the row. That factor is
+multiplied into the narrow operands of the next matrix products, never into the logits. Subtracting
+the target likewise touches one row of the head, not the logits. The head's gradient is accumulated
+transposed, tile by tile, written by the first piece of rows and added to by the later ones.
 """
 
 import math
@@ -24,13 +24,13 @@ from olmo_core.model.matmul import (
     prepacked,
 )
 
-# Vocabulary rows of a tile (measured, docs/performance.md): no power of two, by which the rows of a
-# tile would all fall into the same sets of the cache.
+# Vocabulary rows per tile (measured, docs/performance.md). Not a power of two: the rows of a tile
+# would all map to the same cache sets.
 _WIDTH = 4192
 
 
 class Sums(NamedTuple):
-    """Sums over the labels that count, and the gradients of cross-entropy plus z-loss."""
+    """Sums over the labels that count, and gradients of cross-entropy plus z-loss."""
 
     cross_entropy: Tensor
     z_loss: Tensor
@@ -41,7 +41,12 @@ class Sums(NamedTuple):
 def cross_entropy_in_tiles(
     hidden: Tensor, weight: Tensor, labels: Tensor, *, z_loss: float, needs: tuple[bool, bool]
 ) -> Sums:
-    """The sums of `olmo_core.model.loss.cross_entropy`; `needs`: which gradients are made."""
+    """Return the sums of `olmo_core.model.loss.cross_entropy`.
+
+    Args:
+        hidden, weight, labels, z_loss: As there.
+        needs: Whether to make the gradient of the states, and of the head.
+    """
     rows = (labels >= 0).nonzero().squeeze(1)  # no work for positions that do not count
     states, labels = hidden[rows], labels[rows]
     target = weight[labels]
@@ -51,7 +56,7 @@ def cross_entropy_in_tiles(
     at_once = max(1, LOGITS_AT_ONCE // len(weight))
     pieces = torch.arange(len(states)).tensor_split(max(1, -(-len(states) // at_once)))
     head = [prepacked(part, states[: len(pieces[0])]) for part in weight.split(_WIDTH)]
-    turned_grad: list[Tensor | None] = [None] * len(head)  # (d, width) each
+    transposed_grad: list[Tensor | None] = [None] * len(head)  # (d, width) each
     for part in pieces:
         if not len(part):
             continue
@@ -63,21 +68,22 @@ def cross_entropy_in_tiles(
         if grad_states is not None:
             _add_grad_states(grad_states[span], tiles, factors, weight)
         if needs[1]:
-            _add_grad_weight(turned_grad, tiles, factors, states[span])
+            _add_grad_weight(transposed_grad, tiles, factors, states[span])
     grad_hidden = grad_weight = None
     if grad_states is not None:
         grad_hidden = torch.zeros_like(hidden).index_copy_(0, rows, grad_states)
     if needs[1]:
-        grad_weight = _in_rows(turned_grad, weight).index_add_(0, labels, states, alpha=-1)
+        grad_weight = _in_rows(transposed_grad, weight).index_add_(0, labels, states, alpha=-1)
     return Sums(sums[0], sums[1], grad_hidden, grad_weight)
 
 
 def _softmax(
     states: Tensor, head: Sequence[Tensor], *, keep: bool
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Exponentials in tiles (n, width), the factors (tiles, n) that make them a softmax, and the
-    log-normaliser (n,). The head is `prepacked`, by tile."""
-    # powers of two: three times as fast as exp here, and as exact
+    """Return exponentials per tile (n, width), the factors (tiles, n) that turn them into a
+    softmax, and the log-normaliser (n,). `head` holds one `prepacked` part per tile.
+    """
+    # Powers of two: exp2 is three times as fast as exp here, and as exact.
     scaled = states * math.log2(math.e)
     tiles: list[Tensor] = []
     highest = states.new_empty(len(head), len(states))
@@ -109,10 +115,10 @@ def _add_grad_weight(
         gradient[index] = matmul_add(states * factor, tile, gradient[index])
 
 
-def _in_rows(turned_gradient: Sequence[Tensor | None], weight: Tensor) -> Tensor:
-    """The head's gradient in its own layout; tiles that no row has written are nought."""
+def _in_rows(transposed_gradient: Sequence[Tensor | None], weight: Tensor) -> Tensor:
+    """Return the head's gradient in the head's layout; tiles that no row wrote are zero."""
     gradient = torch.empty_like(weight)
-    for part, tile in zip(gradient.split(_WIDTH), turned_gradient, strict=True):
+    for part, tile in zip(gradient.split(_WIDTH), transposed_gradient, strict=True):
         if tile is None:
             part.zero_()
         else:

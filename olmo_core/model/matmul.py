@@ -1,7 +1,7 @@
-"""Products of large float32 matrices on a CPU, by oneDNN where it is the faster library.
+"""Matrix products of large float32 matrices on a CPU, by oneDNN where it is faster.
 
 torch multiplies float32 matrices on a CPU with MKL, which reaches about 80% of the peak of an AMD
-core with AVX-512; oneDNN reaches 92%, provided that both factors lie in rows (measured; see
+core with AVX-512; oneDNN reaches 92% if both factors are row-major (measured; see
 docs/performance.md). Both are exact float32 and sum in a fixed order.
 """
 
@@ -20,7 +20,7 @@ _ONEDNN = (
 
 
 def is_faster(x: Tensor, weight: Tensor) -> bool:
-    """Whether `matmul` beats torch's own for x (…, K) and weight (N, K)."""
+    """Return whether oneDNN beats torch's own product for x (…, K) and weight (N, K)."""
     return (
         _ONEDNN
         and x.device.type == "cpu"
@@ -31,9 +31,9 @@ def is_faster(x: Tensor, weight: Tensor) -> bool:
 
 @torch.library.custom_op("olmo_core::matmul", mutates_args=())
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) times b (K, N), float32 on a CPU; fastest where both lie in rows.
+    """Return a (M, K) times b (K, N), float32 on a CPU; fastest if both are row-major.
 
-    An operator of its own, so that a compiled block calls it as it is.
+    A custom operator, so that `torch.compile` calls it unchanged.
     """
     if is_faster(a, b.T):
         return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
@@ -46,9 +46,9 @@ def _(a: Tensor, b: Tensor) -> Tensor:
 
 
 def prepacked(weight: Tensor, x: Tensor) -> Tensor:
-    """weight (N, K) as `matmul_prepacked` takes it fastest for the likes of x (M, K).
+    """Return weight (N, K) in the layout that `matmul_prepacked` multiplies fastest with x (M, K).
 
-    Opaque where oneDNN is the faster library: of a layout of its own.
+    The layout is opaque where oneDNN is used.
     """
     if is_faster(x, weight):
         return torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
@@ -56,14 +56,14 @@ def prepacked(weight: Tensor, x: Tensor) -> Tensor:
 
 
 def matmul_prepacked(x: Tensor, weight: Tensor) -> Tensor:
-    """x (M, K) times the transpose of what `prepacked` made of weight (N, K)."""
+    """Return x (M, K) times the transpose of a weight (N, K) that `prepacked` returned."""
     if weight.is_mkldnn:
         return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return x @ weight.T
 
 
 def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
-    """c + a b for a (M, K), b (K, N), in the product's own pass; may overwrite c."""
+    """Return c + a b for a (M, K), b (K, N), added while the product is written; may overwrite c."""
     if c is None:
         return matmul(a, b)
     if is_faster(a, b.T):
@@ -72,5 +72,5 @@ def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
 
 
 def contiguous_transpose(x: Tensor) -> Tensor:
-    """The transpose of a matrix, in rows of its own."""
+    """Return the transpose of a matrix, row-major."""
     return x.T.contiguous()

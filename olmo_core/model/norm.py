@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x), times a weight if `affine`; statistics and product in float32.
+    """Divide by the root mean square, then multiply by a weight if `affine`; all in float32.
 
     The weight is applied before the cast back to the input's dtype, as OLMo-core and transformers
     do (the first OLMo trainer casts first; in float32 all agree).
@@ -18,7 +18,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension; any leading shape."""
+        """Return x normalised over its last dimension; any leading shape."""
         weight = None if self.weight is None else self.weight.float()
         return F.rms_norm(x.float(), (self.size,), weight, self.eps).to(x.dtype)
 
@@ -32,6 +32,6 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension; any leading shape."""
+        """Return x normalised over its last dimension; any leading shape."""
         weight = None if self.weight is None else self.weight.float()
         return F.layer_norm(x.float(), (self.size,), weight, None, self.eps).to(x.dtype)

@@ -1,4 +1,6 @@
-"""The OLMo 1 and OLMo 2 decoder: pure mathematics, on whatever device its parameters are.
+"""The OLMo 1 and OLMo 2 decoder: pure mathematics, on the device of its parameters.
+
+Shape suffixes: B batch, T positions, D d_model, V padded vocabulary.
 
 Parameter names are the format of our weights files:
 `embeddings.weight`, `blocks.{i}.attention.{w_q,w_k,w_v,w_out}.weight`,
@@ -18,7 +20,7 @@ from olmo_core.model.rope import rope_tables
 
 
 def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
-    """The norm of the residual stream."""
+    """Build a norm of the residual stream."""
     kind = RMSNorm if config.layer_norm_type == "rms" else LayerNorm
     return kind(config.d_model, eps=config.layer_norm_eps, affine=config.layer_norm_with_affine)
 
@@ -35,18 +37,18 @@ class Block(nn.Module):
         self.feed_forward_norm = make_norm(config)
 
     def forward(
-        self, x: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
     ) -> Tensor:
-        """Map x (B, T, d) to (B, T, d); the rest as in `Attention.forward`."""
+        """Return the residual stream after this block (B, T, D); arguments as for `Attention`."""
         if self.norm_after:
-            x = x + self.attention_norm(self.attention(x, sine, cosine, mask))
-            return x + self.feed_forward_norm(self.feed_forward(x))
-        x = x + self.attention(self.attention_norm(x), sine, cosine, mask)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+            x_BTD = x_BTD + self.attention_norm(self.attention(x_BTD, sine, cosine, mask))
+            return x_BTD + self.feed_forward_norm(self.feed_forward(x_BTD))
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), sine, cosine, mask)
+        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
 class Transformer(nn.Module):
-    """Token ids in, logits out. Weights are torch's own until `model.init.initialise` is called."""
+    """Map token ids to logits. Weights are torch's defaults until `model.init.initialise`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -60,10 +62,10 @@ class Transformer(nn.Module):
         self._rope: tuple[Tensor, Tensor] | None = None
 
     def hidden(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Final normed states (B, T, d) of token ids (B, T).
+        """Return the final normed states (B, T, D).
 
         Args:
-            input_ids: The tokens.
+            input_ids: Token ids, int64 (B, T).
             positions: Each token's position within its document, int64 (B, T): attention and
                 rotary positions then stay within documents. None: an instance is one document.
         """
@@ -72,13 +74,13 @@ class Transformer(nn.Module):
         if positions is not None:
             sine, cosine = (table[positions].unsqueeze(1) for table in (sine, cosine))
             mask = document_mask(positions)
-        x = self.embeddings(input_ids)
+        x_BTD = self.embeddings(input_ids)
         for block in self.blocks:
-            x = block(x, sine, cosine, mask)
-        return self.norm(x)
+            x_BTD = block(x_BTD, sine, cosine, mask)
+        return self.norm(x_BTD)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Logits (B, T, rows) of token ids (B, T); padding rows of the vocabulary included."""
+        """Return logits (B, T, V) of token ids (B, T), padding rows of the vocabulary included."""
         return self.lm_head(self.hidden(input_ids))
 
     def _rope_for(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
