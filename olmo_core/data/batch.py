@@ -1,4 +1,4 @@
-"""A rank's part of a global batch, as the loader gives it and a step takes it."""
+"""One rank's part of a global batch, as the loader returns it and a step consumes it."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """A rank's part of a global batch: b instances of T tokens."""
+    """One rank's part of a global batch: b instances of T tokens."""
 
     input_ids: np.ndarray  # int64 (b, T)
     instance_mask: np.ndarray  # bool (b,): false is masked from the loss

@@ -1,8 +1,9 @@
-"""Read tokens before the first step: ids beyond the vocabulary, files of another dtype.
+"""Read tokens before the first step, to find ids beyond the vocabulary and files of another dtype.
 
-Reading checks every id too; this finds what is wrong before a step is spent. Data up to
-`SCANNED_BYTES` is read whole (a second or two with warm page caches), of larger or remote data a
-sample: a wrong dtype or tokenizer shows in any window, a few damaged bytes only when they are read.
+Reading a batch checks every id as well; this finds mistakes before a step is spent. Data up to
+`SCANNED_BYTES` is read whole (a second or two from the page cache). Larger or remote data is
+sampled: a wrong dtype or tokenizer shows in any window, a few damaged bytes only when they are
+read.
 """
 
 import logging
@@ -23,11 +24,12 @@ _DISTINCT = 50  # token ids that a file holds at least before its dtype is judge
 
 
 def check_tokens(loader: Loader) -> None:
-    """Read all windows of small data, else the first of each stream and some evenly spaced.
+    """Read all windows of small data; of large data the first of each stream and some evenly spaced
+    ones.
 
     Raises:
         InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
-            mask is none, nothing has a label, or something cannot be read.
+            mask is not one, no token has a label, or something cannot be read.
     """
     data, labels, masked, ends = loader.data, 0, 0, 0
     _warn_of_narrow_ids(data)
@@ -99,9 +101,9 @@ def _spaced(data: Instances) -> np.ndarray:
 
 
 class _Widths:
-    """Finds files of uint32 ids that are read as uint16: every second number is a high half.
+    """Detect uint32 ids that are read as uint16: every second number is a high half.
 
-    High halves are at most those of the vocabulary, 0 or 1, and no text has such tokens in every
+    High halves do not exceed those of the vocabulary, 0 or 1. No text has such tokens in every
     second place and many different ones between them.
     """
 

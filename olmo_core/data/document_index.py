@@ -1,8 +1,8 @@
-"""The documents index: from a position in a token file to its document, and from a document back.
+"""The documents index: from a position in a token file to its document, and back.
 
-Two Parquet files hold the same rows: `documents.parquet` sorted by (file, start) and
-`ids.parquet` sorted by (id, file, start). A question reads one row group of one of them, so an
-index of billions of documents answers from its footer and a few hundred kilobytes.
+Two Parquet files hold the same rows: `documents.parquet` sorted by (file, start) and `ids.parquet`
+sorted by (id, file, start). A query reads one row group of one of them, so an index of billions of
+documents answers from its footer and a few hundred kilobytes.
 """
 
 import bisect
@@ -50,13 +50,13 @@ class DocumentSpan:
 
 
 class DocumentIndex:
-    """An opened index.
+    """Answer queries from an opened index.
 
     Args:
         folder: The folder that holds both Parquet files.
 
     Raises:
-        InputError: one of them is missing or not ours.
+        InputError: one of them is missing or was not written by `write_index`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,20 +64,20 @@ class DocumentIndex:
         self._by_id = _Sorted(folder / BY_ID)
 
     def between(self, file: str, start: int, stop: int) -> list[DocumentSpan]:
-        """The documents that hold any of the tokens [start, stop) of a file, in order."""
+        """Return the documents that hold any of the tokens [start, stop) of a file, in order."""
         # The document before the first one that starts in the range reaches into it.
         table = self._by_place.rows((file, start), (file, stop))
         reach = (pc.field("start") < stop) & (pc.field("end") > start)
         return _spans(table.filter((pc.field("file") == file) & reach))
 
     def of_id(self, doc_id: str) -> list[DocumentSpan]:
-        """The rows of a document id, by file and start; empty where there is none."""
+        """Return the rows of a document id, by file and start; empty if there are none."""
         table = self._by_id.rows((doc_id, ""), (doc_id, "\U0010ffff"))
         return _spans(table.filter(pc.field("id") == doc_id))
 
 
 def document_at(index: DocumentIndex, file: str, position: int) -> DocumentSpan:
-    """The document that the token at `position` of a token file belongs to (its EOS included).
+    """Return the document of the token at `position` of a token file; its EOS belongs to it.
 
     Raises:
         KeyError: no such file or position.
@@ -89,7 +89,7 @@ def document_at(index: DocumentIndex, file: str, position: int) -> DocumentSpan:
 
 
 def spans_of(index: DocumentIndex, doc_id: str) -> list[DocumentSpan]:
-    """Where a document's tokens lie.
+    """Return where a document's tokens lie.
 
     Raises:
         KeyError: no document of this id was tokenised.
@@ -101,7 +101,7 @@ def spans_of(index: DocumentIndex, doc_id: str) -> list[DocumentSpan]:
 
 
 def write_index(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write both files from a list a column of `SCHEMA`; the order of the rows does not matter."""
+    """Write both files from one list per column of `SCHEMA`; rows may come in any order."""
     table = pa.table(dict(columns), schema=SCHEMA)
     for name, keys in {BY_PLACE: ("file", "start"), BY_ID: ("id", "file", "start")}.items():
         ordered = table.sort_by([(key, "ascending") for key in keys])
@@ -114,7 +114,7 @@ def write_index(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 class _Sorted:
-    """A Parquet file sorted by two keys, of which only the needed row groups are read."""
+    """Read the needed row groups of a Parquet file that is sorted by two keys."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -128,7 +128,7 @@ class _Sorted:
         self._group = functools.lru_cache(maxsize=8)(self._file.read_row_group)
 
     def rows(self, low: tuple[str, int | str], high: tuple[str, int | str]) -> pa.Table:
-        """The row groups that hold the keys in [low, high] and the last row before them."""
+        """Return the row groups that hold the keys in [low, high] and the last row before them."""
         start = max(0, bisect.bisect_left(self._first, low) - 1)
         stop = bisect.bisect_right(self._first, high)
         groups = [self._group(group) for group in range(start, stop)]

@@ -1,4 +1,4 @@
-"""Token files and label masks by name, wherever they lie: their sizes and their bytes."""
+"""Token files and label masks by name, local or remote: their sizes and their bytes."""
 
 import functools
 import os
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Files:
-    """Reads bytes at any place of any number of files, from any thread.
+    """Read bytes at any place of any number of files, from any thread.
 
     Args:
         cache: Where blocks of remote files are kept; None: `OLMO_CACHE`, then `~/.cache/olmo`.
@@ -34,10 +34,10 @@ class Files:
         self._descriptor = functools.lru_cache(maxsize=capacity)(_Descriptor)
 
     def size(self, path: str) -> int:
-        """Size of a file in bytes.
+        """Return the size of a file in bytes.
 
         Raises:
-            Missing: it is not there.
+            Missing: it does not exist.
             InputError: it is not a file, or its server does not answer.
         """
         if is_remote(path):
@@ -53,9 +53,9 @@ class Files:
     def read_into(self, path: str, offset: int, buffer: memoryview) -> None:
         """Fill `buffer` with the file's bytes from `offset` on.
 
-        Local files are read by `pread` and not through a memory map: a file that shrinks underneath
-        is an error with a name (a map kills the process by SIGBUS), thousands of terabyte files
-        take no address space, and a copy is made either way.
+        Local files are read by `pread`, not through a memory map. A file that shrinks underneath is
+        then an error with a name (a map would kill the process by SIGBUS), thousands of terabyte
+        files take no address space, and the bytes are copied once either way.
 
         Raises:
             InputError: the file is gone, has changed (a remote one), or ends before the buffer is
@@ -79,7 +79,7 @@ class Files:
             done += count
 
     def read_all(self, reads: Iterable[tuple[str, int, memoryview]]) -> None:
-        """Do many `read_into`: those of remote files side by side."""
+        """Do many `read_into`, remote ones concurrently."""
         remote: list[tuple[str, int, memoryview]] = []
         for path, offset, buffer in reads:
             if is_remote(path):
@@ -90,7 +90,7 @@ class Files:
             self._threads.starmap(self._remote.read_into, remote, chunksize=1)
 
     def each(self, act: Callable[[str], T], paths: Iterable[str]) -> dict[str, T]:
-        """`act(path)` of each distinct path: side by side where any is remote."""
+        """Return `act(path)` of each distinct path, concurrently if any is remote."""
         paths = list(dict.fromkeys(paths))
         if any(map(is_remote, paths)):
             return dict(zip(paths, self._threads.map(act, paths, chunksize=1), strict=True))
@@ -107,7 +107,7 @@ class Files:
 
 
 class _Descriptor:
-    """A file descriptor that lives as long as anyone reads through it."""
+    """Close a file descriptor once nobody reads through it any more."""
 
     __slots__ = ("number",)
 

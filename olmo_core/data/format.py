@@ -1,8 +1,9 @@
-"""Token files in dolma's layout: what lies on the disk, and opening it without trusting it.
+"""Token files in dolma's layout: what lies on disk, and opening it without trusting it.
 
-A token file is a headerless little-endian array of token ids, an EOS after each document, beside
-rows of its documents (`.csv.gz`) and a small header (`.json`). Only size, dtype and vocabulary are
-checked at opening: reading all ids of a pretraining corpus would take hours.
+A token file is a headerless little-endian array of token ids with an EOS after each document.
+Beside it lie the rows of its documents (`.csv.gz`) and a small header (`.json`). Opening checks
+only size,
+dtype and vocabulary: reading all ids of a pretraining corpus would take hours.
 """
 
 import json
@@ -24,7 +25,7 @@ _NUMPY_HEADER = b"\x93NUMPY"  # how a file of numpy.save begins
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a token file of ours says about itself, in `part-P-NNNNN.json`."""
+    """What `part-P-NNNNN.json` says about the token file beside it."""
 
     schema_version: int = SCHEMA_VERSION
     dtype: str  # numpy's name; the bytes are little-endian
@@ -36,13 +37,13 @@ class Header:
     row_tokens: int | None = None  # of the padded rows that it is made of; None: one stream
 
     def to_dict(self) -> dict[str, int | str]:
-        """The JSON object of the header file."""
+        """Return the JSON object of the header file."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFile:
-    """An opened (that is: checked) token file; a file of others has no header."""
+    """A token file that has been checked; one that we did not write has no header."""
 
     path: str
     dtype: np.dtype
@@ -51,12 +52,12 @@ class TokenFile:
 
 
 def dtype_for(vocab_size: int) -> np.dtype:
-    """The dtype that our writer uses for a vocabulary: uint16 where it fits, else uint32."""
+    """Return the dtype that our writer uses for a vocabulary: uint16 if it fits, else uint32."""
     return little_endian("uint16" if vocab_size <= 1 << 16 else "uint32")
 
 
 def little_endian(name: str, *, where: str | Path = "memmap_dtype") -> np.dtype:
-    """Numpy's dtype of a token file, by its name; `where` is the place that errors name.
+    """Return numpy's dtype of a token file by its name; errors name the place `where`.
 
     Raises:
         InputError: the name is not one of `DTYPES`.
@@ -67,17 +68,17 @@ def little_endian(name: str, *, where: str | Path = "memmap_dtype") -> np.dtype:
 
 
 def header_path(path: str | Path) -> Path:
-    """The header beside a token file."""
+    """Return the path of the header beside a token file."""
     return Path(path).with_suffix(".json")
 
 
 def rows_path(path: str | Path) -> Path:
-    """The rows (`start,end,id,src,loc`) beside a token file."""
+    """Return the path of the rows (`start,end,id,src,loc`) beside a token file."""
     return Path(path).with_suffix(".csv.gz")
 
 
 def read_header(path: str | Path, *, files: Files) -> Header | None:
-    """The header of the token file `path`; None where it has none.
+    """Return the header of the token file `path`; None if it has none.
 
     Raises:
         InputError: the header is malformed or of another schema version.
@@ -102,7 +103,7 @@ def read_header(path: str | Path, *, files: Files) -> Header | None:
 
 
 def _header_of(path: str) -> str:
-    """`header_path` of a local file, or of a URL, which may end in a query."""
+    """Return `header_path` of a local file or of a URL, which may end in a query."""
     if not is_remote(path):
         return str(header_path(path))
     place, mark, query = path.partition("?")
@@ -182,7 +183,7 @@ def _require_raw(path: str, files: Files, size_bytes: int) -> None:
 
 
 def read_tokens(file: TokenFile, start: int, stop: int) -> np.ndarray:
-    """Token ids [start, stop) of an opened file, shape (stop - start,), in the file's dtype."""
+    """Return token ids [start, stop) of an opened file, shape (stop - start,), in its dtype."""
     if not 0 <= start <= stop <= file.tokens:
         raise InputError(f"{file.path}: range [{start}, {stop}) of {file.tokens} tokens")
     ids = np.empty(stop - start, dtype=file.dtype)

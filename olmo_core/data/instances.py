@@ -1,4 +1,4 @@
-"""Random access to the windows of a manifest: instance number -> token ids, and where they lie."""
+"""Random access to the windows of a manifest: their token ids, and where those lie."""
 
 import bisect
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from olmo_core.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Tokens [start, stop) of one file, as the manifest names it, that a window is made of."""
+    """Tokens [start, stop) of one file, named as in the manifest, that are part of a window."""
 
     path: str
     start: int
@@ -27,7 +27,7 @@ class Instances:
 
     Args:
         manifest: What to read.
-        sequence_length: Tokens of a window; a stream's tail shorter than that is dropped.
+        sequence_length: Tokens per window; a stream's shorter tail is dropped.
         vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
 
     Raises:
@@ -66,7 +66,7 @@ class Instances:
         self.has_label_masks = any(r.label_mask for ranges in self._ranges for r in ranges)
 
     def read(self, instances: np.ndarray) -> np.ndarray:
-        """Token ids of these instances, shape (b, T), in the files' dtype.
+        """Return the token ids of these instances, shape (b, T), in the files' dtype.
 
         Raises:
             InputError: a file was truncated, or an id lies beyond the vocabulary.
@@ -87,10 +87,10 @@ class Instances:
         return tokens
 
     def read_label_masks(self, instances: np.ndarray) -> np.ndarray:
-        """Which tokens are labels, bool (b, T); true where a file has no mask.
+        """Return which tokens are labels, bool (b, T); true where a file has no mask.
 
         Raises:
-            InputError: a file was truncated, or holds something else than bools.
+            InputError: a file was truncated, or holds something other than bools.
         """
         masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
         buffer = masks.reshape(-1).data
@@ -110,14 +110,14 @@ class Instances:
         return masks.view(np.bool_)
 
     def pieces(self, instance: int) -> list[Piece]:
-        """Where the tokens of an instance lie, in order."""
+        """Return where the tokens of an instance lie, in order."""
         return [
             Piece(path=self._ranges[stream][part].path, start=start, stop=stop)
             for stream, part, start, stop in self._parts(instance)
         ]
 
     def overlapping(self, path: str, start: int, stop: int) -> list[int]:
-        """The instances that hold any of the tokens [start, stop) of a file, ascending."""
+        """Return the instances that hold any of the tokens [start, stop) of a file, ascending."""
         found: set[int] = set()
         for stream, ranges in enumerate(self._ranges):
             base = self._first[stream]
@@ -132,11 +132,11 @@ class Instances:
         return sorted(found)
 
     def first_windows(self) -> np.ndarray:
-        """The first window of each stream that has one, int64, ascending."""
+        """Return the first window of each stream that has one, int64, ascending."""
         return np.unique(self._first)[:-1]
 
     def _parts(self, instance: int) -> list[tuple[int, int, int, int]]:
-        """(stream, range, start, stop) of a window; start and stop are tokens of the file."""
+        """Return (stream, range, start, stop) of a window, the latter two as tokens of the file."""
         if not 0 <= instance < self.count:
             raise IndexError(f"instance {instance} of {self.count}")
         stream = bisect.bisect_right(self._first, instance) - 1
@@ -154,7 +154,7 @@ class Instances:
         return found
 
     def _laid_out(self, instances: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
-        """`_parts` of these instances, and the tokens before each in the batch."""
+        """Yield `_parts` of these instances, and the number of tokens before each in the batch."""
         done = 0
         for instance in instances.tolist():
             for stream, part, start, stop in self._parts(instance):
@@ -171,7 +171,9 @@ class Instances:
         )
 
     def _place(self, instance: int, column: int) -> tuple[Range, int]:
-        """The range that one token of an instance lies in, and its position in the file."""
+        """Return the range that holds one token of an instance, and the token's position in the
+        file.
+        """
         for stream, part, start, stop in self._parts(instance):
             if column < stop - start:
                 return self._ranges[stream][part], start + column

@@ -1,7 +1,7 @@
 """The loader: the batch of any global step, the same for any number of ranks and workers.
 
-Step s of epoch e holds positions [s·B, (s+1)·B) of the epoch's order; rank r of w takes every
-w-th of them from r on, as in OLMo. What does not fill a batch at the end of an epoch is dropped.
+Step s of epoch e holds positions [s·B, (s+1)·B) of the epoch's order. Rank r of w takes every w-th
+of them, starting with the r-th, as in OLMo. A last, incomplete batch of an epoch is dropped.
 """
 
 import functools
@@ -25,18 +25,18 @@ _LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies
 
 
 class Loader:
-    """Random access to global batches; holds nothing that a checkpoint would have to save.
+    """Random access to global batches, without state that a checkpoint would have to save.
 
     Args:
         manifest: What to read.
-        sequence_length: Tokens of an instance.
-        global_batch_size: Instances of a step, all ranks together.
+        sequence_length: Tokens per instance.
+        global_batch_size: Instances per step, over all ranks.
         seed: Of the order.
         order: `olmo` or `feistel` (see `olmo_core.data.order`).
         instance_filter: Mask instances that repeat themselves; None masks none.
         vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
-        document_eos: Give each token's position in its document, told apart by this id; None
-            gives none.
+        document_eos: The id that separates documents, if each token's position in its document is
+            wanted; else None.
         first_epoch: Epoch of step 0 (OLMo's `epoch`).
 
     Raises:
@@ -81,7 +81,9 @@ class Loader:
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
 
     def instances(self, step: int) -> np.ndarray:
-        """Window numbers of a global batch in order, int64 (global_batch_size,); steps from 0."""
+        """Return the window numbers of a global batch in order, int64 (global_batch_size,); steps
+        from 0.
+        """
         if step < 0:
             raise IndexError(f"step {step}: the first is 0")
         epoch, batch = divmod(step, self.batches_per_epoch)
@@ -89,7 +91,8 @@ class Loader:
         return self._order(epoch).windows(np.arange(start, start + self.global_batch_size))
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """The part of `rank` in the global batch of `step` (0-based, epochs roll over).
+        """Return the part of `rank` in the global batch of `step` (from 0; epochs follow each
+        other).
 
         Raises:
             InputError: a file was truncated, or an id lies beyond the vocabulary.
@@ -102,7 +105,7 @@ class Loader:
         return self.read(self.instances(step)[rank::world_size])
 
     def read(self, instances: np.ndarray) -> Batch:
-        """These instances, by their window numbers, as a batch; raises as `batch` does."""
+        """Return the instances with these window numbers as a batch; raise as `batch` does."""
         tokens = self.data.read(instances)
         kept = (
             np.ones(len(instances), dtype=np.bool_)
@@ -130,10 +133,11 @@ class Loader:
         stop_step: int | None = None,
         prefetch: int = 4,
     ) -> Generator[Batch]:
-        """Batches from `start_step` on (endless without `stop_step`), read ahead by a thread.
+        """Yield batches from `start_step` on (endlessly without `stop_step`), read ahead by a
+        thread.
 
-        An error of the thread is raised here, at the step where it occurred. Close the generator
-        (or let it go) to end the thread.
+        An error in the thread is raised here, at the step where it occurred. Close the generator
+        (or drop it) to end the thread.
         """
         ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=prefetch)
         closed = threading.Event()
@@ -160,7 +164,7 @@ class Loader:
             thread.join(_LEAVE_SECONDS)
 
     def order_spec(self) -> dict[str, Any]:
-        """What fixes the sequence of global batches; travels in checkpoints and exports."""
+        """Return what fixes the sequence of global batches; checkpoints and exports keep it."""
         return {
             "algorithm": self._order_name,
             "version": VERSIONS[self._order_name],
@@ -173,7 +177,9 @@ class Loader:
         }
 
     def steps_of(self, instance: int, *, epochs: int = 1) -> list[int]:
-        """The steps of the first `epochs` epochs that hold an instance (dropped tails aside)."""
+        """Return the steps of the first `epochs` epochs that hold an instance, dropped tails
+        excepted.
+        """
         steps: list[int] = []
         for epoch in range(epochs):
             position = int(self._order(epoch).positions(np.asarray([instance]))[0])
@@ -192,7 +198,7 @@ class Loader:
 
 
 def _put(ready: queue.Queue, item: object, closed: threading.Event) -> None:
-    """Wait for room, but not for a reader that has gone."""
+    """Wait for room in the queue, but not for a reader that has gone."""
     while not closed.is_set():
         try:
             ready.put(item, timeout=0.1)

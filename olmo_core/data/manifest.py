@@ -1,8 +1,8 @@
 """A manifest: which tokens, in which streams. Streams are lists of ranges over token files.
 
-The ranges of a stream are joined end to end and windows of the sequence length are cut from the
-join, so that a mix loses less than one window a source. `data.paths` of an official YAML is one
-stream a file, its tail dropped, as in OLMo.
+The ranges of a stream are joined end to end and cut into windows of the sequence length, so that a
+mix loses less than one window per source. `data.paths` of an official YAML means one stream per
+file, its tail dropped, as in OLMo.
 """
 
 import functools
@@ -43,13 +43,13 @@ class Stream:
 
     @property
     def tokens(self) -> int:
-        """Length of the join."""
+        """Return the length of the joined ranges."""
         return sum(part.stop - part.start for part in self.ranges)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What training reads. Vocabulary, tokenizer and EOS are None where no file says them."""
+    """What training reads. Vocabulary, tokenizer and EOS are None if no file names them."""
 
     dtype: str
     streams: tuple[Stream, ...]
@@ -62,7 +62,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path, *, root: Path) -> "Manifest":
-        """Read a `manifest.json` whose paths are relative to `root`, the tokens run folder.
+        """Read a `manifest.json` whose paths are relative to `root`, the run folder of `tokens`.
 
         Raises:
             InputError: missing, malformed, or of another schema version.
@@ -96,12 +96,13 @@ class Manifest:
         label_mask_paths: Sequence[str] | None = None,
         cache: Path | None = None,
     ) -> "Manifest":
-        """The meaning of `data.paths`: one stream a file; a path listed twice is read twice.
+        """Return the manifest that `data.paths` means: one stream per file; a path listed twice is
+        read twice.
 
         Paths may be URLs, read in place through `cache` (see `olmo_core.data.files`).
 
         Raises:
-            InputError: no path, another number of masks, or a file missing or empty.
+            InputError: no path, a different number of masks, or a missing or empty file.
         """
         if not paths:
             raise InputError("data.paths: empty; at least one token file is needed")
@@ -129,23 +130,23 @@ class Manifest:
         return cls(dtype=dtype, streams=streams, files=files)
 
     def write(self, path: Path) -> None:
-        """Write `manifest.json`; paths must be relative to the tokens run folder."""
+        """Write `manifest.json`; paths must be relative to the run folder of `tokens`."""
         write_json(path, {"schema_version": SCHEMA_VERSION, **self._content()})
 
     def resolve(self, path: str) -> str:
-        """The place of a range's file on this machine."""
+        """Return the path of a range's file on this machine."""
         return path if self.root is None else str(self.root / path)
 
     @property
     def tokens(self) -> int:
-        """Tokens of all streams, tails included."""
+        """Return the number of tokens in all streams, tails included."""
         return sum(stream.tokens for stream in self.streams)
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Digest of what decides the windows, wherever the files lie.
+        """Return a digest of what decides the windows, wherever the files lie.
 
-        The names of `data.paths` are left out: a corpus that moved is still the same corpus.
+        The names in `data.paths` are left out: a corpus that has moved is still the same corpus.
         """
         content = self._content()
         if self.root is None:
@@ -164,7 +165,7 @@ class Manifest:
             The opened files by their paths in the manifest.
 
         Raises:
-            InputError: the first file that does not fit.
+            InputError: names the first file that does not fit.
         """
         ranges = [(stream, part) for stream in self.streams for part in stream.ranges]
         opened = self.files.each(
@@ -261,5 +262,7 @@ def _path(content: dict[str, str]) -> str:
 
 
 def cumulative(lengths: Sequence[int]) -> list[int]:
-    """Starts of parts laid end to end, and the end of the last: one entry more than `lengths`."""
+    """Return where parts laid end to end start, and where the last ends: one entry more than
+    `lengths`.
+    """
     return [0, *np.cumsum(np.asarray(lengths, dtype=np.int64)).tolist()]

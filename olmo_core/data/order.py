@@ -1,8 +1,8 @@
 """The order of windows: a pure function of (count, algorithm, version, seed, epoch).
 
-`olmo` is the shuffle of OLMo's trainer, number for number; it holds one number a window.
-`feistel` computes any position alone, in constant time and memory, and inverts.
-Both are versioned: a changed algorithm takes a new version, and golden hashes hold the old ones.
+`olmo` is the shuffle of OLMo's trainer, number for number; it holds one number per window.
+`feistel` computes any single position in constant time and memory, and can be inverted. Both are
+versioned: a changed algorithm gets a new version, and golden hashes pin the old ones.
 """
 
 import functools
@@ -22,19 +22,19 @@ class Order(Protocol):
     """A permutation of 0 … count - 1."""
 
     def windows(self, positions: np.ndarray) -> np.ndarray:
-        """The windows at these positions of the epoch, int64, same shape."""
+        """Return the windows at these positions of the epoch, int64, same shape."""
         ...
 
     def positions(self, windows: np.ndarray) -> np.ndarray:
-        """The positions of these windows in the epoch, int64, same shape: the inverse."""
+        """Return the positions of these windows in the epoch, int64, same shape: the inverse."""
         ...
 
 
 def make_order(name: OrderName, *, count: int, seed: int, epoch: int) -> Order:
-    """The order of `count` windows in one epoch.
+    """Return the order of `count` windows in one epoch.
 
     Raises:
-        ValueError: unknown name, nothing to order, or more windows than the algorithm can.
+        ValueError: unknown name, nothing to order, or more windows than the algorithm supports.
     """
     if name not in VERSIONS:
         raise ValueError(f"order {name!r}: expected one of {', '.join(VERSIONS)}")
@@ -44,7 +44,7 @@ def make_order(name: OrderName, *, count: int, seed: int, epoch: int) -> Order:
 
 
 class OlmoOrder:
-    """OLMo's own: `arange` in uint32, shuffled by PCG64 seeded with seed + epoch.
+    """OLMo's shuffle: `arange` in uint32, shuffled by PCG64 seeded with seed + epoch.
 
     Source: allenai/OLMo `olmo/data/iterable_dataset.py`, `_build_global_indices`.
     """
@@ -73,9 +73,9 @@ class OlmoOrder:
 class FeistelOrder:
     """A keyed Feistel network over a grid of rows × columns that just covers `count`.
 
-    A number is a (row, column) pair; each round adds a hash of one to the other, modulo its size,
-    so that a round is undone by subtracting. The grid has fewer than 2·√count + 1 cells too many;
-    who lands on one goes through the network again (cycle walking), which keeps it a permutation.
+    A number is a (row, column) pair. Each round adds a hash of one to the other, modulo its size,
+    so subtracting undoes a round. The grid has fewer than 2·√count + 1 surplus cells. A number that
+    lands on one goes through the network again (cycle walking), which keeps the map a permutation.
     After Black and Rogaway, "Ciphers with Arbitrary Finite Domains" (2002).
     """
 
@@ -121,7 +121,7 @@ class FeistelOrder:
 
 
 def _mixed(numbers: np.ndarray, key: np.uint64) -> np.ndarray:
-    """splitmix64's finaliser over number + key, uint64, wrapping."""
+    """Return splitmix64's finaliser of number + key, uint64, wrapping."""
     mixed = numbers * np.uint64(0x9E3779B97F4A7C15) + key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,21 +1,18 @@
-"""Where documents begin inside an instance: what attention within documents needs to know."""
+"""Where documents begin inside an instance, for attention within documents."""
 
 import numpy as np
 
 
 def document_positions(tokens: np.ndarray, eos_token_id: int) -> np.ndarray:
-    """Each token's position within its document.
+    """Return each token's position within its document, int64 (b, T), from 0.
 
-    An EOS ends its document and belongs to it; an instance begins a document wherever it was cut,
-    and what follows the last EOS is one too. Source: allenai/OLMo `olmo/data/util.py`,
-    `get_document_lengths`.
+    Token i shares its document with those from i - positions[i] on. An EOS ends its document and
+    belongs to it. An instance begins a document wherever it was cut, and what follows its last EOS
+    is a document too. Source: allenai/OLMo `olmo/data/util.py`, `get_document_lengths`.
 
     Args:
         tokens: Ids of any integer dtype, shape (b, T).
-        eos_token_id: What stands at the end of a document.
-
-    Returns:
-        int64 (b, T), from 0: token i shares its document with those from i - positions[i] on.
+        eos_token_id: The id at the end of each document.
     """
     begins = np.empty(tokens.shape, dtype=np.bool_)
     begins[:, 0] = True

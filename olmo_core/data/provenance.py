@@ -1,4 +1,4 @@
-"""Both questions about a run: which documents a step saw, and which steps saw a document."""
+"""Two questions about a run: which documents a step saw, and which steps saw a document."""
 
 from olmo_core.data.document_index import DocumentIndex, DocumentSpan, spans_of
 from olmo_core.data.instances import Instances
@@ -6,9 +6,9 @@ from olmo_core.data.loader import Loader
 
 
 def instance_documents(data: Instances, index: DocumentIndex, instance: int) -> list[DocumentSpan]:
-    """The documents of which an instance holds at least one token, in reading order.
+    """Return the documents of which an instance holds at least one token, in reading order.
 
-    The first and the last may lie in it in part.
+    The first and the last may lie in it only in part.
     """
     return [
         span
@@ -18,14 +18,14 @@ def instance_documents(data: Instances, index: DocumentIndex, instance: int) -> 
 
 
 def step_documents(loader: Loader, index: DocumentIndex, step: int) -> list[list[DocumentSpan]]:
-    """The documents of each instance of a global batch (step 0 is the first)."""
+    """Return the documents of each instance of a global batch; the first step is 0."""
     return [
         instance_documents(loader.data, index, int(instance)) for instance in loader.instances(step)
     ]
 
 
 def document_instances(data: Instances, index: DocumentIndex, doc_id: str) -> list[int]:
-    """The instances that hold any token of a document, ascending.
+    """Return the instances that hold any token of a document, ascending.
 
     Raises:
         KeyError: no document of this id was tokenised.
@@ -42,9 +42,9 @@ def document_instances(data: Instances, index: DocumentIndex, doc_id: str) -> li
 def document_steps(
     loader: Loader, index: DocumentIndex, doc_id: str, *, epochs: int = 1
 ) -> list[int]:
-    """The steps of the first `epochs` epochs that saw any token of a document, ascending.
+    """Return the steps of the first `epochs` epochs that saw any token of a document, ascending.
 
-    Empty where the mix leaves the document out, or it fell into a dropped tail.
+    Empty if the mix leaves the document out, or if it fell into a dropped tail.
 
     Raises:
         KeyError: no document of this id was tokenised.

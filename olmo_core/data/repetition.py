@@ -1,9 +1,9 @@
-"""Find instances that repeat themselves: OLMo's instance filter, decided without a full scan.
+"""Find instances that repeat themselves: OLMo's instance filter, usually without a full scan.
 
-An instance is masked from the loss (never removed) when for a period p it holds at least
+An instance is masked from the loss (never removed) if for a period p it holds at least
 `repetition_max_count` consecutive repeats. Source: allenai/OLMo `olmo/data/util.py`,
-`find_periodic_sequences`: with e[i] = (t[i] == t[i - p]), a run of L true values in e is
-L // p + 1 repeats, and fewer than three repeats are never found.
+`find_periodic_sequences`: with e[i] = (t[i] == t[i - p]), a run of L true values in e is L // p + 1
+repeats, and fewer than three repeats are never found.
 """
 
 import numpy as np
@@ -15,14 +15,11 @@ _PROBES = 4  # positions looked at in every run that is long enough
 
 
 def instance_mask(tokens: np.ndarray, config: InstanceFilterConfig) -> np.ndarray:
-    """Which instances count in the loss.
+    """Return which instances count in the loss, bool (b,); False if one repeats itself.
 
     Args:
         tokens: Ids of any integer dtype, shape (b, T).
         config: Periods and repeats.
-
-    Returns:
-        Bool, shape (b,); False where the instance repeats itself.
     """
     repeats = max(config.repetition_max_count, _FEWEST_REPEATS)
     longest = min(config.repetition_max_period, tokens.shape[1] // 3)  # as in OLMo
@@ -36,10 +33,10 @@ def instance_mask(tokens: np.ndarray, config: InstanceFilterConfig) -> np.ndarra
 
 
 def _candidates(tokens: np.ndarray, period: int, run: int) -> np.ndarray:
-    """Rows where a run of `run` equal values is possible, from a few positions of each.
+    """Return rows that may contain a run of `run` equal values, judged by a few positions of each.
 
     A run covers at least `probes` consecutive positions of a grid of that stride, so rows without
-    so many neighbouring hits have none. It leaves a few rows in a thousand for the full scan.
+    that many neighbouring hits have none. A few rows in a thousand are left for the full scan.
     """
     probes = min(_PROBES, run)
     stride = run // probes
@@ -53,7 +50,7 @@ def _candidates(tokens: np.ndarray, period: int, run: int) -> np.ndarray:
 
 
 def _has_run(equal: np.ndarray, run: int) -> bool:
-    """Whether a bool array of shape (n,) holds `run` true values in a row."""
+    """Return whether a bool array of shape (n,) holds `run` consecutive true values."""
     ends = np.flatnonzero(~equal)
     edges = np.concatenate(([-1], ends, [len(equal)]))
     return bool((np.diff(edges) - 1).max() >= run)

@@ -63,7 +63,7 @@ def matmul_prepacked(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
-    """Return c + a b for a (M, K), b (K, N), added while the product is written; may overwrite c."""
+    """Return c + a b for a (M, K), b (K, N), in one pass over the result; may overwrite c."""
     if c is None:
         return matmul(a, b)
     if is_faster(a, b.T):

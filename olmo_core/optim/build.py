@@ -1,4 +1,4 @@
-"""AdamW with OLMo's groups: which parameters decay is decided by what they are."""
+"""Build AdamW with OLMo's parameter groups: the kind of a parameter decides whether it decays."""
 
 import torch
 from torch import nn
@@ -7,10 +7,11 @@ from olmo_core.config.optim import OptimizerConfig
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.AdamW:
-    """AdamW over all parameters; group 0 decays, group 1 does not (absent where empty).
+    """Return AdamW over all parameters; group 0 decays, group 1 does not. Empty groups are left
+    out.
 
-    The input table decays by `decay_embeddings` (a tied head with it), vectors (norms) by
-    `decay_norm_and_bias`, all other matrices always.
+    The input embedding decays if `decay_embeddings` says so (a tied head with it), vectors (norms)
+    if `decay_norm_and_bias` says so, all other matrices always.
     """
     groups: dict[float, list[nn.Parameter]] = {config.weight_decay: [], 0.0: []}
     for name, parameter in model.named_parameters():
@@ -29,6 +30,6 @@ def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Ad
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the rate of the step to come."""
+    """Set the learning rate of every group for the next step."""
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -22,14 +22,14 @@ _DEFAULT_WARMUP_START = 0.1  # share of the peak at which OLMo's warm-up begins 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A schedule whose end is known.
+    """Learning rate and gradient bound of a run whose last step is known.
 
     Args:
         config: The official `scheduler:` keys.
         peak: `optimizer.learning_rate`.
         end: Where the decay ends, in the units of `config`.
-        rewarmup_start: Moment at which a fresh warm-up was put in front of the curve, because the
-            optimizer's moments were dropped in the middle of a run.
+        rewarmup_start: Moment at which a second warm-up began, because the optimizer's moments were
+            dropped in the middle of a run.
     """
 
     config: SchedulerConfig
@@ -38,7 +38,7 @@ class Schedule:
     rewarmup_start: float | None = None
 
     def learning_rate(self, t: float) -> float:
-        """The rate of the step that brings the run to the moment `t`."""
+        """Return the learning rate of the step that brings the run to moment `t`."""
         start, length = self.rewarmup_start, self.config.t_warmup
         if start is not None and t < start + length:
             return self._curve(start + length) * (t - start) / length
@@ -65,7 +65,9 @@ class Schedule:
         return self.peak * math.sqrt(self.config.t_warmup / t)
 
     def _decay(self, name: SchedulerName, t: float) -> float:
-        """From the peak at the end of the warm-up to the floor at `end`, and on the floor after."""
+        """Return the rate after the warm-up: from the peak down to the floor at `end`, constant
+        afterwards.
+        """
         floor = self.peak * self.config.alpha_f
         if t >= self.end:
             return floor
@@ -78,10 +80,10 @@ class Schedule:
         return floor + (self.peak - floor) * cosine
 
     def max_grad_norm(self, bound: float | None, t: float) -> float | None:
-        """The gradient bound in force at the moment `t`, given `max_grad_norm`.
+        """Return the gradient bound in force at moment `t`, given `max_grad_norm`.
 
-        OLMo sets the bound for the next step after clipping, so pass the moment *before* the step;
-        its very first step takes the plain bound.
+        OLMo sets the bound of the next step after it has clipped, so pass the moment *before* the
+        step. Its very first step takes the plain bound.
         """
         steps, factor = self.config.grad_clip_warmup_steps, self.config.grad_clip_warmup_factor
         if bound is None or steps is None or factor is None or t == 0 or t > steps:

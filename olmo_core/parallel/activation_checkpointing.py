@@ -1,7 +1,6 @@
-"""Activation checkpointing: forget what lies inside a block, and compute it again for its backward.
+"""Activation checkpointing: discard a block's activations and recompute them in the backward pass.
 
-The recomputation is the same arithmetic, so gradients keep their bits; no random number is drawn
-in it.
+Recomputation does the same arithmetic and draws no random numbers, so gradients keep their bits.
 """
 
 import functools
@@ -30,7 +29,7 @@ _KEPT = [
 
 
 def checkpoint_activations(model: Transformer, strategy: ActivationCheckpointing) -> None:
-    """Let the layers that `strategy` means recompute themselves; names of parameters stay."""
+    """Wrap the layers that `strategy` selects in place; parameter names do not change."""
     more: dict[str, Any] = {}
     if strategy == "fine_grained":
         more["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _KEPT)

@@ -1,8 +1,8 @@
 """Compile a model block by block, for fixed shapes.
 
-The whole model is never compiled: the embedding's backward then adds atomically, and no two runs
-have the same bits (measured). Block by block, runs repeat to the last bit, with a cold or a warm
-cache.
+The whole model is never compiled: the embedding's backward would then use atomic additions, and no
+two runs would have the same bits (measured). Compiled by block, runs repeat to the last bit, with a
+cold or a warm cache.
 """
 
 import os
@@ -16,11 +16,10 @@ from olmo_core.model.transformer import Transformer
 
 
 def compile_blocks(model: Transformer, config: CompileConfig, device: torch.device) -> None:
-    """Let every block compile itself at its first call; names of parameters stay.
+    """Make every block compile itself on its first call; parameter names do not change.
 
     Raises:
-        ConfigError: torch has no such mode or backend; or the CPU backend needs a C++ compiler,
-            and there is none.
+        ConfigError: torch has no such mode or backend, or the CPU backend lacks a C++ compiler.
     """
     compiler = os.environ.get("CXX", "g++")
     if config.backend == "inductor" and device.type == "cpu" and shutil.which(compiler) is None:

@@ -1,7 +1,7 @@
-"""The gradients of a step: summed up over microbatches and ranks, reduced once, in float32.
+"""The gradients of a step: summed over microbatches and ranks, reduced once, in float32.
 
-A few sums of the batch (losses, counts) are reduced with them: every rank knows them afterwards,
-and the mean is taken over the one global count.
+A few sums over the batch (losses, counts) are reduced together with them. Every rank knows them
+afterwards, and the mean is taken over the one global count.
 """
 
 from abc import ABC, abstractmethod
@@ -19,29 +19,29 @@ from olmo_core.parallel.world import World
 
 
 class Gradients(ABC):
-    """Owns the `.grad` of every parameter.
+    """Own the `.grad` of every parameter.
 
     Attributes:
-        sums: What is summed up beside the gradients, float32, on their device.
+        sums: Figures summed beside the gradients, float32, on the same device.
     """
 
     sums: Tensor
 
     @abstractmethod
     def zero(self) -> None:
-        """Begin a step."""
+        """Set all gradients and sums to zero before a step."""
 
     @abstractmethod
     def accumulate(self, *, last: bool) -> None:
-        """Say before each microbatch whether it is the last of its step."""
+        """Announce the next microbatch and whether it is the last of its step."""
 
     @abstractmethod
     def reduce(self, world: World) -> None:
-        """Add gradients and sums up over the ranks."""
+        """Sum gradients and `sums` over the ranks."""
 
     @abstractmethod
     def norm(self) -> Tensor:
-        """The global L2 norm of all gradients, a scalar; the same on every rank."""
+        """Return the global L2 norm of all gradients, a scalar equal on every rank."""
 
     @abstractmethod
     def scale_(self, factor: Tensor) -> None:
@@ -50,7 +50,7 @@ class Gradients(ABC):
     def normalise(self, count: Tensor, max_norm: float | None) -> Tensor:
         """Divide by the global count and clip to `max_norm` (global L2), in one pass.
 
-        The count is a scalar on the gradients' device: nothing waits for it.
+        The count is a scalar on the gradients' device, so the host waits for nothing.
 
         Returns:
             The norm before clipping, a scalar.
@@ -64,9 +64,9 @@ class Gradients(ABC):
 
 
 class ReplicatedGradients(Gradients):
-    """Every rank holds all of them: views of one buffer, in the order of the parameters.
+    """Hold all gradients on every rank, as views of one buffer in the order of the parameters.
 
-    The sums ride behind them, so that a step takes one all-reduce.
+    The sums lie at the end of the buffer, so that a step takes one all-reduce.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, sums: int) -> None:
@@ -82,18 +82,18 @@ class ReplicatedGradients(Gradients):
             start = end
 
     def zero(self) -> None:
-        """Begin a step."""
+        """Set the buffer to zero."""
         self.buffer.zero_()
 
     def accumulate(self, *, last: bool) -> None:
-        """Nothing to do: autograd adds to the buffer."""
+        """Do nothing: autograd adds to the buffer."""
 
     def reduce(self, world: World) -> None:
-        """Add gradients and sums up over the ranks."""
+        """Sum the buffer over the ranks."""
         world.sum_(self.buffer)
 
     def norm(self) -> Tensor:
-        """The L2 norm of the buffer."""
+        """Return the L2 norm of the buffer."""
         return torch.linalg.vector_norm(self.values)
 
     def scale_(self, factor: Tensor) -> None:
@@ -102,16 +102,16 @@ class ReplicatedGradients(Gradients):
 
 
 class ShardedGradients(Gradients):
-    """Each rank holds its shard of each, reduced while the last microbatch goes backward.
+    """Hold one shard of each gradient per rank, reduced during the last microbatch's backward pass.
 
-    Between the microbatches of a step each rank keeps the unsharded sum, float32: as much memory
-    as the whole model. Reducing each microbatch needs none of it; replicas are even then added up
-    once a step.
+    Between the microbatches of a step each rank keeps the unsharded sum in float32, which takes as
+    much memory as the whole model. Reducing with every microbatch avoids that; replicas are summed
+    once per step even then.
 
     Args:
-        model: Its parameters.
-        root: The model again, as `olmo_core.parallel.sharding.shard` returns it.
-        sums: How many sums.
+        model: Whose parameters they belong to.
+        root: The same model, as `olmo_core.parallel.sharding.shard` returns it.
+        sums: Number of sums.
         every_microbatch: Reduce over the shards with each microbatch.
     """
 
@@ -126,22 +126,22 @@ class ShardedGradients(Gradients):
         self.sums = torch.zeros(sums, dtype=torch.float32, device=self._parameters[0].device)
 
     def zero(self) -> None:
-        """Begin a step."""
+        """Set this rank's shards and sums to zero."""
         for parameter in self._parameters:
             parameter.grad = None
         self.sums.zero_()
 
     def accumulate(self, *, last: bool) -> None:
-        """Reduce with the last microbatch alone, or what is asked to be with each."""
+        """Reduce with the last microbatch only, or with each if so configured."""
         self._root.set_requires_gradient_sync(last or self._every_microbatch)
         self._root.set_requires_all_reduce(last)
 
     def reduce(self, world: World) -> None:
-        """Add the sums up over the ranks; the gradients are already."""
+        """Sum `sums` over the ranks; the gradients are reduced already."""
         world.sum_(self.sums)
 
     def norm(self) -> Tensor:
-        """The L2 norm over all shards."""
+        """Return the L2 norm over all shards."""
         squared = nn.utils.get_total_norm(self._shards()).square()
         dist.all_reduce(squared, group=self._shard_group)
         return squared.sqrt()

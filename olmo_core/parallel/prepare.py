@@ -1,4 +1,4 @@
-"""Make a model ready to be trained in a world: the one place that knows in which order."""
+"""Prepare a model for training on some ranks; the order of the wrappers is decided here alone."""
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
@@ -11,21 +11,21 @@ from olmo_core.parallel.world import World
 
 
 def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int) -> Gradients:
-    """Wrap the model in place; its parameters keep their names.
+    """Wrap the model in place; parameter names do not change.
 
     Args:
-        model: On the device of this rank, or on the meta device: then its parameters have memory
-            afterwards, this rank's shards alone where they are sharded, and are yet to be filled.
+        model: On this rank's device or on the meta device. In the latter case its parameters, or
+            this rank's shards of them, get memory here and are still to be filled.
         config: `activation_checkpointing`, `compile`, `distributed_strategy`, `fsdp`, `precision`,
             `core.reduce_every_microbatch`.
         world: The ranks; a single one computes the same whatever the strategy.
-        sums: How many sums of a step are reduced with the gradients.
+        sums: Number of figures per step that are reduced together with the gradients.
 
     Returns:
         The gradients of the model, all zero.
 
     Raises:
-        ConfigError: this machine, or these ranks, cannot compute the way that is asked for.
+        ConfigError: this machine, or these ranks, cannot compute as configured.
     """
     if config.activation_checkpointing is not None:
         checkpoint_activations(model, config.activation_checkpointing)
@@ -42,10 +42,10 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
 
 
 def is_sharded(config: TrainConfig, world: World) -> bool:
-    """Whether each rank holds a part of the parameters; else all of them.
+    """Return whether each rank holds a part of the parameters instead of all of them.
 
     Raises:
-        ConfigError: several ranks, and no strategy for them.
+        ConfigError: there are several ranks but no strategy for them.
     """
     if world.size == 1:
         return False

@@ -1,6 +1,6 @@
-"""FSDP2 and HSDP: every block, and what is left of the model, is sharded over a mesh of ranks.
+"""FSDP2 and HSDP: each block, and the rest of the model, is sharded over a mesh of ranks.
 
-Reductions are sums in float32: nothing is divided by the number of ranks, since the loss is a sum
+Reductions are sums in float32. Nothing is divided by the number of ranks, since the loss is a sum
 that is divided once by its global count.
 """
 
@@ -27,16 +27,17 @@ _KEEP_AFTER_FORWARD = ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2")  # ZeRO-2: gather
 def shard(
     model: Transformer, config: FSDPConfig, precision: str | None, world: World
 ) -> FSDPModule:
-    """Shard the parameters in place, dimension 0 over the ranks; they become DTensors.
+    """Shard the parameters in place along dimension 0; they become DTensors. Return the root
+    module.
 
     Args:
         model: May be on the meta device.
         config: `fsdp`.
-        precision: The training's; `amp_bf16` gathers bfloat16 unless `fsdp.precision` is null.
+        precision: Of the training; `amp_bf16` gathers bfloat16 unless `fsdp.precision` is null.
         world: The ranks.
 
     Raises:
-        ConfigError: the ranks do not divide into the replicas asked for.
+        ConfigError: the ranks do not divide into the configured replicas.
     """
     mesh = make_mesh(config, world)
     narrow = precision == "amp_bf16" and config.precision is not None
@@ -60,10 +61,12 @@ def shard(
 
 
 def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
-    """Ranks as (shards,), or for hybrid strategies (replicas, shards); by default a node is one.
+    """Return the ranks as (shards,), or as (replicas, shards) for hybrid strategies.
+
+    By default one node is one replica.
 
     Raises:
-        ConfigError: the ranks do not divide into the replicas asked for.
+        ConfigError: the ranks do not divide into the configured replicas.
     """
     kind = world.device.type
     if config.sharding_strategy not in _HYBRID:
@@ -79,7 +82,7 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
 
 
 def materialise(model: nn.Module, device: torch.device) -> None:
-    """Give parameters on the meta device memory on `device`, not yet filled; ties stay."""
+    """Allocate meta-device parameters on `device` without filling them; tied ones stay tied."""
     for parameter in model.parameters():
         if not parameter.is_meta:
             continue
@@ -99,5 +102,5 @@ def fill(parameter: Tensor, whole: Tensor) -> None:
 
 
 def gather(parameter: Tensor) -> Tensor:
-    """The whole of a parameter, on every rank; all ranks must ask for it together."""
+    """Return a whole parameter on every rank; all ranks must call this together."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter

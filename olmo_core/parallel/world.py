@@ -1,4 +1,4 @@
-"""Which ranks there are and what each computes on: derived here, once, from the environment."""
+"""The ranks of a run and their devices, derived from the environment here and nowhere else."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _TIMEOUT = timedelta(minutes=30)  # a rank may wait this long for another's chec
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """One process among `size`."""
+    """One process among `size` ranks."""
 
     rank: int = 0
     size: int = 1
@@ -30,21 +30,21 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process owns the run folder."""
+        """Return whether this process owns the run folder."""
         return self.rank == 0
 
     @property
     def nodes(self) -> int:
-        """How many machines the ranks lie on."""
+        """Return the number of machines that the ranks run on."""
         return self.size // self.local_size
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called this."""
         if self.size > 1:
             dist.barrier()
 
     def gather(self, value: object) -> list[object]:
-        """Every rank's value, in the order of the ranks, on every rank."""
+        """Return every rank's value, ordered by rank, on every rank."""
         if self.size == 1:
             return [value]
         values: list[object] = [None] * self.size
@@ -52,13 +52,13 @@ class World:
         return values
 
     def sum_(self, tensor: torch.Tensor) -> None:
-        """Add a tensor up over the ranks, in place."""
+        """Sum a tensor over the ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
 
 
 def read_world(environment: Mapping[str, str]) -> World:
-    """The world that torchrun's variables describe; a single process where there are none.
+    """Return the world that torchrun's variables describe; a single process without them.
 
     Raises:
         ConfigError: some of the variables are missing, or they contradict each other.
@@ -106,7 +106,7 @@ def _require_one_task(environment: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def joined(world: World) -> Iterator[None]:
-    """Be a member of the world's process group; a single process needs none."""
+    """Join the world's process group for the length of a block; a single process needs none."""
     if world.size == 1:
         yield
         return
@@ -132,10 +132,10 @@ def _device(local_rank: int) -> torch.device:
 
 
 def set_threads(asked: int | None) -> int:
-    """Fix the number of CPU threads of this process: bits depend on it. Returns the number.
+    """Fix the number of CPU threads of this process, on which bits depend, and return it.
 
     Raises:
-        ConfigError: none is asked for, and OMP_NUM_THREADS is no number above 0.
+        ConfigError: none is configured, and OMP_NUM_THREADS is not a number above 0.
     """
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP takes a list, a level each
     if asked is None and said and not (said.isdecimal() and int(said) > 0):
