@@ -5,9 +5,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 ARGS ?=
+# A process per core; tests of one file share its fixtures.
+SIDE_BY_SIDE := --numprocesses=logical --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm drills ui lint types imports definitions check lock peer \
+.PHONY: help setup demo test test-all test-slurm drills ui lint types imports definitions check lock peer \
 	clean
 
 help:  ## list the targets
@@ -19,8 +21,11 @@ setup:  ## make both environments, or do nothing when they are up to date
 demo: setup  ## take the recipe "demo" from raw text to an evaluated, souped model
 	@$(BIN)/olmo run demo
 
-test: setup  ## run the tests; make test ARGS="-k checkpoint" runs some of them
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup  ## run the tests but the slow ones; make test ARGS="-k checkpoint" runs some of them
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-all: setup  ## run the slow tests too, as every change must pass them
+	@$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not gpu and not slurm and not browser and not drill and not postgres" $(ARGS)
 
 test-slurm: setup  ## the cluster tests, on a Slurm of three nodes brought up for them
 	@$(BIN)/python -m pytest -m "slurm and not drill" tests/slurm $(ARGS)

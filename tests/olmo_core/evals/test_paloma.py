@@ -87,12 +87,12 @@ LINE = b'{"id": "1", "text": "x", "added": "", "source": "web"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(LINE * 2000)[:-20], r"a\.jsonl\.gz: not a whole gzip file"),
+        (gzip.compress(LINE * 2000, mtime=0)[:-20], r"a\.jsonl\.gz: not a whole gzip file"),
         (b"plain text", "not a whole gzip file of text after line 0"),
-        (gzip.compress(LINE + b'{"id": \n'), "line 2: not a document"),
-        (gzip.compress(LINE + b'{"id": 1}\n'), "line 2: not a document: KeyError"),
-        (gzip.compress(b'["id"]\n'), "line 1: not a document"),
-        (gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n'), r"a\.jsonl\.gz: not a whole"),
+        (gzip.compress(LINE + b'{"id": \n', mtime=0), "line 2: not a document"),
+        (gzip.compress(LINE + b'{"id": 1}\n', mtime=0), "line 2: not a document: KeyError"),
+        (gzip.compress(b'["id"]\n', mtime=0), "line 1: not a document"),
+        (gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n', mtime=0), r"a\.jsonl\.gz: not a whole"),
     ],
 )
 def test_bad_documents_are_named(tmp_path: Path, content: bytes, message: str) -> None:
