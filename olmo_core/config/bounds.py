@@ -18,6 +18,11 @@ def above(config: object, bound: int, *keys: str) -> None:
     _check(config, keys, f"a number above {bound}", lambda value: bound < value < math.inf)
 
 
+def at_most(config: object, most: int, *keys: str) -> None:
+    """As `at_least`, for values that must not exceed `most`."""
+    _check(config, keys, f"{most} or less", lambda value: value <= most)
+
+
 def _check(
     config: object, keys: Sequence[str], expected: str, holds: Callable[[float], bool]
 ) -> None:

@@ -4,6 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+# More than these, in steps, were hardly meant: no published run of OLMo's had 2 million.
+PLAUSIBLE_STEPS, PLAUSIBLE_EPOCHS = 10_000_000, 100
+
 EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
 
 
@@ -62,3 +65,21 @@ class Duration:
             return int(self.value)
         steps = self.steps(tokens_per_step, steps_per_epoch)
         return None if steps is None else steps * tokens_per_step
+
+    def doubt(self, tokens_per_step: int, steps_per_epoch: int | None) -> str | None:
+        """Return what to tell whoever may have left out the unit; None where steps are plausible.
+
+        Args:
+            tokens_per_step: Of the global batch.
+            steps_per_epoch: None where only the data could tell.
+        """
+        if self.unit != "steps":
+            return None
+        steps, epochs = int(self.value), self.value / (steps_per_epoch or math.inf)
+        if steps <= PLAUSIBLE_STEPS and epochs <= PLAUSIBLE_EPOCHS:
+            return None
+        of_data = f", {epochs:,.0f} times the data" if steps_per_epoch else ""
+        return (
+            f"max_duration without a unit means steps: {steps:,} of them, "
+            f"{steps * tokens_per_step:.4g} tokens{of_data}; {steps:.4g}T would mean tokens"
+        )

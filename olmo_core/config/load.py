@@ -118,9 +118,12 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
 def _located(values: Mapping[str, Any], fields: Mapping[str, Any], where: str, message: str) -> str:
     """What a class says of its values; what it begins with, if a key, is found in the file."""
-    key = re.split("[ :]", message, maxsplit=1)[0]
-    if key in fields:
-        return place_of(values, key, where) + message.removeprefix(key)
+    dotted = re.split("[ :]", message, maxsplit=1)[0]
+    section, _, key = dotted.rpartition(".")
+    if (section or key) in fields:
+        node = values.get(section, values) if section else values
+        where = _dotted(where, section) if section else where
+        return place_of(node, key, where) + message.removeprefix(dotted)
     return ": ".join(part for part in (getattr(values, "file", ""), where, message) if part)
 
 

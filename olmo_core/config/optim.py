@@ -6,7 +6,7 @@ Free of torch. Defaults are OLMo's.
 from dataclasses import dataclass
 from typing import Literal
 
-from olmo_core.config.bounds import above, at_least
+from olmo_core.config.bounds import above, at_least, at_most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,14 @@ class OptimizerConfig:
     selective_updates: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "learning_rate", "weight_decay", "eps")
+        above(self, 0, "learning_rate", "eps")  # a row without a gradient divides by eps alone
+        at_least(self, 0, "weight_decay")
+        at_most(self, 1, "learning_rate")  # AdamW moves each weight by up to the rate in a step
+        if self.learning_rate * self.weight_decay >= 1:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}; times learning_rate {self.learning_rate} it "
+                "is what a step takes from each weight: expected a product below 1"
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}; expected numbers from 0 to below 1")
         if self.name != "adamw":
@@ -45,7 +52,10 @@ SchedulerName = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerConfig:
-    """Official keys of `scheduler:`. `t_*` and `grad_clip_warmup_steps` count `units`."""
+    """Official keys of `scheduler:`. `t_*` and `grad_clip_warmup_steps` count `units`.
+
+    The gradient's warm-up needs both of its keys; where either is null it is off, as in OLMo.
+    """
 
     name: SchedulerName = "cosine_with_warmup"
     units: Literal["steps", "tokens"] = "steps"
@@ -59,9 +69,44 @@ class SchedulerConfig:
     def __post_init__(self) -> None:
         at_least(self, 0, "t_warmup", "alpha_f", "warmup_min_lr", "grad_clip_warmup_steps")
         above(self, 0, "t_max", "grad_clip_warmup_factor")
-        if (self.grad_clip_warmup_steps is None) != (self.grad_clip_warmup_factor is None):
-            raise ValueError("grad_clip_warmup_steps and grad_clip_warmup_factor go together")
+        at_most(self, 1, "alpha_f")
         if self.name in ("inverse_sqrt_with_warmup", "max_scheduler") and self.t_warmup <= 0:
             raise ValueError(
                 f"t_warmup is {self.t_warmup}; {self.name} falls from its end, above 0"
+            )
+        if self.t_max is not None and self.name != "constant" and self.t_max <= self.t_warmup:
+            raise ValueError(
+                f"t_max is {self.t_max:g} {self.units}; the decay ends after the warm-up "
+                f"(t_warmup: {self.t_warmup:g})"
+            )
+
+    def refuse_unreachable(self, *, peak: float, step: int, end: float | None) -> None:
+        """Refuse what cannot be meant beside the run's other keys.
+
+        Args:
+            peak: `optimizer.learning_rate`.
+            step: What one step counts, in `units`.
+            end: Where the run ends, in `units`; None where only the data could tell.
+
+        Raises:
+            ValueError: names the key, what was found and what would be right.
+        """
+        if self.warmup_min_lr is not None and self.warmup_min_lr > peak:
+            raise ValueError(
+                f"scheduler.warmup_min_lr is {self.warmup_min_lr}, where the warm-up begins; "
+                f"expected at most optimizer.learning_rate ({peak})"
+            )
+        of_the_rate = () if self.name == "constant" else ("t_warmup", "t_max")
+        for key in (*of_the_rate, "grad_clip_warmup_steps"):
+            value = getattr(self, key)
+            if value is not None and 0 < value < step:
+                raise ValueError(
+                    f"scheduler.{key} is {value:g} {self.units} (written, or OLMo's default), less "
+                    f"than one step ({step:,}); is scheduler.units meant to be steps?"
+                )
+        if of_the_rate and end is not None and self.t_warmup >= end:
+            raise ValueError(
+                f"scheduler.t_warmup is {self.t_warmup:g} {self.units}, and max_duration ends at "
+                f"{end:g}: the rate would never reach its peak. stop_at ends a trial sooner and "
+                "leaves the schedule as it is"
             )

@@ -173,7 +173,8 @@ class TrainConfig:
         at_least(self, 1, "global_train_batch_size", "device_train_microbatch_size", "stop_after")
         at_least(self, 1, "save_interval", "save_interval_unsharded", "save_interval_ephemeral")
         at_least(self, 1, "console_log_interval", "gen1_gc_interval")
-        at_least(self, 0, "seed", "epoch", "stop_at", "auxiliary_loss_multiplier")
+        at_least(self, 1, "stop_at")  # a run of no step would pass for a trained model
+        at_least(self, 0, "seed", "epoch", "auxiliary_loss_multiplier")
         at_least(self, 0, "extra_steps_after_cancel")
         at_least(self, -1, "save_num_checkpoints_to_keep", "save_num_unsharded_checkpoints_to_keep")
         above(self, 0, "max_grad_norm", "time_limit")
@@ -186,8 +187,17 @@ class TrainConfig:
                 f"data.generate_doc_lengths tells documents apart by model.eos_token_id, and "
                 f"{self.model.eos_token_id} is beyond the vocabulary of {self.model.vocab_size}"
             )
+        in_tokens = self.scheduler.units == "tokens"
+        end = None
         if self.max_duration is not None:
-            Duration.parse(self.max_duration)
+            duration = Duration.parse(self.max_duration)
+            length = duration.tokens if in_tokens else duration.steps
+            end = length(self.tokens_per_step, None)
+        self.scheduler.refuse_unreachable(
+            peak=self.optimizer.learning_rate,
+            step=self.tokens_per_step if in_tokens else 1,
+            end=end,
+        )
 
     @property
     def sequence_length(self) -> int:

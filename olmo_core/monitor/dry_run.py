@@ -52,14 +52,15 @@ def plan(
     Returns:
         `{config, parameters, tokens_per_step, max_steps, learning_rate, memory_bytes_per_device,
         flops_per_token}`. Where the number of steps needs the size of data that are not at hand,
-        `max_steps` is None and `max_steps_reason` says why; `learning_rate` is empty where the
-        schedule ends with them.
+        `max_steps` is None and `max_steps_reason` says why, and `learning_rate` is empty where the
+        schedule ends with them. `max_steps_doubt` is there where a unit was probably left out.
 
     Raises:
         ConfigError: more devices than instances of a global batch, or a number below 1.
     """
     count = count_parameters(config.model)
     steps, reason = steps_of(config)
+    doubt = steps and Duration.parse(config.max_duration).doubt(config.tokens_per_step, None)
     return {
         "config": to_dict(config),
         "parameters": {
@@ -69,6 +70,7 @@ def plan(
         "tokens_per_step": config.tokens_per_step,
         "max_steps": steps,
         **({"max_steps_reason": reason} if reason else {}),
+        **({"max_steps_doubt": doubt} if doubt else {}),
         "learning_rate": _rates(config, steps, moments),
         "memory_bytes_per_device": planned_memory(config, devices).total,
         "flops_per_token": flops_per_token(config.model, config.sequence_length),
@@ -133,6 +135,12 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
     if end is None and steps is not None:
         duration = Duration.parse(config.max_duration)
         end = duration.value if in_tokens and duration.unit == "tokens" else steps * clock
+        try:  # epochs are known by now
+            config.scheduler.refuse_unreachable(
+                peak=config.optimizer.learning_rate, step=clock, end=end
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
     if end is None:
         if config.scheduler.name not in ENDLESS:
             return {}
@@ -164,6 +172,8 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         f"steps              {whole}{_ending(stop_at)}",
         f"FLOPs per token    {planned['flops_per_token']:.4g}",
     ]
+    if doubt := planned.get("max_steps_doubt"):
+        lines.append(f"is that meant?     {doubt}")
     if steps:
         in_all = planned["flops_per_token"] * last_step(steps, stop_at) * tokens
         lines.append(f"FLOPs in all       {in_all:.4g}")

@@ -51,7 +51,7 @@ def build_trainer(
         job=job,
         stop_requests=stop_requests,
     )
-    if state.step > trainer.last_step:
+    if state.step + (not resumed) > trainer.last_step:  # resumed: its result may be missing yet
         raise ConfigError(
             f"stop_at: the run would end at step {trainer.last_step}, but its start is step "
             f"{state.step} already; a later stop_at, or restore_dataloader=false to count from 0"

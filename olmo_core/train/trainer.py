@@ -14,7 +14,7 @@ from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.batch import Batch
 from olmo_core.data.loader import Loader
-from olmo_core.errors import InputError, Stopped
+from olmo_core.errors import ConfigError, InputError, Stopped
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.energy import Energy
 from olmo_core.monitor.metrics import (
@@ -75,9 +75,16 @@ class Trainer:
         span = (config.tokens_per_step, loader.batches_per_epoch)
         self.max_steps = duration.steps(*span) or 0
         end = self.max_steps if config.scheduler.units == "steps" else duration.tokens(*span)
+        if job is not None and (doubt := duration.doubt(*span)):
+            log.warning(doubt)
+        peak = config.optimizer.learning_rate
+        try:  # epochs are known by now
+            config.scheduler.refuse_unreachable(peak=peak, step=1, end=end)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
         self.schedule = Schedule(
             config=config.scheduler,
-            peak=config.optimizer.learning_rate,
+            peak=peak,
             end=config.scheduler.t_max or end or 0,
             rewarmup_start=state.rewarmup_start,
         )

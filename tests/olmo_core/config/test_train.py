@@ -9,6 +9,7 @@ from olmo_core.config.duration import Duration
 from olmo_core.config.load import to_dict
 from olmo_core.config.train import identity, load_train_config
 from olmo_core.errors import ConfigError
+from olmo_core.optim.schedule import Schedule
 
 # The keys of an official stage-2 file, with a small model.
 OFFICIAL = """\
@@ -252,11 +253,17 @@ def test_a_mistake_of_an_ingredient_is_found_in_the_file(official: Path) -> None
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.learning_rate=.nan", "optimizer.learning_rate is nan; expected 0 or more"),
-        ("optimizer.learning_rate=-1", "learning_rate is -1.0; expected 0 or more"),
-        ("optimizer.learning_rate=.inf", "learning_rate is inf; expected 0 or more"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate is nan; expected a number above"),
+        ("optimizer.learning_rate=-1", "learning_rate is -1.0; expected a number above 0"),
+        ("optimizer.learning_rate=0", "learning_rate is 0.0; expected a number above 0"),
+        ("optimizer.learning_rate=.inf", "learning_rate is inf; expected a number above 0"),
+        ("optimizer.learning_rate=3e4", "learning_rate is 30000.0; expected 1 or less"),
+        ("optimizer.weight_decay=2e4", "optimizer.weight_decay is 20000.0; times learning_rate"),
+        ("optimizer.eps=0", "optimizer.eps is 0.0; expected a number above 0"),
         ("optimizer.betas=[0.9, 1]", "betas are (0.9, 1.0); expected numbers from 0 to below 1"),
         ("scheduler.t_warmup=-5", "scheduler.t_warmup is -5.0; expected 0 or more"),
+        ("scheduler.alpha_f=10", "scheduler.alpha_f is 10.0; expected 1 or less"),
+        ("scheduler.t_max=0", "scheduler.t_max is 0.0; expected a number above 0"),
         ("model.n_heads=0", "model.n_heads is 0; expected 1 or more"),
         ("model.n_kv_heads=0", "model.n_kv_heads is 0; expected 1 or more"),
         ("model.max_sequence_length=1", "max_sequence_length is 1; expected 2 or more"),
@@ -267,7 +274,7 @@ def test_a_mistake_of_an_ingredient_is_found_in_the_file(official: Path) -> None
         ("console_log_interval=0", "console_log_interval is 0; expected 1 or more"),
         ("save_interval=0", "save_interval is 0; expected 1 or more"),
         ("save_num_checkpoints_to_keep=-2", "to_keep is -2; expected -1 or more"),
-        ("stop_at=-1", "stop_at is -1; expected 0 or more"),
+        ("stop_at=0", "stop_at is 0; expected 1 or more"),
         ("time_limit=0", "time_limit is 0.0; expected a number above 0"),
         ("max_grad_norm=.nan", "max_grad_norm is nan; expected a number above 0"),
         ("seed=1e30", "expected less than 2^63"),
@@ -279,6 +286,54 @@ def test_a_value_that_cannot_be_is_refused_by_its_key(
     with pytest.raises(ConfigError) as refused:
         load_train_config(official, [override])
     assert message in str(refused.value)
+
+
+# 50e9 tokens are 48,828,125 steps of 1,024 tokens; the peak is 6.1499e-05
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            "{warmup_min_lr: 1.0}",
+            r"scheduler\.warmup_min_lr is 1\.0, .* at most .* \(6\.1499e-05\)",
+        ),
+        ("{t_warmup: 10485760000}", r"t_warmup is 1\.04858e\+10 steps, .* ends at 4\.88281e\+07:"),
+        ("{t_warmup: 5e10, units: tokens}", r"t_warmup is 5e\+10 tokens, .* ends at 5e\+10:"),
+        ("{t_warmup: 1000, units: tokens}", r"t_warmup is 1000 tokens .* one step \(1,024\)"),
+        ("{t_max: 900, t_warmup: 0, units: tokens}", r"t_max is 900 tokens .*, less than one step"),
+        (
+            "{grad_clip_warmup_steps: 9, t_warmup: 0, units: tokens}",
+            r"grad_clip_warmup_steps is 9 tokens",
+        ),
+        ("{t_warmup: 100, t_max: 100}", r"t_max is 100 steps; the decay ends after .* 100\)"),
+    ],
+)
+def test_a_schedule_that_cannot_be_meant_is_found_in_the_file(
+    official: Path, values: str, message: str
+) -> None:
+    text = OFFICIAL[: OFFICIAL.index("scheduler:")] + OFFICIAL[OFFICIAL.index("tokenizer:") :]
+    official.write_text(text + f"scheduler: {values}\n")
+    line = text.count("\n") + 1
+    with pytest.raises(ConfigError, match=rf"stage2\.yaml:{line}: .*{message}"):
+        load_train_config(official)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["scheduler.warmup_min_lr=6.1499e-5"],  # the peak itself
+        ["scheduler.t_warmup=48828124"],
+        ["scheduler.units=tokens", "scheduler.t_warmup=1024", "scheduler.t_max=2048"],
+        ["scheduler.name=constant", "scheduler.t_max=10", "scheduler.t_warmup=1e12"],
+        ["scheduler.alpha_f=1"],
+        # OLMo's historical files have a factor without steps: off
+        ["scheduler.grad_clip_warmup_factor=10", "scheduler.grad_clip_warmup_steps=null"],
+        ["scheduler.grad_clip_warmup_factor=null", "scheduler.grad_clip_warmup_steps=10"],
+    ],
+)
+def test_a_schedule_at_its_bounds_passes(official: Path, values: list[str]) -> None:
+    config, _ = load_train_config(official, values)
+    schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=1e15)
+    assert schedule.max_grad_norm(1.0, 5) == 1.0
 
 
 def test_documents_are_told_apart_by_a_token_of_the_vocabulary(official: Path) -> None:

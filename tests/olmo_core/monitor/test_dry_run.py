@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from olmo_core.config.duration import Duration
 from olmo_core.config.load import Tree
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig, build_train_config
@@ -104,11 +105,29 @@ def test_epochs_of_data_at_hand_are_counted(tmp_path: Path) -> None:
     paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
     for path, tokens in zip(paths, (128 * 20 + 100, 128 * 5), strict=True):  # 20 and 5 windows
         np.arange(tokens, dtype=np.uint16).tofile(path)
-    config = configuration(max_duration="2ep", data={"paths": [str(path) for path in paths]})
-    planned = plan(config)
+    given: dict[str, Any] = {"max_duration": "2ep", "data": {"paths": list(map(str, paths))}}
+    planned = plan(configuration(**given, scheduler={"t_warmup": 5}))
     assert planned["max_steps"] == 2 * (25 // 8)
     assert "max_steps_reason" not in planned
     assert list(planned["learning_rate"]) == ["1", "3", "4", "6"]
+
+
+def test_a_warm_up_longer_than_the_epochs_at_hand_is_refused(tmp_path: Path) -> None:
+    np.arange(128 * 24, dtype=np.uint16).tofile(tmp_path / "a.npy")
+    config = configuration(max_duration="1ep", data={"paths": [str(tmp_path / "a.npy")]})
+    with pytest.raises(ConfigError, match=r"scheduler\.t_warmup is 100 steps, .* ends at 3:"):
+        plan(config)
+
+
+def test_steps_that_nobody_takes_are_doubted() -> None:
+    doubt = plan(configuration(max_duration="2e9"))["max_steps_doubt"]
+    assert "2,000,000,000 of them, 2.048e+12 tokens; 2e+09T would mean tokens" in doubt
+    assert "max_steps_doubt" not in plan(configuration(max_duration="2e9T"))
+    assert "max_steps_doubt" not in plan(configuration(max_duration=739_328))
+    assert Duration.parse(1000).doubt(1024, 20) is None
+    said = Duration.parse(5000).doubt(1024, 20)
+    assert said is not None
+    assert "250 times the data" in said
 
 
 def test_a_template_without_a_duration_is_planned() -> None:
