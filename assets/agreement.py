@@ -6,7 +6,7 @@ the jobs before it.
 
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig
-from olmo_core.config.load import nearest, to_dict
+from olmo_core.config.load import nearest, place_in, to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.corpus.mix import MixConfig
 from olmo_core.corpus.raw import RawConfig
@@ -31,7 +31,7 @@ def require_agreement(recipe: Recipe) -> None:
     for task in recipe.section("evals", "downstream", DownstreamConfig).tasks:
         if task.name not in TASKS:
             raise ConfigError(
-                f"{recipe.evals.file}: downstream.tasks: no offline data of {task.name!r}; "
+                f"{place_in(recipe.evals, 'downstream.tasks')}: no offline data of {task.name!r}; "
                 f"{nearest(task.name, TASKS)}"
             )
 
@@ -42,7 +42,7 @@ def _require_sources(recipe: Recipe) -> None:
         for source in recipe.section("corpus", mix, MixConfig).sources:
             if source not in known:
                 raise ConfigError(
-                    f"{recipe.corpus.file}: {mix}.sources: no source {source!r} in raw; "
+                    f"{place_in(recipe.corpus, f'{mix}.sources')}: no source {source!r} in raw; "
                     f"{nearest(source, known)}"
                 )
 
@@ -51,7 +51,7 @@ def _require_vocabulary(recipe: Recipe, stage1: TrainConfig) -> None:
     entries = recipe.section("corpus", "tokenizer", TokenizerConfig).vocab_size
     if entries > stage1.model.padded_vocab_size:
         raise ConfigError(
-            f"{recipe.stage1.file}: model.embedding_size: "
+            f"{place_in(recipe.stage1, 'model.embedding_size')}: "
             f"{stage1.model.padded_vocab_size} rows for the {entries} entries of "
             "tokenizer.vocab_size in corpus.yaml"
         )
@@ -64,7 +64,8 @@ def _require_one_model(
     different = [key for key in ours if ours[key] != theirs[key]]
     if different:
         key = different[0]
+        place = place_in(recipe.ingredient_tree(number), f"model.{key}")
         raise ConfigError(
-            f"{recipe.folder / 'stage2.yaml'}: model.{key}: {theirs[key]!r} (ingredient {number}), "
+            f"{place}: {theirs[key]!r} (ingredient {number}), "
             f"but stage 1, whose weights it starts from, has {ours[key]!r}"
         )

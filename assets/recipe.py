@@ -2,9 +2,11 @@
 
 A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`; without `stage2.yaml` it
 ends with stage 1. In `corpus.yaml` and `evals.yaml` each section is named as the asset that it
-describes.
+describes. A variant has a `recipe.yaml` that says `extends: <recipe>`, and of the other files only
+the values that differ.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Mapping
@@ -12,16 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from assets.paths import CHECKOUT
+from assets.paths import CHECKOUT, root
 from olmo_core import environment
 from olmo_core.config.ingredients import choose_ingredient, ingredient_values
 from olmo_core.config.load import Tree, build, load, nearest
+from olmo_core.config.load_tree import merge
 from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.errors import ConfigError
 
 T = TypeVar("T")
 
-FILES = ("corpus", "stage1", "evals")
+FILES = ("corpus", "stage1", "stage2", "evals")
+EXTENDS = "recipe.yaml"
 
 # A name becomes a folder, a Dagster key and a part of job names: letters that all of them take.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -29,7 +33,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One recipe as its author wrote it; sections are checked when they are asked for."""
+    """One recipe, complete; sections are checked when they are asked for."""
 
     name: str
     folder: Path
@@ -63,13 +67,23 @@ class Recipe:
         """
         if self.stage2 is None:
             return []
-        file, values = self.stage2.file, ingredient_values(self.stage2)
+        values = ingredient_values(self.stage2)
         if not values:
             raise ConfigError(
-                f"{file}: ingredients: missing; expected a list of at least two mappings, as in "
-                "[{seed: 42}, {seed: 666}], or no stage2.yaml at all"
+                f"{self.stage2.file}: ingredients: missing; expected a list of at least two "
+                "mappings, as in [{seed: 42}, {seed: 666}], or no stage2.yaml at all"
             )
-        return [(value, _ingredient(file, number)) for number, value in enumerate(values, start=1)]
+        return [
+            (value, _training(self.ingredient_tree(number)))
+            for number, value in enumerate(values, start=1)
+        ]
+
+    def ingredient_tree(self, number: int) -> Tree:
+        """Return stage2.yaml with the values of one ingredient (from 1) in place."""
+        tree = copy.deepcopy(self.stage2)  # values are put in place
+        assert tree is not None
+        choose_ingredient(tree, number)
+        return tree
 
     @property
     def mixes(self) -> tuple[str, ...]:
@@ -82,8 +96,7 @@ class Recipe:
         for key in tree:
             if key not in names:
                 raise ConfigError(
-                    f"{tree.file}:{tree.lines.get(key, '?')}: {key}: unknown section; "
-                    f"{nearest(key, names)}"
+                    f"{tree.place(key)}: {key}: unknown section; {nearest(key, names)}"
                 )
 
 
@@ -91,37 +104,35 @@ class Recipe:
 SET_BY_THE_GRAPH = ("load_path", "save_folder", "data.paths", "core.manifest", "core.roots")
 
 
-def _ingredient(file: str, number: int) -> TrainConfig:
-    tree = load(file)  # a tree of its own, since values are put in place
-    choose_ingredient(tree, number)
-    return _training(tree)
-
-
 def _training(tree: Tree) -> TrainConfig:
     for dotted in SET_BY_THE_GRAPH:
         section, _, key = dotted.rpartition(".")
         values = tree.get(section) if section else tree
         if isinstance(values, Tree) and values.get(key) is not None:
-            line = values.lines.get(key, "?")
             raise ConfigError(
-                f"{tree.file}:{line}: {dotted}: the graph sets it; take it out of the recipe"
+                f"{values.place(key)}: {dotted}: the graph sets it; take it out of the recipe"
             )
     return build_train_config(tree)[0]
 
 
 def search_path() -> list[Path]:
-    """Folders that hold recipes: those of `OLMO_RECIPES` (as in PATH), then the checkout's."""
-    return [*environment.recipe_folders(), CHECKOUT / "pipelines" / "recipes"]
+    """Return the folders that hold recipes, the first to be searched first.
+
+    Those of `OLMO_RECIPES` (as in PATH), the one of saved variants, the checkout's.
+    """
+    saved = root() / "recipes"
+    here = [saved] if saved.is_dir() else []
+    return [*environment.recipe_folders(), *here, CHECKOUT / "pipelines" / "recipes"]
 
 
 def find_recipes() -> dict[str, Path]:
-    """All recipes on the search path, by name; the first of a name wins."""
+    """Return the folders of all recipes on the search path, by name; the first of a name wins."""
     found: dict[str, Path] = {}
     for folder in search_path():
         if not folder.is_dir():
             raise ConfigError(f"OLMO_RECIPES: {folder}: no such folder")
         for path in sorted(folder.iterdir()):
-            if path.is_dir() and (path / "corpus.yaml").is_file():
+            if any((path / file).is_file() for file in ("corpus.yaml", EXTENDS)):
                 found.setdefault(path.name, path)
     return found
 
@@ -130,21 +141,107 @@ def load_recipe(name: str) -> Recipe:
     """Read the recipe `name`.
 
     Raises:
-        ConfigError: no such recipe (the nearest one is named), or one of its files is malformed.
+        ConfigError: no such recipe (the nearest one is named), one of its files is malformed, or
+            what it extends is no complete recipe.
+    """
+    folder = recipe_folder(name)
+    base = base_of(folder)
+    files = _complete_files(folder) if base is None else extended(base, changed_files(folder))
+    return Recipe(name=name, folder=folder, **files)
+
+
+def recipe_folder(name: str) -> Path:
+    """Return the folder of the recipe `name`.
+
+    Raises:
+        ConfigError: no such recipe (the nearest one is named), or its name cannot be one.
     """
     recipes = find_recipes()
     if name not in recipes:
-        close = difflib.get_close_matches(name, recipes, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(recipes)}"
         looked = ", ".join(str(folder) for folder in search_path())
-        raise ConfigError(f"unknown recipe {name[:80]!r}; {hint} (looked in {looked})")
+        raise ConfigError(
+            f"unknown recipe {name[:80]!r}; {_nearest_recipe(name, recipes)} (looked in {looked})"
+        )
+    require_name(name, str(recipes[name]))
+    return recipes[name]
+
+
+def require_name(name: str, found: str) -> None:
+    """Refuse what cannot be a recipe's name; `found` is what the error shows.
+
+    Raises:
+        ConfigError: as said.
+    """
     if not NAME.fullmatch(name):
         raise ConfigError(
-            f"{str(recipes[name])!a}: a recipe's name is a letter, then letters, digits and _ "
-            "(at most 63)"
+            f"{found!a}: a recipe's name is a letter, then letters, digits and _ (at most 63)"
         )
-    folder = recipes[name]
-    files: dict[str, Any] = {file: load(folder / f"{file}.yaml") for file in FILES}
-    stage2 = folder / "stage2.yaml"
-    files["stage2"] = load(stage2) if stage2.exists() else None
-    return Recipe(name=name, folder=folder, **files)
+
+
+def base_of(folder: Path) -> str | None:
+    """Return the name of the recipe that the recipe in `folder` extends; None if it is complete.
+
+    Raises:
+        ConfigError: there is no such recipe, or it is the recipe itself or a variant.
+    """
+    if not (folder / EXTENDS).is_file():
+        return None
+    tree = load(folder / EXTENDS)
+    base, place = build(_Extends, tree).extends, f"{tree.place('extends')}: extends"
+    recipes = find_recipes()
+    if base == folder.name:
+        raise ConfigError(f"{place}: {base!r} is this recipe itself")
+    if base not in recipes:
+        raise ConfigError(f"{place}: unknown recipe {base!r}; {_nearest_recipe(base, recipes)}")
+    if (recipes[base] / EXTENDS).is_file():
+        further = build(_Extends, load(recipes[base] / EXTENDS)).extends
+        raise ConfigError(
+            f"{place}: {base!r} itself extends {further!r}; extend {further!r}, and repeat here "
+            f"what {base!r} changes"
+        )
+    return base
+
+
+def changed_files(folder: Path) -> dict[str, Tree]:
+    """Return the values by which a variant differs, by file.
+
+    Raises:
+        ConfigError: a file is malformed, or its name is not that of a recipe's file.
+    """
+    changes: dict[str, Tree] = {}
+    for path in sorted(folder.glob("*.y*ml")):
+        if path.name == EXTENDS:
+            continue
+        if path.name not in [f"{file}.yaml" for file in FILES]:
+            known = [f"{file}.yaml" for file in FILES]
+            raise ConfigError(f"{path}: no file of a recipe; {nearest(path.name, known)}")
+        changes[path.stem] = load(path)
+    return changes
+
+
+def extended(base: str, changes: Mapping[str, Tree]) -> dict[str, Any]:
+    """Return the files of the complete recipe `base` with `changes` merged into them."""
+    files = _complete_files(recipe_folder(base))
+    for file, tree in changes.items():
+        files[file] = tree if files[file] is None else merge(files[file], tree)
+    return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Extends:
+    """The content of recipe.yaml."""
+
+    extends: str
+
+
+def _complete_files(folder: Path) -> dict[str, Any]:
+    without_stage2 = not (folder / "stage2.yaml").exists()
+    return {
+        file: None if file == "stage2" and without_stage2 else load(folder / f"{file}.yaml")
+        for file in FILES
+    }
+
+
+def _nearest_recipe(name: str, recipes: Mapping[str, Path]) -> str:
+    close = difflib.get_close_matches(name, recipes, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(recipes)}"

@@ -19,7 +19,7 @@ def ingredient_values(tree: Tree) -> list[Mapping[str, Any]]:
     """
     if KEY not in tree:
         return []
-    place = f"{tree.file}:{tree.lines.get(KEY, '?')}: {KEY}"
+    place = f"{tree.place(KEY)}: {KEY}"
     values = tree[KEY]
     if not isinstance(values, list) or len(cast(list[Any], values)) < 2:
         raise ConfigError(
@@ -47,9 +47,10 @@ def choose_ingredient(tree: Tree, number: int | None) -> None:
     if number is None or not 1 <= number <= len(values):
         there = f"1 to {len(values)} (--ingredient=1)" if values else "no ingredients"
         found = "none was chosen" if number is None else f"found {number}"
-        raise ConfigError(f"{tree.file}: {KEY}: {found}; this file has {there}")
+        raise ConfigError(f"{tree.place(KEY)}: {KEY}: {found}; this file has {there}")
     del tree[KEY]
     chosen = values[number - 1]
-    lines = chosen.lines if isinstance(chosen, Tree) else {}
+    file, lines = (chosen.file, chosen.lines) if isinstance(chosen, Tree) else (tree.file, {})
     for key, value in chosen.items():  # JSON is YAML, null included
-        apply_override(tree, f"{key}={json.dumps(value)}", line=lines.get(key, OVERRIDE))
+        override = f"{key}={json.dumps(value)}"
+        apply_override(tree, override, file=file, line=lines.get(key, OVERRIDE))

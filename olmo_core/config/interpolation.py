@@ -67,7 +67,7 @@ class _Interpolation:
             key: self._value(value, f"{where}{key}", _Reader(place_of(tree, key, where), pending))
             for key, value in tree.items()
         }
-        return Tree(values, file=getattr(tree, "file", ""), lines=getattr(tree, "lines", {}))
+        return tree.like(values) if isinstance(tree, Tree) else Tree(values, file="", lines={})
 
     def _value(self, value: Any, dotted: str, reader: _Reader) -> Any:
         if isinstance(value, Mapping):

@@ -59,11 +59,11 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
     return value
 
 
-def apply_override(tree: Tree, override: str, *, line: int = OVERRIDE) -> None:
+def apply_override(tree: Tree, override: str, *, file: str = "", line: int = OVERRIDE) -> None:
     """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
 
-    `--key` alone means true, as in OLMo. `line` is where the tree's file gives the value, if it
-    does.
+    `--key` alone means true, as in OLMo. `file` and `line` are where a file gives the value, if
+    one does.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals and override.startswith("--"):
@@ -77,13 +77,13 @@ def apply_override(tree: Tree, override: str, *, line: int = OVERRIDE) -> None:
             if node.get(parent) is not None:
                 raise ConfigError(f"override {override!r}: {parent!r} holds a value, not keys")
             node[parent] = Tree({}, file=tree.file, lines={})
-            node.lines[parent] = line
+            node.lines[parent], node.files[parent] = line, file
         node = node[parent]
     try:
         node[last] = read_tree(value, f"override {key}") if value else ""
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from None
-    node.lines[last] = line
+    node.lines[last], node.files[last] = line, file
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
@@ -160,11 +160,19 @@ def _dotted(where: str, key: str) -> str:
 def place_of(values: Any, key: str, where: str) -> str:
     """`file:line: a.b.c`, as far as they are known; `where` is the dotted way to `values`."""
     if isinstance(values, Tree):
-        line = values.lines.get(key)
-        if line == OVERRIDE:
-            return f"override: {_dotted(where, key)}"
-        return f"{values.file}{f':{line}' if line else ''}: {_dotted(where, key)}"
+        return f"{values.place(key)}: {_dotted(where, key)}"
     return _dotted(where, key)
+
+
+def place_in(tree: Tree, dotted: str) -> str:
+    """Return `file:line: a.b.c` of a dotted key, or its file where the key is not given."""
+    values: Any = tree
+    *parents, key = dotted.split(".")
+    for parent in parents:
+        values = values.get(parent)
+        if not isinstance(values, Tree):
+            return f"{tree.file}: {dotted}"
+    return place_of(values, key, ".".join(parents))
 
 
 def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:

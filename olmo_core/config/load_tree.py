@@ -15,12 +15,52 @@ OVERRIDE = 0  # in place of a line: the key was given by an override
 
 
 class Tree(dict[str, Any]):
-    """A mapping read from a file that remembers the file and the line of each of its keys."""
+    """A mapping read from a file that remembers the file and the line of each of its keys.
 
-    def __init__(self, values: Mapping[str, Any], *, file: str, lines: Mapping[str, int]) -> None:
+    `files` names the file of each key that stands in another one than `file`.
+    """
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        *,
+        file: str,
+        lines: Mapping[str, int],
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(values)
         self.file = file
         self.lines = dict(lines)
+        self.files = dict(files or {})
+
+    def place(self, key: str) -> str:
+        """Return `file:line` of a key, as far as they are known, or `override`."""
+        line = self.lines.get(key)
+        if line == OVERRIDE:
+            return "override"
+        return self.files.get(key, self.file) + (f":{line}" if line else "")
+
+    def like(self, values: Mapping[str, Any]) -> "Tree":
+        """Return a tree of other values whose keys stand where this tree's keys stand."""
+        return Tree(values, file=self.file, lines=self.lines, files=self.files)
+
+
+def merge(base: Tree, changes: Tree) -> Tree:
+    """Return `base` with `changes` in it: mappings merge by key, every other value replaces.
+
+    Null in place of a mapping takes it out.
+    """
+    merged = base.like(base)
+    for key, value in changes.items():
+        below = base.get(key)
+        if isinstance(below, Tree) and value is None:
+            del merged[key]
+            continue
+        both = isinstance(below, Tree) and isinstance(value, Tree)
+        merged[key] = merge(below, value) if both else value
+        merged.files[key] = changes.files.get(key) or changes.file
+        merged.lines[key] = changes.lines[key]
+    return merged
 
 
 class _LocatedLoader(_BaseLoader):

@@ -123,4 +123,4 @@ def drop_neutral(tree: Mapping[str, Any], prefix: str = "") -> Tree:
 
 
 def _like(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Tree:
-    return Tree(values, file=getattr(tree, "file", ""), lines=getattr(tree, "lines", {}))
+    return tree.like(values) if isinstance(tree, Tree) else Tree(values, file="", lines={})

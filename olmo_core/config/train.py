@@ -258,8 +258,8 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
         )
     if config.max_duration is None and not dry:
         raise ConfigError(
-            f"{tree.file}: max_duration is null; expected steps (1000), tokens (50e9T) or epochs "
-            "(2ep)"
+            f"{place_of(tree, 'max_duration', '')} is null; expected steps (1000), tokens "
+            "(50e9T) or epochs (2ep)"
         )
     return config, ignored_keys
 
