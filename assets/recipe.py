@@ -120,9 +120,17 @@ def search_path() -> list[Path]:
 
     Those of `OLMO_RECIPES` (as in PATH), the one of saved variants, the checkout's.
     """
-    saved = root() / "recipes"
-    here = [saved] if saved.is_dir() else []
-    return [*environment.recipe_folders(), *here, CHECKOUT / "pipelines" / "recipes"]
+    saved = [folder] if (folder := _of_this_root()).is_dir() else []
+    return [*environment.recipe_folders(), *saved, CHECKOUT / "pipelines" / "recipes"]
+
+
+def save_folder() -> Path:
+    """Return the folder on the search path in which variants are saved."""
+    return next(iter(environment.recipe_folders()), _of_this_root())
+
+
+def _of_this_root() -> Path:
+    return root() / "recipes"
 
 
 def find_recipes() -> dict[str, Path]:
@@ -132,7 +140,9 @@ def find_recipes() -> dict[str, Path]:
         if not folder.is_dir():
             raise ConfigError(f"OLMO_RECIPES: {folder}: no such folder")
         for path in sorted(folder.iterdir()):
-            if any((path / file).is_file() for file in ("corpus.yaml", EXTENDS)):
+            if not path.name.startswith(".") and any(
+                (path / file).is_file() for file in ("corpus.yaml", EXTENDS)
+            ):
                 found.setdefault(path.name, path)
     return found
 

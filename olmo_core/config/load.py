@@ -62,8 +62,8 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
 def apply_override(tree: Tree, override: str, *, file: str = "", line: int = OVERRIDE) -> None:
     """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
 
-    `--key` alone means true, as in OLMo. `file` and `line` are where a file gives the value, if
-    one does.
+    `--key` alone means true, as in OLMo. `file` and `line` are where the value was given, if that
+    was a file; errors name them.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals and override.startswith("--"):

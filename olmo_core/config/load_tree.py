@@ -34,10 +34,10 @@ class Tree(dict[str, Any]):
         self.files = dict(files or {})
 
     def place(self, key: str) -> str:
-        """Return `file:line` of a key, as far as they are known, or `override`."""
+        """Return `file:line` of a key, as far as they are known; else what overrode it."""
         line = self.lines.get(key)
         if line == OVERRIDE:
-            return "override"
+            return self.files.get(key) or "override"
         return self.files.get(key, self.file) + (f":{line}" if line else "")
 
     def like(self, values: Mapping[str, Any]) -> "Tree":
@@ -56,8 +56,9 @@ def merge(base: Tree, changes: Tree) -> Tree:
         if isinstance(below, Tree) and value is None:
             del merged[key]
             continue
-        both = isinstance(below, Tree) and isinstance(value, Tree)
-        merged[key] = merge(below, value) if both else value
+        if isinstance(below, Tree) and isinstance(value, Tree):
+            value = merge(below, value)
+        merged[key] = value
         merged.files[key] = changes.files.get(key) or changes.file
         merged.lines[key] = changes.lines[key]
     return merged

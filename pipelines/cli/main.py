@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The whole life of an OLMo model as one graph: raw text to evaluated, souped model.",
     epilog="Results lie under OLMO_ROOT (default: runs/ in the checkout). "
-    "Recipes are found on OLMO_RECIPES, then in pipelines/recipes.",
+    "Recipes are found on OLMO_RECIPES, then in OLMO_ROOT's recipes/, then in pipelines/recipes.",
 )
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
@@ -28,7 +28,9 @@ app.add_typer(job_commands.app)
     epilog="Examples:\n\n"
     "  olmo run demo\n\n"
     "  olmo run demo --select stage1            up to stage 1\n\n"
-    "  olmo run demo --select downstream --force  evaluate again, as a new version",
+    "  olmo run demo --select downstream --force  evaluate again, as a new version\n\n"
+    "  olmo run demo --set stage1.optimizer.learning_rate=2e-3 --as demo_lr2\n\n"
+    "  olmo run demo --set stage1.optimizer.learning_rate=1e-3,2e-3 --as demo_lr   two variants",
 )
 def run(
     recipe: RecipeName,
@@ -43,13 +45,35 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Make the selected assets again, as new versions.")
     ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FILE.KEY=VALUE",
+            help="Run a variant of the recipe with this value; repeated for more keys. "
+            "VALUE,VALUE makes one variant per value.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Recipe that the variant is saved as: on OLMO_RECIPES' first folder, else in "
+            "recipes/ under OLMO_ROOT. Several are NAME_1, NAME_2, …",
+        ),
+    ] = None,
 ) -> None:
     """Make what is missing or stale in a recipe's graph, and nothing else."""
     from pipelines.cli.run import run_recipe
+    from pipelines.cli.variants import run_variants
     from pipelines.instance import StorageError
 
     try:
-        code = run_recipe(recipe, _names(select), force=force)
+        if settings or name is not None:
+            code = run_variants(recipe, settings or [], name, _names(select), force=force)
+        else:
+            code = run_recipe(recipe, _names(select), force=force)
     except StorageError as error:
         print(f"olmo: {error}", file=sys.stderr)
         code = 1

@@ -7,6 +7,7 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.recipe import find_recipes, load_recipe
+from assets.variant import variants_of
 from olmo_core.errors import ConfigError
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
@@ -140,3 +141,104 @@ def test_what_cannot_be_extended_is_refused(recipes: Path, text: str, message: s
     (recipes / "v" / "recipe.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_recipe("v")
+
+
+def test_settings_are_saved_as_a_recipe_that_holds_only_them(recipes: Path) -> None:
+    settings = ["stage1.optimizer.learning_rate=2e-3", "evals.downstream.tasks=[{name: copa}]"]
+    [variant] = variants_of("base", settings, "faster")
+    folder = variant.save()
+    assert folder == recipes / "faster"
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "recipe.yaml": "extends: base\n",
+        "stage1.yaml": "optimizer:\n  learning_rate: 2e-3\n",
+        "evals.yaml": "downstream:\n  tasks:\n  - name: copa\n",
+    }
+    assert load_recipe("faster").stage1_config().optimizer.learning_rate == 0.002
+    saved = build_graph(load_recipe("faster")).fingerprints["leaderboard"].value
+    assert build_graph(variant.recipe()).fingerprints["leaderboard"].value == saved
+    [again] = variants_of("base", settings, "faster")
+    assert again.save() == folder
+    assert sorted(path.name for path in recipes.iterdir()) == ["base", "faster"]
+
+
+def test_several_values_make_a_variant_per_combination(recipes: Path) -> None:
+    settings = ["stage1.seed=1,2", "stage1.optimizer.betas=[0.9, 0.95],[0.9, 0.99]"]
+    made = variants_of("base", settings, "v")
+    assert [variant.name for variant in made] == ["v_1", "v_2", "v_3", "v_4"]
+    configs = [variant.recipe().stage1_config() for variant in made]
+    assert [(config.seed, config.optimizer.betas[1]) for config in configs] == [
+        (1, 0.95),
+        (1, 0.99),
+        (2, 0.95),
+        (2, 0.99),
+    ]
+
+
+@pytest.mark.parametrize("value", ['"a, b"', "${oc.env:ABSENT,b}", "[a, b]", "{a: 1, b: 2}", ""])
+def test_a_comma_within_a_value_makes_no_second_variant(recipes: Path, value: str) -> None:
+    assert len(variants_of("base", [f"stage1.run_name={value}"], "v")) == 1
+
+
+def test_where_no_folder_is_named_variants_are_saved_under_the_root(
+    recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OLMO_RECIPES")
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "root"))
+    [variant] = variants_of("demo", ["stage1.seed=1"], "mine")
+    assert variant.save() == tmp_path / "root" / "recipes" / "mine"
+    assert load_recipe("mine").stage1_config().seed == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "stage1.optimizer.learning_rat=1",
+            r"--set stage1: optimizer\.learning_rat: unknown key; did",
+        ),
+        ("stage1.seed=x", r"--set stage1: seed: expected a whole number, found 'x'"),
+        ("stage1.model.n_heads=0", r"--set stage1: model\.n_heads"),
+        (
+            "stage3.seed=1",
+            r"--set stage3\.seed=1: no file 'stage3' in a recipe; did you mean 'stage",
+        ),
+        ("seed=1", r"--set seed=1: expected <file>\.<key>=<value>"),
+        ("stage1.seed", r"--set stage1\.seed: expected <file>\.<key>=<value>"),
+        ("stage1.seed=1,1", r"--set stage1\.seed=1,1: two values are equal"),
+        ("evals.downstrem.batch_size=1", r"--set evals: downstrem: unknown section; did you mean"),
+        ("stage1.seed=[1", r"seed=\[1': the value is not valid YAML"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_named(recipes: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_graph(variants_of("base", [setting], "v")[0].recipe())
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "message"),
+    [
+        ("base", "base", r"--as base: a recipe of this name with other values is there"),
+        (
+            "base",
+            "taken",
+            r"--as taken: .* choose another name, or run it as it stands: olmo run t",
+        ),
+        ("taken", "v", r"'taken' itself extends 'base', and a variant of a variant is not kept"),
+        ("bas", "v", r"unknown recipe 'bas'; did you mean 'base'"),
+        ("base", "a b", r"'--as a b': a recipe's name is a letter"),
+    ],
+)
+def test_a_variant_that_cannot_be_saved_is_refused(
+    recipes: Path, of: str, name: str, message: str
+) -> None:
+    write(recipes, "taken", stage1="seed: 2\n")
+    with pytest.raises(ConfigError, match=message):
+        variants_of(of, ["stage1.seed=1"], name)
+
+
+def test_a_folder_that_cannot_be_written_is_named(recipes: Path) -> None:
+    [variant] = variants_of("base", ["stage1.seed=1"], "v")
+    (recipes / "v").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"recipes/v: cannot be saved: not a directory"):
+        variant.save()
+    assert sorted(path.name for path in recipes.iterdir()) == ["base", "v"]

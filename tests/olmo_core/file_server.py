@@ -98,6 +98,7 @@ def serving(folder: Path) -> Iterator[FileServer]:
         def handle_error(self, request: Any, client_address: Any) -> None:
             if not isinstance(sys.exception(), ConnectionError):  # a client may leave early
                 super().handle_error(request, client_address)
+
         request_queue_size = 128  # connections that wait; one turned away comes back a second later
 
     with Server(("127.0.0.1", 0), Handler) as server:

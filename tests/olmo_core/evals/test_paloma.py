@@ -92,7 +92,10 @@ LINE = b'{"id": "1", "text": "x", "added": "", "source": "web"}\n'
         (gzip.compress(LINE + b'{"id": \n', mtime=0), "line 2: not a document"),
         (gzip.compress(LINE + b'{"id": 1}\n', mtime=0), "line 2: not a document: KeyError"),
         (gzip.compress(b'["id"]\n', mtime=0), "line 1: not a document"),
-        (gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n', mtime=0), r"a\.jsonl\.gz: not a whole"),
+        (
+            gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n', mtime=0),
+            r"a\.jsonl\.gz: not a whole",
+        ),
     ],
 )
 def test_bad_documents_are_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -1,0 +1,154 @@
+"""Save variants of a recipe: values given on a command line, written as recipes that extend it."""
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from assets.recipe import (
+    EXTENDS,
+    FILES,
+    Recipe,
+    base_of,
+    changed_files,
+    extended,
+    find_recipes,
+    recipe_folder,
+    require_name,
+    save_folder,
+)
+from olmo_core.config.load import Tree, apply_override, nearest, to_dict
+from olmo_core.errors import ConfigError
+from olmo_core.files import fsync, write_atomic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A recipe that extends `base` by `changes`, by file; `settings` is what a person wrote."""
+
+    name: str
+    base: str
+    settings: tuple[str, ...]
+    changes: Mapping[str, Tree]
+
+    def recipe(self) -> Recipe:
+        """Return the resolved recipe, saved or not."""
+        folder = save_folder() / self.name
+        return Recipe(name=self.name, folder=folder, **extended(self.base, self.changes))
+
+    def save(self) -> Path:
+        """Write the recipe where the search path finds it, and return its folder.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
+        existing = find_recipes().get(self.name)
+        if existing is not None:
+            return existing
+        folder = save_folder() / self.name
+        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+        try:
+            beside.mkdir(parents=True)
+            write_atomic(beside / EXTENDS, f"extends: {self.base}\n")
+            for file, tree in self.changes.items():
+                text = yaml.safe_dump(to_dict(tree), sort_keys=False, allow_unicode=True)
+                write_atomic(beside / f"{file}.yaml", text)
+            beside.rename(folder)
+            fsync(folder.parent)
+        except OSError as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise ConfigError(f"{folder}: cannot be saved: {str(error.strerror).lower()}") from None
+        return folder
+
+    def require_free_name(self) -> None:
+        """Refuse a name that another recipe has; the same recipe may be there already.
+
+        Raises:
+            ConfigError: as said, or the name cannot be a recipe's.
+        """
+        require_name(self.name, f"--as {self.name}")
+        folder = find_recipes().get(self.name)
+        if folder is None or (base_of(folder), changed_files(folder)) == (self.base, self.changes):
+            return
+        raise ConfigError(
+            f"--as {self.name}: a recipe of this name with other values is there ({folder}); "
+            f"choose another name, or run it as it stands: olmo run {self.name}"
+        )
+
+
+def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant]:
+    """Return the variants that the settings describe, one per combination of their values.
+
+    Args:
+        recipe: The name of a complete recipe.
+        settings: `<file>.<key>=<value>`, or several values separated by commas.
+        name: What the variant is called; of several, `<name>_1`, `<name>_2`, …
+
+    Raises:
+        ConfigError: a setting is malformed, the recipe is a variant itself, or a name is taken.
+    """
+    base = base_of(recipe_folder(recipe))
+    if base is not None:
+        raise ConfigError(
+            f"--set: {recipe!r} itself extends {base!r}, and a variant of a variant is not kept; "
+            f"give all that differs: olmo run {base} --set …"
+        )
+    combinations = list(itertools.product(*map(_alternatives, settings)))
+    several = len(combinations) > 1
+    made = [
+        Variant(
+            name=f"{name}_{number}" if several else name,
+            base=recipe,
+            settings=combination,
+            changes=_changes(combination),
+        )
+        for number, combination in enumerate(combinations, start=1)
+    ]
+    for variant in made:
+        variant.require_free_name()
+    return made
+
+
+def _alternatives(setting: str) -> list[str]:
+    """Return a setting once per value that it lists."""
+    key, equals, value = setting.partition("=")
+    file, dot, _ = key.partition(".")
+    if not equals or not dot:
+        raise ConfigError(
+            f"--set {setting}: expected <file>.<key>=<value>, as in "
+            "stage1.optimizer.learning_rate=2e-3"
+        )
+    if file not in FILES:
+        raise ConfigError(f"--set {setting}: no file {file!r} in a recipe; {nearest(file, FILES)}")
+    values = list(_split(value))
+    if len(set(values)) < len(values):
+        raise ConfigError(f"--set {setting}: two values are equal; they would be one recipe twice")
+    return [f"{key}={each}" for each in values]
+
+
+def _split(value: str) -> Iterator[str]:
+    """Split at the commas that stand in no brackets and no quotes."""
+    text, node, compose = f"[{value}]", None, cast(Any, yaml).compose
+    with contextlib.suppress(yaml.YAMLError):  # one value such as `${oc.env:A,b}`; checked later
+        node = compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.SequenceNode) or len(node.value) < 2:
+        yield value
+        return
+    for part in node.value:
+        yield text[part.start_mark.index : part.end_mark.index].strip()
+
+
+def _changes(settings: Sequence[str]) -> dict[str, Tree]:
+    changes: dict[str, Tree] = {}
+    for setting in settings:
+        file, _, override = setting.partition(".")
+        source = f"--set {file}"
+        tree = changes.setdefault(file, Tree({}, file=source, lines={}))
+        apply_override(tree, override, file=source)
+    return changes
