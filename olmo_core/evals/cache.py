@@ -1,4 +1,4 @@
-"""Keep scores by everything that decides them, so that only what changed is evaluated again."""
+"""Keep scores by everything that decides them, so that only changes are evaluated again."""
 
 import hashlib
 import json
@@ -10,24 +10,24 @@ from olmo_core.files import read_json, write_json
 
 
 class ScoreCache:
-    """JSON values addressed by the digest of their key, below one folder.
+    """JSON values stored under the digest of their key, in one folder.
 
-    A key names the model's weights, the data, the code and the versions: an entry is never out of
-    date, so none is ever replaced. The folder may be deleted at any time.
+    A key names the model's weights, the data, the code and the versions. An entry is therefore
+    never out of date and never replaced. The folder may be deleted at any time.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, key: Mapping[str, Any]) -> Any | None:
-        """The value kept for `key`; None where there is none."""
+        """Return the value stored for `key`; None if there is none."""
         try:
             return read_json(self._path(key))["value"]
         except FileNotFoundError:
             return None
 
     def put(self, key: Mapping[str, Any], value: Any) -> None:
-        """Keep a JSON-able value; the key is written beside it, to be read by people."""
+        """Store a JSON-able value, with its key beside it for human readers."""
         write_json(self._path(key), {"key": dict(key), "value": value})
 
     def _path(self, key: Mapping[str, Any]) -> Path:

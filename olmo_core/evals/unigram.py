@@ -1,4 +1,4 @@
-"""The baseline that knows how often each token occurs and nothing else."""
+"""The unigram baseline: it knows how often each token occurs and nothing else."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ CHUNK_TOKENS = 1 << 24
 
 
 def count_tokens(manifest: Manifest, job: Job) -> np.ndarray:
-    """How often each id of the vocabulary occurs in the streams (vocab_size,), EOS included."""
+    """Return how often each id occurs in the streams (vocab_size,), EOS included."""
     if manifest.vocab_size is None:
         raise InputError("the manifest names no vocab_size")
     counts = np.zeros(manifest.vocab_size, np.int64)
@@ -31,10 +31,12 @@ def count_tokens(manifest: Manifest, job: Job) -> np.ndarray:
 
 
 def log_probabilities(counts: np.ndarray) -> np.ndarray:
-    """Nats of each id under add-one smoothing: log((count + 1) / (total + vocab_size))."""
+    """Return the log-probability of each id with add-one smoothing: log((count + 1) / (total +
+    vocab_size)).
+    """
     return np.log(counts + 1.0) - np.log(float(counts.sum()) + len(counts))
 
 
 def score(documents: Sequence[Sequence[int]], log_probability: np.ndarray) -> list[float]:
-    """Log-likelihood of each document's tokens, in nats."""
+    """Return the log-likelihood of each document's tokens, in nats."""
     return [float(log_probability[np.asarray(ids, np.int64)].sum()) for ids in documents]

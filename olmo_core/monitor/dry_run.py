@@ -1,4 +1,4 @@
-"""What a configuration would do, without a device and without data. Free of torch."""
+"""Predict what a configuration would do, without a device and without data. Free of torch."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ DEVICES_PER_NODE = 8  # where the launcher does not say
 
 
 def devices_of(environment: Mapping[str, str], devices: int | None) -> tuple[int, int]:
-    """Devices, and those of one node: as given, else as the launcher of this process says.
+    """Return the number of devices and how many share a node: as given, else as the launcher says.
 
     Raises:
-        ConfigError: no number above 0.
+        ConfigError: a number below 1, or not a number.
     """
     if devices is None:
         devices = _number_of(environment, "WORLD_SIZE", 1)
@@ -42,21 +42,21 @@ def _number_of(environment: Mapping[str, str], name: str, default: int) -> int:
 def plan(
     config: TrainConfig, moments: Sequence[int] = (), *, devices: int | None = None
 ) -> dict[str, Any]:
-    """The dry run's figures.
+    """Return the figures of a dry run.
 
     Args:
         config: The run.
-        moments: Steps whose learning rate to give; by default evenly spaced ones and the last.
+        moments: Steps whose learning rate to return; by default evenly spaced ones and the last.
         devices: How many devices to spread over; None: as the environment says (`WORLD_SIZE`).
 
     Returns:
         `{config, parameters, tokens_per_step, max_steps, learning_rate, memory_bytes_per_device,
-        flops_per_token}`. Where the number of steps needs the size of data that are not at hand,
-        `max_steps` is None and `max_steps_reason` says why, and `learning_rate` is empty where the
-        schedule ends with them. `max_steps_doubt` is there where a unit was probably left out.
+        flops_per_token}`. If the number of steps depends on the size of data that is not at hand,
+        `max_steps` is None and `max_steps_reason` says why; `learning_rate` is empty if the schedule
+        depends on it too. `max_steps_doubt` is there if a unit was probably left out.
 
     Raises:
-        ConfigError: more devices than instances of a global batch, or a number below 1.
+        ConfigError: more devices than instances in a global batch, or a number below 1.
     """
     count = count_parameters(config.model)
     steps, reason = steps_of(config)
@@ -78,7 +78,7 @@ def plan(
 
 
 def planned_memory(config: TrainConfig, devices: int | None) -> Memory:
-    """`memory_per_device` on as many devices as are given, or as the environment says."""
+    """Return `memory_per_device` for the given number of devices, or the environment's."""
     number, per_node = devices_of(os.environ, devices)
     if config.global_train_batch_size % number:
         raise ConfigError(
@@ -89,7 +89,9 @@ def planned_memory(config: TrainConfig, devices: int | None) -> Memory:
 
 
 def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
-    """Optimizer steps of `max_duration`; None, and why, where only the data could tell."""
+    """Return the optimizer steps of `max_duration`; None and the reason if only the data could
+    tell.
+    """
     if config.max_duration is None:
         return None, "max_duration is null: give steps (1000), tokens (50e9T) or epochs (2ep)"
     duration = Duration.parse(config.max_duration)
@@ -102,7 +104,7 @@ def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
 
 
 def _missing_data(config: TrainConfig) -> str | None:
-    """Why the size of the data is not known here; None where they are at hand."""
+    """Return why the size of the data is not known here; None if it is."""
     core, paths = config.core, config.data.paths
     if core.manifest is not None and core.manifest.is_file():
         return None
@@ -154,7 +156,7 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
 
 
 def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
-    """The dry run for a reader."""
+    """Return the dry run as text."""
     parameters, steps = planned["parameters"], planned["max_steps"]
     tokens = planned["tokens_per_step"]
     stop_at = planned["config"]["stop_at"]

@@ -1,8 +1,9 @@
-"""Energy that a run takes: measured where something measures it, else a configured power.
+"""Energy that a run uses: measured where possible, else computed from a configured power.
 
-The sources, the first that is there: NVML's counter of this rank's GPU; RAPL's counters of the
-machine's processor packages (for the first rank of each machine; whatever else runs on it counts
-too); `core.power_watts` times the time, for each rank. Where there is none, nothing is reported.
+The first source that exists is used: NVML's counter of this rank's GPU; RAPL's counters of the
+machine's processor packages (read by the first rank of each machine; they include everything else
+that runs there); `core.power_watts` times the time, for each rank. Without a source nothing is
+reported.
 """
 
 import importlib
@@ -22,12 +23,12 @@ POWERCAP = Path("/sys/class/powercap")
 
 
 class Energy:
-    """Joules that this rank is answerable for.
+    """Energy attributed to this rank (J).
 
     Args:
-        world: Which rank this is and what it computes on.
-        power_watts: Of one device, where nothing measures it.
-        powercap: Where Linux shows RAPL.
+        world: This rank and its device.
+        power_watts: Power of one device, used if nothing measures it.
+        powercap: Where Linux exposes RAPL.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Energy:
         self._last = counter() if counter else 0.0
 
     def joules(self) -> float:
-        """Joules since the last call; 0 where nothing measures them."""
+        """Return the joules used since the last call; 0 if nothing measures them."""
         if self._counter is None:
             return 0.0
         now = self._counter()
@@ -57,7 +58,7 @@ class Energy:
 
 
 def _nvml(device: torch.device) -> Callable[[], float] | None:
-    """NVML's counter of a GPU in joules; None (and why, in the log) where it cannot be read."""
+    """Return NVML's energy counter of a GPU (J); None, with the reason logged, if unreadable."""
     try:
         nvml: Any = importlib.import_module("pynvml")
     except ModuleNotFoundError:
@@ -76,7 +77,7 @@ def _nvml(device: torch.device) -> Callable[[], float] | None:
 
 
 def _packages(powercap: Path) -> list[Path]:
-    """RAPL's top zones that can be read: one a processor package; their parts would count twice."""
+    """Return RAPL's readable top zones, one per processor package; their parts count twice."""
     readable: list[Path] = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         try:
@@ -90,7 +91,7 @@ def _packages(powercap: Path) -> list[Path]:
 
 
 def _rapl(packages: list[Path]) -> Callable[[], float]:
-    """The sum of wrapping counters, in joules, without the wraps."""
+    """Return a reader of the summed counters, in joules, corrected for wrap-around."""
     last = [_microjoules(zone / "energy_uj") for zone in packages]
     limits = [_microjoules(zone / "max_energy_range_uj") + 1 for zone in packages]
     total = 0

@@ -39,7 +39,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All parts, as if all were at their largest at once."""
+        """Return the sum of all parts, as if all were largest at the same time."""
         return (
             self.weights
             + self.gradients
@@ -51,7 +51,7 @@ class Memory:
 
 
 def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: int) -> Memory:
-    """What one of `devices` holds; HSDP's replicas default to one a node."""
+    """Return what one of `devices` holds; by default one node is one HSDP replica."""
     model = config.model
     parameters = count_parameters(model).total
     shards = _shards(config, devices, devices_per_node)
@@ -85,7 +85,7 @@ def _shards(config: TrainConfig, devices: int, devices_per_node: int) -> int:
 
 
 def _working(config: TrainConfig, parameters: int, table: int, shards: int, width: int) -> int:
-    """Bytes of the weights that products are taken with, beside those that are kept."""
+    """Return the bytes of the weights used in matrix products, beside those that are kept."""
     if shards == 1:
         return width * parameters if width < _FLOAT32 else 0  # float32: the kept ones themselves
     gathered = _FLOAT32 if config.fsdp.precision is None else width
@@ -108,13 +108,13 @@ def _of_token(config: TrainConfig, width: int) -> int:
 
 
 def _products(model: ModelConfig, width: int) -> int:
-    """Bytes of the results of a layer's matrix products and attention, of one token."""
+    """Return the bytes per token of the results of a layer's matrix products and attention."""
     kv = model.kv_heads * model.head_dim
     return width * (4 * model.d_model + 2 * kv + 2 * model.feed_forward_size)
 
 
 def _of_layer(model: ModelConfig, width: int) -> int:
-    """Bytes that a layer saves for backward, of one token."""
+    """Return the bytes per token that a layer saves for its backward pass."""
     d, kv = model.d_model, model.kv_heads * model.head_dim
     norms = 2 * _FLOAT32 * d  # the float32 inputs of the two norms
     if model.layer_norm_with_affine:

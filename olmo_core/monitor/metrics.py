@@ -1,4 +1,4 @@
-"""The figures of a step under OLMo's names (OLMo-core's where only that has them)."""
+"""The figures of a step under OLMo's names (OLMo-core's if only that has them)."""
 
 import math
 import time
@@ -18,8 +18,8 @@ class Speed:
 
     Args:
         config: The run.
-        world_size: Devices that share a step.
-        peak_flops: FLOP/s that one of them reaches at best; None where that is not known.
+        world_size: Number of devices that share a step.
+        peak_flops: Peak FLOP/s of one of them; None if not known.
     """
 
     def __init__(self, config: TrainConfig, world_size: int, peak_flops: float | None) -> None:
@@ -29,15 +29,15 @@ class Speed:
         self._times: deque[float] = deque(maxlen=config.speed_monitor.window_size + 1)
 
     def pause(self) -> None:
-        """Forget the window: what comes next is not a step."""
+        """Clear the window before something that is not a step."""
         self._times.clear()
 
     def step_done(self, total_tokens: int, waited_seconds: float) -> dict[str, float]:
-        """The throughput figures after a step; rates from the second step of a window on.
+        """Return the throughput figures after a step; rates start with the second step of a window.
 
         Args:
-            total_tokens: Of the run.
-            waited_seconds: For data, in this step: the mean over the ranks.
+            total_tokens: Tokens of the run so far.
+            waited_seconds: Time this step waited for data, averaged over the ranks.
         """
         times = self._times
         times.append(time.perf_counter())
@@ -61,7 +61,7 @@ class Speed:
 
 
 def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]:
-    """Means over a step's labels (nats a token), from the sums over them."""
+    """Return means over a step's labels (nats per token), from the sums over them."""
     labels = max(sums["labels"], 1.0)
     cross_entropy = sums["cross_entropy"] / labels
     row = {
@@ -75,18 +75,18 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
 
 
 def rate_metrics(learning_rate: float, groups: int) -> dict[str, float]:
-    """The learning rate of each of the optimizer's groups; they share it."""
+    """Return the learning rate of each optimizer group; they share it."""
     return {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
 
 
 def remaining_seconds(figures: Mapping[str, float], steps: int) -> float | None:
-    """How long the rest takes at the pace of the last steps; None before there is one."""
+    """Return how long the remaining steps take at the current pace; None before it is known."""
     rate = figures.get("throughput/device/batches_per_second", 0.0)
     return round(steps / rate, 1) if rate else None
 
 
 def device_metrics(device: torch.device) -> dict[str, float]:
-    """The peak of the memory of the first rank's GPU since the last row; nothing on a CPU."""
+    """Return the peak memory of the first rank's GPU since the last row; nothing on a CPU."""
     if device.type != "cuda":
         return {}
     peak = torch.cuda.max_memory_allocated(device)

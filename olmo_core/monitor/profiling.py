@@ -1,4 +1,4 @@
-"""Profiles of a few early steps of an attempt, as OLMo takes them."""
+"""Profile a few early steps of an attempt, as OLMo does."""
 
 import contextlib
 import cProfile
@@ -22,10 +22,10 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
     """Profile the first rank into `<run>/profiler/`: `python_profiling` and `torch_profiling`.
 
     `python.txt` is cProfile's table of the attempt's steps 5 to 8, `trace.json` a Chrome trace of
-    steps 7 to 9. An attempt that ends before leaves none.
+    steps 7 to 9. An attempt that ends earlier leaves neither.
 
     Yields:
-        To be called after each step.
+        A function to call after each step.
     """
     with contextlib.ExitStack() as stack:
         hooks: list[Callable[[], None]] = []

@@ -1,4 +1,4 @@
-"""Weights & Biases beside metrics.jsonl: offline without a key or an answer; no run fails of it."""
+"""Weights & Biases beside metrics.jsonl: offline without a key or an answer; never fails a run."""
 
 import functools
 import logging
@@ -21,9 +21,10 @@ _FINISH_TIMEOUT_SECONDS = 60
 
 
 class Tracker:
-    """A W&B run, or nothing: without a `wandb:` section, with WANDB_MODE=disabled, or on error.
+    """A W&B run; does nothing without a `wandb:` section, with WANDB_MODE=disabled, or after an
+    error.
 
-    The run's id lies in the run folder, so that a resumed run continues the same curves.
+    The run's id is kept in the run folder, so that a resumed run continues the same curves.
     """
 
     def __init__(self, config: WandbConfig | None, folder: Path, values: Mapping[str, Any]) -> None:
@@ -38,7 +39,7 @@ class Tracker:
 
     @property
     def url(self) -> str | None:
-        """Where a person sees the curves; None offline, where W&B warns at each look at it."""
+        """Return where the curves are shown; None offline, where W&B would warn at each request."""
         return None if self._run is None or self._run.offline else self._run.url
 
     def log(self, row: Mapping[str, float], step: int) -> None:
@@ -62,7 +63,7 @@ class Tracker:
 
 
 def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
-    """W&B's run; where its server does not answer, one that is kept in the folder."""
+    """Return W&B's run; if its server does not answer, one that is kept in the folder."""
     import wandb
 
     timeouts = {
@@ -103,7 +104,7 @@ def _run_id(path: Path) -> str:
 
 
 def _mode() -> Any:
-    """What WANDB_MODE says; else online where there is a key, offline where there is none."""
+    """Return WANDB_MODE if set; else online if there is a key, offline otherwise."""
     if mode := os.environ.get("WANDB_MODE"):
         return mode
     if os.environ.get("WANDB_API_KEY"):

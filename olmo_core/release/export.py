@@ -1,4 +1,4 @@
-"""Write every model for Hugging Face, and refuse to unless transformers computes what we compute.
+"""Export every model for Hugging Face; refuse if transformers does not compute the same.
 
 Run as `python -m olmo_core.release.export RUN_FOLDER/config.yaml`. `exports/<model>/` loads with
 `from_pretrained`; `hub/` holds the same files by revision; `revisions.txt` lists them.
@@ -27,7 +27,7 @@ from olmo_core.run.job import Job, Report
 
 
 def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Export stage 1, the ingredients and the soup; the last one there is becomes `main`."""
+    """Export stage 1, the ingredients and the soup; the last of them becomes `main`."""
     torch.set_num_threads(job.processes)
     tokenizer = inputs["tokenizer"]
     trained = {name: folder for name, folder in inputs.items() if name != "tokenizer"}
@@ -84,7 +84,7 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 
 
 def _check(config: ExportConfig, source: Path, target: Path, name: str):
-    """Compare the written folder with our model; gives the comparison and the loaded model."""
+    """Compare the exported folder with our model; return the comparison and the loaded model."""
     device = device_for_evaluation()
     ours = load_model(source, device=device.type)
     theirs: PreTrainedModel = load_pretrained(target, device)
@@ -96,7 +96,7 @@ def _check(config: ExportConfig, source: Path, target: Path, name: str):
 
 
 def _release_order(names: Mapping[str, Path]) -> list[str]:
-    """Stage 1, the ingredients by number, the soup."""
+    """Return the names sorted: stage 1, the ingredients by number, the soup."""
     first = [name for name in ("stage1",) if name in names]
     last = [name for name in ("soup",) if name in names]
     return first + ingredient_order([n for n in names if n not in ("stage1", "soup")]) + last

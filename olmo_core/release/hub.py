@@ -1,7 +1,8 @@
-"""The hub's own layout on a disk: `from_pretrained(NAME, revision=…)` works without a network.
+"""The hub's own layout on disk, so that `from_pretrained(NAME, revision=…)` works offline.
 
 `<hub>/models--ORG--NAME/snapshots/<id>/<files>` and `refs/<revision>` holding `<id>`; used with
-HF_HOME (its `hub` folder), HF_HUB_CACHE or `cache_dir=`. Files are hard links of the export's.
+HF_HOME (its `hub` folder), HF_HUB_CACHE or `cache_dir=`. Files are hard links to those of the
+export.
 """
 
 import hashlib
@@ -16,9 +17,9 @@ UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 
 
 def token_label(tokens: int) -> str:
-    """Tokens rounded up in the largest unit that they fill: 4001B, 12M, 640K.
+    """Return a number of tokens, rounded up in the largest unit that it fills: 4001B, 12M, 640K.
 
-    AI2 names revisions so, always in B; small runs would all be called 1B there.
+    AI2 names revisions like this, always in B; small runs would all be called 1B that way.
     """
     for size, unit in UNITS:
         if tokens >= size:
@@ -27,7 +28,7 @@ def token_label(tokens: int) -> str:
 
 
 def revision_name(model: str, step: int | None, tokens: int | None, *, final: bool = False) -> str:
-    """The revision of a model by its name: AI2's `stage1-step{N}-tokens{T}B`, `main` for the final.
+    """Return a model's revision: AI2's `stage1-step{N}-tokens{T}B`; `main` for the final model.
 
     `stage2_ingredient3` becomes `stage2-ingredient3-step{N}-tokens{T}`.
     """
@@ -40,7 +41,7 @@ def revision_name(model: str, step: int | None, tokens: int | None, *, final: bo
 
 
 def link_revisions(hub: Path, repository: str, folders: Mapping[str, Path]) -> None:
-    """Lay out `repository` below `hub`, a revision for each export folder.
+    """Lay out `repository` below `hub`, with one revision per export folder.
 
     Args:
         hub: The cache folder.

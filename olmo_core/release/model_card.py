@@ -1,4 +1,4 @@
-"""A model card of the final model, every figure of it read from finished runs.
+"""The model card of the final model; every figure is read from finished runs.
 
 Run as `python -m olmo_core.release.model_card RUN_FOLDER/config.yaml`. `README.md` has the front
 matter that the hub reads (https://huggingface.co/docs/hub/model-cards).
@@ -49,7 +49,7 @@ SHOWN_MODEL_KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What the card is made of: the reports of the runs behind the model."""
+    """What the card is written from: the reports of the runs behind the model."""
 
     export: Mapping[str, Any]
     final: str  # the model of `main`: the soup, or stage 1 where there is no stage 2
@@ -97,7 +97,7 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
 
 
 def card(config: ModelCardConfig, facts: Facts) -> str:
-    """The whole README.md."""
+    """Return the whole README.md."""
     repository = facts.export["data"]["repository"]
     parts = [
         f"---\n{yaml.safe_dump(front_matter(config, facts), sort_keys=False)}---",
@@ -141,7 +141,7 @@ def _souped(soup: Mapping[str, Any] | None) -> list[str]:
 
 
 def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
-    """The YAML head of the card, with the final model's scores as the hub's `model-index`."""
+    """Return the card's YAML head, with the final model's scores as the hub's `model-index`."""
     rows = [row for row in facts.rows if row["model"] == facts.final]
     results = [
         {
@@ -166,7 +166,7 @@ def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
 
 
 def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
-    """The author's limitations, and those that the results themselves show."""
+    """Return the author's limitations and those that the results themselves show."""
     found = list(config.limitations)
     parameters = int(facts.export["numbers"]["parameters"])
     tokens = sum(model["tokens"] or 0 for model in facts.export["data"]["models"][:1])
@@ -252,7 +252,7 @@ def _dotted(config: Mapping[str, Any], key: str) -> Any:
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
-    """Rows as a Markdown table; numbers right-aligned."""
+    """Return rows as a Markdown table, numbers right-aligned."""
     if not rows:
         return ""
     names = list(columns or rows[0])

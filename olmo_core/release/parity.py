@@ -1,4 +1,4 @@
-"""Whether transformers computes from an export what our own model computes from its weights."""
+"""Check that transformers computes from an export what our own model computes from its weights."""
 
 import pydoc_data.topics
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from olmo_core.model.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far the two are apart."""
+    """How far the two models' logits are apart."""
 
     tokens: int  # positions compared
     max_relative_error: float  # largest |difference| over the largest |logit|
@@ -24,10 +24,11 @@ class Parity:
 
 
 def text_batch(tokenizer: Path, sequences: int, length: int) -> Tensor:
-    """Token ids (sequences, length) of real text that every Python carries: its language manual.
+    """Return token ids (sequences, length) of real text that every Python carries: its language
+    manual.
 
     Raises:
-        InputError: the tokenizer makes fewer tokens of it than are asked for.
+        InputError: the tokenizer makes too few tokens of it.
     """
     topics: dict[str, str] = pydoc_data.topics.topics
     text = "\n\n".join(topics[name] for name in sorted(topics))
@@ -40,7 +41,7 @@ def text_batch(tokenizer: Path, sequences: int, length: int) -> Tensor:
 
 @torch.inference_mode()
 def compare(ours: Transformer, theirs: PreTrainedModel, batch: Tensor, tolerance: float) -> Parity:
-    """Compare f32 logits on `batch` (B, T), a sequence at a time."""
+    """Compare f32 logits on `batch` (B, T), one sequence at a time."""
     worst, largest, agreed = 0.0, 0.0, 0
     for ids in batch.split(1):
         expected = ours(ids.to(ours.embeddings.weight.device)).float()
@@ -61,7 +62,7 @@ def require(parity: Parity, model: str, tolerance: float) -> None:
     """Refuse an export that does not compute the same.
 
     Raises:
-        InputError: names the model and what was found.
+        InputError: names the model and the differences.
     """
     if parity.max_relative_error <= tolerance and parity.top1_agreement == 1.0:
         return
@@ -76,7 +77,7 @@ def require(parity: Parity, model: str, tolerance: float) -> None:
 def continuations(
     model: PreTrainedModel, tokenizer: Path, prompts: Sequence[str], new_tokens: int
 ) -> list[str]:
-    """Greedy continuations of prompts, to look at."""
+    """Return greedy continuations of prompts, for people to read."""
     encoder = Tokenizer.from_file(str(tokenizer))
     texts: list[str] = []
     for prompt in prompts:
