@@ -29,7 +29,7 @@ from tests.conftest import SilentObserver, toy_graph
 OLMO = Path(sys.executable).with_name("olmo")
 RUN = """
 import sys
-from pipelines.run import run_graph
+from pipelines.cli.run import run_graph
 from tests.conftest import toy_graph
 sys.exit(run_graph(toy_graph(first={"wait": sys.argv[1]}), ["first"], force=False))
 """

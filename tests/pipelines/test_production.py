@@ -142,7 +142,7 @@ def test_a_job_that_finishes_while_nothing_of_dagster_runs_is_reported_by_the_ne
 
 OLMO_RUN = """
 import sys
-from pipelines.run import run_graph
+from pipelines.cli.run import run_graph
 from tests.pipelines.production import toy
 sys.exit(run_graph(toy(int(sys.argv[1])), [], force=False))
 """

@@ -17,7 +17,7 @@ CANARY = "canary-8c1f-{}"
 
 RUN = """
 import sys
-from pipelines.run import run_graph
+from pipelines.cli.run import run_graph
 from tests.conftest import toy_graph
 sys.exit(run_graph(toy_graph(second={"fail": True}), [], force=False))
 """

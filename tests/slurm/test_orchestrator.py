@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slurm
 # A Dagster run over the toy graph, in a process of its own.
 WORKER = """
 import sys
-from pipelines.run import run_graph
+from pipelines.cli.run import run_graph
 from tests.slurm.test_orchestrator import graph
 sys.exit(run_graph(graph(int(sys.argv[1]), sys.argv[2]), [], force=False))
 """

@@ -111,7 +111,7 @@ def test_workers_do_calls_also_of_a_leader_that_was_requeued(toys: Toys) -> None
     )
     log = launch.folder.log
     assert f"{CALLS} calls: {LEADERS} by leader" in (log / "submission1.log").read_text()
-    logs = [path.read_text() for path in log.glob("attempt1.worker[1-3].log")]
+    logs = [path.read_text() for path in log.glob("submission1.worker[1-3].log")]
     assert len(logs) == 2
     assert all("ends: the run is finished" in text for text in logs)
 

@@ -22,7 +22,7 @@ from tests.conftest import toy_graph
 
 START = """
 import sys
-from pipelines.run import run_graph
+from pipelines.cli.run import run_graph
 from tests.conftest import toy_graph
 sys.exit(run_graph(toy_graph(first={"wait": sys.argv[1]}), [], force=False))
 """

@@ -97,7 +97,7 @@ def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> Non
     arguments = slurm_script.sbatch_arguments(
         batch(SlurmSite(), work, job, log="/a%j/submission1.log"), Path("/s")
     )
-    assert {"--array=0-3", "--output=/a%%j/attempt1.worker%a.log", "--nodes=1"} <= set(arguments)
+    assert {"--array=0-3", "--output=/a%%j/submission1.worker%a.log", "--nodes=1"} <= set(arguments)
     with pytest.raises(ConfigError, match="backslash"):
         slurm_script.sbatch_arguments(batch(SlurmSite(), work, job, log="/a\\b.log"), Path("/s"))
     other = launch(tmp_path, distributed=False)  # of the same stage, but without calls to share
