@@ -52,8 +52,8 @@ def plan(
     Returns:
         `{config, parameters, tokens_per_step, max_steps, learning_rate, memory_bytes_per_device,
         flops_per_token}`. If the number of steps depends on the size of data that is not at hand,
-        `max_steps` is None and `max_steps_reason` says why; `learning_rate` is empty if the schedule
-        depends on it too. `max_steps_doubt` is there if a unit was probably left out.
+        `max_steps` is None and `max_steps_reason` says why; `learning_rate` is empty if the
+        schedule depends on it too. `max_steps_doubt` is there if a unit was probably left out.
 
     Raises:
         ConfigError: more devices than instances in a global batch, or a number below 1.
