@@ -7,6 +7,7 @@ read.
 """
 
 import logging
+from collections import Counter
 
 import numpy as np
 
@@ -20,7 +21,6 @@ log = logging.getLogger("olmo")
 SCANNED_BYTES, SCANNED_WINDOWS = 1 << 30, 1 << 18
 _SPACED = 256  # windows of a sample, evenly spaced over all
 _AT_ONCE = 256  # windows
-_DISTINCT = 50  # token ids that a file holds at least before its dtype is judged
 
 
 def check_tokens(loader: Loader) -> None:
@@ -29,25 +29,22 @@ def check_tokens(loader: Loader) -> None:
 
     Raises:
         InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
-            mask is not one, no token has a label, or something cannot be read.
+            mask is not one, no token has a label, no document ends in the token that is to tell
+            them apart, or something cannot be read.
     """
     data, labels, masked, ends = loader.data, 0, 0, 0
     _warn_of_narrow_ids(data)
     chosen, what = _windows(data)
-    narrow = _Widths(data)
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
         batch = loader.read(part)
-        if data.dtype.itemsize == 2:
-            narrow.look_at(part, batch.input_ids)
-        if batch.positions is not None:
-            ends += int((batch.positions[:, 1:] == 0).sum())
+        if loader.document_eos is not None:
+            ends += int((batch.input_ids == loader.document_eos).sum())
         masked += int((~batch.instance_mask).sum())
         counted = np.broadcast_to(batch.instance_mask[:, None], batch.input_ids.shape)
         if batch.label_mask is not None:
             counted = counted & batch.label_mask
         labels += int(counted[:, 1:].sum())  # an instance's first token is none
-    narrow.refuse_wide()
     if labels == 0:
         message = (
             f"no label to learn in {len(chosen)} of {data.count} windows: data.instance_filter "
@@ -57,14 +54,9 @@ def check_tokens(loader: Loader) -> None:
         if len(chosen) == data.count:
             raise InputError(message)
         log.warning(message)
-    if loader.document_eos is not None and ends == 0:
-        log.warning(
-            "data.generate_doc_lengths: no document ends in token %d (model.eos_token_id) in %d of "
-            "%d windows",
-            loader.document_eos,
-            len(chosen),
-            data.count,
-        )
+    if loader.document_eos is not None:
+        where = f"in {len(chosen)} of {data.count} windows"
+        _check_document_ends(data, loader.document_eos, found=ends, where=where)
     log.info(
         "checked %s: %d of %d, %d masked; %d tokens at the ends of streams fill no window",
         what,
@@ -73,6 +65,34 @@ def check_tokens(loader: Loader) -> None:
         masked,
         data.manifest.tokens - data.count * data.sequence_length,
     )
+
+
+def _check_document_ends(data: Instances, eos: int, *, found: int, where: str) -> None:
+    """Compare the token that tells documents apart with the last token of each file.
+
+    A token file ends with its last document. A file with a header names its EOS, which the loader
+    has compared.
+    """
+    files = [file for file in data.files.values() if file.header is None]
+    read = data.manifest.files.each(
+        lambda path: data.manifest.files.read_spot(path, -data.dtype.itemsize, data.dtype.itemsize),
+        (file.path for file in files),
+    )
+    last = {path: int(np.frombuffer(spot, data.dtype)[0]) for path, spot in read.items()}
+    others = Counter(token for token in last.values() if token != eos).most_common(1)
+    said = f"{others[0][1]} of {len(last)} files end in token {others[0][0]}" if others else ""
+    if found == 0:
+        raise InputError(
+            f"data.generate_doc_lengths: no document ends in token {eos} (model.eos_token_id): it "
+            f"does not occur {where}{f'; {said}: is that it?' if said else ''}"
+        )
+    if said:
+        log.warning(
+            "data.generate_doc_lengths: model.eos_token_id is %d, but %s (%s)",
+            eos,
+            said,
+            next(path for path, token in last.items() if token == others[0][0]),
+        )
 
 
 def _warn_of_narrow_ids(data: Instances) -> None:
@@ -98,36 +118,3 @@ def _windows(data: Instances) -> tuple[np.ndarray, str]:
 
 def _spaced(data: Instances) -> np.ndarray:
     return np.unique(np.linspace(0, data.count - 1, _SPACED).astype(np.int64))
-
-
-class _Widths:
-    """Detect uint32 ids that are read as uint16: every second number is a high half.
-
-    High halves do not exceed those of the vocabulary, 0 or 1. No text has such tokens in every
-    second place and many different ones between them.
-    """
-
-    def __init__(self, data: Instances) -> None:
-        self._data = data
-        self._highest = ((data.vocab_size or 1 << 17) - 1) >> 16
-        # By path: ids in the other places, or None where a window cannot be of high halves.
-        self._between: dict[str, set[int] | None] = {}
-
-    def look_at(self, windows: np.ndarray, tokens: np.ndarray) -> None:
-        high = tokens[:, 1::2].max(axis=1, initial=0) <= self._highest
-        for row, window in enumerate(windows.tolist()):
-            path = self._data.pieces(window)[0].path
-            between = self._between.setdefault(path, set())
-            if not high[row]:
-                self._between[path] = None
-            elif between is not None and len(between) < _DISTINCT:
-                between.update(np.unique(tokens[row, ::2]).tolist())
-
-    def refuse_wide(self) -> None:
-        for path, between in self._between.items():
-            file = self._data.files[path]
-            if file.header is None and between is not None and len(between) >= _DISTINCT:
-                raise InputError(
-                    f"{file.path}: every second number is 0 or 1: these are ids of uint32 read as "
-                    "uint16; set data.memmap_dtype: uint32"
-                )

@@ -78,6 +78,22 @@ class Files:
                 )
             done += count
 
+    def read_spot(self, path: str, start: int, count: int) -> bytes:
+        """Return `count` bytes from `start` on, from the end if it is negative.
+
+        Of a remote file these alone are fetched.
+
+        Raises:
+            InputError: as `read_into`.
+        """
+        if start < 0:
+            start += self.size(path)
+        if is_remote(path):
+            return self._remote.read_spot(path, start, count)
+        spot = bytearray(count)
+        self.read_into(path, start, memoryview(spot))
+        return bytes(spot)
+
     def read_all(self, reads: Iterable[tuple[str, int, memoryview]]) -> None:
         """Do many `read_into`, remote ones concurrently."""
         remote: list[tuple[str, int, memoryview]] = []

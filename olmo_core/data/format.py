@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from olmo_core.config.url import is_remote
+from olmo_core.data.content import SPOT_BYTES, as_text, what_else, width_of_ids
 from olmo_core.data.files import Files
 from olmo_core.errors import InputError
 from olmo_core.remote.http import Missing
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")
-_NUMPY_HEADER = b"\x93NUMPY"  # how a file of numpy.save begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,8 +128,8 @@ def open_token_file(
         need_header: Refuse a file without a header.
 
     Raises:
-        InputError: missing, empty, truncated, saved by numpy with a header of its own (of local
-            files alone), or not what the header or the reader says.
+        InputError: missing, empty, truncated, not what the header or the reader says, or, without
+            a header, plainly something else than ids of that dtype (see `content`).
     """
     files = files or Files()
     size_bytes = files.size(str(path))
@@ -150,8 +150,8 @@ def open_token_file(
         )
     if size_bytes == 0:
         raise InputError(f"{path}: empty; a token file holds at least one token")
-    if header is None and not is_remote(str(path)):
-        _require_raw(str(path), files, size_bytes)
+    if header is None:
+        _require_ids(str(path), found, files, size_bytes)
     tokens, rest = divmod(size_bytes, found.itemsize)
     if rest:
         raise InputError(
@@ -171,14 +171,26 @@ def open_token_file(
     return TokenFile(path=str(path), dtype=found, tokens=tokens, header=header)
 
 
-def _require_raw(path: str, files: Files, size_bytes: int) -> None:
-    """A header would be read as tokens, and of a large vocabulary some 64 ids are none too many."""
-    start = bytearray(min(len(_NUMPY_HEADER), size_bytes))
-    files.read_into(path, 0, memoryview(start))
-    if start == _NUMPY_HEADER:
+def _require_ids(path: str, dtype: np.dtype, files: Files, size_bytes: int) -> None:
+    """Refuse a file without a header that is no token file, or one of wider ids than `dtype`."""
+    count = min(SPOT_BYTES, size_bytes)
+    starts = {0}
+    if not is_remote(path):  # a server takes a request for each
+        starts |= {start // 8 * 8 for start in ((size_bytes - count) // 2, size_bytes - count)}
+    spots = [files.read_spot(path, start, count) for start in sorted(starts)]
+    what = what_else(spots[0])
+    if what is not None:
+        raise InputError(f"{path}: {what}")
+    # as uint8, text is its own ids
+    if dtype.itemsize > 1 and (text := as_text(spots[0])) is not None:
         raise InputError(
-            f"{path}: begins with the header of numpy.save; a token file is raw ids: write it "
-            "with array.tofile"
+            f"{path}: text ({text!r} …), not token ids; tokenise it first (docs/corpus.md)"
+        )
+    width = width_of_ids(spots)
+    if width is not None and 1 < dtype.itemsize < width:
+        raise InputError(
+            f"{path}: ids of {'uint32' if width == 4 else 'int64'} read as {dtype.name}: every "
+            f"second number is a high half; set data.memmap_dtype: uint{8 * width}"
         )
 
 

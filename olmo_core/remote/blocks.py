@@ -1,10 +1,10 @@
 """Remote token files, read in place: blocks come by ranges and are kept on the disk.
 
 `<cache>/blocks/<digest of the URL>/` holds `source.json` (URL, size, version) and one file a block,
-`<number>.block`. Blocks are whole or not there, so any number of processes may share a cache. It
-grows until the disk is nearly full; from then on what is not in it is read by the exact range.
-Nothing is thrown out: an epoch reads each window once, so the oldest block is no less needed than
-the newest.
+`<number>.block`, or a few bytes that were asked for alone, `<start>-<count>.spot`. Both are whole
+or not there, so any number of processes may share a cache. It grows until the disk is nearly full;
+from then on what is not in it is read by the exact range. Nothing is thrown out: an epoch reads
+each window once, so the oldest block is no less needed than the newest.
 """
 
 import functools
@@ -87,6 +87,21 @@ class RemoteFiles:
             self._read_part(source, number, start, buffer[done:stop])
             done = stop
 
+    def read_spot(self, url: str, start: int, count: int) -> bytes:
+        """Return `count` bytes from `start` on, fetched without the block around them.
+
+        They are kept like a block. Raises as `read_into`.
+        """
+        source, spot = self._source(url), bytearray(count)
+        kept = source.folder / f"{start}-{count}.spot"
+        if source.whole is not None:
+            self.read_into(url, start, memoryview(spot))
+        elif not _read_whole(kept, count, 0, memoryview(spot)):
+            spot[:] = read_range(url, start, start + count, of=source.remote)
+            if self._has_room():
+                self._keep(kept, spot)
+        return bytes(spot)
+
     def _open(self, url: str) -> _Source:
         remote = stat(url)
         digest = hashlib.sha256(f"{BLOCK_BYTES} {url}".encode()).hexdigest()[:32]
@@ -122,7 +137,7 @@ class RemoteFiles:
                 self._stop_keeping(f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} are free")
         return not self._full
 
-    def _keep(self, path: Path, content: bytes) -> None:
+    def _keep(self, path: Path, content: bytes | bytearray) -> None:
         try:
             with atomic_path(path) as beside:
                 beside.write_bytes(content)

@@ -62,13 +62,6 @@ def test_another_dtype_than_the_reader_expects(write_tokens) -> None:
         open_token_file(path, dtype=np.dtype("<u4"))
 
 
-def test_what_numpy_saved_is_no_token_file(tmp_path: Path) -> None:
-    """Its header would be 64 tokens of a large vocabulary."""
-    np.save(tmp_path / "saved.npy", np.arange(5000, dtype="<u2"))
-    with pytest.raises(InputError, match=r"saved\.npy: begins with .*numpy\.save.*array\.tofile"):
-        open_token_file(tmp_path / "saved.npy", dtype=np.dtype("<u2"), vocab_size=50_304)
-
-
 def test_a_file_truncated_after_opening_is_an_error_not_a_crash(write_tokens) -> None:
     path = write_tokens("src/part-0-00000.npy", [list(range(1, 100))])
     reader, buffer = Files(), bytearray(200)
