@@ -9,8 +9,8 @@ Needs torch, numpy, pyyaml and safetensors beside this checkout. Each contestant
 of its own, first alone, then again in the other order; blocks are compiled, a step is some
 microbatches of random tokens, gradients clipped at 1, and fused AdamW. Ours is set up as
 `olmo_core.train` does with `core.deterministic: false`, as theirs (--deterministic: true).
-Bars: MFU of at least 50%, 1.1 times ai2-olmo-core. MFU is tokens a second times FLOPs a token, 6 a
-parameter outside the input table and 6 · layers · width · length for causal attention, over the
+Bars: MFU of at least 50%, 1.1 times ai2-olmo-core. MFU is tokens per second times FLOPs per token
+(6 per parameter outside the input table, 6 · layers · width · length for causal attention) over the
 dense peak (989 TFLOP/s for bfloat16 on H100 and H200).
 """
 

@@ -13,7 +13,7 @@ All have the same weights, tokens and loss (cross-entropy; transformers has no z
 first losses must agree. Ours is set up as `olmo_core.train` does it; its best configuration, which
 the bars are about, is compiled by block. Medians over the rounds; ratios are medians of the ratios
 of a round.
-Bars: at least 1.3 times transformers and 1.15 times ai2-olmo-core compiled in tokens a second, at
+Bars: at least 1.3 times transformers and 1.15 times ai2-olmo-core compiled in tokens per second, at
 most 0.8 times transformers' peak memory.
 """
 
@@ -38,7 +38,7 @@ OURS, TRANSFORMERS, PEER = "ours, compiled", "transformers", "ai2-olmo-core, com
 # The eager peer is for orientation: timed once, so that the bars get the time.
 ONCE = "ai2-olmo-core"
 CONTESTANTS = (TRANSFORMERS, PEER, "ours", OURS, ONCE)
-BARS = {TRANSFORMERS: 1.3, PEER: 1.15}  # tokens a second, ours over theirs
+BARS = {TRANSFORMERS: 1.3, PEER: 1.15}  # tokens per second, ours over theirs
 MEMORY_BAR = 0.8  # peak, ours over transformers'
 LOSS_TOLERANCE = 1e-5  # relative, of the first losses
 

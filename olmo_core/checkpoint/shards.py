@@ -103,7 +103,7 @@ class _StagedPlanner(DefaultSavePlanner):
 
 
 class _Writer(FileSystemWriter):
-    """One file a rank, in the order of the plan: the bytes are the same each time."""
+    """One file per rank, in the order of the plan: the bytes are the same each time."""
 
     def __init__(self, folder: Path) -> None:
         # without copying ahead, which would sort by size where there is a GPU

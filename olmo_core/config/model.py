@@ -161,6 +161,6 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
 
 
 def flops_per_token(config: ModelConfig, sequence_length: int) -> int:
-    """Training FLOPs a token: 6 a parameter outside the input table, and causal attention."""
+    """Training FLOPs per token: 6 a parameter outside the input table, and causal attention."""
     weights = count_parameters(config).without_input_embedding
     return 6 * weights + 6 * config.n_layers * config.d_model * sequence_length

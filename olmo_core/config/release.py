@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class SoupConfig:
     """How ingredients become one model."""
 
-    # One weight an ingredient, in the order of their numbers; they sum to 1. None: the plain mean.
+    # One weight per ingredient, in the order of their numbers; they sum to 1. None: the plain mean.
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Asset `deduplicated`: which documents repeat others, or the perplexity set; a row per document.
+"""Asset `deduplicated`: which documents repeat others, or the perplexity set; one row per document.
 
 After it runs, `attributes/duplicates/<source>/*.jsonl.gz` stand row for row beside the documents of
 `held_out`, each value as a span over the whole text with a score:

@@ -1,6 +1,6 @@
 """Dolma documents on disk: gzipped JSON lines, read strictly and written deterministically.
 
-The format is the dolma toolkit's: one JSON object a line, `{id, text, source, added, created,
+The format is the dolma toolkit's: one JSON object per line, `{id, text, source, added, created,
 metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same file names under
 `attributes/<experiment>/<source>/` with `{id, attributes}`.
 """
@@ -88,7 +88,7 @@ def read_rows(
                     continue
                 for number in blank:
                     error = InputError(
-                        f"{path}:{number}: blank line; expected one JSON object a line (blank "
+                        f"{path}:{number}: blank line; expected one JSON object per line (blank "
                         "lines may only end a file)"
                     )
                     on_bad_line(number, b"", error)
@@ -118,14 +118,16 @@ def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
             "expected JSON lines in UTF-8"
         ) from None
     except ValueError as error:
-        raise InputError(f"{where}: not valid JSON ({error}); expected one object a line") from None
+        raise InputError(
+            f"{where}: not valid JSON ({error}); expected one object per line"
+        ) from None
     except RecursionError:
         raise InputError(
             f"{where}: lists or objects nested too deeply to be read; expected one JSON object a "
             "line"
         ) from None
     if not isinstance(row, dict):
-        raise InputError(f"{where}: found {type(row).__name__}; expected one JSON object a line")
+        raise InputError(f"{where}: found {type(row).__name__}; expected one JSON object per line")
     return row  # pyright: ignore[reportUnknownVariableType]
 
 

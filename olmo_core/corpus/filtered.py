@@ -1,4 +1,4 @@
-"""Asset `filtered`: the documents that no rule drops, mixed by the dolma toolkit, a row a document.
+"""Asset `filtered`: documents that no rule drops, mixed by the dolma toolkit; one row per document.
 
 After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read. The same rules are
 evaluated here and by the toolkit; the two must agree on every document and every text.
@@ -118,7 +118,7 @@ def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> No
 
 
 def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> ToolkitCommand:
-    """One call of dolma's mixer for all sources: a stream a source."""
+    """One call of dolma's mixer for all sources: one stream per source."""
     streams = [
         {
             "name": source,
@@ -176,7 +176,7 @@ def compared(folder: Path, verdict: Verdict, source: str) -> Iterator[Document]:
 
 def _mixed(folder: Path) -> Iterator[tuple[str, Document]]:
     """Yield the place and the document of every line that the mixer wrote for a source."""
-    # Unshuffled, the mixer writes a file per input file, below folders of its own.
+    # Unshuffled, the mixer writes one file per input file, below folders of its own.
     for path in sorted(folder.rglob("*.json*.gz")):
         try:
             for line_number, document in read_documents(path):

@@ -1,4 +1,4 @@
-"""Write token files in dolma's layout: ids end to end, a row a document, and a header.
+"""Write token files in dolma's layout: ids end to end, one row per document, and a header.
 
 Documents keep their order and are never split; a file takes documents up to its limit of tokens.
 """

@@ -1,8 +1,8 @@
 """Run prepared steps of the dolma toolkit; this file runs in the toolkit's own environment.
 
-It is started by `toolkit.py` as `python -I toolkit_worker.py`, reads a plan from stdin, imports the
-toolkit once, forks a process a step, and writes one JSON line to stdout when a step ends. It uses
-nothing of this project. Steps of one stage run side by side; a failed step ends the plan.
+`toolkit.py` starts it as `python -I toolkit_worker.py`. It reads a plan from stdin, imports the
+toolkit once, forks one process per step, and writes one JSON line to stdout when a step ends. It
+uses nothing of this project. Steps of one stage run side by side; a failed step ends the plan.
 """
 
 import ctypes

@@ -105,7 +105,7 @@ class Instances:
             assert part.label_mask is not None
             raise InputError(
                 f"{self.manifest.resolve(part.label_mask)}: byte {masks[row, column]} at "
-                f"position {position}; a label mask has one bool a token, 0 or 1"
+                f"position {position}; a label mask has one bool per token, 0 or 1"
             )
         return masks.view(np.bool_)
 

@@ -115,8 +115,8 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _training(facts),
         "## Evaluation",
         facts.leaderboard,
-        "Loss in nats a token and bits per byte (bpb) are of held-out documents, lower is better; "
-        "task scores are accuracies of lm-eval with their standard error, higher is better.",
+        "Loss (nats per token) and bits per byte (bpb) are measured on held-out documents; lower is "
+        "better. Task scores are lm-eval's accuracies with their standard error; higher is better.",
         *(["## Intended use", config.intended_use] if config.intended_use else []),
         "## Limitations",
         "\n".join(f"- {text}" for text in limits(config, facts)),
@@ -201,7 +201,7 @@ def _summary(facts: Facts) -> str:
         f"(`{facts.export['numbers']['architecture']}`)"
     ]
     if facts.final in losses:
-        parts.append(f"held-out loss {losses[facts.final]:.3f} nats a token")
+        parts.append(f"held-out loss {losses[facts.final]:.3f} nats per token")
     return ", ".join(parts) + "."
 
 

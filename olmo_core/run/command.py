@@ -66,7 +66,7 @@ def _require_the_submitted_code(folder: RunFolder) -> None:
 
 
 def set_up_logging() -> None:
-    """Log to stderr, a line an event, with the time: the launcher sends it to the run's log."""
+    """Log to stderr, one line per event, with the time: the launcher sends it to the run's log."""
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",

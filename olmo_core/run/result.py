@@ -62,7 +62,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def damaged_files(folder: RunFolder) -> list[str]:
-    """What is wrong with the files of a finished run, a line a file; empty if nothing is.
+    """What is wrong with the files of a finished run, one line per file; empty if nothing is.
 
     Sizes are compared always, contents where a file has been written after the result: reading
     all of a large corpus again for each of its readers would cost more than the reading.

@@ -193,7 +193,7 @@ class _Agent(threading.Thread):
 
 
 class _RankLogs(LogsSpecs):
-    """A file a rank; the first one's is told on this process's output as well."""
+    """One file per rank; the first one's is told on this process's output as well."""
 
     def __init__(self, node: Node) -> None:
         super().__init__()

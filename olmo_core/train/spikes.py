@@ -21,7 +21,7 @@ class History:
 
     Attributes:
         steps: Steps recorded in all.
-        losses: The last of them (nats a token), oldest first.
+        losses: The last of them (nats per token), oldest first.
         norms: The gradient norms of the same steps, before clipping.
         spikes: Which of the last 10,000 recorded steps were spikes, counted from 1.
         spikes_in_all: How many of all recorded steps were.

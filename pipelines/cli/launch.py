@@ -111,17 +111,17 @@ def shape_line(launch: Launch, shape: ResourceSpec) -> str:
     nodes, ranks = (shape.nodes, shape.processes_per_node) if launch.distributed else (1, 1)
     parts = [f"engine {shape.engine}"]
     parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
-    each = " a node" if nodes > 1 or ranks > 1 else ""
+    each = " per node" if nodes > 1 or ranks > 1 else ""
     parts.append("1 process" + each if ranks == 1 else f"{ranks} processes{each}")
     if launch.shares_calls and shape.workers:
         parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
     if shape.devices_per_node:
-        parts.append(f"{shape.devices_per_node} devices a node")
+        parts.append(f"{shape.devices_per_node} devices per node")
     if shape.cpus_per_node is not None:
         cores = "core" if shape.cpus_per_node == 1 else "cores"
-        parts.append(f"{shape.cpus_per_node} {cores} a node")
+        parts.append(f"{shape.cpus_per_node} {cores} per node")
     if shape.memory_gib_per_node is not None:
-        parts.append(f"{shape.memory_gib_per_node} GiB a node")
+        parts.append(f"{shape.memory_gib_per_node} GiB per node")
     if shape.time_limit_minutes is not None:
         parts.append(f"at most {shape.time_limit_minutes:,} minutes")
     return ", ".join(parts)

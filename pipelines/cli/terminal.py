@@ -1,4 +1,4 @@
-"""Progress of a run on a terminal: a bar an asset, with rate and time remaining; or plain lines."""
+"""Show a run's progress on a terminal: one bar per asset with rate and time left; or plain lines."""
 
 import io
 import os
@@ -65,7 +65,7 @@ def amount(value: float) -> str:
 
 
 class TerminalObserver:
-    """Shows the work of one `olmo run`; on anything but a terminal, a line an event."""
+    """Show the progress of one `olmo run`; without a terminal, one line per event."""
 
     def __init__(self, console: Console, total: int) -> None:
         self.console = console

@@ -29,7 +29,7 @@ class LauncherClosed(RuntimeError):
 class Claim:
     """Who may start the job of a run folder, and which submission it is."""
 
-    key: str  # one a run folder: the idempotency key
+    key: str  # one per run folder: the idempotency key
     submission: int  # numbered as its first attempt
 
 

@@ -249,7 +249,7 @@ def test_while_it_goes_on_the_asset_shows_how_many_are_how_far(
     tally.state("b", JobState(alive=True, description="job 7_6 running on n1"))
     tally.ended("c", None)
     tally.ended("d", RuntimeError("no"))
-    assert len(seen) == 1  # not one an event: the next is due in a minute
+    assert len(seen) == 1  # not one per event: the next is due in a minute
     tally.pace.next = 0.0
     tally.progress("b", {})
     assert seen[1:] == [

@@ -186,7 +186,7 @@ def run_facts(site: SlurmSite, work: ResourceSpec, launch: Launch) -> dict[str, 
 
 
 def run_command(site: SlurmSite, work: ResourceSpec, launch: Launch) -> list[str]:
-    """What the supervisor starts: one node runner a node, or the job itself."""
+    """What the supervisor starts: one node runner per node, or the job itself."""
     if launch.distributed:
         job = ["-m", "olmo_core.supervisor.node", str(launch.folder.path)]
     else:

@@ -56,7 +56,7 @@ def test_shards_are_cut_after_the_bound_and_keep_the_order(tmp_path: Path) -> No
     ("line", "message"),
     [
         (b'{"id": "s/2", "text": "Some', r"part\.jsonl\.gz:2: not valid JSON"),
-        (b'["s/2", "text"]', r":2: found list; expected one JSON object a line"),
+        (b'["s/2", "text"]', r":2: found list; expected one JSON object per line"),
         (b'{"id": "s/2", "text": "na\xefve", "source": "s"}', r":2: byte 0xef at column 26 is not"),
         (b'{"id": "s/2", "source": "s"}', r":2: key 'text' is missing; found \['id', 'source'\]"),
         (b'{"id": 2, "text": "x", "source": "s"}', r":2: key 'id' is a int; expected a string"),

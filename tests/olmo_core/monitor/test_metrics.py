@@ -34,7 +34,7 @@ def test_speed_by_hand(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> 
     assert first["throughput/total_tokens"] == 256
     assert first["throughput/total_training_Gflops"] == round(256 * flops / 1e9, 3)
     assert "throughput/device/tokens_per_second" not in first
-    # 8 instances of 32 tokens a step, half of them on this device
+    # 8 instances of 32 tokens per step, half of them on this device
     assert speed.step_done(512, 0.0)["throughput/device/tokens_per_second"] == 128
     row = speed.step_done(768, 0.5)
     assert row["throughput/device/batches_per_second"] == round(2 / 3, 4)

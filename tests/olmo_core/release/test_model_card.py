@@ -87,7 +87,7 @@ def test_card(family: Any, leaderboard: Path) -> None:
         "| soup | 3.250 |",
         "| `model.d_model` | 32 | 32 | 32 |",
         "| prose | 12 |",
-        "held-out loss 3.250 nats a token",
+        "held-out loss 3.250 nats per token",
         "- It is random.",
         "standard errors of up to 0.080",
         'from_pretrained("someone/tiny")',

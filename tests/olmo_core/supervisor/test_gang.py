@@ -78,7 +78,7 @@ main(sys.argv[1:])
 
 
 class Gang:
-    """A run folder, and a process a node."""
+    """A run folder, and one process per node."""
 
     def __init__(self, root: Path) -> None:
         self.folder = RunFolder(root / "recipe" / "asset" / "0123456789ab")

@@ -1,4 +1,4 @@
-"""The node runner over toy ranks: exit codes, who failed first, a log a rank."""
+"""The node runner over toy ranks: exit codes, who failed first, one log per rank."""
 
 import json
 import os

@@ -59,7 +59,7 @@ def note_weights_at_the_end(noted: list[str]) -> None:
 
 
 def note_instances() -> None:
-    """Write down, a line a step and rank, which instances it learns from."""
+    """Write down, one line per step and rank, which instances it learns from."""
     original = Trainer._forward_backward
 
     def noting(self: Trainer, batch: Batch, *more: Any) -> None:

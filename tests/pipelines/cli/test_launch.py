@@ -83,7 +83,7 @@ def test_a_dry_run_says_of_several_nodes_that_processes_are_counted_by_node(
     monkeypatch.setenv("OLMO_SITE", str(site))
     monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
     done = olmo("launch", "tiny", "stage1", "--dry-run")
-    assert "# tiny/stage1: engine slurm, 2 nodes, 1 process a node\n" in done.stderr
+    assert "# tiny/stage1: engine slurm, 2 nodes, 1 process per node\n" in done.stderr
 
 
 def test_a_launch_returns_and_its_job_goes_on(
