@@ -115,8 +115,8 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _training(facts),
         "## Evaluation",
         facts.leaderboard,
-        "Loss (nats per token) and bits per byte (bpb) are measured on held-out documents; lower is "
-        "better. Task scores are lm-eval's accuracies with their standard error; higher is better.",
+        "Loss (nats per token) and bits per byte (bpb) are of held-out documents; lower is better. "
+        "Task scores are lm-eval's accuracies with their standard error; higher is better.",
         *(["## Intended use", config.intended_use] if config.intended_use else []),
         "## Limitations",
         "\n".join(f"- {text}" for text in limits(config, facts)),

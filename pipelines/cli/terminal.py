@@ -1,4 +1,4 @@
-"""Show a run's progress on a terminal: one bar per asset with rate and time left; or plain lines."""
+"""Show a run's progress on a terminal: one bar per asset with rate and time left, or lines."""
 
 import io
 import os
