@@ -4,6 +4,8 @@ Each job refuses what does not fit as well; here a mistake costs a second instea
 the jobs before it.
 """
 
+import math
+
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import nearest, place_in, to_dict
@@ -13,6 +15,10 @@ from olmo_core.corpus.raw import RawConfig
 from olmo_core.corpus.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals.task_data import TASKS
+from olmo_core.monitor.dry_run import last_rate, steps_of
+
+ANNEALED_SHARE = 0.05  # of the peak rate, which the last rate of stage 2 lies below
+EQUAL_RATES = 0.01  # relative; released recipes round the rate that stage 2 starts with
 
 
 def require_agreement(recipe: Recipe) -> None:
@@ -20,7 +26,8 @@ def require_agreement(recipe: Recipe) -> None:
 
     Raises:
         ConfigError: a mix of an unknown source, a vocabulary that is larger than the embedding,
-            stages of different models, a task without data.
+            stages of different models, a stage 2 that does not anneal to zero, a task without
+            data.
     """
     stage1 = recipe.stage1_config()
     ingredients = [config for _, config in recipe.ingredients()]
@@ -28,6 +35,7 @@ def require_agreement(recipe: Recipe) -> None:
     _require_vocabulary(recipe, stage1)
     for number, config in enumerate(ingredients, start=1):
         _require_one_model(recipe, number, stage1, config)
+        _require_annealing(recipe, number, config)
     for task in recipe.section("evals", "downstream", DownstreamConfig).tasks:
         if task.name not in TASKS:
             raise ConfigError(
@@ -69,3 +77,36 @@ def _require_one_model(
             f"{place}: {theirs[key]!r} (ingredient {number}), "
             f"but stage 1, whose weights it starts from, has {ours[key]!r}"
         )
+
+
+def _require_annealing(recipe: Recipe, number: int, config: TrainConfig) -> None:
+    """Refuse an ingredient that the check `annealed_to_zero` would find wanting after training."""
+    peak, last = config.optimizer.learning_rate, last_rate(config)
+    if last is None or last < ANNEALED_SHARE * peak:
+        return
+    tree, (steps, _) = recipe.ingredient_tree(number), steps_of(config)
+    cut = steps is not None and config.stop_at is not None and config.stop_at < steps
+    key = "stop_at" if cut else "scheduler"
+    expected = f"the schedule ends at step {steps}" if cut else "expected a decay to zero (alpha_f)"
+    raise ConfigError(
+        f"{place_in(tree, key)}: ingredient {number} would end at the rate {last:.4g}, "
+        f"{last / peak:.0%} of its peak {peak:.4g}, and its soup needs less than "
+        f"{ANNEALED_SHARE:.0%}; {expected}"
+    )
+
+
+def rate_doubts(recipe: Recipe) -> list[str]:
+    """Return what to tell whoever did not mean stage 2 to start at another rate than stage 1's end.
+
+    Empty where the rates agree, there is no stage 2, or only the data could tell.
+    """
+    end = last_rate(recipe.stage1_config())
+    if end is None:
+        return []
+    doubts: list[str] = []
+    for number, (_, config) in enumerate(recipe.ingredients(), start=1):
+        start = config.optimizer.learning_rate
+        if not math.isclose(start, end, rel_tol=EQUAL_RATES):
+            place = place_in(recipe.ingredient_tree(number), "optimizer.learning_rate")
+            doubts.append(f"{place}: stage 2 starts at {start:.5g}, but stage 1 ends at {end:.5g}")
+    return list(dict.fromkeys(doubts))

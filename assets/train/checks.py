@@ -2,6 +2,7 @@
 
 import math
 
+from assets.agreement import ANNEALED_SHARE
 from assets.node import Check, Finished, Verdict
 from assets.reporting.plots import LOSS, RATE
 from olmo_core.run.folder import read_metrics
@@ -44,12 +45,12 @@ def parent_is_stage1(finished: Finished) -> Verdict:
 
 
 def annealed_to_zero(finished: Finished) -> Verdict:
-    """The learning rate of the last step is a small part of the first's."""
+    """Pass where the learning rate of the last step is a small part of the highest."""
     rates = [row[RATE] for row in read_metrics(finished.folder.metrics) if RATE in row]
-    share = rates[-1] / rates[0] if rates and rates[0] else math.inf
+    peak = max(rates, default=0.0)
     return Verdict(
-        passed=share < 0.05,
-        description=f"learning rate {rates[0]:.3g} → {rates[-1]:.3g}" if rates else "none logged",
+        passed=peak > 0 and rates[-1] / peak < ANNEALED_SHARE,
+        description=f"learning rate {peak:.3g} → {rates[-1]:.3g}" if rates else "none logged",
     )
 
 

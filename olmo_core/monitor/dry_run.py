@@ -155,6 +155,13 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
     return {str(step): schedule.learning_rate(step * clock) for step in chosen}
 
 
+def last_rate(config: TrainConfig) -> float | None:
+    """Return the learning rate of the run's last step; None where only the data could tell."""
+    steps, _ = steps_of(config)
+    end = config.stop_at if steps is None else last_step(steps, config.stop_at)
+    return next(iter(_rates(config, steps, [end]).values()), None) if end else None
+
+
 def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     """Return the dry run as text."""
     parameters, steps = planned["parameters"], planned["max_steps"]

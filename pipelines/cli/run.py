@@ -16,6 +16,7 @@ from assets.launcher import Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reporting.observe import Both, DagsterObserver
+from pipelines.cli.show import print_doubts
 from pipelines.cli.summary import print_summary
 from pipelines.cli.terminal import TerminalObserver, terminal
 from pipelines.definitions import assembled, main_line
@@ -34,7 +35,9 @@ def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
         ConfigError: unknown recipe or asset, or a recipe that is malformed.
         StorageError: the disk is full, or the root cannot be written.
     """
-    return run_graph(build_graph(load_recipe(name)), select, force=force)
+    graph = build_graph(load_recipe(name))
+    print_doubts(terminal(), graph.recipe)
+    return run_graph(graph, select, force=force)
 
 
 def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:

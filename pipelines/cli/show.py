@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.fingerprint import differences
 from assets.graph import Graph
@@ -173,6 +174,13 @@ def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) ->
             table.add_row(name, *_training_figures(runs[name]))
     if table.row_count:
         console.print(table)
+    print_doubts(console, recipe)
+
+
+def print_doubts(console: Console, recipe: Recipe) -> None:
+    """Print what is allowed and was perhaps not meant."""
+    for doubt in rate_doubts(recipe):
+        console.print(f"is that meant? {doubt}", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _training_figures(config: TrainConfig) -> list[str]:

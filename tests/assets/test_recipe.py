@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.errors import ConfigError
@@ -118,6 +119,25 @@ def test_what_the_graph_sets_is_refused_in_a_recipe(
         ("corpus.yaml", "vocab_size: 1024", "vocab_size: 2048", r"1024 rows for the 2048 entries"),
         ("stage1.yaml", "max_duration: 40e3T", "max_duration: -1", r"max_duration is -1"),
         ("stage1.yaml", "max_duration: 40e3T", "max_duration: 1e400T", r"max_duration is '1e400T'"),
+        (
+            "stage2.yaml",
+            "stop_at: 10",
+            "stop_at: 9",
+            r"stage2\.yaml:\d+: stop_at: ingredient 1 would end at the rate 0\.0001465, 10% of "
+            r"its peak 0\.001465, .* the schedule ends at step 10",
+        ),
+        (
+            "stage2.yaml",
+            "alpha_f: 0",
+            "alpha_f: 0.1",
+            r"stage2\.yaml:\d+: scheduler: ingredient 1 ",
+        ),
+        (
+            "stage2.yaml",
+            "{seed: 42069}",
+            "{seed: 1, stop_at: 8}",
+            r"stop_at: ingredient 2 would end",
+        ),
         ("stage1.yaml", "\nseed: ", "\nseed: -", r"seed is -\d+; expected 0 or more"),
     ],
 )
@@ -127,6 +147,24 @@ def test_what_cannot_work_is_refused_before_anything_is_made(
     replace(copy / file, old, new)
     with pytest.raises(ConfigError, match=message):
         build_graph(load_recipe("mine"))
+
+
+def test_a_stage_2_that_starts_at_another_rate_than_stage_1_ends_with_is_doubted(
+    copy: Path,
+) -> None:
+    assert rate_doubts(load_recipe("mine")) == []
+    replace(copy / "stage2.yaml", "learning_rate: 1.4646e-3", "learning_rate: 1.5e-3")
+    [doubt] = rate_doubts(load_recipe("mine"))  # one for both ingredients
+    line = (copy / "stage2.yaml").read_text().split("learning_rate")[0].count("\n") + 1
+    assert doubt == (
+        f"{copy}/stage2.yaml:{line}: optimizer.learning_rate: stage 2 starts at 0.0015, "
+        "but stage 1 ends at 0.0014646"
+    )
+
+
+@pytest.mark.parametrize("name", ["demo", "olmo2_1b", "olmo2_7b", "olmo2_13b", "olmo2_32b"])
+def test_released_recipes_are_not_doubted(name: str) -> None:
+    assert rate_doubts(load_recipe(name)) == []
 
 
 def test_how_often_a_run_saves_is_no_part_of_its_identity(copy: Path) -> None:
