@@ -76,6 +76,16 @@ class Graph:
         inputs = {key: RunFolder(root / value["path"]) for key, value in result["inputs"].items()}
         return Finished(node=self.nodes[name], folder=run, result=result, inputs=inputs)
 
+    def failed_check(self, root: Path, name: str) -> str | None:
+        """Return which blocking check of a finished asset fails, and why; None if none does."""
+        finished = self.finished_asset(root, name)
+        for check in self.nodes[name].checks:
+            if check.blocking and finished is not None:
+                verdict = check.evaluate(finished)
+                if not verdict.passed:
+                    return f"check {check.name}: {verdict.description}"
+        return None
+
     def select(self, names: Iterable[str]) -> list[str]:
         """The named assets with all that they are made from, in order.
 

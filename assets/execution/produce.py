@@ -153,7 +153,9 @@ def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
                 f"(olmo run {node.recipe} --select {name})"
             )
         _require_whole(graph, name, run)
-        _require_checks(graph, name, root)
+        # Dagster stops what follows a failed check in the same run only.
+        if failed := graph.failed_check(root, name):
+            raise CheckFailed(f"{name}: {failed}")
         inputs[name] = finished_input(run)
     return inputs
 
@@ -165,19 +167,6 @@ def _require_whole(graph: Graph, name: str, run: RunFolder) -> None:
             f"{name}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}; make it again: "
             f"olmo run {graph.recipe.name} --select {name} --force"
         )
-
-
-def _require_checks(graph: Graph, name: str, root: Path) -> None:
-    """Refuse an input whose blocking checks fail, also when it was made by an earlier run.
-
-    Dagster stops what follows a failed check in the same run; the next run knows nothing of it.
-    """
-    finished = graph.finished_asset(root, name)
-    for check in graph.nodes[name].checks:
-        if check.blocking and finished is not None:
-            verdict = check.evaluate(finished)
-            if not verdict.passed:
-                raise CheckFailed(f"{name}: check {check.name}: {verdict.description}")
 
 
 def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:

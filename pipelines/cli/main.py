@@ -59,7 +59,7 @@ def run(
         typer.Option(
             "--as",
             metavar="NAME",
-            help="Recipe that the variant is saved as: on OLMO_RECIPES' first folder, else in "
+            help="Recipe that the variant is saved as: in OLMO_RECIPES' first folder, else in "
             "recipes/ under OLMO_ROOT. Several are NAME_1, NAME_2, …",
         ),
     ] = None,
@@ -87,10 +87,10 @@ def plan(
         list[str] | None, typer.Option("--select", metavar="ASSETS", help="As for `olmo run`.")
     ] = None,
 ) -> None:
-    """Say what `olmo run` would make, and why; starts nothing."""
+    """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
     from pipelines.cli.show import print_plan
 
-    print_plan(recipe, _names(select))
+    raise typer.Exit(print_plan(recipe, _names(select)))
 
 
 @app.command(

@@ -56,7 +56,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
                 highlight=False,
             )
             print_summary(console, graph, root(), selected)
-            return 0
+            return _failed_checks(console, graph, selected)
         launched: list[str] = []
         while wanted:
             observer = TerminalObserver(console, len(wanted))
@@ -71,7 +71,15 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
             if wanted == made:
                 raise RuntimeError(f"made, and still to be made: {', '.join(wanted)}")
     print_summary(console, graph, root(), selected, made=launched, began=began)
-    return 0
+    return _failed_checks(console, graph, selected)
+
+
+def _failed_checks(console: Console, graph: Graph, selected: Sequence[str]) -> int:
+    """Print the failed checks of finished assets; returns the exit code that they make."""
+    failed = {name: why for name in selected if (why := graph.failed_check(root(), name))}
+    for name, why in failed.items():
+        console.print(f"[red]✗[/] {name}: {why}", highlight=False, soft_wrap=True)
+    return EXIT_FAILED if failed else 0
 
 
 def _run_once(

@@ -31,7 +31,7 @@ def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
     graph = build_graph(load_recipe(recipe))
     if asset is not None:
         graph.select([asset])  # an unknown name is an error
-    entries = [_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]
+    entries = [asset_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]
     made = [entry for entry in entries if entry is not None]
     if as_json:
         print(json.dumps(made, indent=1, ensure_ascii=False))
@@ -45,7 +45,8 @@ def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
         _print_asset(console, made[0])
 
 
-def _entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
+def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
+    """Return what is known of an asset's current run, else of its latest; None if it has none."""
     run = graph.finished(root, name)
     current = run is not None
     run = run or latest_finished(graph.folder(root, name))
@@ -63,6 +64,7 @@ def _entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
         "metadata": {
             **report["numbers"],
             "current": current,
+            "failed_check": graph.failed_check(root, name) if current else None,
             "digest": result["digest"],
             "tables": report["tables"],
             "work_seconds": result["work_seconds"],
@@ -88,17 +90,24 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
         numbers = [
             f"{key} {amount(value) if isinstance(value, int | float) else value}"
             for key, value in entry["metadata"].items()
-            if key not in ("current", "digest", "tables") and not key.endswith("_seconds")
+            if key not in ("current", "failed_check", "digest", "tables")
+            and not key.endswith("_seconds")
         ]
         table.add_row(
             entry["asset"],
-            "[green]current[/]" if entry["metadata"]["current"] else "[yellow]stale[/]",
+            _state(entry["metadata"]),
             entry["fingerprint"][:12],
             # This machine's time, as in the logs; the JSON has UTC.
             f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
-            ", ".join(numbers[:3]),
+            entry["metadata"]["failed_check"] or ", ".join(numbers[:3]),
         )
     return table
+
+
+def _state(metadata: Mapping[str, Any]) -> str:
+    if metadata["failed_check"]:
+        return "[red]check failed[/]"
+    return "[green]current[/]" if metadata["current"] else "[yellow]stale[/]"
 
 
 def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
@@ -141,8 +150,10 @@ def _cells(values: Sequence[Any]) -> list[str]:
     return [cell(value) for value in values]
 
 
-def print_plan(recipe: str, select: Sequence[str]) -> None:
+def print_plan(recipe: str, select: Sequence[str]) -> int:
     """Print what training costs, then each selected asset's state and, if it is to be made, why.
+
+    Returns the exit code, which says whether a failed check blocks anything.
 
     Raises:
         ConfigError: something that the recipe reads is not on this machine; what training costs
@@ -154,10 +165,11 @@ def print_plan(recipe: str, select: Sequence[str]) -> None:
     table = Table(box=None, padding=(0, 2))
     for column in ("asset", "state", "why"):
         table.add_column(column)
-    for name in selected:
-        state, why = plan_of(graph, root(), name)
+    states = {name: plan_of(graph, root(), name) for name in selected}
+    for name, (state, why) in states.items():
         table.add_row(name, state, "\n".join(why))
     terminal().print(table)
+    return int(any(state in ("check failed", "blocked") for state, _ in states.values()))
 
 
 def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) -> None:
@@ -201,11 +213,15 @@ def _training_figures(config: TrainConfig) -> list[str]:
 
 
 def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
-    """`finished`, `at work`, `stale` (with what has changed) or `missing`."""
+    """Return `finished`, `check failed`, `at work`, `blocked`, `stale` or `missing`, and why."""
     if graph.finished(root, name) is not None:
-        return "finished", []
+        failed = graph.failed_check(root, name)
+        return ("check failed", [failed]) if failed else ("finished", [])
     if any(run.is_running() for run in graph.unfinished(root, name)):
         return "at work", []
+    for entry in graph.nodes[name].inputs:
+        if failed := graph.failed_check(root, entry):
+            return "blocked", [f"by {entry}: {failed}"]
     before = latest_finished(graph.folder(root, name))
     launch = before.read(before.launch) if before is not None else None
     if launch is None:

@@ -16,7 +16,7 @@ import pytest
 from assets.graph import Graph
 from assets.node import Check, Verdict
 from pipelines.cli.run import reported_version, run_graph
-from pipelines.cli.show import plan_of
+from pipelines.cli.show import asset_entry, plan_of
 from pipelines.instance import open_instance
 from tests.conftest import toy_graph
 
@@ -165,6 +165,14 @@ def test_a_blocking_check_blocks_the_next_run_too(
         assert "first: check sound: the reason" in capsys.readouterr().out
         assert graph.finished(toy_root, "first") is not None
         assert graph.finished(toy_root, "second") is None
+    why = "check sound: the reason"
+    assert plan_of(graph, toy_root, "first") == ("check failed", [why])
+    assert plan_of(graph, toy_root, "second") == ("blocked", [f"by first: {why}"])
+    entry = asset_entry(graph, toy_root, "first")
+    assert entry is not None
+    assert entry["metadata"]["failed_check"] == why
+    assert run(graph, "first") == 1  # nothing to make, and still not what was asked for
+    assert f"first: {why}" in capsys.readouterr().out
     assert run(with_check(passed=True)) == 0
 
 
