@@ -1,8 +1,7 @@
 """Fingerprints: what a result is made of, as one hash and as parts that can be compared.
 
-Configuration, code, packages and the fingerprints of the inputs; never where it ran. The code is
-that of the job's module and of everything of `olmo_core` that it imports, as syntax trees without
-docstrings, so that a comment or a reformatted line changes nothing.
+Configuration, code, packages and the fingerprints of the inputs; never where it ran. Which code
+counts, and what of it, is said in `olmo_core.run.code`.
 """
 
 import functools
@@ -15,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from assets.paths import CHECKOUT
-from olmo_core.run.code import code_hashes
+from olmo_core.run.code import code_hashes, sources
 
 VERSION_LENGTH = 12
+MOST_NAMED = 5  # changed functions and classes of a module
 LOCKS = ("environments/main.txt", "environments/eval-data.txt")
 
 
@@ -36,6 +36,16 @@ class Fingerprint:
     def version(self) -> str:
         """The name of the run folder: the first 12 characters of the value."""
         return self.value[:VERSION_LENGTH]
+
+    def record(self) -> dict[str, Any]:
+        """What launch.json keeps: value and parts, and the code's hashes by function and class."""
+        module = self.parts.get("module")
+        code = sources(module) if module else {}
+        return {
+            "fingerprint": self.value,
+            "parts": self.parts,
+            "definitions": {name: source.definitions for name, source in code.items()},
+        }
 
 
 def fingerprint(
@@ -68,8 +78,8 @@ def sha256_json(value: Any) -> str:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Say in words how the parts of two fingerprints differ, one line a difference."""
-    old, new = dict(_flatten(before)), dict(_flatten(after))
+    """Return how two records of a fingerprint differ, one line per difference."""
+    old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
     lines: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
@@ -78,10 +88,24 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         if area == "inputs":
             lines.append(f"input {rest} changed")
         elif area == "code":
-            lines.append(f"code {rest} changed")
+            was, now = (record.get("definitions", {}).get(rest) for record in (before, after))
+            lines.append(f"code {rest}: {_changed_code(was, now)}")
         else:
             lines.append(f"{area} {rest}: {_show(old, key)} → {_show(new, key)}")
     return lines
+
+
+def _changed_code(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> str:
+    """What differs between two versions of a module, by function and class."""
+    if old is None or new is None:
+        return "counts now" if old is None else "counts no more"
+    changed = [
+        f"{name} {'added' if name not in old else 'removed' if name not in new else 'changed'}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
+    return ", ".join(changed[:MOST_NAMED]) + more
 
 
 @functools.cache

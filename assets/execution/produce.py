@@ -183,8 +183,7 @@ def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, ro
             "recipe": node.recipe,
             "asset": node.name,
             "partition": work.partition,
-            "fingerprint": work.fingerprint.value,
-            "parts": work.fingerprint.parts,
+            **work.fingerprint.record(),
             "inputs": {
                 name: {
                     "fingerprint": entry.fingerprint,

@@ -90,7 +90,7 @@ def write_source(
         folder / "documents" / source.name, reading.documents, shard_bytes=shard_bytes
     )
     if reading.quarantined:
-        write_rows(folder / "quarantine" / f"{source.name}.jsonl.gz", reading.quarantined)
+        write_rows(folder / "log" / "quarantine" / f"{source.name}.jsonl.gz", reading.quarantined)
     middle = reading.documents[len(reading.documents) // 2]
     return _row(source, reading, files), f"{middle.id}\n{clip(middle.text)}"
 

@@ -4,11 +4,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.train import TrainConfig
+from olmo_core.train.spikes import SCORED_STEPS, WINDOW, History
 
 JOULES_PER_KWH = 3.6e6
 
@@ -60,6 +62,16 @@ class Speed:
         return row
 
 
+def spike_metrics(history: History, spike: tuple[bool, bool]) -> dict[str, float]:
+    """Return whether the step recorded last is a spike, and the share of such steps."""
+    row: dict[str, float] = {"spike/loss": int(spike[0]), "spike/grad_norm": int(spike[1])}
+    if history.steps >= SCORED_STEPS:
+        row["spike/SpikeScore"] = len(history.spikes) / SCORED_STEPS
+    if history.steps >= WINDOW:
+        row["spike/SpikeScore (total)"] = history.spikes_in_all / history.steps
+    return row
+
+
 def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]:
     """Return means over a step's labels (nats per token), from the sums over them."""
     labels = max(sums["labels"], 1.0)
@@ -74,15 +86,49 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
     return row
 
 
-def rate_metrics(learning_rate: float, groups: int) -> dict[str, float]:
-    """Return the learning rate of each optimizer group; they share it."""
-    return {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
+def update_metrics(
+    sums: Mapping[str, float], *, learning_rate: float, groups: int, skips: bool
+) -> dict[str, float]:
+    """Return gradient norm, the learning rate that the optimizer's groups share, and what was skipped.
+
+    Args:
+        sums: Of the step.
+        learning_rate: Of its update.
+        groups: How many the optimizer has.
+        skips: Whether the run leaves out the updates of spikes.
+    """
+    rates = {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
+    skipped = {"optim/step_skipped": sums["skipped"]} if skips else {}
+    return {"optim/total_grad_norm": sums["norm"], **rates, **skipped}
 
 
-def remaining_seconds(figures: Mapping[str, float], steps: int) -> float | None:
-    """Return how long the remaining steps take at the current pace; None before it is known."""
-    rate = figures.get("throughput/device/batches_per_second", 0.0)
-    return round(steps / rate, 1) if rate else None
+def energy_metrics(source: str | None, joules: float) -> dict[str, float]:
+    """Return the energy of the run so far; nothing where nothing measures it."""
+    return {} if source is None else {"energy/total_kWh": joules / JOULES_PER_KWH}
+
+
+def step_status(
+    step: int,
+    last_step: int,
+    *,
+    loss: float,
+    learning_rate: float,
+    speed: Mapping[str, float],
+    world_size: int,
+    url: str | None,
+) -> dict[str, Any]:
+    """Return what status.json says of a step; `speed` is that of this device."""
+    pace = speed.get("throughput/device/tokens_per_second", 0.0) * world_size
+    rate = speed.get("throughput/device/batches_per_second", 0.0)
+    figures = {
+        "step": step,
+        "loss": loss,
+        "learning_rate": learning_rate,
+        "tokens_per_second": round(pace, 1) or None,
+        "remaining_seconds": round((last_step - step) / rate, 1) if rate else None,
+        "wandb_url": url,
+    }
+    return {"message": f"loss {loss:.3f}, {pace:,.0f} tokens/s", "figures": figures}
 
 
 def device_metrics(device: torch.device) -> dict[str, float]:

@@ -1,62 +1,69 @@
-"""What code makes a result: hashes of a module and of everything of `olmo_core` that it imports.
+"""Which code makes a result, and its hashes: by module, and by function and class within each.
 
-Of syntax trees without docstrings, so that a comment or a reformatted line changes nothing.
+A job's code is its module and everything of `olmo_core` that it imports, without the packages in
+`NEVER_COUNTS`. How a module is read, without docstrings and messages, is `olmo_core.run.source`'s.
 """
 
-import ast
 import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import olmo_core
+from olmo_core.run.source import Source, read_source
 
 PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
 
-# What reports, watches, launches, moves bytes or raises errors decides no byte of a result; the
-# loader only brings values into the configuration, which is hashed itself.
-NOT_IDENTITY = (
-    "olmo_core.config.interpolation",
-    "olmo_core.config.load",
-    "olmo_core.config.load_tree",
-    "olmo_core.environment",
-    "olmo_core.errors",
-    "olmo_core.files",
-    "olmo_core.monitor",
-    "olmo_core.remote",
-    "olmo_core.run",
-    "olmo_core.supervisor",
-    "olmo_core.tasks",
-)
-
-HASH_LENGTH = 12
-
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+# What a job reaches without deciding one byte of its result, each with the reason: packages and
+# modules, and all that lies below them. Everything else that a job can reach counts.
+NEVER_COUNTS: Mapping[str, str] = {
+    "olmo_core.environment": "says where a job runs",
+    "olmo_core.errors": "says what was refused; a job that is refused has no result",
+    "olmo_core.files": "writes the bytes that it is given",
+    "olmo_core.monitor": "watches; nothing that it measures is read by what computes",
+    "olmo_core.remote": "moves bytes",
+    "olmo_core.run": "the frame of a job: folder, heartbeat, result, and this hash",
+    "olmo_core.supervisor": "starts and restarts processes",
+    "olmo_core.tasks": "does calls side by side, and returns their results in the calls' order",
+    # A configuration is hashed by its values, however they were read.
+    "olmo_core.config.bounds": "refuses values",
+    "olmo_core.config.ingredients": "chooses values of a file",
+    "olmo_core.config.interpolation": "reads values",
+    "olmo_core.config.load": "reads values",
+    "olmo_core.config.load_tree": "reads values",
+    "olmo_core.config.official": "drops keys without meaning, refuses others",
+    # A finished training has done the same steps, however often it was stopped and resumed.
+    "olmo_core.train.__main__": "reads the command line; its imports are followed",
+    "olmo_core.train.cancel": "says when a run is stopped; a stopped run has no result",
+    "olmo_core.train.saving": "says at which steps a checkpoint is written, not what is in it",
+    "olmo_core.checkpoint.retention": "deletes checkpoints that are no longer kept",
+    "olmo_core.data.check": "reads tokens before the first step, and refuses some",
+    "olmo_core.train.freed_memory": "keeps freed memory with the process",
+    "olmo_core.train.garbage": "says when Python collects garbage",
+    # `load_path` may name these formats, but a recipe cannot: the graph starts from first weights
+    # or from a checkpoint of ours.
+    "olmo_core.checkpoint.huggingface_source": "reads a format that the graph never starts from",
+    "olmo_core.checkpoint.olmo_source": "reads a format that the graph never starts from",
+}
 
 
 @functools.cache
-def code_hashes(module: str) -> dict[str, str]:
-    """A hash for each module of `olmo_core` that `module` reaches through its imports.
+def sources(module: str) -> dict[str, Source]:
+    """The modules of `olmo_core` that count for what `python -m module` makes, by name.
 
     As this process first saw them: one process has one opinion of what a result is made of.
     """
-    return code_hashes_now(module)
+    return _sources_now(module)
+
+
+def code_hashes(module: str) -> dict[str, str]:
+    """A hash per module that counts, as this process first saw them."""
+    return {name: source.hash for name, source in sources(module).items()}
 
 
 def code_hashes_now(module: str) -> dict[str, str]:
     """As `code_hashes`, from the files as they are at this moment."""
-    hashes: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in hashes or not _counts(name):
-            continue
-        path = _source(name)
-        if path is None:
-            continue
-        hashes[name], imported = _hash_source(path, path.stat().st_mtime_ns)
-        waiting.extend(imported)
-    return dict(sorted(hashes.items()))
+    return {name: source.hash for name, source in _sources_now(module).items()}
 
 
 def code_digest(*modules: str) -> str:
@@ -69,36 +76,44 @@ def code_digest_now(module: str) -> str:
     return _digest(code_hashes_now(module))
 
 
-def _digest(hashes: Mapping[str, str]) -> str:
-    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+def counts(module: str) -> bool:
+    """Whether a module can decide a result: neither it nor a package above it never counts."""
+    parts = module.split(".")
+    return not any(".".join(parts[:end]) in NEVER_COUNTS for end in range(1, len(parts) + 1))
 
 
-def _counts(module: str) -> bool:
-    """Whether a module decides what a result is: it is in none of the packages that never do."""
-    return not any(module == name or module.startswith(f"{name}.") for name in NOT_IDENTITY)
+def _sources_now(module: str) -> dict[str, Source]:
+    found: dict[str, Source] = {}
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        asked = waiting.pop()
+        name, path = _file_of(asked)
+        if path is None or name in seen or not (asked == module or counts(name)):
+            continue
+        seen.add(name)
+        source = _read(path, path.stat().st_mtime_ns)
+        if counts(name):
+            found[name] = source
+        waiting.extend(source.imports)
+    return dict(sorted(found.items()))
 
 
-def _source(module: str) -> Path | None:
-    base = PACKAGE_ROOT.joinpath(*module.split("."))
-    for path in (base.with_suffix(".py"), base / "__main__.py"):
-        if path.is_file():
-            return path
-    return None  # a package, or a name imported from a module
+def _file_of(name: str) -> tuple[str, Path | None]:
+    """The full name and the file of what `name` means; no file for a name inside a module."""
+    base = PACKAGE_ROOT.joinpath(*name.split("."))
+    if base.with_suffix(".py").is_file():
+        return name, base.with_suffix(".py")
+    if (base / "__main__.py").is_file():
+        return f"{name}.__main__", base / "__main__.py"
+    return name, None
 
 
 @functools.cache
-def _hash_source(path: Path, modified_ns: int) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from a.b import c` may name the module a.b.c or something inside a.b.
-            imported.append(node.module)
-            imported.extend(f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:]
-    own = tuple(sorted({name for name in imported if name.startswith("olmo_core.")}))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:HASH_LENGTH], own
+def _read(path: Path, modified_ns: int) -> Source:
+    return read_source(path, counts)
+
+
+def _digest(hashes: Mapping[str, str]) -> str:
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 WINDOW = 128  # steps before a value, all of which must be there
 _SIGMA = 6.0
-_SCORED_STEPS = 10_000
+SCORED_STEPS = 10_000
 _NO_SPREAD = 1e-10  # a standard deviation below it is rounding, and nothing a spike against it
 
 
@@ -33,8 +33,8 @@ class History:
     spikes: list[int] = field(default_factory=list[int])
     spikes_in_all: int = 0
 
-    def record(self, loss: float, norm: float, *, keep: int = WINDOW) -> dict[str, float]:
-        """Take a step's values in and return its metrics.
+    def record(self, loss: float, norm: float, *, keep: int = WINDOW) -> tuple[bool, bool]:
+        """Take a step's values in; returns whether its loss and its gradient norm are spikes.
 
         Args:
             loss: Nats a token.
@@ -49,14 +49,9 @@ class History:
         if any(spike):
             self.spikes.append(self.steps)
             self.spikes_in_all += 1
-        while self.spikes and self.spikes[0] <= self.steps - _SCORED_STEPS:
+        while self.spikes and self.spikes[0] <= self.steps - SCORED_STEPS:
             del self.spikes[0]
-        row: dict[str, float] = {"spike/loss": int(spike[0]), "spike/grad_norm": int(spike[1])}
-        if self.steps >= _SCORED_STEPS:
-            row["spike/SpikeScore"] = len(self.spikes) / _SCORED_STEPS
-        if self.steps >= WINDOW:
-            row["spike/SpikeScore (total)"] = self.spikes_in_all / self.steps
-        return row
+        return spike
 
 
 def is_spike(value: float, before: Sequence[float]) -> bool:

@@ -18,12 +18,13 @@ from olmo_core.errors import ConfigError, InputError, Stopped
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.energy import Energy
 from olmo_core.monitor.metrics import (
-    JOULES_PER_KWH,
     Speed,
     device_metrics,
+    energy_metrics,
     loss_metrics,
-    rate_metrics,
-    remaining_seconds,
+    spike_metrics,
+    step_status,
+    update_metrics,
 )
 from olmo_core.monitor.mfu import peak_flops
 from olmo_core.monitor.profiling import profiling
@@ -215,12 +216,12 @@ class Trainer:
             self._require_finite(sums["norm"], "gradient norm", step)
             if sums["save_failed"]:
                 self.saver.finish()  # raises on all ranks: each learns of it, sooner or later
-            spikes = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
+            spike = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
             state.joules += sums["joules"]
             self._asked = sums["stop"], sums["stop_at_once"]
             speed = self.speed.step_done(step.tokens, sums["waited_seconds"] / self.world.size)
             if self.job is not None:
-                self._log_step(self.job, step, sums, speed | spikes)
+                self._log_step(self.job, step, sums, speed | spike_metrics(state.history, spike))
 
     def _require_finite(self, value: float, what: str, step: StepRecord) -> None:
         if math.isfinite(value):
@@ -270,30 +271,30 @@ class Trainer:
         config, number = self.config, step.number
         losses = loss_metrics(sums, z_loss=config.z_loss > 0)
         loss = losses["train/CrossEntropyLoss"]
-        pace = others.get("throughput/device/tokens_per_second", 0.0) * self.world.size
-        message = f"loss {loss:.3f}, {pace:,.0f} tokens/s"
-        figures = {
-            "step": number,
-            "loss": loss,
-            "learning_rate": step.learning_rate,
-            "tokens_per_second": round(pace, 1) or None,
-            "remaining_seconds": remaining_seconds(others, self.last_step - number),
-            "wandb_url": self._tracker.url,
-        }
-        job.progress(number, self.last_step, unit="steps", message=message, figures=figures)
+        shown = step_status(
+            number,
+            self.last_step,
+            loss=loss,
+            learning_rate=step.learning_rate,
+            speed=others,
+            world_size=self.world.size,
+            url=self._tracker.url,
+        )
+        job.progress(number, self.last_step, unit="steps", **shown)
         if number % config.console_log_interval and number != self.last_step:
             return
         row = {
             **losses,
-            "optim/total_grad_norm": sums["norm"],
-            **rate_metrics(step.learning_rate, len(self.optimizer.param_groups)),
+            **update_metrics(
+                sums,
+                learning_rate=step.learning_rate,
+                groups=len(self.optimizer.param_groups),
+                skips=config.core.skip_step is not None,
+            ),
             **others,
             **device_metrics(self.world.device),
+            **energy_metrics(self.energy.source, self.state.joules),
         }
-        if config.core.skip_step is not None:
-            row["optim/step_skipped"] = sums["skipped"]
-        if self.energy.source is not None:
-            row["energy/total_kWh"] = self.state.joules / JOULES_PER_KWH
         job.metric({"step": number, **row})
         self._tracker.log(row, number)
         log.info("step %d/%d loss %.4f rate %.3g", number, self.last_step, loss, step.learning_rate)

@@ -225,8 +225,8 @@ def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     before = latest_finished(graph.folder(root, name))
     launch = before.read(before.launch) if before is not None else None
     if launch is None:
-        return "missing", []
-    return "stale", differences(launch["parts"], graph.fingerprints[name].parts)
+        return "missing", ["never built"]
+    return "stale", differences(launch, graph.fingerprints[name].record())
 
 
 def print_leaderboard(recipe: str, *, as_json: bool) -> None:

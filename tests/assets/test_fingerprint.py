@@ -7,7 +7,7 @@ import pytest
 
 from assets.fingerprint import Fingerprint, differences, fingerprint, package_version
 from olmo_core.run import code as module
-from olmo_core.run.code import code_digest, code_hashes
+from olmo_core.run.code import code_digest, code_hashes, sources
 
 SOURCE = '''"""Doc."""
 from olmo_core.toy import helper
@@ -30,8 +30,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def hashes() -> dict[str, str]:
-    code_hashes.cache_clear()
-    module._hash_source.cache_clear()
+    sources.cache_clear()
     return code_hashes("olmo_core.job")
 
 
@@ -80,9 +79,9 @@ def test_configuration_and_inputs_are_identity_and_their_order_is_not() -> None:
 def test_a_difference_is_named() -> None:
     before = make({"a": 1, "tasks": [1]}, x=make({"l": 1}))
     after = make({"a": 2, "tasks": [1]}, x=make({"l": 2}))
-    assert differences(before.parts, after.parts) == ["config a: 1 → 2", "input x changed"]
+    assert differences(before.record(), after.record()) == ["config a: 1 → 2", "input x changed"]
     longer = make({"a": 1, "tasks": [1, {"limit": 3}]}, x=make({"l": 1}))
-    assert differences(before.parts, longer.parts) == ["config tasks[1].limit: absent → 3"]
+    assert differences(before.record(), longer.record()) == ["config tasks[1].limit: absent → 3"]
 
 
 def test_where_it_ran_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

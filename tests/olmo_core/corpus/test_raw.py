@@ -55,7 +55,7 @@ def test_quarantined_lines_are_kept_beside(corpus: Any, tmp_path: Path) -> None:
         "text_bytes": 4,
         "quarantined": 1,
     }
-    kept = corpus.read_lines(corpus.folder("raw") / "quarantine" / "mine.jsonl.gz")
+    kept = corpus.read_lines(corpus.folder("raw") / "log" / "quarantine" / "mine.jsonl.gz")
     assert [(row["file"], row["line"]) for row in kept] == [("rows.jsonl", 2)]
 
 

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 
+from olmo_core.monitor.metrics import spike_metrics
 from olmo_core.train.spikes import History, is_spike
 
 
@@ -20,7 +21,7 @@ def test_counts_and_scores_are_those_of_the_whole_series() -> None:
     for step in range(steps):
         if step == 3_000:  # through a checkpoint
             history = History(**json.loads(json.dumps(dataclasses.asdict(history))))
-        rows.append(history.record(losses[step], norms[step]))
+        rows.append(spike_metrics(history, history.record(losses[step], norms[step])))
     spikes = []
     for step in range(steps):
         either = False

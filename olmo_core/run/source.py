@@ -1,0 +1,220 @@
+"""A module's source as far as it can change a result: its definitions and the rest, hashed each.
+
+Left out are comments, docstrings, layout, imports of what never counts, and messages: what a
+`raise` or an `assert` says, and calls that log, warn or report progress. Only the text goes. The
+`raise` stays with its condition, and so does a call inside a message that may have an effect.
+"""
+
+import ast
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+HASH_LENGTH = 12
+DEFINITION_HASH_LENGTH = 8  # only compared with its own earlier self
+TOP_LEVEL = "top level"
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
+PROGRESS_METHODS = {"progress", "ready", "computes"}  # of a Job
+SILENT_MODULES = {"logging", "warnings"}
+
+# Calls that do nothing but return a value.
+PURE_FUNCTIONS = {"abs", "float", "format", "int", "len", "repr", "round", "str", "type"}
+PURE_METHODS = {"keys", "items", "values", "removeprefix", "removesuffix", "lower", "upper"}
+CLOCKS = {"perf_counter", "monotonic", "time"}
+# These use up what they are given, if it is an iterator: nothing where the function ends there.
+CONSUMERS = {"list", "max", "min", "set", "sorted", "sum", "tuple"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What one module is: a hash per definition (`function Schedule.at`), and what it imports."""
+
+    definitions: dict[str, str]
+    imports: tuple[str, ...]
+
+    @property
+    def hash(self) -> str:
+        """One hash of all definitions, in whichever order they stand."""
+        lines = "".join(f"{value}  {name}\n" for name, value in sorted(self.definitions.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()[:HASH_LENGTH]
+
+
+def read_source(path: Path, counts: Callable[[str], bool]) -> Source:
+    """Read a module; `counts` says of an imported module whether it may change a result."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    imports = _imports(tree)
+    _WithoutMessages(counts).visit(tree)  # changes it in place
+    texts: dict[str, list[str]] = {}
+    rest = _split(tree.body, "", texts)
+    texts[TOP_LEVEL] = [ast.dump(node) for node in rest]
+    definitions = {
+        name: hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DEFINITION_HASH_LENGTH]
+        for name, parts in texts.items()
+    }
+    return Source(definitions=definitions, imports=imports)
+
+
+def _imports(tree: ast.Module) -> tuple[str, ...]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from a.b import c` may name the module a.b.c or something inside a.b.
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return tuple(sorted(name for name in found if name.startswith("olmo_core.")))
+
+
+def _split(body: Sequence[ast.stmt], prefix: str, texts: dict[str, list[str]]) -> list[ast.stmt]:
+    """Move the definitions of a body into `texts`; returns what is left of it.
+
+    Of a decorated one a trace stays, since a decorator may depend on what stands before it.
+    """
+    rest: list[ast.stmt] = []
+    for node in body:
+        if isinstance(node, ast.ClassDef):
+            name = f"class {prefix}{node.name}"
+            node.body = _split(node.body, f"{prefix}{node.name}.", texts)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            name = f"function {prefix}{node.name}"
+        else:
+            rest.append(node)
+            continue
+        texts.setdefault(name, []).append(ast.dump(node))  # a property has two of a name
+        if node.decorator_list:
+            rest.append(ast.Expr(ast.Constant(name)))
+    return rest
+
+
+class _WithoutMessages(ast.NodeTransformer):
+    """Takes docstrings, imports of what never counts, and messages out of a tree."""
+
+    def __init__(self, counts: Callable[[str], bool]) -> None:
+        self._counts = counts
+        self._loggers: set[str] = set()
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+        return super().visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.Import | None:
+        node.names = [
+            alias
+            for alias in node.names
+            if alias.name not in SILENT_MODULES and self._counts(alias.name)
+        ]
+        return node if node.names else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        module = node.module or ""
+        # Under another name it would stand for something else where it is used.
+        node.names = [a for a in node.names if a.asname or self._counts(f"{module}.{a.name}")]
+        return node if node.names else None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        match node:
+            case ast.Assign(targets=[ast.Name(name)], value=value) if _is_logger(value):
+                self._loggers.add(name)
+                return None
+            case _:
+                return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            _drop_texts(node.exc, ends=True)
+        return self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        node.msg = None
+        return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Call) and self._reports(node.value):
+            _drop_texts(node.value, ends=False)
+            if not node.value.args and not node.value.keywords:
+                return None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node.func:
+            case ast.Attribute(value=receiver, attr="timed") if _is_job(receiver):
+                _drop_texts(node, ends=False)
+            case _:
+                pass
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        self.generic_visit(node)
+        silent = not node.body and not node.orelse and not _effects(node.test, ends=False)
+        return None if silent else node
+
+    def _reports(self, call: ast.Call) -> bool:
+        """Whether a statement is only a message: to the log, a warning, or a job's progress."""
+        match call.func:
+            case ast.Attribute(value=ast.Name(name), attr=method) if name in self._loggers:
+                return method in LOG_METHODS
+            case ast.Attribute(value=ast.Name("logging"), attr=method):
+                return method in LOG_METHODS
+            case ast.Attribute(value=ast.Name("warnings"), attr="warn"):
+                return True
+            case ast.Attribute(value=receiver, attr=method) if method in PROGRESS_METHODS:
+                return _is_job(receiver)
+            case ast.Name("print"):  # standard output may be read by another process
+                return any(ast.unparse(word.value) == "sys.stderr" for word in call.keywords)
+            case _:
+                return False
+
+
+def _is_logger(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
+
+
+def _is_job(receiver: ast.expr) -> bool:
+    return ast.unparse(receiver) in ("job", "self.job")
+
+
+def _drop_texts(call: ast.Call, *, ends: bool) -> None:
+    """Leave of a call's arguments only what may have an effect."""
+    arguments = [*call.args, *(word.value for word in call.keywords)]
+    call.args = [each for argument in arguments for each in _effects(argument, ends=ends)]
+    call.keywords = []
+
+
+def _effects(node: ast.AST, *, ends: bool) -> list[ast.expr]:
+    """The parts of an expression that may do more than return a value.
+
+    Args:
+        node: The expression.
+        ends: The function ends there, by an exception: what is used up is not missed.
+    """
+    if isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom):
+        return [node]
+    if isinstance(node, ast.Call) and not _is_pure(node, ends=ends):
+        return [node]
+    inside = [each for child in ast.iter_child_nodes(node) for each in _effects(child, ends=ends)]
+    if isinstance(node, COMPREHENSIONS) and (inside or not ends):
+        return [node]
+    if inside and isinstance(node, ast.IfExp | ast.BoolOp | ast.Lambda):
+        return [node]  # what it depends on belongs to it
+    return inside
+
+
+def _is_pure(call: ast.Call, *, ends: bool) -> bool:
+    match call.func:
+        case ast.Name(name):
+            return name in PURE_FUNCTIONS or (ends and name in CONSUMERS)
+        case ast.Attribute(value=ast.Constant(str()), attr=method):
+            return method == "format" or (ends and method == "join")
+        case ast.Attribute(value=ast.Name("time"), attr=method):
+            return method in CLOCKS
+        case ast.Attribute(attr=method):
+            return method in PURE_METHODS
+        case _:
+            return False

@@ -1,0 +1,285 @@
+"""Which edits of the code make which assets of `demo` stale: real edits on a copy of the tree.
+
+`demo_code.txt` lists the modules that count for each job. After a change that is meant:
+`python -m tests.assets.test_identity > tests/assets/demo_code.txt`.
+"""
+
+import functools
+import re
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assets.assemble import build_graph
+from assets.fingerprint import differences
+from assets.graph import Graph
+from assets.recipe import load_recipe
+from olmo_core.run import code
+from olmo_core.run.code import NEVER_COUNTS, PACKAGE_ROOT, counts, sources
+
+SNAPSHOT = Path(__file__).with_name("demo_code.txt")
+
+RAISE = r'(raise \w+\(\s*f?")'
+LOG = r'(\blog\.\w+\(\s*f?")'
+PROGRESS = r'(\bmessage=f?")'
+TIMED = r'(\bjob\.timed\(")'
+TEXT = r'(^    (?:"""|"))'  # any first text of a line: a docstring, a table's key
+
+# Edits of words: all texts of a kind in a file begin otherwise.
+WORDS = [
+    ("olmo_core/corpus/document.py", RAISE),
+    ("olmo_core/corpus/readers.py", RAISE),
+    ("olmo_core/corpus/held_out.py", RAISE),
+    ("olmo_core/corpus/held_out.py", PROGRESS),
+    ("olmo_core/corpus/tagged.py", TIMED),
+    ("olmo_core/corpus/filtered.py", PROGRESS),
+    ("olmo_core/corpus/tokens.py", TIMED),
+    ("olmo_core/data/order.py", RAISE),
+    ("olmo_core/train/restore.py", LOG),
+    ("olmo_core/train/trainer.py", LOG),
+    ("olmo_core/train/trainer.py", RAISE),
+    ("olmo_core/checkpoint/save.py", LOG),
+    ("olmo_core/checkpoint/soup.py", RAISE),
+    ("olmo_core/evals/perplexity.py", PROGRESS),
+    ("olmo_core/monitor/mfu.py", TEXT),  # the table of peak FLOP/s
+    ("olmo_core/monitor/metrics.py", r'(")(?=throughput/|train/|optim/)'),  # names of metrics
+    ("olmo_core/monitor/dry_run.py", TEXT),
+    ("olmo_core/remote/fetch.py", LOG),
+    ("olmo_core/supervisor/supervise.py", TEXT),
+    ("olmo_core/run/job.py", TEXT),
+    ("olmo_core/data/check.py", LOG),
+    ("olmo_core/train/__main__.py", r'(\bhelp=")'),
+    ("pipelines/launchers/slurm/script.py", TEXT),
+    ("pipelines/launchers/kubernetes/manifests.py", TEXT),
+]
+
+TRAINING = {"stage1", "stage2_ingredient1", "stage2_ingredient2", "stage2_ingredient3"}
+MIXES = {"stage1_mix", "stage2_mix"}
+
+# Edits of meaning: file, text, another; the assets whose jobs run it, and what is named.
+MEANING = [
+    (
+        "olmo_core/corpus/held_out.py",
+        "round(config.share * sizes[domain])",
+        "int(config.share * sizes[domain])",
+        {"held_out"},
+        "function choose",
+    ),
+    (
+        "olmo_core/corpus/near_duplicates.py",
+        "threshold: float = 0.7",
+        "threshold: float = 0.8",
+        {"held_out"},
+        "class NearDuplicateConfig",
+    ),
+    (
+        "olmo_core/corpus/rules.py",
+        "value > self._bound()",
+        "value >= self._bound()",
+        {"filtered"},
+        "function Rule.drops",
+    ),
+    (
+        "olmo_core/corpus/encoder.py",
+        "add_special_tokens=False\n",
+        "add_special_tokens=True\n",
+        {"tokens"},
+        "function Encoder.encode",
+    ),
+    (
+        "olmo_core/corpus/mix.py",
+        "round(size * weight / whole)",
+        "int(size * weight / whole)",
+        MIXES,
+        "function wanted_tokens",
+    ),
+    (
+        "olmo_core/data/order.py",
+        "mixed >> np.uint64(31)",
+        "mixed >> np.uint64(32)",
+        TRAINING,
+        "function _mixed",
+    ),
+    (
+        "olmo_core/optim/schedule.py",
+        "(1 + math.cos(math.pi * done)) / 2",
+        "(1 + math.cos(math.pi * done**2)) / 2",
+        TRAINING,
+        "function Schedule._decay",
+    ),
+    (
+        "olmo_core/config/optim.py",
+        "eps: float = 1e-5",
+        "eps: float = 1e-6",
+        TRAINING,
+        "class OptimizerConfig",
+    ),
+    (
+        "olmo_core/train/guard.py",
+        "self.sigma * deviation",
+        "self.sigma + deviation",
+        TRAINING,
+        "function SkipStep.judge",
+    ),
+    (
+        "olmo_core/train/restore.py",
+        "state.origin = state.step",
+        "state.origin = 0",
+        TRAINING,
+        "function _start_from",
+    ),
+    (
+        "olmo_core/model/norm.py",
+        "import torch\n",
+        "import torch\n\nEPSILON = 1e-3\n",
+        {*TRAINING, "export", "perplexity", "downstream"},
+        "top level",
+    ),
+    (
+        "olmo_core/checkpoint/soup.py",
+        "total / len(files)",
+        "total / (len(files) + 1)",
+        {"soup", "export"},
+        "function average",
+    ),
+    (
+        "olmo_core/evals/scoring.py",
+        "(values - normaliser)",
+        "(values + normaliser)",
+        {"perplexity"},
+        "function _log_probability",
+    ),
+    (
+        "olmo_core/evals/paloma.py",
+        "-log_likelihood / units",
+        "log_likelihood / units",
+        {"perplexity"},
+        "function _ratio",
+    ),
+    (
+        "olmo_core/evals/harness.py",
+        "FEWSHOT_SEED = 1234",
+        "FEWSHOT_SEED = 4321",
+        {"downstream"},
+        "top level",
+    ),
+    (
+        "olmo_core/evals/results.py",
+        "select * from leaderboard",
+        "select distinct * from leaderboard",
+        {"leaderboard", "model_card"},
+        "function leaderboard_rows",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def demo() -> Graph:
+    """The graph of `demo`; what lies outside of the code is looked at once."""
+    graph = build_graph(load_recipe("demo"))
+    nodes = {
+        name: replace(node, further_identity=functools.cache(node.further_identity))
+        for name, node in graph.nodes.items()
+    }
+    return replace(graph, nodes=nodes)
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterable[Path]:
+    """A copy of the tree, whose code is the one that is hashed."""
+    for folder in ("olmo_core", "pipelines/launchers"):
+        shutil.copytree(
+            PACKAGE_ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    monkeypatch.setattr(code, "PACKAGE_ROOT", tmp_path)
+    sources.cache_clear()
+    yield tmp_path
+    sources.cache_clear()
+
+
+Records = dict[str, dict[str, object]]
+
+
+def records(graph: Graph) -> Records:
+    sources.cache_clear()
+    fingerprints = replace(graph).fingerprints  # a graph keeps the first that it has computed
+    return {name: fingerprint.record() for name, fingerprint in fingerprints.items()}
+
+
+def stale(before: Records, after: Records) -> set[str]:
+    return {name for name in before if before[name]["fingerprint"] != after[name]["fingerprint"]}
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    text = path.read_text()
+    changed = change(text)
+    assert changed != text, f"{path}: the text to edit is not there any more; choose another"
+    path.write_text(changed)
+
+
+def descendants(graph: Graph, names: set[str]) -> set[str]:
+    found = set(names)
+    for name, node in graph.nodes.items():
+        if found & set(node.inputs):
+            found.add(name)
+    return found
+
+
+def test_edits_of_words_and_of_what_only_watches_make_nothing_stale(
+    demo: Graph, copy: Path
+) -> None:
+    modules = [file.removesuffix(".py").replace("/", ".") for file, _ in WORDS]
+    assert len(WORDS) >= 20
+    assert sum(counts(name) and name.startswith("olmo_core") for name in modules) >= 10
+    before = records(demo)
+    for file, pattern in WORDS:
+        edit(copy / file, lambda text, p=pattern: re.sub(p, r"\1Edited ", text, flags=re.M))
+    after = records(demo)
+    named = {name: differences(before[name], after[name]) for name in stale(before, after)}
+    assert named == {}
+
+
+def test_edits_of_meaning_make_all_that_they_can_change_stale_and_are_named(
+    demo: Graph, copy: Path
+) -> None:
+    assert len(MEANING) >= 15
+    before = records(demo)
+    for file, old, new, made_by_it, definition in MEANING:
+        path = copy / file
+        whole = path.read_text()
+        edit(path, lambda text, old=old, new=new: text.replace(old, new))
+        after = records(demo)
+        assert stale(before, after) == descendants(demo, made_by_it), file
+        module = file.removesuffix(".py").replace("/", ".")
+        for name in made_by_it:
+            lines = differences(before[name], after[name])
+            assert f"code {module}: {definition} changed" in lines
+        path.write_text(whole)
+
+
+def describe(graph: Graph) -> str:
+    """The modules that count, by job, without `olmo_core.`."""
+    lines: list[str] = []
+    for module in dict.fromkeys(node.module for node in graph.nodes.values()):
+        made = [name for name, node in graph.nodes.items() if node.module == module]
+        lines.append(f"{', '.join(made)}  ({module})")
+        lines += [f"    {name.removeprefix('olmo_core.')}" for name in sources(module)]
+    return "\n".join(lines) + "\n"
+
+
+def test_the_modules_that_count_are_those_that_were_written_out(demo: Graph) -> None:
+    assert describe(demo) == SNAPSHOT.read_text(), "see this module's docstring"
+
+
+def test_nothing_that_never_counts_is_counted(demo: Graph) -> None:
+    counted = {name for node in demo.nodes.values() for name in sources(node.module)}
+    assert not [
+        name for name in counted for never in NEVER_COUNTS if f"{name}.".startswith(f"{never}.")
+    ]
+
+
+if __name__ == "__main__":
+    print(describe(build_graph(load_recipe("demo"))), end="")
