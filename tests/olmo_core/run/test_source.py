@@ -121,7 +121,8 @@ def test_each_function_and_class_has_a_hash_of_its_own(
 
 
 def test_two_definitions_of_one_name_both_count(tmp_path: Path) -> None:
-    text = "class A:\n    @property\n    def x(self): return 1\n    @x.setter\n    def x(self, y): {}\n"
+    getter = "class A:\n    @property\n    def x(self): return 1\n"
+    text = getter + "    @x.setter\n    def x(self, y): {}\n"
     assert read(tmp_path, text.format("self.y = y")).hash != read(tmp_path, text.format("0")).hash
 
 

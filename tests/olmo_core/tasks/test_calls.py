@@ -25,7 +25,7 @@ SQUARES = [number**2 for number in range(CALLS)]
 # A worker that nobody leads waits three minutes; here it must not.
 IMPATIENT = """
 import sys
-from olmo_core.run import worker
+from olmo_core.tasks import worker
 worker.LEADERLESS_SECONDS = 0.5
 worker.main(sys.argv[1:])
 """
