@@ -216,14 +216,14 @@ def with_check(*, passed: bool) -> Graph:
 
 
 def _wait_for_any(paths: list[Path]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not any(path.exists() for path in paths):
         assert time.monotonic() < deadline, f"waited in vain for one of {paths}"
         time.sleep(0.02)
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not path.exists():
         assert time.monotonic() < deadline, f"waited in vain for {path}"
         time.sleep(0.02)
