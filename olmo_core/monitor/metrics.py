@@ -89,7 +89,7 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
 def update_metrics(
     sums: Mapping[str, float], *, learning_rate: float, groups: int, skips: bool
 ) -> dict[str, float]:
-    """Return gradient norm, the learning rate that the optimizer's groups share, and what was skipped.
+    """Return gradient norm, what was skipped, and the learning rate that the groups share.
 
     Args:
         sums: Of the step.

@@ -38,6 +38,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.train.saving": "says at which steps a checkpoint is written, not what is in it",
     "olmo_core.checkpoint.retention": "deletes checkpoints that are no longer kept",
     "olmo_core.data.check": "reads tokens before the first step, and refuses some",
+    "olmo_core.data.content": "tells what a file that is no token file is, to refuse it",
     "olmo_core.train.freed_memory": "keeps freed memory with the process",
     "olmo_core.train.garbage": "says when Python collects garbage",
     # `load_path` may name these formats, but a recipe cannot: the graph starts from first weights
