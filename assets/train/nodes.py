@@ -110,6 +110,7 @@ class _Placement:
         if self.parent is not None:
             data = RunFolder(inputs[self.parent]).read_result()["report"]["data"]
             load_path = inputs[self.parent] / data["checkpoint"]
+        remote = self.config.remote_save_folder
         core = dataclasses.replace(
             self.config.core,
             manifest=inputs[self.mix] / "manifest.json",
@@ -118,6 +119,9 @@ class _Placement:
         placed = dataclasses.replace(
             self.config,
             save_folder=folder,
+            remote_save_folder=f"{remote.rstrip('/')}/{node.name}/{folder.name}"
+            if remote
+            else None,
             load_path=str(load_path) if load_path else self.config.load_path,
             core=core,
             data=dataclasses.replace(self.config.data, paths=None),

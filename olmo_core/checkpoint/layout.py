@@ -18,7 +18,7 @@ CHECKPOINTS = "checkpoints"  # in the run folder
 STATE, TRAIN, MANIFEST = "model_and_optim", "train.json", "manifest.json"
 TEMPORARY, CORRUPT = ".tmp", ".corrupt"
 _MADE_BESIDE = ("metrics.jsonl", "model", "result.json", "wandb")
-_STEP = re.compile(r"step(\d+)")
+STEP = re.compile(r"step(\d+)")  # the name of a checkpoint's folder
 
 
 class CorruptCheckpoint(ValueError):
@@ -35,7 +35,7 @@ class Checkpoint:
     @classmethod
     def at(cls, path: Path) -> "Checkpoint":
         """The one in a folder; its step is that of the folder's name, 0 where it has none."""
-        match = _STEP.fullmatch(path.name)
+        match = STEP.fullmatch(path.name)
         return cls(path, int(match[1]) if match else 0)
 
     def read_train(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     folder = checkpoints_folder(run)
     if not folder.is_dir():
         return []
-    steps = ((entry, _STEP.fullmatch(entry.name)) for entry in folder.iterdir())
+    steps = ((entry, STEP.fullmatch(entry.name)) for entry in folder.iterdir())
     found = [Checkpoint(entry, int(match[1])) for entry, match in steps if match]
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from olmo_core.config.url import is_remote
 from olmo_core.errors import InputError
-from olmo_core.remote.fetch import fetch, list_folder, stat
+from olmo_core.remote.fetch import fetch
 from olmo_core.remote.http import Missing
+from olmo_core.remote.storage import list_folder, stat
 
 
 @dataclass(frozen=True)

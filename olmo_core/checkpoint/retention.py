@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from olmo_core.checkpoint import layout
@@ -9,12 +10,14 @@ from olmo_core.checkpoint import layout
 log = logging.getLogger("olmo")
 
 
-def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: int) -> None:
+def apply_retention(
+    run: Path, *, step: int, keep_sharded: int, keep_unsharded: int, spare: Collection[int] = ()
+) -> None:
     """Delete what the intervals no longer keep, now that the checkpoint of `step` is whole.
 
     -1 keeps all. Ephemeral ones go once anything is newer. That of `step` is always kept; later
     ones, which this attempt has passed over as damaged, are neither counted nor touched, nor are
-    those that do not say what they are.
+    those that do not say what they are. The steps in `spare` stay for now, though counted.
     """
     *older, newest = (item for item in layout.list_checkpoints(run) if item.step <= step)
     newest_kind = newest.read_train()["kind"]
@@ -26,7 +29,8 @@ def apply_retention(run: Path, *, step: int, keep_sharded: int, keep_unsharded: 
             keep -= newest_kind == kind
             doomed += own[: max(0, len(own) - max(0, keep))]
     for item in doomed:
-        _remove(item)
+        if item.step not in spare:
+            _remove(item)
 
 
 def _kind(checkpoint: layout.Checkpoint) -> str | None:

@@ -43,7 +43,6 @@ IGNORED_KEYS = frozenset(
         "force_save_unsharded",
         "load_path_sharded_checkpointer",
         "new_style_checkpoints",
-        "remote_save_folder",
         "sharded_checkpointer",
         # watching
         "canceled_check_interval",  # whether to stop is asked with each step, at no cost

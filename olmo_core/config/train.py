@@ -3,6 +3,8 @@
 Free of torch. Defaults are OLMo's, so a file without a key means what it means to OLMo.
 """
 
+import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ from olmo_core.errors import ConfigError
 NON_IDENTITY_KEYS = (
     "run_name",
     "save_folder",
+    "remote_save_folder",
     "save_interval",
     "save_interval_unsharded",
     "save_interval_ephemeral",
@@ -142,6 +145,7 @@ class TrainConfig:
     auxiliary_loss_multiplier: float | None = 1e-4
 
     save_folder: Path = Path("./")
+    remote_save_folder: str | None = None  # address of a folder that checkpoints are copied to
     save_interval: int | None = 1000
     save_interval_unsharded: int | None = None
     save_interval_ephemeral: int | None = None
@@ -248,7 +252,7 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     dry = tree.get("dry_run") is True
     kept, ignored_keys = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
-    config = build(TrainConfig, drop_neutral(resolved))
+    config = _expand_home(build(TrainConfig, drop_neutral(resolved)))
     if resolved.get("save_folder") == "":  # a shell's variable that is not set, say
         raise ConfigError(f"{place_of(tree, 'save_folder', '')}: empty; give the run's folder")
     if not dry and is_remote(str(resolved.get("save_folder", ""))):
@@ -256,12 +260,29 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
             f"{place_of(tree, 'save_folder', '')}: {resolved['save_folder']} is no folder of this "
             "machine, and a run's is; give one, as in save_folder=/runs/a"
         )
+    remote = config.remote_save_folder
+    if not dry and remote is not None and (not is_remote(remote) or remote.startswith("http")):
+        raise ConfigError(
+            f"{place_of(tree, 'remote_save_folder', '')}: {remote!r} is no address that can be "
+            "written to; give one that fsspec knows, as in s3://bucket/runs/a, or null"
+        )
     if config.max_duration is None and not dry:
         raise ConfigError(
             f"{place_of(tree, 'max_duration', '')} is null; expected steps (1000), tokens "
             "(50e9T) or epochs (2ep)"
         )
     return config, ignored_keys
+
+
+def _expand_home(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with `~` replaced in the places that a run writes to or loads."""
+    cache = config.core.cache
+    return dataclasses.replace(
+        config,
+        save_folder=config.save_folder.expanduser(),
+        load_path=config.load_path and os.path.expanduser(config.load_path),
+        core=dataclasses.replace(config.core, cache=cache and cache.expanduser()),
+    )
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, read_json, write_json
-from olmo_core.remote.fetch import fetch, read_range, stat
+from olmo_core.remote.fetch import fetch
 from olmo_core.remote.http import RemoteFile
+from olmo_core.remote.storage import read_range, stat
 
 log = logging.getLogger("olmo")
 

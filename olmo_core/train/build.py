@@ -16,7 +16,8 @@ from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.sharding import fill
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
-from olmo_core.train.restore import require_startable, restore
+from olmo_core.train.restore import fetch_copy, require_startable, restore
+from olmo_core.train.saving import open_mirror
 from olmo_core.train.step import SUMS
 from olmo_core.train.trainer import Trainer
 
@@ -29,6 +30,7 @@ def build_trainer(
     Raises:
         ConfigError, InputError: data, checkpoint or configuration do not fit.
     """
+    fetch_copy(config)
     require_startable(config)
     loader = build_loader(config)
     _check_tokens(loader, world)
@@ -49,6 +51,7 @@ def build_trainer(
         state=state,
         resumed=resumed,
         job=job,
+        mirror=open_mirror(config, state.step) if world.first else None,
         stop_requests=stop_requests,
     )
     if state.step + (not resumed) > trainer.last_step:  # resumed: its result may be missing yet

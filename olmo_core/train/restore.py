@@ -9,13 +9,17 @@ import torch
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.load import resolve
+from olmo_core.checkpoint.mirror import bring_back, remote_steps
 from olmo_core.checkpoint.own import find_latest, load_state
 from olmo_core.checkpoint.source import Position, Source
-from olmo_core.config.train import TrainConfig, identity, load_train_config
+from olmo_core.config.load import parse
+from olmo_core.config.train import TrainConfig, build_train_config, identity, load_train_config
 from olmo_core.data.loader import Loader
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import write_atomic
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
+from olmo_core.remote.storage import read_file
 from olmo_core.run.folder import RunFolder
 from olmo_core.train.state import State
 
@@ -65,6 +69,34 @@ def restore(
     return _start_from(source, config, world, loader, model, optimizer), False
 
 
+def fetch_copy(config: TrainConfig) -> None:
+    """Fetch the newest copy in `remote_save_folder`, where it is later than the run folder's own.
+
+    Raises:
+        ConfigError: the copies are of a run that learns by other values, or are not to be resumed.
+        InputError: the folder cannot be read.
+    """
+    url = config.remote_save_folder
+    if url is None or not (steps := remote_steps(url)):
+        return
+    held = f"remote_save_folder {url}: holds copies up to step {steps[-1]}"
+    if not config.try_load_latest_save:
+        raise ConfigError(
+            f"{held}, and try_load_latest_save is false; nothing there is replaced: give another "
+            "remote_save_folder"
+        )
+    written = f"{url.rstrip('/')}/config.yaml"
+    content = read_file(written)
+    if content is None:
+        raise ConfigError(f"{held}, but no config.yaml that says of which run; give another")
+    tree = parse(content.decode(errors="replace"), file=written)
+    earlier = build_train_config(tree)[0]
+    _require_same_identity(config, earlier, written, key="remote_save_folder")
+    bring_back(config.save_folder, url)
+    if not (own := RunFolder(config.save_folder).config).exists():
+        write_atomic(own, content)
+
+
 def begins_again(config: TrainConfig) -> bool:
     """Whether the run leaves what its folder holds, finished or not, and starts from the start."""
     return config.save_overwrite and not config.try_load_latest_save
@@ -100,7 +132,14 @@ def require_same_run(config: TrainConfig, run: Path) -> None:
     written = RunFolder(run).config
     if not written.exists():
         return
-    before, now = (_flat(identity(one)) for one in (load_train_config(written)[0], config))
+    earlier = load_train_config(written)[0]
+    _require_same_identity(config, earlier, str(written), key="save_folder")
+
+
+def _require_same_identity(
+    config: TrainConfig, earlier: TrainConfig, written: str, *, key: str
+) -> None:
+    before, now = (_flat(identity(one)) for one in (earlier, config))
     changed = sorted(
         key
         for key in before.keys() | now.keys()
@@ -110,7 +149,7 @@ def require_same_run(config: TrainConfig, run: Path) -> None:
         what = ", ".join(f"{key} {before.get(key)!r} -> {now.get(key)!r}" for key in changed)
         raise ConfigError(
             f"{written}: this folder holds a run that learns by other values ({what}); give those, "
-            "or another save_folder"
+            f"or another {key}"
         )
 
 

@@ -1,6 +1,7 @@
 """One training run in its run folder: build, find where to start, train, write the result."""
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -59,6 +60,8 @@ def run(config: TrainConfig, ignored_keys: Sequence[str] = ()) -> None:
         trainer = build_trainer(config, world, job, stop_requests)
         if job is not None:
             _record(config, folder)
+            if trainer.mirror is not None:
+                trainer.mirror.start()
         tracker = Tracker(config.wandb if job else None, folder.path, to_dict(config))
         try:
             if job is not None:
@@ -77,9 +80,19 @@ def run(config: TrainConfig, ignored_keys: Sequence[str] = ()) -> None:
         if job is not None:
             with job.timed("write model"):
                 report = write_outputs(trainer)
+            if trainer.mirror is not None:
+                with job.timed("send checkpoints"):
+                    trainer.mirror.finish(functools.partial(_wait_for_mirror, job))
             job.finish(report, content=CONTENT)
         else:
             lend_shards(trainer.model)
+
+
+def _wait_for_mirror(job: Job, what: str) -> None:
+    """Report progress while the last checkpoint is sent, unless the job is asked to stop."""
+    if job.stop_requests:
+        raise Stopped(f"on request, while {what}; the next attempt goes on with that")
+    job.progress(1, 1, message=what)
 
 
 def _require_nothing_to_do(config: TrainConfig, folder: RunFolder) -> None:

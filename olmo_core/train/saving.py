@@ -2,8 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
+from olmo_core.checkpoint.layout import list_checkpoints
+from olmo_core.checkpoint.mirror import Mirror
 from olmo_core.checkpoint.retention import apply_retention
 from olmo_core.checkpoint.save import Kind
 from olmo_core.config.train import TrainConfig
@@ -33,17 +35,46 @@ def last_kind(config: TrainConfig) -> Kind:
     return "unsharded" if config.save_interval_unsharded else "sharded"
 
 
-def once_whole(config: TrainConfig, step: int) -> Callable[[], None]:
-    """What the first rank does when the checkpoint of `step` is whole: drop what is not kept."""
+def open_mirror(config: TrainConfig, step: int) -> Mirror | None:
+    """Return what sends the checkpoints to `remote_save_folder`, if one is given.
+
+    Those up to `step`, where the run goes on, are sent first, as far as they have not been.
+    """
+    if config.remote_save_folder is None:
+        return None
+    mirror = Mirror(
+        config.save_folder,
+        config.remote_save_folder,
+        lambda newest, unsent: _retain(config, newest, unsent),
+    )
+    for checkpoint in list_checkpoints(config.save_folder):
+        if checkpoint.step <= step:
+            mirror.send(checkpoint.step)
+    return mirror
+
+
+def once_whole(config: TrainConfig, step: int, mirror: Mirror | None) -> Callable[[], None]:
+    """Return what the first rank does when the checkpoint of `step` is whole.
+
+    It drops what is not kept; where there is a mirror, once the copy is verified.
+    """
     start = time.perf_counter()
 
     def act() -> None:
         log.info("saved step%d in %.2f s", step, time.perf_counter() - start)
-        apply_retention(
-            config.save_folder,
-            step=step,
-            keep_sharded=config.save_num_checkpoints_to_keep,
-            keep_unsharded=config.save_num_unsharded_checkpoints_to_keep,
-        )
+        if mirror is None:
+            _retain(config, step)
+        else:
+            mirror.send(step)
 
     return act
+
+
+def _retain(config: TrainConfig, step: int, unsent: Collection[int] = ()) -> None:
+    apply_retention(
+        config.save_folder,
+        step=step,
+        keep_sharded=config.save_num_checkpoints_to_keep,
+        keep_unsharded=config.save_num_unsharded_checkpoints_to_keep,
+        spare=unsent,
+    )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from olmo_core.checkpoint.mirror import Mirror
 from olmo_core.checkpoint.save import Kind, Saver
 from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.train import TrainConfig
@@ -67,11 +68,12 @@ class Trainer:
         state: State,
         resumed: bool,
         job: Job | None,
+        mirror: Mirror | None,
         stop_requests: Callable[[], int],
     ) -> None:
         self.config, self.world, self.loader = config, world, loader
         self.model, self.optimizer, self.state, self.job = model, optimizer, state, job
-        self.gradients = gradients
+        self.gradients, self.mirror = gradients, mirror
         duration = Duration.parse(config.max_duration)
         span = (config.tokens_per_step, loader.batches_per_epoch)
         self.max_steps = duration.steps(*span) or 0
@@ -261,7 +263,7 @@ class Trainer:
             world_size=self.world.size,
             threads=torch.get_num_threads(),
         )
-        then = once_whole(self.config, state.step)
+        then = once_whole(self.config, state.step, self.mirror)
         self.saver.save(self.model, self.optimizer, content, kind=kind, then=then)
         self._saved_step = state.step
 

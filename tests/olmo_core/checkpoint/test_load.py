@@ -13,7 +13,7 @@ from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.load import to_dict
 from olmo_core.errors import InputError
 from olmo_core.model.transformer import Transformer
-from olmo_core.remote import fetch as remote
+from olmo_core.remote import storage
 from tests.olmo_core.checkpoint.models import (
     OLMO2_GROUPED,
     fresh,
@@ -28,7 +28,7 @@ from tests.olmo_core.file_server import FileServer, serving
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(storage, "PAUSES_SECONDS", (0.0, 0.0))
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as state:
         yield state

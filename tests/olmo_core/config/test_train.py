@@ -225,6 +225,34 @@ def test_an_official_save_folder_that_is_no_folder_is_refused_unless_dry(officia
         load_train_config(official, [override])
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/a", "gs://bucket", "file:///runs", None])
+def test_copies_go_to_an_address(official: Path, place: str | None) -> None:
+    config, ignored_keys = load_train_config(official, [f"remote_save_folder={place or 'null'}"])
+    assert config.remote_save_folder == place
+    assert ignored_keys == load_train_config(official)[1]
+    assert identity(config) == identity(load_train_config(official)[0])
+
+
+@pytest.mark.parametrize("place", ["http://example.org/a", "https://example.org", "/runs/a", "''"])
+def test_a_place_that_no_copy_can_be_sent_to_is_refused_unless_dry(
+    official: Path, place: str
+) -> None:
+    load_train_config(official, [f"remote_save_folder={place}", "dry_run=true"])
+    with pytest.raises(ConfigError, match=r"remote_save_folder: .* is no address that can be"):
+        load_train_config(official, [f"remote_save_folder={place}"])
+
+
+def test_home_is_expanded_where_a_run_lies(official: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ai")
+    given = ["save_folder=~/a", "load_path=~/b/step5", "core.cache=~/c"]
+    config, _ = load_train_config(official, given)
+    assert config.save_folder == Path("/home/ai/a")
+    assert config.load_path == "/home/ai/b/step5"
+    assert config.core.cache == Path("/home/ai/c")
+    config, _ = load_train_config(official, ["load_path=s3://bucket/~"])
+    assert config.load_path == "s3://bucket/~"
+
+
 def test_the_epoch_of_the_order_is_olmo_s_key(official: Path) -> None:
     assert load_train_config(official, ["--epoch=1"])[0].epoch == 1
     assert load_train_config(official)[0].epoch is None

@@ -14,8 +14,7 @@ from olmo_core.data.files import REMOTE_THREADS, Files
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import InputError
-from olmo_core.remote import blocks
-from olmo_core.remote import fetch as remote
+from olmo_core.remote import blocks, storage
 from olmo_core.remote.blocks import RemoteFiles
 from olmo_core.remote.http import Changed, RemoteFile
 from tests.olmo_core.file_server import FileServer, serving
@@ -25,7 +24,7 @@ NAMES = ("a.npy", "b.npy")
 
 @pytest.fixture(autouse=True)
 def _small_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(storage, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)  # windows of 32 bytes cross their ends
     monkeypatch.setattr(blocks, "KEPT_FREE_BYTES", 0)
     monkeypatch.setattr(blocks, "KEPT_FREE", 0.0)

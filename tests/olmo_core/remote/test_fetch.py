@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from olmo_core.errors import InputError
-from olmo_core.remote import fetch as remote
-from olmo_core.remote.fetch import cache_path, fetch, read_range, size, stat
+from olmo_core.remote import storage
+from olmo_core.remote.fetch import cache_path, fetch
 from olmo_core.remote.http import Changed, Missing
+from olmo_core.remote.storage import read_range, stat
 from tests.olmo_core.file_server import FileServer, serving
 
 CONTENT = bytes(range(256)) * 40
@@ -23,8 +24,8 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(remote, "PIECE_BYTES", 3000)
+    monkeypatch.setattr(storage, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(storage, "PIECE_BYTES", 3000)
 
 
 @pytest.fixture
@@ -39,8 +40,8 @@ def server(tmp_path: Path) -> Iterator[FileServer]:
 
 def test_ranges_are_the_file_s_bytes(server: FileServer) -> None:
     url = f"{server.url}/a/b.bin"
-    assert size(url) == len(CONTENT)
-    assert size(f"{server.url}/empty") == 0
+    assert stat(url).size == len(CONTENT)
+    assert stat(f"{server.url}/empty").size == 0
     for start, stop in ((0, 1), (100, 700), (0, len(CONTENT)), (len(CONTENT) - 1, len(CONTENT))):
         assert read_range(url, start, stop) == CONTENT[start:stop]
     assert server.requests[-1] == ("/a/b.bin", f"bytes={len(CONTENT) - 1}-{len(CONTENT) - 1}")
@@ -90,7 +91,7 @@ def test_a_busy_server_is_asked_when_it_says(
     server: FileServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(remote.time, "sleep", pauses.append)
+    monkeypatch.setattr(storage.time, "sleep", pauses.append)
     server.faults = ["busy", "429"]
     assert read_range(f"{server.url}/a/b.bin", 10, 500) == CONTENT[10:500]
     assert pauses == [7.0, 0.0]
@@ -179,14 +180,14 @@ def test_a_file_that_changes_is_fetched_again(server: FileServer, tmp_path: Path
 def test_one_that_changes_while_it_is_read_is_refused(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, real = f"{server.url}/a/b.bin", remote.read_range
+    url, real = f"{server.url}/a/b.bin", storage.read_range
 
     def read_and_change(url: str, start: int, stop: int) -> bytes:
         content = real(url, start, stop)
         os.utime(server.folder / "a" / "b.bin", ns=(start, start))
         return content
 
-    monkeypatch.setattr(remote, "read_range", read_and_change)
+    monkeypatch.setattr(storage, "read_range", read_and_change)
     with pytest.raises(InputError, match="changed while it was read"):
         fetch(url, tmp_path)
     assert not cache_path(url, tmp_path).exists()
@@ -227,14 +228,14 @@ def test_other_protocols_are_fsspec_s(tmp_path: Path) -> None:
     file = tmp_path / "x.bin"
     file.write_bytes(CONTENT)
     url = f"file://{file}"
-    assert size(url) == len(CONTENT)
+    assert stat(url).size == len(CONTENT)
     assert read_range(url, 3, 9) == CONTENT[3:9]
     assert fetch(url, tmp_path / "cache", SHA256).read_bytes() == CONTENT
     with pytest.raises(Missing, match="FileNotFoundError"):
-        size(f"file://{tmp_path}/none")
+        stat(f"file://{tmp_path}/none")
     with pytest.raises(InputError, match="not a file"):
-        size(f"file://{tmp_path}")
+        stat(f"file://{tmp_path}")
     with pytest.raises(InputError, match="tried 4 times"):
         read_range(url, 0, len(CONTENT) + 1)
     with pytest.raises(InputError, match="nosuch"):
-        size("nosuch://bucket/x")
+        stat("nosuch://bucket/x")

@@ -88,6 +88,10 @@ def arrange(moment: str) -> None:
         kills.set_up(moment.removeprefix(KILL), int(os.environ.get("WORLD_SIZE", "1")))
     elif moment == "no space in step 8":
         kills.no_space_in_step_8()
+    elif moment == "an upload that waits for the last step":
+        kills.in_a_file_sent("step4/train.json", kills.once_a_step_is_logged(12))
+    elif moment == "no line in step 12":
+        kills.no_line_in_step_12()
     elif moment in ("SIGTERM in step 6", "SIGINT in step 6"):
         number = signal.Signals[moment.split()[0]]
         before(trainer, "forward_backward", lambda *_, **__: os.kill(os.getpid(), number),

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fsspec.implementations.local import LocalFileSystem
 
 from olmo_core import files
 from olmo_core.checkpoint import layout, save, shards
 from olmo_core.checkpoint.shards import Shards
 from olmo_core.parallel.gradients import ReplicatedGradients, ShardedGradients
+from olmo_core.remote import storage
 from olmo_core.run import job as jobs
 from olmo_core.run.job import Job
 from olmo_core.train import restore, step, trainer
@@ -137,6 +139,39 @@ def after_the_name() -> None:
     layout.publish = publish
 
 
+def in_a_file_sent(part: str, act: Callable[[], object]) -> None:
+    """Act when half of a file with `part` in its address has arrived in `remote_save_folder`."""
+    original = LocalFileSystem.put_file
+
+    def put_file(self: Any, source: str, target: str, **more: Any) -> None:
+        if part in target:
+            Path(target).write_bytes(Path(source).read_bytes()[:100])
+            act()
+        original(self, source, target, **more)
+
+    setattr(LocalFileSystem, "put_file", put_file)  # noqa: B010 (for the type checker)
+
+
+def in_an_upload() -> None:
+    step_10_is_done = once_a_step_is_logged(10)
+
+    def act() -> None:
+        step_10_is_done()
+        kill()
+
+    in_a_file_sent("step8", act)
+
+
+def no_line_in_step_12() -> None:
+    """Not a death: nothing of the last checkpoint can be sent."""
+
+    def fail() -> None:
+        raise ConnectionError("the line is dead")
+
+    storage.PAUSES_SECONDS = ()
+    in_a_file_sent("step12", fail)
+
+
 def in_the_deletion() -> None:
     step_9_is_done = once_a_step_is_logged(9)
 
@@ -183,6 +218,7 @@ def set_up(moment: str, ranks: int) -> None:
         "before the name": lambda: before_path(layout, "publish", "step8", kill),
         "after the name": after_the_name,
         "in the deletion": in_the_deletion,
+        "in an upload": in_an_upload,
         "while the next steps run": while_the_next_steps_run,
         "last checkpoint": lambda: in_a_shard("step12", kill),
         "in the model file": in_the_model_file,

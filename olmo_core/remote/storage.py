@@ -1,0 +1,187 @@
+"""Files that lie elsewhere: look at one, read a part, list a folder, send one.
+
+http(s) is `olmo_core.remote.http`; everything else is fsspec's, with the credentials that its back
+ends find (https://filesystem-spec.readthedocs.io).
+"""
+
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from fsspec.core import url_to_fs  # pyright: ignore
+
+from olmo_core.errors import InputError
+from olmo_core.remote.http import Busy, Changed, Missing, RemoteFile, http_range, http_stat
+
+log = logging.getLogger("olmo")
+
+PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # between the tries of one request
+PIECE_BYTES = 64 << 20  # of a whole file: what a broken connection costs at most
+_VERSION_KEYS = ("ETag", "etag", "LastModified", "mtime", "updated", "md5Hash", "generation")
+
+T = TypeVar("T")
+
+
+def stat(url: str) -> RemoteFile:
+    """Size and version of a remote file.
+
+    Raises:
+        Missing: it is not there, or may not be read.
+        InputError: its server does not answer, or not what is needed.
+    """
+    return retried(url, lambda: http_stat(url) if _is_http(url) else _fsspec_stat(url))
+
+
+def read_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
+    """Bytes `start` to `stop` of a remote file, all of them.
+
+    Raises:
+        Changed: the file is no longer what `of`, an earlier `stat`, says.
+        InputError: the file is missing or ends before `stop`, or the server does not answer ranges
+            or keeps failing; short answers and temporary errors have been tried again.
+    """
+
+    def read() -> bytes:
+        if _is_http(url):
+            content = http_range(url, start, stop, of=of)
+        else:
+            content = _cat(url, start, stop)
+            if of is not None and (now := _fsspec_stat(url)) != of:
+                raise Changed(url, of, now)
+        if len(content) != stop - start:
+            raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
+        return content
+
+    return retried(url, read) if start < stop else b""
+
+
+def read_pieces(url: str, size: int) -> Iterator[bytes]:
+    """Yield the first `size` bytes of a remote file piece by piece; raises as `read_range`."""
+    for start in range(0, size, PIECE_BYTES):
+        yield read_range(url, start, min(start + PIECE_BYTES, size))
+
+
+def read_file(url: str) -> bytes | None:
+    """Return what is in a small file; None where there is none. Raises as `read_range`."""
+    try:
+        return read_range(url, 0, stat(url).size)
+    except Missing:
+        return None
+
+
+def list_folder(url: str) -> list[str]:
+    """The names in a remote folder, sorted; none where there is no such folder.
+
+    Raises:
+        InputError: http(s), which has no listing, or the listing fails.
+    """
+    if _is_http(url):
+        raise InputError(
+            f"{url}: folders cannot be listed over http(s); give the address of what is in it"
+        )
+
+    def names() -> list[str]:
+        files, path = _file_system(url)
+        try:
+            entries: list[str] = files.ls(path, detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(entry.rstrip("/").rpartition("/")[2] for entry in entries)
+
+    return retried(url, names)
+
+
+def upload(path: Path, url: str, sha256: str) -> None:
+    """Send a file, and read it back; one that is there already with this content stays.
+
+    Raises:
+        InputError: it cannot be sent, or is not `sha256` when it is read back.
+    """
+
+    def put() -> None:
+        files, remote = _file_system(url)
+        files.makedirs(remote.rpartition("/")[0], exist_ok=True)
+        files.put_file(str(path), remote)
+
+    size = path.stat().st_size
+    if not _holds(url, size, sha256):
+        retried(url, put)
+        if not _holds(url, size, sha256):
+            raise InputError(f"{url}: read back, it is not {size} bytes of SHA-256 {sha256}")
+
+
+def remove(url: str) -> None:
+    """Delete a file, if there is one.
+
+    Raises:
+        InputError: it cannot be deleted.
+    """
+
+    def act() -> None:
+        files, remote = _file_system(url)
+        files.rm_file(remote)
+
+    with contextlib.suppress(Missing):
+        stat(url)
+        retried(url, act)
+
+
+def _holds(url: str, size: int, sha256: str) -> bool:
+    """Return whether a file with this content is there, which is read to know it."""
+    try:
+        if stat(url).size != size:
+            return False
+    except Missing:
+        return False
+    digest = hashlib.sha256()
+    for piece in read_pieces(url, size):
+        digest.update(piece)
+    return digest.hexdigest() == sha256
+
+
+def retried(url: str, act: Callable[[], T]) -> T:
+    """Try until it works; errors that a repetition cannot mend end it at once."""
+    for pause in (*PAUSES_SECONDS, None):
+        try:
+            return act()
+        except InputError:
+            raise
+        except (FileNotFoundError, PermissionError) as error:
+            raise Missing(f"{url}: {type(error).__name__}: {error}") from error
+        except (ImportError, ValueError) as error:
+            raise InputError(f"{url}: {type(error).__name__}: {error}") from error
+        except Exception as error:  # every back end of fsspec has its own
+            if pause is None:
+                tries = f"tried {len(PAUSES_SECONDS) + 1} times"
+                raise InputError(f"{url}: {type(error).__name__}: {error} ({tries})") from error
+            if isinstance(error, Busy):
+                pause = max(pause, error.retry_after)
+            log.info("%s: %s; again in %g s", url, error, pause)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _fsspec_stat(url: str) -> RemoteFile:
+    files, path = _file_system(url)
+    info: dict[str, Any] = files.info(path)
+    if info.get("size") is None or info.get("type") == "directory":
+        raise InputError(f"{url}: not a file of known size")
+    version = " ".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
+    return RemoteFile(size=int(info["size"]), version=version)
+
+
+def _cat(url: str, start: int, stop: int) -> bytes:
+    files, path = _file_system(url)
+    return files.cat_file(path, start=start, end=stop)
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    return cast(tuple[Any, str], url_to_fs(url))
