@@ -1,6 +1,7 @@
 """What went wrong in a set-up and what to do about it, from what pip and uv printed."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 OFFLINE = re.compile(
@@ -42,6 +43,21 @@ def no_space(folder: Path, free_bytes: int, needed_bytes: int) -> str:
         f"not enough disk: {folder} has {free_bytes / 1e9:.1f} GB free, "
         f"set-up needs about {needed_bytes / 1e9:.1f} GB\n"
         "  Free some, or clone to a larger disk."
+    )
+
+
+def no_python(environment: str, versions: Sequence[str], found: str, output: str, log: Path) -> str:
+    """The message for an environment that no Python is here for, nor one that uv could install."""
+    wanted = " or ".join(versions)
+    why = "the network does not answer" if went_offline(output) else output.strip()[-300:]
+    return (
+        f"the {environment} environment needs Python {wanted}. None that works is here:\n"
+        f"{found.rstrip()}\n"
+        f"  and uv could not install one: {why}\n"
+        f"  Install Python {wanted} (pyenv, conda or your distribution), put it on PATH and run\n"
+        "  it again; connect this machine to where uv takes Pythons from, or name a mirror in\n"
+        "  UV_PYTHON_INSTALL_MIRROR; or use the container, deploy/all-in-one.Dockerfile.\n"
+        f"  All that was printed: {log}"
     )
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -30,22 +29,22 @@ class Installer:
     """uv, and what it is told on every call."""
 
     root: Path
-    python: Path  # the system's, behind every environment
     uv: Path
     settings: UvSettings
 
-    def make(self, environment: Environment) -> None:
+    def make(self, environment: Environment, python: Path) -> None:
         """Make the environment, or bring it up to date if it is whole; stamp it last."""
         started = time.monotonic()
         folder = self.root / environment.folder
         log = self.root / ".build" / f"{environment.name}.log"
         log.unlink(missing_ok=True)
         made_from = digest(self.root, environment)
-        update = read_stamp(self.root, environment) is not None and self._same_python(folder)
+        whole = read_stamp(self.root, environment) is not None
+        update = whole and build_of(folder / "bin/python") == build_of(python)
         remove_stamp(self.root, environment)
         if not update:
             # What an interrupted set-up left may hold half a package: begin from nothing.
-            self._uv("venv", "--clear", "--python", str(self.python), str(folder), log=log)
+            self._uv("venv", "--clear", "--python", str(python), str(folder), log=log)
         target = ("pip", "install", "--compile-bytecode", "--python", str(folder / "bin/python"))
         # Not `sync`: torch's CUDA build brings packages that the lock does not name.
         self._uv(*target, "--exact", "-r", environment.lock, *self.settings.options, log=log)
@@ -59,16 +58,6 @@ class Installer:
         packages = len(list(folder.glob("lib/python*/site-packages/*.dist-info")))
         say(f"{environment.name}: ready, {packages} packages, {seconds(started)}")
 
-    def _same_python(self, folder: Path) -> bool:
-        """Whether the environment in `folder` runs the Python that we would make it with."""
-        version = subprocess.run(
-            [str(folder / "bin/python"), "-c", "import sys; print(sys.version)"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return version.stdout.strip() == sys.version.strip()
-
     def _uv(self, *arguments: str, log: Path) -> None:
         command = [str(self.uv), *arguments]
         status, output = run_logged(command, self.root, log, self.settings.variables)
@@ -79,18 +68,32 @@ class Installer:
             raise SetupError(explain(output, log))
 
 
-def make_all(installer: Installer, environments: Sequence[Environment]) -> None:
-    """Make the environments at once; say now and then how far it has come."""
+def make_all(installer: Installer, pythons: Mapping[Environment, Path]) -> None:
+    """Make the environments at once, each with its Python; say now and then how far it has come."""
     started = time.monotonic()
     free_before = free_bytes(installer.root)
-    with ThreadPoolExecutor(len(environments)) as pool:
-        running = {pool.submit(installer.make, each): each.name for each in environments}
+    with ThreadPoolExecutor(len(pythons)) as pool:
+        running = {
+            pool.submit(installer.make, environment, python): environment.name
+            for environment, python in pythons.items()
+        }
         while pending := wait(running, timeout=HEARTBEAT_SECONDS).not_done:
             names = " and ".join(sorted(running[each] for each in pending))
             written = max(0, free_before - free_bytes(installer.root))
             say(f"{names}: installing, {written / 1e9:.1f} GB written, {seconds(started)}")
     for each in running:
         each.result()
+
+
+def build_of(python: Path) -> str:
+    """Return the version and build of an interpreter; empty where it does not run."""
+    answer = subprocess.run(
+        [str(python), "-c", "import sys; print(sys.version)"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout
 
 
 def install_uv(root: Path, python: Path) -> Path:

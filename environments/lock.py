@@ -1,5 +1,6 @@
 """Resolve the locks anew: exact versions, one for every supported Python, and no addresses.
 
+A version counts only where it has a wheel for that Python, so that set-up never needs a compiler.
 `make lock` keeps the versions that are locked and still fit; `make lock ARGS=--upgrade` takes the
 newest. Local labels are cut (`2.13.0+cpu` is `2.13.0`) and torch's CUDA packages are left out, as
 they belong to one of torch's builds: each machine takes the build, and with it the packages, that
@@ -14,30 +15,37 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from environments.failure import SetupError
-from environments.setup import ROOT, base_python, install_uv, pip_settings
+from environments.install import install_uv
+from environments.pythons import base_python
+from environments.setup import ROOT, pip_settings
+from environments.stamp import ENVIRONMENTS, PEER
 
-PYTHONS = ("3.11", "3.12")
 CUDA = re.compile(r"^(cuda-|nvidia-|triton==)")
 HEADER = "# Made by `make lock`; change {inputs} instead.\n"
+# They publish no wheel at all, and no compiled code either.
+SOURCE_ONLY = ("rouge-score", "sqlitedict", "word2number")
 LOCKS = {
     "environments/main.txt": ("pyproject.toml", "environments/main.in"),
     "environments/dolma.txt": ("environments/dolma.in",),
     "environments/peer.txt": ("environments/peer.in",),
 }
+PYTHONS = {environment.lock: environment.pythons for environment in (*ENVIRONMENTS, PEER)}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the locks; 1 if no one version of some package fits all supported Pythons."""
     try:
         for lock, inputs in LOCKS.items():
-            write_lock(ROOT / lock, inputs, arguments)
+            write_lock(ROOT / lock, inputs, PYTHONS[lock], arguments)
     except SetupError as error:
         print(f"lock failed: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def write_lock(lock: Path, inputs: Sequence[str], arguments: Sequence[str]) -> None:
+def write_lock(
+    lock: Path, inputs: Sequence[str], pythons: Sequence[str], arguments: Sequence[str]
+) -> None:
     """Resolve `inputs` for the oldest Python and see that the others take the same versions.
 
     Raises:
@@ -47,10 +55,10 @@ def write_lock(lock: Path, inputs: Sequence[str], arguments: Sequence[str]) -> N
         preferred = Path(folder) / lock.name
         if lock.exists():
             preferred.write_text(lock.read_text())
-        pins = compile_pins(inputs, PYTHONS[0], "--output-file", str(preferred), *arguments)
+        pins = compile_pins(inputs, pythons[0], "--output-file", str(preferred), *arguments)
         constraint = Path(folder) / "constraint.txt"
         constraint.write_text("\n".join(pins))
-        for python in PYTHONS[1:]:
+        for python in pythons[1:]:
             others = compile_pins(inputs, python, "--constraint", str(constraint))
             if missing := sorted(set(others) - set(pins)):
                 raise SetupError(f"{lock.name}: Python {python} also needs {', '.join(missing)}")
@@ -64,12 +72,14 @@ def compile_pins(inputs: Sequence[str], python: str, *options: str) -> list[str]
     settings = pip_settings(ROOT, base)
     command = [str(install_uv(ROOT, base)), "pip", "compile", "--no-header", "--no-annotate"]
     command += ["--python-version", python, "--python-platform", "linux", *options]
+    command += ["--only-binary", ":all:"]
+    command += [part for name in SOURCE_ONLY for part in ("--no-binary", name)]
     command += [*(["--group", "dev"] if "pyproject.toml" in inputs else []), *inputs]
     done = subprocess.run(
         [*command, *settings.options], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SetupError(done.stderr)
+        raise SetupError(f"Python {python} and {' and '.join(inputs)}: {done.stderr}")
     return pins_of(done.stdout)
 
 

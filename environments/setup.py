@@ -19,6 +19,7 @@ from pathlib import Path
 from environments.failure import SetupError, no_space
 from environments.install import Installer, free_bytes, install_uv, make_all, say
 from environments.pip_settings import UvSettings, read_pip_configuration, uv_settings
+from environments.pythons import base_python, environment_python
 from environments.stamp import ENVIRONMENTS, PEER, Environment, outdated, read_stamp
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +44,7 @@ def set_up(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> No
     """Make or update those environments of `root` whose stamps do not agree.
 
     Raises:
-        SetupError: The disk is too small or not writable, or a package cannot be had.
+        SetupError: The disk is too small or not writable, or a Python or a package cannot be had.
     """
     started = time.monotonic()
     with exclusive(root):
@@ -59,13 +60,10 @@ def set_up(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> No
         settings = pip_settings(root, python)
         if settings.notes:
             say(f"pip's configuration, told to uv: {'; '.join(settings.notes)}")
-        make_all(Installer(root=root, python=python, uv=uv, settings=settings), wanted)
+        # Before anything large is fetched, so that a missing Python is said at once.
+        pythons = {each: environment_python(root, each, uv, settings) for each in wanted}
+        make_all(Installer(root=root, uv=uv, settings=settings), pythons)
     print(f"Set-up complete, {time.monotonic() - started:.0f} s", flush=True)
-
-
-def base_python() -> Path:
-    """The system's interpreter: the one behind .venv where that is the one that runs us."""
-    return Path(getattr(sys, "_base_executable", sys.executable)).absolute()
 
 
 @contextlib.contextmanager

@@ -1,41 +1,18 @@
 #!/bin/sh
-# Set up with a Python 3.11 or 3.12 that works, 3.11 if both do, or with $PYTHON if that is set.
-# Every candidate is run before it is chosen: pyenv's shims stand on PATH for Pythons that are
-# not switched on, and a Python may lack the modules that an environment needs.
+# Set up with a Python that works, the oldest version that is there, or with $PYTHON if that is set.
 set -eu
 cd "$(dirname "$0")/.."
 
-check='
-import sys
-version = "%d.%d.%d" % sys.version_info[:3]
-if sys.version_info[:2] not in ((3, 11), (3, 12)):
-    sys.exit("is Python " + version)
-missing = []
-for name in ("ctypes", "ensurepip", "sqlite3", "ssl", "venv", "zlib"):
-    try:
-        __import__(name)
-    except ImportError:
-        missing.append(name)
-if missing:
-    sys.exit("is Python %s without %s" % (version, ", ".join(missing)))
-'
-
-pyenv="${PYENV_ROOT:-${HOME:-}/.pyenv}/versions"
-found=''
-for python in ${PYTHON:-.venv/bin/python python3.11 python3.12 python3 python \
-    "$pyenv"/3.11.*/bin/python "$pyenv"/3.12.*/bin/python}; do
-    path=$(command -v "$python" 2>/dev/null) || continue
-    if problem=$("$path" -c "$check" 2>&1); then
-        exec "$path" -m environments.setup "$@"
-    fi
-    found="$found
-  $path: $(printf '%s\n' "$problem" | head -n 1)"
-done
-
+versions='3.11 3.12 3.13 3.14'
+modules='ctypes ensurepip sqlite3 ssl venv zlib'
+# On success the path is all that is printed, on failure what was found.
+if found=$(sh environments/find_python.sh "$versions" "$modules" "${PYTHON:-}" 2>&1); then
+    exec "$found" -m environments.setup "$@"
+fi
 cat >&2 <<MESSAGE
-set-up failed: no Python 3.11 or 3.12 that works was found. Found:${found:-
-  none at all}
-  Install one (Debian, Ubuntu: python3.11 and python3.11-venv), or name one:
-  make setup PYTHON=/path/to/python3.11
+set-up failed: no Python 3.11 to 3.14 that works was found. Found:
+$found
+  Install one (Debian, Ubuntu: python3 and python3-venv), or name one:
+  make setup PYTHON=/path/to/python3.13
 MESSAGE
 exit 1

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STAMP = "olmo-set-up.json"
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")  # as pyproject.toml and setup.sh have them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,12 @@ class Environment:
     lock: str
     alone: str = ""  # requirements installed without what they depend on
     project: bool = False  # holds the checkout itself, editable
+    pythons: tuple[str, ...] = PYTHONS  # what its packages have wheels for, the preferred one first
     disk_bytes: int  # measured on a first set-up: uv's cache, bytecode, room to unpack
+
+    def takes(self, python_version: str) -> bool:
+        """Return whether the environment can be made with that Python, such as "3.11.7"."""
+        return python_version.rpartition(".")[0] in self.pythons
 
 
 ENVIRONMENTS = (
@@ -36,6 +42,7 @@ ENVIRONMENTS = (
         name="dolma",
         folder=".venv-dolma",
         lock="environments/dolma.txt",
+        pythons=("3.11", "3.12"),
         disk_bytes=700_000_000,
     ),
 )
@@ -66,7 +73,10 @@ def outdated(root: Path, environments: Sequence[Environment] = ENVIRONMENTS) -> 
 def digest(root: Path, environment: Environment) -> str:
     """A digest of all that decides what the environment holds."""
     # Scripts in an environment hold its path, so a checkout that was moved needs a new one.
-    facts = [str(root), platform.python_version(), platform.machine(), repr(environment)]
+    facts = [str(root), platform.machine(), repr(environment)]
+    # One made with a Python of its own stays while that Python is there (read_stamp asks for it).
+    running = platform.python_version()
+    facts.append(running if environment.takes(running) else "its own Python")
     for file in (environment.lock, environment.alone, "environments/install.py"):
         facts.append((root / file).read_text() if file else "")
     if environment.project:
