@@ -1,4 +1,4 @@
-"""A checkout in a temporary folder that holds what set-up reads."""
+"""A checkout that holds what set-up reads, and a PATH with no Python on it."""
 
 import shutil
 from pathlib import Path
@@ -17,3 +17,24 @@ def checkout(tmp_path: Path) -> Path:
     )
     shutil.copy(ROOT / "pyproject.toml", root)
     return root
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A folder to be all of PATH, with the tools that the scripts of set-up use."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    for tool in ("cat", "dirname", "head", "sh", "tail"):
+        found = shutil.which(tool)
+        assert found
+        (folder / tool).symlink_to(found)
+    return folder
+
+
+def command(folder: Path, name: str, script: str) -> Path:
+    """Put a shell script into a folder of the test's own; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path

@@ -3,8 +3,6 @@
 import errno
 import fcntl
 import os
-import shutil
-import stat
 import subprocess
 import sys
 import threading
@@ -17,23 +15,13 @@ from environments import setup
 from environments.failure import SetupError
 from environments.install import run_logged
 from environments.stamp import ENVIRONMENTS, digest, write_stamp
-
-
-def command(folder: Path, name: str, script: str) -> None:
-    """Put a shell script on a PATH of the test's own."""
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+from tests.environments.conftest import command
 
 
 def set_up_with_path(
     checkout: Path, path: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run setup.sh where nothing but the commands in `path` and a few tools are found."""
-    for tool in ("cat", "dirname", "head", "sh"):
-        found = shutil.which(tool)
-        assert found
-        (path / tool).symlink_to(found)
+    """Run setup.sh where nothing but the commands in `path` is found."""
     return subprocess.run(
         ["/bin/sh", str(checkout / "environments/setup.sh")],
         env={"PATH": str(path), "HOME": str(checkout), **variables},
@@ -43,39 +31,41 @@ def set_up_with_path(
     )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    folder = tmp_path / "path"
-    folder.mkdir()
-    return folder
-
-
 def test_no_python_at_all(checkout: Path, path: Path) -> None:
     done = set_up_with_path(checkout, path)
     assert done.returncode == 1
-    assert "no Python 3.11 or 3.12 that works was found" in done.stderr
+    assert "no Python 3.11 to 3.14 that works was found" in done.stderr
     assert "none at all" in done.stderr
 
 
 def test_wrong_pythons_are_named_with_what_is_wrong(checkout: Path, path: Path) -> None:
-    command(path, "python3", "echo 'is Python 3.13.0' >&2; exit 1")
+    command(path, "python3", "echo 'is Python 3.10.13' >&2; exit 1")
     command(path, "python3.12", "echo 'pyenv: python3.12: command not found' >&2; exit 127")
     done = set_up_with_path(checkout, path)
     assert done.returncode == 1
-    assert f"{path}/python3: is Python 3.13.0" in done.stderr
+    assert f"{path}/python3: is Python 3.10.13" in done.stderr
     assert f"{path}/python3.12: pyenv: python3.12: command not found" in done.stderr
     assert "make setup PYTHON=" in done.stderr
 
 
-def test_3_11_is_preferred_and_a_shim_that_fails_is_passed_over(checkout: Path, path: Path) -> None:
-    command(path, "python3.11", "exit 127")
-    command(path, "python3.12", '[ "$1" = -c ] || echo "3.12: $*"')
-    command(path, "python3", '[ "$1" = -c ] || echo "3: $*"')
-    assert set_up_with_path(checkout, path).stdout == "3.12: -m environments.setup\n"
-    command(path, "python3.11", '[ "$1" = -c ] || echo "3.11: $*"')
-    for tool in ("cat", "dirname", "head", "sh"):
-        (path / tool).unlink()
-    assert set_up_with_path(checkout, path).stdout == "3.11: -m environments.setup\n"
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        (("3", "3.14"), "3.14"),
+        (("3", "3.13", "3.14"), "3.13"),
+        (("3", "3.11", "3.12", "3.13", "3.14"), "3.11"),
+        (("3",), "3"),
+    ],
+)
+def test_the_oldest_is_taken_and_a_shim_that_fails_is_passed_over(
+    checkout: Path, path: Path, there: tuple[str, ...], chosen: str
+) -> None:
+    for version in ("3.11", "3.12", "3.13", "3.14"):
+        command(path, f"python{version}", "exit 127")
+    for version in there:
+        # As a Python does, it answers the check with its own path.
+        command(path, f"python{version}", f'[ "$1" = -c ] && echo "$0" || echo "{version}: $*"')
+    assert set_up_with_path(checkout, path).stdout == f"{chosen}: -m environments.setup\n"
 
 
 def test_a_python_named_by_the_user_is_the_only_candidate(checkout: Path, path: Path) -> None:
@@ -84,6 +74,13 @@ def test_a_python_named_by_the_user_is_the_only_candidate(checkout: Path, path: 
     done = set_up_with_path(checkout, path, PYTHON=str(path / "mine"))
     assert done.returncode == 1
     assert "mine: is Python 3.9.2" in done.stderr
+    assert "python3.11:" not in done.stderr
+
+
+def test_a_python_named_by_the_user_that_is_not_there_is_said(checkout: Path, path: Path) -> None:
+    done = set_up_with_path(checkout, path, PYTHON="~/python3.13")
+    assert done.returncode == 1
+    assert "  ~/python3.13: not there\n" in done.stderr
 
 
 def test_the_python_that_runs_the_tests_passes_the_check(checkout: Path) -> None:

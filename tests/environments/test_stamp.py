@@ -66,6 +66,16 @@ def test_another_python_outdates_both(checkout: Path, monkeypatch: pytest.Monkey
     assert outdated(checkout) == [MAIN, DOLMA]
 
 
+def test_a_python_that_dolma_cannot_take_leaves_its_environment_with_its_own(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.python_version", lambda: "3.13.0")
+    pretend_made(checkout)
+    assert outdated(checkout) == []
+    monkeypatch.setattr("platform.python_version", lambda: "3.14.2")
+    assert outdated(checkout) == [MAIN]
+
+
 def test_a_moved_checkout_outdates_both(checkout: Path) -> None:
     pretend_made(checkout)
     moved = checkout.rename(checkout.with_name("moved"))
