@@ -49,14 +49,14 @@ def no_space(folder: Path, free_bytes: int, needed_bytes: int) -> str:
 def no_python(environment: str, versions: Sequence[str], found: str, output: str, log: Path) -> str:
     """The message for an environment that no Python is here for, nor one that uv could install."""
     wanted = " or ".join(versions)
-    why = "the network does not answer" if went_offline(output) else output.strip()[-300:]
+    why = "its download server does not answer" if went_offline(output) else output.strip()[-300:]
     return (
         f"the {environment} environment needs Python {wanted}. None that works is here:\n"
         f"{found.rstrip()}\n"
         f"  and uv could not install one: {why}\n"
         f"  Install Python {wanted} (pyenv, conda or your distribution), put it on PATH and run\n"
-        "  it again; connect this machine to where uv takes Pythons from, or name a mirror in\n"
-        "  UV_PYTHON_INSTALL_MIRROR; or use the container, deploy/all-in-one.Dockerfile.\n"
+        "  it again; or give uv a network or a mirror (UV_PYTHON_INSTALL_MIRROR) to take it from;\n"
+        "  or use the container, deploy/all-in-one.Dockerfile.\n"
         f"  All that was printed: {log}"
     )
 

@@ -115,7 +115,7 @@ def test_none_here_and_no_network_says_what_is_missing_and_what_to_do(
     message = str(error.value)
     assert message.startswith("the dolma environment needs Python 3.11 or 3.12")
     assert f"{only_path}/python3: is Python 3.13.5" in message
-    assert "uv could not install one: the network does not answer" in message
+    assert "uv could not install one: its download server does not answer" in message
     assert "UV_PYTHON_INSTALL_MIRROR" in message
     assert "dolma-python.log" in message
 
