@@ -1,15 +1,12 @@
 """uv is told the places, certificates and limits that pip is configured with."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from environments.pip_settings import (
-    parse_pip_configuration,
-    read_pip_configuration,
-    uv_settings,
-)
+from environments.pip_settings import parse_pip_configuration, uv_settings
+from environments.pythons import base_python
+from environments.setup import ROOT, pip_settings
 
 
 def test_variables_override_files_and_the_command_overrides_the_rest() -> None:
@@ -36,14 +33,13 @@ def test_variables_override_files_and_the_command_overrides_the_rest() -> None:
 
 
 def test_pip_itself_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = getattr(sys, "_base_executable", sys.executable)
     configuration = tmp_path / "pip.conf"
     configuration.write_text("[global]\nextra-index-url = https://a.example/simple\n")
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    settings = read_pip_configuration(base)
-    assert settings["extra-index-url"] == "https://a.example/simple"
-    assert settings["find-links"] == str(tmp_path)
+    # Debian's Python has no pip: then it is that of the environment which holds uv.
+    options = pip_settings(ROOT, base_python()).options
+    assert ("--find-links", str(tmp_path), "--index", "https://a.example/simple") == options[:4]
 
 
 def test_places_become_options_and_missing_local_ones_are_left_out(tmp_path: Path) -> None:
