@@ -44,7 +44,6 @@ class Harness:
         self.tasks: Mapping[str, Any] = manager.load([task.name for task in tasks])["tasks"]
         for task in tasks:
             self.tasks[task.name].set_config(key="num_fewshot", value=task.num_fewshot)
-            self.tasks[task.name].set_fewshot_seed(seed=FEWSHOT_SEED)
 
     def language_model(self, folder: Path, batch_size: int) -> HFLM:
         """Return an exported model as lm-eval's language model, on the GPU if there is one."""
@@ -64,6 +63,8 @@ class Harness:
         random.seed(0)
         np.random.seed(1234)
         torch.manual_seed(1234)
+        # The task draws on: a second model would be shown other examples than the first.
+        self.tasks[task.name].set_fewshot_seed(seed=FEWSHOT_SEED)
         results: Any = evaluate(
             model,
             {"tasks": {task.name: self.tasks[task.name]}, "groups": {}},

@@ -18,6 +18,7 @@ WHOLE = b"\nwhole\n"  # the last bytes of an outcome, written once all others ar
 _PLAIN: dict[str, frozenset[str]] = {
     "functools": frozenset({"partial"}),
     "pathlib": frozenset({"Path", "PosixPath", "PurePosixPath"}),
+    "pathlib._local": frozenset({"PosixPath", "PurePosixPath"}),  # as Python 3.13 calls it
     "collections": frozenset({"OrderedDict", "defaultdict", "Counter"}),
     "builtins": frozenset({"set", "frozenset", "bytearray", "complex", "dict", "list", "int"}),
 }

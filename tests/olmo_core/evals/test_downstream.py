@@ -129,6 +129,19 @@ def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
         assert len(task.instances) >= 4, name
 
 
+def test_every_model_is_shown_the_same_examples(family: Any, tmp_path: Path) -> None:
+    (task,) = [task for task in TASKS_RUN if task.num_fewshot]
+    data = build_task(task.name, family.root / "cache" / "task_data")
+    write_shadows([data], tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
+    scorer = harness.Harness([task], tmp_path / "tasks")
+    model = scorer.language_model(family.runs["export"] / "exports" / "soup", batch_size=8)
+    questions: list[Any] = []
+    for _ in range(2):
+        scorer.score(model, task)
+        questions.append([each.arguments for each in scorer.tasks[task.name].instances])
+    assert questions[0] == questions[1]
+
+
 def test_unknown_task_and_bad_values() -> None:
     with pytest.raises(ConfigError, match="did you mean 'arc_easy'"):
         build_task("arc_esy", Path("unused"))
