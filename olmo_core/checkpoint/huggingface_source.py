@@ -51,8 +51,7 @@ class HuggingFaceFolder:
             theirs = model_config(self.values)
         except (InputError, KeyError) as error:
             raise InputError(f"{self.location}: {error}") from error
-        keys = {key: getattr(theirs, key) for key in vars(theirs)} | {"kv_heads": theirs.kv_heads}
-        require_same_model(f"{self.location}/{CONFIG}", keys, self.model)
+        require_same_model(f"{self.location}/{CONFIG}", theirs, self.model)
         stored: dict[str, Stored] = {}
         for path in self.files:
             stored |= open_safetensors(path)

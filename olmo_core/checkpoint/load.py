@@ -37,7 +37,7 @@ def resolve(
     """
     place = Place(load_path, cache_folder(cache))
     if place.has(layout.MANIFEST) or (Path(load_path) / layout.STATE).is_dir():
-        return open_checkpoint(place, world)
+        return open_checkpoint(place, world, model)
     if place.has(huggingface.CONFIG):
         return huggingface.open_huggingface(place, model)
     if place.has(olmo.CONFIG) and (weights := place.first_of(olmo.WEIGHTS)):
@@ -46,7 +46,7 @@ def resolve(
     unlisted = ""
     try:
         if newest := _steps(place / layout.CHECKPOINTS):
-            return open_newest(place, newest, world)
+            return open_newest(place, newest, world, model)
         steps = _steps(place)
     except InputError as error:
         unlisted = f"; as a run folder: {error}"
@@ -80,6 +80,5 @@ def _of_yaml(place: Place, weights: str, model: ModelConfig) -> Source:
     """OLMo's folder or ours: the names of the tensors tell."""
     path = place.file(weights)
     if path.suffix == ".safetensors" and "embeddings.weight" in open_safetensors(path):
-        section = load(place.file(olmo.CONFIG)).get("model") or {}
-        return OwnWeights(place.location, path, section, model)
+        return OwnWeights(place.location, path, load(place.file(olmo.CONFIG)), model)
     return olmo.OlmoCheckpoint(place, model)

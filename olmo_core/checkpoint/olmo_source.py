@@ -20,6 +20,7 @@ from olmo_core.checkpoint.source import (
     Stored,
     copy_strictly,
     describe_weights,
+    read_model,
     require_same_model,
 )
 from olmo_core.checkpoint.state import MODEL, OPTIM
@@ -92,8 +93,9 @@ class OlmoCheckpoint:
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
         """Copy weights and moments, fused matrices in their parts."""
-        section = load(self.place.file(CONFIG)).get("model") or {}
-        require_same_model(f"{self.place}/{CONFIG}", section, self.model)
+        where = f"{self.place}/{CONFIG}"
+        theirs = read_model(load(self.place.file(CONFIG)), where)
+        require_same_model(where, theirs, self.model)
         try:
             stored = _weights(flatten_file(self._file(WEIGHTS)), self.model)
             if optimizer is not None:

@@ -18,6 +18,7 @@ from olmo_core.checkpoint.place import Place
 from olmo_core.checkpoint.source import (
     Position,
     copy_strictly,
+    read_model,
     require_same,
     require_same_model,
     weights_alone,
@@ -40,6 +41,7 @@ class OwnCheckpoint:
     checkpoint: Checkpoint
     world: World
     location: str
+    model: ModelConfig  # the run's
     has_training_state: bool = True
 
     def position(self) -> Position:
@@ -60,7 +62,9 @@ class OwnCheckpoint:
         }
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-        """See `load_state`."""
+        """See `load_state`; the models are compared before."""
+        where = f"{self.location}/{layout.TRAIN}"
+        require_same_model(where, read_model(self.checkpoint.read_train(), where), self.model)
         load_state(self.checkpoint, self.world, model, optimizer)
 
 
@@ -70,7 +74,7 @@ class OwnWeights:
 
     location: str
     weights: Path
-    section: Mapping[str, Any]  # `model:` of its config.yaml
+    config: Mapping[str, Any]  # its config.yaml
     model: ModelConfig  # the run's
     has_training_state: bool = False
 
@@ -84,7 +88,8 @@ class OwnWeights:
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
         """Copy the weights."""
-        require_same_model(self.location, self.section, self.model)
+        where = f"{self.location}/config.yaml"
+        require_same_model(where, read_model(self.config, where), self.model)
         stored = weights_alone(open_safetensors(self.weights))
         copy_strictly(self.location, stored, model, None)
 
@@ -132,7 +137,7 @@ def find_latest(run: Path, world: World) -> Checkpoint | None:
     )
 
 
-def open_checkpoint(place: Place, world: World) -> OwnCheckpoint:
+def open_checkpoint(place: Place, world: World, model: ModelConfig) -> OwnCheckpoint:
     """One checkpoint, verified; from elsewhere it is fetched by its manifest.
 
     Raises:
@@ -149,13 +154,13 @@ def open_checkpoint(place: Place, world: World) -> OwnCheckpoint:
             verify(checkpoint, world)
     except CorruptCheckpoint as error:
         raise InputError(f"load_path: {error}{_whole_one_before(place, world)}") from None
-    return OwnCheckpoint(checkpoint, world, place.location)
+    return OwnCheckpoint(checkpoint, world, place.location, model)
 
 
-def open_newest(run: Place, names: list[str], world: World) -> OwnCheckpoint:
+def open_newest(run: Place, names: list[str], world: World, model: ModelConfig) -> OwnCheckpoint:
     """The newest checkpoint of another run; where it is damaged, nothing else is taken for it."""
     newest = max(names, key=lambda name: int(name.removeprefix("step")))
-    return open_checkpoint(run / layout.CHECKPOINTS / newest, world)
+    return open_checkpoint(run / layout.CHECKPOINTS / newest, world, model)
 
 
 def _whole_one_before(damaged: Place, world: World) -> str:

@@ -1,31 +1,20 @@
 """What training can start from, whatever its format; and the strict copy of it into a model."""
 
-import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state
+from olmo_core.config.load import build
 from olmo_core.config.model import ModelConfig
-from olmo_core.errors import InputError
+from olmo_core.config.official import drop_neutral, drop_without_meaning
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file
 from olmo_core.parallel.sharding import fill
-
-# What tensors' shapes do not show, and a model computes by.
-_COMPUTED_BY = (
-    "n_heads",
-    "kv_heads",
-    "norm_after",
-    "layer_norm_type",
-    "layer_norm_eps",
-    "attention_layer_norm",
-    "clip_qkv",
-    "rope_theta",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,24 +114,42 @@ def weights_alone(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     return {MODEL + name: stored for name, stored in tensors.items()}
 
 
-def require_same_model(where: str, theirs: Mapping[str, Any], ours: ModelConfig) -> None:
-    """Compare what a model computes by, as far as `theirs` says it, with the run's `model:`.
+def require_same_model(where: str, theirs: ModelConfig, ours: ModelConfig) -> None:
+    """Compare what a checkpoint's model computes with what the run's would.
+
+    Args:
+        where: The file that describes theirs.
+        theirs: The checkpoint's.
+        ours: The run's.
 
     Raises:
-        InputError: they differ; names the key.
+        InputError: they differ; names the keys.
     """
-    for key in _COMPUTED_BY:
-        if key in theirs and _number(theirs[key]) != getattr(ours, key):
-            raise InputError(
-                f"{where}: {key} is {theirs[key]!r} there, model.{key} {getattr(ours, key)!r} here"
-            )
+    there, here = theirs.function, ours.function
+    changed = [key for key in here if there[key] != here[key]]
+    if changed:
+        what = ", ".join(
+            f"model.{key} is {there[key]!r} there, {here[key]!r} in this run's configuration"
+            for key in changed
+        )
+        raise InputError(f"{where}: another model: {what}")
 
 
-def _number(value: Any) -> Any:
-    """YAML reads 1e-6 as a text."""
-    with contextlib.suppress(ValueError):
-        return float(value) if isinstance(value, str) else value
-    return value
+def read_model(tree: Mapping[str, Any], where: str) -> ModelConfig:
+    """Build the `model` section of a checkpoint's configuration, OLMo's or ours.
+
+    Raises:
+        InputError: there is none, or this project's model does not compute what it says.
+    """
+    section = tree.get("model")
+    if not isinstance(section, Mapping):
+        raise InputError(f"{where}: no section `model`")
+    kept, _ = drop_without_meaning(cast(Mapping[str, Any], section), "model.")
+    try:
+        return build(ModelConfig, drop_neutral(kept, "model."), where="model")
+    except ConfigError as error:
+        place = "" if getattr(section, "file", "") else f"{where}: "
+        raise InputError(f"{place}{error}") from None
 
 
 def describe_weights(paths: Iterable[Path]) -> dict[str, Any]:

@@ -134,6 +134,28 @@ class ModelConfig:
         """Rows of the embedding table and of the output head (padding rows included)."""
         return self.embedding_size or self.vocab_size
 
+    @property
+    def function(self) -> dict[str, Any]:
+        """The values that decide what the model computes of given weights, by official key."""
+        qk_norm = self.attention_layer_norm
+        return {
+            "d_model": self.d_model,
+            "n_layers": self.n_layers,
+            "n_heads": self.n_heads,
+            "n_kv_heads": self.kv_heads,
+            "mlp_hidden_size": self.fused_feed_forward_size,
+            "embedding_size": self.padded_vocab_size,
+            "weight_tying": self.weight_tying,
+            "norm_after": self.norm_after,
+            "layer_norm_type": self.layer_norm_type,
+            "layer_norm_with_affine": self.layer_norm_with_affine,
+            "layer_norm_eps": self.layer_norm_eps,
+            "attention_layer_norm": qk_norm,
+            "attention_layer_norm_with_affine": qk_norm and self.attention_layer_norm_with_affine,
+            "clip_qkv": self.clip_qkv,
+            "rope_theta": self.rope_theta,
+        }
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:

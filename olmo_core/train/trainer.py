@@ -12,6 +12,7 @@ from torch import Tensor
 from olmo_core.checkpoint.mirror import Mirror
 from olmo_core.checkpoint.save import Kind, Saver
 from olmo_core.config.duration import Duration, last_step
+from olmo_core.config.load import to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.batch import Batch
 from olmo_core.data.loader import Loader
@@ -260,6 +261,7 @@ class Trainer:
             run_name=self.config.run_name,
             epoch=state.step // self.loader.batches_per_epoch,
             order=self.loader.order_spec(),
+            model=to_dict(self.config.model),
             world_size=self.world.size,
             threads=torch.get_num_threads(),
         )

@@ -11,6 +11,7 @@ from transformers.models.olmo2 import Olmo2Config, Olmo2ForCausalLM
 
 from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.source import Source
+from olmo_core.config.load import to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.transformer import Transformer
 from tests.olmo_core.checkpoint import olmo_writer
@@ -116,15 +117,8 @@ def write_olmo(
     }
     fused = olmo_writer.fused(weights, layers=2, tied=tied)
     state = {name: {kind: by_kind[kind][name] for kind in by_kind} for name in fused}
-    section = {
-        "n_heads": 4,
-        "n_kv_heads": config.n_kv_heads,
-        "norm_after": config.norm_after,
-        "layer_norm_type": config.layer_norm_type,
-        "layer_norm_eps": "1e-6" if config is OLMO2_GROUPED else 1e-5,
-        "rope_theta": config.rope_theta,
-        "clip_qkv": config.clip_qkv,
-    }
+    section = {**to_dict(config), "flash_attention": True, "precision": "amp_bf16"}
+    section["layer_norm_eps"] = "1e-6" if config is OLMO2_GROUPED else 1e-5  # as YAML reads it
     values = {"seed": 6198, "global_train_batch_size": 8, "model": section, "data": {}}
     if change is not None:
         change(fused, state, values)

@@ -1,8 +1,10 @@
 """What `load_path` may name, here and elsewhere, and what it may not."""
 
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,7 +43,8 @@ def write_own(run: Path, *steps: int) -> Transformer:
             parameter.normal_()
     saver = Saver(run, ALONE, asynchronous=False)
     for step in steps:
-        train = {"step": step, "tokens": step, "order": {"seed": 1}}
+        model_section = to_dict(OLMO2_GROUPED)
+        train = {"step": step, "tokens": step, "order": {"seed": 1}, "model": model_section}
         saver.save(model, optimizer, train, kind="sharded")
     return model
 
@@ -155,3 +158,55 @@ def test_a_model_folder_of_ours_as_a_soup_leaves_it(tmp_path: Path) -> None:
     source.load(model, None)
     for name, parameter in original.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter)
+
+
+def write_soup(folder: Path) -> None:
+    save_model(folder, fresh(OLMO2_GROUPED)[0], {"model": to_dict(OLMO2_GROUPED)})
+
+
+@pytest.mark.parametrize(
+    ("write", "below", "named"),
+    [
+        (lambda f: write_own(f, 4), "checkpoints/step4", "step4/train.json"),
+        (lambda f: write_own(f, 4), "", "checkpoints/step4/train.json"),
+        (write_soup, "", "config.yaml"),
+        (lambda f: theirs(OLMO2_GROUPED).save_pretrained(f), "", "config.json"),
+        (lambda f: write_olmo(f, OLMO2_GROUPED), "", "config.yaml"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rope_theta": 77}, "model.rope_theta is 500000 there, 77 in"),
+        # as many weights in tensors of the same shapes
+        ({"n_heads": 2, "n_kv_heads": 1}, "model.n_heads is 4 there, 2 in"),
+        ({"norm_after": False}, "model.norm_after is True there, False in"),
+        ({"layer_norm_eps": 1e-5}, "model.layer_norm_eps is 1e-06 there, 1e-05 in"),
+        ({"clip_qkv": 8.0}, "model.clip_qkv is None there, 8.0 in"),
+        ({"n_layers": 1}, "model.n_layers is 2 there, 1 in"),
+        ({"embedding_size": 60}, "model.embedding_size is 64 there, 60 in"),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_refused_wherever_it_comes_from(
+    write: Callable[[Path], object],
+    below: str,
+    named: str,
+    change: dict[str, Any],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "there")
+    other = dataclasses.replace(OLMO2_GROUPED, **change)
+    model, optimizer = fresh(other)
+    source = opened(tmp_path / "there" / below, other)
+    with pytest.raises(InputError) as refused:
+        source.load(model, optimizer if source.has_training_state else None)
+    assert f"{named}: another model: " in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_keys_that_change_no_function_may_differ(tmp_path: Path) -> None:
+    write_own(tmp_path, 4)
+    same = {"max_sequence_length": 16, "vocab_size": 50, "init_std": 0.1, "eos_token_id": 3}
+    other = dataclasses.replace(OLMO2_GROUPED, **same)
+    opened(tmp_path, other).load(*fresh(other))
