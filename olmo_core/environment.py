@@ -21,10 +21,10 @@ PROCESSES = "OLMO_PROCESSES"  # that may compute at once in one task
 WORKER = "OLMO_WORKER"  # number of this worker, from 1
 WORKERS = "OLMO_WORKERS"  # that the leader may be joined by
 SUBMITTED_AT = "OLMO_SUBMITTED_AT"  # Unix time
-ANOTHER_TURN = "OLMO_EXIT_FOR_ANOTHER_TURN"  # exit code with which a job asks to be started again
+RESTART = "OLMO_RESTART"  # how often the pods of this job have been started anew
 
 # Of the process that started this one, not of what this one starts.
-NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK)
+NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK, RESTART)
 
 
 def root() -> Path | None:
@@ -78,9 +78,9 @@ def submitted_at() -> float | None:
     return float(given) if given else None
 
 
-def another_turn() -> int | None:
-    """Return the exit code with which a job asks to be started again; None where it cannot."""
-    return _whole_number(ANOTHER_TURN)
+def restart() -> int | None:
+    """Return how often the pods of this job have been started anew; None outside of a JobSet."""
+    return _whole_number(RESTART)
 
 
 def _path(name: str) -> Path | None:

@@ -18,6 +18,7 @@ class ExitCode(enum.IntEnum):
     STOPPED = 4  # asked to stop, and stopped at a safe point
     RUNNING = 5  # another job holds this run folder
     DIVERGED = 6  # the loss or the gradient is not a number
+    REQUEUE = 75  # of a supervisor: to be started again, which counts against no limit
 
 
 # Why a file may not be read or written: no bug, and nothing that another try would mend.

@@ -93,6 +93,7 @@ def begin(
     engine: str,
     job_id: str | None,
     nodes: Sequence[str] = (),
+    restart: int | None = None,
 ) -> int:
     """Write that an attempt begins; returns its number.
 
@@ -124,6 +125,7 @@ def begin(
             "job_id": job_id,
             "host": socket.gethostname(),
             "nodes": list(nodes),
+            "restart": restart,  # of a JobSet: its other pods find their attempt by it
         },
     )
     return number

@@ -1,6 +1,7 @@
 """What an attempt's end means and what is to be done about it."""
 
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,15 @@ from olmo_core.run import attempts
 from olmo_core.run.attempts import Cause, Ended, Next
 from olmo_core.run.folder import RunFolder
 from olmo_core.supervisor import requeue
-from olmo_core.supervisor.failure import Failure, first_failure, says_out_of_memory
+from olmo_core.supervisor.failure import (
+    Failure,
+    first_failure,
+    is_consequence,
+    says_out_of_memory,
+)
+from olmo_core.supervisor.launch_spec import LaunchSpec
+
+WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over a slow file system
 
 CAUSE_OF_EXIT: Mapping[int | None, Cause] = {
     ExitCode.CONFIG: "config",
@@ -43,15 +52,17 @@ class Attempt:
     reached_a_step: bool = False
 
 
-def classify_exit(
-    folder: RunFolder, attempt: Attempt, *, max_failures: int, slurm_job: str | None
-) -> tuple[Ended, Failure]:
-    """How the attempt ended, what failed first, and what is to be done."""
+def classify_exit(folder: RunFolder, attempt: Attempt, spec: LaunchSpec) -> tuple[Ended, Failure]:
+    """Return how the attempt ended with what is to be done, and what failed first."""
     failure = first_failure(folder, attempt.number, attempt.code)
+    deadline = time.monotonic() + (WORD_SECONDS if spec.in_jobset and not attempt.asked else 0)
+    while is_consequence(folder, failure) and time.monotonic() < deadline:
+        time.sleep(0.5)
+        failure = first_failure(folder, attempt.number, attempt.code)
     killed = attempt.out_of_memory_kills > 0 and failure.signal == signal.SIGKILL
     failure = replace(failure, out_of_memory=failure.out_of_memory or killed)
     ended = Ended(
-        cause=_cause(folder, attempt, failure, slurm_job),
+        cause=_cause(folder, attempt, failure, spec),
         exit_code=failure.exit_code,
         signal=failure.signal,
         rank=failure.rank,
@@ -59,15 +70,12 @@ def classify_exit(
         step=attempt.step,
         checkpoint_step=attempts.checkpoint_step(folder),
     )
-    if ended.cause == "node_lost" and (lost := requeue.lost_nodes(slurm_job)):
-        ended = replace(ended, rank=None, node=lost)
-    if ended.cause in ("preempted", "time_limit"):
-        possible = slurm_job is not None or requeue.exit_for_another_turn() is not None
-        return replace(ended, next="requeue" if possible else "stop"), failure
-    return replace(ended, next=_next(folder, attempt, ended, max_failures)), failure
+    if ended.cause == "node_lost":  # which one, of a JobSet only the controller knows
+        ended = replace(ended, rank=None, node=requeue.lost_nodes(spec.slurm_job) or None)
+    return replace(ended, next=_next(folder, attempt, ended, spec)), failure
 
 
-def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str | None) -> Cause:
+def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSpec) -> Cause:
     if attempt.code == 0 and folder.finished:
         return "finished"
     if attempt.hung:
@@ -80,11 +88,14 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, slurm_job: str
             return "stopped"
         if attempt.asked == signal.SIGUSR1:
             return "time_limit"
-        if requeue.job_state(slurm_job) == "CANCELLED":
+        if requeue.job_state(spec.slurm_job) == "CANCELLED":
             return "stopped"
-        return "node_lost" if requeue.lost_nodes(slurm_job) else "preempted"
-    if attempt.code == requeue.exit_for_another_turn():
-        return "node_lost"
+        # A JobSet also asks the pods that are left when another one is lost. Their ranks then wait
+        # in vain for that one's, and reach no safe point.
+        in_vain = spec.in_jobset and cause != "stopped" and failure.signal != signal.SIGTERM
+        return "node_lost" if in_vain or requeue.lost_nodes(spec.slurm_job) else "preempted"
+    if spec.in_jobset and is_consequence(folder, failure):
+        return "node_lost"  # every rank blames another, and that one has said nothing
     if says_out_of_memory(folder, failure):
         return "out_of_memory"
     return "killed" if failure.signal is not None else "error"
@@ -95,14 +106,15 @@ def _asked_elsewhere(folder: RunFolder, number: int) -> bool:
     return folder.stop.exists() and folder.stop.read_text() == str(number)
 
 
-def _next(folder: RunFolder, attempt: Attempt, ended: Ended, max_failures: int) -> Next:
+def _next(folder: RunFolder, attempt: Attempt, ended: Ended, spec: LaunchSpec) -> Next:
     if ended.cause == "finished":
         return ""
+    if ended.cause in ("preempted", "time_limit"):
+        return "requeue" if spec.slurm_job is not None or spec.in_pod else "stop"
     if ended.cause in ("stopped", "config", "input", "diverged"):
         return "stop"
     if ended.cause == "error" and not attempt.reached_a_step:
         return "stop"  # a mistake that will be made again, not weather
-    failures = attempts.failures_in_a_row(folder, then=ended)
-    if failures >= max_failures:
+    if attempts.failures_in_a_row(folder, then=ended) >= spec.max_failures:
         return "stop"
-    return "requeue" if ended.cause == "node_lost" else "resume"
+    return "requeue" if ended.cause == "node_lost" or spec.in_jobset else "resume"

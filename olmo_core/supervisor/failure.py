@@ -104,7 +104,7 @@ def by_cause(folder: RunFolder, failures: Sequence[Failure]) -> list[Failure]:
     Clocks of nodes differ, and a rank ends within moments of another's end: so what a process says
     counts before when it said it.
     """
-    return sorted(failures, key=lambda each: (_is_consequence(folder, each), each.time))
+    return sorted(failures, key=lambda each: (is_consequence(folder, each), each.time))
 
 
 def says_out_of_memory(folder: RunFolder, failure: Failure) -> bool:
@@ -195,7 +195,7 @@ def _error(status: Mapping[str, Any], attempt: int, failure: Failure) -> str | N
     return failure.message or None
 
 
-def _is_consequence(folder: RunFolder, failure: Failure) -> bool:
+def is_consequence(folder: RunFolder, failure: Failure) -> bool:
     """Whether a process seems to have ended because another had."""
     if failure.signal == signal.SIGTERM:
         return True  # the node runner ends what is left

@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch.distributed.elastic.multiprocessing.api import LogsDest, LogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -36,6 +35,7 @@ from olmo_core.supervisor.failure import (
     rank_log,
     write_node,
 )
+from olmo_core.supervisor.launch_spec import read_launch_spec
 from olmo_core.supervisor.members import members, out_of_memory_kills, send
 
 LOOK_SECONDS = 1.0  # between looks at whether this attempt has been given up
@@ -81,12 +81,8 @@ def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
     Raises:
         ConfigError: either of them does not say.
     """
-    launch = folder.read(folder.launch) or {}
-    plan: Mapping[str, Any] = launch.get("run") or {}
-    missing = [key for key in ("module", "nodes", "processes_per_node") if key not in plan]
-    if missing:
-        raise ConfigError(f"{folder.launch}: run: {', '.join(missing)} missing")
-    count = int(plan["nodes"])
+    spec = read_launch_spec(folder, "module", "nodes", "processes_per_node")
+    count = spec.nodes
     # One node alone is the first, whatever allocation it lies in.
     names = NODE_RANK if count > 1 else ()
     rank = int(next((environment[name] for name in names if name in environment), "0"))
@@ -100,8 +96,8 @@ def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
         attempt=_attempt(folder, rank, environment),
         rank=rank,
         count=count,
-        processes=int(plan["processes_per_node"]),
-        module=str(plan["module"]),
+        processes=spec.processes_per_node,
+        module=spec.module,
         address=f"{address or '127.0.0.1'}:{port or _free_port()}",
         name=next((environment[name] for name in NODE_NAME if name in environment), "")
         or socket.gethostname(),

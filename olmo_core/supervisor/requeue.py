@@ -16,23 +16,6 @@ PAUSE_SECONDS = 5.0  # a controller that is restarted answers again within this,
 _ANSWER_SECONDS = 20.0
 
 
-# Set by whoever starts the supervisor and will start it again on its wish: the exit code that says
-# so. For engines that cannot be asked themselves.
-
-
-def exit_for_another_turn() -> int | None:
-    """The exit code at which this process is started again; None if none does that."""
-    return environment.another_turn()
-
-
-def slurm_job(engine: str) -> str | None:
-    """The number of the Slurm job that this process is of, if Slurm was to run it.
-
-    Within somebody's allocation the local engine's jobs see a number that is not theirs.
-    """
-    return os.environ.get("SLURM_JOB_ID") if engine == "slurm" else None
-
-
 def job_state(job: str | None) -> str | None:
     """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer.
 

@@ -6,60 +6,36 @@ with a diagnosis (failure.json) what fails again and again.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from olmo_core import environment
 from olmo_core.environment import ATTEMPT, RUN_FOLDER
-from olmo_core.errors import ExitCode
+from olmo_core.errors import AlreadyRunning, ExitCode, exit_codes
 from olmo_core.run import attempts
 from olmo_core.run.attempts import Ended
 from olmo_core.run.folder import RunFolder, is_locked, locked
 from olmo_core.supervisor import requeue
 from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE, Attempt, classify_exit
-from olmo_core.supervisor.failure import Failure, sentence, write_failure
+from olmo_core.supervisor.failure import Failure, read_nodes, sentence, write_failure
 from olmo_core.supervisor.hang_detector import HangDetector
+from olmo_core.supervisor.launch_spec import LaunchSpec, read_launch_spec
 from olmo_core.supervisor.members import out_of_memory_kills
 from olmo_core.supervisor.terminate import hung_detail, is_srun, terminate
 
 LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 TICK_SECONDS = 1.0
+LAST_WORDS_SECONDS = 5.0  # for a node's ranks to end by themselves once another node has failed
 
 ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # USR1: the time limit is near
 WATCHED = (*ASKING, signal.SIGCHLD)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaunchSpec:
-    """What launch.json says of how the job runs."""
-
-    command: list[str]  # starts the whole job, on all nodes
-    engine: str
-    threads: int | None = None  # of each process
-    distributed: bool = False
-    stall_timeout_seconds: float | None = None
-    max_failures: int = 3
-
-    @property
-    def slurm_job(self) -> str | None:
-        """The Slurm job that runs it, if one does."""
-        return requeue.slurm_job(self.engine)
-
-    @property
-    def job_id(self) -> str:
-        """As the engine names the job; of an array's task `4711_17`, as its queue does."""
-        array = os.environ.get("SLURM_ARRAY_JOB_ID")
-        if self.slurm_job and array:
-            return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        return self.slurm_job or environment.job_id() or str(os.getpid())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,33 +49,16 @@ def main(arguments: list[str] | None = None) -> None:
     folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    spec = read_launch_spec(folder)
+    with exit_codes():
+        raise SystemExit(supervise(folder, read_launch_spec(folder, "command")))
+
+
+def supervise(folder: RunFolder, spec: LaunchSpec) -> int:
+    """See a job to its end; returns the exit code."""
     with locked(folder.path / "supervise.lock", wait=False) as ours:
         if not ours and not _same_job(folder, spec):
-            _say(f"{folder.path}: another supervisor is at work here")
-            raise SystemExit(ExitCode.RUNNING)
-        raise SystemExit(Supervisor(folder, spec).run())
-
-
-def read_launch_spec(folder: RunFolder) -> LaunchSpec:
-    """What launch.json says of the run.
-
-    Raises:
-        SystemExit: it is not there, or says nothing of it.
-    """
-    launch = folder.read(folder.launch) or {}
-    run: Mapping[str, Any] = launch.get("run") or {}
-    if not run.get("command"):
-        _say(f"{folder.launch}: no run.command: the run was not launched to be supervised")
-        raise SystemExit(ExitCode.CONFIG)
-    return LaunchSpec(
-        command=[str(word) for word in run["command"]],
-        engine=str(launch.get("engine", "local")),
-        threads=run.get("threads"),
-        distributed=bool(run.get("distributed")),
-        stall_timeout_seconds=run.get("stall_timeout_seconds"),
-        max_failures=int(run.get("max_failures", LaunchSpec.max_failures)),
-    )
+            raise AlreadyRunning(f"{folder.path}: another supervisor is at work here")
+        return Supervisor(folder, spec).run()
 
 
 class Supervisor:
@@ -124,18 +83,17 @@ class Supervisor:
                 _say("was asked to stop before it began; start it again to go on")
                 return ExitCode.STOPPED
             number = attempts.begin(
-                self.folder, engine=self.spec.engine, job_id=self.spec.job_id, nodes=self._nodes()
+                self.folder,
+                engine=self.spec.engine,
+                job_id=self.spec.job_id,
+                nodes=self._nodes(),
+                restart=environment.restart(),
             )
-            attempt = self._watch(number)
+            attempt = self.watch(number)
             if attempts.latest(self.folder) > number:
                 _say(f"attempt {number}: a later one has begun elsewhere; leaving it the folder")
                 return ExitCode.RUNNING
-            ended, failure = classify_exit(
-                self.folder,
-                attempt,
-                max_failures=self.spec.max_failures,
-                slurm_job=self.spec.slurm_job,
-            )
+            ended, failure = classify_exit(self.folder, attempt, self.spec)
             if ended.cause == "running" and not self._lock_is_free():
                 ended = replace(ended, next="stop")
             attempts.end(self.folder, number, ended)
@@ -149,7 +107,7 @@ class Supervisor:
                 return self._requeue(attempt, ended, failure)
         return ExitCode.FINISHED
 
-    def _watch(self, number: int) -> Attempt:
+    def watch(self, number: int) -> Attempt:
         """Start the command and wait for its end, passing on who asks it to stop."""
         attempt = Attempt(number=number)
         kills = out_of_memory_kills()
@@ -166,6 +124,10 @@ class Supervisor:
             elif received is None and not attempt.hung and (seen := watch.hang()):
                 attempt.hung = f"{seen}{hung_detail(self.folder.path, number)}"
                 _say(f"attempt {number}: hung: {attempt.hung}; ending it")
+                terminate(self.folder.path, number, child)
+            elif received is None and self.spec.in_jobset and self._failed_elsewhere(number):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(LAST_WORDS_SECONDS)  # most ranks notice by themselves
                 terminate(self.folder.path, number, child)
         watch.look()
         attempt.code = child.returncode
@@ -221,10 +183,16 @@ class Supervisor:
                 return False
         return True
 
+    def _failed_elsewhere(self, number: int) -> bool:
+        """Whether a node has failed: there is nothing like srun to end the others for it."""
+        return any(
+            failure.exit_code != ExitCode.STOPPED for failure in read_nodes(self.folder, number)
+        )
+
     def _requeue(self, attempt: Attempt, ended: Ended, failure: Failure) -> int:
+        if self.spec.in_pod:
+            return ExitCode.REQUEUE
         requeue.end_workers(at_work=False)  # one of them would take this job's place
-        if (code := requeue.exit_for_another_turn()) is not None:
-            return code
         job = self.spec.slurm_job
         if job is None or requeue.job_state(job) not in (None, "RUNNING"):
             return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already

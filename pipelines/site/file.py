@@ -81,7 +81,8 @@ class KubernetesSite:
     namespace: str = field(default="default", metadata=allow(names.DNS_LABEL))
     # Of the kubeconfig; in a pod, its own service account.
     context: str | None = field(default=None, metadata=allow(names.CONTEXT))
-    kind: Literal["job", "trainjob"] = "job"
+    # What keeps the pods of one job together; a job of one pod needs neither.
+    kind: Literal["jobset", "trainjob"] = "jobset"
     # The persistent volume claim that holds the root of results, and where pods mount it.
     claim: str = field(metadata=allow(names.DNS_NAME))
     root: str = field(default="/olmo", metadata=allow(names.ABSOLUTE))

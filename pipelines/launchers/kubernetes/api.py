@@ -26,11 +26,11 @@ PAUSES_SECONDS = (1.0, 2.0, 4.0)  # before what has not been answered is sent ag
 
 _PATHS = {
     "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
+    "JobSet": "/apis/jobset.x-k8s.io/v1alpha2/namespaces/{namespace}/jobsets",
     "TrainJob": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainjobs",
     "TrainingRuntime": (
         "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainingruntimes"
     ),
-    "Service": "/api/v1/namespaces/{namespace}/services",
     "Pod": "/api/v1/namespaces/{namespace}/pods",
     "Event": "/api/v1/namespaces/{namespace}/events",
 }
@@ -38,7 +38,7 @@ _PATHS = {
 _ADVICE = {
     401: "; the credentials are not accepted",
     403: "; what the orchestrator must be allowed stands in docs/kubernetes.md",
-    404: "; is the namespace right? For kind: trainjob, is Kubeflow Trainer installed?",
+    404: "; is the namespace right? Is JobSet installed; for kind: trainjob, Kubeflow Trainer?",
 }
 
 

@@ -9,12 +9,17 @@ from typing import Any
 from assets.launcher import JobState
 from pipelines.launchers.kubernetes.api import Api, KubernetesError
 from pipelines.launchers.kubernetes.manifests import MANAGED_BY, OURS
+from pipelines.launchers.kubernetes.pod import CONTAINER
 from pipelines.launchers.kubernetes.state import job_state
 
 PATIENCE_SECONDS = 600.0  # with an API server that does not answer
 
 # Which label of a pod names the job that it is of.
-POD_LABEL = {"Job": "batch.kubernetes.io/job-name", "TrainJob": "jobset.sigs.k8s.io/jobset-name"}
+POD_LABEL = {
+    "Job": "batch.kubernetes.io/job-name",
+    "JobSet": "jobset.sigs.k8s.io/jobset-name",
+    "TrainJob": "jobset.sigs.k8s.io/jobset-name",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +33,7 @@ class Snapshot:
 
 @dataclass(kw_only=True)
 class Cluster:
-    """The jobs of one kind (Job, TrainJob) in a namespace."""
+    """The jobs of one kind (Job, JobSet, TrainJob) in a namespace."""
 
     api: Api
     kind: str
@@ -108,8 +113,8 @@ class Cluster:
         for event in sorted(events, key=_event_time):
             name = event["involvedObject"].get("name", "")
             found[name] = f"{event.get('reason')}: {event.get('message')}"
-            # The Job that JobSet makes of a TrainJob has the latter's name, and an ending.
-            found[name.removesuffix("-node-0")] = found[name]
+            # The Job of a JobSet or TrainJob has the latter's name, and an ending.
+            found[name.removesuffix(f"-{CONTAINER}-0")] = found[name]
         return found
 
     def _with_trouble(self, state: JobState) -> JobState:

@@ -1,4 +1,4 @@
-"""The Kubernetes engine: each job an Indexed Job, or a TrainJob, found again by its name.
+"""The Kubernetes engine: each job a Job, a JobSet or a TrainJob, found again by its name.
 
 The name is made of the run folder's key and the attempt. The API server refuses a second object of
 a name, so that a job whose submitter died in the act is adopted, and never started twice.
@@ -7,7 +7,6 @@ It has never met a live cluster; docs/kubernetes.md says what it was tried again
 """
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ CANCEL_PATIENCE_SECONDS = 10.0
 CANCEL_POLL_SECONDS = 0.5
 
 RECIPE, ASSET, KEY = "olmo/recipe", "olmo/asset", "olmo/key"  # labels
-KINDS = {"job": "Job", "trainjob": "TrainJob"}  # of the site file, of Kubernetes
+KINDS = {"jobset": "JobSet", "trainjob": "TrainJob"}  # of several pods: the site file's word
 
 
 @dataclass(kw_only=True)
@@ -45,7 +44,7 @@ class KubernetesLauncher(OneByOne):
     """Runs each job as pods over one volume, which the submitter has mounted too."""
 
     site: Site
-    _cluster: Cluster | None = field(default=None, repr=False)
+    _clusters: dict[str, Cluster] = field(default_factory=dict[str, Cluster], repr=False)  # by kind
     _closed: bool = field(default=False, repr=False)
 
     def submit(self, launch: Launch) -> bool:
@@ -72,12 +71,12 @@ class KubernetesLauncher(OneByOne):
                 engine="kubernetes",
                 command=_by_hand(launch, job),
                 job_name=job.name,
-                kind=KINDS[self._kubernetes.kind],
+                kind=_kind(job),
                 run=_run(launch, job),
             )
             started = self._create(job)
             record_after(launch, record, job_id=f"{self._kubernetes.namespace}/{job.name}")
-            self._jobs.forget()
+            self._jobs(_kind(job)).forget()
             return started
 
     def close(self) -> None:
@@ -100,7 +99,8 @@ class KubernetesLauncher(OneByOne):
             return JobState(alive=False)
         if launch["job_id"] is None and is_locked(folder.path / "submit.lock"):
             return JobState(alive=True, queued=True, description="being submitted to Kubernetes")
-        return self._jobs.state(launch["job_name"], may_come=launch["job_id"] is None)
+        jobs = self._jobs(str(launch["kind"]))
+        return jobs.state(launch["job_name"], may_come=launch["job_id"] is None)
 
     def cancel(self, folder: RunFolder) -> None:
         """Delete the job: its pods are asked to reach a safe point, then killed.
@@ -113,13 +113,13 @@ class KubernetesLauncher(OneByOne):
         if not launch.get("job_name"):
             return
         kind, name = str(launch["kind"]), str(launch["job_name"])
-        api = self._jobs.api
+        api = self._jobs(kind).api
         api.delete(kind, name)  # first, or its pods would come back
         api.delete_pods(f"{POD_LABEL[kind]}={name}", CANCEL_GRACE_SECONDS)
         deadline = time.monotonic() + CANCEL_PATIENCE_SECONDS
         while api.get(kind, name) is not None and time.monotonic() < deadline:
             time.sleep(CANCEL_POLL_SECONDS)
-        self._jobs.forget()
+        self._jobs(kind).forget()
 
     def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
         """The manifests that a submission of this launch would send, as YAML."""
@@ -133,16 +133,15 @@ class KubernetesLauncher(OneByOne):
             raise ConfigError("the site file has no section kubernetes; add one")
         return self.site.kubernetes
 
-    @property
-    def _jobs(self) -> Cluster:
-        if self._cluster is None:
+    def _jobs(self, kind: str) -> Cluster:
+        if kind not in self._clusters:
             site = self._kubernetes
-            self._cluster = Cluster(
+            self._clusters[kind] = Cluster(
                 api=Api(namespace=site.namespace, context=site.context),
-                kind=KINDS[site.kind],
+                kind=kind,
                 poll_seconds=site.poll_seconds,
             )
-        return self._cluster
+        return self._clusters[kind]
 
     def _adopt(self, launch: Launch) -> bool:
         """Whether the last submission's job is at work; completes what that left undone.
@@ -154,34 +153,28 @@ class KubernetesLauncher(OneByOne):
         before = folder.read(folder.claim)
         if before is None or record.get("engine") != "kubernetes" or "job_name" not in record:
             return False
-        found = self._jobs.api.get(str(record["kind"]), str(record["job_name"]))
+        kind = str(record["kind"])
+        found = self._jobs(kind).api.get(kind, str(record["job_name"]))
         if found is None or not job_state(found, []).alive:
             return False
         if record["job_id"] is None:  # the submitter died between the job and its record
-            made = Claim(key=before["key"], submission=before["submission"])
-            self._create(self._pod_job(launch, self.site.work_of(launch), made))
             job_id = f"{self._kubernetes.namespace}/{record['job_name']}"
             record_after(launch, record, job_id=job_id)
         return True
 
     def _create(self, job: PodJob) -> bool:
-        """Create all of a job; False if it was there already."""
-        api, started, owner = self._jobs.api, False, {}
-        for manifest in manifests(job):
-            if manifest["kind"] == "Service":
-                manifest["metadata"]["ownerReferences"] = [owner]
+        """Create all of a job; return whether it was not there already."""
+        kind = _kind(job)
+        api, created = self._jobs(kind).api, None
+        for manifest in manifests(job):  # the job itself is the last
             created = api.create(manifest)
-            if manifest["kind"] not in POD_LABEL:
-                continue
-            started = created is not None
-            found = created or api.get(manifest["kind"], job.name)
-            if found is None or found["metadata"].get("labels", {}).get(KEY) != job.labels[KEY]:
-                raise KubernetesError(
-                    f"{manifest['kind']} {job.name} in namespace {api.namespace} is not of this "
-                    "run folder, or is just being deleted; submit again"
-                )
-            owner = _owner(found)
-        return started
+        found = created or api.get(kind, job.name)
+        if found is None or found["metadata"].get("labels", {}).get(KEY) != job.labels[KEY]:
+            raise KubernetesError(
+                f"{kind} {job.name} in namespace {api.namespace} is not of this run folder, or is "
+                "just being deleted; submit again"
+            )
+        return created is not None
 
     def _pod_job(self, launch: Launch, work: ResourceSpec, made: Claim) -> PodJob:
         site = self._kubernetes
@@ -192,7 +185,7 @@ class KubernetesLauncher(OneByOne):
             environment[PROCESSES] = str(work.cpus_per_node)
         return PodJob(
             name=name,
-            command=["python", "-m", "olmo_core.supervisor.gang", str(launch.folder.path)],
+            command=["python", "-m", "olmo_core.supervisor.pod", str(launch.folder.path)],
             # A label's value ends with a letter or digit.
             labels={RECIPE: recipe.rstrip("_"), ASSET: asset.rstrip("_"), KEY: made.key},
             environment=environment,
@@ -212,18 +205,19 @@ class KubernetesLauncher(OneByOne):
             )
 
 
+def _kind(job: PodJob) -> str:
+    return KINDS[job.site.kind] if job.nodes > 1 else "Job"
+
+
 def _run(launch: Launch, job: PodJob) -> dict[str, Any]:
     """What the supervisor and the node runners need to know, for launch.json."""
     work = job.work
     ranks = work.processes_per_node if launch.distributed else 1
-    folder = str(launch.folder.path)
-    node = ["python", "-m", launch.module, str(launch.folder.config)]
+    command = ["python", "-m", launch.module, str(launch.folder.config)]
     if launch.distributed:
-        node = ["python", "-m", "olmo_core.supervisor.node", folder]
-    gang = ["python", "-m", "olmo_core.supervisor.gang", folder, "--attempt"]
+        command = ["python", "-m", "olmo_core.supervisor.node", str(launch.folder.path)]
     return {
-        "command": gang if job.nodes > 1 else node,
-        "each_node": node,
+        "command": command,
         "module": launch.module,
         "distributed": launch.distributed,
         "nodes": job.nodes,
@@ -241,14 +235,3 @@ def _by_hand(launch: Launch, job: PodJob) -> list[str]:
     partition = launch.identity.get("partition")
     names = [str(launch.identity["recipe"]), str(launch.identity["asset"])]
     return ["olmo", "launch", *names, *(["--partition", str(partition)] if partition else [])]
-
-
-def _owner(job: Mapping[str, Any]) -> dict[str, Any]:
-    """What ties an object's life to that of its job."""
-    metadata = job["metadata"]
-    return {
-        "apiVersion": job["apiVersion"],
-        "kind": job["kind"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-    }

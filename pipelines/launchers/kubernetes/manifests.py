@@ -1,4 +1,4 @@
-"""What Kubernetes is told of a job: an Indexed Job with its headless Service, or a TrainJob.
+"""What Kubernetes is told of a job: a Job of one pod, or a JobSet or TrainJob of several.
 
 Pure: a job's shape and the site go in, manifests come out.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import yaml
 
+from olmo_core.environment import RESTART
+from olmo_core.errors import ExitCode
 from pipelines.launchers.kubernetes.pod import (
     CONTAINER,
     Manifest,
@@ -29,10 +31,14 @@ TRAINER = "trainer.kubeflow.org"
 TRAINER_VERSION = "v1alpha1"
 RENDEZVOUS_PORT = 29400
 
-BACKOFF_LIMIT = 100  # pods lost; how often an attempt may fail, the supervisor counts
+# How often what no supervisor has judged (a pod killed for its memory) is started again. What one
+# has judged, it counts itself: failures without a new checkpoint.
+MAX_RESTARTS = 100
 TTL_SECONDS = 7 * 24 * 3600  # for how long kubectl shows what has ended
 # The supervisor's last words: begun again, it would end the same.
-FINAL_EXIT_CODES = (1, 2, 3, 4, 5, 6)
+FINAL_EXIT_CODES = tuple(sorted(set(ExitCode) - {ExitCode.FINISHED, ExitCode.REQUEUE}))
+DISRUPTED = {"type": "DisruptionTarget", "status": "True"}  # evicted, preempted, drained
+NODE_NAME = "NODE_NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,61 +55,59 @@ class PodJob:
 
     @property
     def first_node(self) -> str:
-        """The name under which the others find the first pod."""
-        if self.site.kind == "trainjob":  # JobSet's name for it
-            return f"{self.name}-node-0-0.{self.name}"
-        return f"{self.name}-0.{self.name}"
+        """The name that JobSet gives the first pod, known before there is one."""
+        return f"{self.name}-{CONTAINER}-0-0.{self.name}"
 
 
 def manifests(job: PodJob) -> list[Manifest]:
-    """All that is created for a job, in the order in which it is created."""
+    """Return all that is created for a job, in the order in which it is created."""
+    if job.nodes == 1:
+        return [batch_job(job)]
     if job.site.kind == "trainjob":
         return [training_runtime(job), train_job(job)]
-    # The Job first: the Service belongs to it, and goes when it goes.
-    return [batch_job(job), service(job)] if job.nodes > 1 else [batch_job(job)]
+    return [job_set(job)]
 
 
 def batch_job(job: PodJob) -> Manifest:
-    """An Indexed Job: pod K is node K, and comes back as node K when it is lost."""
-    node = container(job.site)
-    node |= {"command": _command(job), "env": environment_list(_environment(job))}
-    node |= {"resources": resources(job.work)} if resources(job.work) else {}
-    pod = pod_spec(job.site, job.work, node)
-    if job.nodes > 1:
-        pod["subdomain"] = job.name
-    template = {"metadata": {"labels": _labels(job)}, "spec": pod}
-    spec = {**_job_spec(), "completions": job.nodes, "parallelism": job.nodes, **_limits(job)}
-    spec["ttlSecondsAfterFinished"] = TTL_SECONDS
+    """Return a Job of one pod, which comes back when it is lost."""
+    rules = [
+        {"action": "Ignore", "onPodConditions": [DISRUPTED]},  # comes back, uncounted
+        {"action": "FailJob", "onExitCodes": _exit_codes(*FINAL_EXIT_CODES)},
+    ]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": _metadata(job, **_queued(job)),
-        "spec": {**spec, "template": template},
+        "spec": {
+            **_job_spec(MAX_RESTARTS, rules),
+            **_pods(job),
+            **_suspended(job),
+            "ttlSecondsAfterFinished": TTL_SECONDS,
+        },
     }
 
 
-def service(job: PodJob) -> Manifest:
-    """The headless Service that gives the pods of a job their names."""
+def job_set(job: PodJob) -> Manifest:
+    """Return a JobSet of one Indexed Job: pod K is node K, and all of them are started together."""
     return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": _metadata(job),
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": _metadata(job, **_queued(job)),
         "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,  # they meet before they are ready
-            "selector": {"batch.kubernetes.io/job-name": job.name},
-            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT}],
+            **_set_spec({"spec": {**_job_of_set(), **_pods(job)}}),
+            **_suspended(job),
+            "ttlSecondsAfterFinished": TTL_SECONDS,
         },
     }
 
 
 def train_job(job: PodJob) -> Manifest:
-    """A TrainJob of Kubeflow Trainer v2 over the runtime of `training_runtime`."""
+    """Return a TrainJob of Kubeflow Trainer v2 over the runtime of `training_runtime`."""
     trainer: Manifest = {
         "image": job.site.image,
         "command": _command(job),
         "numNodes": job.nodes,
-        "env": environment_list(_environment(job)),
+        "env": _variables(job),
     }
     if resources(job.work):
         trainer["resourcesPerNode"] = resources(job.work)
@@ -116,12 +120,17 @@ def train_job(job: PodJob) -> Manifest:
         "apiVersion": f"{TRAINER}/{TRAINER_VERSION}",
         "kind": "TrainJob",
         "metadata": _metadata(job, **_queued(job)),
-        "spec": {"runtimeRef": reference, "trainer": trainer, **_limits(job)},
+        "spec": {
+            "runtimeRef": reference,
+            "trainer": trainer,
+            **_deadline(job),
+            **_suspended(job),
+        },
     }
 
 
 def training_runtime(job: PodJob) -> Manifest:
-    """The runtime of a TrainJob: what the latter cannot say of its pods.
+    """Return the runtime of a TrainJob: what the latter cannot say of its JobSet and its pods.
 
     Its name is a digest of its content: jobs of one kind share it, and none ever changes it.
     """
@@ -129,11 +138,11 @@ def training_runtime(job: PodJob) -> Manifest:
     template = {"metadata": {"labels": {MANAGED_BY: OURS}}, "spec": pod}
     node = {
         "metadata": {"labels": {f"{TRAINER}/trainjob-ancestor-step": "trainer"}},
-        "spec": {**_job_spec(), "template": template},
+        "spec": {**_job_of_set(), "template": template},
     }
     spec: Manifest = {
         "mlPolicy": {"numNodes": 1},  # the TrainJob says how many
-        "template": {"spec": {"replicatedJobs": [{"name": CONTAINER, "template": node}]}},
+        "template": {"spec": _set_spec(node)},
     }
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
     return {
@@ -148,42 +157,86 @@ def training_runtime(job: PodJob) -> Manifest:
     }
 
 
-def _job_spec() -> Manifest:
-    """When pods come back, and when the whole job is given up."""
-    disrupted = {"type": "DisruptionTarget", "status": "True"}
-    final = {"containerName": CONTAINER, "operator": "In", "values": list(FINAL_EXIT_CODES)}
+def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
     return {
         "completionMode": "Indexed",
-        "backoffLimit": BACKOFF_LIMIT,
+        "backoffLimit": backoff_limit,
         # Never two pods of one index: the next one begins when the last has surely ended.
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {
+        "podFailurePolicy": {"rules": rules},
+    }
+
+
+def _job_of_set() -> Manifest:
+    """Return how the one Job of a set fails: with any of its pods, saying by which rule."""
+    rules = [
+        {"action": "FailJob", "onPodConditions": [DISRUPTED]},
+        {"action": "FailJob", "onExitCodes": _exit_codes(ExitCode.REQUEUE)},
+        {"action": "FailJob", "onExitCodes": _exit_codes(*FINAL_EXIT_CODES)},
+    ]
+    return _job_spec(0, rules)
+
+
+def _set_spec(job_template: Manifest) -> Manifest:
+    """Return a set of one Job; when that fails, all pods are started anew, or it is given up."""
+    return {
+        "replicatedJobs": [{"name": CONTAINER, "replicas": 1, "template": job_template}],
+        # They meet by name, and before they are ready.
+        "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
+        "failurePolicy": {
+            "maxRestarts": MAX_RESTARTS,
             "rules": [
-                # Evicted, preempted, drained: come back, uncounted.
-                {"action": "Ignore", "onPodConditions": [disrupted]},
-                {"action": "FailJob", "onExitCodes": final},
-            ]
+                {
+                    "name": "disrupted_or_judged",  # by rules 0 and 1 of the Job
+                    "action": "RestartJobSetAndIgnoreMaxRestarts",
+                    "onJobFailureReasons": ["PodFailurePolicy"],
+                    "onJobFailureMessagePatterns": ["matching FailJob rule at index [01]$"],
+                },
+                {
+                    "name": "final",
+                    "action": "FailJobSet",
+                    "onJobFailureReasons": ["PodFailurePolicy", "DeadlineExceeded"],
+                },
+                {"name": "not_judged", "action": "RestartJobSet"},
+            ],
         },
     }
 
 
-def _limits(job: PodJob) -> Manifest:
-    limits: Manifest = {}
-    if job.work.time_limit_minutes:
-        limits["activeDeadlineSeconds"] = job.work.time_limit_minutes * 60
-    if _queued(job):
-        limits["suspend"] = True  # until Kueue has room for all of its pods
-    return limits
+def _exit_codes(*codes: int) -> Manifest:
+    return {"containerName": CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
 
 
-def _environment(job: PodJob) -> dict[str, str]:
-    addresses = {"MASTER_ADDR": job.first_node, "MASTER_PORT": str(RENDEZVOUS_PORT)}
+def _pods(job: PodJob) -> Manifest:
+    """Return the pods of a Job: how many, for how long, and what they are."""
+    node = container(job.site)
+    node |= {"command": _command(job), "env": _variables(job)}
+    node |= {"resources": resources(job.work)} if resources(job.work) else {}
+    pod = {"metadata": {"labels": _labels(job)}, "spec": pod_spec(job.site, job.work, node)}
     return {
-        **fixed_environment(),
-        **job.site.environment,
-        **(addresses if job.nodes > 1 else {}),
-        **job.environment,
+        "completions": job.nodes,
+        "parallelism": job.nodes,
+        **_deadline(job),
+        "template": pod,
     }
+
+
+def _deadline(job: PodJob) -> Manifest:
+    minutes = job.work.time_limit_minutes
+    return {"activeDeadlineSeconds": minutes * 60} if minutes else {}
+
+
+def _suspended(job: PodJob) -> Manifest:
+    return {"suspend": True} if _queued(job) else {}  # until Kueue has room for all of its pods
+
+
+def _variables(job: PodJob) -> list[Manifest]:
+    given = {**fixed_environment(), **job.site.environment, **job.environment}
+    of_pod = {NODE_NAME: "spec.nodeName"}
+    if job.nodes > 1:
+        given |= {"MASTER_ADDR": job.first_node, "MASTER_PORT": str(RENDEZVOUS_PORT)}
+        of_pod[RESTART] = "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
+    return environment_list(given, of_pod)
 
 
 def _command(job: PodJob) -> list[str]:

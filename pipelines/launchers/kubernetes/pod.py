@@ -92,11 +92,14 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def environment_list(environment: Mapping[str, str]) -> list[Manifest]:
-    """Variables as a container takes them."""
-    node = {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+def environment_list(environment: Mapping[str, str], of_pod: Mapping[str, str]) -> list[Manifest]:
+    """Return variables as a container takes them; `of_pod` are fields of the pod itself."""
     given = [{"name": name, "value": literal(environment[name])} for name in sorted(environment)]
-    return [*given, node]
+    fields = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in of_pod.items()
+    ]
+    return [*given, *fields]
 
 
 def _pod_security() -> Manifest:

@@ -4,20 +4,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.launcher import JobState
+from olmo_core.errors import ExitCode
 
 Object = Mapping[str, Any]
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-TERMINATED = 128 + 15  # what pods say that ended because the job did
+COMPLETE = ("Complete", "Completed")  # a Job's and a TrainJob's word, a JobSet's
+FOLLOWED = (128 + 15, ExitCode.REQUEUE)  # what pods say that ended because the job did
 MESSAGE_LENGTH = 300
 
 
 def job_state(job: Object, pods: Sequence[Object], warning: str = "") -> JobState:
-    """The state of a Job or TrainJob, of which these pods are there.
+    """Return the state of a Job, JobSet or TrainJob, of which these pods are there.
 
     `warning` is the last event that the cluster has noted against it.
     """
-    ended = _condition(job, "Complete") or _condition(job, "Failed")
+    ended = next(filter(None, (_condition(job, kind) for kind in (*COMPLETE, "Failed"))), None)
     if ended is not None:
         return _ended(ended, pods)
     if job["metadata"].get("deletionTimestamp"):
@@ -62,7 +64,7 @@ def _waits_for(pod: Object) -> str:
 
 
 def _ended(condition: Object, pods: Sequence[Object]) -> JobState:
-    if condition["type"] == "Complete":
+    if condition["type"] in COMPLETE:
         return JobState(alive=False, exit_code=0, ended="Complete")
     failed = [(pod, end) for pod in pods if (end := _termination(pod)) and end["exitCode"] != 0]
     reason = str(condition.get("reason") or "Failed")
@@ -73,7 +75,7 @@ def _ended(condition: Object, pods: Sequence[Object]) -> JobState:
         failed,
         key=lambda each: (
             each[1].get("reason") != "OOMKilled",
-            each[1]["exitCode"] == TERMINATED,
+            each[1]["exitCode"] in FOLLOWED,
             _index(each[0]),
         ),
     )

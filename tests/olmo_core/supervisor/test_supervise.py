@@ -27,6 +27,11 @@ def test_a_job_that_finishes_is_left_alone(toy: Toy) -> None:
     assert len(attempts.read(toy.folder)) == 2
 
 
+def test_a_launch_that_names_no_command_is_refused(toy: Toy) -> None:
+    assert toy.run(["step 1"], command=[]) == 2
+    assert toy.log.endswith(f"configuration: {toy.folder.launch}: run: command missing\n")
+
+
 def test_what_was_killed_is_resumed(toy: Toy) -> None:
     assert toy.run(["step 3", "signal 9"], ["step 4"]) == 0, toy.log
     assert toy.causes == [("killed", "resume"), ("finished", "")]

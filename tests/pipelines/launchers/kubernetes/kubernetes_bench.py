@@ -24,8 +24,9 @@ class Bench:
         assert self.site.kubernetes is not None
         kubernetes = replace(self.site.kubernetes, **changes)
         made = KubernetesLauncher(site=replace(self.site, kubernetes=kubernetes))
-        made._jobs.poll_seconds = poll_seconds
-        made._jobs.api.pauses_seconds = (0, 0, 0)
+        for kind in ("Job", "JobSet", "TrainJob"):
+            made._jobs(kind).poll_seconds = poll_seconds
+            made._jobs(kind).api.pauses_seconds = (0, 0, 0)
         return made
 
     def launch(self, asset: str = "stage1", **changes: Any) -> Launch:
@@ -47,8 +48,9 @@ class Bench:
         return launch.folder
 
     def job(self) -> str:
-        """The name of the one Job, or TrainJob, that there is."""
-        (name,) = self.cluster.named("jobs") + self.cluster.named("trainjobs")
+        """The name of the one Job, JobSet or TrainJob that there is."""
+        named = self.cluster.named
+        (name,) = named("jobs") + named("jobsets") + named("trainjobs")
         return name
 
 

@@ -21,8 +21,9 @@ Object = dict[str, Any]
 
 KINDS = {
     "/apis/batch/v1": {"jobs"},
+    "/apis/jobset.x-k8s.io/v1alpha2": {"jobsets"},
     "/apis/trainer.kubeflow.org/v1alpha1": {"trainjobs", "trainingruntimes"},
-    "/api/v1": {"services", "pods", "events"},
+    "/api/v1": {"pods", "events"},
 }
 
 
@@ -50,13 +51,11 @@ class Cluster:
         return self.calls.count((method, plural))
 
     def add_pod(self, job: str, index: int, **status: Any) -> Object:
-        """A pod as the Job controller would make it."""
-        owner = self.objects.get(("jobs", job))
-        template = owner["spec"]["template"] if owner else {"metadata": {"labels": {}}}
-        of = {"batch.kubernetes.io/job-name": job} if owner else {}
-        of |= {} if owner else {"jobset.sigs.k8s.io/jobset-name": job}
-        labels = {"app.kubernetes.io/managed-by": "olmo-pipelines", **of}
-        labels |= template["metadata"]["labels"]
+        """A pod as the Job controller would make it, for a Job or for that of a set."""
+        alone = ("jobs", job) in self.objects
+        labels = {"app.kubernetes.io/managed-by": "olmo-pipelines"}
+        labels |= {"batch.kubernetes.io/job-name": job if alone else f"{job}-node-0"}
+        labels |= {} if alone else {"jobset.sigs.k8s.io/jobset-name": job}
         labels["batch.kubernetes.io/job-completion-index"] = str(index)
         name = f"{job}-{index}-{uuid.uuid4().hex[:5]}"
         node = {"nodeName": status.pop("node")} if "node" in status else {}

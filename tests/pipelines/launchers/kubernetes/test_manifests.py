@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 from kubeflow_trainer_api.models import (
+    JobsetV1alpha2JobSet,
     TrainerV1alpha1TrainingRuntime,
     TrainerV1alpha1TrainJob,
 )
@@ -14,15 +15,23 @@ from kubernetes_validate import ValidationError, validate
 
 from assets.paths import CHECKOUT
 from olmo_core.config.load import build
+from olmo_core.errors import ExitCode
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
+from pipelines.names import kubernetes_name
 from pipelines.site.file import KubernetesSite, ResourceSpec, Site
+from tests.pipelines.launchers.kubernetes.controllers import (
+    JobFailure,
+    PodEnd,
+    job_failure,
+    set_action,
+)
 
 # podReplacementPolicy and podFailurePolicy are on by default from 1.29 on.
 VERSIONS = ["1.29", "1.31", "1.33", "1.35", "1.37"]
 HOSTILE = "$(touch canary) `touch canary` '\"; touch canary #\n../x $(HOME)"
 
 
-def pod_job(kind: str = "job", **changes: Any) -> PodJob:
+def pod_job(kind: str = "jobset", **changes: Any) -> PodJob:
     site = KubernetesSite(
         image="registry.example.org/team/olmo:1.0",
         namespace="lm",
@@ -67,25 +76,77 @@ SHAPES = {
 }
 
 
+def job_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The Job that a manifest is, or that its set holds."""
+    spec = manifest["spec"]
+    if manifest["kind"] == "Job":
+        return manifest
+    if manifest["kind"] == "TrainingRuntime":
+        spec = spec["template"]["spec"]
+    (replicated,) = spec["replicatedJobs"]
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        **replicated["template"],
+        "metadata": {"name": "x"},
+    }
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_job_and_service_fit_the_schemas_of_every_version(shape: str, version: str) -> None:
-    made = manifests(SHAPES[shape])
-    assert [each["kind"] for each in made] == (["Job", "Service"] if len(made) > 1 else ["Job"])
-    for manifest in made:
-        assert validate(manifest, version, strict=True) == version
+@pytest.mark.parametrize("kind", ["jobset", "trainjob"])
+def test_jobs_fit_the_schemas_of_every_version(kind: str, shape: str, version: str) -> None:
+    job = replace(SHAPES[shape], site=replace(SHAPES[shape].site, kind=kind))
+    assert validate(job_of(manifests(job)[0]), version, strict=True) == version
+
+
+def test_one_pod_is_a_job_and_several_are_what_the_site_has() -> None:
+    def kinds(**changes: Any) -> list[str]:
+        return [each["kind"] for each in manifests(pod_job(**changes))]
+
+    assert kinds() == ["JobSet"]
+    assert kinds(kind="trainjob") == ["TrainingRuntime", "TrainJob"]
+    assert kinds(nodes=1) == kinds(kind="trainjob", nodes=1) == ["Job"]
 
 
 def test_the_schemas_refuse_what_is_wrong() -> None:
-    job = one(pod_job(), "Job")
+    job = one(pod_job(nodes=1), "Job")
     job["spec"]["template"]["spec"]["containers"][0]["securitycontext"] = {}
     with pytest.raises(ValidationError, match="securitycontext"):
         validate(job, VERSIONS[-1], strict=True)
 
 
+def test_a_job_set_fits_its_published_model() -> None:
+    said = one(pod_job(), "JobSet")
+    # The model drops what it does not know: all that we say must come back.
+    understood = JobsetV1alpha2JobSet.from_dict(said)
+    assert understood is not None
+    assert understood.to_dict() == said
+    # What the model does not hold, but JobSet's admission does.
+    rules = said["spec"]["failurePolicy"]["rules"]
+    assert {rule["action"] for rule in rules} <= {
+        "FailJobSet",
+        "RestartJobSet",
+        "RestartJobSetAndIgnoreMaxRestarts",
+    }
+    assert len({rule["name"] for rule in rules}) == len(rules)
+    for rule in rules:
+        assert re.fullmatch("[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", rule["name"])
+        assert set(rule.get("onJobFailureReasons", [])) <= {
+            "BackoffLimitExceeded",
+            "DeadlineExceeded",
+            "FailedIndexes",
+            "MaxFailedIndexesExceeded",
+            "PodFailurePolicy",
+        }
+    # The longest name of a pod: 9,999 pods, and five random letters.
+    name = kubernetes_name("r" * 60, "a" * 60, "0" * 32, 1)
+    assert len(f"{name}-node-0-9998-abcde") <= 63
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_train_job_and_its_runtime_fit_kubeflows_models(shape: str) -> None:
-    job = replace(SHAPES[shape], site=replace(SHAPES[shape].site, kind="trainjob"))
+    job = replace(SHAPES[shape], nodes=4, site=replace(SHAPES[shape].site, kind="trainjob"))
     runtime, train_job = manifests(job)
     # The models drop what they do not know: all that we say must come back.
     models = (TrainerV1alpha1TrainingRuntime, runtime), (TrainerV1alpha1TrainJob, train_job)
@@ -95,10 +156,6 @@ def test_a_train_job_and_its_runtime_fit_kubeflows_models(shape: str) -> None:
         assert understood.to_dict() == said
     assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
     assert train_job["spec"]["trainer"]["numNodes"] == job.nodes
-    # What lies within is a Job's specification, and fits the schema of one.
-    inner = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]
-    made = {"apiVersion": "batch/v1", "kind": "Job", **inner, "metadata": {"name": "x"}}
-    validate(made, VERSIONS[-1], strict=True)
 
 
 def test_train_jobs_of_one_shape_share_a_runtime_and_others_do_not() -> None:
@@ -111,12 +168,8 @@ def test_train_jobs_of_one_shape_share_a_runtime_and_others_do_not() -> None:
 
 
 def test_pods_may_do_little() -> None:
-    for kind in ("job", "trainjob"):
-        made = manifests(pod_job(kind))[0]
-        spec = made["spec"]
-        if kind == "trainjob":
-            spec = spec["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]
-        pod = spec["template"]["spec"]
+    for job in (pod_job(), pod_job(nodes=1), pod_job("trainjob")):
+        pod = job_of(manifests(job)[0])["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
         security = pod["containers"][0]["securityContext"]
@@ -130,50 +183,83 @@ def test_pods_may_do_little() -> None:
 def test_pods_run_as_who_submits_unless_that_is_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getuid", lambda: 1234)
     monkeypatch.setattr("os.getgid", lambda: 99)
-    security = one(pod_job(), "Job")["spec"]["template"]["spec"]["securityContext"]
-    assert (security["runAsUser"], security["runAsGroup"]) == (1234, 99)
+
+    def security() -> dict[str, Any]:
+        return job_of(one(pod_job(), "JobSet"))["spec"]["template"]["spec"]["securityContext"]
+
+    assert (security()["runAsUser"], security()["runAsGroup"]) == (1234, 99)
     monkeypatch.setattr("os.getuid", lambda: 0)
-    assert "runAsUser" not in one(pod_job(), "Job")["spec"]["template"]["spec"]["securityContext"]
+    assert "runAsUser" not in security()
 
 
 def test_secrets_are_named_and_never_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "5ecre7")
-    for kind in ("job", "trainjob"):
+    for kind in ("jobset", "trainjob"):
         text = yaml.safe_dump_all(manifests(pod_job(kind)))
         assert "5ecre7" not in text
         assert "secretRef" in text
 
 
-def test_the_pods_meet_at_the_first_ones_name() -> None:
-    job, service = manifests(pod_job())
-    pod = job["spec"]["template"]["spec"]
-    env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
-    assert pod["subdomain"] == service["metadata"]["name"]
-    # A pod of an Indexed Job has the host name <job>-<index>.
-    assert env["MASTER_ADDR"] == f"{job['metadata']['name']}-0.{pod['subdomain']}"
-    assert env["MASTER_PORT"] == str(service["spec"]["ports"][0]["port"])
-    assert service["spec"]["clusterIP"] == "None"
-    assert service["spec"]["selector"] == {"batch.kubernetes.io/job-name": job["metadata"]["name"]}
+def test_the_pods_meet_at_the_name_that_job_set_gives_the_first() -> None:
+    for job in (pod_job(), pod_job("trainjob")):
+        made = manifests(job)[-1]
+        name, spec = made["metadata"]["name"], manifests(job)[0]["spec"]
+        (container,) = job_of(manifests(job)[0])["spec"]["template"]["spec"]["containers"]
+        listed = container["env"] if job == pod_job() else made["spec"]["trainer"]["env"]
+        env = {each["name"]: each for each in listed}
+        # <set>-<its job>-<which>-<pod>.<set>
+        assert env["MASTER_ADDR"]["value"] == f"{name}-node-0-0.{name}"
+        assert env["OLMO_RESTART"]["valueFrom"]["fieldRef"]["fieldPath"] == (
+            "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
+        )
+        network = (spec if job == pod_job() else spec["template"]["spec"])["network"]
+        assert network == {"enableDNSHostnames": True, "publishNotReadyAddresses": True}
 
 
-def test_a_lost_pod_comes_back_and_a_last_word_ends_the_job() -> None:
-    spec = one(pod_job(), "Job")["spec"]
-    ignore, fail = spec["podFailurePolicy"]["rules"]
-    # The order counts: an evicted pod also has an exit code.
-    assert ignore == {
-        "action": "Ignore",
-        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+FINAL = [1, 2, 3, 4, 5, 6]
+NO_VERDICT = [74, 127, 128, 137, 143, 255]
+
+
+@pytest.mark.parametrize("kind", ["jobset", "trainjob"])
+def test_exit_codes_and_evictions_have_the_set_fail_or_start_again(kind: str) -> None:
+    made = manifests(pod_job(kind))[0]
+    job = job_of(made)["spec"]
+    job_set = made["spec"] if kind == "jobset" else made["spec"]["template"]["spec"]
+    want = {PodEnd(exit_code=code): "FailJobSet" for code in FINAL}
+    want |= {PodEnd(exit_code=code): "RestartJobSet" for code in NO_VERDICT}
+    want |= {PodEnd(exit_code=75): "RestartJobSetAndIgnoreMaxRestarts"}
+    want |= {
+        PodEnd(exit_code=code, disrupted=True): "RestartJobSetAndIgnoreMaxRestarts"
+        for code in (*FINAL, *NO_VERDICT, 75)
     }
-    assert fail["action"] == "FailJob"
-    assert 137 not in fail["onExitCodes"]["values"]
-    names = [each["name"] for each in spec["template"]["spec"]["containers"]]
-    assert fail["onExitCodes"]["containerName"] in names
-    assert spec["completions"] == spec["parallelism"] == 4
-    assert spec["activeDeadlineSeconds"] == 600 * 60
+    for end, action in want.items():
+        failure, _ = job_failure(job, end, counted=0)
+        assert failure is not None, end  # no pod ever comes back alone
+        assert set_action(job_set, failure) == action, end
+    late = JobFailure(reason="DeadlineExceeded", message="Job was active longer than specified")
+    assert set_action(job_set, late) == "FailJobSet"
+    assert set(FINAL) | {0, 75} == set(ExitCode)
+
+
+def test_a_pod_alone_comes_back_unless_its_exit_code_is_final() -> None:
+    job = one(pod_job(nodes=1), "Job")["spec"]
+    for code in FINAL:
+        failure, _ = job_failure(job, PodEnd(exit_code=code), counted=0)
+        assert failure is not None
+        assert failure.reason == "PodFailurePolicy"
+    for code in (75, *NO_VERDICT):
+        assert job_failure(job, PodEnd(exit_code=code), counted=0) == (None, 1)
+    for code in (3, 137):
+        assert job_failure(job, PodEnd(exit_code=code, disrupted=True), counted=0) == (None, 0)
+    failure, _ = job_failure(job, PodEnd(exit_code=137), counted=100)
+    assert failure is not None
+    assert failure.reason == "BackoffLimitExceeded"
+    assert (job["completions"], job["parallelism"]) == (1, 1)
+    assert job["activeDeadlineSeconds"] == 600 * 60
 
 
 def test_the_queue_is_kueues_and_the_job_waits_for_it() -> None:
-    for kind in ("Job", "TrainJob"):
+    for kind in ("JobSet", "TrainJob"):
         job = pod_job(kind.lower(), work=replace(pod_job().work, partition="night"))
         made = one(job, kind)
         assert made["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "night"
@@ -182,7 +268,7 @@ def test_the_queue_is_kueues_and_the_job_waits_for_it() -> None:
 
 def test_no_value_is_expanded_by_the_kubelet_or_a_shell() -> None:
     job = pod_job(environment={"X": HOSTILE}, command=["python", HOSTILE])
-    container = one(job, "Job")["spec"]["template"]["spec"]["containers"][0]
+    container = job_of(one(job, "JobSet"))["spec"]["template"]["spec"]["containers"][0]
     env = {each["name"]: each.get("value") for each in container["env"]}
     assert env["X"].replace("$$(", "$(") == HOSTILE
     assert "$$(HOME)" in env["X"]

@@ -22,10 +22,13 @@ def test_two_hundred_jobs_cost_two_lists_an_interval(bench: Bench) -> None:
     launcher = bench.launcher(poll_seconds=3600)
     launches = [bench.launch(f"asset{number}") for number in range(200)]
     launcher.submit(launches[0])
-    job, record = bench.cluster.objects.pop(("jobs", bench.job())), recorded(launches[0])
+    job, record = bench.cluster.objects.pop(("jobsets", bench.job())), recorded(launches[0])
     for number, launch in enumerate(launches):
         name = f"job{number}"
-        bench.cluster.objects["jobs", name] = {**job, "metadata": {**job["metadata"], "name": name}}
+        bench.cluster.objects["jobsets", name] = {
+            **job,
+            "metadata": {**job["metadata"], "name": name},
+        }
         bench.cluster.add_pod(name, 0, node=f"n{number}", **RUNNING)
         launch.folder.path.mkdir(parents=True, exist_ok=True)
         launch.folder.launch.write_text(json.dumps({**record, "job_name": name}))
@@ -33,7 +36,7 @@ def test_two_hundred_jobs_cost_two_lists_an_interval(bench: Bench) -> None:
     for _ in range(3):
         states = [launcher.state(launch.folder).description for launch in launches]
         assert states == [f"running on n{number}" for number in range(200)]
-    assert bench.cluster.calls[before:] == [("GET", "jobs"), ("GET", "pods")]
+    assert bench.cluster.calls[before:] == [("GET", "jobsets"), ("GET", "pods")]
 
 
 def test_long_lists_come_in_pages_and_begin_anew_when_they_expire(bench: Bench) -> None:
@@ -41,9 +44,9 @@ def test_long_lists_come_in_pages_and_begin_anew_when_they_expire(bench: Bench) 
     launcher = bench.launcher()
     launches = [bench.launch(f"asset{number}") for number in range(5)]
     assert all([launcher.submit(launch) for launch in launches])
-    before = bench.cluster.count("GET", "jobs")
+    before = bench.cluster.count("GET", "jobsets")
     assert all(launcher.state(launch.folder).alive for launch in launches[:1])
-    assert bench.cluster.count("GET", "jobs") - before == 5  # one, the expired one, all three
+    assert bench.cluster.count("GET", "jobsets") - before == 5  # one, the expired one, all three
 
 
 def unschedulable(reason: str, message: str) -> dict[str, Any]:
@@ -85,7 +88,7 @@ def test_a_quota_that_lets_no_pod_be_made_is_said(bench: Bench) -> None:
     for number, message in enumerate(["older", "exceeded quota: gpus"]):
         bench.cluster.objects["events", str(number)] = {
             "metadata": {"name": str(number)},
-            "involvedObject": {"kind": "Job", "name": bench.job()},
+            "involvedObject": {"kind": "Job", "name": f"{bench.job()}-node-0"},
             "reason": "FailedCreate",
             "message": message,
             "lastTimestamp": f"2026-01-01T00:00:0{number}Z",
@@ -104,21 +107,22 @@ def test_a_queue_of_kueues_is_said(bench: Bench) -> None:
 def test_an_end_is_found_with_its_exit_code(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit(launch)
-    bench.cluster.end("jobs", bench.job(), "Complete")
+    bench.cluster.end("jobsets", bench.job(), "Completed")
     state = launcher.state(launch.folder)
     assert (state.alive, state.exit_code, state.ended) == (False, 0, "Complete")
-    bench.cluster.end("jobs", bench.job(), "Failed", "PodFailurePolicy", "exit code 3")
-    bench.cluster.add_pod(bench.job(), 1, node="n2", **terminated(143))
-    bench.cluster.add_pod(bench.job(), 0, node="n1", **terminated(3))
+    reason = "FailJobSetFailurePolicyAction"
+    bench.cluster.end("jobsets", bench.job(), "Failed", reason, "first failed job")
+    bench.cluster.add_pod(bench.job(), 0, node="n1", **terminated(75))
+    bench.cluster.add_pod(bench.job(), 1, node="n2", **terminated(3))
     state = launcher.state(launch.folder)
-    assert (state.alive, state.exit_code, state.ended) == (False, 3, "PodFailurePolicy")
-    assert state.description == "pod 0 on n1: Error, exit code 3; PodFailurePolicy: exit code 3"
+    assert (state.alive, state.exit_code, state.ended) == (False, 3, reason)
+    assert state.description == f"pod 1 on n2: Error, exit code 3; {reason}: first failed job"
 
 
 def test_out_of_memory_is_told_apart(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit(launch)
-    bench.cluster.end("jobs", bench.job(), "Failed", "BackoffLimitExceeded")
+    bench.cluster.end("jobsets", bench.job(), "Failed", "BackoffLimitExceeded")
     bench.cluster.add_pod(bench.job(), 0, node="n1", **terminated(1))
     bench.cluster.add_pod(bench.job(), 1, node="n2", **terminated(137, "OOMKilled"))
     state = launcher.state(launch.folder)
@@ -134,13 +138,13 @@ def test_cancel_deletes_the_job_first_and_hurries_its_pods(bench: Bench) -> None
     name, kept = recorded(launch)["job_name"], recorded(other)["job_name"]
     for job in (name, kept):
         bench.cluster.add_pod(job, 0, **RUNNING)
-    bench.cluster.failing("DELETE", "jobs", 500)  # once: it is sent again
+    bench.cluster.failing("DELETE", "jobsets", 500)  # once: it is sent again
     launcher.cancel(launch.folder)
     assert launch.folder.cancel.exists()
     (_, first, how), (pods, _, grace) = bench.cluster.bodies
     assert (first, how["propagationPolicy"]) == (name, "Foreground")
     assert (pods, grace["gracePeriodSeconds"]) == ("pods", 8)
-    assert bench.cluster.named("jobs") == [kept]
+    assert bench.cluster.named("jobsets") == [kept]
     assert [pod.rpartition("-0-")[0] for pod in bench.cluster.named("pods")] == [kept]
     state = launcher.state(launch.folder)
     assert (state.alive, state.ended) == (False, "deleted")
@@ -150,7 +154,7 @@ def test_cancel_deletes_the_job_first_and_hurries_its_pods(bench: Bench) -> None
 def test_a_job_that_is_being_deleted_is_not_gone_yet(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit(launch)
-    bench.cluster.objects["jobs", bench.job()]["metadata"]["deletionTimestamp"] = "now"
+    bench.cluster.objects["jobsets", bench.job()]["metadata"]["deletionTimestamp"] = "now"
     state = launcher.state(launch.folder)
     assert (state.alive, state.description) == (True, "being deleted")
 
@@ -159,21 +163,21 @@ def test_a_job_that_is_being_deleted_is_not_gone_yet(bench: Bench) -> None:
 def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, status: int) -> None:
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit(launch)
-    bench.cluster.failing("GET", "jobs", status)
-    with pytest.raises(KubernetesError, match="Kubernetes, namespace lm: GET Job: ") as raised:
+    bench.cluster.failing("GET", "jobsets", status)
+    with pytest.raises(KubernetesError, match="Kubernetes, namespace lm: GET JobSet: ") as raised:
         launcher.state(launch.folder)  # never asked before
     assert isinstance(raised.value, EngineUnavailable) == (status != 403)
     bench.cluster.add_pod(bench.job(), 0, node="n1", **RUNNING)
     assert launcher.state(launch.folder).description == "running on n1"
-    bench.cluster.failing("GET", "jobs", status)
+    bench.cluster.failing("GET", "jobsets", status)
     state = launcher.state(launch.folder)
     assert state.alive
     assert state.description.startswith("running on n1; 0 s ago, since then: Kubernetes, ")
-    bench.cluster.failing("GET", "jobs", status)
+    bench.cluster.failing("GET", "jobsets", status)
     with pytest.raises(KubernetesError):  # of a job that it did not know of before
         launcher.state(bench.submitted("stage2"))
-    launcher._jobs.patience_seconds = 0
-    bench.cluster.failing("GET", "jobs", status)
+    launcher._jobs("JobSet").patience_seconds = 0
+    bench.cluster.failing("GET", "jobsets", status)
     with pytest.raises(KubernetesError):
         launcher.state(launch.folder)
     assert launcher.state(launch.folder).description == "running on n1"
