@@ -25,6 +25,7 @@ from olmo_core.files import read_json
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # of older exports
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ def open_huggingface(place: Place, model: ModelConfig) -> HuggingFaceFolder:
     values = _read(place.file(CONFIG))
     if place.has(WEIGHTS):
         names = [WEIGHTS]
+    elif not place.has(INDEX) and (pickled := place.first_of(PICKLED)):
+        raise InputError(
+            f"{place}: holds {pickled}, but no {WEIGHTS} nor {INDEX}: weights are read from "
+            "safetensors alone. transformers converts them: AutoModelForCausalLM.from_pretrained("
+            "OLD).save_pretrained(NEW)"
+        )
     else:
         index = place.file(INDEX)
         try:

@@ -73,14 +73,17 @@ def spike_metrics(history: History, spike: tuple[bool, bool]) -> dict[str, float
 
 
 def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]:
-    """Return means over a step's labels (nats per token), from the sums over them."""
-    labels = max(sums["labels"], 1.0)
+    """Return means over a step's labels (nats per token), from the sums over them.
+
+    A step without labels has no loss.
+    """
+    row = {"train/masked_instances": sums["masked_instances"]}
+    labels = sums["labels"]
+    if not labels:
+        return row
     cross_entropy = sums["cross_entropy"] / labels
-    row = {
-        "train/CrossEntropyLoss": cross_entropy,
-        "train/Perplexity": math.exp(min(cross_entropy, 700.0)),  # the largest that a float holds
-        "train/masked_instances": sums["masked_instances"],
-    }
+    row["train/CrossEntropyLoss"] = cross_entropy
+    row["train/Perplexity"] = math.exp(min(cross_entropy, 700.0))  # the largest that a float holds
     if z_loss:
         row["train/ZLoss"] = sums["z_loss"] / labels
     return row
@@ -111,7 +114,7 @@ def step_status(
     step: int,
     last_step: int,
     *,
-    loss: float,
+    loss: float | None,
     learning_rate: float,
     speed: Mapping[str, float],
     world_size: int,
@@ -128,7 +131,8 @@ def step_status(
         "remaining_seconds": round((last_step - step) / rate, 1) if rate else None,
         "wandb_url": url,
     }
-    return {"message": f"loss {loss:.3f}, {pace:,.0f} tokens/s", "figures": figures}
+    said = "no labels" if loss is None else f"loss {loss:.3f}"
+    return {"message": f"{said}, {pace:,.0f} tokens/s", "figures": figures}
 
 
 def device_metrics(device: torch.device) -> dict[str, float]:

@@ -7,6 +7,7 @@ whole life of an ordinary job; training, whose configuration file is an OLMo YAM
 import contextlib
 import json
 import logging
+import mmap
 import os
 import shutil
 import signal
@@ -210,7 +211,7 @@ class Job:
             if not self.resumable:
                 remove_earlier_attempt(self.files)
             self.scratch.mkdir(exist_ok=True)
-            self._end_torn_row()
+            self._drop_torn_row()
             self._write_status()
             self._heartbeat.start()
             yield
@@ -228,13 +229,13 @@ class Job:
             # Whoever asks may ask again: a job that is on its way out keeps its exit code.
             signal.signal(signal.SIGTERM, signal.SIG_IGN if self.stop_requests else before)
 
-    def _end_torn_row(self) -> None:
-        """Close a row that a crash cut short, so that the next one is not read as its end."""
+    def _drop_torn_row(self) -> None:
+        """Cut off a last row that a crash cut short; the resumed job writes it again."""
         with contextlib.suppress(FileNotFoundError), self.files.metrics.open("rb+") as metrics:
-            size = metrics.seek(0, os.SEEK_END)
-            metrics.seek(max(0, size - 1))
-            if size and metrics.read(1) != b"\n":
-                metrics.write(b"\n")
+            if metrics.seek(0, os.SEEK_END):
+                with mmap.mmap(metrics.fileno(), 0, access=mmap.ACCESS_READ) as rows:
+                    whole_bytes = rows.rfind(b"\n") + 1
+                metrics.truncate(whole_bytes)
 
     def _on_sigterm(self, signum: int, frame: object) -> None:
         again, self._terminated = self._terminated, True

@@ -59,8 +59,6 @@ def build_trainer(
             f"stop_at: the run would end at step {trainer.last_step}, but its start is step "
             f"{state.step} already; a later stop_at, or restore_dataloader=false to count from 0"
         )
-    if not resumed and not config.no_pre_train_checkpoint and config.load_path is None:
-        trainer.save("sharded")  # proves, before any step is spent, that saving works
         trainer.saver.finish()
     return trainer
 

@@ -26,25 +26,30 @@ class SkipStep:
         # A ring: the place of a value follows from its number alone, so that a resumed run adds
         # up in the same order, to the same bits.
         self._values = torch.zeros(2, self.window, device=device)
-        self._count = history.steps
+        self._numbers = torch.arange(self.window, device=device)
+        self._count = torch.tensor(history.steps, device=device)
         pairs = list(zip(history.losses, history.norms, strict=True))[-self.window :]
         for number, pair in enumerate(pairs, start=history.steps - len(pairs)):
             self._values[:, number % self.window] = torch.tensor(pair, device=device)
 
-    def judge(self, latest: Tensor) -> Tensor:
-        """Whether the update of a step is to be left out, a scalar of 0 or 1.
+    def judge(self, latest: Tensor, labels: Tensor) -> Tensor:
+        """Return whether the update of a step is to be left out, a scalar of 0 or 1.
 
         Args:
             latest: Its loss and gradient norm, (2,).
+            labels: Their number, a scalar; a step without any is neither judged nor remembered.
         """
-        known = min(self._count, self.window)
-        if known < 2 or known + 1 < self.window // 2:  # one value alone has no deviation
-            skip = latest.new_zeros(())
-        else:
-            deviation, mean = torch.std_mean(self._values[:, :known], dim=1)
-            skip = (latest - mean > self.sigma * deviation).any().float()
-        self._values[:, self._count % self.window] = latest
-        self._count += 1
+        known = self._count.clamp(max=self.window)
+        is_known = (self._numbers < known).float()
+        mean = (self._values * is_known).sum(dim=1) / known
+        squares = ((self._values - mean[:, None]) ** 2 * is_known).sum(dim=1)
+        deviation = (squares / (known - 1)).sqrt()
+        # one value alone has no deviation
+        enough = (known >= 2) & (known + 1 >= self.window // 2) & (labels > 0)
+        skip = ((latest - mean > self.sigma * deviation).any() & enough).float()
+        place = (self._numbers == self._count % self.window) & (labels > 0)
+        self._values = torch.where(place, latest[:, None], self._values)
+        self._count += (labels > 0).long()
         return skip
 
 
@@ -59,8 +64,12 @@ class Guard:
         self._skip_step = skip_step
         self._broken = torch.zeros((), device=device)
 
-    def judge(self, loss: Tensor, norm: Tensor, z_loss: Tensor) -> tuple[Tensor, Tensor]:
+    def judge(
+        self, loss: Tensor, norm: Tensor, z_loss: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Judge a step by its loss and gradient norm; its z-loss must only be finite. Scalars.
+
+        A step without labels has neither, and is no spike.
 
         Returns:
             Whether its update must be left out, for any reason, and whether it is skipped as a
@@ -70,5 +79,5 @@ class Guard:
         self._broken = torch.maximum(self._broken, 1 - values.isfinite().all().float())
         if self._skip_step is None:
             return self._broken, torch.zeros_like(self._broken)
-        skip = self._skip_step.judge(values[:2])
+        skip = self._skip_step.judge(values[:2], labels)
         return torch.maximum(self._broken, skip), skip

@@ -131,7 +131,11 @@ def require_same_run(config: TrainConfig, run: Path) -> None:
     """
     written = RunFolder(run).config
     if not written.exists():
-        return
+        raise ConfigError(
+            f"{written}: missing, so nothing says by which values the checkpoints here were made. "
+            "Put it back, or go on from one of them in another save_folder, with "
+            f"load_path={run}/{layout.CHECKPOINTS}/step…"
+        )
     earlier = load_train_config(written)[0]
     _require_same_identity(config, earlier, str(written), key="save_folder")
 

@@ -30,6 +30,11 @@ def kind_due(config: TrainConfig, step: int) -> Kind | None:
     return None
 
 
+def saves_first(config: TrainConfig) -> bool:
+    """Return whether first weights are saved: that proves, before any step, that saving works."""
+    return not config.no_pre_train_checkpoint and config.load_path is None
+
+
 def last_kind(config: TrainConfig) -> Kind:
     """The kind of the checkpoint at a run's end, which is always kept."""
     return "unsharded" if config.save_interval_unsharded else "sharded"

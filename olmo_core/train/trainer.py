@@ -40,7 +40,7 @@ from olmo_core.train.cancel import Cancel
 from olmo_core.train.garbage import collecting
 from olmo_core.train.guard import Guard, SkipStep
 from olmo_core.train.readings import Readings, StepRecord, lag_of
-from olmo_core.train.saving import kind_due, last_kind, once_whole
+from olmo_core.train.saving import kind_due, last_kind, once_whole, saves_first
 from olmo_core.train.spikes import WINDOW
 from olmo_core.train.state import State
 from olmo_core.train.step import SUMS, autocast, forward_backward
@@ -150,13 +150,15 @@ class Trainer:
             profiling(config, first=self.job is not None) as profiled,
             collecting(config.gen1_gc_interval) as collect,
         ):
+            if self._saved_step is None and saves_first(config):
+                self.save("sharded")
             for batch, waited in timed(reader):
                 gradients.zero()
                 self._forward_backward(batch, waited)
                 gradients.reduce(self.world)
-                labels = gradients.sums[SUMS.index("labels")].clamp(min=1.0)
+                labels = gradients.sums[SUMS.index("labels")]
                 bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
-                norm = gradients.normalise(labels, bound)
+                norm = gradients.normalise(labels.clamp(min=1.0), bound)
                 rate = self.schedule.learning_rate(self.moment(state.step + 1))
                 set_learning_rate(self.optimizer, rate)
                 self._update(labels, norm, rate)
@@ -197,8 +199,8 @@ class Trainer:
     def _update(self, labels: Tensor, norm: Tensor, rate: float) -> None:
         """Make the step's update, unless the guard leaves it out, and send its values off."""
         sums, state = self.gradients.sums, self.state
-        loss = sums[SUMS.index("cross_entropy")] / labels
-        left_out, skipped = self.guard.judge(loss, norm, sums[SUMS.index("z_loss")])
+        loss = sums[SUMS.index("cross_entropy")] / labels.clamp(min=1.0)
+        left_out, skipped = self.guard.judge(loss, norm, sums[SUMS.index("z_loss")], labels)
         # torch's own way to leave an update out without asking the host: no weight, moment or step
         # count changes where this is 1
         self.optimizer.found_inf = left_out  # pyright: ignore[reportAttributeAccessIssue]
@@ -219,12 +221,15 @@ class Trainer:
             self._require_finite(sums["norm"], "gradient norm", step)
             if sums["save_failed"]:
                 self.saver.finish()  # raises on all ranks: each learns of it, sooner or later
-            spike = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
+            spikes: dict[str, float] = {}
+            if sums["labels"]:
+                spike = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
+                spikes = spike_metrics(state.history, spike)
             state.joules += sums["joules"]
             self._asked = sums["stop"], sums["stop_at_once"]
             speed = self.speed.step_done(step.tokens, sums["waited_seconds"] / self.world.size)
             if self.job is not None:
-                self._log_step(self.job, step, sums, speed | spike_metrics(state.history, spike))
+                self._log_step(self.job, step, sums, speed | spikes)
 
     def _require_finite(self, value: float, what: str, step: StepRecord) -> None:
         if math.isfinite(value):
@@ -274,7 +279,7 @@ class Trainer:
     ) -> None:
         config, number = self.config, step.number
         losses = loss_metrics(sums, z_loss=config.z_loss > 0)
-        loss = losses["train/CrossEntropyLoss"]
+        loss = losses.get("train/CrossEntropyLoss")
         shown = step_status(
             number,
             self.last_step,
@@ -301,7 +306,8 @@ class Trainer:
         }
         job.metric({"step": number, **row})
         self._tracker.log(row, number)
-        log.info("step %d/%d loss %.4f rate %.3g", number, self.last_step, loss, step.learning_rate)
+        said = "no labels" if loss is None else f"loss {loss:.4f}"
+        log.info("step %d/%d %s rate %.3g", number, self.last_step, said, step.learning_rate)
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -65,6 +65,10 @@ def rewrite(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
         (lambda f: os.truncate(f / "model.safetensors", 9000), "model.safetensors: not a whole"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors.index.json"),
         (
+            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
+            r"holds pytorch_model\.bin, but no model\.safetensors .*\.save_pretrained\(NEW\)",
+        ),
+        (
             lambda f: rewrite(f / "model.safetensors", lambda t: t.pop("model.norm.weight")),
             "missing parameters: model.norm.weight",
         ),

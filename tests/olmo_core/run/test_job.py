@@ -177,7 +177,15 @@ def test_the_first_row_after_a_torn_one_is_kept(tmp_path: Path) -> None:
     with Job.open(tmp_path, resumable=True) as job:
         job.metric({"step": 2, "loss": 2})
         job.metric({"step": 3, "loss": 1})
-    assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", '{"step": 1', '{"step": 1}\n{"step": 2}\n'])
+def test_whole_rows_stay(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(content)
+    with Job.open(tmp_path, resumable=True):
+        assert path.read_text() == (content if content.endswith("\n") else "")
 
 
 @pytest.mark.parametrize(

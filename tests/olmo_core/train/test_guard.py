@@ -55,9 +55,12 @@ def test_an_update_that_is_made_has_the_bits_of_one_never_judged() -> None:
     assert all(map(torch.equal, snapshot(judged, one), snapshot(plain, other)))
 
 
+SOME = torch.tensor(7.0)  # labels
+
+
 def judgements(rule: SkipStep, losses: list[float], norms: list[float]) -> list[bool]:
     pairs = zip(losses, norms, strict=True)
-    return [bool(rule.judge(torch.tensor(pair))) for pair in pairs]
+    return [bool(rule.judge(torch.tensor(pair), SOME)) for pair in pairs]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +81,15 @@ def test_a_skipped_value_is_in_the_window_of_the_next() -> None:
     rule = SkipStep(SkipStepConfig(window=4, sigma=6.0), History(), CPU)
     # after 10.3 the window is 2, 3, 4, 10.3: mean 4.825, deviation 3.738, bound 27.25
     assert judgements(rule, [1, 2, 3, 4, 10.3, 27.2], [1.0] * 6)[-2:] == [True, False]
+
+
+def test_a_step_without_labels_is_not_in_the_window() -> None:
+    rule = SkipStep(SkipStepConfig(window=4, sigma=6.0), History(), CPU)
+    for values in ([1.0, 2.0], [3.0, 4.0]):  # as by hand above, with such steps between
+        assert judgements(rule, values, [1.0] * 2) == [False] * 2
+        for value in (0.0, 99.0):
+            assert not rule.judge(torch.tensor((value, value)), torch.tensor(0.0))
+    assert judgements(rule, [10.3], [1.0]) == [True]
 
 
 def test_nothing_is_skipped_before_half_a_window() -> None:
@@ -115,8 +127,8 @@ def test_after_what_is_not_finite_no_update_is_made(bad: float) -> None:
     for place in range(3):
         guard = Guard(None, CPU)
         values = [torch.tensor(1.0)] * 3
-        assert [x.item() for x in guard.judge(*values)] == [0.0, 0.0]
+        assert [x.item() for x in guard.judge(*values, labels=SOME)] == [0.0, 0.0]
         values[place] = torch.tensor(bad)
-        assert [x.item() for x in guard.judge(*values)] == [1.0, 0.0]
+        assert [x.item() for x in guard.judge(*values, labels=SOME)] == [1.0, 0.0]
         values[place] = torch.tensor(1.0)
-        assert [x.item() for x in guard.judge(*values)] == [1.0, 0.0]
+        assert [x.item() for x in guard.judge(*values, labels=SOME)] == [1.0, 0.0]

@@ -1,12 +1,15 @@
 """Masked data on one rank and on two, across epochs: the same batches, the same losses."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from olmo_core.config.train import load_train_config
 from olmo_core.run.folder import RunFolder, read_metrics
+from olmo_core.train.build import build_loader
 
 STEPS = 50
 Ranks = Callable[..., list[int | None]]
@@ -51,3 +54,31 @@ def test_one_two_one_ranks_equal_one(ranks: Ranks, token_files: list[str], tmp_p
     ]
     assert facts[0]["first_batch_sha256"] == facts[1]["first_batch_sha256"]
     assert facts[0]["order"] == facts[1]["order"]
+
+
+def test_a_step_without_labels_has_no_loss(
+    train: Callable[..., int], config_file: Path, token_files: list[str], tmp_path: Path
+) -> None:
+    """Step 6 of 12 has none: no loss is logged, and none enters the history."""
+    masks = [tmp_path / "ma", tmp_path / "mb"]
+    config, _ = load_train_config(config_file)
+    instances = build_loader(config).batch(5).instances
+    start = 0
+    for source, mask in zip(token_files, masks, strict=True):
+        labelled = np.ones(len(np.fromfile(source, "<u2")), dtype=bool)
+        windows = len(labelled) // 32
+        for instance in instances[(instances >= start) & (instances < start + windows)]:
+            labelled[(instance - start) * 32 :][:32] = False
+        labelled.tofile(mask)
+        start += windows
+    given = f"data.label_mask_paths=[{masks[0]}, {masks[1]}]"
+    assert train("run", given, "core.skip_step={window: 4}") == 0
+    rows = {row["step"]: row for row in read_metrics(tmp_path / "run" / "metrics.jsonl")}
+    assert list(rows) == list(range(1, 13))
+    for step, row in rows.items():
+        for name in ("train/CrossEntropyLoss", "train/Perplexity", "train/ZLoss", "spike/loss"):
+            assert (name in row) == (step != 6), (step, name)
+    content = json.loads((tmp_path / "run/checkpoints/step12/train.json").read_text())
+    assert content["history"]["steps"] == 11
+    assert min(content["history"]["losses"]) > 1
+    assert "step 6/12 no labels rate" in (tmp_path / "said.txt").read_text()

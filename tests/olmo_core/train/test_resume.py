@@ -71,6 +71,16 @@ def test_a_time_limit_saves_at_once_and_makes_the_extra_steps(
     assert weights(limited) == weights(undisturbed)
 
 
+def test_without_its_config_a_run_is_not_resumed(train: Train, tmp_path: Path) -> None:
+    assert train("run", "stop_after=5") == EXIT_STOPPED
+    config = tmp_path / "run" / "config.yaml"
+    kept = config.rename(tmp_path / "kept.yaml")
+    assert train("run", "optimizer.learning_rate=2e-2") == EXIT_CONFIG
+    assert f"{config}: missing, so nothing says" in (tmp_path / "said.txt").read_text()
+    kept.rename(config)
+    assert train("run") == 0
+
+
 @pytest.mark.parametrize(
     ("moment", "message"),
     [
