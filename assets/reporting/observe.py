@@ -16,7 +16,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.launcher import JobState, Observer
-from olmo_core.run import attempts
+from assets.reporting.texts import attempt_text, duration, progress_text, remaining_seconds
 from olmo_core.run.folder import RunFolder
 
 FIRST_AFTER_SECONDS = 5.0  # a job that is over by then is reported by its materialisation alone
@@ -181,41 +181,6 @@ def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any
     text = said if "running" in said else f"running ({said})" if said else "running"
     attempt = int(status.get("attempt", 1))
     return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
-
-
-def attempt_text(folder: RunFolder, attempt: int) -> str:
-    """`attempt 3 after preempted`, as far as the end of the one before is known."""
-    causes = {row["attempt"]: row.get("cause") for row in attempts.read(folder)}
-    before = causes.get(attempt - 1)
-    return f"attempt {attempt} after {before}" if before else f"attempt {attempt}"
-
-
-def progress_text(status: Mapping[str, Any]) -> str:
-    """`137 of 1,000 steps, loss 3.21`."""
-    total = f" of {status['total']:,.12g}" if status.get("total") else ""
-    done = f"{status['done']:,.12g}{total} {status['unit']}".strip()
-    return f"{done}, {status['message']}" if status["message"] else done
-
-
-def remaining_seconds(status: Mapping[str, Any]) -> float | None:
-    """As the job reckons it; else from how much it has done since it began to work."""
-    if status.get("remaining_seconds") is not None:
-        return float(status["remaining_seconds"])
-    done, total, ready = status["done"], status.get("total"), status.get("ready")
-    if not (done and total and ready):
-        return None
-    return max(0.0, (status["heartbeat"] - ready) * (total - done) / done)
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    hours = minutes // 60
-    return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
 def log_path(folder: RunFolder) -> Path:

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from assets.paths import root
 from assets.reporting.diagnosis import diagnosis
+from assets.reporting.texts import duration
 from olmo_core.run import attempts
-from pipelines.cli.jobs import duration, latest, require_asset
+from pipelines.cli.jobs import latest, require_asset
 from pipelines.cli.terminal import terminal
 from pipelines.launchers.router import site_launcher
 

@@ -15,6 +15,7 @@ from assets.evals.sweep import SWEEP
 from assets.launcher import JobState, Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
+from assets.reporting.texts import duration
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
@@ -98,23 +99,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
         done,
         "" if row["loss"] is None else f"{row['loss']:.4f}",
         "" if rate is None else f"{amount(rate)} tokens/s",
-        duration(row["remaining_seconds"]),
+        "" if row["remaining_seconds"] is None else duration(row["remaining_seconds"]),
         "" if heartbeat is None else f"{heartbeat:.0f} s ago",
     ]
-
-
-def duration(seconds: float | None) -> str:
-    """A time span as a person reads it: 42 s, 3 min, 5 h 20 min, 2 d 3 h."""
-    if seconds is None:
-        return ""
-    minutes = int(seconds // 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // (24 * 60)} d {minutes // 60 % 24} h"
 
 
 def cancel(recipe: str, asset: str, partition: str | None) -> int:

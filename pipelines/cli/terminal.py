@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from assets.launcher import JobState
-from assets.reporting.observe import attempt_text
+from assets.reporting.texts import attempt_text
 from olmo_core.run.folder import RunFolder
 
 PLAIN_EVERY_SECONDS = 15.0

@@ -8,7 +8,7 @@ import pytest
 
 from assets.launcher import JobState
 from assets.reporting import observe
-from assets.reporting.observe import DagsterObserver, duration, observed
+from assets.reporting.observe import DagsterObserver, observed
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 
@@ -122,11 +122,3 @@ def test_a_job_that_has_waited_is_shown_again_with_its_first_figures(
 def test_a_job_without_a_log_yet_is_no_error(folder: RunFolder) -> None:
     (folder.log / "submission3.log").unlink()
     assert set(shown(folder, JobState(alive=True), {})) == {"state", "log"}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(45, "45 s"), (720, "12 min"), (11100, "3 h 05 min"), (187200, "2 d 4 h")],
-)
-def test_durations_are_said_as_a_person_would(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

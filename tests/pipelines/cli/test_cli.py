@@ -61,6 +61,16 @@ def test_help_imports_neither_dagster_nor_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_what_only_reads_run_folders_imports_no_dagster() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines.cli import attempts, jobs, launch, show\n"
+        "print([m for m in ('dagster', 'sqlalchemy', 'torch') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_a_plan_says_what_training_costs_and_what_is_not_here(toy_root: Path) -> None:
     done = olmo("plan", "olmo2_7b")
     assert done.returncode == 2

@@ -182,14 +182,6 @@ def test_the_latest_attempts_log_of_a_rank_is_found(tmp_path: Path) -> None:
         following.log_path(folder, 7)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, ""), (42.2, "42 s"), (200, "3 min"), (19200, "5 h 20 min"), (183600, "2 d 3 h")],
-)
-def test_durations(seconds: float | None, text: str) -> None:
-    assert following.duration(seconds) == text
-
-
 def test_attempts_of_a_job_that_failed_end_with_its_diagnosis(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
