@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from olmo_core.corpus.token_writer import read_rows
-from olmo_core.data.document_index import write_index
 from olmo_core.data.format import open_token_file, rows_path
 from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
@@ -26,6 +25,8 @@ class DocumentsConfig:
 
 def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Read the rows of every token file, check them against it, and write them sorted."""
+    from olmo_core.data.document_index import write_index  # pyarrow: a plan needs no index
+
     root = inputs["tokens"]
     files = sorted((root / "tokens").rglob("*.npy"))
     if not files:

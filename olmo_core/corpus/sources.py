@@ -4,6 +4,7 @@ Nothing here imports a package whose text is read: the files named in its RECORD
 """
 
 import fnmatch
+import functools
 import importlib.metadata
 import os
 import platform
@@ -98,7 +99,13 @@ def package_version(name: str, source: str) -> str:
     Raises:
         ConfigError: it is not installed in the environment that runs this.
     """
-    return _distribution(name, source).version
+    _distribution(name, source)
+    return _version(name)
+
+
+@functools.cache
+def _version(name: str) -> str:
+    return importlib.metadata.version(name)  # parses a long file
 
 
 def package_files(source: SourceConfig) -> Iterator[Unit]:

@@ -5,9 +5,10 @@ Two views: `rows`, everything as written, and `leaderboard`, one row per (model,
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
+if TYPE_CHECKING:
+    import duckdb
 
 ROWS = "rows.parquet"
 
@@ -18,7 +19,7 @@ from rows order by position
 """
 
 
-def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
+def connect(*folders: Path) -> "duckdb.DuckDBPyConnection":
     """Return a connection with the views over the `rows.parquet` of these run folders.
 
     Raises:
@@ -28,6 +29,8 @@ def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; the evaluation has not finished")
+    import duckdb  # 0.3 s, and only these tables need it
+
     connection = duckdb.connect()
     files = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
     # Views take no parameters, hence the quoting above.
@@ -39,7 +42,7 @@ def connect(*folders: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def query(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[dict[str, Any]]:
+def query(connection: "duckdb.DuckDBPyConnection", sql: str, *values: Any) -> list[dict[str, Any]]:
     """Return the rows of a query as dictionaries."""
     result = connection.execute(sql, list(values))
     names = [column[0] for column in result.description or ()]

