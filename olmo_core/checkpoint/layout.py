@@ -98,6 +98,13 @@ def list_checkpoints(run: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
+def checkpoint_at(path: Path) -> Checkpoint | None:
+    """Return the checkpoint that `path` is, or the newest of a run folder; nothing is verified."""
+    if (path / TRAIN).is_file():
+        return Checkpoint.at(path)
+    return max(list_checkpoints(path), key=lambda checkpoint: checkpoint.step, default=None)
+
+
 def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """The manifest's entries of these files, relative to `folder`."""
     return {

@@ -15,6 +15,20 @@ def last_step(max_steps: int, stop_at: int | None) -> int:
     return max_steps + EXTRA_STEPS if stop_at is None else stop_at
 
 
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a run's batch size took effect: the beginning, unless it goes on with another size."""
+
+    step: int = 0
+    tokens: int = 0
+    epoch: int = 0  # from the run's first on
+    instance: int = 0  # of that epoch: those before it have been seen
+
+    def tokens_at(self, step: int, tokens_per_step: int) -> int:
+        """Tokens seen after `step` steps of the run."""
+        return self.tokens + (step - self.step) * tokens_per_step
+
+
 @dataclass(frozen=True)
 class Duration:
     """A length of training: a number of steps, tokens or epochs."""
@@ -51,10 +65,17 @@ class Duration:
             )
         return cls(length, unit)
 
-    def steps(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
-        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size."""
+    def steps(
+        self, tokens_per_step: int, steps_per_epoch: int | None, origin: Origin | None = None
+    ) -> int | None:
+        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size.
+
+        Tokens count on from `origin`, epochs from the beginning.
+        """
         if self.unit == "tokens":
-            return math.ceil(self.value / tokens_per_step)
+            origin = origin or Origin()
+            left = max(0, int(self.value) - origin.tokens)
+            return origin.step + math.ceil(left / tokens_per_step)
         if self.unit == "epochs":
             return None if steps_per_epoch is None else int(self.value) * steps_per_epoch
         return int(self.value)
@@ -83,3 +104,13 @@ class Duration:
             f"max_duration without a unit means steps: {steps:,} of them, "
             f"{steps * tokens_per_step:.4g} tokens{of_data}; {steps:.4g}T would mean tokens"
         )
+
+
+def changed_batch_size(before: int, now: int, origin: Origin) -> str:
+    """Say what changes where a run goes on with another batch size."""
+    return (
+        f"global_train_batch_size changes from {before} to {now} instances after step "
+        f"{origin.step:,} ({origin.tokens:,} tokens): step, moments and the place in the data "
+        f"(epoch {origin.epoch}, instance {origin.instance:,}) are kept, tokens count on; so a "
+        "max_duration or schedule in tokens ends at another step, one in steps at other tokens"
+    )

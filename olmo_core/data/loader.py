@@ -4,6 +4,8 @@ Step s of epoch e holds positions [s·B, (s+1)·B) of the epoch's order. Rank r 
 of them, starting with the r-th, as in OLMo. A last, incomplete batch of an epoch is dropped.
 """
 
+import copy
+import dataclasses
 import functools
 import queue
 import threading
@@ -13,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.config.duration import Origin
 from olmo_core.data.batch import Batch
+from olmo_core.data.batching import Batching
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
@@ -58,7 +62,7 @@ class Loader:
     ) -> None:
         self.data = Instances(manifest, sequence_length=sequence_length, vocab_size=vocab_size)
         self.global_batch_size = global_batch_size
-        self.batches_per_epoch = self.data.count // global_batch_size
+        self.batching = Batching(instances=self.data.count, size=global_batch_size)
         if self.batches_per_epoch == 0:
             raise InputError(
                 f"{self.data.count} instances of {sequence_length} tokens do not fill a global "
@@ -80,14 +84,22 @@ class Loader:
         # Two epochs: prefetching at the end of one reads the next.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
 
+    @property
+    def batches_per_epoch(self) -> int:
+        """Global batches of a whole epoch."""
+        return self.batching.per_epoch
+
+    def beginning_at(self, origin: Origin) -> "Loader":
+        """Return a loader of the same data whose batches count from `origin` on."""
+        other = copy.copy(self)
+        other.batching = dataclasses.replace(self.batching, origin=origin)
+        return other
+
     def instances(self, step: int) -> np.ndarray:
         """Return the window numbers of a global batch in order, int64 (global_batch_size,); steps
         from 0.
         """
-        if step < 0:
-            raise IndexError(f"step {step}: the first is 0")
-        epoch, batch = divmod(step, self.batches_per_epoch)
-        start = batch * self.global_batch_size
+        epoch, start = self.batching.place(step)
         return self._order(epoch).windows(np.arange(start, start + self.global_batch_size))
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
@@ -165,6 +177,7 @@ class Loader:
 
     def order_spec(self) -> dict[str, Any]:
         """Return what fixes the sequence of global batches; checkpoints and exports keep it."""
+        origin = self.batching.origin
         return {
             "algorithm": self._order_name,
             "version": VERSIONS[self._order_name],
@@ -174,19 +187,20 @@ class Loader:
             "sequence_length": self.data.sequence_length,
             "global_batch_size": self.global_batch_size,
             "manifest_sha256": self.data.manifest.sha256,
+            **({} if origin == Origin() else {"origin": dataclasses.asdict(origin)}),
         }
 
     def steps_of(self, instance: int, *, epochs: int = 1) -> list[int]:
         """Return the steps of the first `epochs` epochs that hold an instance, dropped tails
         excepted.
         """
-        steps: list[int] = []
-        for epoch in range(epochs):
-            position = int(self._order(epoch).positions(np.asarray([instance]))[0])
-            batch = position // self.global_batch_size
-            if batch < self.batches_per_epoch:
-                steps.append(epoch * self.batches_per_epoch + batch)
-        return steps
+        steps = (
+            self.batching.step_of(
+                epoch, int(self._order(epoch).positions(np.asarray([instance]))[0])
+            )
+            for epoch in range(epochs)
+        )
+        return [step for step in steps if step is not None]
 
     def _make_order(self, epoch: int) -> Order:
         return make_order(

@@ -7,11 +7,13 @@ from typing import Any
 
 import yaml
 
-from olmo_core.config.duration import EXTRA_STEPS, Duration, last_step
+from olmo_core.checkpoint.layout import checkpoint_at
+from olmo_core.config.duration import EXTRA_STEPS, Duration, Origin, changed_batch_size, last_step
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
 from olmo_core.config.url import is_remote
+from olmo_core.data.batching import Batching
 from olmo_core.errors import ConfigError
 from olmo_core.monitor.memory import Memory, memory_per_device
 from olmo_core.optim.schedule import ENDLESS, Schedule
@@ -61,6 +63,8 @@ def plan(
     count = count_parameters(config.model)
     steps, reason = steps_of(config)
     doubt = steps and Duration.parse(config.max_duration).doubt(config.tokens_per_step, None)
+    before, origin = _origin_of(config)
+    change = before and changed_batch_size(before, config.global_train_batch_size, origin)
     return {
         "config": to_dict(config),
         "parameters": {
@@ -71,6 +75,7 @@ def plan(
         "max_steps": steps,
         **({"max_steps_reason": reason} if reason else {}),
         **({"max_steps_doubt": doubt} if doubt else {}),
+        **({"batch_size_change": change} if change else {}),
         "learning_rate": _rates(config, steps, moments),
         "memory_bytes_per_device": planned_memory(config, devices).total,
         "flops_per_token": flops_per_token(config.model, config.sequence_length),
@@ -95,12 +100,39 @@ def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
     if config.max_duration is None:
         return None, "max_duration is null: give steps (1000), tokens (50e9T) or epochs (2ep)"
     duration = Duration.parse(config.max_duration)
+    origin = _origin_of(config)[1]
     if duration.unit != "epochs":
-        return duration.steps(config.tokens_per_step, None), None
+        return duration.steps(config.tokens_per_step, None, origin), None
     missing = _missing_data(config)
     if missing is not None:
         return None, f"max_duration is {config.max_duration}: {missing}"
-    return duration.steps(config.tokens_per_step, _steps_per_epoch(config)), None
+    batching = Batching(
+        instances=_windows(config), size=config.global_train_batch_size, origin=origin
+    )
+    return batching.end_of(int(duration.value) - 1), None
+
+
+def _origin_of(config: TrainConfig) -> tuple[int | None, Origin]:
+    """Look where the batch size changes: another one than that of the checkpoint in `load_path`.
+
+    Returns that one's batch size, None where it is the same or no checkpoint of ours is at hand.
+    """
+    restored = config.restore_dataloader and not config.reset_trainer_state
+    if config.load_path is None or is_remote(config.load_path) or not restored:
+        return None, Origin()
+    checkpoint = checkpoint_at(Path(config.load_path))
+    content = checkpoint.read_train() if checkpoint is not None else {}
+    order = content.get("order", {})
+    before = Batching(
+        instances=order.get("windows", 0),
+        size=order.get("global_batch_size", config.global_train_batch_size),
+        origin=Origin(**order.get("origin", {})),
+    )
+    if before.size == config.global_train_batch_size:
+        return None, before.origin
+    epoch, instance = before.place(content["step"])
+    origin = Origin(step=content["step"], tokens=content["tokens"], epoch=epoch, instance=instance)
+    return before.size, origin
 
 
 def _missing_data(config: TrainConfig) -> str | None:
@@ -118,7 +150,7 @@ def _missing_data(config: TrainConfig) -> str | None:
     return None
 
 
-def _steps_per_epoch(config: TrainConfig) -> int:
+def _windows(config: TrainConfig) -> int:
     from olmo_core.data.manifest import ASSET, Manifest  # numpy and fsspec: only with data
 
     core, data = config.core, config.data
@@ -126,17 +158,21 @@ def _steps_per_epoch(config: TrainConfig) -> int:
         manifest = Manifest.read(core.manifest, root=core.roots.get(ASSET, Path()))
     else:
         manifest = Manifest.from_paths(data.paths or (), dtype=data.memmap_dtype)
-    windows = sum(stream.tokens // config.sequence_length for stream in manifest.streams)
-    return windows // config.global_train_batch_size
+    return sum(stream.tokens // config.sequence_length for stream in manifest.streams)
 
 
 def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> dict[str, float]:
     in_tokens = config.scheduler.units == "tokens"
     clock = config.tokens_per_step if in_tokens else 1
+    origin = _origin_of(config)[1]
+
+    def moment(step: int) -> int:
+        return origin.tokens_at(step, clock) if in_tokens else step
+
     end = config.scheduler.t_max
     if end is None and steps is not None:
         duration = Duration.parse(config.max_duration)
-        end = duration.value if in_tokens and duration.unit == "tokens" else steps * clock
+        end = duration.value if in_tokens and duration.unit == "tokens" else moment(steps)
         try:  # epochs are known by now
             config.scheduler.refuse_unreachable(
                 peak=config.optimizer.learning_rate, step=clock, end=end
@@ -149,10 +185,12 @@ def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> di
         end = config.scheduler.t_warmup  # the curve does not ask for it
     last = steps or max(1, int(end / clock))
     schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=end)
+    first, length = origin.step, last - origin.step
     chosen = moments or sorted(
-        {1, last // 4, last // 2, 3 * last // 4, last, config.stop_at or last} - {0}
+        {first + part for part in (1, length // 4, length // 2, 3 * length // 4, length) if part}
+        | {config.stop_at or last}
     )
-    return {str(step): schedule.learning_rate(step * clock) for step in chosen}
+    return {str(step): schedule.learning_rate(moment(step)) for step in chosen}
 
 
 def last_rate(config: TrainConfig) -> float | None:
@@ -183,6 +221,8 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     ]
     if doubt := planned.get("max_steps_doubt"):
         lines.append(f"is that meant?     {doubt}")
+    if change := planned.get("batch_size_change"):
+        lines.append(f"batch size         {change}")
     if steps:
         in_all = planned["flops_per_token"] * last_step(steps, stop_at) * tokens
         lines.append(f"FLOPs in all       {in_all:.4g}")

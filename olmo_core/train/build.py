@@ -38,7 +38,7 @@ def build_trainer(
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))
     optimizer = build_optimizer(config.optimizer, model)
-    state, resumed = restore(config, world, loader, model, optimizer)
+    state, loader, resumed = restore(config, world, loader, model, optimizer)
     if not resumed and config.load_path is None:
         initialise(model, config.seed, fill)
     trainer = Trainer(

@@ -1,5 +1,6 @@
 """Where a run starts: its own latest checkpoint, another's, or first weights."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.mirror import bring_back, remote_steps
 from olmo_core.checkpoint.own import find_latest, load_state
 from olmo_core.checkpoint.source import Position, Source
+from olmo_core.config.duration import Origin, changed_batch_size
 from olmo_core.config.load import parse
 from olmo_core.config.train import TrainConfig, build_train_config, identity, load_train_config
 from olmo_core.data.loader import Loader
@@ -45,11 +47,12 @@ def restore(
     loader: Loader,
     model: Transformer,
     optimizer: torch.optim.Optimizer,
-) -> tuple[State, bool]:
+) -> tuple[State, Loader, bool]:
     """Bring model and optimizer to where the run stands.
 
     The run's own latest checkpoint comes first and takes everything with it; then `load_path`, by
-    OLMo's flags; else first weights. Returns the state, and whether the run itself was resumed.
+    OLMo's flags; else first weights. Returns the state, the loader from there on, and whether the
+    run itself was resumed.
 
     Raises:
         InputError: a checkpoint is not whole, or does not fit the model or the data.
@@ -59,14 +62,16 @@ def restore(
     latest = find_latest(run, world) if config.try_load_latest_save else None
     if latest is not None:
         content = latest.read_train()
-        _require_same_order(str(latest.path), content["order"], loader)
+        order = dict(content["order"])
+        loader = loader.beginning_at(Origin(**order.get("origin", {})))
+        _require_same_order(str(latest.path), order, loader)
         load_state(latest, world, model, optimizer)
         log.info("resuming from %s", latest.path)
-        return State.from_dict(content), True
+        return State.from_dict(content), loader, True
     if config.load_path is None:
-        return State(), False
+        return State(), loader, False
     source = resolve(config.load_path, model=config.model, world=world, cache=config.core.cache)
-    return _start_from(source, config, world, loader, model, optimizer), False
+    return *_start_from(source, config, world, loader, model, optimizer), False
 
 
 def fetch_copy(config: TrainConfig) -> None:
@@ -164,24 +169,23 @@ def _start_from(
     loader: Loader,
     model: Transformer,
     optimizer: torch.optim.Optimizer,
-) -> State:
+) -> tuple[State, Loader]:
     whole = source.has_training_state
     source.load(model, optimizer if whole and not config.reset_optimizer_state else None)
     log.info("starting from %s", source.location)
     state = State(parent=source.identify() if world.first else None)
     if not whole:
         log.info("it holds weights alone: moments and counters are fresh")
-        return state
+        return state, loader
     if not config.reset_trainer_state and config.restore_dataloader:
         position = source.position()
-        _require_same_order(source.location, position.order, loader)
-        _require_same_place(source.location, position, loader)
+        loader = _go_on(source.location, position, loader)
         state.step, state.tokens = position.step, position.tokens
         state.origin = state.step
     if config.reset_optimizer_state and not config.reset_trainer_state:
         in_tokens = config.scheduler.units == "tokens"
         state.rewarmup_start = state.tokens if in_tokens else state.step
-    return state
+    return state, loader
 
 
 def _clear(config: TrainConfig, world: World) -> None:
@@ -208,15 +212,28 @@ def _require_same_order(where: str, then: Mapping[str, Any], loader: Loader) -> 
         )
 
 
-def _require_same_place(where: str, position: Position, loader: Loader) -> None:
-    """Our place in the data follows from the step; another trainer's may not."""
-    ours = position.step % loader.batches_per_epoch * loader.global_batch_size
-    if position.examples is not None and position.examples != ours:
+def _go_on(where: str, position: Position, loader: Loader) -> Loader:
+    """Return the loader from where another run stood in its data, whatever its batch size.
+
+    Raises:
+        InputError: it was trained on other data or in another order, or stood elsewhere.
+    """
+    then = dict(position.order)
+    size, origin = then.pop("global_batch_size", None), Origin(**then.pop("origin", {}))
+    _require_same_order(where, then, loader)
+    now = loader.batching
+    before = dataclasses.replace(now, size=size or now.size, origin=origin)
+    epoch, instance = before.place(position.step)
+    if position.examples not in (None, instance):  # ours follows from the step; others' may not
         raise InputError(
             f"{where}: it has seen {position.examples} instances of its epoch at step "
-            f"{position.step}; with this data and batch size they would be {ours}; "
-            "restore_dataloader: false starts at the first batch"
+            f"{position.step}; with this data and a batch of {before.size} they would be "
+            f"{instance}; restore_dataloader: false starts at the first batch"
         )
+    if before.size != now.size:
+        origin = Origin(step=position.step, tokens=position.tokens, epoch=epoch, instance=instance)
+        log.warning("%s", changed_batch_size(before.size, now.size, origin))
+    return loader.beginning_at(origin)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -76,10 +76,14 @@ class Trainer:
         self.model, self.optimizer, self.state, self.job = model, optimizer, state, job
         self.gradients, self.mirror = gradients, mirror
         duration = Duration.parse(config.max_duration)
-        span = (config.tokens_per_step, loader.batches_per_epoch)
-        self.max_steps = duration.steps(*span) or 0
-        end = self.max_steps if config.scheduler.units == "steps" else duration.tokens(*span)
-        if job is not None and (doubt := duration.doubt(*span)):
+        per_step, batching = config.tokens_per_step, loader.batching
+        if duration.unit == "epochs":
+            self.max_steps = batching.end_of(int(duration.value) - 1)
+        else:
+            self.max_steps = duration.steps(per_step, None, batching.origin) or 0
+        in_tokens = duration.value if duration.unit == "tokens" else self._tokens(self.max_steps)
+        end = in_tokens if self._in_tokens else self.max_steps
+        if job is not None and (doubt := duration.doubt(per_step, loader.batches_per_epoch)):
             log.warning(doubt)
         peak = config.optimizer.learning_rate
         try:  # epochs are known by now
@@ -111,7 +115,11 @@ class Trainer:
 
     def moment(self, steps: int) -> float:
         """The schedule's clock after `steps` steps: steps or tokens."""
-        return steps * (self.config.tokens_per_step if self._in_tokens else 1)
+        return self._tokens(steps) if self._in_tokens else steps
+
+    def _tokens(self, steps: int) -> int:
+        """Tokens seen in so many steps."""
+        return self.loader.batching.origin.tokens_at(steps, self.config.tokens_per_step)
 
     @property
     def _in_tokens(self) -> bool:
@@ -264,7 +272,7 @@ class Trainer:
         state = self.state
         content = state.to_dict(
             run_name=self.config.run_name,
-            epoch=state.step // self.loader.batches_per_epoch,
+            epoch=self.loader.batching.place(state.step)[0],
             order=self.loader.order_spec(),
             model=to_dict(self.config.model),
             world_size=self.world.size,
