@@ -4,9 +4,11 @@ from assets.agreement import require_agreement
 from assets.corpus.nodes import corpus_nodes
 from assets.evals.nodes import evals_nodes
 from assets.graph import Graph
+from assets.paths import root
 from assets.recipe import Recipe
 from assets.release.nodes import release_nodes
 from assets.train.nodes import train_nodes
+from olmo_core.run.accepted import read_acceptances
 
 
 def build_graph(recipe: Recipe) -> Graph:
@@ -28,4 +30,8 @@ def build_graph(recipe: Recipe) -> Graph:
     in_evals += [node.name for node in nodes if node.stage in ("evals", "release")]
     recipe.expect_sections("corpus", [node.name for node in nodes if node.stage == "corpus"])
     recipe.expect_sections("evals", in_evals)
-    return Graph(recipe=recipe, nodes={node.name: node for node in nodes})
+    return Graph(
+        recipe=recipe,
+        nodes={node.name: node for node in nodes},
+        acceptances=read_acceptances(root()),
+    )

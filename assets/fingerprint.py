@@ -14,18 +14,22 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from assets.paths import CHECKOUT
+from olmo_core.run.accepted import VERSION_LENGTH, Acceptance
 from olmo_core.run.code import code_hashes, sources
 
-VERSION_LENGTH = 12
 MOST_NAMED = 5  # changed functions and classes of a module
 LOCKS = ("environments/main.txt", "environments/eval-data.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """The identity of a result. `parts` is what `value` hashes: config, code, packages, inputs."""
+    """The identity of a result. `parts` is what `value` hashes: config, code, packages, inputs.
+
+    Where a person has accepted a difference, they are the parts of the older result that counts.
+    """
 
     parts: Mapping[str, Any]
+    accepted: Acceptance | None = None
 
     @functools.cached_property
     def value(self) -> str:
@@ -37,8 +41,22 @@ class Fingerprint:
         """The name of the run folder: the first 12 characters of the value."""
         return self.value[:VERSION_LENGTH]
 
+    @property
+    def code(self) -> Mapping[str, str]:
+        """The code's hashes as it stands, accepted or not."""
+        return (self.parts if self.accepted is None else self.accepted.new["parts"])["code"]
+
+    def resolve(self, acceptances: Mapping[str, Acceptance]) -> "Fingerprint":
+        """Return the older fingerprint that this one is accepted as, else this one."""
+        found = acceptances.get(self.value)
+        return self if found is None else Fingerprint(parts=found.old["parts"], accepted=found)
+
     def record(self) -> dict[str, Any]:
         """What launch.json keeps: value and parts, and the code's hashes by function and class."""
+        if self.accepted is not None:
+            said = {"who": self.accepted.who, "when": self.accepted.when}
+            said |= {"because": self.accepted.because, "new": self.accepted.new["fingerprint"]}
+            return {**self.accepted.old, "accepted": said}
         module = self.parts.get("module")
         code = sources(module) if module else {}
         return {
@@ -79,19 +97,24 @@ def sha256_json(value: Any) -> str:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Return how two records of a fingerprint differ, one line per difference."""
+    return [*differences_by_key(before, after).values()]
+
+
+def differences_by_key(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return the differences by the dotted key of the part that differs, as `config.value`."""
     old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
-    lines: list[str] = []
+    lines: dict[str, str] = {}
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) == new.get(key):
             continue
         area, _, rest = key.partition(".")
         if area == "inputs":
-            lines.append(f"input {rest} changed")
+            lines[key] = f"input {rest} changed"
         elif area == "code":
             was, now = (record.get("definitions", {}).get(rest) for record in (before, after))
-            lines.append(f"code {rest}: {_changed_code(was, now)}")
+            lines[key] = f"code {rest}: {_changed_code(was, now)}"
         else:
-            lines.append(f"{area} {rest}: {_show(old, key)} → {_show(new, key)}")
+            lines[key] = f"{area} {rest}: {_show(old, key)} → {_show(new, key)}"
     return lines
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.fingerprint import Fingerprint, fingerprint
@@ -11,6 +11,7 @@ from assets.paths import asset_folder, finished_version, versions
 from assets.recipe import Recipe
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
+from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import RunFolder
 
 
@@ -20,10 +21,14 @@ class Graph:
 
     recipe: Recipe
     nodes: Mapping[str, Node]
+    acceptances: Mapping[str, Acceptance] = field(default_factory=dict[str, Acceptance])
 
     @functools.cached_property
     def fingerprints(self) -> Mapping[str, Fingerprint]:
-        """The fingerprint of every asset as recipe, code and packages stand; starts nothing."""
+        """The fingerprint of every asset as recipe, code and packages stand; starts nothing.
+
+        One that is accepted as an older one is that, also for all that is made from it.
+        """
         known: dict[str, Fingerprint] = {}
         for name, node in self.nodes.items():
             known[name] = fingerprint(
@@ -31,7 +36,7 @@ class Graph:
                 config={**node.config, **node.further_identity()},
                 packages=node.packages,
                 inputs={input_name: known[input_name] for input_name in node.inputs},
-            )
+            ).resolve(self.acceptances)
         return known
 
     def op_name(self, name: str) -> str:
@@ -55,7 +60,10 @@ class Graph:
         if not run.finished:
             return False
         read = run.read_result()["inputs"]
+        made_from = self.fingerprints[name].parts["inputs"]
         for input_name in self.nodes[name].inputs:
+            if made_from[input_name] != self.fingerprints[input_name].value:
+                continue  # accepted, with another input than there is now
             version = self.fingerprints[input_name].version
             newest = finished_version(self.folder(root, input_name), version)
             if newest is not None and newest.read_result()["digest"] != read[input_name]["digest"]:

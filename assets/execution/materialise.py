@@ -137,7 +137,7 @@ def _one(graph: Graph, work: AssetBuild, asked: Asked) -> dg.MaterializeResult[A
         )
     if work.node.distributed:
         _add_partitions(asked.context.instance, graph)
-    return report(work.node, produced)
+    return report(work.node, produced, work.fingerprint.accepted)
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:

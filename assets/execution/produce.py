@@ -123,7 +123,7 @@ def launch_of(work: AssetBuild, root: Path) -> Launch:
         CheckFailed, InputMissing, CodeChanged: as `make`.
     """
     inputs = work.inputs()
-    if code_hashes_now(work.node.module) != work.fingerprint.parts["code"]:
+    if code_hashes_now(work.node.module) != work.fingerprint.code:
         raise CodeChanged(
             f"{work.node.name}: the code that makes it has changed since this run began; run again"
         )

@@ -8,16 +8,20 @@ from typing import Any
 import dagster as dg
 
 from assets.execution.produce import Produced
+from olmo_core.run.accepted import Acceptance
 
 SAMPLE_CHARACTERS = 600
 
 
-def metadata(produced: Produced, *, plots: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:
+def metadata(
+    produced: Produced, *, plots: Mapping[str, bytes], accepted: Acceptance | None = None
+) -> dict[str, dg.MetadataValue]:
     """Numbers, tables, samples and plots of a run, then where it lies and what it cost.
 
     Args:
         produced: The finished run.
         plots: Further pictures (PNG bytes) by name, beside those that the job made.
+        accepted: Why it counts, where it is made of something else than would be used now.
     """
     report, result = produced.result["report"], produced.result
     pictures = {
@@ -31,6 +35,8 @@ def metadata(produced: Produced, *, plots: Mapping[str, bytes]) -> dict[str, dg.
     shown |= {
         f"{name} samples": _samples(texts) for name, texts in report["samples"].items() if texts
     }
+    if accepted is not None:
+        shown["accepted"] = dg.MetadataValue.text(str(accepted))
     return shown | {
         "path": dg.PathMetadataValue(str(produced.folder.path)),
         "fingerprint": dg.MetadataValue.text(result["fingerprint"]),

@@ -8,6 +8,7 @@ from assets.execution.produce import Produced
 from assets.node import Node
 from assets.reporting.metadata import metadata
 from assets.reporting.plots import loss_curve
+from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
 
 # As Dagster itself tags what a MaterializeResult with a data version leads to.
@@ -15,10 +16,12 @@ DATA_VERSION_TAG = "dagster/data_version"
 DATA_VERSION_IS_OURS_TAG = "dagster/data_version_is_user_provided"
 
 
-def report(node: Node, produced: Produced) -> dg.MaterializeResult[Any]:
+def report(
+    node: Node, produced: Produced, accepted: Acceptance | None = None
+) -> dg.MaterializeResult[Any]:
     """The materialisation of a finished run; the fingerprint is Dagster's data version."""
     return dg.MaterializeResult(
-        metadata=_details(node, produced),
+        metadata=_details(node, produced, accepted),
         data_version=dg.DataVersion(produced.result["fingerprint"]),
     )
 
@@ -36,9 +39,9 @@ def partition_report(node: Node, produced: Produced, partition: str) -> dg.Asset
     )
 
 
-def _details(node: Node, produced: Produced) -> dict[str, Any]:
+def _details(node: Node, produced: Produced, accepted: Acceptance | None = None) -> dict[str, Any]:
     plots: dict[str, bytes] = {}
     curve = loss_curve(read_metrics(produced.folder.metrics), f"{node.recipe} / {node.name}")
     if curve is not None:
         plots["loss_curve"] = curve
-    return metadata(produced, plots=plots)
+    return metadata(produced, plots=plots, accepted=accepted)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from olmo_core import environment
 from olmo_core.config.load import build, load
 from olmo_core.errors import ConfigError, exit_codes
+from olmo_core.run.accepted import read_acceptances
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
@@ -57,12 +59,22 @@ def _require_the_submitted_code(folder: RunFolder) -> None:
     if not parts or parts["packages"]["python"] != python:  # by hand; another Python hashes so
         return
     before, now = parts["code"], code_hashes(parts["module"])
+    if before == now or _accepted(folder, now):
+        return
     edited = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if edited:
-        raise ConfigError(
-            f"{', '.join(edited)}: edited since this job was submitted, and its result would not "
-            f"be what {folder.path.name} stands for; run again"
-        )
+    raise ConfigError(
+        f"{', '.join(edited)}: edited since this job was submitted, and its result would not be "
+        f"what {folder.path.name} stands for; run again, or accept the difference (olmo accept)"
+    )
+
+
+def _accepted(folder: RunFolder, code: Mapping[str, str]) -> bool:
+    """Whether a person has said that this code makes what the folder stands for."""
+    root, launch = environment.root(), folder.read(folder.launch) or {}
+    return root is not None and any(
+        found.old["fingerprint"] == launch.get("fingerprint") and found.new["parts"]["code"] == code
+        for found in read_acceptances(root).values()
+    )
 
 
 def set_up_logging() -> None:

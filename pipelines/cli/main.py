@@ -94,6 +94,43 @@ def plan(
 
 
 @app.command(
+    epilog="Examples:\n\n"
+    '  olmo accept demo --because "renamed, same arithmetic"\n\n'
+    '  olmo accept demo stage1 --because "the new rate was meant" '
+    "--config optimizer.learning_rate\n\n"
+    "  olmo accept demo stage1 --revoke",
+)
+def accept(
+    recipe: RecipeName,
+    assets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ASSET]...",
+            help="Default: all that are stale by code or packages alone.",
+            show_default=False,
+        ),
+    ] = None,
+    because: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why the results are equivalent.")
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept another value of this key; may be repeated."),
+    ] = None,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take back what was accepted; jobs go on.")
+    ] = False,
+) -> None:
+    """Accept what makes a result stale as equivalent: it counts, with all that is made from it."""
+    from pipelines.cli.accept import accept_differences, revoke_acceptances
+
+    if revoke:
+        revoke_acceptances(recipe, assets or [])
+    else:
+        accept_differences(recipe, assets or [], because=because or "", config=config or [])
+
+
+@app.command(
     epilog="Examples:\n\n  olmo show demo\n\n  olmo show demo stage1\n\n"
     "  olmo show demo --json | jq '.[].path'",
 )

@@ -123,8 +123,20 @@ def to_make(
         for name in selected
         if name in forced
         or graph.finished(root, name) is None
-        or reported_version(instance, graph, name) != graph.fingerprints[name].value
+        or not _is_reported(instance, graph, name)
     ]
+
+
+def _is_reported(instance: dg.DagsterInstance, graph: Graph, name: str) -> bool:
+    """Whether Dagster knows the asset as it counts now, and by whose word where it is accepted."""
+    identity = graph.fingerprints[name]
+    event = instance.get_latest_materialization_event(dg.AssetKey(graph.nodes[name].key))
+    shown = event.asset_materialization if event is not None else None
+    said = shown.metadata.get("accepted") if shown is not None else None
+    return reported_version(instance, graph, name) == identity.value and (
+        (said.value if said is not None else None)
+        == (str(identity.accepted) if identity.accepted else None)
+    )
 
 
 def reported_version(instance: dg.DagsterInstance, graph: Graph, name: str) -> str | None:

@@ -52,6 +52,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
     run = run or latest_finished(graph.folder(root, name))
     if run is None:
         return None
+    accepted = graph.fingerprints[name].accepted
     result = run.read_result()
     created = datetime.datetime.fromtimestamp(result["finished"], datetime.UTC)
     report: Mapping[str, Any] = result["report"]
@@ -65,6 +66,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
             **report["numbers"],
             "current": current,
             "failed_check": graph.failed_check(root, name) if current else None,
+            **({"accepted": str(accepted)} if current and accepted else {}),
             "digest": result["digest"],
             "tables": report["tables"],
             "work_seconds": result["work_seconds"],
@@ -90,7 +92,7 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
         numbers = [
             f"{key} {amount(value) if isinstance(value, int | float) else value}"
             for key, value in entry["metadata"].items()
-            if key not in ("current", "failed_check", "digest", "tables")
+            if key not in ("current", "failed_check", "accepted", "digest", "tables")
             and not key.endswith("_seconds")
         ]
         table.add_row(
@@ -107,6 +109,8 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
 def _state(metadata: Mapping[str, Any]) -> str:
     if metadata["failed_check"]:
         return "[red]check failed[/]"
+    if "accepted" in metadata:
+        return "[green]accepted[/]"
     return "[green]current[/]" if metadata["current"] else "[yellow]stale[/]"
 
 
@@ -214,11 +218,13 @@ def _training_figures(config: TrainConfig) -> list[str]:
 
 def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     """Return `finished`, `check failed`, `at work`, `blocked`, `stale` or `missing`, and why."""
+    found = graph.fingerprints[name].accepted
+    accepted = [str(found)] if found else []
     if graph.finished(root, name) is not None:
         failed = graph.failed_check(root, name)
-        return ("check failed", [failed]) if failed else ("finished", [])
+        return ("check failed", [failed]) if failed else ("finished", accepted)
     if any(run.is_running() for run in graph.unfinished(root, name)):
-        return "at work", []
+        return "at work", accepted
     for entry in graph.nodes[name].inputs:
         if failed := graph.failed_check(root, entry):
             return "blocked", [f"by {entry}: {failed}"]

@@ -1,0 +1,210 @@
+"""`olmo accept`: a difference that a person calls equivalent makes nothing stale, until revoked."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets.graph import Graph
+from olmo_core.errors import ConfigError
+from olmo_core.run.accepted import read_acceptances, remove_acceptance, write_acceptance
+from olmo_core.run.code import PACKAGE_ROOT
+from pipelines.cli.accept import acceptances_of
+from pipelines.cli.run import run_graph
+from pipelines.cli.show import asset_entry, plan_of
+from pipelines.instance import open_instance
+from tests.conftest import TOY_JOB, toy_graph
+
+WHY = "renamed, same arithmetic"
+
+
+def with_packages(graph: Graph, *names: str) -> Graph:
+    """The graph with another package among what makes these assets."""
+    nodes = {name: replace(graph.nodes[name], packages=("numpy",)) for name in names}
+    return replace(graph, nodes={**graph.nodes, **nodes})
+
+
+def accept(graph: Graph, root: Path, *names: str, config: tuple[str, ...] = ()) -> Graph:
+    """The graph as it is built after an `olmo accept`."""
+    for acceptance in acceptances_of(graph, names, because=WHY, config=config):
+        write_acceptance(root, acceptance)
+    return replace(graph, acceptances=read_acceptances(root))
+
+
+def starts(root: Path, name: str) -> int:
+    return len((root / "toy" / name / "starts").read_text())
+
+
+def shown(name: str) -> Any:
+    with open_instance() as opened:
+        event = opened.get_latest_materialization_event(dg.AssetKey(["toy", name]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return event.asset_materialization.metadata.get("accepted")
+
+
+def test_an_accepted_result_counts_with_all_made_from_it_and_says_so(toy_root: Path) -> None:
+    assert run_graph(toy_graph(), [], force=False) == 0
+    changed = with_packages(toy_graph(), "first")
+    assert plan_of(changed, toy_root, "first")[0] == "stale"
+    assert plan_of(changed, toy_root, "second") == ("stale", ["input first changed"])
+    graph = accept(changed, toy_root, "first")
+    state, [why] = plan_of(graph, toy_root, "first")
+    assert (state, why.partition(": ")[2]) == ("finished", WHY)
+    assert plan_of(graph, toy_root, "second") == ("finished", [])
+    assert run_graph(graph, [], force=False) == 0
+    assert starts(toy_root, "first") == starts(toy_root, "second") == 1
+    assert shown("first").value == why
+    assert shown("second") is None
+    entry = asset_entry(graph, toy_root, "first")
+    assert entry is not None
+    assert entry["metadata"]["accepted"] == why
+    with pytest.raises(ConfigError, match=f"first: accepted by .*{WHY}; --revoke takes it back"):
+        acceptances_of(graph, ["first"], because=WHY, config=())
+    [acceptance] = read_acceptances(toy_root).values()
+    assert acceptance.differences[0].startswith("packages numpy: absent → ")
+    remove_acceptance(toy_root, acceptance)
+    assert not read_acceptances(toy_root)
+    revoked = replace(graph, acceptances={})
+    assert plan_of(revoked, toy_root, "first")[0] == "stale"
+    assert run_graph(revoked, ["first"], force=False) == 0
+    assert starts(toy_root, "first") == 2
+    assert shown("first") is None
+
+
+def test_what_follows_is_accepted_too_if_nothing_else_makes_it_stale(toy_root: Path) -> None:
+    assert run_graph(toy_graph(), [], force=False) == 0
+    changed = with_packages(toy_graph(), "first", "second")
+    graph = accept(changed, toy_root, "first")
+    assert plan_of(graph, toy_root, "second")[0] == "finished"
+    for acceptance in graph.acceptances.values():
+        remove_acceptance(toy_root, acceptance)
+    other = with_packages(toy_graph(second={"value": 5}), "first", "second")
+    graph = accept(other, toy_root, "first")
+    assert plan_of(graph, toy_root, "first")[0] == "finished"
+    assert "config value: absent → 5" in plan_of(graph, toy_root, "second")[1]
+
+
+def test_without_names_all_are_accepted_whose_configuration_is_the_same(
+    toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_graph(toy_graph(), [], force=False) == 0
+    graph = accept(with_packages(toy_graph(second={"value": 5}), "first"), toy_root)
+    assert plan_of(graph, toy_root, "first")[0] == "finished"
+    assert plan_of(graph, toy_root, "second") == ("stale", ["config value: absent → 5"])
+    assert "second: left alone: config value: absent → 5" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="no asset is stale by code or packages alone"):
+        accept(graph, toy_root)
+
+
+def test_another_configuration_is_accepted_by_name_alone(toy_root: Path) -> None:
+    assert run_graph(toy_graph(), [], force=False) == 0
+    changed = toy_graph(first={"value": 2})
+    with pytest.raises(ConfigError, match=r"--config value\).*\n  config value: absent → 2"):
+        accept(changed, toy_root, "first")
+    with pytest.raises(ConfigError, match=r"--config valeu: .*\bvalue\b"):
+        accept(changed, toy_root, "first", config=("value", "valeu"))
+    with pytest.raises(ConfigError, match="second: not stale"):
+        accept(toy_graph(), toy_root, "second")
+    assert not read_acceptances(toy_root)
+    graph = accept(changed, toy_root, "first", config=("value",))
+    assert run_graph(graph, [], force=False) == 0
+    assert starts(toy_root, "first") == 1
+
+
+def test_a_malformed_acceptance_is_named(toy_root: Path) -> None:
+    path = toy_root / ".accepted" / "a.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 2}')
+    with pytest.raises(ValueError, match=r"a\.json: expected schema_version 1"):
+        read_acceptances(toy_root)
+
+
+IN_CHECKOUT = """
+import sys
+from dataclasses import replace
+from assets.paths import root
+from olmo_core.run.accepted import read_acceptances, write_acceptance
+from pipelines.cli.accept import acceptances_of
+from pipelines.cli.run import run_graph
+from pipelines.cli.show import plan_of
+from tests.conftest import toy_graph
+what, gate = sys.argv[1:]
+graph = toy_graph(first={"wait": gate})
+nodes = {name: replace(node, module="olmo_core.toy_job") for name, node in graph.nodes.items()}
+graph = replace(graph, nodes=nodes, acceptances=read_acceptances(root()))
+if what == "accept":
+    for acceptance in acceptances_of(graph, ["first"], because="same", config=()):
+        write_acceptance(root(), acceptance)
+elif what == "plan":
+    print(plan_of(graph, root(), "first"))
+else:
+    sys.exit(run_graph(graph, ["first"], force=False))
+"""
+
+
+def test_a_job_at_work_is_followed_when_its_code_changes_without_meaning_or_is_accepted(
+    tmp_path: Path, toy_root: Path
+) -> None:
+    checkout, gate = tmp_path / "checkout", tmp_path / "gate"
+    for name in ("olmo_core", "assets", "pipelines"):
+        shutil.copytree(
+            PACKAGE_ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    (checkout / "tests").mkdir()
+    shutil.copy(PACKAGE_ROOT / "tests" / "conftest.py", checkout / "tests")
+    toy_job = checkout / "olmo_core" / "toy_job.py"
+    toy_job.write_text(TOY_JOB)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+
+    def start(what: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", IN_CHECKOUT, what, str(gate)]
+        return subprocess.Popen(
+            command, cwd=checkout, env=environment, stdout=subprocess.PIPE, text=True
+        )
+
+    def said(what: str) -> str:
+        process = start(what)
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0
+        return text
+
+    first = start("run")
+    begun = toy_root / "toy" / "first" / "starts"
+    deadline = time.monotonic() + 300
+    while not begun.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    first.kill()
+    first.communicate()
+    watching = checkout / "olmo_core" / "run" / "job.py"
+    watching.write_text(watching.read_text() + "\n\ndef edited() -> None:\n    print(1)\n")
+    assert said("plan") == "('at work', [])\n"
+    toy_job.write_text(
+        TOY_JOB.replace("config.value + sum", "sum").replace(
+            "values())\n", "values()) + config.value\n"
+        )
+    )
+    assert "code olmo_core.toy_job: function make changed" in said("plan") or "missing" in said(
+        "plan"
+    )
+    said("accept")
+    assert said("plan").startswith("('at work', ['accepted by ")
+    again = start("run")
+    time.sleep(1)
+    gate.touch()
+    again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert begun.read_text() == "x"
+    [acceptance] = (toy_root / ".accepted").glob("*.json")
+    assert json.loads(acceptance.read_text())["differences"] == [
+        "code olmo_core.toy_job: function make changed"
+    ]
