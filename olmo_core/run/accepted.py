@@ -7,7 +7,7 @@ One file per acceptance, below the writer's own root also where the result lies 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from olmo_core.files import read_json, write_json
 
@@ -41,8 +41,9 @@ def read_acceptances(root: Path) -> dict[str, Acceptance]:
     """
     found: dict[str, Acceptance] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
-        fields = read_json(path)
-        if not isinstance(fields, dict) or fields.pop("schema_version", None) != SCHEMA_VERSION:
+        content = read_json(path)
+        fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
+        if fields.pop("schema_version", None) != SCHEMA_VERSION:
             raise ValueError(
                 f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version? "
                 "delete it to take the acceptance back"

@@ -42,13 +42,13 @@ def run_job(
                 raise ConfigError(f"{path}: {key}: expected a mapping of keys")
         config = build(config_class, tree["config"], where="config")
         inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
-        _require_the_submitted_code(RunFolder(path.parent))
+        require_the_submitted_code(RunFolder(path.parent))
         with Job.open(path.parent) as job:
             job.ready()
             job.finish(make(config, inputs, job))
 
 
-def _require_the_submitted_code(folder: RunFolder) -> None:
+def require_the_submitted_code(folder: RunFolder) -> None:
     """A job may wait in a queue for days: its result is to be of the code that its folder says.
 
     Raises:
