@@ -237,6 +237,7 @@ def test_a_resumed_run_takes_everything_of_its_own_whatever_the_flags(
         tensor.fill_(2.0 if name.endswith("exp_avg_sq") else 0.0)
     trainer.save("sharded")
     trainer.saver.finish()
+    write_json(RunFolder(trainer.config.save_folder).config, to_dict(trainer.config))
     resumed = begin(*flags, "reset_trainer_state=true", "restore_dataloader=false")
     assert resumed.state.step == 13
     assert resumed.schedule.rewarmup_start == 12
