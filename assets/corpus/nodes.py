@@ -1,10 +1,12 @@
 """The corpus: from raw text to token files and the manifests that training reads."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from assets.corpus import checks
 from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
+from olmo_core.config.load import Tree
 from olmo_core.corpus.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.documents import DocumentsConfig
 from olmo_core.corpus.filtered import FilteredConfig
@@ -15,6 +17,7 @@ from olmo_core.corpus.tagged import TaggedConfig
 from olmo_core.corpus.tokenizer import TokenizerConfig, tokenizer_identity
 from olmo_core.corpus.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
+from olmo_core.errors import ConfigError
 
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
@@ -42,6 +45,24 @@ def _node(
     )
 
 
+def _located(
+    recipe: Recipe, name: str, identity: Callable[[], Mapping[str, Any]]
+) -> Callable[[], Mapping[str, Any]]:
+    """Let what is refused of a section's files name where the recipe names them."""
+
+    def located() -> Mapping[str, Any]:
+        try:
+            return identity()
+        except ConfigError as error:
+            section: Tree = recipe.corpus[name]
+            sources = [entry for entry in section.get("sources", ()) if isinstance(entry, Tree)]
+            at = [entry for entry in sources if f"sources: {entry.get('name')}: " in str(error)]
+            place = at[0].place("name") if at else recipe.corpus.place(name)
+            raise ConfigError(f"{place}: {error}") from None
+
+    return located
+
+
 def _text_nodes(recipe: Recipe) -> list[Node]:
     """From text as found to the documents that are trained on."""
     raw_config = recipe.section("corpus", "raw", RawConfig)
@@ -52,7 +73,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
             shares_calls=True,
-            further_identity=lambda: raw_identity(raw_config),
+            further_identity=_located(recipe, "raw", lambda: raw_identity(raw_config)),
         ),
         _node(
             recipe,
@@ -105,7 +126,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             TokenizerConfig,
             description="One BPE tokenizer, trained on the filtered corpus or released.",
             inputs=("filtered",),
-            further_identity=lambda: tokenizer_identity(tokenizer),
+            further_identity=_located(recipe, "tokenizer", lambda: tokenizer_identity(tokenizer)),
             packages=("tokenizers",),
             kinds=("huggingface",),
         ),

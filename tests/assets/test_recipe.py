@@ -245,8 +245,26 @@ def test_every_recipe_s_graph_is_built_on_a_machine_without_its_data(
     assert [node.name for node in trained][1:] == [
         f"stage2_ingredient{i}" for i in range(1, number + 1)
     ]
-    with pytest.raises(ConfigError, match=r"root '\$\{OLMO_SOURCES\}/\w+' \(not set: OLMO_SOURCES"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"{name}/corpus\.yaml:\d+: sources: \w+: root .* \(not set: OLMO_SOURCES",
+    ):
         _ = graph.fingerprints
+
+
+def test_what_is_not_on_this_machine_is_named_with_its_line(copy: Path) -> None:
+    lines = (copy / "corpus.yaml").read_text().split("\n")
+    place = lines.index("    - name: docstrings")
+    missing = '    - {name: mine, reader: files, root: "${NOT_SET}/texts"}'
+    (copy / "corpus.yaml").write_text("\n".join([*lines[:place], missing, *lines[place:]]))
+    with pytest.raises(ConfigError, match=rf"corpus\.yaml:{place + 1}: sources: mine: .*NOT_SET"):
+        _ = build_graph(load_recipe("mine")).fingerprints
+    (copy / "corpus.yaml").write_text(
+        "\n".join(lines).replace("tokenizer:\n", "tokenizer:\n  file: ${NOT_SET}/t.json\n")
+    )
+    place = lines.index("tokenizer:") + 1
+    with pytest.raises(ConfigError, match=rf"corpus\.yaml:{place}: tokenizer: file .*NOT_SET"):
+        _ = build_graph(load_recipe("mine")).fingerprints
 
 
 def test_a_recipe_without_stage_2_ends_with_stage_1(copy: Path) -> None:
