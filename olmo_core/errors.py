@@ -42,6 +42,10 @@ class InputError(ValueError):
     """Bad data; the message names file, line, key, what was found and what would be right."""
 
 
+class StorageError(RuntimeError):
+    """Results cannot be stored; the message says where and what to do."""
+
+
 class Stopped(Exception):
     """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
 

@@ -13,14 +13,13 @@ import sqlalchemy.exc
 
 from assets.execution.step import HOST_TAG, PID_TAG, own_process
 from assets.paths import CHECKOUT, root
+from olmo_core.errors import StorageError
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
 
+# A full disk refuses writes otherwise; /proc has no free space and is not full.
+REFUSALS = (errno.EACCES, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 LEAST_FREE_BYTES = 32 << 20  # under which a run is not begun, and is taken to have filled the disk
-
-
-class StorageError(RuntimeError):
-    """Results cannot be stored; the message says where and what to do."""
 
 
 def use_dagster_home() -> Path:
@@ -48,6 +47,11 @@ def storage_errors() -> Generator[None]:
     try:
         yield
     except (OSError, sqlalchemy.exc.OperationalError) as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            raise StorageError(
+                f"{root()}: results cannot be written there ({error.strerror}); "
+                "set OLMO_ROOT to a folder that can"
+            ) from None
         folder = root()
         while not folder.exists():
             folder = folder.parent
@@ -57,13 +61,6 @@ def storage_errors() -> Generator[None]:
                 f"{root()}: the disk is full ({free / 2**20:.1f} MiB free, at least "
                 f"{LEAST_FREE_BYTES / 2**20:.0f} MiB are needed); free some space and run again: "
                 "what is finished is kept"
-            ) from None
-        if isinstance(error, NotADirectoryError | FileExistsError | PermissionError) or (
-            isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENOENT)
-        ):
-            raise StorageError(
-                f"{root()}: results cannot be written there ({error.strerror}); "
-                "set OLMO_ROOT to a folder that can"
             ) from None
         raise
 

@@ -67,17 +67,10 @@ def run(
     """Make what is missing or stale in a recipe's graph, and nothing else."""
     from pipelines.cli.run import run_recipe
     from pipelines.cli.variants import run_variants
-    from pipelines.instance import StorageError
 
-    try:
-        if settings or name is not None:
-            code = run_variants(recipe, settings or [], name, _names(select), force=force)
-        else:
-            code = run_recipe(recipe, _names(select), force=force)
-    except StorageError as error:
-        print(f"olmo: {error}", file=sys.stderr)
-        code = 1
-    raise typer.Exit(code)
+    if settings or name is not None:
+        raise typer.Exit(run_variants(recipe, settings or [], name, _names(select), force=force))
+    raise typer.Exit(run_recipe(recipe, _names(select), force=force))
 
 
 @app.command(epilog="Example:\n\n  olmo plan demo")
@@ -175,14 +168,14 @@ def _names(select: list[str] | None) -> list[str]:
 def main() -> None:
     """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
     from assets.launcher import EngineError
-    from olmo_core.errors import ConfigError
+    from olmo_core.errors import ConfigError, StorageError
 
     try:
         app()
     except ConfigError as error:
         print(f"olmo: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except EngineError as error:
+    except (EngineError, StorageError) as error:
         print(f"olmo: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

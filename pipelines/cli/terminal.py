@@ -136,6 +136,8 @@ class TerminalObserver:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
             total = f"/{amount(status['total'])}" if status["total"] else ""
             done = f"{amount(status['done'])}{total} {status['unit']}".rstrip()
+            if not (status["done"] or status["total"]):
+                done = "starting"
             message = f", {status['message']}" if status["message"] else ""
             self._say(f"{asset}: {done}{message}")
 

@@ -1,14 +1,17 @@
 """Serve the Dagster UI and its daemon over the project's own instance."""
 
+import contextlib
 import errno
 import os
 import signal
 import socket
 import sys
+import time
 
 from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError
-from pipelines.instance import use_dagster_home
+from olmo_core.run.process import start_ticks
+from pipelines.instance import storage_errors, use_dagster_home
 
 
 def serve(host: str, port: int) -> None:
@@ -16,15 +19,37 @@ def serve(host: str, port: int) -> None:
 
     Raises:
         ConfigError: the port is taken or the address is not this machine's.
+        StorageError: the root cannot be written.
     """
     _check_free(host, port)
-    home = use_dagster_home()
-    print(f"Dagster UI: http://{host}:{port}  (instance: {home}; end it with Ctrl-C)", flush=True)
+    with storage_errors():
+        home = use_dagster_home()
+    print(f"Dagster UI: starting over {home}; end it with Ctrl-C", flush=True)
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for number in (signal.SIGINT, signal.SIGTERM):  # ignored, perhaps, by a shell's background job
         signal.signal(number, signal.SIG_DFL)
+    announce(host, port)
     os.chdir(home)  # dagster warns of a dagster.yaml in its folder that is not its home's
     os.execve(sys.executable, ui_command(host, port), environment)
+
+
+def announce(host: str, port: int) -> None:
+    """Print the address as soon as the port answers, from a process beside this one.
+
+    This process becomes Dagster's, which takes a minute or more to load all recipes.
+    """
+    server, began = os.getpid(), start_ticks(os.getpid())
+    if child := os.fork():
+        os.waitpid(child, 0)
+        return
+    if os.fork():  # an orphan is reaped by the system; Dagster would leave it as a zombie
+        os._exit(0)
+    while start_ticks(server) == began:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            print(f"Dagster UI: http://{host}:{port}", flush=True)
+            break
+        time.sleep(0.5)
+    os._exit(0)
 
 
 def ui_command(host: str, port: int) -> list[str]:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from olmo_core.errors import StorageError
 from pipelines import instance
 from pipelines.cli.run import run_graph
-from pipelines.instance import StorageError
 from tests.conftest import toy_graph
 
 FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 19), free=1 << 19)
@@ -111,6 +111,19 @@ def test_a_root_that_is_a_file_is_named(toy_root: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [("run", "demo"), ("ui", "--port", "47613")])
+def test_a_root_where_nothing_can_be_written_is_not_called_full(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_ROOT", "/proc/olmo")
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    done = olmo(*command)
+    assert done.returncode == 1
+    assert "/proc/olmo: results cannot be written there (No such file" in done.stderr
+    assert "full" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_full_disk_is_one_message(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instance.shutil, "disk_usage", lambda path: FULL)
     with pytest.raises(StorageError, match=r"the disk is full \(0\.5 MiB free"):
@@ -123,6 +136,25 @@ def test_a_port_in_use_is_named(toy_root: Path) -> None:
         done = olmo("ui", "--port", str(port))
     assert done.returncode == 2
     assert f"port {port} on 127.0.0.1 is in use" in done.stderr
+
+
+def test_the_address_of_the_ui_is_printed_when_its_port_answers() -> None:
+    code = (
+        "import socket\n"
+        "from pipelines.cli.ui import announce\n"
+        "server = socket.socket()\n"
+        "server.bind(('127.0.0.1', 0))\n"
+        "announce('127.0.0.1', server.getsockname()[1])\n"
+        "print('open', flush=True)\n"
+        "server.listen()\n"
+        "server.accept()\n"
+        "print(server.getsockname()[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, *lines = done.stdout.split("\n")
+    port = next(line for line in lines if line.isdigit())
+    assert first == "open"
+    assert f"Dagster UI: http://127.0.0.1:{port}" in lines
 
 
 def test_definitions_load_without_torch() -> None:

@@ -120,6 +120,18 @@ def test_in_a_file_progress_is_a_line_now_and_then(folder: RunFolder, clock: Clo
     assert said(seen) == ["✓ [ 1/12] stage1 42.5 s, peak 300 MiB"]
 
 
+def test_in_a_file_a_job_that_has_done_nothing_yet_is_starting(
+    folder: RunFolder, clock: Clock
+) -> None:
+    seen = observer()
+    seen.started("stage1", folder, "launched")
+    said(seen)
+    clock.now += PLAIN_EVERY_SECONDS
+    begun = {"attempt": 1, "done": 0, "total": None, "unit": "", "message": ""}
+    seen.progress("stage1", begun)
+    assert said(seen) == ["stage1: starting"]
+
+
 def test_on_a_terminal_the_bar_says_why_a_job_waits_and_then_how_far_it_is(
     folder: RunFolder,
 ) -> None:
