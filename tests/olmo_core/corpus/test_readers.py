@@ -207,7 +207,11 @@ def test_bad_lines_can_be_quarantined_and_are_counted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad_documents", ["fail", "quarantine"])
-@pytest.mark.parametrize("torn", [WHOLE[:-9], WHOLE[:20], b"", WHOLE[:-6] + b"??" + WHOLE[-4:]])
+@pytest.mark.parametrize(
+    "torn",
+    [WHOLE[:-9], WHOLE[:20], b"", WHOLE[:-6] + b"??" + WHOLE[-4:]],
+    ids=["trailer", "header", "nothing", "checksum"],  # the bytes hold the time they were made at
+)
 def test_a_file_that_is_not_whole_fails_also_under_quarantine(
     tmp_path: Path, torn: bytes, bad_documents: str
 ) -> None:
