@@ -4,7 +4,6 @@ http(s) is `olmo_core.remote.http`; everything else is fsspec's, with the creden
 ends find (https://filesystem-spec.readthedocs.io).
 """
 
-import contextlib
 import hashlib
 import logging
 import time
@@ -123,9 +122,11 @@ def remove(url: str) -> None:
         files, remote = _file_system(url)
         files.rm_file(remote)
 
-    with contextlib.suppress(Missing):
+    try:
         stat(url)
-        retried(url, act)
+    except Missing:
+        return
+    retried(url, act)
 
 
 def _holds(url: str, size: int, sha256: str) -> bool:

@@ -82,17 +82,19 @@ def run(config: TrainConfig, ignored_keys: Sequence[str] = ()) -> None:
                 report = write_outputs(trainer)
             if trainer.mirror is not None:
                 with job.timed("send checkpoints"):
-                    trainer.mirror.finish(functools.partial(_wait_for_mirror, job))
+                    trainer.mirror.finish(
+                        functools.partial(_wait_for_mirror, job, trainer.state.step)
+                    )
             job.finish(report, content=CONTENT)
         else:
             lend_shards(trainer.model)
 
 
-def _wait_for_mirror(job: Job, what: str) -> None:
+def _wait_for_mirror(job: Job, steps: int, what: str) -> None:
     """Report progress while the last checkpoint is sent, unless the job is asked to stop."""
     if job.stop_requests:
         raise Stopped(f"on request, while {what}; the next attempt goes on with that")
-    job.progress(1, 1, message=what)
+    job.progress(steps, steps, unit="steps", message=what)
 
 
 def _require_nothing_to_do(config: TrainConfig, folder: RunFolder) -> None:
