@@ -22,7 +22,7 @@ class Launch:
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
     distributed: bool = False  # started by torchrun
-    shares_calls: bool = False  # with workers on other nodes, where the site gives it some
+    shares_tasks: bool = False  # with workers on other nodes, where the site gives it some
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 

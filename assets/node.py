@@ -75,7 +75,7 @@ class Node:
     packages: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ("python",)
     distributed: bool = False
-    shares_calls: bool = False  # the job does them by `olmo_core.tasks.calls`
+    shares_tasks: bool = False  # by `olmo_core.tasks.map`
     further_identity: Callable[[], Mapping[str, Any]] = nothing_more
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()

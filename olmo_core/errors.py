@@ -51,7 +51,7 @@ class Stopped(Exception):
 
 
 class AlreadyRunning(Exception):
-    """Another job, or a worker of an earlier attempt, is at work in this run folder."""
+    """Another job is at work in this run folder."""
 
 
 @contextlib.contextmanager

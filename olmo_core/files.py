@@ -48,6 +48,17 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_tree(path: Path) -> None:
+    """Flush a file, or a folder with everything in it, to the disk; links are not followed."""
+    for parent, _, files in os.walk(path):
+        for name in files:
+            if not (file := Path(parent, name)).is_symlink():
+                fsync(file)
+        fsync(Path(parent))
+    if path.is_file():
+        fsync(path)
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a whole file atomically and durably."""
     with atomic_path(path) as beside:

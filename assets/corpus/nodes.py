@@ -72,7 +72,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             "raw",
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
-            shares_calls=True,
+            shares_tasks=True,
             further_identity=_located(recipe, "raw", lambda: raw_identity(raw_config)),
         ),
         _node(
@@ -91,7 +91,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
             inputs=("held_out",),
             kinds=("dolma",),
-            shares_calls=True,
+            shares_tasks=True,
             further_identity=toolkit_identity,
         ),
         _node(
@@ -138,7 +138,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             inputs=("filtered", "tokenizer"),
             packages=("tokenizers",),
             kinds=("numpy",),
-            shares_calls=True,
+            shares_tasks=True,
         ),
         _node(
             recipe,

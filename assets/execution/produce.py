@@ -177,7 +177,7 @@ def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, ro
         stage=node.stage,
         config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
-        shares_calls=node.shares_calls,
+        shares_tasks=node.shares_tasks,
         environment={environment.ROOT: str(root)},
         identity={
             "recipe": node.recipe,

@@ -4,6 +4,7 @@ After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this
 a user's folders, the same for the same packages, Python and files.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from olmo_core.corpus.sources import SourceConfig, source_identity
 from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
-from olmo_core.tasks.calls import do_calls
+from olmo_core.tasks.map import Task, map_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +55,26 @@ def raw_identity(config: RawConfig) -> dict[str, Any]:
 def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Read every source and write its documents; sources are read side by side."""
     identity = raw_identity(config)
-    calls = [
-        partial(write_source, source, job.folder, config.shard_bytes) for source in config.sources
+    tasks = [
+        Task(
+            name=f"read {source.name}",
+            reads=json.dumps(identity),
+            output=job.folder / "documents" / source.name,
+            call=partial(write_source, source, config.shard_bytes),
+        )
+        for source in config.sources
     ]
 
-    def on_done(count: int, latest: tuple[dict[str, Any], str]) -> None:
-        job.progress(count, len(calls), unit="sources", message=latest[0]["source"])
+    def on_done(count: int, latest: Mapping[str, Any]) -> None:
+        job.progress(count, len(tasks), unit="sources", message=latest["row"]["source"])
 
     with job.timed("read sources"):
-        written = do_calls(calls, job, on_done=on_done)
-    table = sorted((row for row, _ in written), key=lambda row: row["source"])
+        written = map_tasks(tasks, job, on_done=on_done)
+    for each in written:
+        if each["quarantined"]:
+            name = f"{each['row']['source']}.jsonl.gz"
+            write_rows(job.folder / "log" / "quarantine" / name, each["quarantined"])
+    table = sorted((each["row"] for each in written), key=lambda row: row["source"])
     return Report(
         numbers={
             "sources": len(table),
@@ -72,27 +83,25 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             "quarantined": sum(row["quarantined"] for row in table),
         },
         tables={"sources": table},
-        samples={"documents": sorted(sample for _, sample in written)},
+        samples={"documents": sorted(each["sample"] for each in written)},
         data=identity,
     )
 
 
-def write_source(
-    source: SourceConfig, folder: Path, shard_bytes: int
-) -> tuple[dict[str, Any], str]:
-    """Read one source and write its shards; runs in a process of its own.
+def write_source(source: SourceConfig, shard_bytes: int, out: Path) -> dict[str, Any]:
+    """Read one source and write its shards into `out`; runs in a process of its own.
 
     Returns:
-        The source's row of figures, and the beginning of one document.
+        `row`, the source's figures; `sample`, the beginning of one document; `quarantined`, rows.
     """
     reading = read_source(source)
-    files = write_shards(
-        folder / "documents" / source.name, reading.documents, shard_bytes=shard_bytes
-    )
-    if reading.quarantined:
-        write_rows(folder / "log" / "quarantine" / f"{source.name}.jsonl.gz", reading.quarantined)
+    files = write_shards(out, reading.documents, shard_bytes=shard_bytes)
     middle = reading.documents[len(reading.documents) // 2]
-    return _row(source, reading, files), f"{middle.id}\n{clip(middle.text)}"
+    return {
+        "row": _row(source, reading, files),
+        "sample": f"{middle.id}\n{clip(middle.text)}",
+        "quarantined": reading.quarantined,
+    }
 
 
 def _row(source: SourceConfig, reading: Reading, files: int) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from olmo_core.corpus.document import read_attributes, read_documents, shards, s
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
     check_mirror,
-    link_view,
+    map_steps,
     rewrite_attributes,
-    share_steps,
 )
 from olmo_core.errors import ConfigError
+from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -73,21 +73,23 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     sizes = {_step_name(documents, path): path.stat().st_size for path in files}
     done = 0
 
-    def on_step(name: str, seconds: float) -> None:
+    def on_step(name: str) -> None:
         nonlocal done
         done += sizes[name]
         job.progress(done, sum(sizes.values()), unit="bytes", message=name)
 
-    link_view(job.scratch / "view", documents=documents)
     with job.timed("dolma tag"):
         # The largest first, so that no long file is left for the end.
         steps = sorted(
             (_tag_step(documents, path, config) for path in files),
             key=lambda step: -sizes[step.name],
         )
-        share_steps(steps, job, on_step=on_step)
+        reads = read_json(inputs["held_out"] / "result.json")["digest"]
+        chunks = map_steps(steps, documents, job, sizes=sizes, reads=reads, on_step=on_step)
     with job.timed("check attributes"):
-        written = job.scratch / "view" / "attributes" / EXPERIMENT
+        written = job.scratch / "attributes"
+        for chunk in chunks:
+            _link_files(chunk / "view" / "attributes" / EXPERIMENT, written)
         check_mirror(documents, written)
         rewrite_attributes(written, job.folder / "attributes" / EXPERIMENT)
         samples = _samples(job.folder / "attributes" / EXPERIMENT)
@@ -106,6 +108,15 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         samples={"attributes": samples},
         data={"experiment": EXPERIMENT},
     )
+
+
+def _link_files(source: Path, target: Path) -> None:
+    """Link to every file of a tree from the same place of another."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
 
 
 def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None:

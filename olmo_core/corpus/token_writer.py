@@ -7,8 +7,9 @@ import csv
 import gzip
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,15 +60,18 @@ class _Slice:
 
 
 def write_source(
-    folder: Path, encoded: Sequence[EncodedFile], max_tokens: int, header: Header
-) -> list[Shard]:
+    encoded: Sequence[EncodedFile], max_tokens: int, header: Header, folder: Path
+) -> list[dict[str, Any]]:
     """Join the encoded files of one source, in order, into `folder/part-0-NNNNN.npy` …
 
     Args:
-        folder: Of the source.
         encoded: At least one document in all.
         max_tokens: Of one file; a longer document has a file of its own.
         header: What the headers share; the counts are filled in.
+        folder: Of the source.
+
+    Returns:
+        The fields of a `Shard` for each file.
     """
     shards: list[Shard] = []
     for number, slices in enumerate(plan(encoded, max_tokens)):
@@ -80,7 +84,7 @@ def write_source(
         counted = {**header.to_dict(), "tokens": tokens, "documents": documents}
         write_json(header_path(path), counted)
         shards.append(Shard(name=path.name, tokens=tokens, documents=documents))
-    return shards
+    return [asdict(shard) for shard in shards]
 
 
 def plan(encoded: Sequence[EncodedFile], max_tokens: int) -> list[list[_Slice]]:

@@ -6,12 +6,12 @@ their rows and headers. The bytes do not depend on the number of processes.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,7 @@ from olmo_core.data.format import Header, dtype_for, open_token_file
 from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
-from olmo_core.tasks.calls import do_calls
-
-T = TypeVar("T")
+from olmo_core.tasks.map import Task, map_tasks
 
 _BATCH = 64  # documents encoded at once
 _COMPARED = 64  # every so many documents, one is encoded by Hugging Face and compared
@@ -85,40 +83,50 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     names = source_names(filtered / "documents")
     files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
     with job.timed("encode"):
+        reads = f"{read_json(filtered / 'result.json')['digest']} {vocabulary.sha256}"
         encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
-        calls = [
-            partial(encode_file, shard, filtered, vocabulary, job.scratch / f"{number:06d}.ids")
+        tasks = [
+            Task(
+                name=f"encode {shard.relative_to(filtered)}",
+                reads=reads,
+                output=job.scratch / "ids" / f"{number:06d}",
+                call=partial(encode_file, shard, vocabulary),
+            )
             for number, (_, shard) in enumerate(files)
         ]
-        for (name, _), found in zip(files, _run_all(calls, job), strict=True):
-            encoded[name].append(found)
+        for (name, shard), task, rows in zip(files, tasks, _map(tasks, job), strict=True):
+            src = shard.relative_to(filtered).as_posix()
+            encoded[name].append(EncodedFile(path=task.output, src=src, **rows))
     with job.timed("write"):
         header = vocabulary.header()
-        calls = [
-            partial(
-                write_source,
-                job.folder / "tokens" / name,
-                encoded[name],
-                config.max_tokens_per_file,
-                header,
+        tasks = [
+            Task(
+                name=f"join {name}",
+                reads=reads,
+                output=job.folder / "tokens" / name,
+                call=partial(write_source, encoded[name], config.max_tokens_per_file, header),
             )
             for name in names
         ]
-        written = dict(zip(names, _run_all(calls, job), strict=True))
+        shards_of = zip(names, _map(tasks, job), strict=True)
+        written = {name: [Shard(**shard) for shard in found] for name, found in shards_of}
     with job.timed("check"):
         for name in names:
             check_source(job.folder / "tokens" / name, encoded[name], written[name], vocabulary)
     return report(encoded, written, vocabulary, seconds=job.timings["encode"])
 
 
-def encode_file(shard: Path, filtered: Path, vocabulary: Vocabulary, out: Path) -> EncodedFile:
-    """Encode one document file into one raw array; runs in a process of its own."""
+def encode_file(shard: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Any]:
+    """Encode one document file into a raw array, `out`; runs in a process of its own.
+
+    Returns:
+        The fields of an `EncodedFile` that tell of its documents.
+    """
     encoder = _encoder(vocabulary.path)
     ids: list[str] = []
     lines: list[int] = []
     lengths: list[int] = []
     text_bytes = 0
-    out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("wb") as raw:
         for batch in _batches(read_documents(shard), _BATCH):
             texts = [document.text for _, document in batch]
@@ -131,15 +139,13 @@ def encode_file(shard: Path, filtered: Path, vocabulary: Vocabulary, out: Path) 
                 ids.append(document.id)
                 lines.append(line)
                 lengths.append(len(row))
-    return EncodedFile(
-        path=out,
-        src=shard.relative_to(filtered).as_posix(),
-        ids=ids,
-        lines=lines,
-        lengths=lengths,
-        text_bytes=text_bytes,
-        slow_reason=encoder.reason,
-    )
+    return {
+        "ids": ids,
+        "lines": lines,
+        "lengths": lengths,
+        "text_bytes": text_bytes,
+        "slow_reason": encoder.reason,
+    }
 
 
 def check_source(
@@ -214,11 +220,11 @@ def report(
     )
 
 
-def _run_all(calls: Sequence[Callable[[], T]], job: Job) -> list[T]:
-    def on_done(count: int, latest: T) -> None:
-        job.progress(count, len(calls), unit="files")
+def _map(tasks: Sequence[Task], job: Job) -> list[Any]:
+    def on_done(count: int, latest: Any) -> None:
+        job.progress(count, len(tasks), unit="files")
 
-    return do_calls(calls, job, on_done=on_done)
+    return map_tasks(tasks, job, on_done=on_done)
 
 
 @cache

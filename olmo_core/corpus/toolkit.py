@@ -7,7 +7,6 @@ by `check_mirror`, and the callers count.
 import functools
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +19,13 @@ from olmo_core.corpus import toolkit_worker
 from olmo_core.corpus.document import read_attributes, read_documents, write_rows
 from olmo_core.errors import ConfigError
 from olmo_core.run.job import Job
-from olmo_core.tasks.calls import do_calls
+from olmo_core.tasks.map import Task, map_tasks
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOG_TAIL_LINES = 15
-# The more, the better they fill the processes; each imports the toolkit once, for seconds.
-CHUNKS_PER_PROCESS = 4
+# Of steps. Each imports the toolkit once, for seconds; each is done again if its process is lost.
+CHUNKS_PER_PROCESS = 4  # where nodes share the work
+CHUNK_BYTES = 32_000_000  # of compressed documents, on one machine
 
 
 class ToolkitError(RuntimeError):
@@ -79,8 +79,6 @@ def run_steps(
     folder: Path,
     *,
     processes: int,
-    on_step: Callable[[str, float], None] = lambda name, seconds: None,
-    log: str = "worker",
 ) -> None:
     """Run stages of steps in one toolkit process; the steps of a stage side by side.
 
@@ -89,8 +87,6 @@ def run_steps(
         folder: Working folder; `documents/` and `attributes/` lie below `folder/<view>/`. Paths
             stay relative, because the toolkit replaces every `/documents/` in a path.
         processes: Steps at a time.
-        on_step: Told the name and the seconds of each finished step.
-        log: Name of the toolkit process's own log; of several in one folder, each has its own.
 
     Raises:
         ConfigError: the toolkit's environment is missing.
@@ -106,7 +102,7 @@ def run_steps(
             [{**asdict(step), "log": f"log/{step.name}.log"} for step in stage] for stage in stages
         ],
     }
-    worker_log = logs / f"{log}.log"
+    worker_log = logs / "worker.log"
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
     command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
     done: dict[str, int] = {}
@@ -124,7 +120,6 @@ def run_steps(
             for line in worker.stdout:
                 report = json.loads(line)
                 done[report["name"]] = report["exit"]
-                on_step(report["name"], report["seconds"])
         except BaseException:
             worker.kill()  # its children die with it
             raise
@@ -139,49 +134,63 @@ def run_steps(
         )
 
 
-def share_steps(
-    steps: Sequence[ToolkitCommand], job: Job, *, on_step: Callable[[str, float], None]
-) -> None:
-    """Run steps side by side, with the job's workers where it has some; as `run_steps` otherwise.
+def map_steps(
+    steps: Sequence[ToolkitCommand],
+    documents: Path,
+    job: Job,
+    *,
+    sizes: Mapping[str, int],
+    reads: str,
+    on_step: Callable[[str], None],
+) -> list[Path]:
+    """Run steps in chunks, each a task; return the chunks' working folders.
 
     Args:
         steps: Tagging steps, the longest first.
-        job: Whose scratch folder is the working folder.
-        on_step: As for `run_steps`.
+        documents: What `view/documents` in each working folder leads to.
+        job: Whose tasks they are.
+        sizes: Bytes of document files by step.
+        reads: The digest of the documents.
+        on_step: Told the name of each finished step.
 
     Raises:
         ConfigError, ToolkitError: as `run_steps`.
     """
-    if job.workers == 0:
-        run_steps([steps], job.scratch, processes=job.processes, on_step=on_step)
-        return
-    number = min(len(steps), CHUNKS_PER_PROCESS * job.processes * (1 + job.workers))
-    calls = [
-        partial(run_chunk, steps[chunk::number], job.scratch, f"chunk{chunk:04d}")
-        for chunk in range(number)  # each has long steps and short ones
+    if job.workers:
+        wanted = CHUNKS_PER_PROCESS * job.processes * (1 + job.workers)
+    else:
+        wanted = 1 + sum(sizes.values()) // CHUNK_BYTES
+    number = min(len(steps), wanted)
+    tasks = [
+        Task(
+            name=f"tag {chunk + 1} of {number}",
+            reads=reads,
+            output=job.scratch / "chunks" / f"{chunk:04d}",
+            call=partial(
+                run_chunk,
+                steps[chunk::number],  # each has long steps and short ones
+                documents,
+                1 if number > 1 else job.processes,
+            ),
+        )
+        for chunk in range(number)
     ]
 
-    def on_done(count: int, latest: Sequence[tuple[str, float]]) -> None:
-        for name, seconds in latest:
-            on_step(name, seconds)
+    def on_done(count: int, latest: Sequence[str]) -> None:
+        for name in latest:
+            on_step(name)
 
-    do_calls(calls, job, on_done=on_done)
+    map_tasks(tasks, job, on_done=on_done)
+    return [task.output for task in tasks]
 
 
-def run_chunk(steps: Sequence[ToolkitCommand], folder: Path, name: str) -> list[tuple[str, float]]:
-    """Run steps one by one in a toolkit process of their own; their names and seconds."""
-    for step in steps:
-        # After a process that was killed: the toolkit would pass over what it notes as done.
-        shutil.rmtree(folder / step.config["metadata"], ignore_errors=True)
-    done: list[tuple[str, float]] = []
-    run_steps(
-        [steps],
-        folder,
-        processes=1,
-        on_step=lambda step, seconds: done.append((step, seconds)),
-        log=name,
-    )
-    return done
+def run_chunk(
+    steps: Sequence[ToolkitCommand], documents: Path, processes: int, out: Path
+) -> list[str]:
+    """Run steps in a toolkit process of their own, in the folder `out`; return their names."""
+    link_view(out / "view", documents=documents)
+    run_steps([steps], out, processes=processes)
+    return [step.name for step in steps]
 
 
 def _tail(log: Path) -> str:

@@ -1,6 +1,7 @@
 """A job from the command line: its configuration file, its log, its exit code."""
 
 import argparse
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 
 C = TypeVar("C")
+T = TypeVar("T", bound=Callable[..., Any])
 
 
 def run_job(
@@ -40,12 +42,20 @@ def run_job(
         for key in ("config", "inputs"):
             if not isinstance(tree.get(key), Mapping):
                 raise ConfigError(f"{path}: {key}: expected a mapping of keys")
-        config = build(config_class, tree["config"], where="config")
+        config = build(_importable(config_class), tree["config"], where="config")
         inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
         require_the_submitted_code(RunFolder(path.parent))
         with Job.open(path.parent) as job:
             job.ready()
-            job.finish(make(config, inputs, job))
+            job.finish(_importable(make)(config, inputs, job))
+
+
+def _importable(named: T) -> T:
+    """Return a function or class of the module that is run, as other processes import it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if named.__module__ != "__main__" or spec is None:
+        return named
+    return getattr(importlib.import_module(spec.name), named.__name__)
 
 
 def require_the_submitted_code(folder: RunFolder) -> None:

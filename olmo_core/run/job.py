@@ -5,6 +5,7 @@ whole life of an ordinary job; training, whose configuration file is an OLMo YAM
 """
 
 import contextlib
+import functools
 import json
 import logging
 import mmap
@@ -25,8 +26,8 @@ from olmo_core import environment
 from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped
 from olmo_core.files import PARTIAL, append_line, write_json
 from olmo_core.run import attempts
-from olmo_core.run.earlier import remove_earlier_attempt
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.marker import markers_folder, remove_earlier_attempt
 from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
 from olmo_core.run.result import write_result
 
@@ -61,7 +62,7 @@ class Job:
         self.resumable = resumable
         self.scratch = folder / "work"
         self.processes = environment.processes()
-        self.workers = environment.workers()  # that may come: run/calls.py
+        self.workers = environment.workers()  # nodes that may join this one: tasks/map.py
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
         self._terminated = False
@@ -124,6 +125,11 @@ class Job:
     def cache(self) -> Path:
         """What jobs keep for each other, below the root of results; may be deleted at any time."""
         return (environment.root() or self.folder.parents[2]) / "cache"
+
+    @functools.cached_property
+    def markers(self) -> Path:
+        """Where this job's finished tasks are marked."""
+        return markers_folder(self.files)
 
     def ready(self) -> None:
         """Say that imports and set-up are over and the work begins (for the timings)."""

@@ -23,7 +23,6 @@ from olmo_core.run.code import code_digest
 from olmo_core.run.job import Job
 from olmo_core.tasks.lanes import BUSY, CODE, Lanes
 from olmo_core.tasks.pickled import Outcome, main_module, packed, read_outcome
-from olmo_core.tasks.pool import run_calls
 
 T = TypeVar("T")
 
@@ -52,7 +51,11 @@ def do_calls(
         OSError: the results cannot be written (a full disk).
     """
     if job.workers == 0:
-        return run_calls(calls, processes=job.processes, on_done=on_done)
+        results: list[T] = []
+        for call in calls:
+            results.append(call())
+            on_done(len(results), results[-1])
+        return results
     outcomes: dict[int, Outcome] = {}
     busy = _Busy()
     batch = publish(job.scratch / "calls", calls)

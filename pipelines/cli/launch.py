@@ -113,7 +113,7 @@ def shape_line(launch: Launch, shape: ResourceSpec) -> str:
     parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
     each = " per node" if nodes > 1 or ranks > 1 else ""
     parts.append("1 process" + each if ranks == 1 else f"{ranks} processes{each}")
-    if launch.shares_calls and shape.workers:
+    if launch.shares_tasks and shape.workers:
         parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
     if shape.devices_per_node:
         parts.append(f"{shape.devices_per_node} devices per node")

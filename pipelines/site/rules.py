@@ -124,7 +124,7 @@ def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _no_calls(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
-    sharing = ", ".join(name for name, shares_calls in assets.items() if shares_calls)
+    sharing = ", ".join(name for name, shares_tasks in assets.items() if shares_tasks)
     message = f"found {workers}; expected 0: of stage corpus, {sharing} share calls with workers"
     return Problem(("work", key, "workers"), message)
 
@@ -135,7 +135,7 @@ def _assets(recipes: Iterable[str]) -> dict[str, bool]:
     for name in recipes:
         with contextlib.suppress(ConfigError):  # said when that recipe is asked for
             nodes = build_graph(load_recipe(name)).nodes
-            found.update({asset: node.shares_calls for asset, node in nodes.items()})
+            found.update({asset: node.shares_tasks for asset, node in nodes.items()})
     return found
 
 

@@ -47,7 +47,7 @@ def shared(toys: Toys, name: str) -> Launch:
         config={"config": {}, "inputs": {}},
         identity={"recipe": "toy", "asset": name, "fingerprint": name},
         environment={"OLMO_ROOT": str(toys.root)},
-        shares_calls=True,
+        shares_tasks=True,
     )
 
 

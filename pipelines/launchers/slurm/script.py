@@ -56,7 +56,7 @@ class Batch:
 
 def workers_of(work: ResourceSpec, launch: Launch) -> int:
     """How many workers a job is given."""
-    return work.workers if launch.shares_calls else 0
+    return work.workers if launch.shares_tasks else 0
 
 
 def sbatch_arguments(batch: Batch, script: Path) -> list[str]:

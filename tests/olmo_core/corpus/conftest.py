@@ -13,7 +13,7 @@ import pytest
 from olmo_core.config.load import build, load
 from olmo_core.corpus import documents, tokenizer, tokens
 from olmo_core.corpus.document import Document, write_shards
-from olmo_core.files import read_json
+from olmo_core.files import read_json, write_json
 from olmo_core.run.job import Job
 
 MODULES = ("argparse", "json.decoder", "dataclasses", "textwrap", "inspect", "typing", "ast")
@@ -62,6 +62,7 @@ def filtered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shards(folder / "documents" / "code", code, shard_bytes=100_000)
     odd = [Document(id=f'odd/"{n}", é', text=text, source="odd") for n, text in enumerate(ODD)]
     write_shards(folder / "documents" / "odd", odd, shard_bytes=1 << 30)
+    write_json(folder / "result.json", {"digest": "of the two sources"})
     return folder
 
 
@@ -136,6 +137,8 @@ class Corpus:
     ) -> None:
         """Write what the asset `held_out` leaves: source -> name -> text, and domain -> texts."""
         folder = self.folder("held_out")
+        folder.mkdir(parents=True)
+        write_json(folder / "result.json", {"digest": "of these texts"})
         for source, texts in documents.items():
             rows = [self.document(source, name, text) for name, text in texts.items()]
             self.write_lines(folder / "documents" / source / "part-00000.jsonl.gz", rows)

@@ -23,22 +23,6 @@ def test_results_do_not_depend_on_the_number_of_processes(tiny: Any, corpus: Any
     assert [r["report"] for r in one.values()] == [r["report"] for r in two.values()]
 
 
-@pytest.mark.parametrize("asset", ["raw", "tagged"])
-def test_results_do_not_depend_on_workers(
-    tiny: Any, corpus: Any, asset: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Written as calls for workers of which none comes."""
-    theirs, results = tiny
-    for name in ASSETS[: ASSETS.index(asset)]:
-        corpus.folder(name).parent.mkdir(parents=True)
-        corpus.folder(name).symlink_to(theirs.folder(name))
-    monkeypatch.setenv("OLMO_WORKERS", "2")
-    again = corpus.run(asset, load(corpus.recipe)[asset])
-    assert again["digest"] == results[asset]["digest"]
-    assert again["report"] == results[asset]["report"]
-    assert (corpus.folder(asset) / "calls.lock").exists()
-
-
 def test_every_document_is_accounted_for(tiny: Any) -> None:
     corpus, results = tiny
     raw = {d["id"]: d["text"] for d in corpus.documents("raw")}

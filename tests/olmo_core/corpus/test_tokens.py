@@ -10,10 +10,10 @@ from tokenizers import Tokenizer
 
 from olmo_core.corpus import tokens
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
-from olmo_core.corpus.token_writer import EncodedFile, plan
+from olmo_core.corpus.token_writer import EncodedFile, Shard, plan
 from olmo_core.corpus.tokens import TokensConfig
 from olmo_core.errors import InputError
-from olmo_core.files import read_json, sha256_file
+from olmo_core.files import read_json, sha256_file, write_json
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -87,22 +87,6 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(
     assert outputs(again) == outputs(tokens_run)
 
 
-def test_the_bytes_do_not_depend_on_workers(
-    tmp_path: Path,
-    filtered: Path,
-    tokenizer_run: Path,
-    tokens_run: Path,
-    run,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OLMO_WORKERS", "2")
-    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
-    config = TokensConfig(max_tokens_per_file=50_000)
-    again = run(tokens, tmp_path / "again", config, inputs, 2)
-    assert outputs(again) == outputs(tokens_run)
-    assert (again / "calls.lock").exists()
-
-
 def test_what_it_reports(tokens_run: Path) -> None:
     result = read_json(tokens_run / "result.json")
     report = result["report"]
@@ -154,9 +138,9 @@ def test_a_large_vocabulary_is_written_in_uint32(
         path=tokenizer_run / "tokenizer.json", vocab_size=70_000, eos_token_id=69_999, sha256=""
     )
     shard = shards(filtered / "documents" / "odd")[0]
-    encoded = tokens.encode_file(shard, filtered, vocabulary, tmp_path / "ids")
+    encoded = tokens.encode_file(shard, vocabulary, tmp_path / "ids")
     ids = np.fromfile(tmp_path / "ids", "<u4")
-    assert ids[np.cumsum(encoded.lengths) - 1].tolist() == [69_999] * 10
+    assert ids[np.cumsum(encoded["lengths"]) - 1].tolist() == [69_999] * 10
 
 
 @pytest.mark.parametrize(
@@ -178,6 +162,7 @@ def test_bad_documents_stop_it_with_their_place(
     path = tmp_path / "filtered" / "documents" / "code" / "part-00000.jsonl.gz"
     texts = [Document(id=f"code/{n}", text=f"text {n}" * 9, source="code") for n in range(20)]
     write_documents(path, texts)
+    write_json(tmp_path / "filtered" / "result.json", {"digest": "of these texts"})
     damage(path)
     inputs = {"filtered": tmp_path / "filtered", "tokenizer": tokenizer_run}
     with pytest.raises(InputError, match=message) as error:
@@ -195,8 +180,10 @@ def test_counts_that_do_not_add_up_are_an_error(
 ) -> None:
     vocabulary = tokens.Vocabulary.of_run(tokenizer_run)
     shard = shards(filtered / "documents" / "odd")[0]
-    encoded = tokens.encode_file(shard, filtered, vocabulary, tmp_path / "ids")
-    written = tokens.write_source(tmp_path / "odd", [encoded], 1 << 30, vocabulary.header())
+    rows = tokens.encode_file(shard, vocabulary, tmp_path / "ids")
+    encoded = EncodedFile(path=tmp_path / "ids", src="", **rows)
+    found = tokens.write_source([encoded], 1 << 30, vocabulary.header(), tmp_path / "odd")
+    written = [Shard(**shard) for shard in found]
     tokens.check_source(tmp_path / "odd", [encoded], written, vocabulary)
     with pytest.raises(RuntimeError, match="20 documents encoded, 10 written"):
         tokens.check_source(tmp_path / "odd", [encoded, encoded], written, vocabulary)

@@ -162,29 +162,6 @@ def test_a_call_of_a_worker_that_was_killed_is_done_again(
     assert CALLS // 2 in runs.begun(folder, "leader")
 
 
-def test_a_stale_worker_is_waited_for_before_anything_is_removed(runs: Runs) -> None:
-    folder = runs.folder()
-    stale_gate, gate = runs.hold(folder, "worker", CALLS // 2), runs.hold(folder, "leader", 0)
-    first, worker = runs.both(folder)
-    until(lambda: runs.begun(folder, "worker") and runs.begun(folder, "leader"), runs)
-    (torn,) = (folder.path / "squares").glob(f"{CALLS // 2}.*.partial")
-    worker.suspend()  # or it would end its process
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-
-    gate.unlink()
-    second = runs.leader(folder, workers=1)
-    until(lambda: list((folder.path / "work").glob("calls.*")), runs)  # taken away
-    assert torn.exists()
-    assert len(runs.begun(folder, "job")[0]) == 1
-    stale_gate.unlink()
-    result(runs, folder, second)
-    assert len(runs.begun(folder, "job")[0]) == 2
-    assert len(runs.begun(folder, "worker")) == 1  # it began no other
-    worker.resume()
-    assert worker.wait(10) == 0
-
-
 def test_a_worker_ends_a_call_whose_leader_has_ended_and_does_those_of_the_next(
     runs: Runs,
 ) -> None:

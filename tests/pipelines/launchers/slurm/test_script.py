@@ -23,7 +23,7 @@ WORK = ResourceSpec(
 )
 
 
-def launch(root: Path, *, distributed: bool = True, shares_calls: bool = False) -> Launch:
+def launch(root: Path, *, distributed: bool = True, shares_tasks: bool = False) -> Launch:
     return Launch(
         folder=RunFolder(root / "toy" / "stage1" / "0"),
         module="olmo_core.train",
@@ -31,7 +31,7 @@ def launch(root: Path, *, distributed: bool = True, shares_calls: bool = False) 
         config={},
         identity={"recipe": "toy", "asset": "stage1"},
         distributed=distributed,
-        shares_calls=shares_calls,
+        shares_tasks=shares_tasks,
         environment={"OLMO_ROOT": str(root)},
     )
 
@@ -93,7 +93,7 @@ def test_the_logs_path_is_taken_as_it_is(
 
 def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> None:
     work = ResourceSpec(engine="slurm", workers=3)
-    job = launch(tmp_path, distributed=False, shares_calls=True)
+    job = launch(tmp_path, distributed=False, shares_tasks=True)
     arguments = slurm_script.sbatch_arguments(
         batch(SlurmSite(), work, job, log="/a%j/submission1.log"), Path("/s")
     )
@@ -112,7 +112,7 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
     says.write_text('#!/bin/bash\nprintf "%s\\n" "$@" "$OLMO_WORKERS" "${OLMO_WORKER-none}"\n')
     says.chmod(0o755)
     root = tmp_path / "r $(touch canary)'"
-    job = launch(root, distributed=False, shares_calls=True)
+    job = launch(root, distributed=False, shares_tasks=True)
     made = batch(SlurmSite(python=str(says)), ResourceSpec(engine="slurm", workers=3), job)
     done = subprocess.run(
         ["bash", "-c", slurm_script.script(made)],

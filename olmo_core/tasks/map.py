@@ -1,0 +1,113 @@
+"""The tasks of a job: done once each, wherever the job's processes are.
+
+A task writes one output. A marker (`olmo_core.run.marker`) says that it is whole, and a restarted
+job skips the task. So a task may be begun several times, even at once; it is finished once.
+"""
+
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from olmo_core.files import fsync, fsync_tree
+from olmo_core.run.job import Job
+from olmo_core.run.marker import marker_path, read_marker, write_marker
+from olmo_core.tasks.calls import do_calls
+from olmo_core.tasks.pool import process_pool
+
+log = logging.getLogger("olmo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One piece of a job's work, independent of the others."""
+
+    name: str  # among the job's tasks
+    reads: str  # the digest of its input, or facts that stand for it
+    output: Path  # file or folder in the run folder that it makes
+    # Takes the path to write the output to; returns facts that JSON can hold. Pickled, so a
+    # partial of a module's own function; the same arguments must give the same bytes.
+    call: Callable[[Path], Any]
+
+
+def map_tasks(tasks: Sequence[Task], job: Job, *, on_done: Callable[[int, Any], None]) -> list[Any]:
+    """Do the tasks that are not marked as finished; return the results of all, in their order.
+
+    Args:
+        tasks: Each with a key and an output of its own.
+        job: The run folder, and the processes.
+        on_done: Takes how many tasks are finished and the result of the latest; may raise to stop.
+
+    Raises:
+        Exception: the first that a task or `on_done` raises; tasks at work are ended.
+    """
+    results: dict[int, Any] = {}
+
+    def finish(number: int, result: Any) -> None:
+        results[number] = result
+        on_done(len(results), result)
+
+    left: dict[int, MarkedTask] = {}
+    for number, task in enumerate(tasks):
+        marked = MarkedTask(task, job.folder, marker_path(job.markers, task.name, task.reads))
+        found = read_marker(marked.marker, job.folder)
+        if found is None:
+            left[number] = marked
+        else:
+            finish(number, found[1])
+    if results:
+        log.info("%d of %d tasks were finished by an earlier attempt", len(results), len(tasks))
+    _do(left, job, finish)
+    return [results[number] for number in range(len(tasks))]
+
+
+def _do(left: dict[int, "MarkedTask"], job: Job, finish: Callable[[int, Any], None]) -> None:
+    """Do these tasks; tell their numbers and results as they finish."""
+    if job.workers and left:
+        calls = list(left.values())
+        for number, result in zip(left, do_calls(calls, job, on_done=lambda *_: None), strict=True):
+            finish(number, result)
+        return
+    if job.processes == 1 or len(left) <= 1:
+        for number, task in left.items():
+            finish(number, task())
+        return
+    with process_pool(min(job.processes, len(left))) as executor:
+        futures = {executor.submit(task): number for number, task in left.items()}
+        for future in as_completed(futures):
+            finish(futures[future], future.result())
+
+
+@dataclass(frozen=True)
+class MarkedTask:
+    """A task and its marker, as they go to another process."""
+
+    task: Task
+    folder: Path  # the run folder
+    marker: Path
+
+    def __call__(self) -> Any:
+        """Do the task, unless it is marked; return its result as the marker holds it."""
+        found = read_marker(self.marker, self.folder)
+        if found is not None:  # by a process that was then lost
+            return found[1]
+        began = time.monotonic()
+        beside = self.folder / "work" / "partial" / uuid.uuid4().hex
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        result = json.dumps(self.task.call(beside))
+        fsync_tree(beside)
+        self.task.output.parent.mkdir(parents=True, exist_ok=True)
+        output = self.task.output
+        if output.is_dir():  # from the same task, of a process that was lost before it marked it
+            output.rename(beside.with_name(f"{beside.name}.before"))
+        os.replace(beside, output)
+        fsync(output.parent)
+        write_marker(self.marker, self.folder, output, result)
+        log.info("%s: %.1f s", self.task.name, time.monotonic() - began)
+        return json.loads(result)
