@@ -20,6 +20,8 @@ NODE_RANK = "OLMO_NODE_RANK"
 PROCESSES = "OLMO_PROCESSES"  # that may compute at once in one task
 WORKER = "OLMO_WORKER"  # number of this worker, from 1
 WORKERS = "OLMO_WORKERS"  # that the leader may be joined by
+DASK_ADDRESS = "OLMO_DASK_ADDRESS"  # of a cluster that is there already
+DASK_DASHBOARD = "OLMO_DASK_DASHBOARD"  # port on 127.0.0.1
 SUBMITTED_AT = "OLMO_SUBMITTED_AT"  # Unix time
 RESTART = "OLMO_RESTART"  # how often the pods of this job have been started anew
 
@@ -70,6 +72,16 @@ def processes() -> int:
 def workers() -> int:
     """Return how many workers may join this job's leader; 0 where it works alone."""
     return _whole_number(WORKERS) or 0
+
+
+def dask_address() -> str | None:
+    """Return where the Dask scheduler is that tasks are sent to; None where the job runs one."""
+    return os.environ.get(DASK_ADDRESS) or None
+
+
+def dask_dashboard() -> int | None:
+    """Return the port of Dask's dashboard; None where it is off."""
+    return _whole_number(DASK_DASHBOARD)
 
 
 def submitted_at() -> float | None:

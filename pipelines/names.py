@@ -88,6 +88,10 @@ DNS_NAME = Kind(
     pattern=re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*"),
     right="small letters, digits, - and . (at most 253), as in results-v1",
 )
+DASK_ADDRESS = Kind(
+    pattern=re.compile(r"(?:tls|tcp)://[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}"),
+    right="the address of a Dask scheduler, as in tls://scheduler.example.org:8786",
+)
 CONTEXT = Kind(
     pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,252}"),
     right="a context of the kubeconfig: letters, digits and _ . : @ / + -",

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ class Job:
         self.scratch = folder / "work"
         self.processes = environment.processes()
         self.workers = environment.workers()  # nodes that may join this one: tasks/map.py
+        self.at_end = contextlib.ExitStack()  # closed before the result is written
+        self.shared_executor: Executor | None = None  # of many nodes, once begun
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
         self._terminated = False
@@ -184,6 +187,7 @@ class Job:
             report: What the asset shows.
             content: Output paths, relative to the folder, that the digest covers; all by default.
         """
+        self.at_end.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
         # A job shorter than a heartbeat has no sample; the kernel keeps the peak of this process.
         self._status["peak_memory_bytes"] = max(
@@ -220,7 +224,8 @@ class Job:
             self._drop_torn_row()
             self._write_status()
             self._heartbeat.start()
-            yield
+            with self.at_end:
+                yield
         except BaseException as error:
             stopped = isinstance(error, Stopped | KeyboardInterrupt)
             if not isinstance(error, SystemExit):

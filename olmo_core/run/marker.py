@@ -19,10 +19,15 @@ from olmo_core.run.folder import CONTRACT_FOLDERS, RunFolder, is_contract_file
 DIGEST_LENGTH = 24
 
 
+def main_module() -> str:
+    """Return the name of the module that this process runs, as another process imports it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else "__main__"
+
+
 def markers_folder(folder: RunFolder) -> Path:
     """Return where the markers of this job lie; under other code or values it is another folder."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    identity = hashlib.sha256(code_digest(spec.name).encode() if spec else b"")
+    identity = hashlib.sha256(code_digest(main_module()).encode())
     if folder.config.exists():
         identity.update(folder.config.read_bytes())
     return folder.path / "work" / "tasks" / identity.hexdigest()[:DIGEST_LENGTH]

@@ -8,6 +8,7 @@ with a diagnosis (failure.json) what fails again and again.
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -73,6 +74,8 @@ class Supervisor:
         code = self._attempts()
         if self.folder.finished or self.folder.failure.exists():
             requeue.end_workers(at_work=False)
+            # The key by which nodes meet, where a kill left it.
+            shutil.rmtree(self.folder.path / "work" / "dask", ignore_errors=True)
         return code
 
     def _attempts(self) -> int:

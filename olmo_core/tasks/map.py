@@ -4,21 +4,23 @@ A task writes one output. A marker (`olmo_core.run.marker`) says that it is whol
 job skips the task. So a task may be begun several times, even at once; it is finished once.
 """
 
+import contextlib
 import json
 import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from concurrent.futures import as_completed
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olmo_core import environment
+from olmo_core.errors import ConfigError
 from olmo_core.files import fsync, fsync_tree
 from olmo_core.run.job import Job
 from olmo_core.run.marker import marker_path, read_marker, write_marker
-from olmo_core.tasks.calls import do_calls
 from olmo_core.tasks.pool import process_pool
 
 log = logging.getLogger("olmo")
@@ -69,19 +71,29 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, on_done: Callable[[int, Any], 
 
 def _do(left: dict[int, "MarkedTask"], job: Job, finish: Callable[[int, Any], None]) -> None:
     """Do these tasks; tell their numbers and results as they finish."""
-    if job.workers and left:
-        calls = list(left.values())
-        for number, result in zip(left, do_calls(calls, job, on_done=lambda *_: None), strict=True):
-            finish(number, result)
-        return
-    if job.processes == 1 or len(left) <= 1:
+    shared = job.workers > 0 or environment.dask_address() is not None
+    if not shared and (job.processes == 1 or len(left) <= 1):
         for number, task in left.items():
             finish(number, task())
         return
-    with process_pool(min(job.processes, len(left))) as executor:
+    with _of_many_nodes(job) if shared else process_pool(min(job.processes, len(left))) as executor:
         futures = {executor.submit(task): number for number, task in left.items()}
         for future in as_completed(futures):
             finish(futures[future], future.result())
+
+
+@contextlib.contextmanager
+def _of_many_nodes(job: Job) -> Generator[Executor]:
+    """Yield the executor that is kept until the job's end, for tasks to come."""
+    if job.shared_executor is None:
+        try:
+            from olmo_core.tasks.cluster import shared_executor
+        except ImportError as error:
+            raise ConfigError(
+                f"workers: {error.name} is not installed; pip install 'olmo-pipelines[dask]'"
+            ) from None
+        job.shared_executor = job.at_end.enter_context(shared_executor(job))
+    yield job.shared_executor
 
 
 @dataclass(frozen=True)

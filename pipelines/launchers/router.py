@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from assets.launcher import JobState, Launch, Launcher
@@ -34,7 +34,8 @@ class Router:
         """Start the job on its engine unless it is finished or at work on any."""
         if launch.folder.finished or self.state(launch.folder).alive:
             return False
-        return self._engine(self.site.work_of(launch).engine).submit(launch)
+        engine = self._engine(self.site.work_of(launch).engine)
+        return engine.submit(self._informed(launch))
 
     def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
         """Start those jobs that are neither finished nor at work; as arrays where there are any.
@@ -46,7 +47,8 @@ class Router:
         by_engine: dict[str, list[Launch]] = {}
         for launch in launches:
             if not launch.folder.finished and not self.state(launch.folder).alive:
-                by_engine.setdefault(self.site.work_of(launch).engine, []).append(launch)
+                engine = self.site.work_of(launch).engine
+                by_engine.setdefault(engine, []).append(self._informed(launch))
         for name, group in by_engine.items():
             started += self._engine(name).submit_many(group)
         return started
@@ -54,7 +56,7 @@ class Router:
     def dry_run(self, launch: Launch) -> str:
         """What its engine would be given; starts and writes nothing."""
         work = self.site.work_of(launch)
-        return self._engine(work.engine).dry_run(launch, work)
+        return self._engine(work.engine).dry_run(self._informed(launch), work)
 
     def queues(self, launch: Launch) -> bool:
         """Whether the engine of this work has a queue."""
@@ -89,6 +91,12 @@ class Router:
         """Start no further job."""
         for engine in self.engines.values():
             engine.close()
+
+    def _informed(self, launch: Launch) -> Launch:
+        """The launch, with what it must know of Dask where it shares its tasks."""
+        if not launch.shares_tasks:
+            return launch
+        return replace(launch, environment={**launch.environment, **self.site.dask.variables})
 
     def _started_by(self, folder: RunFolder) -> Engine:
         return self._engine(_started_on(folder))

@@ -39,7 +39,7 @@ class ResourceSpec:
     stall_timeout_minutes: float = field(default=30.0, metadata=within(0.05, MONTH_MINUTES))
     # In a row without a new checkpoint, after which the job is given up.
     max_failures: int = field(default=3, metadata=within(1, 1_000))
-    # Further nodes of the same shape that take calls of a corpus job, as they come.
+    # Further nodes of the same shape that do tasks of a corpus job, as they come.
     workers: int = field(default=0, metadata=within(0, 256))
     # Instead of the engine's.
     partition: str | None = field(default=None, metadata=allow(names.TOKENS))
@@ -105,6 +105,26 @@ class KubernetesSite:
     poll_seconds: float = field(default=10.0, metadata=within(0.1, DAY_SECONDS))
 
 
+@dataclass(frozen=True, kw_only=True)
+class DaskSite:
+    """How the tasks of a job are shared among nodes."""
+
+    # Of a scheduler that is there already; else each job with workers runs one.
+    address: str | None = field(default=None, metadata=allow(names.DASK_ADDRESS))
+    allow_unencrypted: bool = False  # an address tcp://…
+    # On 127.0.0.1 of the job's node; without it there is no dashboard.
+    dashboard_port: int | None = field(default=None, metadata=within(1, 65_535))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a job that shares its tasks gets to know."""
+        values = {
+            environment.DASK_ADDRESS: self.address,
+            environment.DASK_DASHBOARD: self.dashboard_port,
+        }
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+
 class SiteError(ConfigError):
     """A site file with values that cannot be meant; `problems` says which."""
 
@@ -123,6 +143,7 @@ class Site:
 
     slurm: SlurmSite | None = None
     kubernetes: KubernetesSite | None = None
+    dask: DaskSite = field(default_factory=DaskSite)
     work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 
     def __post_init__(self) -> None:
@@ -142,6 +163,14 @@ class Site:
 
 def _shape_problems(site: Site) -> list[Problem]:
     found: list[Problem] = []
+    if (site.dask.address or "").startswith("tcp://") and not site.dask.allow_unencrypted:
+        found.append(
+            Problem(
+                ("dask", "address"),
+                f"found '{site.dask.address}', over which anybody on the network could run code as "
+                "you; expected tls://…, or allow_unencrypted: true where the network is your own",
+            )
+        )
     for name, work in site.work.items():
         where = ("work", name)
         if work.engine != "local" and getattr(site, work.engine) is None:
@@ -162,6 +191,14 @@ def _shape_problems(site: Site) -> list[Problem]:
                     (*where, "workers"),
                     f"found {work.workers}, but engine is '{work.engine}'; only slurm starts "
                     "workers",
+                )
+            )
+        if work.workers and site.dask.address:
+            found.append(
+                Problem(
+                    (*where, "workers"),
+                    f"found {work.workers}, but tasks go to the cluster of dask.address, which "
+                    "has workers of its own; expected 0",
                 )
             )
         if 0 < work.devices_per_node < work.processes_per_node:

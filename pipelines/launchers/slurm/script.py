@@ -45,7 +45,7 @@ class Batch:
 
     @property
     def workers(self) -> int:
-        """Further tasks that take calls of the one job, which then is task 0 of an array."""
+        """Further nodes that do tasks of the one job, which then is task 0 of an array."""
         return workers_of(self.work, self.first)
 
     @property
@@ -154,8 +154,7 @@ def _worker(batch: Batch) -> list[str]:
     """What tasks other than the first do in the place of the supervisor."""
     if not batch.workers:
         return []
-    launch = batch.first
-    words = ["-m", "olmo_core.tasks.worker", str(launch.folder.path), launch.module]
+    words = ["-m", "olmo_core.tasks.worker", str(batch.first.folder.path)]
     command = _step(batch.site, batch.work, [*_on_node(batch.site, batch.work), *words])
     return [
         f"export OLMO_WORKERS={int(batch.workers)}",

@@ -1,6 +1,7 @@
 """Processes of a pool: none outlives the caller, whatever ends the caller."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from assets.paths import CHECKOUT
 from olmo_core.tasks.pool import process_pool
 
 BUSY = """
@@ -52,7 +54,10 @@ def test_busy_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
     script, folder = tmp_path / "busy.py", tmp_path / "out"
     script.write_text(BUSY)
     folder.mkdir()
-    parent = subprocess.Popen([sys.executable, str(script), str(folder)])
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
     try:
         processes = both(folder)
     finally:

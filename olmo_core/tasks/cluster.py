@@ -1,0 +1,233 @@
+"""Processes of many nodes for the tasks of one job: Dask distributed, its scheduler in the job.
+
+The job is the leader: it runs the scheduler and computes too. Other nodes run
+`olmo_core.tasks.worker`, which finds the scheduler by a file in the run folder. Nothing waits for
+them. Whoever connects, either way, needs the key that was made for this attempt.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import uuid
+from collections.abc import Generator, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import psutil
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker, WorkerPlugin
+from distributed.system import MEMORY_LIMIT
+from distributed.utils import get_ip
+from tornado.ioloop import PeriodicCallback
+
+from olmo_core import environment
+from olmo_core.errors import ConfigError
+from olmo_core.files import read_json, write_json
+from olmo_core.run.code import code_digest, code_digest_now
+from olmo_core.run.command import set_up_logging
+from olmo_core.run.job import Job
+from olmo_core.run.marker import main_module
+from olmo_core.run.process import TreeUsage
+from olmo_core.tasks.pool import die_with_parent
+
+BUSY_SECONDS = 1.0  # between two looks whether processes compute
+
+SETTINGS = {
+    "distributed.comm.require-encryption": True,
+    # A task is given up when so many of its processes were killed, for their memory say.
+    "distributed.scheduler.allowed-failures": 10,
+    # The HTTP servers, which Dask always starts, serve nothing unless a dashboard is asked for.
+    "distributed.worker.http.routes": [],
+    "distributed.nanny.http.routes": [],
+}
+NO_DASHBOARD = {"distributed.scheduler.http.routes": []}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """Where the scheduler of an attempt is, and what is needed to join it.
+
+    `scheduler.json` may be read by all; certificate and key lie in the same folder, which only the
+    job's user may enter.
+    """
+
+    id: str
+    address: str
+    module: str  # of the job
+    code: str  # digest of all that the module reaches
+    security: Security
+
+    @classmethod
+    def read(cls, folder: Path) -> "Meeting | None":
+        """Return what the leader has written last; None while there is nothing whole."""
+        try:
+            said = read_json(folder / "scheduler.json")
+            certificate, key = (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
+        except (FileNotFoundError, ValueError):
+            return None
+        return cls(**said, security=_security(certificate, key))
+
+    def write(self, folder: Path) -> None:
+        """Write the files, the one that is looked for last."""
+        folder.mkdir(mode=0o700)
+        for name, content in (
+            ("cert.pem", self.security.tls_ca_file),
+            ("key.pem", self.security.tls_client_key),
+        ):
+            with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                file.write(content)
+        said = {name: getattr(self, name) for name in ("id", "address", "module", "code")}
+        write_json(folder / "scheduler.json", said)
+
+
+def _security(certificate: str, key: str) -> Security:
+    """Return one key for all: only those who have it may connect, whichever way."""
+    roles = {f"tls_{role}_cert": certificate for role in ("client", "scheduler", "worker")}
+    keys = {f"tls_{role}_key": key for role in ("client", "scheduler", "worker")}
+    return Security(require_encryption=True, tls_ca_file=certificate, **roles, **keys)
+
+
+@contextlib.contextmanager
+def shared_executor(job: Job) -> Generator[Executor]:
+    """Yield an executor over the processes of this node and of those that join it.
+
+    The job, the leader, is told that it is alive while others compute.
+    """
+    module = main_module()
+    code = code_digest(module)
+    address = environment.dask_address()
+    with contextlib.ExitStack() as stack:
+        configure()
+        if address is None:
+            client = stack.enter_context(_own_cluster(job, module, code))
+        else:
+            security = Security(require_encryption=not address.startswith("tcp://"))
+            client = stack.enter_context(Client(address, security=security))
+            client.run(require_code, module, code)
+        yield client.get_executor(pure=False)
+
+
+@contextlib.contextmanager
+def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
+    """Run a scheduler in this process, and processes that compute beside it."""
+    port = environment.dask_dashboard()
+    folder = job.scratch / "dask"
+    security = Security.temporary()
+    scheduler = {
+        "host": get_ip(),
+        "protocol": "tls://",
+        "security": security,
+        "dashboard": port is not None,
+        "dashboard_address": f"127.0.0.1:{port or 0}",
+    }
+    options = nanny_options(security, SameCode(module, code), job.processes)
+    with (
+        dask.config.set(NO_DASHBOARD if port is None else {}),
+        SpecCluster(
+            scheduler={"cls": Scheduler, "options": scheduler},
+            workers={n: {"cls": Nanny, "options": options} for n in range(job.processes)},
+            security=security,
+            silence_logs=logging.WARNING,
+        ) as cluster,
+        Client(cluster, security=security) as client,
+    ):
+
+        def look() -> None:
+            workers = cluster.scheduler.workers.values()
+            if any(worker.metrics.get("busy") for worker in workers):
+                job.computes()
+
+        watch = PeriodicCallback(look, BUSY_SECONDS * 1000)
+        cluster.loop.add_callback(watch.start)
+        address = cluster.scheduler_address
+        try:
+            Meeting(
+                id=uuid.uuid4().hex, address=address, module=module, code=code, security=security
+            ).write(folder)
+            yield client
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            cluster.loop.add_callback(watch.stop)
+            kill(cluster.workers.values())
+
+
+def configure() -> None:
+    """Set up Dask in this process: who may connect, what it serves and what it says."""
+    dask.config.set(SETTINGS)
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+
+
+def nanny_options(security: Security, code: "SameCode", processes: int) -> dict[str, Any]:
+    """Return how each process of a node is started and watched."""
+    return {
+        "nthreads": 1,
+        "host": get_ip(),
+        "protocol": "tls://",
+        "security": security,
+        "silence_logs": logging.WARNING,
+        "memory_limit": _memory_bytes() // processes,
+        "dashboard_address": "127.0.0.1:0",
+        "plugins": (code,),
+        "metrics": {"busy": busy},
+    }
+
+
+def kill(nannies: Iterable[Nanny]) -> None:
+    """End the processes of nannies at once; they are not started again."""
+    for nanny in nannies:
+        nanny.close_gracefully()
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def _memory_bytes() -> int:
+    """Return what this node's processes may hold: what Slurm has granted, else the machine's."""
+    granted_mib = os.environ.get("SLURM_MEM_PER_NODE")
+    return min(MEMORY_LIMIT, int(granted_mib) << 20) if granted_mib else MEMORY_LIMIT
+
+
+class SameCode(WorkerPlugin):
+    """Refuse a process whose code would not make of a task what the leader's makes."""
+
+    def __init__(self, module: str, code: str) -> None:
+        self.module, self.code = module, code
+
+    def setup(self, worker: Worker) -> None:
+        """Prepare a process; it ends here where its code is another.
+
+        Raises:
+            ConfigError: the code is another.
+        """
+        nanny = multiprocessing.parent_process()
+        assert nanny is not None
+        die_with_parent(nanny.pid or 0)
+        # Whoever is asked to stop is the parent.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        set_up_logging()
+        # Each end of a leader is an error to Dask; that it pauses for want of memory is news.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        logging.getLogger("distributed.worker.memory").setLevel(logging.WARNING)
+        require_code(self.module, self.code)
+
+
+def require_code(module: str, code: str) -> None:
+    """Refuse code that is not the leader's.
+
+    Raises:
+        ConfigError: what `module` reaches has another digest here.
+    """
+    if code_digest_now(module) != code:
+        raise ConfigError(f"{module}: its code, or what it imports, is not that of the job")
+
+
+def busy(worker: Worker) -> bool:
+    """Whether a process, or one that it has started, has computed since the last heartbeat."""
+    usage = vars(worker).setdefault("tree_usage", None) or TreeUsage(psutil.Process())
+    vars(worker)["tree_usage"] = usage
+    return usage.look()[1]
