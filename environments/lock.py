@@ -74,7 +74,8 @@ def compile_pins(inputs: Sequence[str], python: str, *options: str) -> list[str]
     command += ["--python-version", python, "--python-platform", "linux", *options]
     command += ["--only-binary", ":all:"]
     command += [part for name in SOURCE_ONLY for part in ("--no-binary", name)]
-    command += [*(["--group", "dev"] if "pyproject.toml" in inputs else []), *inputs]
+    all_of_it = ["--extra", "dask", "--group", "dev"]
+    command += [*(all_of_it if "pyproject.toml" in inputs else []), *inputs]
     done = subprocess.run(
         [*command, *settings.options], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -100,7 +100,7 @@ def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> Non
     assert {"--array=0-3", "--output=/a%%j/submission1.worker%a.log", "--nodes=1"} <= set(arguments)
     with pytest.raises(ConfigError, match="backslash"):
         slurm_script.sbatch_arguments(batch(SlurmSite(), work, job, log="/a\\b.log"), Path("/s"))
-    other = launch(tmp_path, distributed=False)  # of the same stage, but without calls to share
+    other = launch(tmp_path, distributed=False)  # of the same stage, but without tasks to share
     arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, other), Path("/s"))
     assert not [argument for argument in arguments if argument.startswith("--array")]
     assert "OLMO_WORKER" not in slurm_script.script(batch(SlurmSite(), work, other))
@@ -126,9 +126,8 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
         check=True,
     )
     module = "tasks.worker" if task else "supervisor.supervise"
-    named = [str(job.folder.path), *([job.module] if task else [])]
     assert done.stdout.splitlines() == [
-        *("-m", f"olmo_core.{module}", *named),
+        *("-m", f"olmo_core.{module}", str(job.folder.path)),
         *("3", str(task) if task else "none"),
     ]
     assert not list(tmp_path.rglob("canary"))
