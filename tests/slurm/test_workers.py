@@ -150,8 +150,9 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
 
     first = node_of(toys, launch)
     with drained(toys, first):
+        gates += hold(launch, "worker")
         toys.cluster.run("scontrol", "requeue", record["job_id"])
-        until(lambda: len(begun(launch, "leader")) == 2 * PROCESSES, "the leader's next turn")
+        until(lambda: len(begun(launch)) == TASKS + PROCESSES, "the leader's next turn")
         second = node_of(toys, launch)
         assert second != first
         release(gates)
@@ -184,9 +185,10 @@ def test_the_node_of_a_leader_is_lost(toys: Toys) -> None:
     release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == TASKS - PROCESSES, "the worker's tasks")
     node = node_of(toys, launch)
+    gates += hold(launch, "worker")
     toys.cluster.kill_node(node)
     try:
-        until(lambda: len(begun(launch, "leader")) == 2 * PROCESSES, "the leader's next turn")
+        until(lambda: len(begun(launch)) == TASKS + PROCESSES, "the leader's next turn")
         release(gates)
         ends_well(toys, launcher, launch)
     finally:
