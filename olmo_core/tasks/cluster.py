@@ -1,3 +1,4 @@
+# pyright: basic
 """Processes of many nodes for the tasks of one job: Dask distributed, its scheduler in the job.
 
 The job is the leader: it runs the scheduler and computes too. Other nodes run
@@ -18,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dask
 import psutil
+from dask import config
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_ip
@@ -126,28 +127,27 @@ def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
         "dashboard_address": f"127.0.0.1:{port or 0}",
     }
     options = nanny_options(security, SameCode(module, code), job.processes)
-    with (
-        dask.config.set(NO_DASHBOARD if port is None else {}),
-        SpecCluster(
+    with config.set(NO_DASHBOARD if port is None else {}):
+        cluster: Any = SpecCluster(
             scheduler={"cls": Scheduler, "options": scheduler},
             workers={n: {"cls": Nanny, "options": options} for n in range(job.processes)},
             security=security,
-            silence_logs=logging.WARNING,
-        ) as cluster,
-        Client(cluster, security=security) as client,
-    ):
+        )
 
-        def look() -> None:
-            workers = cluster.scheduler.workers.values()
-            if any(worker.metrics.get("busy") for worker in workers):
-                job.computes()
+    def look() -> None:
+        if any(each.metrics.get("busy") for each in cluster.scheduler.workers.values()):
+            job.computes()
 
-        watch = PeriodicCallback(look, BUSY_SECONDS * 1000)
+    watch = PeriodicCallback(look, BUSY_SECONDS * 1000)
+    with cluster, Client(cluster, security=security) as client:
         cluster.loop.add_callback(watch.start)
-        address = cluster.scheduler_address
         try:
             Meeting(
-                id=uuid.uuid4().hex, address=address, module=module, code=code, security=security
+                id=uuid.uuid4().hex,
+                address=cluster.scheduler_address,
+                module=module,
+                code=code,
+                security=security,
             ).write(folder)
             yield client
         finally:
@@ -158,7 +158,7 @@ def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
 
 def configure() -> None:
     """Set up Dask in this process: who may connect, what it serves and what it says."""
-    dask.config.set(SETTINGS)
+    config.set(SETTINGS)
     logging.getLogger("distributed").setLevel(logging.WARNING)
 
 

@@ -1,3 +1,4 @@
+# pyright: basic
 """Join a job that leads on another node, until its run is over: `… worker RUN_FOLDER`.
 
 The engine starts workers beside a job, on nodes of their own. None is needed: what a worker does
@@ -12,6 +13,7 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distributed import Nanny, Status
 
@@ -114,7 +116,8 @@ async def _until_gone_or_idle(folder: RunFolder, nannies: Sequence[Nanny]) -> bo
         if any(nanny.status != Status.running for nanny in nannies):
             break  # the connection to the leader was lost
         addresses = [nanny.worker_address for nanny in nannies if nanny.worker_address]
-        processing = await nannies[0].scheduler.processing(workers=addresses)
+        scheduler: Any = nannies[0].scheduler
+        processing = await scheduler.processing(workers=addresses)
         if any(processing.values()):
             worked = time.monotonic()
         elif time.monotonic() - worked > IDLE_SECONDS:

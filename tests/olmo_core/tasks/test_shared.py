@@ -111,7 +111,7 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
         process.wait()
 
 
-def until(condition: Callable[[], Any], runs: Runs, seconds: float = 120.0) -> Any:
+def until(condition: Callable[[], Any], runs: Runs, seconds: float = 400.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         if time.monotonic() > deadline:
@@ -131,7 +131,7 @@ def gone(pid: int) -> bool:
 
 def result(runs: Runs, folder: RunFolder, leader: psutil.Popen) -> Mapping[str, Any]:
     """Of a run that must end well."""
-    assert leader.wait(120) == 0, runs.said(leader)
+    assert leader.wait(400) == 0, runs.said(leader)
     found = folder.read_result()
     assert found["report"]["data"]["squares"] == SQUARES
     assert set(found["files"]) == {f"squares/{number}" for number in range(TASKS)}
@@ -223,7 +223,7 @@ def test_an_error_of_a_workers_task_ends_the_leader_as_its_own_would(runs: Runs)
     gates = runs.hold(folder, "leader")
     (folder.path.parent / f"hold.leader.{TASKS // 2}").rename(folder.path.parent / "bad")
     leader, worker = runs.both(folder)
-    assert leader.wait(120) == 3
+    assert leader.wait(400) == 3
     assert f"input: share {TASKS // 2}: bad, says the worker" in runs.said(leader)
     assert not (folder.path / "work" / "dask").exists()
     assert worker.is_running()  # another attempt may follow

@@ -1,5 +1,6 @@
 """The site file: what it may say, and how it is told what is wrong in it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
+from pipelines.launchers.router import site_launcher
 from pipelines.site.file import KubernetesSite, ResourceSpec, Site, SiteError, SlurmSite, load_site
 
 
@@ -89,6 +91,15 @@ WRONG = [
     ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank a device"),
     ("work:\n  corpus:\n    workers: 2", ":3: work.corpus.workers: found 2, but engine is 'local'"),
     ("work:\n  corpus:\n    workers: 500", ":3: work.corpus.workers: found 500; expected 0 to 256"),
+    (
+        "dask:\n  address: tcp://scheduler.example.org:8786",
+        ":2: dask.address: found 'tcp://scheduler.example.org:8786', over which anybody",
+    ),
+    (
+        "dask: {address: 'tls://s:1'}\nslurm: {}\nwork:\n  tokens: {engine: slurm, workers: 2}",
+        ":4: work.tokens.workers: found 2, but tasks go to the cluster of dask.address",
+    ),
+    ("dask: {address: 'http://s:1'}", ":1: dask.address: found 'http://s:1'"),
     (
         "slurm: {}\nwork:\n  train: {engine: slurm, workers: 2}",
         ":3: work.train.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
@@ -172,3 +183,22 @@ def test_a_site_made_in_python_is_held_to_the_same_rules() -> None:
         Site(slurm=SlurmSite(partition="a b"))
     with pytest.raises(SiteError, match=r"kubernetes\.root: found 'x'; expected an absolute path"):
         Site(kubernetes=KubernetesSite(image="x", claim="y", root="x"))
+
+
+def test_a_job_that_shares_tasks_is_told_of_the_cluster(site_file: Path, tmp_path: Path) -> None:
+    site_file.write_text(
+        "dask: {address: 'tcp://s:1', allow_unencrypted: true, dashboard_port: 8787}\n"
+        "slurm: {}\nwork:\n  tokens: {engine: slurm}\n"
+    )
+    given = Launch(
+        folder=RunFolder(tmp_path / "run"),
+        module="olmo_core.corpus.tokens",
+        stage="corpus",
+        config={},
+        identity={"recipe": "demo", "asset": "tokens"},
+    )
+    router = site_launcher()
+    assert "OLMO_DASK" not in router.dry_run(given)
+    said = router.dry_run(replace(given, shares_tasks=True))
+    assert "export OLMO_DASK_ADDRESS=tcp://s:1\n" in said
+    assert "export OLMO_DASK_DASHBOARD=8787\n" in said
