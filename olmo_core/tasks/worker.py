@@ -31,6 +31,7 @@ LEADERLESS_SECONDS = 180.0
 IDLE_SECONDS = 300.0
 POLL_SECONDS = 0.5
 START_SECONDS = 60.0
+ANSWER_SECONDS = 5.0
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -117,7 +118,8 @@ async def _until_gone_or_idle(folder: RunFolder, nannies: Sequence[Nanny]) -> bo
             break  # the connection to the leader was lost
         addresses = [nanny.worker_address for nanny in nannies if nanny.worker_address]
         scheduler: Any = nannies[0].scheduler
-        processing = await scheduler.processing(workers=addresses)
+        # One that has ended is called again and again for half a minute, were there no limit.
+        processing = await asyncio.wait_for(scheduler.processing(workers=addresses), ANSWER_SECONDS)
         if any(processing.values()):
             worked = time.monotonic()
         elif time.monotonic() - worked > IDLE_SECONDS:

@@ -111,7 +111,7 @@ def ends_well(toys: Toys, launcher: SlurmLauncher, launch: Launch) -> None:
     alone = local_digest(toys)
     assert result["digest"] == alone
     assert not (launch.folder.path / "work").exists()
-    until(lambda: toys.cluster.processes() == [], "the processes' end", 30)
+    until(lambda: toys.cluster.processes() == [], "the processes' end", 60)
     assert {"COMPLETED", "CANCELLED"} >= set(tasks(toys, launch).values())
 
 
