@@ -24,7 +24,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.remote": "moves bytes",
     "olmo_core.run": "the frame of a job: folder, heartbeat, result, and this hash",
     "olmo_core.supervisor": "starts and restarts processes",
-    "olmo_core.tasks": "does calls side by side, and returns their results in the calls' order",
+    "olmo_core.tasks": "does tasks side by side, and returns their results in the tasks' order",
     # A configuration is hashed by its values, however they were read.
     "olmo_core.config.bounds": "refuses values",
     "olmo_core.config.ingredients": "chooses values of a file",

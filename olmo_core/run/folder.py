@@ -22,7 +22,7 @@ RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does
 CONTRACT_FILES = frozenset(
     {"claim.json", "config.yaml", "launch.json", "status.json", "metrics.jsonl", "result.json"}
     | {"attempts.jsonl", "failure.json", "cancel", "stop"}
-    | {"job.lock", "submit.lock", "supervise.lock", "calls.lock"}
+    | {"job.lock", "submit.lock", "supervise.lock"}
 )
 CONTRACT_FOLDERS = frozenset({"log", "checkpoints", "work", "wandb"})
 
@@ -42,7 +42,6 @@ class RunFolder:
         self.failure = path / "failure.json"  # why the supervisor gave the run up
         self.log = path / "log"
         self.cancel = path / "cancel"  # a file that asks the job to reach a safe point and stop
-        self.calls_lock = path / "calls.lock"  # shared by all that do calls of the job
         self.stop = path / "stop"  # asks one attempt, whose number it holds, to stop at once
 
     @property

@@ -98,7 +98,7 @@ def _secret(name: str, value: str, elsewhere: str) -> str | None:
 
 
 def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of `work` that name no stage, no asset and no recipe's asset; workers for no calls."""
+    """Keys of `work` that name no stage, no asset and no recipe's asset; workers for no tasks."""
     recipes = find_recipes()
     for key, shape in work.items():
         recipe, slash, asset = key.rpartition("/")
@@ -111,26 +111,26 @@ def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
                 message = f"{recipe} has no asset {shown(asset)}; {nearest(asset, assets)}"
                 yield Problem(("work", key), message)
             elif shape.workers and not assets[asset]:
-                yield _no_calls(key, shape.workers, assets)
+                yield _no_tasks(key, shape.workers, assets)
         elif key not in STAGES:
             assets = _assets(recipes)
             if key not in assets:
                 message = f"no stage and no asset {shown(key)}; {nearest(key, [*STAGES, *assets])}"
                 yield Problem(("work", key), message)
             elif shape.workers and not assets[key]:
-                yield _no_calls(key, shape.workers, assets)
+                yield _no_tasks(key, shape.workers, assets)
         elif shape.workers and key != "corpus":
-            yield _no_calls(key, shape.workers, _assets(recipes))
+            yield _no_tasks(key, shape.workers, _assets(recipes))
 
 
-def _no_calls(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
+def _no_tasks(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
     sharing = ", ".join(name for name, shares_tasks in assets.items() if shares_tasks)
-    message = f"found {workers}; expected 0: of stage corpus, {sharing} share calls with workers"
+    message = f"found {workers}; expected 0: of stage corpus, {sharing} share tasks with workers"
     return Problem(("work", key, "workers"), message)
 
 
 def _assets(recipes: Iterable[str]) -> dict[str, bool]:
-    """The assets of these recipes, the sweep's included; whether each shares calls with workers."""
+    """The assets of these recipes, the sweep's included; whether each shares tasks with workers."""
     found = dict.fromkeys(SWEEP, False)
     for name in recipes:
         with contextlib.suppress(ConfigError):  # said when that recipe is asked for
