@@ -155,7 +155,7 @@ def _require_acceptable(
     if accepted is not None:
         raise ConfigError(f"{name}: {accepted}; --revoke takes it back")
     if stale is None:
-        raise ConfigError(f"{name}: not stale: there is nothing to accept")
+        raise ConfigError(f"{name}: nothing to accept: it is current, at work, or never built")
     keys = [key.removeprefix("config.") for key in stale.why if key.startswith("config.")]
     unnamed = [key for key in keys if key not in config]
     if unnamed:
