@@ -1,6 +1,7 @@
 """The graph of one recipe: its nodes in order, and the fingerprint that each would have now."""
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from assets.fingerprint import Fingerprint, fingerprint
 from assets.node import Finished, Node
 from assets.paths import asset_folder, finished_version, versions
 from assets.recipe import Recipe
+from assets.reuse import finished_elsewhere, located, unfinished_elsewhere
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.run.accepted import Acceptance
@@ -50,15 +52,17 @@ class Graph:
     def finished(self, root: Path, name: str) -> RunFolder | None:
         """The finished run of the asset as it would be made now; None if it is to be made.
 
-        Of several runs of one fingerprint (a forced repeat) the newest, if what it read is what
-        its inputs' newest runs hold; equal bits made twice are equal inputs.
+        Of several runs of one fingerprint (a forced repeat) in the recipe's own folder the newest,
+        else what another recipe or a shared root has. What it read must be what its inputs' newest
+        runs in the recipe's own folder hold, where there are any; equal bits made twice are equal
+        inputs.
         """
-        runs = versions(self.folder(root, name), self.fingerprints[name].version)
-        return next((run for run in reversed(runs) if self._is_current(root, name, run)), None)
+        folder, identity = self.folder(root, name), self.fingerprints[name]
+        own = (run for run in reversed(versions(folder, identity.version)) if run.finished)
+        runs = itertools.chain(own, finished_elsewhere(folder, root, identity))
+        return next((run for run in runs if self._is_current(root, name, run)), None)
 
     def _is_current(self, root: Path, name: str, run: RunFolder) -> bool:
-        if not run.finished:
-            return False
         read = run.read_result()["inputs"]
         made_from = self.fingerprints[name].parts["inputs"]
         for input_name in self.nodes[name].inputs:
@@ -71,9 +75,20 @@ class Graph:
         return True
 
     def unfinished(self, root: Path, name: str) -> list[RunFolder]:
-        """Run folders of the asset, as it would be made now, whose job has left no result."""
-        runs = versions(self.folder(root, name), self.fingerprints[name].version)
-        return [run for run in runs if not run.finished]
+        """Run folders of the asset, as it would be made now, whose job has left no result.
+
+        The recipe's own, then those that another recipe has begun.
+        """
+        folder, identity = self.folder(root, name), self.fingerprints[name]
+        own = [run for run in versions(folder, identity.version) if not run.finished]
+        return own + unfinished_elsewhere(folder, root, identity)
+
+    def runs(self, root: Path, name: str) -> list[RunFolder]:
+        """All run folders of the asset as it would be made now, the recipe's own last."""
+        folder, identity = self.folder(root, name), self.fingerprints[name]
+        elsewhere = [*finished_elsewhere(folder, root, identity)][::-1]
+        own = versions(folder, identity.version)
+        return unfinished_elsewhere(folder, root, identity) + elsewhere + own
 
     def finished_asset(self, root: Path, name: str) -> Finished | None:
         """A finished asset with its inputs, as the checks want it."""
@@ -81,7 +96,9 @@ class Graph:
         if run is None:
             return None
         result = run.read_result()
-        inputs = {key: RunFolder(root / value["path"]) for key, value in result["inputs"].items()}
+        inputs = {
+            key: RunFolder(located(value, run, root)) for key, value in result["inputs"].items()
+        }
         return Finished(node=self.nodes[name], folder=run, result=result, inputs=inputs)
 
     def failed_check(self, root: Path, name: str) -> str | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from olmo_core import environment
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -11,6 +12,24 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def root() -> Path:
     """The folder of all results: `OLMO_ROOT`, else `runs/` in the checkout (ignored by git)."""
     return (environment.root() or CHECKOUT / "runs").absolute()
+
+
+def shared_roots(root: Path) -> list[Path]:
+    """Return the read-only roots whose results are used beside those of `root`.
+
+    Raises:
+        ConfigError: one of them is not there, or is not apart from `root`.
+    """
+    found = [path.expanduser().absolute() for path in environment.shared_roots()]
+    for path in found:
+        if not path.is_dir():
+            raise ConfigError(f"{environment.SHARED_ROOTS}: {path}: no such folder")
+        if path.is_relative_to(root) or root.is_relative_to(path):
+            raise ConfigError(
+                f"{environment.SHARED_ROOTS}: {path}: not apart from the root of results, {root}, "
+                "which is written to"
+            )
+    return found
 
 
 def asset_folder(root: Path, recipe: str, asset: str, partition: str | None = None) -> Path:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 ROOT = "OLMO_ROOT"  # folder of all results
+SHARED_ROOTS = "OLMO_SHARED_ROOTS"  # read-only folders of results, separated as in PATH
 RECIPES = "OLMO_RECIPES"  # folders of recipes, separated as in PATH
 SITE = "OLMO_SITE"  # site file: which engine runs what
 CACHE = "OLMO_CACHE"  # folder of remote files that were read
@@ -34,9 +35,14 @@ def root() -> Path | None:
     return _path(ROOT)
 
 
+def shared_roots() -> list[Path]:
+    """Return the read-only folders of results, in the order in which they are searched."""
+    return _paths(SHARED_ROOTS)
+
+
 def recipe_folders() -> list[Path]:
     """Return the folders that hold recipes, in the order in which they are searched."""
-    return [Path(part) for part in os.environ.get(RECIPES, "").split(os.pathsep) if part]
+    return _paths(RECIPES)
 
 
 def site_file() -> Path | None:
@@ -93,6 +99,10 @@ def submitted_at() -> float | None:
 def restart() -> int | None:
     """Return how often the pods of this job have been started anew; None outside of a JobSet."""
     return _whole_number(RESTART)
+
+
+def _paths(name: str) -> list[Path]:
+    return [Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part]
 
 
 def _path(name: str) -> Path | None:

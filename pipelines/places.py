@@ -1,11 +1,12 @@
 """Every run folder under a root of results, by recipe, asset and partition."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.launcher import JobState, Launcher
 from assets.recipe import NAME
+from assets.reuse import submitter
 from olmo_core.run.folder import RunFolder
 
 VERSION_PATTERN = "[0-9a-f]" * 12 + "*"  # and `.2`, `.3`, … of a forced repeat
@@ -13,7 +14,7 @@ VERSION_PATTERN = "[0-9a-f]" * 12 + "*"  # and `.2`, `.3`, … of a forced repea
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """A run folder and whose it is."""
+    """A run folder and whose it is: of the recipe in its path, or that submitted its job last."""
 
     recipe: str
     asset: str
@@ -51,11 +52,14 @@ def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -
 def at_work(
     launcher: Launcher, root: Path, recipe: str | None = None, asset: str | None = None
 ) -> dict[Place, JobState]:
-    """The run folders whose job is queued or at work."""
+    """The run folders whose job is queued or at work, of the recipe that has submitted it."""
     found: dict[Place, JobState] = {}
-    for place in submitted(root, recipe, asset):
-        if not place.folder.finished and (state := launcher.state(place.folder)).alive:
-            found[place] = state
+    for place in submitted(root, asset=asset):
+        if place.folder.finished:
+            continue
+        owner = submitter(place.folder) or place.recipe
+        if recipe in (None, owner) and (state := launcher.state(place.folder)).alive:
+            found[replace(place, recipe=owner)] = state
     return found
 
 

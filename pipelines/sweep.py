@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
-from assets.execution.produce import CodeChanged, InputMissing, launch_of
+from assets.execution.produce import REFUSED, launch_of
 from assets.graph import Graph
 from assets.launcher import EngineError, Launch, Launcher
 from assets.paths import root
@@ -39,7 +39,7 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
                     finished += 1
                 else:
                     launches.append(launch_of(work, root))
-            except (CodeChanged, InputMissing) as error:
+            except REFUSED as error:
                 refused[f"{name} {key}"] = str(error)
     return Lacking(launches=launches, finished=finished, refused=refused)
 

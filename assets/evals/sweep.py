@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from assets.execution.produce import AssetBuild, Input, InputMissing, finished_input
+from assets.execution.produce import AssetBuild, Input, InputMissing, input_of
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.node import Node
-from assets.paths import asset_folder, finished_version, versions
+from assets.paths import asset_folder, finished_version
+from assets.reuse import finished_elsewhere
 from olmo_core.errors import ConfigError
 from olmo_core.files import read_json, sha256_file
 
@@ -32,7 +33,7 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
     for name, node in graph.nodes.items():
         if not node.distributed:
             continue
-        for run in versions(graph.folder(root, name), graph.fingerprints[name].version):
+        for run in graph.runs(root, name):
             for manifest in run.path.glob("checkpoints/step*/manifest.json"):
                 if is_ephemeral(manifest.parent):
                     continue  # soon gone
@@ -91,22 +92,18 @@ def sweep_work(
         node=node,
         fingerprint=identity,
         parent=parent,
-        finished=lambda: finished_version(parent, identity.version),
-        inputs=lambda: {
+        finished=lambda: (
+            finished_version(parent, identity.version)
+            or next(finished_elsewhere(parent, root, identity), None)
+        ),
+        inputs=lambda progress: {
             "checkpoint": Input(
                 path=folder, fingerprint=inputs["checkpoint"].value, digest=manifest
             ),
-            **{entry: _finished(graph, root, entry) for entry in others},
+            **{entry: input_of(graph, entry, root, name, progress) for entry in others},
         },
         partition=key,
     )
-
-
-def _finished(graph: Graph, root: Path, name: str) -> Input:
-    run = graph.finished(root, name)
-    if run is None:
-        raise InputMissing(f"{name} has not been made as recipe {graph.recipe.name} stands now")
-    return finished_input(run)
 
 
 def _order(key: str) -> tuple[str, int]:

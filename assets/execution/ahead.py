@@ -9,13 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.execution.produce import (
-    CheckFailed,
-    CodeChanged,
-    InputMissing,
-    launch_of,
-    main_line_work,
-)
+from assets.execution.follow import Meanwhile, nothing
+from assets.execution.produce import REFUSED, launch_of, main_line_work
+from assets.execution.whole import shown_by
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch, Launcher, Observer
 from olmo_core.run.folder import RunFolder
@@ -37,6 +33,7 @@ class Ahead:
         root: Path,
         launcher: Launcher,
         observer: Observer,
+        meanwhile: Meanwhile = nothing,
     ) -> None:
         """Submit each wanted asset that has its inputs, is not made yet, and can be queued.
 
@@ -50,9 +47,10 @@ class Ahead:
             if any(graph.finished(root, entry) is None for entry in node.inputs):
                 continue
             try:
-                launch = launch_of(main_line_work(graph, name, root), root)
+                work = main_line_work(graph, name, root)
+                launch = launch_of(work, root, progress=shown_by(observer, meanwhile))
                 started = launcher.submit(launch)
-            except (CheckFailed, CodeChanged, EngineUnavailable, InputMissing):
+            except (*REFUSED, EngineUnavailable):
                 continue
             if started:
                 self.submitted[name] = launch.folder

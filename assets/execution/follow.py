@@ -22,7 +22,7 @@ SUBMIT_PATIENCE_SECONDS = 600.0  # of an engine that does not answer; a controll
 SUBMIT_WAIT_SECONDS = 5.0
 LOOKING_SHARE = 0.02  # of the time that many jobs are followed, no more is spent on looking at them
 
-Meanwhile = Callable[[], None]  # called at each look; what it raises ends the following
+Meanwhile = Callable[[], object]  # called at each look; what it raises ends the following
 Answer = TypeVar("Answer")
 
 

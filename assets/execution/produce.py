@@ -5,16 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assets.execution.assign import assigned_folder
 from assets.execution.follow import Meanwhile, follow, nothing, submit_patiently
+from assets.execution.whole import Progress, ResultDamaged, require_whole, shown_by, unseen
 from assets.fingerprint import Fingerprint
 from assets.graph import Graph
 from assets.launcher import Launch, Launcher, Observer
 from assets.node import Node
 from assets.paths import open_version
+from assets.reuse import location, reused_from, root_of
 from olmo_core import environment
 from olmo_core.run.code import code_hashes_now
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.result import damaged_files
 
 
 class CodeChanged(RuntimeError):
@@ -26,7 +28,10 @@ class CheckFailed(RuntimeError):
 
 
 class InputMissing(RuntimeError):
-    """An input of the asset has not been made as the recipe stands now, or is damaged."""
+    """An input of the asset has not been made as the recipe stands now."""
+
+
+REFUSED = (CheckFailed, CodeChanged, InputMissing, ResultDamaged)  # nothing was started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class Produced:
     folder: RunFolder
     result: Mapping[str, Any]
     how: str  # launched, following, finished before
+    reused_from: str | None  # another recipe or a shared root, whose work it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,7 @@ class AssetBuild:
     node: Node
     fingerprint: Fingerprint
     parent: Path
-    inputs: Callable[[], Mapping[str, Input]]
+    inputs: Callable[[Progress], Mapping[str, Input]]
     finished: Callable[[], RunFolder | None]
     partition: str | None = None
 
@@ -66,7 +72,9 @@ def main_line_work(graph: Graph, name: str, root: Path) -> AssetBuild:
         node=node,
         fingerprint=graph.fingerprints[name],
         parent=graph.folder(root, name),
-        inputs=lambda: _inputs(graph, node, root),
+        inputs=lambda progress: {
+            entry: input_of(graph, entry, root, node.name, progress) for entry in node.inputs
+        },
         finished=lambda: graph.finished(root, name),
     )
 
@@ -95,78 +103,107 @@ def make(
 
     Raises:
         CheckFailed: a blocking check of an input fails; nothing was started.
-        InputMissing: an input has no finished run, or a damaged one; nothing was started.
+        InputMissing: an input has no finished run; nothing was started.
+        ResultDamaged: an input, or the finished run that would be reused, is damaged.
         CodeChanged: the code has been edited since the fingerprint was taken.
         JobFailed: the job ended without a result.
     """
-    name = work.node.name
+    name, progress = work.node.name, shown_by(observer, meanwhile)
     if not force and (finished := work.finished()) is not None:
-        return again(name, finished, observer)
+        return again(work, finished, root, observer, progress)
     folder, how = submitted, "following"
     if folder is None:
-        launch = launch_of(work, root)
-        # Another process may have finished it between the two looks: then there is nothing to open.
-        if not force and (finished := work.finished()) is not None:
-            return again(name, finished, observer)
+        launch = launch_of(work, root, own_folder=force, progress=progress)
         folder = launch.folder
         if submit_patiently(launcher, launch, observer, meanwhile):
             how = "launched"
     observer.started(name, folder, how)
     result = follow(name, folder, launcher, observer, meanwhile)
-    return Produced(folder=folder, result=result, how=how)
+    return produced(work, folder, root, result, how)
 
 
-def launch_of(work: AssetBuild, root: Path) -> Launch:
+def launch_of(
+    work: AssetBuild, root: Path, *, own_folder: bool = False, progress: Progress = unseen
+) -> Launch:
     """The job that makes a piece of work, in the folder that it would work in.
 
+    That is the folder assigned to all who want it; with `own_folder` a version of the recipe's own,
+    and nothing is written.
+
     Raises:
-        CheckFailed, InputMissing, CodeChanged: as `make`.
+        CheckFailed, InputMissing, CodeChanged, ResultDamaged: as `make`.
     """
-    inputs = work.inputs()
+    inputs = work.inputs(progress)
     if code_hashes_now(work.node.module) != work.fingerprint.code:
         raise CodeChanged(
             f"{work.node.name}: the code that makes it has changed since this run began; run again"
         )
-    return _launch(work, inputs, open_version(work.parent, work.fingerprint.version), root)
+    if own_folder:
+        folder = open_version(work.parent, work.fingerprint.version)
+    else:
+        folder = assigned_folder(
+            {
+                "asset": work.node.name,
+                "partition": work.partition,
+                "fingerprint": work.fingerprint.value,
+                "inputs": {name: entry.digest for name, entry in inputs.items()},
+            },
+            work.parent,
+            work.fingerprint.version,
+            root=root,
+            finished=work.finished,
+        )
+    return _launch(work, inputs, folder, root)
 
 
-def again(name: str, finished: RunFolder, observer: Observer) -> Produced:
-    """A finished run, reported once more."""
-    observer.started(name, finished, "finished before")
-    return Produced(folder=finished, result=finished.read_result(), how="finished before")
+def again(
+    work: AssetBuild,
+    finished: RunFolder,
+    root: Path,
+    observer: Observer,
+    progress: Progress = unseen,
+) -> Produced:
+    """A finished run, reported once more.
+
+    Raises:
+        ResultDamaged: it lies in a shared root, and is damaged.
+    """
+    if root_of(finished.path, root) != root:
+        require_whole(work.node.recipe, work.node.name, finished, root, progress)
+    observer.started(work.node.name, finished, "finished before")
+    return produced(work, finished, root, finished.read_result(), "finished before")
 
 
-def finished_input(run: RunFolder) -> Input:
-    """A finished run as another job's input."""
+def produced(
+    work: AssetBuild, folder: RunFolder, root: Path, result: Mapping[str, Any], how: str
+) -> Produced:
+    """A finished run, and whose work it is."""
+    origin = reused_from(folder, root, work.node.recipe)
+    return Produced(folder=folder, result=result, how=how, reused_from=origin)
+
+
+def input_of(graph: Graph, name: str, root: Path, reader: str, progress: Progress) -> Input:
+    """The finished run of the asset `name` as an input of `reader`, whole and past its checks.
+
+    Raises:
+        CheckFailed, InputMissing, ResultDamaged: as `make`.
+    """
+    recipe = graph.recipe.name
+    run = graph.finished(root, name)
+    if run is None:
+        raise InputMissing(
+            f"{reader}: its input {name} has not been made as recipe {recipe} stands now "
+            f"(version {graph.fingerprints[name].version}); materialise {name} first "
+            f"(olmo run {recipe} --select {name})"
+        )
+    require_whole(recipe, name, run, root, progress)
+    # Dagster stops what follows a failed check in the same run only.
+    if failed := graph.failed_check(root, name):
+        raise CheckFailed(f"{name}: {failed}")
     result = run.read_result()
     return Input(path=run.path, fingerprint=result["fingerprint"], digest=result["digest"])
 
 
-def _inputs(graph: Graph, node: Node, root: Path) -> dict[str, Input]:
-    inputs: dict[str, Input] = {}
-    for name in node.inputs:
-        run = graph.finished(root, name)
-        if run is None:
-            raise InputMissing(
-                f"{node.name}: its input {name} has not been made as recipe {node.recipe} stands "
-                f"now (version {graph.fingerprints[name].version}); materialise {name} first "
-                f"(olmo run {node.recipe} --select {name})"
-            )
-        _require_whole(graph, name, run)
-        # Dagster stops what follows a failed check in the same run only.
-        if failed := graph.failed_check(root, name):
-            raise CheckFailed(f"{name}: {failed}")
-        inputs[name] = finished_input(run)
-    return inputs
-
-
-def _require_whole(graph: Graph, name: str, run: RunFolder) -> None:
-    damage = damaged_files(run)
-    if damage:
-        raise InputMissing(
-            f"{name}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}; make it again: "
-            f"olmo run {graph.recipe.name} --select {name} --force"
-        )
 
 
 def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
@@ -188,7 +225,7 @@ def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, ro
                 name: {
                     "fingerprint": entry.fingerprint,
                     "digest": entry.digest,
-                    "path": str(entry.path.relative_to(root)),
+                    **location(entry.path, root),
                 }
                 for name, entry in inputs.items()
             },

@@ -18,6 +18,7 @@ from assets.execution.ahead import Ahead
 from assets.graph import Graph
 from assets.launcher import Launcher, Observer
 from assets.paths import root
+from assets.reuse import siblings, submitter
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import start_ticks
 
@@ -58,17 +59,25 @@ class AssetStep:
         """Every two seconds: end with the run's cancellation, submit what has its inputs now.
 
         Raises:
+            DagsterExecutionInterruptedError: as `end_if_cancelled`.
+        """
+        if self.end_if_cancelled() and self.ahead.new_result():
+            self._submit_ahead()
+
+    def end_if_cancelled(self) -> bool:
+        """Every two seconds, look whether the run goes on; returns whether this call has looked.
+
+        Raises:
             DagsterExecutionInterruptedError: the run has been cancelled. Dagster's own message
                 reaches a run only through the code server that started it, and servers restart.
         """
         if time.monotonic() < self._next_look:
-            return
+            return False
         self._next_look = time.monotonic() + LOOK_EVERY_SECONDS
         with contextlib.suppress(DBAPIError):  # a database that restarts: the next look will do
             if self._cancelled():
                 raise dg.DagsterExecutionInterruptedError
-        if self.ahead.new_result():
-            self._submit_ahead()
+        return True
 
     @contextlib.contextmanager
     def cancelling(self, *parents: Path) -> Generator[None]:
@@ -80,8 +89,8 @@ class AssetStep:
             yield
         except dg.DagsterExecutionInterruptedError:
             if self._cancelled():
-                below = itertools.chain(*(jobs_below(parent) for parent in parents))
-                cancel_jobs(self.launcher, [*below, *self.ahead.submitted.values()])
+                own = itertools.chain(*(own_jobs(parent, root()) for parent in parents))
+                cancel_jobs(self.launcher, [*own, *self.ahead.submitted.values()])
             raise
 
     def _cancelled(self) -> bool:
@@ -109,6 +118,7 @@ class AssetStep:
             root=root(),
             launcher=self.launcher,
             observer=self.observer,
+            meanwhile=self.end_if_cancelled,
         )
 
     def _wanted(self) -> set[str]:
@@ -124,11 +134,16 @@ def own_process() -> dict[str, str]:
     }
 
 
-def jobs_below(parent: Path) -> list[RunFolder]:
-    """The run folders of all versions of an asset."""
-    if not parent.is_dir():
-        return []
-    return [RunFolder(path) for path in parent.iterdir() if path.is_dir()]
+def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
+    """The unfinished jobs of an asset that its own recipe has submitted, in whichever folder.
+
+    `parent` is the recipe's folder of the asset. A job of another recipe that this one only
+    follows is not among them.
+    """
+    recipe = parent.relative_to(root).parts[0]
+    folders = [folder for folder in (parent, *siblings(parent, root)) if folder.is_dir()]
+    runs = [RunFolder(path) for folder in folders for path in folder.iterdir() if path.is_dir()]
+    return [run for run in runs if not run.finished and submitter(run) == recipe]
 
 
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:

@@ -15,20 +15,19 @@ from assets.execution.follow import (
     submit_many_patiently,
 )
 from assets.execution.produce import (
+    REFUSED,
     AssetBuild,
-    CheckFailed,
-    CodeChanged,
-    InputMissing,
     Produced,
     again,
     launch_of,
     make,
+    produced,
 )
+from assets.execution.whole import shown_by
 from assets.launcher import Launch, Launcher, Observer
 from olmo_core.run.folder import RunFolder
 
 Ended = Produced | RuntimeError  # a RuntimeError says why there is no result
-REFUSED = (CheckFailed, CodeChanged, InputMissing)
 
 
 @dataclass(kw_only=True)
@@ -48,6 +47,7 @@ class Together:
     _ended: dict[str, Ended] = field(default_factory=dict[str, Ended], repr=False)
     _queued: dict[str, RunFolder] = field(default_factory=dict[str, RunFolder], repr=False)
     _alone: dict[str, AssetBuild] = field(default_factory=dict[str, AssetBuild], repr=False)
+    _works: dict[str, AssetBuild] = field(default_factory=dict[str, AssetBuild], repr=False)
     _launched: set[str] = field(default_factory=set[str], repr=False)
 
     def submit(self, works: Mapping[str, AssetBuild]) -> None:
@@ -56,7 +56,9 @@ class Together:
         Raises:
             EngineError: the engine refuses the jobs, or has not answered for ten minutes.
         """
+        self._works.update(works)
         launches: dict[str, Launch] = {}
+        progress = shown_by(self.observer, self.meanwhile)
         for name, work in works.items():
             if name in self.submitted:
                 self._queued[name] = self.submitted[name]
@@ -64,9 +66,9 @@ class Together:
             try:
                 finished = None if self.force else work.finished()
                 if finished is not None:
-                    self._ended[name] = again(name, finished, self.observer)
+                    self._ended[name] = again(work, finished, self.root, self.observer, progress)
                     continue
-                launch = launch_of(work, self.root)
+                launch = launch_of(work, self.root, own_folder=self.force, progress=progress)
             except REFUSED as error:
                 self._ended[name] = error
                 continue
@@ -103,7 +105,8 @@ class Together:
             if isinstance(ended, JobFailed):
                 yield name, ended
             else:
-                yield name, Produced(folder=folders[name], result=ended, how=hows[name])
+                work = self._works[name]
+                yield name, produced(work, folders[name], self.root, ended, hows[name])
 
     def _made_alone(self, name: str) -> Ended:
         try:

@@ -37,6 +37,8 @@ def metadata(
     }
     if accepted is not None:
         shown["accepted"] = dg.MetadataValue.text(str(accepted))
+    if produced.reused_from is not None:
+        shown["reused_from"] = dg.MetadataValue.text(produced.reused_from)
     return shown | {
         "path": dg.PathMetadataValue(str(produced.folder.path)),
         "fingerprint": dg.MetadataValue.text(result["fingerprint"]),

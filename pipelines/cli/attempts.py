@@ -35,8 +35,7 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
         ConfigError: unknown recipe or asset, or no job of it has been submitted yet.
         EngineError: the engine does not say whether the job is at work.
     """
-    require_asset(recipe, asset)
-    place = latest(root(), recipe, asset, partition)
+    place = latest(require_asset(recipe, asset), root(), asset, partition)
     rows = attempts.read(place.folder)
     if as_json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -54,10 +53,11 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
         console.print(table)
     else:
         console.print("No supervisor has run it: a single process has one attempt a submission.")
-    state = site_launcher().state(place.folder)
     if place.folder.finished:
         console.print("It has finished.")
-    elif state.alive:
+        return
+    state = site_launcher().state(place.folder)
+    if state.alive:
         console.print(f"It is {'queued' if state.queued else 'at work'}: {state.description}")
     else:
         text = diagnosis(asset, place.folder, state)

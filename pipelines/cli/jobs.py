@@ -12,10 +12,12 @@ from rich.table import Table
 
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP
+from assets.graph import Graph
 from assets.launcher import JobState, Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reporting.texts import duration
+from assets.reuse import reused_from
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
@@ -110,7 +112,7 @@ def cancel(recipe: str, asset: str, partition: str | None) -> int:
     Raises:
         ConfigError: unknown recipe or asset.
     """
-    require_asset(recipe, asset)
+    graph = require_asset(recipe, asset)
     launcher = site_launcher()
     places = [
         place
@@ -122,6 +124,14 @@ def cancel(recipe: str, asset: str, partition: str | None) -> int:
         print(f"{place.label}: ended; {place.folder.path}")
     if not places:
         print(f"{recipe}/{asset}: no job is queued or at work")
+    if asset in graph.nodes:
+        for run in graph.unfinished(root(), asset):
+            owner = reused_from(run, root(), recipe)
+            if owner is not None and launcher.state(run).alive:
+                print(
+                    f"{recipe}/{asset}: the job of {owner} that it follows goes on; to end that "
+                    f"one: olmo cancel {owner} {asset}"
+                )
     return 0
 
 
@@ -133,8 +143,7 @@ def print_log(
     Raises:
         ConfigError: unknown recipe or asset, or there is no log.
     """
-    require_asset(recipe, asset)
-    place = latest(root(), recipe, asset, partition)
+    place = latest(require_asset(recipe, asset), root(), asset, partition)
     log = log_path(place.folder, rank)
     with log.open("rb") as content:
         end = collections.deque(content, maxlen=lines)
@@ -153,15 +162,23 @@ def print_log(
             time.sleep(FOLLOW_SECONDS)
 
 
-def latest(root: Path, recipe: str, asset: str, partition: str | None = None) -> Place:
-    """The run folder of an asset whose job was submitted last.
+def latest(graph: Graph, root: Path, asset: str, partition: str | None = None) -> Place:
+    """The run folder of an asset whose job was submitted last, in whichever folder it works.
 
     Raises:
         ConfigError: no job of it has been submitted yet.
     """
+    recipe = graph.recipe.name
     places = [
         place for place in submitted(root, recipe, asset) if partition in (None, place.partition)
     ]
+    if asset in graph.nodes:
+        elsewhere = [*graph.unfinished(root, asset), graph.finished(root, asset)]
+        places += [
+            Place(recipe=recipe, asset=asset, partition=None, folder=run)
+            for run in elsewhere
+            if run is not None and run.launch.is_file()
+        ]
     if not places:
         raise ConfigError(f"{recipe}/{asset}: no job has been submitted yet")
     return max(places, key=lambda place: (place.folder.launch.stat().st_mtime_ns, place.label))
@@ -192,12 +209,14 @@ def _attempt_of(log: Path) -> int:
     return int(digits) if digits.isdecimal() else 0
 
 
-def require_asset(recipe: str, asset: str) -> None:
-    """Refuse names that are no recipe's or no asset of it.
+def require_asset(recipe: str, asset: str) -> Graph:
+    """The recipe's graph; refuse names that are no recipe's or no asset of it.
 
     Raises:
         ConfigError: as said; the nearest one is named.
     """
-    known: Sequence[str] = [*build_graph(load_recipe(recipe)).nodes, *SWEEP]
+    graph = build_graph(load_recipe(recipe))
+    known: Sequence[str] = [*graph.nodes, *SWEEP]
     if asset not in known:
         raise ConfigError(f"recipe {recipe} has no asset {shown(asset)}; {nearest(asset, known)}")
+    return graph

@@ -6,17 +6,19 @@ from dataclasses import replace
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, sweep_work
 from assets.execution.produce import (
+    REFUSED,
     AssetBuild,
     CheckFailed,
-    CodeChanged,
     InputMissing,
     launch_of,
     main_line_work,
 )
+from assets.execution.whole import ResultDamaged
 from assets.graph import Graph
 from assets.launcher import Launch
 from assets.paths import root
 from assets.recipe import load_recipe
+from assets.reuse import reused_from
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from pipelines import names
@@ -42,11 +44,13 @@ def launch_asset(
         return 0
     finished = None if force else work.finished()
     if finished is not None:
-        print(f"{asset}: finished before; {finished.path}")
+        origin = reused_from(finished, root(), recipe)
+        whose = f" (reused from {origin})" if origin else ""
+        print(f"{asset}: finished before{whose}; {finished.path}")
         return 0
     try:
-        launch = launch_of(work, root())
-    except (CheckFailed, CodeChanged, InputMissing) as error:
+        launch = launch_of(work, root(), own_folder=force)
+    except REFUSED as error:
         print(f"olmo: {error}", file=sys.stderr)
         return EXIT_REFUSED
     how = "submitted" if launcher.submit(launch) else "at work already"
@@ -91,12 +95,13 @@ def print_dry_run(launcher: Router, work: AssetBuild) -> None:
     """Print what would be submitted: on standard output that alone, the rest beside it."""
     missing = ""
     try:
-        launch = launch_of(work, root())
-    except (CheckFailed, InputMissing) as error:
+        launch = launch_of(work, root(), own_folder=True)
+    except (CheckFailed, InputMissing, ResultDamaged) as error:
         missing = str(error)
         # What is submitted says nothing of the inputs: they stand in config.yaml.
         node = replace(work.node, render=None)
-        launch = launch_of(replace(work, node=node, inputs=dict), root())
+        work = replace(work, node=node, inputs=lambda progress: {})
+        launch = launch_of(work, root(), own_folder=True)
     shape = launcher.site.work_of(launch)
     print(f"# {work.node.recipe}/{work.node.name}: {shape_line(launch, shape)}", file=sys.stderr)
     print(f"# folder: {launch.folder.path}", file=sys.stderr)

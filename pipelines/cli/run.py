@@ -1,6 +1,7 @@
 """`olmo run`: what is missing or stale, made in one Dagster run of this process."""
 
 import itertools
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -10,7 +11,7 @@ import dagster as dg
 from rich.console import Console
 
 from assets.assemble import build_graph
-from assets.execution.step import cancel_jobs, jobs_below
+from assets.execution.step import cancel_jobs, own_jobs
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -100,8 +101,12 @@ def _run_once(
         except KeyboardInterrupt:
             observer.console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
             launcher.close()
-            folders = [jobs_below(graph.folder(root(), asset)) for asset in wanted]
+            folders = [own_jobs(graph.folder(root(), asset), root()) for asset in wanted]
             cancel_jobs(launcher, itertools.chain(*folders))
+            # Ends the step also where it follows another recipe's job, which goes on.
+            at_work = dg.RunsFilter(tags=own_tags(), statuses=[dg.DagsterRunStatus.STARTED])
+            for run in instance.get_runs(at_work):
+                instance.report_run_canceling(run)
             wait([execution])
             return EXIT_INTERRUPTED
     if result.success:
@@ -195,6 +200,5 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             message = error.message.strip() if error is not None else "no message"
             if "DagsterAssetCheckFailedError" in message:
                 continue  # the check itself has been printed
-            for name in ("CheckFailed", "CodeChanged", "JobFailed", "InputMissing"):
-                message = message.removeprefix(f"assets.execution.produce.{name}: ")
+            message = re.sub(r"^assets\.execution\.\w+\.\w+: ", "", message)
             console.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from assets.agreement import rate_doubts
@@ -15,6 +16,7 @@ from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import Recipe, load_recipe
+from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
@@ -60,6 +62,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
         "asset": name,
         "partition": result["partition"],
         "path": str(run.path),
+        "reused_from": reused_from(run, root, graph.recipe.name),
         "fingerprint": result["fingerprint"],
         "created": created.isoformat(timespec="seconds"),
         "metadata": {
@@ -97,7 +100,7 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
         ]
         table.add_row(
             entry["asset"],
-            _state(entry["metadata"]),
+            _state(entry),
             entry["fingerprint"][:12],
             # This machine's time, as in the logs; the JSON has UTC.
             f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
@@ -106,16 +109,20 @@ def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _state(metadata: Mapping[str, Any]) -> str:
-    if metadata["failed_check"]:
+def _state(entry: Mapping[str, Any]) -> str:
+    if entry["metadata"]["failed_check"]:
         return "[red]check failed[/]"
-    if "accepted" in metadata:
-        return "[green]accepted[/]"
-    return "[green]current[/]" if metadata["current"] else "[yellow]stale[/]"
+    if not entry["metadata"]["current"]:
+        return "[yellow]stale[/]"
+    word = "accepted" if "accepted" in entry["metadata"] else "current"
+    whose = f" (reused from {entry['reused_from']})" if entry["reused_from"] else ""
+    return f"[green]{word}[/]{escape(whose)}"
 
 
 def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
-    for key in ("asset", "path", "fingerprint", "created"):
+    for key in ("asset", "path", "reused_from", "fingerprint", "created"):
+        if entry[key] is None:
+            continue
         console.print(f"{key}: {entry[key]}", highlight=False, soft_wrap=True)
     for key, value in entry["metadata"].items():
         if key != "tables":
@@ -217,14 +224,22 @@ def _training_figures(config: TrainConfig) -> list[str]:
 
 
 def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
-    """Return `finished`, `check failed`, `at work`, `blocked`, `stale` or `missing`, and why."""
+    """Return `finished`, `check failed`, `at work`, `blocked`, `stale` or `missing`, and why.
+
+    Of what another recipe or a shared root has, also whose it is.
+    """
+    recipe = graph.recipe.name
     found = graph.fingerprints[name].accepted
     accepted = [str(found)] if found else []
-    if graph.finished(root, name) is not None:
-        failed = graph.failed_check(root, name)
-        return ("check failed", [failed]) if failed else ("finished", accepted)
-    if any(run.is_running() for run in graph.unfinished(root, name)):
-        return "at work", accepted
+    if (run := graph.finished(root, name)) is not None:
+        if failed := graph.failed_check(root, name):
+            return "check failed", [failed]
+        origin = reused_from(run, root, recipe)
+        return f"finished (reused from {origin})" if origin else "finished", accepted
+    for run in graph.unfinished(root, name):
+        if run.is_running():
+            owner = reused_from(run, root, recipe)
+            return f"at work (for {owner})" if owner else "at work", accepted
     for entry in graph.nodes[name].inputs:
         if failed := graph.failed_check(root, entry):
             return "blocked", [f"by {entry}: {failed}"]

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from assets.graph import Graph
+from assets.reuse import reused_from
 from pipelines.cli.show import print_models
 
 
@@ -26,6 +27,9 @@ def print_summary(
     if "leaderboard" in selected:
         print_models(console, graph, root)
     name = graph.recipe.name
+    for origin, assets in _reused(graph, root, selected).items():
+        line = f"Reused from {origin}: {', '.join(assets)}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Results: {root / name}", highlight=False, soft_wrap=True)
     console.print(
         "Next: `make ui` (graph, runs, plots, lineage) · "
@@ -33,6 +37,17 @@ def print_summary(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _reused(graph: Graph, root: Path, selected: Sequence[str]) -> dict[str, list[str]]:
+    """What other recipes and shared roots have made of the selected assets."""
+    found: dict[str, list[str]] = {}
+    for name in selected:
+        run = graph.finished(root, name)
+        origin = reused_from(run, root, graph.recipe.name) if run is not None else None
+        if origin is not None:
+            found.setdefault(origin, []).append(name)
+    return found
 
 
 def _costs(graph: Graph, root: Path, made: Sequence[str], wall_seconds: float) -> Table:
