@@ -14,7 +14,13 @@ import pytest
 
 from assets.execution import produce as produce_module
 from assets.execution.follow import JobFailed
-from assets.execution.produce import CodeChanged, InputMissing, Produced, main_line_work
+from assets.execution.produce import (
+    CodeChanged,
+    InputMissing,
+    Produced,
+    ResultDamaged,
+    main_line_work,
+)
 from assets.graph import Graph
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
@@ -113,7 +119,7 @@ def test_an_input_that_was_damaged_is_named_with_the_remedy(toy_root: Path) -> N
         value.unlink()
         if damage is not None:
             value.write_bytes(damage)
-        with pytest.raises(InputMissing, match=r"value: .*; make it again: .* first --force"):
+        with pytest.raises(ResultDamaged, match=r"value: .*; make it again: .* first --force"):
             make(graph, "second", toy_root)
         if damage is None:
             break
