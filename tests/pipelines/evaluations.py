@@ -33,7 +33,12 @@ def save_checkpoints(graph: Graph, root: Path, keys: Sequence[str]) -> None:
         folder = graph.folder(root, name) / graph.fingerprints[name].version
         folder.mkdir(parents=True)
         (folder / "value").write_text("0")
-        result = {"fingerprint": graph.fingerprints[name].value, "digest": "x", "inputs": {}}
+        result = {
+            "fingerprint": graph.fingerprints[name].value,
+            "digest": "x",
+            "inputs": {},
+            "files": {},
+        }
         write_json(folder / "result.json", {"schema_version": 1, **result})
     for number, key in enumerate(keys, start=1):
         folder = checkpoint(graph, root, key)
