@@ -204,8 +204,6 @@ def input_of(graph: Graph, name: str, root: Path, reader: str, progress: Progres
     return Input(path=run.path, fingerprint=result["fingerprint"], digest=result["digest"])
 
 
-
-
 def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
     node = work.node
     return Launch(
