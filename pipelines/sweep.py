@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
-from assets.execution.produce import REFUSED, launch_of
+from assets.execution.produce import REFUSED, AssetBuild, launch_of
 from assets.graph import Graph
 from assets.launcher import EngineError, Launch, Launcher
 from assets.paths import root
@@ -20,13 +20,20 @@ from assets.paths import root
 class Lacking:
     """The evaluations that a recipe's checkpoints lack."""
 
-    launches: Sequence[Launch]
+    works: Sequence[AssetBuild]
+    launches: Sequence[Launch]  # of these, each in a folder of the recipe's own
     finished: int  # that are there
     refused: Mapping[str, str]  # evaluation and checkpoint -> why it cannot be launched
+
+    def waiting(self, launcher: Launcher) -> list[AssetBuild]:
+        """Those whose job would wait in a queue for its turn."""
+        both = zip(self.works, self.launches, strict=True)
+        return [work for work, launch in both if launcher.queues(launch)]
 
 
 def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
     """What is to be launched so that these checkpoints have every evaluation of the sweep."""
+    works: list[AssetBuild] = []
     launches: list[Launch] = []
     refused: dict[str, str] = {}
     finished = 0
@@ -38,10 +45,11 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
                 if work.finished() is not None:
                     finished += 1
                 else:
-                    launches.append(launch_of(work, root))
+                    launches.append(launch_of(work, root, own_folder=True))
+                    works.append(work)
             except REFUSED as error:
                 refused[f"{name} {key}"] = str(error)
-    return Lacking(launches=launches, finished=finished, refused=refused)
+    return Lacking(works=works, launches=launches, finished=finished, refused=refused)
 
 
 def queue_together(
@@ -51,10 +59,10 @@ def queue_together(
 
     Where the engine has no queue, or does not answer, each run submits its own job.
     """
-    launches = [entry for entry in lacking(graph, root(), keys).launches if launcher.queues(entry)]
-    if launches:
+    waiting = lacking(graph, root(), keys).waiting(launcher)
+    if waiting:
         try:
-            started = launcher.submit_many(launches)
+            started = launcher.submit_many([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:

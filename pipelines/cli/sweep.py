@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints
+from assets.execution.produce import launch_of
 from assets.launcher import Launch
 from assets.paths import root
 from assets.recipe import load_recipe
@@ -27,7 +28,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     found = lacking(graph, root(), keys)
     for name, why in found.refused.items():
         print(f"olmo: {name}: {why}", file=sys.stderr)
-    waits = [launch for launch in found.launches if launcher.queues(launch)]
+    waits = found.waiting(launcher)
     if len(waits) < len(found.launches):
         print(
             f"olmo: {len(found.launches) - len(waits)} evaluations would all start at once, since "
@@ -38,10 +39,10 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     print(f"{recipe}: {len(keys)} checkpoints, {found.finished} evaluations finished before")
     if dry_run:
         print(f"would be queued: {len(waits)}")
-        for launch in waits:
-            print(f"  {launch.identity['asset']} {launch.identity['partition']}")
+        for work in waits:
+            print(f"  {work.node.name} {work.partition}")
     else:
-        started = launcher.submit_many(waits)
+        started = launcher.submit_many([launch_of(work, root()) for work in waits])
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from tests.integration.conftest import World
 
+KEYS = {"asset", "partition", "path", "reused_from", "fingerprint", "created", "metadata"}
 MODELS = ["stage1", "stage2_ingredient1", "stage2_ingredient2", "soup"]
 
 USE_EXPORT = """
@@ -31,7 +32,7 @@ def test_every_asset_is_there_and_current(tiny: World) -> None:
     shown = tiny.show()
     assert len(shown) == 19
     for name, entry in shown.items():
-        assert set(entry) == {"asset", "partition", "path", "fingerprint", "created", "metadata"}
+        assert set(entry) == KEYS
         assert entry["metadata"]["current"], name
         assert (Path(entry["path"]) / "result.json").is_file()
 

@@ -174,7 +174,7 @@ def launcher(arrays: Arrays) -> Router:
 
 def finish(folder: Path, **result: object) -> None:
     folder.mkdir(parents=True)
-    write_json(folder / "result.json", {"schema_version": 1, **result})
+    write_json(folder / "result.json", {"schema_version": 1, "files": {}, **result})
 
 
 @pytest.fixture
