@@ -124,7 +124,7 @@ def cancel(recipe: str, asset: str, partition: str | None) -> int:
         print(f"{place.label}: ended; {place.folder.path}")
     if not places:
         print(f"{recipe}/{asset}: no job is queued or at work")
-    if asset in graph.nodes:
+    if not places and asset in graph.nodes:
         for run in graph.unfinished(root(), asset):
             owner = reused_from(run, root(), recipe)
             if owner is not None and launcher.state(run).alive:
@@ -163,7 +163,7 @@ def print_log(
 
 
 def latest(graph: Graph, root: Path, asset: str, partition: str | None = None) -> Place:
-    """The run folder of an asset whose job was submitted last, in whichever folder it works.
+    """The run folder of an asset whose job was submitted last; without one, the one it reuses.
 
     Raises:
         ConfigError: no job of it has been submitted yet.
@@ -172,7 +172,7 @@ def latest(graph: Graph, root: Path, asset: str, partition: str | None = None) -
     places = [
         place for place in submitted(root, recipe, asset) if partition in (None, place.partition)
     ]
-    if asset in graph.nodes:
+    if not places and asset in graph.nodes:
         elsewhere = [*graph.unfinished(root, asset), graph.finished(root, asset)]
         places += [
             Place(recipe=recipe, asset=asset, partition=None, folder=run)
