@@ -53,7 +53,8 @@ def make(config, inputs, job):
     (job.folder / "value").write_text(str(total))
     return Report(numbers={"value": total}, tables={"sources": [{"source": "toy", "documents": 1}]})
 
-run_job(Config, make)
+if __name__ == "__main__":
+    run_job(Config, make)
 '''
 
 
