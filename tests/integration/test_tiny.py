@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.integration.conftest import World
+from tests.integration.conftest import RECIPES, World
 
 KEYS = {"asset", "partition", "path", "reused_from", "fingerprint", "created", "metadata"}
 MODELS = ["stage1", "stage2_ingredient1", "stage2_ingredient2", "soup"]
@@ -47,6 +49,27 @@ def test_the_second_run_touches_nothing(tiny: World) -> None:
     assert done.returncode == 0
     assert "no run was started" in done.stdout
     assert stamps() == before
+
+
+def test_a_copy_with_another_learning_rate_has_the_same_corpus_at_once(
+    tiny: World, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(RECIPES / "tiny", tmp_path / "tiny_lr")
+    stage1 = (copy / "stage1.yaml").read_text()
+    changed = re.sub(r"learning_rate: \S+", "learning_rate: 7.0e-4", stage1)
+    assert changed != stage1
+    (copy / "stage1.yaml").write_text(changed)
+    recipes = {"OLMO_RECIPES": f"{tmp_path}{os.pathsep}{RECIPES}"}
+    mixes = ("--select", "stage1_mix", "--select", "stage2_mix")
+    for _ in range(2):
+        done = tiny.olmo("run", "tiny_lr", *mixes, **recipes)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Reused from tiny: raw, " in done.stdout
+        assert not list((tiny.root / "tiny_lr").rglob("*")), "no job was started"
+    planned = tiny.olmo("plan", "tiny_lr", **recipes).stdout
+    rows = {line.split()[0]: line for line in planned.splitlines() if line.strip()}
+    assert "finished (reused from tiny)" in rows["stage1_mix"]
+    assert "finished" not in rows["stage1"]
 
 
 def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
