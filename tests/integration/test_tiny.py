@@ -59,14 +59,17 @@ def test_a_copy_with_another_learning_rate_has_the_same_corpus_at_once(
     changed = re.sub(r"learning_rate: \S+", "learning_rate: 7.0e-4", stage1)
     assert changed != stage1
     (copy / "stage1.yaml").write_text(changed)
-    recipes = {"OLMO_RECIPES": f"{tmp_path}{os.pathsep}{RECIPES}"}
+    own = {
+        "OLMO_RECIPES": f"{tmp_path}{os.pathsep}{RECIPES}",
+        "DAGSTER_HOME": str(tmp_path / "dagster"),  # others count the runs of the recipe `tiny`
+    }
     mixes = ("--select", "stage1_mix", "--select", "stage2_mix")
     for _ in range(2):
-        done = tiny.olmo("run", "tiny_lr", *mixes, **recipes)
+        done = tiny.olmo("run", "tiny_lr", *mixes, **own)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Reused from tiny: raw, " in done.stdout
         assert not list((tiny.root / "tiny_lr").rglob("*")), "no job was started"
-    planned = tiny.olmo("plan", "tiny_lr", **recipes).stdout
+    planned = tiny.olmo("plan", "tiny_lr", **own).stdout
     rows = {line.split()[0]: line for line in planned.splitlines() if line.strip()}
     assert "finished (reused from tiny)" in rows["stage1_mix"]
     assert "finished" not in rows["stage1"]
