@@ -12,7 +12,7 @@ from assets.assemble import build_graph
 from assets.fingerprint import differences_by_key
 from assets.graph import Graph
 from assets.launcher import Launcher
-from assets.paths import root
+from assets.paths import root, shared_roots
 from assets.recipe import load_recipe
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
@@ -143,9 +143,12 @@ def revoke_acceptances(recipe: str, names: Sequence[str]) -> None:
 
 
 def _runs(graph: Graph, root: Path, name: str) -> Iterator[RunFolder]:
-    folder = graph.folder(root, name)
-    if folder.is_dir():
-        yield from (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
+    """The runs of an asset, whatever made them: the recipe's own, then those of others."""
+    own = graph.folder(root, name)
+    others = [folder for base in (root, *shared_roots(root)) for folder in base.glob(f"*/{name}")]
+    for folder in (own, *(folder for folder in sorted(others) if folder != own)):
+        if folder.is_dir():
+            yield from (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
 
 
 def _require_acceptable(

@@ -105,6 +105,23 @@ def test_without_names_all_are_accepted_whose_configuration_is_the_same(
         accept(graph, toy_root)
 
 
+def test_a_result_of_a_shared_root_is_accepted_in_the_own_one(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_graph(toy_graph(), [], force=False) == 0
+    before = {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")}
+    own = tmp_path / "own"
+    monkeypatch.setenv("OLMO_SHARED_ROOTS", str(toy_root))
+    monkeypatch.setenv("OLMO_ROOT", str(own))
+    graph = accept(with_packages(toy_graph(), "first"), own, "first")
+    for name in ("first", "second"):
+        found = graph.finished(own, name)
+        assert found is not None
+        assert found.path.is_relative_to(toy_root)
+    assert len(list((own / ".accepted").iterdir())) == 1
+    assert {path: path.stat().st_mtime_ns for path in toy_root.rglob("*")} == before
+
+
 def test_another_configuration_is_accepted_by_name_alone(toy_root: Path) -> None:
     assert run_graph(toy_graph(), [], force=False) == 0
     changed = toy_graph(first={"value": 2})
