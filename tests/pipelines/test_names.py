@@ -35,6 +35,7 @@ RIGHT = {
     "CONTEXT": ["arn:aws:eks:us-east-1:1234:cluster/x", "gke_p_zone_name", "me@cluster"],
     "LABEL_NAME": ["accelerator", "example.org/accelerator", "node.kubernetes.io/x_Y.z"],
     "LABEL_VALUE": ["", "h100", "NVIDIA-H100_80.GB"],
+    "DASK_ADDRESS": ["tls://scheduler.lm:8786", "tcp://10.0.0.7:8786"],
 }
 
 WRONG = ["a\n", "\nb", "a\0", "a\rb", "é" * 5000, "a\u2028b"]
