@@ -109,7 +109,7 @@ def _request(place: Place) -> dg.RunRequest:
 def _submission(place: Place) -> str:
     """Which submission of a run folder's job, as a tag of a run has it."""
     claim = place.folder.read(place.folder.claim) or {}
-    return f"{claim.get('key', '')}.{claim.get('attempt', 0)}"
+    return f"{claim.get('key', '')}.{claim.get('submission', 0)}"
 
 
 def _not_adopted(graph: Graph, place: Place, context: dg.SensorEvaluationContext) -> str | None:

@@ -18,6 +18,7 @@ from assets.node import Check, Verdict
 from pipelines.cli.run import reported_version, run_graph
 from pipelines.cli.show import asset_entry, plan_of
 from pipelines.instance import open_instance
+from tests.assets.execution.test_reuse import recipe
 from tests.conftest import toy_graph
 
 START = """
@@ -154,6 +155,31 @@ def test_ctrl_c_starts_no_sibling_of_what_it_ended(toy_root: Path, tmp_path: Pat
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
     assert sum(path.exists() for path in begun) == 1
+
+
+def test_ctrl_c_only_stops_following_the_job_of_another_recipe(
+    toy_root: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    start = START.replace(
+        "tests.conftest import toy_graph", "tests.assets.execution.test_reuse import recipe"
+    )
+    one, copy = (start.replace("toy_graph(", f"recipe({name!r}, ") for name in ("one", "copy"))
+    owner = subprocess.Popen([sys.executable, "-c", one, str(gate)])
+    _wait_for(toy_root / "one/first/starts")
+    follower = subprocess.Popen(
+        [sys.executable, "-c", copy, str(gate)], stdout=subprocess.PIPE, text=True
+    )
+    assert follower.stdout is not None
+    assert any("first: following" in line for line in follower.stdout)
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(60) == 130
+    [folder] = recipe("one", first={"wait": str(gate)}).unfinished(toy_root, "first")
+    assert folder.is_running()
+    gate.touch()
+    assert owner.wait(60) == 0
+    assert (toy_root / "one/first/starts").read_text() == "x"
+    assert not (toy_root / "copy").exists()
 
 
 def test_a_blocking_check_blocks_the_next_run_too(
