@@ -90,6 +90,14 @@ def materialise(model: nn.Module, device: torch.device) -> None:
         torch.utils.swap_tensors(parameter, empty)
 
 
+def held_rows(parameter: Tensor) -> tuple[int, Tensor]:
+    """Return the first row of a parameter that this rank holds, and its rows from there on."""
+    if not isinstance(parameter, DTensor):
+        return 0, parameter
+    (chunk,) = parameter.__create_chunk_list__()
+    return chunk.offsets[0], parameter.to_local()
+
+
 def fill(parameter: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor into a parameter, or this rank's shard of it."""
     value: Tensor = whole

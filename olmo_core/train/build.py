@@ -13,7 +13,7 @@ from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
 from olmo_core.parallel.prepare import prepare
-from olmo_core.parallel.sharding import fill
+from olmo_core.parallel.sharding import held_rows
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
 from olmo_core.train.restore import fetch_copy, require_startable, restore
@@ -40,7 +40,7 @@ def build_trainer(
     optimizer = build_optimizer(config.optimizer, model)
     state, loader, resumed = restore(config, world, loader, model, optimizer)
     if not resumed and config.load_path is None:
-        initialise(model, config.seed, fill)
+        initialise(model, config.seed, held_rows)
     trainer = Trainer(
         config,
         world=world,

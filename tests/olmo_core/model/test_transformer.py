@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.model.init import initialise, mitchell_std
+from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 
 NEUTRAL: dict[str, Any] = {
@@ -150,34 +150,6 @@ def test_a_position_sees_the_past_only() -> None:
         change = (model(ids) - model(other)).abs().amax(dim=-1)[0]
     assert change[:20].max() == 0
     assert change[20:].min() > 0
-
-
-@pytest.mark.parametrize("family", ["normal", "mitchell"])
-def test_initial_weights_have_the_rule_s_spread_and_depend_on_the_seed(family: str) -> None:
-    rule = {"init_fn": family, "init_cutoff_factor": 3.0}
-    config = ModelConfig(**{**OLMO2, **rule, "d_model": 128, "vocab_size": 1000,
-                            "embedding_size": 1024})  # fmt: skip
-    model, again, other = (Transformer(config) for _ in range(3))
-    initialise(model, 7)
-    initialise(again, 7)
-    initialise(other, 8)
-    for name, weight in model.named_parameters():
-        assert torch.equal(weight, again.get_parameter(name))
-        if weight.ndim == 1:
-            assert torch.equal(weight, torch.ones_like(weight))
-            continue
-        assert not torch.equal(weight, other.get_parameter(name))
-        std = 0.02 if family == "normal" else mitchell_std(config, name)
-        assert weight.abs().max() <= 3 * std
-        # a normal cut at three deviations has 0.9866 of its spread
-        assert weight.std().item() == pytest.approx(0.9866 * std, rel=0.03), name
-
-
-def test_mitchell_falls_with_depth_for_the_projections_back_into_the_stream() -> None:
-    config = ModelConfig(**OLMO1)
-    assert mitchell_std(config, "blocks.0.attention.w_q.weight") == 64**-0.5
-    assert mitchell_std(config, "blocks.2.attention.w_out.weight") == (2 * 64 * 3) ** -0.5
-    assert mitchell_std(config, "blocks.1.feed_forward.w2.weight") == (2 * 96 * 2) ** -0.5
 
 
 @pytest.mark.parametrize("name", ["olmo2-grouped", "olmo1-clipped"])

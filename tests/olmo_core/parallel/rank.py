@@ -23,7 +23,7 @@ from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients, ShardedGradients
 from olmo_core.parallel.prepare import prepare
-from olmo_core.parallel.sharding import fill, gather
+from olmo_core.parallel.sharding import gather, held_rows
 from olmo_core.parallel.world import World, joined, read_world
 from olmo_core.train.step import SUMS, autocast, forward_backward
 
@@ -74,7 +74,7 @@ def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
         model = Transformer(config.model)
     gradients = prepare(model, config, world, sums=len(SUMS))
     assert isinstance(gradients, ShardedGradients)
-    initialise(model, SEED, fill)
+    initialise(model, SEED, held_rows)
     if config.model.weight_tying:
         assert model.lm_head.weight is model.embeddings.weight
     whole, expected = alone(config)
