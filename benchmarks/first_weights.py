@@ -1,7 +1,7 @@
 """Drawing the first weights of one rank: its own share, against every whole weight.
 
 examples:
-  python benchmarks/first_weights.py               one layer of OLMo 2 7B, 16 shards; a minute
+  python benchmarks/first_weights.py               one layer of OLMo 2 1B, 16 shards; seconds
   python benchmarks/first_weights.py --shards=64
 
 In turns, in CPU-seconds of one thread: each whole weight by torch's `trunc_normal_` (as OLMo does
@@ -25,10 +25,10 @@ from olmo_core.model.transformer import Transformer
 
 BAR = 10.0
 SHAPE = ModelConfig(
-    d_model=4096,
-    n_heads=32,
+    d_model=2048,
+    n_heads=16,
     n_layers=1,
-    mlp_hidden_size=22_016,
+    mlp_hidden_size=16_384,
     layer_norm_type="rms",
     attention_layer_norm=True,
     norm_after=True,
@@ -72,7 +72,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = Transformer(SHAPE)
+    with torch.device("meta"):
+        model = Transformer(SHAPE)
+    model.to_empty(device="cpu")
     weights = sum(parameter.numel() for parameter in model.parameters())
     kinds: dict[str, tuple[Callable[[], None], float]] = {
         "torch, all": (lambda: by_torch(model), weights),

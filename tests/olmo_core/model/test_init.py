@@ -100,7 +100,7 @@ def test_only_the_rows_that_are_held_are_drawn() -> None:
 
 def test_the_numbers_stay_what_they_are() -> None:
     """A library that draws others changes every run that is begun with it."""
-    for cutoff, digest in ((None, "@A"), (3.0, "@B")):
+    for cutoff, digest in ((None, "5c721f3190b95230"), (3.0, "2e77b994106114bf")):
         content = weights(init_cutoff_factor=cutoff)["lm_head.weight"].numpy().tobytes()
         assert hashlib.sha256(content).hexdigest()[:16] == digest
 
