@@ -99,15 +99,21 @@ async def _work(folder: RunFolder, meeting: Meeting) -> bool:
         Nanny(meeting.address, death_timeout=START_SECONDS, **options) for _ in range(processes)
     ]
     try:
-        await asyncio.gather(*nannies)
+        start = asyncio.gather(*nannies)
+        while not (await asyncio.wait([start], timeout=POLL_SECONDS))[0]:
+            if _over(folder):  # a scheduler that has ended is called for long
+                start.cancel()
+                return False
+        await start
         log.info("works for %s", meeting.address)
         return await _until_gone_or_idle(folder, nannies)
     except (OSError, RuntimeError, TimeoutError, ConfigError) as error:
-        log.warning("%s: %s", meeting.address, error)
+        log.warning("%s: %r", meeting.address, error)
         return False
     finally:
         kill(nannies)
-        await asyncio.gather(*(nanny.close() for nanny in nannies), return_exceptions=True)
+        closed = [asyncio.ensure_future(nanny.close()) for nanny in nannies]
+        await asyncio.wait(closed, timeout=ANSWER_SECONDS)
 
 
 async def _until_gone_or_idle(folder: RunFolder, nannies: Sequence[Nanny]) -> bool:

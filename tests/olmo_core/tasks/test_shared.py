@@ -155,7 +155,7 @@ def test_the_result_is_the_same_alone_with_a_worker_and_with_one_that_never_come
     key = (meeting / "key.pem").read_text().splitlines()[1]
     release(gates)
     assert result(runs, shared, leader)["digest"] == digest
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert "ends: the run is finished" in runs.said(worker)
     assert len(runs.begun(shared, "leader")) == 1
     everything = [path for path in runs.root.rglob("*") if path.is_file()]
@@ -177,7 +177,7 @@ def test_a_task_of_a_worker_that_was_killed_is_done_again(
     ((task, (pid,)),) = until(lambda: runs.begun(folder, "worker"), runs).items()
     worker.send_signal(number)
     until(lambda: gone(pid), runs)  # its process ends with it
-    assert worker.wait(30) == (-number if number == signal.SIGKILL else 0)
+    assert worker.wait(60) == (-number if number == signal.SIGKILL else 0)
     release(gates)
     result(runs, folder, leader)
     begun = runs.begun(folder, "leader")
@@ -205,7 +205,7 @@ def test_a_worker_follows_a_leader_that_begins_again_and_finished_tasks_are_not_
     release(gates)
     release(worker_gates)
     result(runs, folder, second)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     begun = begun_by_both(runs, folder)
     assert sorted(begun) == list(range(TASKS))
     assert [number for number, pids in begun.items() if len(pids) > 1] == [held]
@@ -228,7 +228,7 @@ def test_an_error_of_a_workers_task_ends_the_leader_as_its_own_would(runs: Runs)
     assert not (folder.path / "work" / "dask").exists()
     assert worker.is_running()  # another attempt may follow
     folder.failure.write_text("{}")
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
     assert "given up" in runs.said(worker)
     assert gates
 
@@ -246,7 +246,7 @@ def test_a_leader_that_waits_for_a_worker_that_computes_does_not_hang(runs: Runs
     until(lambda: ((folder.read_status() or {}).get("busy") or 0) > waits, runs)
     release(spins)
     result(runs, folder, leader)
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
 
 
 @pytest.mark.slow
@@ -290,7 +290,7 @@ def test_a_worker_of_other_code_does_no_task(runs: Runs) -> None:
     release(gates)
     result(runs, folder, leader)
     assert not runs.begun(folder, "worker")
-    assert worker.wait(30) == 0
+    assert worker.wait(60) == 0
 
 
 def test_a_job_whose_code_was_edited_while_it_waited_is_refused(runs: Runs) -> None:
