@@ -40,6 +40,8 @@ BUSY_SECONDS = 1.0  # between two looks whether processes compute
 
 SETTINGS = {
     "distributed.comm.require-encryption": True,
+    # A task goes to a process once it is free, so that none waits behind a long one.
+    "distributed.scheduler.worker-saturation": 1.0,
     # A task is given up when so many of its processes were killed, for their memory say.
     "distributed.scheduler.allowed-failures": 10,
     # The HTTP servers, which Dask always starts, serve nothing unless a dashboard is asked for.

@@ -74,10 +74,10 @@ def _do(left: dict[int, "MarkedTask"], job: Job, finish: Callable[[int, Any], No
     shared = job.workers > 0 or environment.dask_address() is not None
     if not shared and (job.processes == 1 or len(left) <= 1):
         for number, task in left.items():
-            finish(number, task())
+            finish(number, task.run())
         return
     with _of_many_nodes(job) if shared else process_pool(min(job.processes, len(left))) as executor:
-        futures = {executor.submit(task): number for number, task in left.items()}
+        futures = {executor.submit(MarkedTask.run, task): number for number, task in left.items()}
         for future in as_completed(futures):
             finish(futures[future], future.result())
 
@@ -104,7 +104,7 @@ class MarkedTask:
     folder: Path  # the run folder
     marker: Path
 
-    def __call__(self) -> Any:
+    def run(self) -> Any:
         """Do the task, unless it is marked; return its result as the marker holds it."""
         found = read_marker(self.marker, self.folder)
         if found is not None:  # by a process that was then lost
