@@ -116,7 +116,7 @@ def test_a_submission_that_never_reached_the_queue_is_made_again(toys: Toys) -> 
     write_json(launch.folder.launch, {**record, "job_id": None, "job_name": "olmo.never"})
     assert "never came" in launcher.state(launch.folder).description
     assert launcher.submit(launch)
-    assert toys.read(launch)["attempt"] == 2
+    assert toys.read(launch)["submission"] == 2
     ended(launcher, launch)
     assert launch.folder.finished
 
