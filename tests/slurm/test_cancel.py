@@ -39,7 +39,8 @@ def make(config, inputs, job):
     while True:
         time.sleep(1)
 
-run_job(Config, make)
+if __name__ == "__main__":  # tasks import this module
+    run_job(Config, make)
 '''
 
 

@@ -33,7 +33,8 @@ def make(config, inputs, job):
     (job.folder / "found.json").write_text(json.dumps([config.text, dict(os.environ)]))
     return Report()
 
-run_job(Config, make)
+if __name__ == "__main__":  # tasks import this module
+    run_job(Config, make)
 '''
 
 

@@ -47,7 +47,8 @@ def make(config, inputs, job):
     job.metric({"step": 1, "loss": 2.0})
     return Report(numbers={"documents": 1})
 
-run_job(Config, make)
+if __name__ == "__main__":  # tasks import this module
+    run_job(Config, make)
 """
 
 
