@@ -13,7 +13,19 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageIn
 
 from olmo_core.errors import InputError
 
+
+def _memory_format(kind: Any, name: Any) -> Any:
+    """Return a member of torch's enum of memory formats, and of nothing else.
+
+    It is read in place of `getattr`, by which early releases of Python 3.11 pickle such a member.
+    """
+    if kind is not stored._MEM_FORMAT_ENCODING:
+        raise pickle.UnpicklingError(f"an attribute of {kind!r} is not read")
+    return stored._MEM_FORMAT_ENCODING[name]
+
+
 _PLAIN: dict[str, dict[str, Any]] = {
+    "builtins": {"getattr": _memory_format},
     "pathlib": {"PosixPath": PurePosixPath},  # where it was saved
     "pathlib._local": {"PosixPath": PurePosixPath},
     "torch": {"Size": torch.Size}

@@ -1,5 +1,6 @@
 """The index of a checkpoint is read as torch reads it, and runs nothing."""
 
+import enum
 import os
 import pickle
 from dataclasses import replace
@@ -46,12 +47,32 @@ def test_it_is_what_torch_reads(folder: Path) -> None:
     assert state["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+class EarlyPickler(pickle.Pickler):
+    """Pickles as Python 3.11.2, which Debian 12 has: members of enums by `getattr`."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, enum.Enum):
+            return getattr, (type(obj), obj.name)
+        return NotImplemented
+
+
+def test_an_index_written_by_an_early_3_11_is_read(folder: Path) -> None:
+    index = FileSystemReader(folder).read_metadata()
+    with (folder / ".metadata").open("wb") as content:
+        EarlyPickler(content).dump(index)
+    assert b"getattr" in (folder / ".metadata").read_bytes()
+    assert IndexReader(folder).read_metadata().state_dict_metadata == index.state_dict_metadata
+
+
 def test_an_index_that_would_run_a_command_is_refused(folder: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     hostile = [
         pickle.dumps(Touch(canary)),
         pickle.dumps(Metadata(state_dict_metadata={}, planner_data=Touch(canary))),
         b"ctorch.serialization\n_get_layout\n(S'x'\ntR.",
+        b"cbuiltins\ngetattr\n(ctorch\nSize\nS'__init__'\ntR.",
+        b"cbuiltins\ngetattr\n(ctorch.distributed.checkpoint.metadata\n_MEM_FORMAT_ENCODING\n"
+        b"S'__class__'\ntR.",
     ]
     for content in hostile:
         (folder / ".metadata").write_bytes(content)
