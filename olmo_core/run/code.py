@@ -4,12 +4,18 @@ A job's code is its module and everything of `olmo_core` that it imports, withou
 `NEVER_COUNTS`. How a module is read, without docstrings and messages, is `olmo_core.run.source`'s.
 """
 
+import contextlib
 import functools
 import hashlib
+import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import olmo_core
+from olmo_core import environment
+from olmo_core.files import read_json, write_json
+from olmo_core.run import source as rules
 from olmo_core.run.source import Source, read_source
 
 PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
@@ -113,7 +119,25 @@ def _file_of(name: str) -> tuple[str, Path | None]:
 
 @functools.cache
 def _read(path: Path, modified_ns: int) -> Source:
-    return read_source(path, counts)
+    """Return what a module is, from the cache where this very content has been parsed before."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(_rules() + content).hexdigest()
+    cached = (environment.cache() or Path.home() / ".cache" / "olmo") / "code" / f"{digest}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = read_json(cached)
+        return Source(definitions=dict(kept["definitions"]), imports=tuple(kept["imports"]))
+    source = read_source(content, counts, name=str(path))
+    with contextlib.suppress(OSError):  # a home that cannot be written: parsed again next time
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cached, asdict(source), durable=False)
+    return source
+
+
+@functools.cache
+def _rules() -> bytes:
+    """Return what decides how a module is read, besides its content."""
+    files = b"".join(Path(str(file)).read_bytes() for file in (__file__, rules.__file__))
+    return hashlib.sha256(platform.python_version().encode() + files).digest()
 
 
 def _digest(hashes: Mapping[str, str]) -> str:

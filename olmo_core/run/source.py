@@ -9,7 +9,6 @@ import ast
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 HASH_LENGTH = 12
 DEFINITION_HASH_LENGTH = 8  # only compared with its own earlier self
@@ -44,9 +43,15 @@ class Source:
         return hashlib.sha256(lines.encode()).hexdigest()[:HASH_LENGTH]
 
 
-def read_source(path: Path, counts: Callable[[str], bool]) -> Source:
-    """Read a module; `counts` says of an imported module whether it may change a result."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+def read_source(content: bytes, counts: Callable[[str], bool], *, name: str = "") -> Source:
+    """Return what a module is.
+
+    Args:
+        content: Of its file.
+        counts: Whether an imported module may change a result.
+        name: Of the file, for a syntax error.
+    """
+    tree = ast.parse(content, filename=name)
     imports = _imports(tree)
     _WithoutMessages(counts).visit(tree)  # changes it in place
     texts: dict[str, list[str]] = {}

@@ -1,9 +1,11 @@
 """What of a module counts: messages never do, and all that may have an effect does."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from olmo_core.run import code
 from olmo_core.run.code import NEVER_COUNTS, PACKAGE_ROOT, counts
 from olmo_core.run.source import Source, read_source
 
@@ -11,9 +13,7 @@ HEAD = "import logging\nimport sys\nimport warnings\nlog = logging.getLogger('ol
 
 
 def read(folder: Path, text: str) -> Source:
-    path = folder / "module.py"
-    path.write_text(text)
-    return read_source(path, counts)
+    return read_source(text.encode(), counts)
 
 
 def body(folder: Path, statement: str) -> str:
@@ -133,3 +133,30 @@ def test_what_never_counts_is_matched_as_a_package(name: str) -> None:
     assert not counts(name)
     assert not counts(f"{name}.below")
     assert counts(f"{name}ner")
+
+
+def test_the_cache_is_of_this_very_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLMO_CACHE", str(tmp_path / "cache"))
+    module = tmp_path / "module.py"
+
+    def now(text: str) -> Source:
+        module.write_text(text)
+        os.utime(module, ns=(0, 0))  # the time and, below, the size stay
+        code._read.cache_clear()  # as in another process
+        found = code._read(module, 0)
+        assert found == read_source(text.encode(), counts)
+        return found
+
+    first = now("def f(): return 1\n")
+    (entry,) = (tmp_path / "cache" / "code").iterdir()
+    assert now("def f(): return 2\n").hash != first.hash
+    whole = entry.read_text()
+    entry.write_text(whole.replace(first.definitions["function f"], "0" * 8))
+    module.write_text("def f(): return 1\n")
+    code._read.cache_clear()
+    assert code._read(module, 0).definitions["function f"] == "0" * 8  # it is what is read
+    for damaged in (whole[:-20], "[]", "{}"):
+        entry.write_text(damaged)
+        assert now("def f(): return 1\n") == first
+    monkeypatch.setenv("OLMO_CACHE", "/proc/no")
+    assert now("def f(): return 1\n") == first
