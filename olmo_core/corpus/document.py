@@ -5,6 +5,7 @@ metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same fi
 `attributes/<experiment>/<source>/` with `{id, attributes}`.
 """
 
+import contextlib
 import gzip
 import json
 import zlib
@@ -215,22 +216,24 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
         OSError: the disk is full, or the file cannot be written; the error names the file.
     """
     count = 0
-    try:
-        with (
-            atomic_path(path) as beside,
-            beside.open("wb") as raw,
-            # Neither the time nor the temporary name may get into the bytes.
-            gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as packed,
-        ):
-            for row in rows:
-                line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-                packed.write(line.encode() + b"\n")
-                count += 1
-    except OSError as error:
-        if error.filename is None and error.errno is not None:  # gzip's and write's name no file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+    with packed(path) as out:
+        for row in rows:
+            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+            out.write(line.encode() + b"\n")
+            count += 1
     return count
+
+
+@contextlib.contextmanager
+def packed(path: Path) -> Generator[gzip.GzipFile]:
+    """Open a gzip file that is written whole or not at all; equal content gives equal bytes."""
+    with (
+        atomic_path(path) as beside,
+        beside.open("wb") as raw,
+        # Neither the time nor the temporary name may get into the bytes.
+        gzip.GzipFile("", "wb", COMPRESSION, raw, mtime=0) as out,
+    ):
+        yield out
 
 
 def write_documents(path: Path, documents: Iterable[Document]) -> int:

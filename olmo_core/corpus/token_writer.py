@@ -6,6 +6,7 @@ Documents keep their order and are never split; a file takes documents up to its
 import csv
 import gzip
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from olmo_core.corpus.document import packed
 from olmo_core.data.format import Header, header_path, rows_path
 from olmo_core.files import atomic_path, write_json
 
@@ -50,15 +52,6 @@ class Row:
     loc: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Slice:
-    """Documents [first, stop) of an encoded file, for one shard."""
-
-    file: EncodedFile
-    first: int
-    stop: int
-
-
 def write_source(
     encoded: Sequence[EncodedFile], max_tokens: int, header: Header, folder: Path
 ) -> list[dict[str, Any]]:
@@ -66,7 +59,7 @@ def write_source(
 
     Args:
         encoded: At least one document in all.
-        max_tokens: Of one file; a longer document has a file of its own.
+        max_tokens: Per file; a longer document has a file of its own.
         header: What the headers share; the counts are filled in.
         folder: Of the source.
 
@@ -74,47 +67,59 @@ def write_source(
         The fields of a `Shard` for each file.
     """
     shards: list[Shard] = []
-    for number, slices in enumerate(plan(encoded, max_tokens)):
+    numbers = shard_numbers((n for file in encoded for n in file.lengths), max_tokens)
+    documents = zip(numbers, _documents(encoded, np.dtype(header.dtype).itemsize), strict=True)
+    for number, group in itertools.groupby(documents, key=lambda pair: pair[0]):
         path = folder / f"part-0-{number:05d}.npy"
-        tokens = 0
+        rows: list[Row] = []
         with atomic_path(path) as beside, beside.open("wb") as out:
-            for part in slices:
-                tokens += _copy(part, out, np.dtype(header.dtype).itemsize)
-        documents = write_rows(rows_path(path), _rows(slices))
-        counted = {**header.to_dict(), "tokens": tokens, "documents": documents}
-        write_json(header_path(path), counted)
-        shards.append(Shard(name=path.name, tokens=tokens, documents=documents))
+            for _, (file, place, content) in group:
+                out.write(content)
+                start = rows[-1].end if rows else 0
+                rows.append(
+                    Row(
+                        start=start,
+                        end=start + file.lengths[place],
+                        id=file.ids[place],
+                        src=file.src,
+                        loc=file.lines[place],
+                    )
+                )
+        write_rows(rows_path(path), rows)
+        shard = Shard(name=path.name, tokens=rows[-1].end, documents=len(rows))
+        counted = {"tokens": shard.tokens, "documents": shard.documents}
+        write_json(header_path(path), {**header.to_dict(), **counted})
+        shards.append(shard)
     return [asdict(shard) for shard in shards]
 
 
-def plan(encoded: Sequence[EncodedFile], max_tokens: int) -> list[list[_Slice]]:
-    """Which documents go into which file: in order, a new file where the next does not fit."""
-    shards: list[list[_Slice]] = []
-    filled = max_tokens  # the first document opens the first file
+def shard_numbers(lengths: Iterable[int], max_tokens: int) -> Iterator[int]:
+    """Yield the number of each document's file: in order, a new one where the next does not fit."""
+    number = filled = 0
+    for length in lengths:
+        if filled and filled + length > max_tokens:
+            number, filled = number + 1, 0
+        filled += length
+        yield number
+
+
+def _documents(
+    encoded: Sequence[EncodedFile], itemsize: int
+) -> Iterator[tuple[EncodedFile, int, bytes]]:
+    """Yield every document: its file, its place in it, and its ids as they lie there."""
     for file in encoded:
-        first = 0
-        for number, length in enumerate(file.lengths):
-            if filled + length > max_tokens:
-                if number > first:
-                    shards[-1].append(_Slice(file=file, first=first, stop=number))
-                shards.append([])
-                first, filled = number, 0
-            filled += length
-        if len(file.lengths) > first:
-            shards[-1].append(_Slice(file=file, first=first, stop=len(file.lengths)))
-    return shards
+        with file.path.open("rb") as raw:
+            for place, length in enumerate(file.lengths):
+                content = raw.read(length * itemsize)
+                if len(content) < length * itemsize:
+                    raise EOFError(f"{file.path}: ends within document {file.ids[place]!r}")
+                yield file, place, content
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write `start,end,id,src,loc` rows (no heading, as dolma); returns their number."""
     count = 0
-    with (
-        atomic_path(path) as beside,
-        beside.open("wb") as raw,
-        # Neither the time nor the temporary name may get into the bytes.
-        gzip.GzipFile("", "wb", 5, raw, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as text,
-    ):
+    with packed(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
         lines = csv.writer(text, lineterminator="\n")
         for row in rows:
             lines.writerow((row.start, row.end, row.id, row.src, row.loc))
@@ -127,34 +132,3 @@ def read_rows(path: Path) -> Iterator[Row]:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
         for start, end, document, src, loc in csv.reader(text):
             yield Row(start=int(start), end=int(end), id=document, src=src, loc=int(loc))
-
-
-def _copy(part: _Slice, out: io.BufferedWriter, itemsize: int) -> int:
-    """Append a slice's tokens to a file; returns their number."""
-    lengths = part.file.lengths
-    tokens = sum(lengths[part.first : part.stop])
-    left = tokens * itemsize
-    with part.file.path.open("rb") as raw:
-        raw.seek(sum(lengths[: part.first]) * itemsize)
-        while left:
-            piece = raw.read(min(left, 1 << 22))
-            if not piece:
-                raise EOFError(f"{part.file.path}: {left} bytes missing")
-            out.write(piece)
-            left -= len(piece)
-    return tokens
-
-
-def _rows(slices: Iterable[_Slice]) -> Iterator[Row]:
-    start = 0
-    for part in slices:
-        for number in range(part.first, part.stop):
-            end = start + part.file.lengths[number]
-            yield Row(
-                start=start,
-                end=end,
-                id=part.file.ids[number],
-                src=part.file.src,
-                loc=part.file.lines[number],
-            )
-            start = end

@@ -105,24 +105,13 @@ def run_steps(
     worker_log = logs / "worker.log"
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
     command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
-    done: dict[str, int] = {}
-    with (
-        worker_log.open("w", encoding="utf-8") as errors,
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
-        ) as worker,
-    ):
-        assert worker.stdin is not None
-        assert worker.stdout is not None
-        try:
-            json.dump(plan, worker.stdin)
-            worker.stdin.close()
-            for line in worker.stdout:
-                report = json.loads(line)
-                done[report["name"]] = report["exit"]
-        except BaseException:
-            worker.kill()  # its children die with it
-            raise
+    with worker_log.open("w", encoding="utf-8") as errors:
+        # Whatever is raised here ends it, and its children die with it.
+        worker = subprocess.run(
+            command, input=json.dumps(plan), stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    reports = [json.loads(line) for line in worker.stdout.splitlines()]
+    done: dict[str, int] = {report["name"]: report["exit"] for report in reports}
     for name, code in done.items():
         if code != 0:
             raise ToolkitError(f"dolma step {name} exited {code}:\n{_tail(logs / f'{name}.log')}")
