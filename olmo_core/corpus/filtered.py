@@ -17,7 +17,7 @@ from olmo_core.corpus.document import (
     source_names,
     write_shards,
 )
-from olmo_core.corpus.rules import Rule
+from olmo_core.corpus.rules import Rule, Verdict, judge, text_digest
 from olmo_core.corpus.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
@@ -27,7 +27,6 @@ from olmo_core.corpus.toolkit import (
     link_view,
     run_steps,
 )
-from olmo_core.corpus.verdict import Verdict, judge, text_digest
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report

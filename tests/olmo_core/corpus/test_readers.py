@@ -10,8 +10,8 @@ from pydoc_data.topics import topics
 
 import pytest
 
+from olmo_core.corpus.raw import read_source, split_text
 from olmo_core.corpus.readers import READERS
-from olmo_core.corpus.reading import read_source, split_text
 from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
 from olmo_core.errors import ConfigError, InputError
 
