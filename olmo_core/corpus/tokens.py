@@ -44,53 +44,34 @@ class TokensConfig:
             raise ValueError(f"max_tokens_per_file {self.max_tokens_per_file}: expected at least 1")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """What the writer knows of the tokenizer."""
-
-    path: Path  # tokenizer.json
-    vocab_size: int
-    eos_token_id: int
-    sha256: str
-
-    @classmethod
-    def of_run(cls, folder: Path) -> "Vocabulary":
-        """The tokenizer of a finished run folder."""
-        data = read_json(folder / "result.json")["report"]["data"]
-        return cls(
-            path=folder / TOKENIZER,
-            vocab_size=data["vocab_size"],
-            eos_token_id=data["eos_token_id"],
-            sha256=data["sha256"],
-        )
-
-    def header(self) -> Header:
-        """The header of a file without tokens."""
-        return Header(
-            dtype=dtype_for(self.vocab_size).name,
-            tokens=0,
-            documents=0,
-            vocab_size=self.vocab_size,
-            tokenizer_sha256=self.sha256,
-            eos_token_id=self.eos_token_id,
-        )
+def empty_header(tokenizer: Path) -> Header:
+    """Return the header of a file without tokens, by the tokenizer of a finished run folder."""
+    data = read_json(tokenizer / "result.json")["report"]["data"]
+    return Header(
+        dtype=dtype_for(data["vocab_size"]).name,
+        tokens=0,
+        documents=0,
+        vocab_size=data["vocab_size"],
+        tokenizer_sha256=data["sha256"],
+        eos_token_id=data["eos_token_id"],
+    )
 
 
 def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Encode the document files side by side, then join them source by source."""
-    vocabulary = Vocabulary.of_run(inputs["tokenizer"])
+    header = empty_header(inputs["tokenizer"])
     filtered = inputs["filtered"]
     names = source_names(filtered / "documents")
     files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
     with job.timed("encode"):
-        reads = f"{read_json(filtered / 'result.json')['digest']} {vocabulary.sha256}"
+        reads = f"{read_json(filtered / 'result.json')['digest']} {header.tokenizer_sha256}"
         encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
         tasks = [
             Task(
                 name=f"encode {shard.relative_to(filtered)}",
                 reads=reads,
                 output=job.scratch / "ids" / f"{number:06d}",
-                call=partial(encode_file, shard, vocabulary),
+                call=partial(encode_file, shard, inputs["tokenizer"] / TOKENIZER, header),
             )
             for number, (_, shard) in enumerate(files)
         ]
@@ -98,7 +79,6 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             src = shard.relative_to(filtered).as_posix()
             encoded[name].append(EncodedFile(path=task.output, src=src, **rows))
     with job.timed("write"):
-        header = vocabulary.header()
         tasks = [
             Task(
                 name=f"join {name}",
@@ -112,17 +92,17 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         written = {name: [Shard(**shard) for shard in found] for name, found in shards_of}
     with job.timed("check"):
         for name in names:
-            check_source(job.folder / "tokens" / name, encoded[name], written[name], vocabulary)
-    return report(encoded, written, vocabulary, seconds=job.timings["encode"])
+            check_source(job.folder / "tokens" / name, encoded[name], written[name], header)
+    return report(encoded, written, header, seconds=job.timings["encode"])
 
 
-def encode_file(shard: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Any]:
+def encode_file(shard: Path, tokenizer: Path, header: Header, out: Path) -> dict[str, Any]:
     """Encode one document file into a raw array, `out`; runs in a process of its own.
 
     Returns:
         The fields of an `EncodedFile` that tell of its documents.
     """
-    encoder = _encoder(vocabulary.path)
+    encoder = _encoder(tokenizer)
     ids: list[str] = []
     lines: list[int] = []
     lengths: list[int] = []
@@ -134,8 +114,8 @@ def encode_file(shard: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Any
             for (line, document), found in zip(batch, encoder.encode(texts), strict=True):
                 if len(ids) % _COMPARED == 0 and found.tolist() != encoder.exact(document.text):
                     raise RuntimeError(f"{shard}:{line}: ids differ from Hugging Face's")
-                row = np.append(found, np.uint32(vocabulary.eos_token_id))
-                raw.write(row.astype(dtype_for(vocabulary.vocab_size)).tobytes())
+                row = np.append(found, np.uint32(header.eos_token_id))
+                raw.write(row.astype(dtype_for(header.vocab_size)).tobytes())
                 ids.append(document.id)
                 lines.append(line)
                 lengths.append(len(row))
@@ -149,7 +129,7 @@ def encode_file(shard: Path, vocabulary: Vocabulary, out: Path) -> dict[str, Any
 
 
 def check_source(
-    folder: Path, encoded: Sequence[EncodedFile], written: Sequence[Shard], vocabulary: Vocabulary
+    folder: Path, encoded: Sequence[EncodedFile], written: Sequence[Shard], header: Header
 ) -> None:
     """Documents in are documents out, tokens add up, headers fit, ids are below the vocabulary.
 
@@ -164,18 +144,18 @@ def check_source(
         if before != after:
             raise RuntimeError(f"{folder}: {before} {what} encoded, {after} written")
     for shard in written:
-        file = open_token_file(folder / shard.name, vocab_size=vocabulary.vocab_size)
+        file = open_token_file(folder / shard.name, vocab_size=header.vocab_size)
         ids = np.memmap(file.path, dtype=file.dtype, mode="r")
-        if int(ids.max()) >= vocabulary.vocab_size:
-            raise RuntimeError(f"{file.path}: id {ids.max()}: beyond {vocabulary.vocab_size}")
-        if int(ids[-1]) != vocabulary.eos_token_id:
+        if int(ids.max()) >= header.vocab_size:
+            raise RuntimeError(f"{file.path}: id {ids.max()}: beyond {header.vocab_size}")
+        if int(ids[-1]) != header.eos_token_id:
             raise RuntimeError(f"{file.path}: does not end with an EOS")
 
 
 def report(
     encoded: Mapping[str, Sequence[EncodedFile]],
     written: Mapping[str, Sequence[Shard]],
-    vocabulary: Vocabulary,
+    header: Header,
     *,
     seconds: float,
 ) -> Report:
@@ -210,10 +190,10 @@ def report(
             ]
         },
         data={
-            "dtype": vocabulary.header().dtype,
-            "vocab_size": vocabulary.vocab_size,
-            "tokenizer_sha256": vocabulary.sha256,
-            "eos_token_id": vocabulary.eos_token_id,
+            "dtype": header.dtype,
+            "vocab_size": header.vocab_size,
+            "tokenizer_sha256": header.tokenizer_sha256,
+            "eos_token_id": header.eos_token_id,
             "tokens": tokens,
             "documents": documents,
         },

@@ -5,10 +5,7 @@ once. The last, partial window keeps the full context on its left. A domain's fi
 sums, a source's are the mean over its domains (https://arxiv.org/abs/2312.10523).
 """
 
-import gzip
-import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from olmo_core.corpus.document import check_row, read_rows
 from olmo_core.errors import InputError
 
 
@@ -98,34 +96,20 @@ def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list
     for source in sorted(path for path in folder.glob("*") if path.is_dir()):
         taken = 0
         for path in sorted((source / "val").glob("*.jsonl.gz")):
-            for document in _read_file(path, source.name):
+            for line, row in read_rows(path):
+                check_row(row, f"{path}:{line}", ("id", "text"))
+                document = Document(
+                    id=row["id"],
+                    source=source.name,
+                    domain=str(row.get("subdomain") or source.name),
+                    text=row["text"],
+                )
                 if bytes_per_source is None or taken < bytes_per_source:
                     documents.append(document)
                 taken += len(document.text.encode())
     if not documents:
         raise InputError(f"{folder}: no documents; expected <source>/val/*.jsonl.gz")
     return documents
-
-
-def _read_file(path: Path, source: str) -> Iterator[Document]:
-    number = 0
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            for line in lines:
-                number += 1
-                record: dict[str, Any] = json.loads(line)
-                yield Document(
-                    id=str(record["id"]),
-                    source=source,
-                    domain=str(record.get("subdomain") or source),
-                    text=record["text"],
-                )
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not a whole gzip file of text after line {number}: {error}"
-        ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: line {number}: not a document: {error!r}") from None
 
 
 def windows(

@@ -2,6 +2,7 @@ import csv
 import gzip
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,11 +121,10 @@ def test_a_document_longer_than_a_file_has_one_of_its_own(limit: int, expected) 
 def test_a_large_vocabulary_is_written_in_uint32(
     tmp_path: Path, filtered: Path, tokenizer_run: Path
 ) -> None:
-    vocabulary = tokens.Vocabulary(
-        path=tokenizer_run / "tokenizer.json", vocab_size=70_000, eos_token_id=69_999, sha256=""
-    )
+    small = tokens.empty_header(tokenizer_run)
+    header = replace(small, vocab_size=70_000, eos_token_id=69_999)
     shard = shards(filtered / "documents" / "odd")[0]
-    encoded = tokens.encode_file(shard, vocabulary, tmp_path / "ids")
+    encoded = tokens.encode_file(shard, tokenizer_run / "tokenizer.json", header, tmp_path / "ids")
     ids = np.fromfile(tmp_path / "ids", "<u4")
     assert ids[np.cumsum(encoded["lengths"]) - 1].tolist() == [69_999] * 10
 
@@ -164,16 +164,16 @@ def _append(path: Path, line: bytes) -> None:
 def test_counts_that_do_not_add_up_are_an_error(
     tmp_path: Path, filtered: Path, tokenizer_run: Path
 ) -> None:
-    vocabulary = tokens.Vocabulary.of_run(tokenizer_run)
+    header = tokens.empty_header(tokenizer_run)
     shard = shards(filtered / "documents" / "odd")[0]
-    rows = tokens.encode_file(shard, vocabulary, tmp_path / "ids")
+    rows = tokens.encode_file(shard, tokenizer_run / "tokenizer.json", header, tmp_path / "ids")
     encoded = EncodedFile(path=tmp_path / "ids", src="", **rows)
-    found = tokens.write_source([encoded], 1 << 30, vocabulary.header(), tmp_path / "odd")
+    found = tokens.write_source([encoded], 1 << 30, header, tmp_path / "odd")
     written = [Shard(**shard) for shard in found]
-    tokens.check_source(tmp_path / "odd", [encoded], written, vocabulary)
+    tokens.check_source(tmp_path / "odd", [encoded], written, header)
     with pytest.raises(RuntimeError, match="20 documents encoded, 10 written"):
-        tokens.check_source(tmp_path / "odd", [encoded, encoded], written, vocabulary)
-    header = tmp_path / "odd" / "part-0-00000.json"
-    header.write_text(json.dumps(read_json(header) | {"tokens": 1}))
+        tokens.check_source(tmp_path / "odd", [encoded, encoded], written, header)
+    beside = tmp_path / "odd" / "part-0-00000.json"
+    beside.write_text(json.dumps(read_json(beside) | {"tokens": 1}))
     with pytest.raises(InputError, match="header says 1 tokens"):
-        tokens.check_source(tmp_path / "odd", [encoded], written, vocabulary)
+        tokens.check_source(tmp_path / "odd", [encoded], written, header)

@@ -87,14 +87,14 @@ LINE = b'{"id": "1", "text": "x", "added": "", "source": "web"}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(LINE * 2000, mtime=0)[:-20], r"a\.jsonl\.gz: not a whole gzip file"),
-        (b"plain text", "not a whole gzip file of text after line 0"),
-        (gzip.compress(LINE + b'{"id": \n', mtime=0), "line 2: not a document"),
-        (gzip.compress(LINE + b'{"id": 1}\n', mtime=0), "line 2: not a document: KeyError"),
-        (gzip.compress(b'["id"]\n', mtime=0), "line 1: not a document"),
+        (gzip.compress(LINE * 2000, mtime=0)[:-20], r"a\.jsonl\.gz: the gzip stream is truncated"),
+        (b"plain text", "the gzip stream is truncated or damaged after line 0"),
+        (gzip.compress(LINE + b'{"id": \n', mtime=0), ":2: not valid JSON"),
+        (gzip.compress(LINE + b'{"id": "1"}\n', mtime=0), ":2: key 'text' is missing"),
+        (gzip.compress(b'["id"]\n', mtime=0), ":1: found list; expected one JSON object"),
         (
             gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n', mtime=0),
-            r"a\.jsonl\.gz: not a whole",
+            r"a\.jsonl\.gz:2: byte 0xff .* is not UTF-8",
         ),
     ],
 )
