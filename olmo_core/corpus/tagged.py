@@ -71,13 +71,6 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         table = {source: _figures(documents / source) for source in source_names(documents)}
     files = shards(documents)
     sizes = {_step_name(documents, path): path.stat().st_size for path in files}
-    done = 0
-
-    def on_step(name: str) -> None:
-        nonlocal done
-        done += sizes[name]
-        job.progress(done, sum(sizes.values()), unit="bytes", message=name)
-
     with job.timed("dolma tag"):
         # The largest first, so that no long file is left for the end.
         steps = sorted(
@@ -85,7 +78,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             key=lambda step: -sizes[step.name],
         )
         reads = read_json(inputs["held_out"] / "result.json")["digest"]
-        chunks = map_steps(steps, documents, job, sizes=sizes, reads=reads, on_step=on_step)
+        chunks = map_steps(steps, documents, job, sizes=sizes, reads=reads)
     with job.timed("check attributes"):
         written = job.scratch / "attributes"
         for chunk in chunks:

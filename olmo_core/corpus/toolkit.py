@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -130,7 +130,6 @@ def map_steps(
     *,
     sizes: Mapping[str, int],
     reads: str,
-    on_step: Callable[[str], None],
 ) -> list[Path]:
     """Run steps in chunks, each a task; return the chunks' working folders.
 
@@ -140,7 +139,6 @@ def map_steps(
         job: Whose tasks they are.
         sizes: Bytes of document files by step.
         reads: The digest of the documents.
-        on_step: Told the name of each finished step.
 
     Raises:
         ConfigError, ToolkitError: as `run_steps`.
@@ -165,9 +163,12 @@ def map_steps(
         for chunk in range(number)
     ]
 
+    done = 0
+
     def on_done(count: int, latest: Sequence[str]) -> None:
-        for name in latest:
-            on_step(name)
+        nonlocal done
+        done += sum(sizes[name] for name in latest)
+        job.progress(done, sum(sizes.values()), unit="bytes", message=latest[-1])
 
     map_tasks(tasks, job, on_done=on_done)
     return [task.output for task in tasks]
