@@ -52,7 +52,7 @@ class Ended:
 
 
 def read(folder: RunFolder) -> list[dict[str, Any]]:
-    """All lines, in the order in which they were written; torn ones (a crash) are passed over."""
+    """Return all lines in the order of writing; torn ones (a crash) are passed over."""
     try:
         lines = folder.attempts.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -69,12 +69,12 @@ def read(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def latest(folder: RunFolder) -> int:
-    """The number of the last attempt that has begun; 0 where none has."""
+    """Return the number of the last attempt that has begun; 0 if none has."""
     return max((row["attempt"] for row in read(folder) if row.get("event") == "began"), default=0)
 
 
 def has_failed(folder: RunFolder, attempt: int) -> bool:
-    """Whether an attempt has been written off, by its supervisor or by the next one."""
+    """Return whether an attempt has been given up, by its supervisor or by the next one."""
     return latest(folder) > attempt or any(
         row["attempt"] == attempt and row.get("event") == "ended" and row["cause"] in FAILURES
         for row in read(folder)
@@ -82,7 +82,7 @@ def has_failed(folder: RunFolder, attempt: int) -> bool:
 
 
 def next_number(folder: RunFolder) -> int:
-    """What the attempt that begins now is called: later than all before, submissions included."""
+    """Return the number of the attempt that begins now: above all earlier ones and submissions."""
     claim = folder.read(folder.claim)
     return max(int(claim["submission"]) if claim else 1, latest(folder) + 1)
 
@@ -95,7 +95,7 @@ def begin(
     nodes: Sequence[str] = (),
     restart: int | None = None,
 ) -> int:
-    """Write that an attempt begins; returns its number.
+    """Write that an attempt begins; return its number.
 
     An earlier one without an end has been lost together with its supervisor, and is given one.
     """
@@ -138,7 +138,7 @@ def end(folder: RunFolder, attempt: int, ended: Ended) -> None:
 
 
 def failures_in_a_row(folder: RunFolder, *, then: Ended | None = None) -> int:
-    """How many attempts, the last ones, failed without a new whole checkpoint in between.
+    """Return how many of the last attempts in a row failed without a new whole checkpoint.
 
     Only those of the current submission: whoever submits again has looked at the failure.
 
@@ -168,7 +168,7 @@ def _submission(began: Mapping[int, Mapping[str, Any]], row: Mapping[str, Any]) 
 
 
 def checkpoint_step(folder: RunFolder) -> int | None:
-    """The step of the last whole checkpoint."""
+    """Return the step of the last whole checkpoint; None if there is none."""
     checkpoint = folder.last_checkpoint()
     return int(checkpoint.name.removeprefix("step")) if checkpoint else None
 

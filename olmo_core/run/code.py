@@ -57,35 +57,35 @@ NEVER_COUNTS: Mapping[str, str] = {
 
 @functools.cache
 def sources(module: str) -> dict[str, Source]:
-    """The modules of `olmo_core` that count for what `python -m module` makes, by name.
+    """Return the modules of `olmo_core` that count for what `python -m module` makes, by name.
 
-    As this process first saw them: one process has one opinion of what a result is made of.
+    They are as this process first saw them, so that it never judges one result by two versions.
     """
     return _sources_now(module)
 
 
 def code_hashes(module: str) -> dict[str, str]:
-    """A hash per module that counts, as this process first saw them."""
+    """Return a hash per module that counts, as this process first saw them."""
     return {name: source.hash for name, source in sources(module).items()}
 
 
 def code_hashes_now(module: str) -> dict[str, str]:
-    """As `code_hashes`, from the files as they are at this moment."""
+    """Return `code_hashes` of the files as they are at this moment."""
     return {name: source.hash for name, source in _sources_now(module).items()}
 
 
 def code_digest(*modules: str) -> str:
-    """One hash of all the code that these modules reach, as this process first saw it."""
+    """Return one hash of all the code that these modules reach, as this process first saw it."""
     return _digest({k: value for module in modules for k, value in code_hashes(module).items()})
 
 
 def code_digest_now(module: str) -> str:
-    """As `code_digest`, from the files as they are at this moment."""
+    """Return `code_digest` of the files as they are at this moment."""
     return _digest(code_hashes_now(module))
 
 
 def counts(module: str) -> bool:
-    """Whether a module can decide a result: neither it nor a package above it never counts."""
+    """Return whether a module can decide a result: it lies in none of `NEVER_COUNTS`."""
     parts = module.split(".")
     return not any(".".join(parts[:end]) in NEVER_COUNTS for end in range(1, len(parts) + 1))
 

@@ -8,7 +8,7 @@ import psutil
 
 
 def start_ticks(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot; None if there is none.
+    """Return when a process began, in clock ticks since boot; None if there is none.
 
     With the pid it names a process for good, pids being used again; unlike a wall-clock time it is
     the same for every observer, whatever happens to the clock.
@@ -21,7 +21,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def own_peak_memory_bytes() -> int:
-    """The most memory that this process has held, as the Linux kernel counted it.
+    """Return the most memory that this process has held (bytes), as the Linux kernel counted it.
 
     Not `ru_maxrss`, which a process inherits from the one that forked it.
     """
@@ -41,7 +41,7 @@ class TreeUsage:
         self._seconds, self._time = 0.0, time.monotonic()
 
     def look(self) -> tuple[int, bool]:
-        """Resident bytes (shared pages counted in each), and whether they have computed since."""
+        """Return resident bytes (shared pages count in each), and whether they computed since."""
         total, seconds = 0, 0.0
         for member in [self._process, *self._process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -57,12 +57,12 @@ def write_result(
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Size and SHA-256 of one output file."""
+    """Return size and SHA-256 of one output file."""
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
 def damaged_files(folder: RunFolder) -> list[str]:
-    """What is wrong with the files of a finished run, one line per file; empty if nothing is.
+    """Return what is wrong with the files of a finished run, one line per file.
 
     Sizes are compared always, contents where a file has been written after the result: reading
     all of a large corpus again for each of its readers would cost more than the reading.
@@ -84,6 +84,6 @@ def damaged_files(folder: RunFolder) -> list[str]:
 
 
 def digest(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """One SHA-256 over the names and the contents of all files, in the order of their names."""
+    """Return one SHA-256 over the names and contents of all files, in the order of names."""
     lines = (f"{files[name]['sha256']}  {name}\n" for name in sorted(files))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
