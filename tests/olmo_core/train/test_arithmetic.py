@@ -55,6 +55,7 @@ def test_fresh_processes_learn_the_same_bits_by_large_products(
         f"model.d_model={width}",
         f"model.mlp_hidden_size={2 * hidden}",
         "max_duration=3",
+        "scheduler.t_warmup=1",
         "stop_at=3",
         "core.threads=2",
     )
