@@ -59,7 +59,6 @@ def build_trainer(
             f"stop_at: the run would end at step {trainer.last_step}, but its start is step "
             f"{state.step} already; a later stop_at, or restore_dataloader=false to count from 0"
         )
-        trainer.saver.finish()
     return trainer
 
 
