@@ -11,7 +11,7 @@ ROOT = "OLMO_ROOT"  # folder of all results
 SHARED_ROOTS = "OLMO_SHARED_ROOTS"  # read-only folders of results, separated as in PATH
 RECIPES = "OLMO_RECIPES"  # folders of recipes, separated as in PATH
 SITE = "OLMO_SITE"  # site file: which engine runs what
-CACHE = "OLMO_CACHE"  # folder of remote files that were read
+CACHE = "OLMO_CACHE"  # folder of what can be had again: remote files, parsed code
 DOLMA_PYTHON = "OLMO_DOLMA_PYTHON"  # interpreter that has the dolma toolkit
 
 RUN_FOLDER = "OLMO_RUN_FOLDER"
@@ -50,9 +50,13 @@ def site_file() -> Path | None:
     return _path(SITE)
 
 
-def cache() -> Path | None:
-    """Return the folder of remote files that were read; None where it is not set."""
-    return _path(CACHE)
+def cache() -> Path:
+    """Return the folder of what can be had again: as set, else `~/.cache/olmo`.
+
+    Raises:
+        RuntimeError: it is not set, and this account has no home folder.
+    """
+    return _path(CACHE) or Path.home() / ".cache" / "olmo"
 
 
 def dolma_python() -> str | None:

@@ -20,8 +20,8 @@ log = logging.getLogger("olmo")
 
 
 def cache_folder(configured: Path | None) -> Path:
-    """Where remote files are kept: `core.cache`, else `OLMO_CACHE`, else `~/.cache/olmo`."""
-    return configured or environment.cache() or Path.home() / ".cache" / "olmo"
+    """Return where remote files are kept: `core.cache`, else `OLMO_CACHE`, else `~/.cache/olmo`."""
+    return configured or environment.cache()
 
 
 def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:

@@ -122,7 +122,11 @@ def _read(path: Path, modified_ns: int) -> Source:
     """Return what a module is, from the cache where this very content has been parsed before."""
     content = path.read_bytes()
     digest = hashlib.sha256(_rules() + content).hexdigest()
-    cached = (environment.cache() or Path.home() / ".cache" / "olmo") / "code" / f"{digest}.json"
+    try:
+        cached = environment.cache() / "code" / f"{digest}.json"
+    except RuntimeError:  # no home folder, as of a container's bare user id
+        return read_source(content, counts, name=str(path))
+    # An entry that is missing or damaged is made again.
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         kept = read_json(cached)
         return Source(definitions=dict(kept["definitions"]), imports=tuple(kept["imports"]))

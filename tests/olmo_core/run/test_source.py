@@ -160,3 +160,11 @@ def test_the_cache_is_of_this_very_content(tmp_path: Path, monkeypatch: pytest.M
         assert now("def f(): return 1\n") == first
     monkeypatch.setenv("OLMO_CACHE", "/proc/no")
     assert now("def f(): return 1\n") == first
+    monkeypatch.delenv("OLMO_CACHE")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert now("def f(): return 1\n") == first
+
+
+def no_home() -> Path:
+    """As of a container's bare user id."""
+    raise RuntimeError("Could not determine home directory.")
