@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from olmo_core.corpus.chat_template import ASSISTANT, ROLES, ChatTokenizer, Message
-from olmo_core.corpus.document import read_rows
+from olmo_core.corpus.rows import read_rows
 from olmo_core.data.format import Header, dtype_for, header_path
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import atomic_path, sha256_file, write_json

@@ -17,17 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.corpus.document import (
+    REQUIRED_KEYS,
     Document,
-    check_row,
     clip,
     read_attributes,
     read_documents,
-    read_rows,
     shards,
     source_names,
     write_documents,
-    write_rows,
 )
+from olmo_core.corpus.rows import check_row, read_rows, write_rows
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
     ToolkitError,
@@ -132,7 +131,7 @@ def _write_held_out(paloma: Path, target: Path, config: DeduplicatedConfig) -> i
     def stripped(path: Path) -> Iterator[dict[str, Any]]:
         nonlocal entries
         for line_number, row in read_rows(path):
-            check_row(row, f"{path}:{line_number}")
+            check_row(row, f"{path}:{line_number}", REQUIRED_KEYS)
             lines = paragraphs(row["text"])
             entries += sum(len(line.encode()) >= config.min_paragraph_bytes for line in lines)
             yield {**row, "text": "\n".join(lines)}

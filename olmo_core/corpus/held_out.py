@@ -19,9 +19,9 @@ from olmo_core.corpus.document import (
     shards,
     source_names,
     write_documents,
-    write_rows,
 )
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
+from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report

@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import Document, clip, write_rows, write_shards
+from olmo_core.corpus.document import Document, clip, write_shards
 from olmo_core.corpus.readers import READERS, Passage, Unreadable
+from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.sources import SourceConfig, Unit, package_version, source_identity
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from olmo_core.corpus.document import UNDATED, check_row, read_rows
+from olmo_core.corpus.document import UNDATED
+from olmo_core.corpus.rows import check_row, read_rows
 from olmo_core.corpus.sources import (
     SourceConfig,
     Unit,

@@ -10,11 +10,11 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from olmo_core.corpus.document import packed
+from olmo_core.corpus.rows import packed
 from olmo_core.data.format import Header, header_path, rows_path
 from olmo_core.files import atomic_path, write_json
 
@@ -41,8 +41,7 @@ class Shard:
     documents: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """A document in a token file."""
 
     start: int
@@ -73,18 +72,12 @@ def write_source(
         path = folder / f"part-0-{number:05d}.npy"
         rows: list[Row] = []
         with atomic_path(path) as beside, beside.open("wb") as out:
+            start = 0
             for _, (file, place, content) in group:
                 out.write(content)
-                start = rows[-1].end if rows else 0
-                rows.append(
-                    Row(
-                        start=start,
-                        end=start + file.lengths[place],
-                        id=file.ids[place],
-                        src=file.src,
-                        loc=file.lines[place],
-                    )
-                )
+                end = start + file.lengths[place]
+                rows.append(Row(start, end, file.ids[place], file.src, file.lines[place]))
+                start = end
         write_rows(rows_path(path), rows)
         shard = Shard(name=path.name, tokens=rows[-1].end, documents=len(rows))
         counted = {"tokens": shard.tokens, "documents": shard.documents}
@@ -106,7 +99,7 @@ def shard_numbers(lengths: Iterable[int], max_tokens: int) -> Iterator[int]:
 def _documents(
     encoded: Sequence[EncodedFile], itemsize: int
 ) -> Iterator[tuple[EncodedFile, int, bytes]]:
-    """Yield every document: its file, its place in it, and its ids as they lie there."""
+    """Yield each document as its encoded file, its place in that file, and the bytes of its ids."""
     for file in encoded:
         with file.path.open("rb") as raw:
             for place, length in enumerate(file.lengths):
@@ -116,19 +109,14 @@ def _documents(
                 yield file, place, content
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> int:
-    """Write `start,end,id,src,loc` rows (no heading, as dolma); returns their number."""
-    count = 0
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write `start,end,id,src,loc` rows, without a heading, as dolma does."""
     with packed(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="") as text:
-        lines = csv.writer(text, lineterminator="\n")
-        for row in rows:
-            lines.writerow((row.start, row.end, row.id, row.src, row.loc))
-            count += 1
-    return count
+        csv.writer(text, lineterminator="\n").writerows(rows)
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows beside a token file, ours or dolma's."""
+    """Yield the rows beside a token file, ours or dolma's."""
     with gzip.open(path, "rt", encoding="utf-8", newline="") as text:
         for start, end, document, src, loc in csv.reader(text):
             yield Row(start=int(start), end=int(end), id=document, src=src, loc=int(loc))

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from olmo_core import environment
 from olmo_core.corpus import toolkit_worker
-from olmo_core.corpus.document import read_attributes, read_documents, write_rows
+from olmo_core.corpus.document import read_attributes, read_documents
+from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import ConfigError
 from olmo_core.run.job import Job
 from olmo_core.tasks.map import Task, map_tasks

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import check_row, read_rows
+from olmo_core.corpus.rows import check_row, read_rows
 from olmo_core.errors import InputError
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from olmo_core.corpus.document import Document, write_documents, write_rows
+from olmo_core.corpus.document import Document, write_documents
+from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
     ToolkitError,
