@@ -42,6 +42,14 @@ for word in json.loads(Path(__file__).with_suffix(".json").read_text()).get(rank
         print("asked")
     elif word == "others":
         wait(*(f"ready{other}" for other in range(int(os.environ["WORLD_SIZE"]))))
+    elif word == "pid":
+        (folder / "pid.part").write_text(str(os.getpid()))
+        (folder / "pid.part").rename(folder / "pid")
+    elif word == "outlive":
+        wait("pid")
+        stat = Path("/proc") / (folder / "pid").read_text() / "stat"
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            threading.Event().wait(0.01)
     elif word == "hang":
         (folder / f"ready{rank}").touch()
         threading.Event().wait()
@@ -139,8 +147,9 @@ def test_two_nodes_meet(nodes: Nodes) -> None:
 def test_the_exit_code_is_that_of_the_rank_that_failed_first(
     nodes: Nodes, act: str, code: int, exit_code: int | None, number: int | None
 ) -> None:
-    # the first rank only loses the second
-    acts = {0: ["hang"], 1: ["log", act]} if act != "raise" else {0: ["lost"], 1: ["log", act]}
+    # the first rank only loses the second, and not before it is gone
+    loses = ["outlive", "lost"] if act == "raise" else ["hang"]
+    acts = {0: loses, 1: ["pid", "log", act]}
     assert nodes.run(acts, processes=2) == [code], nodes.log("main0")
     first = first_failure(nodes.folder, 1, code)
     assert (first.rank, first.node, first.exit_code, first.signal) == (1, "n1", exit_code, number)
