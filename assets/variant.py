@@ -149,6 +149,6 @@ def _changes(settings: Sequence[str]) -> dict[str, Tree]:
     for setting in settings:
         file, _, override = setting.partition(".")
         source = f"--set {file}"
-        tree = changes.setdefault(file, Tree({}, file=source, lines={}))
-        apply_override(tree, override, file=source)
+        tree = changes.setdefault(file, Tree({}, file=source))
+        apply_override(tree, override, place=source)
     return changes

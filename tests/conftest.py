@@ -91,7 +91,7 @@ def toy_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def toy_graph(**configs: Mapping[str, Any]) -> Graph:
     """`first` → `second`; keyword arguments change their configurations."""
-    empty = Tree({}, file="toy.yaml", lines={})
+    empty = Tree({}, file="toy.yaml")
     recipe = Recipe(
         name="toy", folder=Path("toy"), corpus=empty, stage1=empty, stage2=empty, evals=empty
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state
-from olmo_core.config.load import build
+from olmo_core.config.load import Tree, build
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.errors import ConfigError, InputError
@@ -144,12 +144,13 @@ def read_model(tree: Mapping[str, Any], where: str) -> ModelConfig:
     section = tree.get("model")
     if not isinstance(section, Mapping):
         raise InputError(f"{where}: no section `model`")
-    kept, _ = drop_without_meaning(cast(Mapping[str, Any], section), "model.")
+    if not isinstance(section, Tree):
+        section = Tree(cast(Mapping[str, Any], section), file=where)
+    kept, _ = drop_without_meaning(section, "model.")
     try:
         return build(ModelConfig, drop_neutral(kept, "model."), where="model")
     except ConfigError as error:
-        place = "" if getattr(section, "file", "") else f"{where}: "
-        raise InputError(f"{place}{error}") from None
+        raise InputError(str(error)) from None
 
 
 def describe_weights(paths: Iterable[Path]) -> dict[str, Any]:

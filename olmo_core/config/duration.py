@@ -1,6 +1,7 @@
 """How long a run lasts: `max_duration` in steps, tokens or epochs, and `stop_at`."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ EXTRA_STEPS = 10  # OLMo's: past the end of max_duration, at the rate's floor
 
 
 def last_step(max_steps: int, stop_at: int | None) -> int:
-    """The step that a run of `max_steps` ends with: `stop_at`, else some steps more."""
+    """Return the step that a run of `max_steps` ends with: `stop_at`, else some steps more."""
     return max_steps + EXTRA_STEPS if stop_at is None else stop_at
 
 
@@ -25,16 +26,20 @@ class Origin:
     instance: int = 0  # of that epoch: those before it have been seen
 
     def tokens_at(self, step: int, tokens_per_step: int) -> int:
-        """Tokens seen after `step` steps of the run."""
+        """Return the tokens seen after `step` steps of the run."""
         return self.tokens + (step - self.step) * tokens_per_step
+
+
+Unit = Literal["steps", "tokens", "epochs"]
+_UNITS: dict[str, Unit] = {"": "steps", "T": "tokens", "ep": "epochs"}
 
 
 @dataclass(frozen=True)
 class Duration:
     """A length of training: a number of steps, tokens or epochs."""
 
-    value: float
-    unit: Literal["steps", "tokens", "epochs"]
+    value: int
+    unit: Unit
 
     @classmethod
     def parse(cls, value: int | str | None) -> "Duration":
@@ -43,16 +48,8 @@ class Duration:
         Raises:
             ValueError: anything else.
         """
-        text = str(value).strip()
-        units: tuple[tuple[str, Literal["tokens", "epochs"]], ...] = (
-            ("T", "tokens"),
-            ("ep", "epochs"),
-        )
-        number: str = text
-        unit: Literal["steps", "tokens", "epochs"] = "steps"
-        for suffix, other in units:
-            if text.endswith(suffix):
-                number, unit = text.removesuffix(suffix), other
+        number, suffix = re.split("(T|ep|)$", str(value).strip())[:2]
+        unit = _UNITS[suffix]
         try:
             given = float(number)
             length = int(given)
@@ -68,22 +65,22 @@ class Duration:
     def steps(
         self, tokens_per_step: int, steps_per_epoch: int | None, origin: Origin | None = None
     ) -> int | None:
-        """Optimizer steps, the last one rounded up; None for epochs of data of unknown size.
+        """Return the optimizer steps, rounded up; None for epochs of data of unknown size.
 
         Tokens count on from `origin`, epochs from the beginning.
         """
         if self.unit == "tokens":
             origin = origin or Origin()
-            left = max(0, int(self.value) - origin.tokens)
+            left = max(0, self.value - origin.tokens)
             return origin.step + math.ceil(left / tokens_per_step)
         if self.unit == "epochs":
-            return None if steps_per_epoch is None else int(self.value) * steps_per_epoch
-        return int(self.value)
+            return None if steps_per_epoch is None else self.value * steps_per_epoch
+        return self.value
 
     def tokens(self, tokens_per_step: int, steps_per_epoch: int | None) -> int | None:
-        """Tokens, exact where the duration is given in tokens."""
+        """Return the tokens, exact where the duration is given in tokens."""
         if self.unit == "tokens":
-            return int(self.value)
+            return self.value
         steps = self.steps(tokens_per_step, steps_per_epoch)
         return None if steps is None else steps * tokens_per_step
 
@@ -96,7 +93,7 @@ class Duration:
         """
         if self.unit != "steps":
             return None
-        steps, epochs = int(self.value), self.value / (steps_per_epoch or math.inf)
+        steps, epochs = self.value, self.value / (steps_per_epoch or math.inf)
         if steps <= PLAUSIBLE_STEPS and epochs <= PLAUSIBLE_EPOCHS:
             return None
         of_data = f", {epochs:,.0f} times the data" if steps_per_epoch else ""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from olmo_core.config.bounds import at_least
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskConfig:
@@ -13,10 +15,8 @@ class TaskConfig:
     num_fewshot: int = 0
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit: {self.limit} is not positive; leave it out for all documents")
-        if self.num_fewshot < 0:
-            raise ValueError(f"num_fewshot: {self.num_fewshot} is negative")
+        at_least(self, 1, "limit")
+        at_least(self, 0, "num_fewshot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,7 @@ class DownstreamConfig:
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
             raise ValueError(f"tasks: {f'{twice[0]} is given twice' if twice else 'none given'}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: {self.batch_size} is not positive")
+        at_least(self, 1, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +45,7 @@ class PerplexityConfig:
     bytes_per_source: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_window", "batch_tokens", "bytes_per_source"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: {value} is not positive")
+        at_least(self, 1, "max_window", "batch_tokens", "bytes_per_source")
 
 
 @dataclass(frozen=True, kw_only=True)

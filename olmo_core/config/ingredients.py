@@ -1,37 +1,34 @@
 """The ingredients of a recipe's stage 2: several runs of one file, each with values of its own."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, cast
 
 from olmo_core.config.load import Tree, apply_override
-from olmo_core.config.load_tree import OVERRIDE
 from olmo_core.errors import ConfigError
 
 KEY = "ingredients"
 
 
-def ingredient_values(tree: Tree) -> list[Mapping[str, Any]]:
-    """What sets each ingredient apart; empty where the file lists none.
+def ingredient_values(tree: Tree) -> list[Tree]:
+    """Return what sets each ingredient apart; empty where the file lists none.
 
     Raises:
         ConfigError: `ingredients` is no list of two or more different mappings.
     """
     if KEY not in tree:
         return []
-    place = f"{tree.place(KEY)}: {KEY}"
-    values = tree[KEY]
+    place, values = f"{tree.place(KEY)}: {KEY}", tree[KEY]
     if not isinstance(values, list) or len(cast(list[Any], values)) < 2:
         raise ConfigError(
             f"{place}: expected a list of at least two mappings, as in "
             "[{seed: 42}, {seed: 666}]"
         )
     mappings = cast(list[Any], values)
-    for value in mappings:
-        if not isinstance(value, Mapping):
+    for index, value in enumerate(mappings):
+        if not isinstance(value, Tree):
             raise ConfigError(f"{place}: expected mappings, found {value!r}")
-    if any(value in mappings[:index] for index, value in enumerate(mappings)):
-        raise ConfigError(f"{place}: two are equal; their soup would be one model twice")
+        if value in mappings[:index]:
+            raise ConfigError(f"{place}: two are equal; their soup would be one model twice")
     return mappings
 
 
@@ -50,7 +47,5 @@ def choose_ingredient(tree: Tree, number: int | None) -> None:
         raise ConfigError(f"{tree.place(KEY)}: {KEY}: {found}; this file has {there}")
     del tree[KEY]
     chosen = values[number - 1]
-    file, lines = (chosen.file, chosen.lines) if isinstance(chosen, Tree) else (tree.file, {})
     for key, value in chosen.items():  # JSON is YAML, null included
-        override = f"{key}={json.dumps(value)}"
-        apply_override(tree, override, file=file, line=lines.get(key, OVERRIDE))
+        apply_override(tree, f"{key}={json.dumps(value)}", place=chosen.place(key))

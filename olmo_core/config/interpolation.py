@@ -10,22 +10,22 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from olmo_core.config.load import Tree, nearest, place_of
+from olmo_core.config.load import nearest, place_in
+from olmo_core.config.load_tree import ABSENT, Tree
 from olmo_core.config.url import is_remote
 from olmo_core.errors import ConfigError
 
 log = logging.getLogger("olmo")
 
 _CHECKPOINT = re.compile(r"step(\d+)(-unsharded)?")
-_ABSENT = object()
 
 
 def interpolate(tree: Tree, *, root: Tree, schema: type, dry: bool = False) -> Tree:
-    """A copy of `tree` with every interpolation replaced by its value.
+    """Return a copy of `tree` with every interpolation replaced by its value.
 
     Args:
         tree: What to resolve; what it leaves out of `root` is resolved only if it is referred to.
@@ -38,7 +38,7 @@ def interpolate(tree: Tree, *, root: Tree, schema: type, dry: bool = False) -> T
         ConfigError: an unknown key (the nearest is named) or resolver, a key that refers to itself,
             a variable that is not set, a path that does not exist.
     """
-    return _Interpolation(root, schema, dry).tree(tree, "")
+    return _Interpolation(root, dict(_defaults(schema)), dry).tree(tree, "", ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +52,23 @@ class _Reader:
         return ConfigError(f"{self.place}: ${{{expression}}}: {problem}")
 
 
+@dataclasses.dataclass(frozen=True)
 class _Interpolation:
-    def __init__(self, root: Tree, schema: type, dry: bool) -> None:
-        self._root, self._schema, self._dry = root, schema, dry
-        self._resolvers: dict[str, Callable[[_Reader, str, Sequence[str]], Any]] = {
-            "oc.env": self._environment,
-            "path.choose": self._choose,
-            "path.glob": self._glob,
-            "path.last_checkpoint": self._last_checkpoint,
-        }
+    root: Tree
+    defaults: Mapping[str, Any]
+    dry: bool
 
-    def tree(self, tree: Mapping[str, Any], where: str, pending: tuple[str, ...] = ()) -> Tree:
-        values = {
-            key: self._value(value, f"{where}{key}", _Reader(place_of(tree, key, where), pending))
-            for key, value in tree.items()
-        }
-        return tree.like(values) if isinstance(tree, Tree) else Tree(values, file="", lines={})
+    def tree(self, tree: Tree, prefix: str, pending: tuple[str, ...]) -> Tree:
+        def resolved(dotted: str, place: str, value: Any) -> Any:
+            return self._value(value, dotted, _Reader(place, pending))
+
+        return tree.changed(resolved, prefix)
 
     def _value(self, value: Any, dotted: str, reader: _Reader) -> Any:
-        if isinstance(value, Mapping):
-            return self.tree(cast(Mapping[str, Any], value), f"{dotted}.", reader.pending)
+        """Return the value of a key; a tree as it is."""
         if isinstance(value, list):
             items = cast(list[Any], value)
-            return [self._value(item, f"{dotted}.{i}", reader) for i, item in enumerate(items)]
+            return [self._whole(item, f"{dotted}.{i}", reader) for i, item in enumerate(items)]
         if not isinstance(value, str) or "${" not in value:
             return value
         if dotted in reader.pending:
@@ -82,21 +76,28 @@ class _Interpolation:
             raise ConfigError(f"{reader.place}: refers to itself: {circle}")
         return self._text(value, _Reader(reader.place, (*reader.pending, dotted)))
 
+    def _whole(self, value: Any, dotted: str, reader: _Reader) -> Any:
+        """Return the value of a key; a tree with all its values."""
+        if isinstance(value, Tree):
+            return self.tree(value, f"{dotted}.", reader.pending)
+        return self._value(value, dotted, reader)
+
     def _text(self, text: str, reader: _Reader) -> Any:
-        """The value of a text: any type where it is one interpolation, else a text."""
+        """Return the value of a text: any type where it is one interpolation, else a text."""
         parts: list[Any] = []
-        plain, position = "", 0
-        while position < len(text):
-            if text.startswith("\\${", position):
-                plain, position = f"{plain}${{", position + 3
-            elif text.startswith("${", position):
-                end = _closing(text, position, reader)
-                parts += [plain] if plain else []
-                parts.append(self._expression(text[position + 2 : end], reader))
-                plain, position = "", end + 1
+        position = 0
+        for opening in re.finditer(r"\\?\$\{", text):
+            if opening.start() < position:  # inside the one before
+                continue
+            parts.append(text[position : opening.start()])
+            if opening[0].startswith("\\"):
+                parts.append("${")
+                position = opening.end()
             else:
-                plain, position = plain + text[position], position + 1
-        parts += [plain] if plain else []
+                end = _closing(text, opening.start(), reader)
+                parts.append(self._expression(text[opening.end() : end], reader))
+                position = end + 1
+        parts = [part for part in (*parts, text[position:]) if part != ""]
         if len(parts) == 1:
             return parts[0]
         for part in parts:
@@ -105,41 +106,45 @@ class _Interpolation:
         return "".join(str(part) for part in parts)
 
     def _expression(self, expression: str, reader: _Reader) -> Any:
-        name, *arguments = _split(expression, ":", most=1)
-        if not arguments:
+        name, *more = _split(expression, ":")
+        if not more:
             return self._reference(str(self._text(name, reader)).strip(), reader)
-        name = name.strip()
-        if name not in self._resolvers:
-            hint = nearest(name, sorted(self._resolvers))
+        name, arguments = name.strip(), _split(":".join(more), ",")
+        if name == "oc.env":
+            return self._environment(reader, expression, arguments)
+        if name not in _PATH_RESOLVERS:
+            hint = nearest(name, ["oc.env", *_PATH_RESOLVERS])
             raise reader.refuse(expression, f"unknown resolver {name!r}; {hint}")
-        return self._resolvers[name](reader, expression, _split(arguments[0], ","))
+        paths = [str(self._argument(argument, reader)) for argument in arguments]
+        if self.dry and name == "path.choose":
+            log.info("%s: a dry run looks at no disk: took the first, %s", reader.place, paths[0])
+            return paths[0]
+        if self.dry:
+            left = _left(reader, expression, "a dry run looks at no disk")
+            return [left] if name == "path.glob" else left
+        try:
+            return _PATH_RESOLVERS[name](paths)
+        except LookupError as error:
+            raise reader.refuse(expression, str(error)) from None
 
     def _reference(self, dotted: str, reader: _Reader) -> Any:
         if not dotted or dotted.startswith("."):
             raise reader.refuse(dotted, "expected a whole key, as in ${model.d_model}")
-        value: Any = self._root
-        done: list[str] = []
+        value: Any = self.root
+        way = ""
         for key in re.sub(r"\[(\w+)\]", r".\1", dotted).split("."):
-            held: Any = _ABSENT
-            if isinstance(value, Mapping):
-                held = cast(Mapping[str, Any], value).get(key, _ABSENT)
-            elif isinstance(value, list) and key.isdecimal():
-                held = dict(enumerate(cast(list[Any], value))).get(int(key), _ABSENT)
-            if held is _ABSENT:
+            if isinstance(value, list):
+                value = {str(i): item for i, item in enumerate(cast(list[Any], value))}
+            if not isinstance(value, dict) or key not in value:
                 return self._default(dotted, reader)
-            place = place_of(value, key, f"{'.'.join(done)}." if done else "")
-            done.append(key)
-            value = held
-            if not isinstance(value, Mapping):
-                value = self._value(value, ".".join(done), _Reader(place, reader.pending))
-        if isinstance(value, Mapping):
-            return self.tree(cast(Mapping[str, Any], value), f"{dotted}.", reader.pending)
-        return value
+            way = f"{way}.{key}" if way else key
+            value = self._value(value[key], way, _Reader(place_in(self.root, way), reader.pending))
+        return self._whole(value, way, reader)
 
     def _default(self, dotted: str, reader: _Reader) -> Any:
-        value = _default_of(self._schema, dotted.split("."))
-        if value is _ABSENT:
-            known = sorted({*_tree_keys(self._root), *_schema_keys(self._schema)})
+        value = self.defaults.get(dotted, ABSENT)
+        if value is ABSENT:
+            known = sorted({*_keys(self.root), *self.defaults})
             raise reader.refuse(dotted, f"no such key; {nearest(dotted, known)}")
         return value
 
@@ -155,60 +160,59 @@ class _Interpolation:
             return os.environ[name]
         if len(arguments) > 1:
             return self._argument(",".join(arguments[1:]), reader)
-        if self._dry:
-            return self._left(reader, expression, f"environment variable {name} is not set")
-        raise reader.refuse(
-            expression,
-            f"environment variable {name} is not set; ${{oc.env:{name},x}} defaults to x",
-        )
+        problem = f"environment variable {name} is not set"
+        if self.dry:
+            return _left(reader, expression, problem)
+        raise reader.refuse(expression, f"{problem}; ${{oc.env:{name},x}} defaults to x")
 
-    def _choose(self, reader: _Reader, expression: str, arguments: Sequence[str]) -> str:
-        paths = [str(self._argument(argument, reader)) for argument in arguments]
-        if self._dry:
-            log.info("%s: a dry run looks at no disk: took the first, %s", reader.place, paths[0])
-            return paths[0]
-        for path in paths:
-            if is_remote(path) or Path(path).exists():
-                return path
-        raise reader.refuse(expression, f"none of these exists: {', '.join(paths)}")
 
-    def _glob(self, reader: _Reader, expression: str, arguments: Sequence[str]) -> list[str]:
-        patterns = [str(self._argument(argument, reader)) for argument in arguments]
-        if self._dry:
-            return [self._left(reader, expression, "a dry run looks at no disk")]
-        found: list[str] = []
-        for pattern in patterns:
-            matches = sorted(glob.glob(pattern))
-            if not matches:
-                raise reader.refuse(expression, f"no file matches {pattern}")
-            found += matches
-        return found
+def _left(reader: _Reader, expression: str, why: str) -> str:
+    log.info("%s: ${%s} is left as it is written: %s", reader.place, expression, why)
+    return f"${{{expression}}}"
 
-    def _last_checkpoint(self, reader: _Reader, expression: str, arguments: Sequence[str]) -> str:
-        folder = str(self._argument(arguments[0], reader))
-        if self._dry:
-            return self._left(reader, expression, "a dry run looks at no disk")
-        if is_remote(folder):
-            raise reader.refuse(
-                expression, f"{folder} cannot be searched; write the checkpoint's own address"
-            )
-        found = [
-            ((int(match[1]), match[2] is None), path)
-            for base in (Path(folder), Path(folder, "checkpoints"))
-            for path in base.glob("step*")
-            if (match := _CHECKPOINT.fullmatch(path.name)) and path.is_dir()
-        ]
-        if not found:
-            raise reader.refuse(expression, f"{folder}: no checkpoint step… there")
-        return str(max(found)[1])
 
-    def _left(self, reader: _Reader, expression: str, why: str) -> str:
-        log.info("%s: ${%s} is left as it is written: %s", reader.place, expression, why)
-        return f"${{{expression}}}"
+def _choose(paths: Sequence[str]) -> str:
+    for path in paths:
+        if is_remote(path) or Path(path).exists():
+            return path
+    raise LookupError(f"none of these exists: {', '.join(paths)}")
+
+
+def _glob(patterns: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for pattern in patterns:
+        matches = sorted(glob.glob(pattern))
+        if not matches:
+            raise LookupError(f"no file matches {pattern}")
+        found += matches
+    return found
+
+
+def _last_checkpoint(paths: Sequence[str]) -> str:
+    folder = paths[0]
+    if is_remote(folder):
+        raise LookupError(f"{folder} cannot be searched; write the checkpoint's own address")
+    found = [
+        ((int(match[1]), match[2] is None), path)
+        for base in (Path(folder), Path(folder, "checkpoints"))
+        for path in base.glob("step*")
+        if (match := _CHECKPOINT.fullmatch(path.name)) and path.is_dir()
+    ]
+    if not found:
+        raise LookupError(f"{folder}: no checkpoint step… there")
+    return str(max(found)[1])
+
+
+# Each takes the arguments; a LookupError is what the user is told.
+_PATH_RESOLVERS: dict[str, Callable[[Sequence[str]], Any]] = {
+    "path.choose": _choose,
+    "path.glob": _glob,
+    "path.last_checkpoint": _last_checkpoint,
+}
 
 
 def _closing(text: str, start: int, reader: _Reader) -> int:
-    """The place of the brace that closes the interpolation at `start`."""
+    """Return the place of the brace that closes the interpolation at `start`."""
     depth = 0
     for position in range(start + 1, len(text)):
         depth += {"{": 1, "}": -1}.get(text[position], 0)
@@ -217,8 +221,8 @@ def _closing(text: str, start: int, reader: _Reader) -> int:
     raise ConfigError(f"{reader.place}: {text!r}: '${{' without its '}}'")
 
 
-def _split(text: str, separator: str, most: int = 0) -> list[str]:
-    """Split outside of braces and quotes, `most` times (0: always)."""
+def _split(text: str, separator: str) -> list[str]:
+    """Split outside of braces and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -227,46 +231,29 @@ def _split(text: str, separator: str, most: int = 0) -> list[str]:
             quote = character
         else:
             depth += {"{": 1, "}": -1}.get(character, 0)
-            if character == separator and depth == 0 and not (most and len(parts) > most):
+            if character == separator and depth == 0:
                 parts.append("")
                 continue
         parts[-1] += character
     return parts
 
 
-def _default_of(schema: Any, keys: Sequence[str]) -> Any:
-    """The default of a dotted key of a dataclass; `_ABSENT` where there is none."""
-    fields = {field.name: field for field in dataclasses.fields(schema)}
-    field = fields.get(keys[0])
-    if field is None:
-        return _ABSENT
-    if len(keys) > 1:
-        section = _section(get_type_hints(schema)[keys[0]])
-        return _ABSENT if section is None else _default_of(section, keys[1:])
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return _ABSENT  # a section as a whole: no file refers to one that it does not write
+def _defaults(schema: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of a dataclass and their defaults; `ABSENT` where there is none.
 
-
-def _tree_keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for key, value in tree.items():
-        keys.append(f"{prefix}{key}")
-        if isinstance(value, Mapping):
-            keys += _tree_keys(cast(Mapping[str, Any], value), f"{keys[-1]}.")
-    return keys
-
-
-def _schema_keys(schema: Any, prefix: str = "") -> list[str]:
+    A section as a whole has none: no file refers to one that it does not write.
+    """
     hints = get_type_hints(schema)
-    keys: list[str] = []
     for field in dataclasses.fields(schema):
-        section = _section(hints[field.name])
-        keys.append(f"{prefix}{field.name}")
-        keys += _schema_keys(section, f"{keys[-1]}.") if section else []
-    return keys
+        key, hint = f"{prefix}{field.name}", hints[field.name]
+        yield key, ABSENT if field.default is dataclasses.MISSING else field.default
+        for choice in (hint, *get_args(hint)):
+            if dataclasses.is_dataclass(choice):
+                yield from _defaults(choice, f"{key}.")
 
 
-def _section(hint: Any) -> Any:
-    """The dataclass among the choices of a type, or None."""
-    return next((c for c in (hint, *get_args(hint)) if dataclasses.is_dataclass(c)), None)
+def _keys(tree: Tree, prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, Tree):
+            yield from _keys(value, f"{prefix}{key}.")

@@ -5,7 +5,6 @@ Every error names the file, the line, the key, what stands there and what would 
 
 import dataclasses
 import difflib
-import enum
 import re
 import types
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import yaml
 
-from olmo_core.config.load_tree import OVERRIDE, Tree, read_tree
+from olmo_core.config.load_tree import Tree, read_tree
 from olmo_core.config.url import path_text
 from olmo_core.errors import ConfigError
 
@@ -53,17 +52,16 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
             problem = "a tab; YAML is indented by spaces"
         raise ConfigError(f"{place}: not valid YAML: {problem}") from None
     if value is None:
-        return Tree({}, file=file, lines={})
+        return Tree({}, file=file)
     if not isinstance(value, Tree):
         raise ConfigError(f"{file}: expected a mapping of keys, found {type(value).__name__}")
     return value
 
 
-def apply_override(tree: Tree, override: str, *, file: str = "", line: int = OVERRIDE) -> None:
+def apply_override(tree: Tree, override: str, *, place: str = "override") -> None:
     """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
 
-    `--key` alone means true, as in OLMo. `file` and `line` are where the value was given, if that
-    was a file; errors name them.
+    `--key` alone means true, as in OLMo. `place` is where the value was given; errors name it.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals and override.startswith("--"):
@@ -76,14 +74,13 @@ def apply_override(tree: Tree, override: str, *, file: str = "", line: int = OVE
         if not isinstance(node.get(parent), Tree):
             if node.get(parent) is not None:
                 raise ConfigError(f"override {override!r}: {parent!r} holds a value, not keys")
-            node[parent] = Tree({}, file=tree.file, lines={})
-            node.lines[parent], node.files[parent] = line, file
+            node[parent], node.places[parent] = Tree({}, file=tree.file), place
         node = node[parent]
     try:
         node[last] = read_tree(value, f"override {key}") if value else ""
     except (yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML ({error})") from None
-    node.lines[last], node.files[last] = line, file
+    node.places[last] = place
 
 
 def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
@@ -99,12 +96,12 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
-            place = place_of(values, key, where)
+            place = _place_of(values, key, where)
             raise ConfigError(f"{place}: unknown key; {nearest(key, fields)}")
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
         if name in values:
-            place = place_of(values, name, where)
+            place = _place_of(values, name, where)
             arguments[name] = _coerce(hints[name], values[name], place, _dotted(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{file + ': ' if file else ''}{_dotted(where, name)}: key missing")
@@ -117,13 +114,13 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 
 
 def _located(values: Mapping[str, Any], fields: Mapping[str, Any], where: str, message: str) -> str:
-    """What a class says of its values; what it begins with, if a key, is found in the file."""
+    """Return what a class says of its values, with the place of the key that it begins with."""
     dotted = re.split("[ :]", message, maxsplit=1)[0]
     section, _, key = dotted.rpartition(".")
     if (section or key) in fields:
         node = values.get(section, values) if section else values
         where = _dotted(where, section) if section else where
-        return place_of(node, key, where) + message.removeprefix(dotted)
+        return _place_of(node, key, where) + message.removeprefix(dotted)
     return ": ".join(part for part in (getattr(values, "file", ""), where, message) if part)
 
 
@@ -137,31 +134,24 @@ def nearest(key: str, known: Mapping[str, Any] | Sequence[str]) -> str:
 
 
 def to_dict(value: Any) -> Any:
-    """The plain YAML- and JSON-able form of a configuration (enums and paths become strings)."""
+    """Return the plain YAML- and JSON-able form of a configuration; paths become strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_dict(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): to_dict(v) for k, v in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
         return [to_dict(item) for item in cast(Sequence[Any], value)]
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Path):
-        return path_text(value)
-    return value
+    return path_text(value) if isinstance(value, Path) else value
 
 
 def _dotted(where: str, key: str) -> str:
-    if not where:
-        return key
-    return f"{where}{key}" if where.endswith((": ", ".")) else f"{where}.{key}"
+    return f"{where}.{key}" if where else key
 
 
-def place_of(values: Any, key: str, where: str) -> str:
-    """`file:line: a.b.c`, as far as they are known; `where` is the dotted way to `values`."""
-    if isinstance(values, Tree):
-        return f"{values.place(key)}: {_dotted(where, key)}"
-    return _dotted(where, key)
+def _place_of(values: Any, key: str, where: str) -> str:
+    """Return `file:line: a.b.c`, as far as known; `where` is the dotted way to `values`."""
+    dotted = _dotted(where, key)
+    return f"{values.place(key)}: {dotted}" if isinstance(values, Tree) else dotted
 
 
 def place_in(tree: Tree, dotted: str) -> str:
@@ -172,7 +162,7 @@ def place_in(tree: Tree, dotted: str) -> str:
         values = values.get(parent)
         if not isinstance(values, Tree):
             return f"{tree.file}: {dotted}"
-    return place_of(values, key, ".".join(parents))
+    return f"{values.place(key)}: {dotted}"
 
 
 def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:
@@ -185,8 +175,8 @@ def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:
         if value in arguments and type(value) in {type(choice) for choice in arguments}:
             return value
         raise ConfigError(f"{place}: {value!r} is not one of {', '.join(map(repr, arguments))}")
-    if origin in (list, tuple, Sequence):
-        return _coerce_sequence(origin, arguments, value, place, where)
+    if origin in (list, tuple):
+        return _coerce_items(origin, arguments, value, place, where)
     if origin in (dict, Mapping):
         return _coerce_mapping(arguments, value, place, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
@@ -214,32 +204,28 @@ def _coerce_union(choices: tuple[Any, ...], value: Any, place: str, where: str) 
     raise ConfigError(errors[0] if len(errors) == 1 else " or ".join(errors))
 
 
-def _coerce_sequence(
+def _coerce_items(
     origin: Any, arguments: tuple[Any, ...], value: Any, place: str, where: str
 ) -> Any:
     if not isinstance(value, list | tuple):
         raise ConfigError(f"{place}: expected a list, found {value!r}")
     items = cast(Sequence[Any], value)
-    if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        if len(items) != len(arguments):
-            raise ConfigError(f"{place}: expected {len(arguments)} values, found {len(items)}")
-        kinds: Sequence[Any] = arguments
-    else:
-        kinds = [arguments[0] if arguments else Any] * len(items)
-    built = [
+    of_any_length = origin is list or arguments[-1] is Ellipsis
+    kinds = arguments[:1] * len(items) if of_any_length else arguments
+    if len(items) != len(kinds):
+        raise ConfigError(f"{place}: expected {len(kinds)} values, found {len(items)}")
+    return origin(
         _coerce(kind, item, f"{place}[{i}]", f"{where}[{i}]")
         for i, (kind, item) in enumerate(zip(kinds, items, strict=True))
-    ]
-    return tuple(built) if origin is not list else built
+    )
 
 
 def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
     values = cast(Mapping[str, Any], value)
-    kind = arguments[1] if arguments else Any
     return {
-        str(key): _coerce(kind, item, place_of(values, key, where), _dotted(where, key))
+        str(key): _coerce(arguments[1], item, _place_of(values, key, where), _dotted(where, key))
         for key, item in values.items()
     }
 
@@ -248,12 +234,6 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false",
 
 
 def _coerce_scalar(hint: type, value: Any, place: str) -> Any:
-    if issubclass(hint, enum.Enum):
-        try:
-            return hint(value)
-        except ValueError:
-            choices = ", ".join(repr(member.value) for member in hint)
-            raise ConfigError(f"{place}: {value!r} is not one of {choices}") from None
     if issubclass(hint, Path) and isinstance(value, str | Path):
         return Path(value)
     if hint in (int, float):

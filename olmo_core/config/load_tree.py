@@ -1,6 +1,6 @@
 """YAML as it stands in a file: mappings that remember where each of their keys was written."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
@@ -10,39 +10,40 @@ from olmo_core.errors import ConfigError
 # libyaml's loader is ten times faster on the 1,100-line official files; it is optional in PyYAML.
 _BaseLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-
-OVERRIDE = 0  # in place of a line: the key was given by an override
+ABSENT: Any = object()  # in place of a value: the key is not given
 
 
 class Tree(dict[str, Any]):
-    """A mapping read from a file that remembers the file and the line of each of its keys.
-
-    `files` names the file of each key that stands in another one than `file`.
-    """
+    """A mapping read from `file` that remembers each key's place: `file:line`, or what set it."""
 
     def __init__(
-        self,
-        values: Mapping[str, Any],
-        *,
-        file: str,
-        lines: Mapping[str, int],
-        files: Mapping[str, str] | None = None,
+        self, values: Mapping[str, Any], *, file: str, places: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(values)
         self.file = file
-        self.lines = dict(lines)
-        self.files = dict(files or {})
+        self.places = dict(places or {})
 
     def place(self, key: str) -> str:
-        """Return `file:line` of a key, as far as they are known; else what overrode it."""
-        line = self.lines.get(key)
-        if line == OVERRIDE:
-            return self.files.get(key) or "override"
-        return self.files.get(key, self.file) + (f":{line}" if line else "")
+        """Return the place of a key; the file where no more is known."""
+        return self.places.get(key, self.file)
 
-    def like(self, values: Mapping[str, Any]) -> "Tree":
-        """Return a tree of other values whose keys stand where this tree's keys stand."""
-        return Tree(values, file=self.file, lines=self.lines, files=self.files)
+    def changed(self, change: Callable[[str, str, Any], Any], prefix: str = "") -> "Tree":
+        """Return the tree with other values, each at its old place.
+
+        Args:
+            change: Called with the dotted name of a key, its place and its value. Returns the new
+                value; `ABSENT` to leave the key out; a tree as it is to change what is in it.
+            prefix: Of the dotted names: the way to this tree.
+        """
+        values: dict[str, Any] = {}
+        for key, value in self.items():
+            dotted = f"{prefix}{key}"
+            new = change(dotted, f"{self.place(key)}: {dotted}", value)
+            if new is value and isinstance(value, Tree):
+                new = value.changed(change, f"{dotted}.")
+            if new is not ABSENT:
+                values[key] = new
+        return Tree(values, file=self.file, places=self.places)
 
 
 def merge(base: Tree, changes: Tree) -> Tree:
@@ -50,7 +51,7 @@ def merge(base: Tree, changes: Tree) -> Tree:
 
     Null in place of a mapping takes it out.
     """
-    merged = base.like(base)
+    merged = Tree(base, file=base.file, places=base.places)
     for key, value in changes.items():
         below = base.get(key)
         if isinstance(below, Tree) and value is None:
@@ -59,8 +60,7 @@ def merge(base: Tree, changes: Tree) -> Tree:
         if isinstance(below, Tree) and isinstance(value, Tree):
             value = merge(below, value)
         merged[key] = value
-        merged.files[key] = changes.files.get(key) or changes.file
-        merged.lines[key] = changes.lines[key]
+        merged.places[key] = changes.place(key)
     return merged
 
 
@@ -71,16 +71,15 @@ class _LocatedLoader(_BaseLoader):
 def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
     file = str(getattr(loader, "olmo_file", "<string>"))
     loader.flatten_mapping(node)
-    values: dict[str, Any] = {}
-    lines: dict[str, int] = {}
+    tree = Tree({}, file=file)
     for key_node, value_node in node.value:
         key = str(loader.construct_object(key_node, deep=True))
-        line = key_node.start_mark.line + 1
-        if key in values:
-            raise ConfigError(f"{file}:{line}: key {key!r} is given twice (first on {lines[key]})")
-        values[key] = loader.construct_object(value_node, deep=True)
-        lines[key] = line
-    return Tree(values, file=file, lines=lines)
+        place = f"{file}:{key_node.start_mark.line + 1}"
+        if key in tree:
+            first = tree.place(key).removeprefix(f"{file}:")
+            raise ConfigError(f"{place}: key {key!r} is given twice (first on {first})")
+        tree[key], tree.places[key] = loader.construct_object(value_node, deep=True), place
+    return tree
 
 
 def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
@@ -95,7 +94,7 @@ _LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 def read_tree(text: str, file: str) -> Any:
-    """The content of a text; `file` is the name that errors give."""
+    """Return the content of a text; `file` is the name that errors give."""
     loader = _LocatedLoader(text)
     loader.olmo_file = file
     try:

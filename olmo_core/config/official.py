@@ -6,10 +6,9 @@ evaluation (a job of its own here). `ONLY_AT` holds those that would, and the va
 do not.
 """
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from olmo_core.config.load import Tree, place_of
+from olmo_core.config.load_tree import ABSENT, Tree
 from olmo_core.errors import ConfigError
 
 IGNORED_KEYS = frozenset(
@@ -68,7 +67,6 @@ ONLY_AT: dict[str, tuple[Any, ...]] = {
 # Sections that a file may switch off by null where another strategy makes them void.
 UNSET = frozenset({"fsdp", "speed_monitor"})
 
-
 # Old spellings that OLMo's own loader still takes.
 LEGACY: dict[tuple[str, Any], Any] = {
     ("activation_checkpointing", True): "whole_layer",
@@ -76,50 +74,41 @@ LEGACY: dict[tuple[str, Any], Any] = {
 }
 
 
-def drop_without_meaning(tree: Mapping[str, Any], prefix: str = "") -> tuple[Tree, list[str]]:
+def drop_without_meaning(tree: Tree, prefix: str = "") -> tuple[Tree, list[str]]:
     """Split off the keys without meaning here.
 
     Returns:
-        The mapping without them, with its file and lines, and their dotted names in file order.
+        The tree without them, and their dotted names in file order.
     """
-    kept: dict[str, Any] = {}
     dropped: list[str] = []
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        if dotted in IGNORED_KEYS:
-            dropped.append(dotted)
-        elif isinstance(value, Mapping):
-            kept[key], below = drop_without_meaning(cast(Mapping[str, Any], value), f"{dotted}.")
-            dropped += below
-        else:
-            kept[key] = value
-    return _like(tree, kept), dropped
+
+    def keep(dotted: str, place: str, value: Any) -> Any:
+        if dotted not in IGNORED_KEYS:
+            return value
+        dropped.append(dotted)
+        return ABSENT
+
+    return tree.changed(keep, prefix), dropped
 
 
-def drop_neutral(tree: Mapping[str, Any], prefix: str = "") -> Tree:
-    """The mapping without the keys of `ONLY_AT` and those that are null and in `UNSET`.
+def drop_neutral(tree: Tree, prefix: str = "") -> Tree:
+    """Return the tree without the keys of `ONLY_AT` and those that are null and in `UNSET`.
 
     Old spellings are replaced.
 
     Raises:
         ConfigError: a key of `ONLY_AT` stands at a value that would change what is learned.
     """
-    kept: dict[str, Any] = {}
-    for key, value in tree.items():
-        dotted = f"{prefix}{key}"
-        if dotted in ONLY_AT:
-            if value not in ONLY_AT[dotted]:
-                neutral = " or ".join("null" if v is None else repr(v) for v in ONLY_AT[dotted])
-                raise ConfigError(
-                    f"{place_of(tree, key, prefix)}: {value!r} would change what is learned and is "
-                    f"not implemented; only {neutral}"
-                )
-        elif isinstance(value, Mapping):
-            kept[key] = drop_neutral(cast(Mapping[str, Any], value), f"{dotted}.")
-        elif value is not None or dotted not in UNSET:
-            kept[key] = LEGACY.get((dotted, value), value) if isinstance(value, bool) else value
-    return _like(tree, kept)
 
+    def keep(dotted: str, place: str, value: Any) -> Any:
+        if value not in (neutral := ONLY_AT.get(dotted, (value,))):
+            expected = " or ".join("null" if v is None else repr(v) for v in neutral)
+            raise ConfigError(
+                f"{place}: {value!r} would change what is learned and is not implemented; only "
+                f"{expected}"
+            )
+        if dotted in ONLY_AT or (value is None and dotted in UNSET):
+            return ABSENT
+        return LEGACY.get((dotted, value), value) if isinstance(value, bool) else value
 
-def _like(tree: Mapping[str, Any], values: Mapping[str, Any]) -> Tree:
-    return tree.like(values) if isinstance(tree, Tree) else Tree(values, file="", lines={})
+    return tree.changed(keep, prefix)

@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+from olmo_core.config.bounds import at_least
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoupConfig:
@@ -12,10 +14,9 @@ class SoupConfig:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.weights is None:
-            return
-        if not math.isclose(math.fsum(self.weights), 1.0, rel_tol=0, abs_tol=1e-9):
-            raise ValueError(f"weights: they sum to {math.fsum(self.weights)}, not to 1")
+        total = 1.0 if self.weights is None else math.fsum(self.weights)
+        if not math.isclose(total, 1.0, rel_tol=0, abs_tol=1e-9):
+            raise ValueError(f"weights: they sum to {total}, not to 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +36,7 @@ class ExportConfig:
             raise ValueError(
                 f"repository: {self.repository!r} is not ORGANISATION/NAME (without '--')"
             )
-        for field in ("parity_sequences", "parity_sequence_length", "sample_tokens"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: {getattr(self, field)} is not positive")
+        at_least(self, 1, "parity_sequences", "parity_sequence_length", "sample_tokens")
         if not 0 < self.parity_tolerance < 1:
             raise ValueError(f"parity_tolerance: {self.parity_tolerance} is not within (0, 1)")
 

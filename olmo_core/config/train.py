@@ -4,6 +4,7 @@ Free of torch. Defaults are OLMo's, so a file without a key means what it means 
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from olmo_core.config.data import DataConfig
 from olmo_core.config.duration import Duration
 from olmo_core.config.ingredients import choose_ingredient
 from olmo_core.config.interpolation import interpolate
-from olmo_core.config.load import Tree, apply_override, build, load, place_of, to_dict
+from olmo_core.config.load import Tree, apply_override, build, load, place_in, to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
@@ -176,10 +177,9 @@ class TrainConfig:
             raise ValueError("precision is not given; write fp32 or amp_bf16")
         at_least(self, 1, "global_train_batch_size", "device_train_microbatch_size", "stop_after")
         at_least(self, 1, "save_interval", "save_interval_unsharded", "save_interval_ephemeral")
-        at_least(self, 1, "console_log_interval", "gen1_gc_interval")
-        at_least(self, 1, "stop_at")  # a run of no step would pass for a trained model
-        at_least(self, 0, "seed", "epoch", "auxiliary_loss_multiplier")
-        at_least(self, 0, "extra_steps_after_cancel")
+        # a run that stops at step 0 would pass for a trained model
+        at_least(self, 1, "console_log_interval", "gen1_gc_interval", "stop_at")
+        at_least(self, 0, "seed", "epoch", "auxiliary_loss_multiplier", "extra_steps_after_cancel")
         at_least(self, -1, "save_num_checkpoints_to_keep", "save_num_unsharded_checkpoints_to_keep")
         above(self, 0, "max_grad_norm", "time_limit")
         if self.core.manifest is not None and self.data.paths is not None:
@@ -248,28 +248,31 @@ def load_train_config(
 
 
 def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
-    """As `load_train_config`, from a mapping that has been read."""
+    """Do as `load_train_config`, from a mapping that has been read."""
     dry = tree.get("dry_run") is True
     kept, ignored_keys = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = _expand_home(build(TrainConfig, drop_neutral(resolved)))
-    if resolved.get("save_folder") == "":  # a shell's variable that is not set, say
-        raise ConfigError(f"{place_of(tree, 'save_folder', '')}: empty; give the run's folder")
-    if not dry and is_remote(str(resolved.get("save_folder", ""))):
+    folder, copies = str(resolved.get("save_folder", ".")), config.remote_save_folder
+    place = functools.partial(place_in, tree)
+    if not folder:  # a shell's variable that is not set, say
+        raise ConfigError(f"{place('save_folder')}: empty; give the run's folder")
+    if dry:
+        return config, ignored_keys
+    if is_remote(folder):
         raise ConfigError(
-            f"{place_of(tree, 'save_folder', '')}: {resolved['save_folder']} is no folder of this "
-            "machine, and a run's is; give one, as in save_folder=/runs/a"
+            f"{place('save_folder')}: {folder} is no folder of this machine, and a run's is; give "
+            "one, as in save_folder=/runs/a"
         )
-    remote = config.remote_save_folder
-    if not dry and remote is not None and (not is_remote(remote) or remote.startswith("http")):
+    if copies is not None and (not is_remote(copies) or copies.startswith("http")):
         raise ConfigError(
-            f"{place_of(tree, 'remote_save_folder', '')}: {remote!r} is no address that can be "
-            "written to; give one that fsspec knows, as in s3://bucket/runs/a, or null"
+            f"{place('remote_save_folder')}: {copies!r} is no address that can be written to; give "
+            "one that fsspec knows, as in s3://bucket/runs/a, or null"
         )
-    if config.max_duration is None and not dry:
+    if config.max_duration is None:
         raise ConfigError(
-            f"{place_of(tree, 'max_duration', '')} is null; expected steps (1000), tokens "
-            "(50e9T) or epochs (2ep)"
+            f"{place('max_duration')} is null; expected steps (1000), tokens (50e9T) or epochs "
+            "(2ep)"
         )
     return config, ignored_keys
 
@@ -286,7 +289,7 @@ def _expand_home(config: TrainConfig) -> TrainConfig:
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """The plain form of what a run learns: the configuration without `NON_IDENTITY_KEYS`."""
+    """Return the plain form of what a run learns: the configuration without `NON_IDENTITY_KEYS`."""
     values: dict[str, Any] = to_dict(config)
     for dotted in NON_IDENTITY_KEYS:
         section, _, key = dotted.rpartition(".")

@@ -141,13 +141,13 @@ def _assets(recipes: Iterable[str]) -> dict[str, bool]:
 
 def placed(tree: Tree, problem: Problem) -> str:
     """A problem with the file and the line on which it stands."""
-    line, values = None, tree
+    place, values = tree.file, tree
     for part in problem.path:
         if not isinstance(values, Tree):
             break
-        line = values.lines.get(str(part), line)
+        place = values.places.get(str(part), place)
         values = values.get(str(part))
-    return f"{tree.file}{f':{line}' if line else ''}: {problem}"
+    return f"{place}: {problem}"
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:

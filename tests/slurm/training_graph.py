@@ -37,7 +37,7 @@ def defs() -> dg.Definitions:
 
 
 def training_graph() -> Graph:
-    empty = Tree({}, file="toy.yaml", lines={})
+    empty = Tree({}, file="toy.yaml")
     recipe = Recipe(
         name="tiny", folder=Path("toy"), corpus=empty, stage1=empty, stage2=empty, evals=empty
     )

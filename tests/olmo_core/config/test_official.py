@@ -142,7 +142,7 @@ def test_a_null_or_old_value_of_upstream_s_loader() -> None:
         "max_grad_norm": None,
         "compile": None,
     }
-    off = Tree({"activation_checkpointing": False, "save_overwrite": False}, file="", lines={})
+    off = Tree({"activation_checkpointing": False, "save_overwrite": False}, file="")
     assert drop_neutral(off) == {"activation_checkpointing": None, "save_overwrite": False}
 
 

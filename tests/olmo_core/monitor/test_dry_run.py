@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from olmo_core.config.duration import Duration
-from olmo_core.config.load import Tree
+from olmo_core.config.load import parse
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.errors import ConfigError
@@ -49,7 +49,7 @@ def configuration(model: dict[str, Any] | None = None, **keys: Any) -> TrainConf
         "device_train_microbatch_size": 2,
         **keys,
     }
-    return build_train_config(Tree(values, file="test.yaml", lines={}))[0]
+    return build_train_config(parse(json.dumps(values), file="test.yaml"))[0]
 
 
 def test_json_is_alone_on_standard_output_and_keys_passed_over_are_listed_once(
