@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.data.batch import Batch
+from olmo_core.data.loader import Batch
 
 
 def model_config(shape: dict[str, Any]) -> ModelConfig:

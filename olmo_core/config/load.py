@@ -214,10 +214,11 @@ def _coerce_items(
     kinds = arguments[:1] * len(items) if of_any_length else arguments
     if len(items) != len(kinds):
         raise ConfigError(f"{place}: expected {len(kinds)} values, found {len(items)}")
-    return origin(
+    built = [
         _coerce(kind, item, f"{place}[{i}]", f"{where}[{i}]")
         for i, (kind, item) in enumerate(zip(kinds, items, strict=True))
-    )
+    ]
+    return built if origin is list else tuple(built)
 
 
 def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: str) -> Any:

@@ -24,8 +24,7 @@ _AT_ONCE = 256  # windows
 
 
 def check_tokens(loader: Loader) -> None:
-    """Read all windows of small data; of large data the first of each stream and some evenly spaced
-    ones.
+    """Read all windows of small data, else the first of each stream and some evenly spaced ones.
 
     Raises:
         InputError: an id lies beyond the vocabulary, a file is certainly of another dtype, a label
@@ -33,7 +32,15 @@ def check_tokens(loader: Loader) -> None:
             them apart, or something cannot be read.
     """
     data, labels, masked, ends = loader.data, 0, 0, 0
-    _warn_of_narrow_ids(data)
+    highest = int(np.iinfo(data.dtype).max)
+    if data.vocab_size and data.vocab_size - 1 > highest:
+        log.warning(
+            "the tokens are read as %s, with ids up to %d, and model.vocab_size is %d: is "
+            "data.memmap_dtype that of the files?",
+            data.dtype.name,
+            highest,
+            data.vocab_size,
+        )
     chosen, what = _windows(data)
     for start in range(0, len(chosen), _AT_ONCE):
         part = chosen[start : start + _AT_ONCE]
@@ -95,26 +102,11 @@ def _check_document_ends(data: Instances, eos: int, *, found: int, where: str) -
         )
 
 
-def _warn_of_narrow_ids(data: Instances) -> None:
-    highest = int(np.iinfo(data.dtype).max)
-    if data.vocab_size and data.vocab_size - 1 > highest:
-        log.warning(
-            "the tokens are read as %s, with ids up to %d, and model.vocab_size is %d: is "
-            "data.memmap_dtype that of the files?",
-            data.dtype.name,
-            highest,
-            data.vocab_size,
-        )
-
-
 def _windows(data: Instances) -> tuple[np.ndarray, str]:
+    spaced = np.unique(np.linspace(0, data.count - 1, _SPACED).astype(np.int64))
     if any(is_remote(file.path) for file in data.files.values()):
-        return _spaced(data), "windows of remote files, evenly spaced"
+        return spaced, "windows of remote files, evenly spaced"
     size_bytes = data.count * data.sequence_length * data.dtype.itemsize
     if size_bytes <= SCANNED_BYTES and data.count <= SCANNED_WINDOWS:
         return np.arange(data.count), "all windows"
-    return np.union1d(_spaced(data), data.first_windows()), "windows, some of each stream"
-
-
-def _spaced(data: Instances) -> np.ndarray:
-    return np.unique(np.linspace(0, data.count - 1, _SPACED).astype(np.int64))
+    return np.union1d(spaced, data.first_windows()), "windows, some of each stream"

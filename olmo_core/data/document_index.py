@@ -50,10 +50,7 @@ class DocumentSpan:
 
 
 class DocumentIndex:
-    """Answer queries from an opened index.
-
-    Args:
-        folder: The folder that holds both Parquet files.
+    """Answer queries from the two Parquet files in `folder`.
 
     Raises:
         InputError: one of them is missing or was not written by `write_index`.
@@ -70,34 +67,28 @@ class DocumentIndex:
         reach = (pc.field("start") < stop) & (pc.field("end") > start)
         return _spans(table.filter((pc.field("file") == file) & reach))
 
+    def at(self, file: str, position: int) -> DocumentSpan:
+        """Return the document of the token at `position` of a token file; its EOS belongs to it.
+
+        Raises:
+            KeyError: no such file or position.
+        """
+        found = self.between(file, position, position + 1)
+        if not found:
+            raise KeyError(f"{file}: no document at token {position}")
+        return found[0]
+
     def of_id(self, doc_id: str) -> list[DocumentSpan]:
-        """Return the rows of a document id, by file and start; empty if there are none."""
+        """Return where a document's tokens lie, by file and start.
+
+        Raises:
+            KeyError: no document of this id was tokenised.
+        """
         table = self._by_id.rows((doc_id, ""), (doc_id, "\U0010ffff"))
-        return _spans(table.filter(pc.field("id") == doc_id))
-
-
-def document_at(index: DocumentIndex, file: str, position: int) -> DocumentSpan:
-    """Return the document of the token at `position` of a token file; its EOS belongs to it.
-
-    Raises:
-        KeyError: no such file or position.
-    """
-    found = index.between(file, position, position + 1)
-    if not found:
-        raise KeyError(f"{file}: no document at token {position}")
-    return found[0]
-
-
-def spans_of(index: DocumentIndex, doc_id: str) -> list[DocumentSpan]:
-    """Return where a document's tokens lie.
-
-    Raises:
-        KeyError: no document of this id was tokenised.
-    """
-    found = index.of_id(doc_id)
-    if not found:
-        raise KeyError(f"no document {doc_id!r} in the index")
-    return found
+        found = _spans(table.filter(pc.field("id") == doc_id))
+        if not found:
+            raise KeyError(f"no document {doc_id!r} in the index")
+        return found
 
 
 def write_index(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:

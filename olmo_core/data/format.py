@@ -2,8 +2,7 @@
 
 A token file is a headerless little-endian array of token ids with an EOS after each document.
 Beside it lie the rows of its documents (`.csv.gz`) and a small header (`.json`). Opening checks
-only size,
-dtype and vocabulary: reading all ids of a pretraining corpus would take hours.
+only size, dtype and vocabulary: reading all ids of a pretraining corpus would take hours.
 """
 
 import json
@@ -139,10 +138,9 @@ def open_token_file(
             raise InputError(f"{_header_of(str(path))}: missing; the token file has no header")
         if dtype is None:
             raise InputError(f"{path}: no header beside it, so its dtype must be given")
-    found = dtype
-    if header is not None:
+        found = dtype
+    else:
         found = little_endian(header.dtype, where=_header_of(str(path)))
-    assert found is not None
     if dtype is not None and found != dtype:
         raise InputError(
             f"{path}: its header says {found.name}; data.memmap_dtype, or the manifest, says "

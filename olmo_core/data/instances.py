@@ -1,23 +1,13 @@
 """Random access to the windows of a manifest: their token ids, and where those lie."""
 
 import bisect
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from olmo_core.data.format import little_endian
-from olmo_core.data.manifest import Manifest, Range, cumulative
+from olmo_core.data.manifest import Manifest, Range
 from olmo_core.errors import InputError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """Tokens [start, stop) of one file, named as in the manifest, that are part of a window."""
-
-    path: str
-    start: int
-    stop: int
 
 
 class Instances:
@@ -53,8 +43,8 @@ class Instances:
         self._reader = manifest.files
         self._ranges = [stream.ranges for stream in manifest.streams]
         # Token offsets in the join where each range of a stream starts; windows before a stream.
-        self._starts = [cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
-        self._first = cumulative([starts[-1] // sequence_length for starts in self._starts])
+        self._starts = [_cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
+        self._first = _cumulative([starts[-1] // sequence_length for starts in self._starts])
         self.count = self._first[-1]
         if self.count == 0:
             raise InputError(
@@ -82,8 +72,14 @@ class Instances:
             )
             for stream, part, start, stop, done in self._laid_out(instances)
         )
-        if self.vocab_size is not None and tokens.size and int(tokens.max()) >= self.vocab_size:
-            self._refuse(tokens, instances, self.vocab_size)
+        limit = self.vocab_size
+        if limit is not None and tokens.size and int(tokens.max()) >= limit:
+            token, part, position = self._first_where(tokens >= limit, tokens, instances)
+            raise InputError(
+                f"{self.manifest.resolve(part.path)}: token id {token} at position {position}, but "
+                f"the model's vocabulary has {limit} entries: another tokenizer, or another dtype "
+                f"than {self.dtype.name}"
+            )
         return tokens
 
     def read_label_masks(self, instances: np.ndarray) -> np.ndarray:
@@ -100,19 +96,17 @@ class Instances:
             if (mask := self._ranges[stream][part].label_mask) is not None
         )
         if masks.max(initial=0) > 1:
-            row, column = np.argwhere(masks > 1)[0].tolist()
-            part, position = self._place(int(instances[row]), column)
-            assert part.label_mask is not None
+            byte, part, position = self._first_where(masks > 1, masks, instances)
             raise InputError(
-                f"{self.manifest.resolve(part.label_mask)}: byte {masks[row, column]} at "
-                f"position {position}; a label mask has one bool per token, 0 or 1"
+                f"{self.manifest.resolve(str(part.label_mask))}: byte {byte} at position "
+                f"{position}; a label mask has one bool per token, 0 or 1"
             )
         return masks.view(np.bool_)
 
-    def pieces(self, instance: int) -> list[Piece]:
-        """Return where the tokens of an instance lie, in order."""
+    def pieces(self, instance: int) -> list[Range]:
+        """Return where the tokens of an instance lie, in order; paths are the manifest's."""
         return [
-            Piece(path=self._ranges[stream][part].path, start=start, stop=stop)
+            Range(path=self._ranges[stream][part].path, start=start, stop=stop)
             for stream, part, start, stop in self._parts(instance)
         ]
 
@@ -161,21 +155,19 @@ class Instances:
                 yield stream, part, start, stop, done
                 done += stop - start
 
-    def _refuse(self, tokens: np.ndarray, instances: np.ndarray, vocab_size: int) -> None:
-        row, column = np.argwhere(tokens >= vocab_size)[0].tolist()
-        part, position = self._place(int(instances[row]), column)
-        raise InputError(
-            f"{self.manifest.resolve(part.path)}: token id {tokens[row, column]} at position "
-            f"{position}, but the model's vocabulary has {vocab_size} entries: another tokenizer, "
-            f"or another dtype than {self.dtype.name}"
-        )
+    def _first_where(
+        self, bad: np.ndarray, values: np.ndarray, instances: np.ndarray
+    ) -> tuple[int, Range, int]:
+        """Return the first bad value of a batch, its range, and its position in the file."""
+        row, column = np.argwhere(bad)[0].tolist()
+        ahead = column
+        for stream, part, start, stop in self._parts(int(instances[row])):
+            if ahead < stop - start:
+                return int(values[row, column]), self._ranges[stream][part], start + ahead
+            ahead -= stop - start
+        raise IndexError(f"instance {instances[row]}: token {column} beyond its end")
 
-    def _place(self, instance: int, column: int) -> tuple[Range, int]:
-        """Return the range that holds one token of an instance, and the token's position in the
-        file.
-        """
-        for stream, part, start, stop in self._parts(instance):
-            if column < stop - start:
-                return self._ranges[stream][part], start + column
-            column -= stop - start
-        raise IndexError(f"instance {instance}: token {column} beyond its end")
+
+def _cumulative(lengths: Sequence[int]) -> list[int]:
+    """Return where parts laid end to end start, and where the last one ends."""
+    return [0, *np.cumsum(np.asarray(lengths, dtype=np.int64)).tolist()]

@@ -7,25 +7,36 @@ of them, starting with the r-th, as in OLMo. A last, incomplete batch of an epoc
 import copy
 import dataclasses
 import functools
+import itertools
 import queue
 import threading
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from olmo_core.config.data import InstanceFilterConfig
 from olmo_core.config.duration import Origin
-from olmo_core.data.batch import Batch
 from olmo_core.data.batching import Batching
+from olmo_core.data.derived import document_positions, instance_mask
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
-from olmo_core.data.positions import document_positions
-from olmo_core.data.repetition import instance_mask
 from olmo_core.errors import InputError
 
 _LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies with the process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One rank's part of a global batch: b instances of T tokens."""
+
+    input_ids: np.ndarray  # int64 (b, T)
+    instance_mask: np.ndarray  # bool (b,): false is masked from the loss
+    label_mask: np.ndarray | None  # bool (b, T), where the data has masks
+    positions: np.ndarray | None  # int64 (b, T): of each token in its document, where asked for
+    instances: np.ndarray  # int64 (b,): window numbers in the manifest
 
 
 class Loader:
@@ -96,15 +107,12 @@ class Loader:
         return other
 
     def instances(self, step: int) -> np.ndarray:
-        """Return the window numbers of a global batch in order, int64 (global_batch_size,); steps
-        from 0.
-        """
+        """Return the window numbers of a step's global batch in order, int64; steps from 0."""
         epoch, start = self.batching.place(step)
         return self._order(epoch).windows(np.arange(start, start + self.global_batch_size))
 
     def batch(self, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
-        """Return the part of `rank` in the global batch of `step` (from 0; epochs follow each
-        other).
+        """Return the part of `rank` in the global batch of `step`; epochs follow each other.
 
         Raises:
             InputError: a file was truncated, or an id lies beyond the vocabulary.
@@ -118,21 +126,12 @@ class Loader:
 
     def read(self, instances: np.ndarray) -> Batch:
         """Return the instances with these window numbers as a batch; raise as `batch` does."""
-        tokens = self.data.read(instances)
-        kept = (
-            np.ones(len(instances), dtype=np.bool_)
-            if self._filter is None
-            else instance_mask(tokens, self._filter)
-        )
+        tokens, eos = self.data.read(instances), self.document_eos
         return Batch(
             input_ids=tokens.astype(np.int64),
-            instance_mask=kept,
-            label_mask=(
-                self.data.read_label_masks(instances) if self.data.has_label_masks else None
-            ),
-            positions=(
-                None if self.document_eos is None else document_positions(tokens, self.document_eos)
-            ),
+            instance_mask=instance_mask(tokens, self._filter),
+            label_mask=self.data.read_label_masks(instances) if self.data.has_label_masks else None,
+            positions=None if eos is None else document_positions(tokens, eos),
             instances=instances,
         )
 
@@ -145,24 +144,25 @@ class Loader:
         stop_step: int | None = None,
         prefetch: int = 4,
     ) -> Generator[Batch]:
-        """Yield batches from `start_step` on (endlessly without `stop_step`), read ahead by a
-        thread.
+        """Yield batches from `start_step` on, endlessly without `stop_step`; a thread reads ahead.
 
         An error in the thread is raised here, at the step where it occurred. Close the generator
         (or drop it) to end the thread.
         """
-        ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=prefetch)
-        closed = threading.Event()
+        steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
+        ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
+        room, closed = threading.Semaphore(prefetch), threading.Event()
 
         def read_ahead() -> None:
-            step = start_step
             try:
-                while not closed.is_set() and (stop_step is None or step < stop_step):
-                    _put(ready, self.batch(step, rank=rank, world_size=world_size), closed)
-                    step += 1
-                _put(ready, None, closed)
+                for step in steps:
+                    room.acquire()
+                    if closed.is_set():
+                        return
+                    ready.put(self.batch(step, rank=rank, world_size=world_size))
+                ready.put(None)
             except BaseException as error:
-                _put(ready, error, closed)
+                ready.put(error)
 
         thread = threading.Thread(target=read_ahead, name="loader", daemon=True)
         thread.start()
@@ -170,9 +170,11 @@ class Loader:
             while (item := ready.get()) is not None:
                 if isinstance(item, BaseException):
                     raise item
+                room.release()
                 yield item
         finally:
             closed.set()
+            room.release()
             thread.join(_LEAVE_SECONDS)
 
     def order_spec(self) -> dict[str, Any]:
@@ -191,15 +193,11 @@ class Loader:
         }
 
     def steps_of(self, instance: int, *, epochs: int = 1) -> list[int]:
-        """Return the steps of the first `epochs` epochs that hold an instance, dropped tails
-        excepted.
-        """
-        steps = (
-            self.batching.step_of(
-                epoch, int(self._order(epoch).positions(np.asarray([instance]))[0])
-            )
-            for epoch in range(epochs)
-        )
+        """Return the steps that hold an instance in the first `epochs` epochs; none in a tail."""
+        places = [
+            int(self._order(epoch).positions(np.asarray([instance]))[0]) for epoch in range(epochs)
+        ]
+        steps = itertools.starmap(self.batching.step_of, enumerate(places))
         return [step for step in steps if step is not None]
 
     def _make_order(self, epoch: int) -> Order:
@@ -209,13 +207,3 @@ class Loader:
             seed=self._seed,
             epoch=self._first_epoch + epoch,
         )
-
-
-def _put(ready: queue.Queue, item: object, closed: threading.Event) -> None:
-    """Wait for room in the queue, but not for a reader that has gone."""
-    while not closed.is_set():
-        try:
-            ready.put(item, timeout=0.1)
-            return
-        except queue.Full:
-            continue

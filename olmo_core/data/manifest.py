@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from olmo_core.data.files import Files
 from olmo_core.data.format import TokenFile, little_endian, open_token_file
 from olmo_core.errors import InputError
@@ -32,6 +30,13 @@ class Range:
     start: int
     stop: int
     label_mask: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the range's JSON object in a manifest."""
+        content = {"path": _reference(self.path), "start": self.start, "stop": self.stop}
+        if self.label_mask is not None:
+            content["label_mask"] = _reference(self.label_mask)
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +101,7 @@ class Manifest:
         label_mask_paths: Sequence[str] | None = None,
         cache: Path | None = None,
     ) -> "Manifest":
-        """Return the manifest that `data.paths` means: one stream per file; a path listed twice is
-        read twice.
+        """Return the manifest of `data.paths`: a stream per file; one listed twice is read twice.
 
         Paths may be URLs, read in place through `cache` (see `olmo_core.data.files`).
 
@@ -179,7 +183,12 @@ class Manifest:
             (self.resolve(part.path) for _, part in ranges),
         )
         for file in opened.values():
-            self._check_tokenizer(file)
+            written = file.header and file.header.tokenizer_sha256
+            if self.tokenizer_sha256 and written and written != self.tokenizer_sha256:
+                raise InputError(
+                    f"{file.path}: written by tokenizer {written[:12]}, the manifest says "
+                    f"{self.tokenizer_sha256[:12]}"
+                )
         masks = (self.resolve(part.label_mask) for _, part in ranges if part.label_mask is not None)
         mask_bytes = self.files.each(self.files.size, masks)
         for stream, part in ranges:
@@ -189,24 +198,14 @@ class Manifest:
                     f"stream {stream.name!r}: range [{part.start}, {part.stop}) of "
                     f"{part.path}, which holds {file.tokens} tokens"
                 )
-            if part.label_mask is None:
-                continue
-            if (found := mask_bytes[self.resolve(part.label_mask)]) != file.tokens:
+            mask = part.label_mask and self.resolve(part.label_mask)
+            if mask and mask_bytes[mask] != file.tokens:
                 raise InputError(
-                    f"{self.resolve(part.label_mask)}: {found} bytes for the {file.tokens} tokens "
+                    f"{mask}: {mask_bytes[mask]} bytes for the {file.tokens} tokens "
                     f"of {file.path}; a label mask has one bool of one byte a token, and no header "
                     "(array.tofile, not numpy.save)"
                 )
         return {part.path: opened[self.resolve(part.path)] for _, part in ranges}
-
-    def _check_tokenizer(self, file: TokenFile) -> None:
-        if self.tokenizer_sha256 is None or file.header is None:
-            return
-        if file.header.tokenizer_sha256 != self.tokenizer_sha256:
-            raise InputError(
-                f"{file.path}: written by tokenizer {file.header.tokenizer_sha256[:12]}, "
-                f"the manifest says {self.tokenizer_sha256[:12]}"
-            )
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -215,22 +214,7 @@ class Manifest:
             "tokenizer_sha256": self.tokenizer_sha256,
             "eos_token_id": self.eos_token_id,
             "streams": [
-                {
-                    "name": stream.name,
-                    "ranges": [
-                        {
-                            "path": _reference(part.path),
-                            "start": part.start,
-                            "stop": part.stop,
-                            **(
-                                {}
-                                if part.label_mask is None
-                                else {"label_mask": _reference(part.label_mask)}
-                            ),
-                        }
-                        for part in stream.ranges
-                    ],
-                }
+                {"name": stream.name, "ranges": [part.to_dict() for part in stream.ranges]}
                 for stream in self.streams
             ],
         }
@@ -259,10 +243,3 @@ def _path(content: dict[str, str]) -> str:
     if content["asset"] != ASSET:
         raise ValueError(f"asset {content['asset']!r}: paths are relative to {ASSET!r}")
     return content["path"]
-
-
-def cumulative(lengths: Sequence[int]) -> list[int]:
-    """Return where parts laid end to end start, and where the last ends: one entry more than
-    `lengths`.
-    """
-    return [0, *np.cumsum(np.asarray(lengths, dtype=np.int64)).tolist()]

@@ -8,7 +8,7 @@ versioned: a changed algorithm gets a new version, and golden hashes pin the old
 import functools
 import hashlib
 import math
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -18,33 +18,8 @@ VERSIONS: dict[OrderName, int] = {"olmo": 1, "feistel": 1}
 _FEISTEL_ROUNDS = 8
 
 
-class Order(Protocol):
-    """A permutation of 0 … count - 1."""
-
-    def windows(self, positions: np.ndarray) -> np.ndarray:
-        """Return the windows at these positions of the epoch, int64, same shape."""
-        ...
-
-    def positions(self, windows: np.ndarray) -> np.ndarray:
-        """Return the positions of these windows in the epoch, int64, same shape: the inverse."""
-        ...
-
-
-def make_order(name: OrderName, *, count: int, seed: int, epoch: int) -> Order:
-    """Return the order of `count` windows in one epoch.
-
-    Raises:
-        ValueError: unknown name, nothing to order, or more windows than the algorithm supports.
-    """
-    if name not in VERSIONS:
-        raise ValueError(f"order {name!r}: expected one of {', '.join(VERSIONS)}")
-    if count < 1:
-        raise ValueError(f"order of {count} windows: there must be at least one")
-    return OlmoOrder(count, seed, epoch) if name == "olmo" else FeistelOrder(count, seed, epoch)
-
-
 class OlmoOrder:
-    """OLMo's shuffle: `arange` in uint32, shuffled by PCG64 seeded with seed + epoch.
+    """OLMo's permutation of 0 … count - 1: uint32, shuffled by PCG64 seeded with seed + epoch.
 
     Source: allenai/OLMo `olmo/data/iterable_dataset.py`, `_build_global_indices`.
     """
@@ -56,11 +31,11 @@ class OlmoOrder:
         np.random.Generator(np.random.PCG64(seed=seed + epoch)).shuffle(self._shuffled)
 
     def windows(self, positions: np.ndarray) -> np.ndarray:
-        """See `Order`."""
+        """Return the windows at these positions of the epoch, int64, same shape."""
         return self._shuffled[_checked(positions, len(self._shuffled))].astype(np.int64)
 
     def positions(self, windows: np.ndarray) -> np.ndarray:
-        """See `Order`."""
+        """Return the positions of these windows in the epoch, int64, same shape: the inverse."""
         return self._inverse[_checked(windows, len(self._shuffled))].astype(np.int64)
 
     @functools.cached_property
@@ -90,34 +65,48 @@ class FeistelOrder:
         self._keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
     def windows(self, positions: np.ndarray) -> np.ndarray:
-        """See `Order`."""
-        return self._walk(_checked(positions, self._count), self._forward)
+        """Return the windows at these positions of the epoch, int64, same shape."""
+        return self._walk(_checked(positions, self._count), inverse=False)
 
     def positions(self, windows: np.ndarray) -> np.ndarray:
-        """See `Order`."""
-        return self._walk(_checked(windows, self._count), self._backward)
+        """Return the positions of these windows in the epoch, int64, same shape: the inverse."""
+        return self._walk(_checked(windows, self._count), inverse=True)
 
-    def _walk(self, numbers: np.ndarray, once) -> np.ndarray:
-        out = once(numbers.astype(np.uint64))
+    def _walk(self, numbers: np.ndarray, *, inverse: bool) -> np.ndarray:
+        out = self._once(numbers.astype(np.uint64), inverse)
         while (outside := out >= np.uint64(self._count)).any():
-            out[outside] = once(out[outside])
+            out[outside] = self._once(out[outside], inverse)
         return out.astype(np.int64)
 
-    def _forward(self, numbers: np.ndarray) -> np.ndarray:
+    def _once(self, numbers: np.ndarray, inverse: bool) -> np.ndarray:
         row, column = np.divmod(numbers, self._columns)
-        for turn in range(0, _FEISTEL_ROUNDS, 2):
-            row = (row + _mixed(column, self._keys[turn]) % self._rows) % self._rows
-            column = (column + _mixed(row, self._keys[turn + 1]) % self._columns) % self._columns
+        rounds = list(enumerate(self._keys))
+        for number, key in reversed(rounds) if inverse else rounds:
+            size, other = (self._columns, row) if number % 2 else (self._rows, column)
+            shift = _mixed(other, key) % size
+            if inverse:
+                shift = size - shift
+            if number % 2:
+                column = (column + shift) % size
+            else:
+                row = (row + shift) % size
         return row * self._columns + column
 
-    def _backward(self, numbers: np.ndarray) -> np.ndarray:
-        row, column = np.divmod(numbers, self._columns)
-        for turn in range(_FEISTEL_ROUNDS - 2, -1, -2):
-            back = self._columns - _mixed(row, self._keys[turn + 1]) % self._columns
-            column = (column + back) % self._columns
-            back = self._rows - _mixed(column, self._keys[turn]) % self._rows
-            row = (row + back) % self._rows
-        return row * self._columns + column
+
+Order = OlmoOrder | FeistelOrder
+
+
+def make_order(name: OrderName, *, count: int, seed: int, epoch: int) -> Order:
+    """Return the order of `count` windows in one epoch.
+
+    Raises:
+        ValueError: unknown name, nothing to order, or more windows than the algorithm supports.
+    """
+    if name not in VERSIONS:
+        raise ValueError(f"order {name!r}: expected one of {', '.join(VERSIONS)}")
+    if count < 1:
+        raise ValueError(f"order of {count} windows: there must be at least one")
+    return OlmoOrder(count, seed, epoch) if name == "olmo" else FeistelOrder(count, seed, epoch)
 
 
 def _mixed(numbers: np.ndarray, key: np.uint64) -> np.ndarray:

@@ -1,42 +1,22 @@
 """Two questions about a run: which documents a step saw, and which steps saw a document."""
 
-from olmo_core.data.document_index import DocumentIndex, DocumentSpan, spans_of
-from olmo_core.data.instances import Instances
+from olmo_core.data.document_index import DocumentIndex, DocumentSpan
 from olmo_core.data.loader import Loader
 
 
-def instance_documents(data: Instances, index: DocumentIndex, instance: int) -> list[DocumentSpan]:
-    """Return the documents of which an instance holds at least one token, in reading order.
-
-    The first and the last may lie in it only in part.
-    """
-    return [
-        span
-        for piece in data.pieces(instance)
-        for span in index.between(piece.path, piece.start, piece.stop)
-    ]
-
-
 def step_documents(loader: Loader, index: DocumentIndex, step: int) -> list[list[DocumentSpan]]:
-    """Return the documents of each instance of a global batch; the first step is 0."""
-    return [
-        instance_documents(loader.data, index, int(instance)) for instance in loader.instances(step)
-    ]
+    """Return, per instance of a global batch, the documents of which it holds a token, in order.
 
-
-def document_instances(data: Instances, index: DocumentIndex, doc_id: str) -> list[int]:
-    """Return the instances that hold any token of a document, ascending.
-
-    Raises:
-        KeyError: no document of this id was tokenised.
+    The first and the last of an instance may lie in it only in part. The first step is 0.
     """
-    return sorted(
-        {
-            instance
-            for span in spans_of(index, doc_id)
-            for instance in data.overlapping(span.file, span.start, span.end)
-        }
-    )
+    return [
+        [
+            span
+            for piece in loader.data.pieces(instance)
+            for span in index.between(piece.path, piece.start, piece.stop)
+        ]
+        for instance in loader.instances(step).tolist()
+    ]
 
 
 def document_steps(
@@ -49,10 +29,10 @@ def document_steps(
     Raises:
         KeyError: no document of this id was tokenised.
     """
-    return sorted(
-        {
-            step
-            for instance in document_instances(loader.data, index, doc_id)
-            for step in loader.steps_of(instance, epochs=epochs)
-        }
-    )
+    steps = {
+        step
+        for span in index.of_id(doc_id)
+        for instance in loader.data.overlapping(span.file, span.start, span.end)
+        for step in loader.steps_of(instance, epochs=epochs)
+    }
+    return sorted(steps)

@@ -5,7 +5,7 @@ import contextlib
 import torch
 from torch import Tensor
 
-from olmo_core.data.batch import Batch
+from olmo_core.data.loader import Batch
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.gradients import Gradients

@@ -14,8 +14,7 @@ from olmo_core.checkpoint.save import Kind, Saver
 from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.load import to_dict
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.batch import Batch
-from olmo_core.data.loader import Loader
+from olmo_core.data.loader import Batch, Loader
 from olmo_core.errors import ConfigError, InputError, Stopped
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.energy import Energy

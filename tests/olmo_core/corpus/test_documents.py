@@ -7,7 +7,7 @@ import pytest
 
 from olmo_core.corpus import documents
 from olmo_core.corpus.documents import DocumentsConfig
-from olmo_core.data.document_index import DocumentIndex, document_at, spans_of
+from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import InputError
 from olmo_core.files import read_json
 
@@ -20,10 +20,10 @@ def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run
         file = path.relative_to(tokens_run).as_posix().replace(".csv.gz", ".npy")
         with gzip.open(path, "rt", newline="") as lines:
             for start, end, doc_id, src, loc in csv.reader(lines):
-                found = document_at(index, file, int(end) - 1)
+                found = index.at(file, int(end) - 1)
                 assert (found.start, found.end, found.id) == (int(start), int(end), doc_id)
                 assert (found.src, found.loc) == (src, int(loc))
-                assert spans_of(index, doc_id) == [found]
+                assert index.of_id(doc_id) == [found]
                 count += 1
     report = read_json(documents_run / "result.json")["report"]
     assert report["numbers"]["documents"] == count

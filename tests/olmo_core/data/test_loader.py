@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from olmo_core.config.data import InstanceFilterConfig
-from olmo_core.data.batch import Batch
-from olmo_core.data.loader import Loader
+from olmo_core.data.loader import Batch, Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import OrderName
 from olmo_core.errors import InputError

@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 
 from olmo_core.data import document_index
-from olmo_core.data.document_index import DocumentIndex, document_at, spans_of, write_index
+from olmo_core.data.document_index import DocumentIndex, write_index
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest, Range, Stream
-from olmo_core.data.provenance import (
-    document_instances,
-    document_steps,
-    instance_documents,
-    step_documents,
-)
+from olmo_core.data.provenance import document_steps, step_documents
 from olmo_core.errors import InputError
 
 
@@ -63,9 +58,9 @@ def corpus(request, tmp_path: Path, write_tokens, monkeypatch) -> Corpus:
 def test_every_position_and_back(corpus: Corpus) -> None:
     for file, start, end, doc_id in corpus.rows:
         for position in {start, (start + end) // 2, end - 1}:
-            found = document_at(corpus.index, file, position)
+            found = corpus.index.at(file, position)
             assert (found.id, found.start, found.end) == (doc_id, start, end)
-        spans = spans_of(corpus.index, doc_id)
+        spans = corpus.index.of_id(doc_id)
         assert [(s.file, s.start, s.end, s.id) for s in spans] == [(file, start, end, doc_id)]
 
 
@@ -73,10 +68,10 @@ def test_unknown_places(corpus: Corpus) -> None:
     last = max(end for file, _, end, _ in corpus.rows if file == corpus.files[0])
     for file, position in ((corpus.files[0], last), (corpus.files[0], -1), ("c.npy", 0)):
         with pytest.raises(KeyError, match="no document at token"):
-            document_at(corpus.index, file, position)
+            corpus.index.at(file, position)
     for doc_id in ("", "a", "zzz", corpus.rows[0][3] + "0000"):
         with pytest.raises(KeyError, match="no document"):
-            spans_of(corpus.index, doc_id)
+            corpus.index.of_id(doc_id)
 
 
 def test_between_any_two_positions(corpus: Corpus) -> None:
@@ -117,9 +112,6 @@ def test_both_questions_agree(corpus: Corpus, order) -> None:
     for _, _, _, doc_id in corpus.rows:
         steps = document_steps(loader, corpus.index, doc_id, epochs=2)
         assert steps == sorted(saw.get(doc_id, set()))
-        for instance in document_instances(loader.data, corpus.index, doc_id):
-            documents = instance_documents(loader.data, corpus.index, instance)
-            assert doc_id in [span.id for span in documents]
 
 
 def test_the_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path) -> None:

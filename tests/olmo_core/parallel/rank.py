@@ -16,8 +16,8 @@ from olmo_core.config.data import DataConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import CoreConfig, TrainConfig
-from olmo_core.data.batch import Batch
-from olmo_core.data.positions import document_positions
+from olmo_core.data.derived import document_positions
+from olmo_core.data.loader import Batch
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from olmo_core.data.batch import Batch
+from olmo_core.data.loader import Batch
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main

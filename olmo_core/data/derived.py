@@ -1,9 +1,7 @@
-"""Find instances that repeat themselves: OLMo's instance filter, usually without a full scan.
+"""What follows from an instance's tokens: its documents, and whether it repeats itself.
 
-An instance is masked from the loss (never removed) if for a period p it holds at least
-`repetition_max_count` consecutive repeats. Source: allenai/OLMo `olmo/data/util.py`,
-`find_periodic_sequences`: with e[i] = (t[i] == t[i - p]), a run of L true values in e is L // p + 1
-repeats, and fewer than three repeats are never found.
+Both are OLMo's definitions: allenai/OLMo `olmo/data/util.py`, `get_document_lengths` and
+`find_periodic_sequences`.
 """
 
 import numpy as np
@@ -14,16 +12,43 @@ _FEWEST_REPEATS = 3  # OLMo's detection cannot see fewer
 _PROBES = 4  # positions looked at in every run that is long enough
 
 
-def instance_mask(tokens: np.ndarray, config: InstanceFilterConfig) -> np.ndarray:
-    """Return which instances count in the loss, bool (b,); False if one repeats itself.
+def document_positions(tokens: np.ndarray, eos_token_id: int) -> np.ndarray:
+    """Return each token's position within its document, int64 (b, T), from 0.
+
+    Token i shares its document with those from i - positions[i] on. An EOS ends its document and
+    belongs to it. An instance begins a document wherever it was cut, and what follows its last EOS
+    is a document too.
 
     Args:
         tokens: Ids of any integer dtype, shape (b, T).
-        config: Periods and repeats.
+        eos_token_id: The id at the end of each document.
     """
+    begins = np.empty(tokens.shape, dtype=np.bool_)
+    begins[:, 0] = True
+    np.equal(tokens[:, :-1], eos_token_id, out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    # Positions as a running sum: one more each token, and back to 0 where a document begins.
+    positions = np.ones(tokens.size, dtype=np.int64)
+    positions[starts[1:]] -= np.diff(starts)
+    positions[:1] = 0
+    return np.cumsum(positions, out=positions).reshape(tokens.shape)
+
+
+def instance_mask(tokens: np.ndarray, config: InstanceFilterConfig | None) -> np.ndarray:
+    """Return which instances count in the loss, bool (b,); one that repeats itself does not.
+
+    With e[i] = (t[i] == t[i - p]) for a period p, a run of L true values in e is L // p + 1
+    consecutive repeats; `repetition_max_count` of them are too many. Most rows need no full scan.
+
+    Args:
+        tokens: Ids of any integer dtype, shape (b, T).
+        config: Periods and repeats; None: all count.
+    """
+    kept = np.ones(len(tokens), dtype=np.bool_)
+    if config is None:
+        return kept
     repeats = max(config.repetition_max_count, _FEWEST_REPEATS)
     longest = min(config.repetition_max_period, tokens.shape[1] // 3)  # as in OLMo
-    kept = np.ones(len(tokens), dtype=np.bool_)
     for period in range(config.repetition_min_period, longest + 1):
         run = (repeats - 1) * period  # true values of e that make `repeats` repeats
         for row in _candidates(tokens, period, run):
