@@ -47,50 +47,41 @@ class JobState:
 
 
 class Launcher(Protocol):
-    """An engine: starts each job once, finds it again, and ends it when told."""
+    """Start each job once, find it again, and end it when told."""
 
-    def submit(self, launch: Launch) -> bool:
-        """Start the job unless it is finished or at work; True if this call started it.
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start the jobs that are neither finished nor at work, together where the engine can.
 
-        Two submissions of one folder, also from two processes, never both start it.
+        Returns those that this call started. Two submissions of one folder, even from two
+        processes, never both start its job.
 
         Raises:
             EngineUnavailable: the engine does not answer; the same call may be made again.
+            EngineError: the engine refuses a job; those that it has accepted go on.
         """
         ...
 
-    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
-        """Start those jobs that are neither finished nor at work, together where the engine can.
-
-        Returns those that this call started.
-
-        Raises:
-            EngineUnavailable: the engine does not answer; the same call may be made again.
-        """
+    def dry_run(self, launch: Launch) -> str:
+        """Return what a submission would hand over: a command, a batch script or manifests."""
         ...
 
     def queues(self, launch: Launch) -> bool:
-        """Whether the job would wait in a queue for its turn, so that it may be submitted early."""
+        """Return whether the job would wait in a queue, so that it may be submitted early."""
         ...
 
     def state(self, folder: RunFolder) -> JobState:
-        """Whether the folder's job is at work.
+        """Return what the engine says of the folder's job.
 
         Raises:
             EngineUnavailable: the engine does not answer.
         """
         ...
 
-    def cancel(self, folder: RunFolder) -> None:
-        """End every process of the folder's job, letting it reach a safe point if it can."""
-        ...
+    def cancel(self, folders: Sequence[RunFolder]) -> None:
+        """End every process of the jobs that are queued or at work in these folders, together.
 
-    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
-        """As `cancel` of each that has a job in the queue or at work; together."""
-        ...
-
-    def close(self) -> None:
-        """Start no further job; those at work go on."""
+        A job reaches a safe point first if it can.
+        """
         ...
 
 

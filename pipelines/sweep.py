@@ -62,7 +62,7 @@ def queue_together(
     waiting = lacking(graph, root(), keys).waiting(launcher)
     if waiting:
         try:
-            started = launcher.submit_many([launch_of(work, root()) for work in waiting])
+            started = launcher.submit([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:

@@ -49,7 +49,7 @@ class Ahead:
             try:
                 work = main_line_work(graph, name, root)
                 launch = launch_of(work, root, progress=shown_by(observer, meanwhile))
-                started = launcher.submit(launch)
+                started = launcher.submit([launch])
             except (*REFUSED, EngineUnavailable):
                 continue
             if started:

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from assets.launcher import EngineUnavailable, JobState, Launch, Launcher, Observer
 from assets.reporting.diagnosis import diagnosis
@@ -23,7 +23,6 @@ SUBMIT_WAIT_SECONDS = 5.0
 LOOKING_SHARE = 0.02  # of the time that many jobs are followed, no more is spent on looking at them
 
 Meanwhile = Callable[[], object]  # called at each look; what it raises ends the following
-Answer = TypeVar("Answer")
 
 
 class JobFailed(RuntimeError):
@@ -130,51 +129,29 @@ def follow_all(
 
 
 def submit_patiently(
-    launcher: Launcher, launch: Launch, observer: Observer, meanwhile: Meanwhile = nothing
-) -> bool:
-    """`launcher.submit`, again and again while the engine does not answer.
-
-    Raises:
-        EngineUnavailable: it has not answered for ten minutes.
-    """
-
-    def waits(state: JobState) -> None:
-        observer.state(str(launch.identity["asset"]), state)
-
-    return _patiently(lambda: launcher.submit(launch), waits, meanwhile)
-
-
-def submit_many_patiently(
     launcher: Launcher,
     launches: Mapping[str, Launch],
     observer: Observer,
     meanwhile: Meanwhile = nothing,
-) -> Sequence[Launch]:
-    """`launcher.submit_many`, as `submit_patiently`; the keys are what the observer is told.
+) -> list[Launch]:
+    """Call `launcher.submit` until the engine answers; the keys are what the observer is told.
+
+    Returns the launches that this call started.
 
     Raises:
         EngineUnavailable: it has not answered for ten minutes.
         EngineError: the engine refuses the jobs.
     """
-
-    def waits(state: JobState) -> None:
-        for key in launches:
-            observer.state(key, state)
-
-    return _patiently(lambda: launcher.submit_many([*launches.values()]), waits, meanwhile)
-
-
-def _patiently(
-    submit: Callable[[], Answer], waits: Callable[[JobState], None], meanwhile: Meanwhile
-) -> Answer:
     deadline = time.monotonic() + SUBMIT_PATIENCE_SECONDS
     while True:
         try:
-            return submit()
+            return launcher.submit([*launches.values()])
         except EngineUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            waits(JobState(alive=True, queued=True, description=f"not submitted yet: {error}"))
+            waits = JobState(alive=True, queued=True, description=f"not submitted yet: {error}")
+            for key in launches:
+                observer.state(key, waits)
         meanwhile()
         time.sleep(SUBMIT_WAIT_SECONDS)
 

@@ -115,7 +115,7 @@ def make(
     if folder is None:
         launch = launch_of(work, root, own_folder=force, progress=progress)
         folder = launch.folder
-        if submit_patiently(launcher, launch, observer, meanwhile):
+        if submit_patiently(launcher, {name: launch}, observer, meanwhile):
             how = "launched"
     observer.started(name, folder, how)
     result = follow(name, folder, launcher, observer, meanwhile)

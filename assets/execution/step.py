@@ -149,4 +149,4 @@ def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:
     """End what is at work in these folders, all at once."""
     each = {run.path: run for run in folders}.values()
-    launcher.cancel_many([run for run in each if not run.finished])
+    launcher.cancel([run for run in each if not run.finished])

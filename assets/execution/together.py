@@ -12,7 +12,7 @@ from assets.execution.follow import (
     JobFailed,
     Meanwhile,
     follow_all,
-    submit_many_patiently,
+    submit_patiently,
 )
 from assets.execution.produce import (
     REFUSED,
@@ -77,7 +77,7 @@ class Together:
             else:
                 self._alone[name] = work
         if launches:
-            started = submit_many_patiently(self.launcher, launches, self.observer, self.meanwhile)
+            started = submit_patiently(self.launcher, launches, self.observer, self.meanwhile)
             paths = {launch.folder.path for launch in started}
             for name, launch in launches.items():
                 self._queued[name] = launch.folder

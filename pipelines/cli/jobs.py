@@ -119,7 +119,7 @@ def cancel(recipe: str, asset: str, partition: str | None) -> int:
         for place in at_work(launcher, root(), recipe, asset)
         if partition in (None, place.partition)
     ]
-    launcher.cancel_many([place.folder for place in places])
+    launcher.cancel([place.folder for place in places])
     for place in places:
         print(f"{place.label}: ended; {place.folder.path}")
     if not places:

@@ -53,7 +53,7 @@ def launch_asset(
     except REFUSED as error:
         print(f"olmo: {error}", file=sys.stderr)
         return EXIT_REFUSED
-    how = "submitted" if launcher.submit(launch) else "at work already"
+    how = "submitted" if launcher.submit([launch]) else "at work already"
     print(f"{asset}: {how}; {described(launcher, launch)}")
     print(f"folder: {launch.folder.path}")
     print(f"follow: olmo jobs {recipe} · olmo logs {recipe} {asset} --follow")
@@ -103,7 +103,7 @@ def print_dry_run(launcher: Router, work: AssetBuild) -> None:
         work = replace(work, node=node, inputs=lambda progress: {})
         launch = launch_of(work, root(), own_folder=True)
     shape = launcher.site.work_of(launch)
-    print(f"# {work.node.recipe}/{work.node.name}: {shape_line(launch, shape)}", file=sys.stderr)
+    print(f"# {work.node.recipe}/{work.node.name}: {shape_line(shape)}", file=sys.stderr)
     print(f"# folder: {launch.folder.path}", file=sys.stderr)
     if missing:
         print(f"# a launch would be refused now: {missing}", file=sys.stderr)
@@ -111,14 +111,14 @@ def print_dry_run(launcher: Router, work: AssetBuild) -> None:
     print(launcher.dry_run(launch).rstrip("\n"))
 
 
-def shape_line(launch: Launch, shape: ResourceSpec) -> str:
-    """The engine and the shape of a job in one line."""
-    nodes, ranks = (shape.nodes, shape.processes_per_node) if launch.distributed else (1, 1)
+def shape_line(shape: ResourceSpec) -> str:
+    """Return the engine and the shape of a job in one line."""
+    nodes, ranks = shape.nodes, shape.processes_per_node
     parts = [f"engine {shape.engine}"]
     parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
     each = " per node" if nodes > 1 or ranks > 1 else ""
     parts.append("1 process" + each if ranks == 1 else f"{ranks} processes{each}")
-    if launch.shares_tasks and shape.workers:
+    if shape.workers:
         parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
     if shape.devices_per_node:
         parts.append(f"{shape.devices_per_node} devices per node")

@@ -42,7 +42,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         for work in waits:
             print(f"  {work.node.name} {work.partition}")
     else:
-        started = launcher.submit_many([launch_of(work, root()) for work in waits])
+        started = launcher.submit([launch_of(work, root()) for work in waits])
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")

@@ -6,9 +6,9 @@ import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,18 @@ import psutil
 from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
 from olmo_core import environment
-from olmo_core.run.folder import RunFolder, locked
+from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import start_ticks
-from olmo_core.supervisor.members import members
-from pipelines.launchers.one_by_one import OneByOne
-from pipelines.launchers.submission import LauncherClosed, claim, record_after, record_before
+from olmo_core.supervisor.members import members, send
+from pipelines.launchers.submission import (
+    claim,
+    node_command,
+    read_launch,
+    record_after,
+    record_before,
+    submission_lock,
+    supervisor_command,
+)
 from pipelines.site.file import ResourceSpec, Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
@@ -31,7 +38,7 @@ RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 @dataclass(kw_only=True)
-class LocalLauncher(OneByOne):
+class LocalLauncher:
     """Runs each job in a session of its own, its output in the run folder.
 
     The cores that this process may use, or that the site gives the work, are shared by the ranks
@@ -40,143 +47,112 @@ class LocalLauncher(OneByOne):
     """
 
     site: Site = field(default_factory=Site)
-    _closed: bool = field(default=False, repr=False)
     _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
 
-    def submit(self, launch: Launch) -> bool:
-        """Start the job unless it is finished or at work; True if this call started it."""
-        folder = launch.folder
-        folder.path.mkdir(parents=True, exist_ok=True)
-        # The lock covers looking and starting: of two submitters, the second sees the first's job.
-        with locked(folder.path / "submit.lock"):
-            if folder.finished or self.state(folder).alive:
-                return False
-            if self._closed:
-                raise LauncherClosed(f"{folder.path}: not started, since the run was cancelled")
-            self._start(launch)
-            return True
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work; returns them."""
+        return [launch for launch in launches if self._submit(launch)]
 
-    def close(self) -> None:
-        """Start no further job; those at work go on."""
-        self._closed = True
+    def dry_run(self, launch: Launch) -> str:
+        """Return the command that a submission would start."""
+        return shlex.join(_command(launch, self.site.work_of(launch))) + "\n"
 
     def queues(self, launch: Launch) -> bool:
-        """Never: what is submitted starts at once."""
+        """Return False: what is submitted starts at once."""
         return False
 
     def state(self, folder: RunFolder) -> JobState:
-        """Whether the job's process lives or, failing that, some process holds its lock."""
+        """Return whether the job's process lives or, failing that, some process holds its lock."""
         child = self._children.get(folder.path)
         if child is not None and child.poll() is None:
             return JobState(alive=True, description=f"process {child.pid}")
-        launch = folder.read(folder.launch) or {}
-        process = _process(launch)
+        process = _process(read_launch(folder))
         if process is not None:
             return JobState(alive=True, description=f"process {process.pid}")
         if folder.is_running():  # its supervisor was killed and it lives on
             return JobState(alive=True, description="without its supervisor")
         return JobState(alive=False, exit_code=None if child is None else child.returncode)
 
-    def cancel(self, folder: RunFolder) -> None:
-        """Ask the job to reach a safe point, then end every process of it."""
-        folder.cancel.touch()
-        found = self._members(folder)
-        for member in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.terminate()
-        _, alive = psutil.wait_procs(found, timeout=CANCEL_PATIENCE_SECONDS)
-        for member in alive:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.kill()
+    def cancel(self, folders: Sequence[RunFolder]) -> None:
+        """Ask the jobs to reach a safe point, then end every process of them."""
+        found: dict[int, psutil.Process] = {}
+        for folder in folders:
+            if processes := _processes(folder):
+                folder.cancel.touch()
+                found |= processes
+        send([*found], signal.SIGTERM)
+        _, alive = psutil.wait_procs([*found.values()], timeout=CANCEL_PATIENCE_SECONDS)
+        send([process.pid for process in alive], signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1)
 
-    def _members(self, folder: RunFolder) -> list[psutil.Process]:
-        """The job's processes: of its launch and status, and whoever was given its folder."""
-        found: dict[int, psutil.Process] = {}
-        for pid in members(folder.path):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found[pid] = psutil.Process(pid)
-        for record in (folder.read(folder.launch) or {}, folder.read_status() or {}):
-            process = _process(record)
-            if process is not None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    for member in [process, *process.children(recursive=True)]:
-                        found[member.pid] = member
-        return list(found.values())
+    def _submit(self, launch: Launch) -> bool:
+        with submission_lock(launch.folder):
+            if launch.folder.finished or self.state(launch.folder).alive:
+                return False
+            self._start(launch)
+            return True
 
     def _start(self, launch: Launch) -> None:
-        made = claim(launch.folder)
         work = self.site.work_of(launch)
-        ranks = work.processes_per_node if launch.distributed else 1
-        cores = work.cpus_per_node or len(os.sched_getaffinity(0))
-        threads = max(1, cores // ranks)
+        work = replace(work, cpus_per_node=work.cpus_per_node or len(os.sched_getaffinity(0)))
+        command = _command(launch, work)
+        record = record_before(
+            launch,
+            work,
+            claim(launch.folder),
+            engine="local",
+            command=command,
+            start=_job_command(launch, work),
+        )
         variables = {
             **_inherited_environment(),
             **launch.environment,
-            environment.PROCESSES: str(cores),
+            environment.PROCESSES: str(work.cpus_per_node),
             environment.SUBMITTED_AT: repr(time.time()),
-            "OMP_NUM_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(record["run"]["threads"]),
             # Threads that spin while they wait slow each other down fourfold on a busy machine.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
             environment.RUN_FOLDER: str(launch.folder.path),
         }
-        run = {
-            "command": start_command(launch, ranks),
-            "module": launch.module,
-            "distributed": launch.distributed,
-            "nodes": 1,
-            "processes_per_node": ranks,
-            "threads": threads,
-            "stall_timeout_seconds": work.stall_timeout_minutes * 60,
-            "max_failures": work.max_failures,
-        }
-        command = submit_command(launch) if launch.distributed else run["command"]
-        record = record_before(
-            launch, made, engine="local", command=command, threads=threads, run=run
-        )
-        child = self._spawn(command, variables, launch.folder.path / record["log"])
-        self._children[launch.folder.path] = child
-        record_after(
-            launch,
-            record,
-            job_id=str(child.pid),
-            pid=child.pid,
-            start_ticks=start_ticks(child.pid),
-        )
-
-    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
-        """The command that a submission would start."""
-        ranks = work.processes_per_node
-        command = submit_command(launch) if launch.distributed else start_command(launch, ranks)
-        return shlex.join(command) + "\n"
-
-    def _spawn(
-        self, command: list[str], environment: dict[str, str], log: Path
-    ) -> "subprocess.Popen[bytes]":
-        with log.open("ab") as output:
-            return subprocess.Popen(
+        with (launch.folder.path / record["log"]).open("ab") as output:
+            child = subprocess.Popen(
                 command,
                 cwd=CHECKOUT,
-                env=environment,
+                env=variables,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a signal to the orchestrator's group is not for the job
                 preexec_fn=_reset_signals,
             )
+        self._children[launch.folder.path] = child
+        ticks = start_ticks(child.pid)
+        record_after(launch, record, job_id=str(child.pid), pid=child.pid, start_ticks=ticks)
 
 
-def submit_command(launch: Launch) -> list[str]:
-    """What a submission starts: the supervisor, which reads launch.json."""
-    return [sys.executable, "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
+def _command(launch: Launch, work: ResourceSpec) -> list[str]:
+    """Return what a submission starts: the supervisor of a distributed job, or the job itself."""
+    return supervisor_command(launch) if launch.distributed else _job_command(launch, work)
 
 
-def start_command(launch: Launch, ranks: int) -> list[str]:
-    """What starts the whole job: the job itself, or the node runner where it has several ranks."""
-    if launch.distributed and ranks > 1:
-        return [sys.executable, "-m", "olmo_core.supervisor.node", str(launch.folder.path)]
-    return [sys.executable, "-m", launch.module, str(launch.folder.config)]
+def _job_command(launch: Launch, work: ResourceSpec) -> list[str]:
+    """Return what starts the whole job: a single rank needs no node runner."""
+    return node_command(launch, ranks=work.processes_per_node > 1)
+
+
+def _processes(folder: RunFolder) -> dict[int, psutil.Process]:
+    """Return the job's processes: of its launch and status, and whoever was given its folder."""
+    found: dict[int, psutil.Process] = {}
+    for pid in members(folder.path):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[pid] = psutil.Process(pid)
+    for record in (read_launch(folder), folder.read_status() or {}):
+        if (process := _process(record)) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for member in [process, *process.children(recursive=True)]:
+                    found[member.pid] = member
+    return found
 
 
 def _reset_signals() -> None:
@@ -185,7 +161,7 @@ def _reset_signals() -> None:
 
 
 def _inherited_environment() -> dict[str, str]:
-    """The caller's environment without what would slow or confuse a job.
+    """Return the caller's environment without what would slow or confuse a job.
 
     PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
     """
@@ -199,8 +175,8 @@ def _inherited_environment() -> dict[str, str]:
     }
 
 
-def _process(record: dict[str, Any]) -> psutil.Process | None:
-    """The live process that a record names; its start guards against a reused pid."""
+def _process(record: Mapping[str, Any]) -> psutil.Process | None:
+    """Return the live process that a record names; its start guards against a reused pid."""
     if record.get("host") != socket.gethostname() or "pid" not in record:
         return None
     if start_ticks(int(record["pid"])) != record["start_ticks"]:

@@ -1,12 +1,15 @@
 """What every engine records of a job: the claim, the configuration, the launch before and after."""
 
+import contextlib
+import fcntl
 import functools
 import os
 import shlex
 import socket
+import sys
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,9 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core.files import write_atomic, write_json
 from olmo_core.run.attempts import latest
-from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, is_locked
 from pipelines.launchers.provenance import code_state, versions
-
-
-class LauncherClosed(RuntimeError):
-    """A job was submitted after the run had been cancelled."""
+from pipelines.site.file import ResourceSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,28 @@ class Claim:
     submission: int  # numbered as its first attempt
 
 
+@contextlib.contextmanager
+def submission_lock(folder: RunFolder) -> Generator[int]:
+    """Hold the folder's submission lock; yields its descriptor, which a child may hold on to.
+
+    It covers looking and starting: of two submitters, the second sees the first's job.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.path / "submit.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def being_submitted(folder: RunFolder) -> bool:
+    """Return whether some process holds the folder's submission lock."""
+    return is_locked(folder.path / "submit.lock")
+
+
 def next_claim(folder: RunFolder) -> Claim:
-    """The claim that the next submission would make; writes nothing."""
+    """Return the claim that the next submission would make; writes nothing."""
     before = folder.read(folder.claim)
     return Claim(
         key=before["key"] if before else uuid.uuid4().hex,
@@ -62,7 +82,7 @@ def claim(folder: RunFolder) -> Claim:
 
 
 def read_launch(folder: RunFolder) -> Mapping[str, Any]:
-    """launch.json; empty while there is none.
+    """Return the content of launch.json; empty while there is none.
 
     It holds the code's changes and can be large, and who follows a job asks several times a second:
     it is parsed anew only once it has been replaced.
@@ -71,26 +91,56 @@ def read_launch(folder: RunFolder) -> Mapping[str, Any]:
         found = folder.launch.stat()
     except FileNotFoundError:
         return {}
-    return _read_launch(folder.path, found.st_ino, found.st_mtime_ns)
+    return _read_launch(folder.path, found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 @functools.lru_cache(maxsize=512)
-def _read_launch(folder: Path, inode: int, changed_ns: int) -> Mapping[str, Any]:
+def _read_launch(folder: Path, inode: int, changed_ns: int, size: int) -> Mapping[str, Any]:
     run = RunFolder(folder)
     return run.read(run.launch) or {}
 
 
+def supervisor_command(launch: Launch, python: str = sys.executable) -> list[str]:
+    """Return what starts the supervisor of a job, which reads launch.json."""
+    return [python, "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
+
+
+def node_command(launch: Launch, python: str = sys.executable, *, ranks: bool) -> list[str]:
+    """Return what runs a job on a node: the runner of its ranks, or the job's own module."""
+    if ranks:
+        return [python, "-m", "olmo_core.supervisor.node", str(launch.folder.path)]
+    return [python, "-m", launch.module, str(launch.folder.config)]
+
+
 def record_before(
-    launch: Launch, made: Claim, *, engine: str, command: Sequence[str], **facts: Any
+    launch: Launch,
+    work: ResourceSpec,
+    made: Claim,
+    *,
+    engine: str,
+    command: Sequence[str],
+    start: Sequence[str],
+    **facts: Any,
 ) -> Mapping[str, Any]:
     """Write config.yaml and launch.json: a job without a record would be an orphan.
 
-    `command` is what a person types to run the job by hand. Returns the content of launch.json.
+    Args:
+        launch: The job.
+        work: Its shape.
+        made: The claim of this submission.
+        engine: The engine's name.
+        command: What a person types to run the job by hand.
+        start: What the supervisor starts.
+        facts: What else the engine wants to know of it later.
+
+    Returns:
+        The content of launch.json.
     """
     folder = launch.folder
     folder.log.mkdir(exist_ok=True)
     config = yaml.safe_dump(dict(launch.config), sort_keys=False, allow_unicode=True)
     write_atomic(folder.config, config)
+    cores = work.cpus_per_node
     record: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         **launch.identity,
@@ -104,6 +154,18 @@ def record_before(
         "host": socket.gethostname(),
         "code": code_state(),
         "versions": versions(),
+        # What supervisors, node runners and pods read: `olmo_core.supervisor.launch_spec`.
+        "run": {
+            "command": list(start),
+            "module": launch.module,
+            "distributed": launch.distributed,
+            "nodes": work.nodes,
+            "processes_per_node": work.processes_per_node,
+            "workers": work.workers,
+            "threads": max(1, cores // work.processes_per_node) if cores else None,
+            "stall_timeout_seconds": work.stall_timeout_minutes * 60,
+            "max_failures": work.max_failures,
+        },
         **facts,
     }
     write_json(folder.launch, record)

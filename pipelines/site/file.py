@@ -5,7 +5,7 @@ Recipes say nothing of engines, so that they never change for one. The keys: doc
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -153,12 +153,13 @@ class Site:
             raise SiteError(found)
 
     def work_of(self, launch: Launch) -> ResourceSpec:
-        """How a launch runs here."""
+        """Return how a launch runs here: one process where it has no ranks, workers for tasks."""
         recipe, asset = launch.identity["recipe"], launch.identity["asset"]
-        for name in (f"{recipe}/{asset}", asset, launch.stage):
-            if name in self.work:
-                return self.work[name]
-        return ResourceSpec()
+        names = (f"{recipe}/{asset}", asset, launch.stage)
+        work = next((self.work[name] for name in names if name in self.work), ResourceSpec())
+        if not launch.distributed:
+            work = replace(work, nodes=1, processes_per_node=1)
+        return work if launch.shares_tasks else replace(work, workers=0)
 
 
 def _shape_problems(site: Site) -> list[Problem]:

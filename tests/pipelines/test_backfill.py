@@ -45,16 +45,14 @@ class Queueing(LocalLauncher):
     def queues(self, launch: Launch) -> bool:
         return True
 
-    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
-        started = [launch for launch in launches if self.submit(launch)]
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
+        started = super().submit(launches)
         self.given.append([called(launch) for launch in started])
         return started
 
-    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
-        alive = [folder for folder in folders if self.state(folder).alive]
-        self.ended.append(len(alive))
-        for folder in alive:
-            self.cancel(folder)
+    def cancel(self, folders: Sequence[RunFolder]) -> None:
+        self.ended.append(sum(self.state(folder).alive for folder in folders))
+        super().cancel(folders)
 
 
 def called(launch: Launch) -> str:
@@ -173,7 +171,7 @@ def test_a_job_that_is_at_work_is_followed_and_not_submitted_again(
     (tmp_path / "gate").unlink()
     launcher = Queueing(site=Site())
     early = launch_of(sweep_work(graph, "checkpoint_downstream", KEYS[2], toy_root), toy_root)
-    assert launcher.submit(early)
+    assert launcher.submit([early])
     results: list[dg.ExecuteInProcessResult] = []
     run = threading.Thread(
         target=lambda: results.append(backfill(graph, instance, launcher)), daemon=True
@@ -199,7 +197,7 @@ def test_a_cancelled_backfill_ends_every_job_of_it_and_no_other(
     launcher = Queueing(site=Site())
     other = sweep_work(graph, "checkpoint_downstream", KEYS[3], toy_root)
     bystander = launch_of(other, toy_root)
-    launcher.submit(bystander)
+    launcher.submit([bystander])
 
     def run() -> None:
         with contextlib.suppress(dg.DagsterExecutionInterruptedError):

@@ -61,12 +61,12 @@ def instance(toy_root: Path) -> Iterator[dg.DagsterInstance]:
 def job(graph: Graph, launcher: LocalLauncher, toy_root: Path, gate: Path) -> Iterator[RunFolder]:
     """A job at work that no run has started."""
     launch = launch_of(main_line_work(graph, "first", toy_root), toy_root)
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     wait_for(lambda: launch.folder.read_status() is not None)
     yield launch.folder
     gate.touch()
     with contextlib.suppress(ProcessLookupError):
-        launcher.cancel(launch.folder)
+        launcher.cancel([launch.folder])
 
 
 def wait_for(reached: Callable[[], object]) -> None:

@@ -152,11 +152,11 @@ class Arrays(LocalLauncher):
     def queues(self, launch: Launch) -> bool:
         return True
 
-    def submit_many(self, launches: Sequence[Launch]) -> list[Launch]:
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
         self.given.append(list(launches))
         return list(launches)
 
-    def cancel_many(self, folders: Sequence[RunFolder]) -> None:
+    def cancel(self, folders: Sequence[RunFolder]) -> None:
         raise AssertionError(f"nothing is cancelled here: {folders}")
 
 
@@ -246,7 +246,7 @@ def test_jobs_at_work_are_not_queued_again(
 ) -> None:
     launches = lacking(evaluable, toy_root, checkpoints(evaluable, toy_root)).launches
     with locked(launches[1].folder.path / "job.lock"):  # as the job's own process holds it
-        assert named(launcher.submit_many(launches)) == [ALL[0], *ALL[2:]]
+        assert named(launcher.submit(launches)) == [ALL[0], *ALL[2:]]
 
 
 def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
@@ -255,7 +255,7 @@ def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
     def silent(launches: Sequence[Launch]) -> list[Launch]:
         raise EngineUnavailable("no answer")
 
-    arrays.submit_many = silent
+    arrays.submit = silent
     context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
     result = checkpoint_sensor(evaluable)(context)
     assert isinstance(result, dg.SensorResult)

@@ -27,7 +27,7 @@ def test_a_requeued_job_whose_difference_is_accepted_is_followed(
     gate = tmp_path / "gate"
     before = toy_graph(first={"wait": str(gate)})
     launch = launch_of(main_line_work(before, "first", toy_root), toy_root)
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     begun = launch.folder.path.parent / "starts"
     until(begun.exists, "the first start")
     record = launch.folder.read(launch.folder.launch)

@@ -86,8 +86,8 @@ def test_two_hundred_tasks_are_followed_by_one_squeue_an_interval(
         return client(command)
 
     launcher = toys.launcher(poll_seconds=POLL_SECONDS)
-    assert launcher.submit_many(launches) == sorted(launches, key=lambda one: one.folder.path)
-    assert launcher.submit_many(launches) == []
+    assert launcher.submit(launches) == sorted(launches, key=lambda one: one.folder.path)
+    assert launcher.submit(launches) == []
     ids = [toys.read(launch)["job_id"] for launch in launches]
     assert len(set(ids)) == TASKS
     assert len({job_id.partition("_")[0] for job_id in ids}) == 1
@@ -134,7 +134,7 @@ def test_two_hundred_tasks_are_followed_by_one_squeue_an_interval(
     until(lambda: sum(one.folder.is_running() for one in left) > 3, "tasks that wait at the gate")
     asked.clear()
     began = time.monotonic()
-    launcher.cancel_many([launch.folder for launch in left])
+    launcher.cancel([launch.folder for launch in left])
     took = time.monotonic() - began
     assert toys.cluster.processes() == []
     assert took < CANCEL_SECONDS
@@ -156,7 +156,7 @@ def test_two_hundred_tasks_are_followed_by_one_squeue_an_interval(
 def test_following_costs_less_than_a_hundredth_of_a_core(toys: Toys) -> None:
     seconds = 60.0
     launch, launcher = toys.launch("followed", wait="/nonexistent"), toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     until(lambda: launch.folder.read_status(), "the job's start")
     more = [str(toys.root), str(seconds)]
     done = subprocess.run(
@@ -165,7 +165,7 @@ def test_following_costs_less_than_a_hundredth_of_a_core(toys: Toys) -> None:
         stdout=subprocess.PIPE,
         check=True,
     )
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     share = float(done.stdout)
     TABLE.add("following a job", "< 1% of one core", f"{share:.2%} over {seconds:.0f} s")
     assert share < 0.01

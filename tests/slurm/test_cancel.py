@@ -76,7 +76,7 @@ def test_what_does_not_listen_is_gone_on_all_nodes_after_ten_seconds(
     stopped, deaf = training(toys), replace(toys.launch("deaf"), module="deaf_job")
     launches = [other, stopped, deaf]
     for launch in launches:
-        assert launcher.submit(launch)
+        assert launcher.submit([launch])
     pid = until(lambda: (other.folder.read_status() or {}).get("pid"), "the bystander")
     until((deaf.folder.path / "child").exists, "the deaf job")
     until(lambda: (stopped.folder.read_status() or {}).get("step"), "the training")
@@ -97,7 +97,7 @@ def test_what_does_not_listen_is_gone_on_all_nodes_after_ten_seconds(
     assert alive(pid)
     assert launcher.state(other.folder).alive
     assert not any(launcher.state(launch.folder).alive for launch in jobs.values())
-    launcher.cancel(other.folder)
+    launcher.cancel([other.folder])
     seen = f"none after {max(took.values()):.1f} s; the bystander lived"
     TABLE.add("cancel of stopped ranks on 2 nodes, and of a deaf job", BAR, seen)
 

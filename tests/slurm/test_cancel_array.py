@@ -37,22 +37,22 @@ def test_one_task_is_ended_and_no_other(launcher: Router, toy_root: Path, tmp_pa
         )
         for number in range(5)
     ]
-    assert len(launcher.submit_many(launches)) == 5
+    assert len(launcher.submit(launches)) == 5
     try:
         wait_for(lambda: sum(queued(launcher, launches)) == 2)
         wait_for(lambda: sum(launch.folder.is_running() for launch in launches) == 3)
         waiting = [one for one in launches if launcher.state(one.folder).queued]
-        launcher.cancel(waiting[0].folder)
+        launcher.cancel([waiting[0].folder])
         assert alive(launcher, launches) == [one is not waiting[0] for one in launches]
         at_work = next(one for one in launches if one.folder.is_running())
-        launcher.cancel(at_work.folder)
+        launcher.cancel([at_work.folder])
         assert not at_work.folder.is_running()
         ended = (waiting[0], at_work)
         assert alive(launcher, launches) == [one not in ended for one in launches]
         gate.touch()
         wait_for(lambda: sum(launch.folder.finished for launch in launches) == 3)
     finally:
-        launcher.cancel_many([launch.folder for launch in launches])
+        launcher.cancel([launch.folder for launch in launches])
         assert not any(alive(launcher, launches))
 
 

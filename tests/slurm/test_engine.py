@@ -30,7 +30,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys
 conf = Path(os.environ["SLURM_CONF"])
 toys = Toys(cluster=Cluster(folder=conf.parent, configuration=conf), root=Path(sys.argv[1]))
-toys.launcher().submit(toys.launch("killed", wait=sys.argv[2]))
+toys.launcher().submit([toys.launch("killed", wait=sys.argv[2])])
 """
 # An sbatch that takes its time, before or after the job has come into the queue.
 SLOW_SBATCH = {
@@ -49,10 +49,10 @@ def test_a_job_is_queued_once_followed_and_finished(toys: Toys, tmp_path: Path) 
     gate = tmp_path / "gate"
     launch = toys.launch("once", value=5, wait=str(gate))
     launcher = toys.launcher()
-    assert launcher.submit(launch)
-    assert not toys.launcher().submit(launch)
+    assert launcher.submit([launch])
+    assert not toys.launcher().submit([launch])
     until(lambda: "running on n" in launcher.state(launch.folder).description, "running")
-    assert not toys.launcher().submit(launch)
+    assert not toys.launcher().submit([launch])
     record = toys.read(launch)
     assert record["job_name"].startswith("olmo.toy.first.")
     assert (
@@ -69,7 +69,7 @@ def test_a_job_is_queued_once_followed_and_finished(toys: Toys, tmp_path: Path) 
 def test_a_failed_job_says_how_it_ended(toys: Toys) -> None:
     launch = toys.launch("fails", fail=True)
     launcher = toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     state = ended(launcher, launch)
     assert (state.ended, state.exit_code) == ("FAILED", 3)
     log = (launch.folder.path / toys.read(launch)["log"]).read_text()
@@ -98,7 +98,7 @@ def test_a_submitter_killed_around_sbatch_has_its_job_adopted(
     assert toys.read(launch)["job_id"] is None
     launcher = toys.launcher()
     assert launcher.state(launch.folder).alive
-    assert not launcher.submit(launch)
+    assert not launcher.submit([launch])
     assert toys.read(launch)["job_id"]
     gate.touch()
     ended(launcher, launch)
@@ -109,13 +109,13 @@ def test_a_submitter_killed_around_sbatch_has_its_job_adopted(
 def test_a_submission_that_never_reached_the_queue_is_made_again(toys: Toys) -> None:
     launch = toys.launch("lost", value=1)
     launcher = toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     record = dict(toys.read(launch))
     ended(launcher, launch)
     launch.folder.result.unlink()
     write_json(launch.folder.launch, {**record, "job_id": None, "job_name": "olmo.never"})
     assert "never came" in launcher.state(launch.folder).description
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     assert toys.read(launch)["submission"] == 2
     ended(launcher, launch)
     assert launch.folder.finished
@@ -127,7 +127,7 @@ def test_cancel_leaves_no_process_and_touches_nothing_else(
 ) -> None:
     launcher = toys.launcher()
     other = toys.launch("other", wait="/nonexistent")
-    launcher.submit(other)
+    launcher.submit([other])
     other_pid = until(lambda: (other.folder.read_status() or {}).get("pid"), "the other's start")
     launch = toys.launch("cancelled", wait="/nonexistent", child=True)
     mine = toys.launcher(partition="hi" if moment == "running" else "main")
@@ -136,7 +136,7 @@ def test_cancel_leaves_no_process_and_touches_nothing_else(
         request.addfinalizer(
             lambda: toys.cluster.run("scontrol", "update", "PartitionName=main", "State=UP")
         )
-    mine.submit(launch)
+    mine.submit([launch])
     pids: list[int] = []
     if moment == "pending":
         until(lambda: "pending: " in mine.state(launch.folder).description, "pending")
@@ -145,7 +145,7 @@ def test_cancel_leaves_no_process_and_touches_nothing_else(
         pids = [child, (launch.folder.read_status() or {})["pid"]]
         assert all(alive(pid) for pid in pids)
     began = time.monotonic()
-    mine.cancel(launch.folder)
+    mine.cancel([launch.folder])
     took = time.monotonic() - began
     assert took < 10
     assert not any(alive(pid) for pid in pids)
@@ -154,12 +154,12 @@ def test_cancel_leaves_no_process_and_touches_nothing_else(
     assert not mine.state(launch.folder).alive
     assert alive(other_pid)
     assert launcher.state(other.folder).alive
-    launcher.cancel(other.folder)
+    launcher.cancel([other.folder])
     assert not alive(other_pid)
-    assert mine.submit(launch)  # the old request is no word to the new job
+    assert mine.submit([launch])  # the old request is no word to the new job
     if moment == "running":
         until(lambda: alive(_number(launch.folder.path / "child") or 0), "the new job's child")
-    mine.cancel(launch.folder)
+    mine.cancel([launch.folder])
     if moment == "running":
         TABLE.add("cancel", "no process left after 10 s", f"none after {took:.1f} s")
 
@@ -168,13 +168,13 @@ def test_a_controller_that_is_down_is_no_news_of_a_job(toys: Toys, tmp_path: Pat
     gate = tmp_path / "gate"
     launch = toys.launch("patient", wait=str(gate))
     launcher = toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     until(lambda: "running on" in launcher.state(launch.folder).description, "running")
     toys.cluster.stop_controller()
     try:
         said = until(lambda: _matching(launcher, launch, "Slurm has not answered"), "the error")
         with pytest.raises(SlurmError, match="not submitted, since an earlier job"):
-            toys.launcher().submit(launch)
+            toys.launcher().submit([launch])
         assert launcher.state(launch.folder).alive
     finally:
         toys.cluster.start_controller()
@@ -188,7 +188,7 @@ def test_a_controller_that_is_down_is_no_news_of_a_job(toys: Toys, tmp_path: Pat
 def test_a_job_that_the_queue_has_forgotten_has_ended_as_the_log_of_jobs_says(toys: Toys) -> None:
     launch = toys.launch("forgotten", fail=True)
     launcher = toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     job_id = toys.read(launch)["job_id"]
     ended(launcher, launch)
     log = toys.cluster.folder / "log" / "jobcomp.log"
@@ -209,7 +209,7 @@ def test_odd_paths_are_taken_as_they_are(toys: Toys, tmp_path: Path, end: str) -
     launch = toys.launch("odd", value=3)
     launch = replace(launch, folder=RunFolder(odd / "toy" / "odd" / "0"))
     launcher = toys.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     ended(launcher, launch)
     log = launch.folder.path / toys.read(launch)["log"]
     assert launch.folder.finished, log.read_text() if log.exists() else "no log"

@@ -73,7 +73,7 @@ def test_values_reach_a_slurm_job_to_the_letter(
         identity={"recipe": "toy", "asset": "first", "fingerprint": name},
         environment={"OLMO_ROOT": str(root)},
     )
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     wait_for(lambda: launch.folder.finished or not launcher.state(launch.folder).alive)
     assert launch.folder.finished, (launch.folder.log / "submission1.log").read_text()
     found_text, found = json.loads((launch.folder.path / "found.json").read_text())

@@ -70,7 +70,7 @@ class Training:
         pace = launch.folder.path.parent / "pace"
         pace.parent.mkdir(parents=True)
         pace.write_text(str(PACE_SECONDS))
-        assert launcher.submit(launch)
+        assert launcher.submit([launch])
         return launch
 
     def launcher(self, **work: Any) -> SlurmLauncher:
@@ -108,7 +108,7 @@ def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
 def undisturbed(training: Training) -> bytes:
     """The weights of a run by the local engine, of two ranks with one thread each."""
     launch, launcher = training.launch("undisturbed"), training.local()
-    launcher.submit(launch)
+    launcher.submit([launch])
     await_end(launcher, launch)
     return (launch.folder.path / WEIGHTS).read_bytes()
 
@@ -229,7 +229,7 @@ def test_a_run_that_meets_everything_ends_with_the_same_weights(
     TABLE.add("scancel", "a diagnosis that names the cause", said.splitlines()[0])
 
     unpace(launch)
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     await_end(launcher, launch)
     assert (launch.folder.path / WEIGHTS).read_bytes() == undisturbed
     assert len(list(launch.folder.log.glob("*.sbatch"))) == 2, "submitted once, and once again"

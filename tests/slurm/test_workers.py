@@ -130,12 +130,12 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     launch = shared(toys, "shared")
     gates, workers_gates = hold(launch, "leader"), hold(launch, "worker")
     launcher = toys.launcher(cpus_per_node=PROCESSES, workers=1)
-    assert launcher.submit(launch)
-    assert not toys.launcher(cpus_per_node=PROCESSES, workers=1).submit(launch)
+    assert launcher.submit([launch])
+    assert not toys.launcher(cpus_per_node=PROCESSES, workers=1).submit([launch])
     record = toys.read(launch)
     assert record["job_id"].endswith("_0")
     write_json(launch.folder.launch, {**record, "job_id": None})  # the submitter died after sbatch
-    assert not toys.launcher(cpus_per_node=PROCESSES, workers=1).submit(launch)
+    assert not toys.launcher(cpus_per_node=PROCESSES, workers=1).submit([launch])
     assert toys.read(launch)["job_id"] == record["job_id"]
     until(lambda: len(begun(launch, "leader")) == PROCESSES, "the leader's tasks")
     release(workers_gates)
@@ -180,7 +180,7 @@ def test_the_node_of_a_leader_is_lost(toys: Toys) -> None:
     launch = shared(toys, "lost")
     gates, workers_gates = hold(launch, "leader"), hold(launch, "worker")
     launcher = toys.launcher(cpus_per_node=PROCESSES, workers=1)
-    launcher.submit(launch)
+    launcher.submit([launch])
     until(lambda: len(begun(launch, "leader")) == PROCESSES, "the leader's tasks")
     release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == TASKS - PROCESSES, "the worker's tasks")
@@ -207,7 +207,7 @@ def test_no_worker_ever_comes(toys: Toys) -> None:
     launch = shared(toys, "alone")
     launcher = toys.launcher(cpus_per_node=PROCESSES, workers=2)
     with drained(toys, "n2", "n3"):
-        launcher.submit(launch)
+        launcher.submit([launch])
         ends_well(toys, launcher, launch)
     assert begun(launch) == begun(launch, "leader") == list(range(TASKS))
     TABLE.add("a job whose 2 workers never get a node", "same bytes", "equal digests")
@@ -223,7 +223,7 @@ def test_processes_are_killed_at_random_moments(toys: Toys) -> None:
         run += 1
         launch = shared(toys, f"killed{run}", seconds=2.0)
         launcher = toys.launcher(cpus_per_node=PROCESSES, workers=2)
-        launcher.submit(launch)
+        launcher.submit([launch])
         until(lambda one=launch: begun(one, "worker"), "a worker's task")
         kills = 0
         while not launch.folder.finished and len(killed) < KILLS:
@@ -258,11 +258,11 @@ def test_cancel_ends_workers_too(toys: Toys) -> None:
     hold(launch, "leader")
     hold(launch, "worker")
     launcher = toys.launcher(cpus_per_node=PROCESSES, workers=3)
-    launcher.submit(launch)
+    launcher.submit([launch])
     until(lambda: len(begun(launch, "worker")) == 4, "the workers' tasks")
     assert toys.cluster.processes()
     began = time.monotonic()
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     took = time.monotonic() - began
     assert took < 10
     assert toys.cluster.processes() == []

@@ -24,15 +24,13 @@ CALL_SECONDS = (5.0, 30.0)  # to connect, to answer
 PAGE = 500  # objects of a list that come at once
 PAUSES_SECONDS = (1.0, 2.0, 4.0)  # before what has not been answered is sent again
 
-_PATHS = {
-    "Job": "/apis/batch/v1/namespaces/{namespace}/jobs",
-    "JobSet": "/apis/jobset.x-k8s.io/v1alpha2/namespaces/{namespace}/jobsets",
-    "TrainJob": "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainjobs",
-    "TrainingRuntime": (
-        "/apis/trainer.kubeflow.org/v1alpha1/namespaces/{namespace}/trainingruntimes"
-    ),
-    "Pod": "/api/v1/namespaces/{namespace}/pods",
-    "Event": "/api/v1/namespaces/{namespace}/events",
+API_VERSIONS = {
+    "Job": "batch/v1",
+    "JobSet": "jobset.x-k8s.io/v1alpha2",
+    "TrainJob": "trainer.kubeflow.org/v1alpha1",
+    "TrainingRuntime": "trainer.kubeflow.org/v1alpha1",
+    "Pod": "v1",
+    "Event": "v1",
 }
 
 _ADVICE = {
@@ -141,13 +139,14 @@ class Api:
         from urllib3.exceptions import HTTPError
 
         what = f"Kubernetes, namespace {self.namespace}: {method} {kind} {name}".rstrip()
-        path = _PATHS[kind] + ("/{name}" if name else "")
+        version = API_VERSIONS[kind]
+        path = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{self.namespace}"
+        path += f"/{kind.lower()}s/{name}".rstrip("/")
         try:
             client = self._connected()
             prepared = client.param_serialize(
                 method,
                 path,
-                path_params={"namespace": self.namespace, "name": name},
                 query_params=list((query or {}).items()),
                 header_params={"Accept": "application/json", "Content-Type": "application/json"},
                 body=dict(body) if body else None,

@@ -7,111 +7,117 @@ It has never met a live cluster; docs/kubernetes.md says what it was tried again
 """
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from assets.launcher import JobState, Launch
 from olmo_core.environment import JOB_ID, PROCESSES
 from olmo_core.errors import ConfigError
-from olmo_core.run.folder import RunFolder, is_locked, locked
+from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes.api import Api, KubernetesError
 from pipelines.launchers.kubernetes.cluster import POD_LABEL, Cluster
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
 from pipelines.launchers.kubernetes.state import job_state
-from pipelines.launchers.one_by_one import OneByOne
 from pipelines.launchers.submission import (
     Claim,
-    LauncherClosed,
+    being_submitted,
     claim,
     next_claim,
+    node_command,
+    read_launch,
     record_after,
     record_before,
+    submission_lock,
+    supervisor_command,
 )
 from pipelines.names import kubernetes_name
-from pipelines.site.file import KubernetesSite, ResourceSpec, Site
+from pipelines.site.file import KubernetesSite, Site
 
 CANCEL_GRACE_SECONDS = 8  # then pods are killed: a cancelled job is gone within ten seconds
 CANCEL_PATIENCE_SECONDS = 10.0
 CANCEL_POLL_SECONDS = 0.5
 
 RECIPE, ASSET, KEY = "olmo/recipe", "olmo/asset", "olmo/key"  # labels
-KINDS = {"jobset": "JobSet", "trainjob": "TrainJob"}  # of several pods: the site file's word
 
 
 @dataclass(kw_only=True)
-class KubernetesLauncher(OneByOne):
+class KubernetesLauncher:
     """Runs each job as pods over one volume, which the submitter has mounted too."""
 
     site: Site
     _clusters: dict[str, Cluster] = field(default_factory=dict[str, Cluster], repr=False)  # by kind
-    _closed: bool = field(default=False, repr=False)
 
-    def submit(self, launch: Launch) -> bool:
-        """Start the job unless it is finished or at work; True if this call started it.
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Start those jobs that are neither finished nor at work; returns them.
 
         Raises:
-            ConfigError: the site does not fit the launch.
+            ConfigError: the site does not fit a launch.
             KubernetesError: the API server refused it, or does not answer; what it has taken all
                 the same, the next submission finds.
         """
-        folder = launch.folder
-        self._require_volume(launch)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        with locked(folder.path / "submit.lock"):
-            if folder.finished or self._adopt(launch):
-                return False
-            if self._closed:
-                raise LauncherClosed(f"{folder.path}: not started, since the run was cancelled")
-            made = claim(folder)
-            job = self._pod_job(launch, self.site.work_of(launch), made)
-            record = record_before(
-                launch,
-                made,
-                engine="kubernetes",
-                command=_by_hand(launch, job),
-                job_name=job.name,
-                kind=_kind(job),
-                run=_run(launch, job),
-            )
-            started = self._create(job)
-            record_after(launch, record, job_id=f"{self._kubernetes.namespace}/{job.name}")
-            self._jobs(_kind(job)).forget()
-            return started
+        return [launch for launch in launches if self._submit(launch)]
 
-    def close(self) -> None:
-        """Start no further job; those at work go on."""
-        self._closed = True
+    def dry_run(self, launch: Launch) -> str:
+        """Return the manifests that a submission of this launch would send, as YAML."""
+        self._require_volume(launch.folder.path)
+        return as_yaml(manifests(self._pod_job(launch, next_claim(launch.folder))))
 
     def queues(self, launch: Launch) -> bool:
-        """Always: what the cluster has no room for waits."""
+        """Return True: what the cluster has no room for waits."""
         return True
 
     def state(self, folder: RunFolder) -> JobState:
-        """What the cluster says of the folder's job.
+        """Return what the cluster says of the folder's job.
 
         Raises:
             NotAnswering: the API server has not answered for ten minutes, or not yet at all.
             KubernetesError: it has refused for as long.
         """
-        launch = folder.read(folder.launch) or {}
+        launch = read_launch(folder)
         if not launch.get("job_name"):
             return JobState(alive=False)
-        if launch["job_id"] is None and is_locked(folder.path / "submit.lock"):
+        if launch["job_id"] is None and being_submitted(folder):
             return JobState(alive=True, queued=True, description="being submitted to Kubernetes")
-        jobs = self._jobs(str(launch["kind"]))
+        jobs = self._jobs(launch["kind"])
         return jobs.state(launch["job_name"], may_come=launch["job_id"] is None)
 
-    def cancel(self, folder: RunFolder) -> None:
-        """Delete the job: its pods are asked to reach a safe point, then killed.
+    def cancel(self, folders: Sequence[RunFolder]) -> None:
+        """Delete the jobs at work: their pods are asked to reach a safe point, then killed.
 
         Raises:
             KubernetesError: the API server refused it, or does not answer.
         """
-        launch = folder.read(folder.launch) or {}
+        alive = [folder for folder in folders if self.state(folder).alive]
+        with ThreadPoolExecutor(max(1, len(alive))) as pool:  # each may take seconds
+            list(pool.map(self._cancel, alive))
+
+    def _submit(self, launch: Launch) -> bool:
+        self._require_volume(launch.folder.path)
+        with submission_lock(launch.folder):
+            if launch.folder.finished or self._adopt(launch):
+                return False
+            made = claim(launch.folder)
+            job = self._pod_job(launch, made)
+            record = record_before(
+                launch,
+                job.work,
+                made,
+                engine="kubernetes",
+                command=_by_hand(launch, job),
+                start=node_command(launch, "python", ranks=launch.distributed),
+                job_name=job.name,
+                kind=job.kind,
+            )
+            started = self._create(job)
+            record_after(launch, record, job_id=self._job_id(job.name))
+            self._jobs(job.kind).forget()
+            return started
+
+    def _cancel(self, folder: RunFolder) -> None:
+        launch = read_launch(folder)
         folder.cancel.touch()
-        if not launch.get("job_name"):
-            return
         kind, name = str(launch["kind"]), str(launch["job_name"])
         api = self._jobs(kind).api
         api.delete(kind, name)  # first, or its pods would come back
@@ -120,12 +126,6 @@ class KubernetesLauncher(OneByOne):
         while api.get(kind, name) is not None and time.monotonic() < deadline:
             time.sleep(CANCEL_POLL_SECONDS)
         self._jobs(kind).forget()
-
-    def dry_run(self, launch: Launch, work: ResourceSpec) -> str:
-        """The manifests that a submission of this launch would send, as YAML."""
-        self._require_volume(launch)
-        job = self._pod_job(launch, work, next_claim(launch.folder))
-        return as_yaml(manifests(job))
 
     @property
     def _kubernetes(self) -> KubernetesSite:
@@ -143,44 +143,43 @@ class KubernetesLauncher(OneByOne):
             )
         return self._clusters[kind]
 
+    def _job_id(self, name: str) -> str:
+        return f"{self._kubernetes.namespace}/{name}"
+
     def _adopt(self, launch: Launch) -> bool:
-        """Whether the last submission's job is at work; completes what that left undone.
+        """Return whether the last submission's job is at work; completes what that left undone.
 
         The server itself is asked: a list may be older than the job.
         """
-        folder = launch.folder
-        record = folder.read(folder.launch) or {}
-        before = folder.read(folder.claim)
-        if before is None or record.get("engine") != "kubernetes" or "job_name" not in record:
+        record = read_launch(launch.folder)
+        if record.get("engine") != "kubernetes":
             return False
-        kind = str(record["kind"])
-        found = self._jobs(kind).api.get(kind, str(record["job_name"]))
+        kind, name = str(record["kind"]), str(record["job_name"])
+        found = self._jobs(kind).api.get(kind, name)
         if found is None or not job_state(found, []).alive:
             return False
         if record["job_id"] is None:  # the submitter died between the job and its record
-            job_id = f"{self._kubernetes.namespace}/{record['job_name']}"
-            record_after(launch, record, job_id=job_id)
+            record_after(launch, record, job_id=self._job_id(name))
         return True
 
     def _create(self, job: PodJob) -> bool:
-        """Create all of a job; return whether it was not there already."""
-        kind = _kind(job)
-        api, created = self._jobs(kind).api, None
+        """Create all of a job; returns whether it was not there already."""
+        api, created = self._jobs(job.kind).api, None
         for manifest in manifests(job):  # the job itself is the last
             created = api.create(manifest)
-        found = created or api.get(kind, job.name)
+        found = created or api.get(job.kind, job.name)
         if found is None or found["metadata"].get("labels", {}).get(KEY) != job.labels[KEY]:
             raise KubernetesError(
-                f"{kind} {job.name} in namespace {api.namespace} is not of this run folder, or is "
-                "just being deleted; submit again"
+                f"{job.kind} {job.name} in namespace {api.namespace} is not of this run folder, or "
+                "is just being deleted; submit again"
             )
         return created is not None
 
-    def _pod_job(self, launch: Launch, work: ResourceSpec, made: Claim) -> PodJob:
-        site = self._kubernetes
+    def _pod_job(self, launch: Launch, made: Claim) -> PodJob:
+        site, work = self._kubernetes, self.site.work_of(launch)
         recipe, asset = str(launch.identity["recipe"]), str(launch.identity["asset"])
         name = kubernetes_name(recipe, asset, made.key, made.submission)
-        environment = {**launch.environment, JOB_ID: f"{site.namespace}/{name}"}
+        environment = {**launch.environment, JOB_ID: self._job_id(name)}
         if work.cpus_per_node:
             environment[PROCESSES] = str(work.cpus_per_node)
         return PodJob(
@@ -189,49 +188,25 @@ class KubernetesLauncher(OneByOne):
             # A label's value ends with a letter or digit.
             labels={RECIPE: recipe.rstrip("_"), ASSET: asset.rstrip("_"), KEY: made.key},
             environment=environment,
-            nodes=work.nodes if launch.distributed else 1,
             work=work,
             site=site,
         )
 
-    def _require_volume(self, launch: Launch) -> None:
+    def _require_volume(self, folder: Path) -> None:
         """Refuse a folder that pods would not find: configurations name paths, the same for all."""
-        volume = Path(self._kubernetes.root)
-        if not launch.folder.path.is_relative_to(volume):
+        volume = self._kubernetes.root
+        if not folder.is_relative_to(volume):
             raise ConfigError(
-                f"kubernetes: root: found {volume}, but the run folder is {launch.folder.path}: "
-                "mount the volume here under the path that it has in the pods, and set OLMO_ROOT "
-                "to it or to a folder in it"
+                f"kubernetes: root: found {volume}, but the run folder is {folder}: mount the "
+                "volume here under the path that it has in the pods, and set OLMO_ROOT to it or to "
+                "a folder in it"
             )
 
 
-def _kind(job: PodJob) -> str:
-    return KINDS[job.site.kind] if job.nodes > 1 else "Job"
-
-
-def _run(launch: Launch, job: PodJob) -> dict[str, Any]:
-    """What the supervisor and the node runners need to know, for launch.json."""
-    work = job.work
-    ranks = work.processes_per_node if launch.distributed else 1
-    command = ["python", "-m", launch.module, str(launch.folder.config)]
-    if launch.distributed:
-        command = ["python", "-m", "olmo_core.supervisor.node", str(launch.folder.path)]
-    return {
-        "command": command,
-        "module": launch.module,
-        "distributed": launch.distributed,
-        "nodes": job.nodes,
-        "processes_per_node": ranks,
-        "threads": max(1, work.cpus_per_node // ranks) if work.cpus_per_node else None,
-        "stall_timeout_seconds": work.stall_timeout_minutes * 60,
-        "max_failures": work.max_failures,
-    }
-
-
 def _by_hand(launch: Launch, job: PodJob) -> list[str]:
-    """What resumes the job by hand: of several nodes, only the cluster can."""
-    if job.nodes == 1:
-        return ["python", "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
+    """Return what resumes the job by hand: of several nodes, only the cluster can."""
+    if job.work.nodes == 1:
+        return supervisor_command(launch, "python")
     partition = launch.identity.get("partition")
     names = [str(launch.identity["recipe"]), str(launch.identity["asset"])]
     return ["olmo", "launch", *names, *(["--partition", str(partition)] if partition else [])]

@@ -12,13 +12,14 @@ import yaml
 
 from olmo_core.environment import RESTART
 from olmo_core.errors import ExitCode
+from pipelines.launchers.kubernetes.api import API_VERSIONS
 from pipelines.launchers.kubernetes.pod import (
     CONTAINER,
     Manifest,
-    container,
     environment_list,
     fixed_environment,
     literal,
+    omit_empty,
     pod_spec,
     resources,
 )
@@ -28,8 +29,8 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 OURS = "olmo-pipelines"
 QUEUE = "kueue.x-k8s.io/queue-name"
 TRAINER = "trainer.kubeflow.org"
-TRAINER_VERSION = "v1alpha1"
 RENDEZVOUS_PORT = 29400
+KINDS = {"jobset": "JobSet", "trainjob": "TrainJob"}  # of several pods: the site file's word
 
 # How often what no supervisor has judged (a pod killed for its memory) is started again. What one
 # has judged, it counts itself: failures without a new checkpoint.
@@ -38,7 +39,6 @@ TTL_SECONDS = 7 * 24 * 3600  # for how long kubectl shows what has ended
 # The supervisor's last words: begun again, it would end the same.
 FINAL_EXIT_CODES = tuple(sorted(set(ExitCode) - {ExitCode.FINISHED, ExitCode.REQUEUE}))
 DISRUPTED = {"type": "DisruptionTarget", "status": "True"}  # evicted, preempted, drained
-NODE_NAME = "NODE_NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +49,13 @@ class PodJob:
     command: Sequence[str]  # of every pod; which node it is, a pod reads from its index
     labels: Mapping[str, str]
     environment: Mapping[str, str]
-    nodes: int
     work: ResourceSpec
     site: KubernetesSite
+
+    @property
+    def kind(self) -> str:
+        """The kind of the object that is the job."""
+        return KINDS[self.site.kind] if self.work.nodes > 1 else "Job"
 
     @property
     def first_node(self) -> str:
@@ -61,72 +65,38 @@ class PodJob:
 
 def manifests(job: PodJob) -> list[Manifest]:
     """Return all that is created for a job, in the order in which it is created."""
-    if job.nodes == 1:
-        return [batch_job(job)]
-    if job.site.kind == "trainjob":
-        return [training_runtime(job), train_job(job)]
-    return [job_set(job)]
+    if job.kind == "TrainJob":
+        runtime = training_runtime(job)
+        return [runtime, train_job(job, runtime["metadata"]["name"])]
+    return [batch_job(job) if job.kind == "Job" else job_set(job)]
 
 
 def batch_job(job: PodJob) -> Manifest:
     """Return a Job of one pod, which comes back when it is lost."""
     rules = [
         {"action": "Ignore", "onPodConditions": [DISRUPTED]},  # comes back, uncounted
-        {"action": "FailJob", "onExitCodes": _exit_codes(*FINAL_EXIT_CODES)},
+        _fail_on(*FINAL_EXIT_CODES),
     ]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": _metadata(job, **_queued(job)),
-        "spec": {
-            **_job_spec(MAX_RESTARTS, rules),
-            **_pods(job),
-            **_suspended(job),
-            "ttlSecondsAfterFinished": TTL_SECONDS,
-        },
-    }
+    spec = {**_job_spec(MAX_RESTARTS, rules), **_pods(job)}
+    return _object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
 
 
 def job_set(job: PodJob) -> Manifest:
     """Return a JobSet of one Indexed Job: pod K is node K, and all of them are started together."""
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": _metadata(job, **_queued(job)),
-        "spec": {
-            **_set_spec({"spec": {**_job_of_set(), **_pods(job)}}),
-            **_suspended(job),
-            "ttlSecondsAfterFinished": TTL_SECONDS,
-        },
-    }
+    spec = _set_spec({"spec": {**_job_of_set(), **_pods(job)}})
+    return _object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
 
 
-def train_job(job: PodJob) -> Manifest:
-    """Return a TrainJob of Kubeflow Trainer v2 over the runtime of `training_runtime`."""
-    trainer: Manifest = {
-        "image": job.site.image,
-        "command": _command(job),
-        "numNodes": job.nodes,
-        "env": _variables(job),
-    }
-    if resources(job.work):
-        trainer["resourcesPerNode"] = resources(job.work)
-    reference = {
-        "apiGroup": TRAINER,
-        "kind": "TrainingRuntime",
-        "name": training_runtime(job)["metadata"]["name"],
-    }
-    return {
-        "apiVersion": f"{TRAINER}/{TRAINER_VERSION}",
-        "kind": "TrainJob",
-        "metadata": _metadata(job, **_queued(job)),
-        "spec": {
-            "runtimeRef": reference,
-            "trainer": trainer,
-            **_deadline(job),
-            **_suspended(job),
-        },
-    }
+def train_job(job: PodJob, runtime: str) -> Manifest:
+    """Return a TrainJob of Kubeflow Trainer v2 over the runtime of this name."""
+    trainer = omit_empty(
+        image=job.site.image,
+        numNodes=job.work.nodes,
+        resourcesPerNode=resources(job.work),
+        **_program(job),
+    )
+    reference = {"apiGroup": TRAINER, "kind": "TrainingRuntime", "name": runtime}
+    return _object(job, {"runtimeRef": reference, "trainer": trainer, **_deadline(job)})
 
 
 def training_runtime(job: PodJob) -> Manifest:
@@ -134,11 +104,10 @@ def training_runtime(job: PodJob) -> Manifest:
 
     Its name is a digest of its content: jobs of one kind share it, and none ever changes it.
     """
-    pod = pod_spec(job.site, job.work, container(job.site))
-    template = {"metadata": {"labels": {MANAGED_BY: OURS}}, "spec": pod}
+    pod = {"metadata": {"labels": {MANAGED_BY: OURS}}, "spec": pod_spec(job.site, job.work)}
     node = {
         "metadata": {"labels": {f"{TRAINER}/trainjob-ancestor-step": "trainer"}},
-        "spec": {**_job_of_set(), "template": template},
+        "spec": {**_job_of_set(), "template": pod},
     }
     spec: Manifest = {
         "mlPolicy": {"numNodes": 1},  # the TrainJob says how many
@@ -146,7 +115,7 @@ def training_runtime(job: PodJob) -> Manifest:
     }
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
     return {
-        "apiVersion": f"{TRAINER}/{TRAINER_VERSION}",
+        "apiVersion": API_VERSIONS["TrainingRuntime"],
         "kind": "TrainingRuntime",
         "metadata": {
             "name": f"olmo-{digest}",
@@ -155,6 +124,26 @@ def training_runtime(job: PodJob) -> Manifest:
         },
         "spec": spec,
     }
+
+
+def _object(job: PodJob, spec: Manifest, **more: int) -> Manifest:
+    """Return the object that is the job; in Kueue's queue it waits for room for all of its pods."""
+    queue = job.work.partition or job.site.queue
+    queued = {QUEUE: queue} if queue else {}
+    return {
+        "apiVersion": API_VERSIONS[job.kind],
+        "kind": job.kind,
+        "metadata": {
+            "name": job.name,
+            "namespace": job.site.namespace,
+            "labels": {**_labels(job), **queued},
+        },
+        "spec": {**spec, **({"suspend": True} if queue else {}), **more},
+    }
+
+
+def _labels(job: PodJob) -> dict[str, str]:
+    return {MANAGED_BY: OURS, **job.labels}
 
 
 def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
@@ -169,12 +158,14 @@ def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
 
 def _job_of_set() -> Manifest:
     """Return how the one Job of a set fails: with any of its pods, saying by which rule."""
-    rules = [
-        {"action": "FailJob", "onPodConditions": [DISRUPTED]},
-        {"action": "FailJob", "onExitCodes": _exit_codes(ExitCode.REQUEUE)},
-        {"action": "FailJob", "onExitCodes": _exit_codes(*FINAL_EXIT_CODES)},
-    ]
-    return _job_spec(0, rules)
+    disrupted = {"action": "FailJob", "onPodConditions": [DISRUPTED]}
+    return _job_spec(0, [disrupted, _fail_on(ExitCode.REQUEUE), _fail_on(*FINAL_EXIT_CODES)])
+
+
+def _fail_on(*codes: int) -> Manifest:
+    values = [int(code) for code in codes]
+    on_exit = {"containerName": CONTAINER, "operator": "In", "values": values}
+    return {"action": "FailJob", "onExitCodes": on_exit}
 
 
 def _set_spec(job_template: Manifest) -> Manifest:
@@ -203,21 +194,14 @@ def _set_spec(job_template: Manifest) -> Manifest:
     }
 
 
-def _exit_codes(*codes: int) -> Manifest:
-    return {"containerName": CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
-
-
 def _pods(job: PodJob) -> Manifest:
     """Return the pods of a Job: how many, for how long, and what they are."""
-    node = container(job.site)
-    node |= {"command": _command(job), "env": _variables(job)}
-    node |= {"resources": resources(job.work)} if resources(job.work) else {}
-    pod = {"metadata": {"labels": _labels(job)}, "spec": pod_spec(job.site, job.work, node)}
+    pod = pod_spec(job.site, job.work, **_program(job), resources=resources(job.work))
     return {
-        "completions": job.nodes,
-        "parallelism": job.nodes,
+        "completions": job.work.nodes,
+        "parallelism": job.work.nodes,
         **_deadline(job),
-        "template": pod,
+        "template": {"metadata": {"labels": _labels(job)}, "spec": pod},
     }
 
 
@@ -226,39 +210,15 @@ def _deadline(job: PodJob) -> Manifest:
     return {"activeDeadlineSeconds": minutes * 60} if minutes else {}
 
 
-def _suspended(job: PodJob) -> Manifest:
-    return {"suspend": True} if _queued(job) else {}  # until Kueue has room for all of its pods
-
-
-def _variables(job: PodJob) -> list[Manifest]:
+def _program(job: PodJob) -> Manifest:
+    """Return what each container of the job runs, and with which variables."""
     given = {**fixed_environment(), **job.site.environment, **job.environment}
-    of_pod = {NODE_NAME: "spec.nodeName"}
-    if job.nodes > 1:
+    of_pod = {"NODE_NAME": "spec.nodeName"}
+    if job.work.nodes > 1:
         given |= {"MASTER_ADDR": job.first_node, "MASTER_PORT": str(RENDEZVOUS_PORT)}
         of_pod[RESTART] = "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
-    return environment_list(given, of_pod)
-
-
-def _command(job: PodJob) -> list[str]:
-    return [literal(word) for word in job.command]
-
-
-def _metadata(job: PodJob, **labels: str) -> Manifest:
-    return {
-        "name": job.name,
-        "namespace": job.site.namespace,
-        "labels": {**_labels(job), **labels},
-    }
-
-
-def _labels(job: PodJob) -> dict[str, str]:
-    return {MANAGED_BY: OURS, **job.labels}
-
-
-def _queued(job: PodJob) -> dict[str, str]:
-    """The label that puts a job into Kueue's queue; a partition of work is one."""
-    queue = job.work.partition or job.site.queue
-    return {QUEUE: queue} if queue else {}
+    command = [literal(word) for word in job.command]
+    return {"command": command, "env": environment_list(given, of_pod)}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -274,5 +234,5 @@ _Dumper.add_representer(
 
 
 def as_yaml(made: Sequence[Manifest]) -> str:
-    """Manifests as `kubectl apply -f -` takes them."""
+    """Return manifests as `kubectl apply -f -` takes them."""
     return yaml.dump_all(made, Dumper=_Dumper, sort_keys=False, allow_unicode=True)

@@ -17,34 +17,9 @@ GPU = "nvidia.com/gpu"
 UNREACHABLE_SECONDS = 60  # before the pods of a node that does not answer are given up
 
 
-def pod_spec(site: KubernetesSite, work: ResourceSpec, container: Mapping[str, Any]) -> Manifest:
-    """A pod around its one container."""
-    spec: Manifest = {
-        "restartPolicy": "Never",
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "shareProcessNamespace": True,  # the pod's pause process buries what loses its parent
-        "terminationGracePeriodSeconds": site.grace_seconds,
-        "securityContext": _pod_security(),
-        "tolerations": _tolerations(work),
-        "containers": [dict(container)],
-        "volumes": [
-            {"name": "root", "persistentVolumeClaim": {"claimName": site.claim}},
-            {"name": "tmp", "emptyDir": {}},
-            # NCCL and the loader share memory; a container by itself has 64 MiB of it.
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},
-        ],
-    }
-    if site.service_account:
-        spec["serviceAccountName"] = site.service_account
-    if site.node_selector:
-        spec["nodeSelector"] = dict(site.node_selector)
-    return spec
-
-
-def container(site: KubernetesSite) -> Manifest:
-    """The container of every job of a site: all but its command, environment and resources."""
-    frame: Manifest = {
+def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Manifest:
+    """Return a pod around its one container; `node` is what only this job's container has."""
+    container = {
         "name": CONTAINER,
         "image": site.image,
         "securityContext": {
@@ -57,14 +32,36 @@ def container(site: KubernetesSite) -> Manifest:
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "shm", "mountPath": "/dev/shm"},
         ],
+        "envFrom": [{"secretRef": {"name": name}} for name in site.secrets],
+        **node,
     }
-    if site.secrets:
-        frame["envFrom"] = [{"secretRef": {"name": name}} for name in site.secrets]
-    return frame
+    return omit_empty(
+        restartPolicy="Never",
+        automountServiceAccountToken=False,
+        enableServiceLinks=False,
+        shareProcessNamespace=True,  # the pod's pause process buries what loses its parent
+        terminationGracePeriodSeconds=site.grace_seconds,
+        securityContext=_pod_security(),
+        tolerations=_tolerations(work),
+        containers=[omit_empty(**container)],
+        volumes=[
+            {"name": "root", "persistentVolumeClaim": {"claimName": site.claim}},
+            {"name": "tmp", "emptyDir": {}},
+            # NCCL and the loader share memory; a container by itself has 64 MiB of it.
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+        serviceAccountName=site.service_account,
+        nodeSelector=dict(site.node_selector),
+    )
+
+
+def omit_empty(**fields: Any) -> Manifest:
+    """Return the fields that hold something; what is None or empty is left to the cluster."""
+    return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
 def resources(work: ResourceSpec) -> Manifest:
-    """What each node asks for; never less or more, so that it is among the last to be evicted."""
+    """Return what each node asks for: never less or more, so as to be among the last evicted."""
     asked: dict[str, str] = {}
     if work.cpus_per_node:
         asked["cpu"] = str(work.cpus_per_node)
@@ -72,11 +69,11 @@ def resources(work: ResourceSpec) -> Manifest:
         asked["memory"] = f"{work.memory_gib_per_node}Gi"
     if work.devices_per_node:
         asked[GPU] = str(work.devices_per_node)
-    return {"requests": dict(asked), "limits": dict(asked)} if asked else {}
+    return {"requests": asked, "limits": dict(asked)} if asked else {}
 
 
 def fixed_environment() -> dict[str, str]:
-    """What programs need where only /tmp can be written to and the user has no name."""
+    """Return what programs need where only /tmp can be written to and the user has no name."""
     return {
         "HOME": "/tmp",
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -88,7 +85,7 @@ def fixed_environment() -> dict[str, str]:
 
 
 def literal(text: str) -> str:
-    """A word of a command, or a value, that the kubelet hands on to the letter: `$$` is a `$`."""
+    """Return a word that the kubelet hands on to the letter: to it `$$` is a `$`."""
     return text.replace("$", "$$")
 
 
@@ -103,7 +100,7 @@ def environment_list(environment: Mapping[str, str], of_pod: Mapping[str, str]) 
 
 
 def _pod_security() -> Manifest:
-    """Never root; otherwise whoever submits, so that both can write what the other has written."""
+    """Return who a pod runs as: never root, else whoever submits, so that each can write on."""
     security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if os.getuid() != 0:  # else the image's own user
         security |= {"runAsUser": os.getuid(), "runAsGroup": os.getgid()}

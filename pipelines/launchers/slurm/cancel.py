@@ -4,14 +4,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from pipelines.launchers.slurm.queue import (
-    Client,
-    Entry,
-    Queue,
-    SlurmError,
-    SlurmUnavailable,
-    Snapshot,
-)
+from pipelines.launchers.slurm.queue import Client, Entry, Queue, SlurmError, SlurmUnavailable
 
 PATIENCE_SECONDS = 5.0  # then SIGKILL to the ranks: a cancelled job is gone within ten seconds
 LAST_WORD_SECONDS = 2.0  # for the supervisor, whose ranks are gone, to say how it ended
@@ -20,14 +13,14 @@ LOOK_SECONDS = 0.5
 AT_WORK = ("RUNNING", "COMPLETING")
 
 
-def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
-    """Return once all of the jobs have ended.
+def end_jobs(job_ids: Sequence[str], queue: Queue) -> None:
+    """End the jobs; returns once all of them have ended.
 
     Raises:
         SlurmUnavailable: the controller does not answer.
         SlurmError: a job does not end.
     """
-    began = time.monotonic()
+    began, ask = time.monotonic(), queue.ask
     asked: set[str] = set()
     while left := _left(job_ids, queue):
         waited = time.monotonic() - began
@@ -42,9 +35,9 @@ def end_jobs(job_ids: Sequence[str], queue: Queue, *, ask: Client) -> None:
         if pending:
             # First, or they begin on what the others leave. No signal: of a task that waits it
             # ends the whole of its array.
-            _try(ask, "scancel", *together(pending))
+            tell(ask, "scancel", *together(pending))
         if new := sorted({*at_work} - asked):
-            _try(ask, "scancel", "--full", "--signal=TERM", *new)
+            tell(ask, "scancel", "--full", "--signal=TERM", *new)
             asked.update(new)
         if late:
             _kill(late, ask, all_of_it=waited > PATIENCE_SECONDS + LAST_WORD_SECONDS)
@@ -66,22 +59,15 @@ def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
     steps = [step.rpartition(".") for step in said.split()]
     ranks = ["".join(step) for step in steps if step[2].isdecimal()]  # and not `4711.batch`
     if ranks:
-        _try(ask, "scancel", "--signal=KILL", *ranks)
+        tell(ask, "scancel", "--signal=KILL", *ranks)
     speaking = {job for job, _, step in steps if step.isdecimal()}
     if rest := [job for job in job_ids if all_of_it or job not in speaking]:
-        _try(ask, "scancel", "--full", "--signal=USR2", *rest)
-        _try(ask, "scancel", *rest)
-
-
-def end_those_queued(job_ids: Sequence[str], snapshot: Snapshot, *, ask: Client) -> None:
-    """Tell those of the jobs to end that the queue still has; returns at once."""
-    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
-    if alive := [entry.job_id for entry in entries if entry is not None and entry.alive]:
-        _try(ask, "scancel", *alive)
+        tell(ask, "scancel", "--full", "--signal=USR2", *rest)
+        tell(ask, "scancel", *rest)
 
 
 def together(job_ids: Sequence[str]) -> list[str]:
-    """The tasks of each array as one word, `4711_[0,1,5]`: the controller is asked once for all."""
+    """Return the tasks of each array as one word, `4711_[0,1,5]`, one request for them all."""
     tasks: dict[str, list[str]] = {}
     words: list[str] = []
     for job_id in job_ids:
@@ -100,11 +86,13 @@ def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
             f"job {job_ids[0]}: its cancel file asks it to stop; Slurm could not be: "
             f"{snapshot.error}"
         )
-    entries = [snapshot.entries.get(job_id) for job_id in job_ids]
-    return [entry for entry in entries if entry is not None and entry.alive]
+    return snapshot.alive(job_ids)
 
 
-def _try(ask: Client, *command: str) -> None:
-    """A job that has ended, or has not begun, refuses signals; the queue says which it is."""
+def tell(ask: Client, *command: str) -> None:
+    """Run a command whose refusal says nothing.
+
+    A job that has ended, or has not begun, refuses signals; the queue says which it is.
+    """
     with contextlib.suppress(SlurmError):
         ask(command)

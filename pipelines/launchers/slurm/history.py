@@ -10,25 +10,26 @@ from pipelines.launchers.slurm.queue import FINAL, Client, SlurmError, SlurmUnav
 LOG_END_BYTES = 4 << 20  # of the log of completed jobs, where there is one
 
 
-def gone_job(job_id: str, *, ask: Client) -> JobState | None:
-    """The end of a job, as far as anything still knows; None if it is in the queue after all.
+def gone_job(job_id: str, *, ask: Client) -> JobState:
+    """Return how a job ended, as far as anything still knows.
 
-    Raises:
-        SlurmUnavailable: the controller does not answer.
+    It is alive if the controller does not answer, or has it in the queue after all.
     """
     try:
         found = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
-        if found.get("JobState") not in FINAL:
-            return None
-        return _ended(found["JobState"], found.get("ExitCode", ""))
-    except SlurmUnavailable:
-        raise
+    except SlurmUnavailable as error:
+        return JobState(alive=True, description=f"Slurm does not answer: {error}")
     except SlurmError:  # Invalid job id: purged
-        return _accounted(job_id, ask) or _logged(job_id, ask) or _unknown(job_id)
+        said = f"job {job_id} is no longer known to Slurm, and no accounting says how it ended"
+        unknown = JobState(alive=False, description=said)
+        return _accounted(job_id, ask) or _logged(job_id, ask) or unknown
+    if found.get("JobState") not in FINAL:
+        return JobState(alive=True, description=f"job {job_id}")
+    return _ended(found["JobState"], found.get("ExitCode", ""))
 
 
 def _accounted(job_id: str, ask: Client) -> JobState | None:
-    """What Slurm's accounting says, where a cluster has one."""
+    """Return what Slurm's accounting says, where a cluster has one."""
     columns = "--format=State,ExitCode"
     try:
         text = ask(["sacct", "-n", "-P", "-X", f"--jobs={job_id}", columns])
@@ -39,7 +40,7 @@ def _accounted(job_id: str, ask: Client) -> JobState | None:
 
 
 def _logged(job_id: str, ask: Client) -> JobState | None:
-    """What the log of completed jobs says, where it is a file that can be read here."""
+    """Return what the log of completed jobs says, where it is a file that can be read here."""
     try:
         text = ask(["scontrol", "show", "config"])
     except SlurmError:
@@ -60,13 +61,8 @@ def _logged(job_id: str, ask: Client) -> JobState | None:
     return None
 
 
-def _unknown(job_id: str) -> JobState:
-    said = f"job {job_id} is no longer known to Slurm, and no accounting says how it ended"
-    return JobState(alive=False, description=said)
-
-
 def _ended(state: str, exit_code: str) -> JobState:
-    """From `CANCELLED by 1000` or `FAILED`, and `code:signal`."""
+    """Return the state that `CANCELLED by 1000` or `FAILED`, and `code:signal`, stand for."""
     code, _, number = exit_code.partition(":")
     ending = None
     if code.isdecimal():

@@ -4,6 +4,7 @@ Threads and processes share the answer through a small file. A controller that d
 no news of any job: the last answer stands, with the error and the time since when.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -14,15 +15,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.files import write_json
 from olmo_core.run.folder import locked
-from pipelines.launchers.slurm.script import client_environment
 
+# Of the submitter's variables these go to Slurm's commands, and with sbatch to the job. Not those
+# that turn on options of squeue, scancel and the like.
+LANGUAGE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
+PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", *LANGUAGE, "SLURM_CONF")
 CLIENT_SECONDS = 60.0  # Slurm's clients try for some time by themselves
 FIELDS = ("JobArrayID", "State", "exit_code", "RestartCnt", "NodeList", "Reason", "Name")
 # All others may still become work: PENDING, RUNNING, COMPLETING, REQUEUED, SUSPENDED, …
@@ -66,34 +69,44 @@ class Snapshot:
     time: float = 0.0  # before squeue was started
     asked: float = 0.0  # when it was last asked, in vain perhaps
     error: str = ""
-    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])  # by job id
+    text: str = ""  # what squeue said
+
+    @functools.cached_property
+    def entries(self) -> dict[str, Entry]:
+        """The jobs by their ids."""
+        return parse_queue(self.text)
 
     def named(self, name: str) -> list[Entry]:
-        """The jobs of a name; the tasks of an array are several."""
+        """Return the jobs of a name; the tasks of an array are several."""
         return [entry for entry in self.entries.values() if entry.name == name]
+
+    def alive(self, job_ids: Sequence[str]) -> list[Entry]:
+        """Return those of the jobs that are queued or at work."""
+        found = [self.entries.get(job_id) for job_id in job_ids]
+        return [entry for entry in found if entry is not None and entry.alive]
 
 
 Client = Callable[[Sequence[str]], str]
 
 
-def client(command: Sequence[str]) -> str:
-    """The output of one of Slurm's commands.
+def client(
+    command: Sequence[str], *, variables: Sequence[str] = (), pass_fds: Sequence[int] = ()
+) -> str:
+    """Return the output of one of Slurm's commands.
+
+    Args:
+        command: The command, in words.
+        variables: The names of further environment variables that it is given.
+        pass_fds: Open files that it inherits.
 
     Raises:
         SlurmUnavailable: the controller did not answer.
         SlurmError: the command was refused, or is not installed.
     """
-    return run_client(command, client_environment())
-
-
-def run_client(
-    command: Sequence[str], environment: dict[str, str], *, pass_fds: Sequence[int] = ()
-) -> str:
-    """As `client`, with an environment of its own and open files that the command inherits."""
     try:
         done = subprocess.run(
             command,
-            env=environment,
+            env=passed_environment(variables),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -116,6 +129,11 @@ def run_client(
     raise kind(said if said.startswith(command[0]) else f"{command[0]}: {said}")
 
 
+def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
+    """Return the few variables of this process that Slurm's commands are given."""
+    return {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+
+
 def _is_silence(said: str) -> bool:
     """Whether it was the controller, or the way to it, that failed, and not the command."""
     words = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes")
@@ -128,12 +146,12 @@ class Queue:
 
     def __init__(self, poll_seconds: float, *, ask: Client = client) -> None:
         self.poll_seconds = poll_seconds
-        self._ask = ask
+        self.ask = ask
         self._asking = threading.Lock()
         self._last = Snapshot()
 
     def look(self, *, newer_than: float = 0.0) -> Snapshot:
-        """The queue as of at most `poll_seconds` ago, and asked after `newer_than`."""
+        """Return the queue as of at most `poll_seconds` ago, and asked after `newer_than`."""
         with self._asking:
             if self._is_due(self._last, newer_than):
                 file = shared_folder() / f"squeue.{_cluster_key()}.json"
@@ -141,7 +159,7 @@ class Queue:
                     self._last = _read(file)
                     if self._is_due(self._last, newer_than):
                         self._last = self._renew(self._last)
-                        write_json(file, _packed(self._last), durable=False)
+                        write_json(file, asdict(self._last), durable=False)
             return self._last
 
     def _is_due(self, snapshot: Snapshot, newer_than: float) -> bool:
@@ -150,24 +168,17 @@ class Queue:
 
     def _renew(self, before: Snapshot) -> Snapshot:
         asked = time.time()
+        columns = ",".join(f"{name}:|" for name in FIELDS)
+        options = ["--states=all", "--array", "--noheader", f"--Format={columns}"]
         try:
-            text = self._ask(
-                [
-                    "squeue",
-                    f"--user={os.getuid()}",
-                    "--states=all",
-                    "--array",
-                    "--noheader",
-                    "--Format=" + ",".join(f"{name}:|" for name in FIELDS),
-                ]
-            )
+            text = self.ask(["squeue", f"--user={os.getuid()}", *options])
         except SlurmError as error:
-            return Snapshot(time=before.time, asked=asked, error=str(error), entries=before.entries)
-        return Snapshot(time=asked, asked=asked, entries=parse_queue(text))
+            return replace(before, asked=asked, error=str(error))
+        return Snapshot(time=asked, asked=asked, text=text)
 
 
 def parse_queue(text: str) -> dict[str, Entry]:
-    """squeue's lines; those of other people's making are passed over."""
+    """Parse squeue's lines into jobs by id; those of other people's making are passed over."""
     entries: dict[str, Entry] = {}
     for line in text.splitlines():
         values = line.split("|")
@@ -187,7 +198,7 @@ def parse_queue(text: str) -> dict[str, Entry]:
 
 
 def shared_folder() -> Path:
-    """A folder of this user on this machine that nobody else can write to.
+    """Return a folder of this user on this machine that nobody else can write to.
 
     Raises:
         SlurmError: somebody else has taken its name.
@@ -206,17 +217,6 @@ def _cluster_key() -> str:
 
 def _read(file: Path) -> Snapshot:
     try:
-        return _unpacked(json.loads(file.read_text()))
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return Snapshot(**json.loads(file.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
         return Snapshot()  # none yet, torn by a crash, or of another version
-
-
-def _packed(snapshot: Snapshot) -> dict[str, Any]:
-    entries = [list(vars(entry).values()) for entry in snapshot.entries.values()]
-    return {**vars(snapshot), "entries": entries}
-
-
-def _unpacked(content: dict[str, Any]) -> Snapshot:
-    names = [each for each in Entry.__dataclass_fields__]
-    entries = [Entry(**dict(zip(names, row, strict=True))) for row in content["entries"]]
-    return Snapshot(**{**content, "entries": {entry.job_id: entry for entry in entries}})

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,16 @@ class Distant(LocalLauncher):
     states: list[JobState] = field(default_factory=list[JobState])
     started: bool = False
 
-    def submit(self, launch: Launch) -> bool:
+    def submit(self, launches: Sequence[Launch]) -> list[Launch]:
         if self.silent_submissions:
             self.silent_submissions -= 1
             raise EngineUnavailable("slurmctld does not answer")
-        self.started = super().submit(launch)
-        record = read_json(launch.folder.launch)
-        write_json(launch.folder.launch, {**record, "engine": "distant"})
-        return self.started
+        started = super().submit(launches)
+        self.started = bool(started)
+        for launch in launches:
+            record = read_json(launch.folder.launch)
+            write_json(launch.folder.launch, {**record, "engine": "distant"})
+        return started
 
     def state(self, folder: RunFolder) -> JobState:
         return self.seen(folder) if self.started else super().state(folder)

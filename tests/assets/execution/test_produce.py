@@ -242,7 +242,7 @@ def test_cancel_ends_every_process_of_the_job_and_no_other(toy_root: Path, tmp_p
         def progress(self, asset: str, status: object) -> None:
             [folder] = graph.unfinished(toy_root, "first")
             if (folder.path / "child").exists():
-                launcher.cancel(folder)
+                launcher.cancel([folder])
 
     with pytest.raises(JobFailed):
         produce(graph, "first", root=toy_root, launcher=launcher, observer=Canceller())

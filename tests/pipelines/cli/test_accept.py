@@ -164,7 +164,7 @@ if what == "accept":
     for acceptance in acceptances_of(graph, ["first"], because="same", config=()):
         write_acceptance(root(), acceptance)
 elif what == "submit":
-    LocalLauncher().submit(launch_of(main_line_work(graph, "first", root()), root()))
+    LocalLauncher().submit([launch_of(main_line_work(graph, "first", root()), root())])
 elif what == "plan":
     print(plan_of(graph, root(), "first"))
 else:

@@ -46,12 +46,12 @@ def job(toy_root: Path, tmp_path: Path, launcher: Router) -> Iterator[RunFolder]
     """A job of the toy graph that is at work until the test ends it."""
     graph = toy_graph(first={"wait": str(tmp_path / "go")})
     launch = launch_of(main_line_work(graph, "first", toy_root), toy_root)
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     wait_for(lambda: (launch.folder.read_status() or {}).get("done") == 1)
     yield launch.folder
     (tmp_path / "go").touch()
     with contextlib.suppress(ProcessLookupError):
-        launcher.cancel(launch.folder)
+        launcher.cancel([launch.folder])
 
 
 def wait_for(reached) -> None:
@@ -148,7 +148,7 @@ def test_a_job_at_work_is_listed_with_what_it_reports(
 
 def test_a_cancelled_job_is_gone(job: RunFolder, toy_root: Path, launcher: Router) -> None:
     [place] = following.at_work(launcher, toy_root, "toy", "first")
-    launcher.cancel(place.folder)
+    launcher.cancel([place.folder])
     assert following.at_work(launcher, toy_root) == {}
     assert not job.is_running()
 
@@ -200,7 +200,7 @@ def test_attempts_of_a_job_that_failed_end_with_its_diagnosis(
         environment={"OLMO_ROOT": str(toy_root)},
     )
     launcher = site_launcher(Site())
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     wait_for(lambda: not launcher.state(folder).alive)
     shown = olmo("attempts", "tiny", "stage1")
     assert shown.returncode == 0, shown.stderr

@@ -49,10 +49,10 @@ def gate(tmp_path: Path) -> Path:
 @pytest.fixture
 def launch(toy_root: Path, launcher: LocalLauncher, gate: Path) -> Iterator[Launch]:
     launch = launch_of(toy_root, wait=str(gate), child=True)
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     wait_until(lambda: (launch.folder.read_status() or {}).get("progressed") is not None)
     yield launch
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     assert not members(launch.folder.path)
 
 
@@ -84,7 +84,7 @@ def test_cancel_ends_every_process_and_the_supervisor_begins_no_other(
 ) -> None:
     child = int((launch.folder.path / "child").read_text())
     before = time.monotonic()
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     assert time.monotonic() - before < 10
     assert not launcher.state(launch.folder).alive
     assert not psutil.pid_exists(child)
@@ -104,17 +104,17 @@ def test_a_job_outlives_its_supervisor_and_is_ended_by_a_cancel(
     state = LocalLauncher().state(launch.folder)
     assert state.alive
     assert state.description == "without its supervisor"
-    assert not LocalLauncher().submit(launch)
-    LocalLauncher().cancel(launch.folder)
+    assert not LocalLauncher().submit([launch])
+    LocalLauncher().cancel([launch.folder])
     assert not members(launch.folder.path)
 
 
 def test_a_second_submission_counts_on_from_the_attempts_that_were(
     launch: Launch, launcher: LocalLauncher, gate: Path
 ) -> None:
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     gate.touch()
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     assert not launch.folder.cancel.exists()
     follow("first", launch.folder, launcher, SilentObserver())
     began = [row for row in attempts.read(launch.folder) if row["event"] == "began"]

@@ -21,9 +21,14 @@ def site_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def launch(recipe: str, asset: str, stage: str) -> Launch:
-    identity = {"recipe": recipe, "asset": asset}
     return Launch(
-        folder=RunFolder(Path("x")), module="m", stage=stage, config={}, identity=identity
+        folder=RunFolder(Path("x")),
+        module="m",
+        stage=stage,
+        config={},
+        identity={"recipe": recipe, "asset": asset},
+        distributed=stage == "train",
+        shares_tasks=stage == "corpus",
     )
 
 
@@ -48,6 +53,16 @@ def test_the_example_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert site.work_of(launch("olmo2_7b", "stage1", "train")).nodes == 2
     assert site.work_of(launch("demo", "downstream", "evals")).engine == "kubernetes"
     assert site.work_of(launch("demo", "model_card", "release")).engine == "local"
+
+
+def test_one_process_takes_one_node_and_only_shared_tasks_get_workers() -> None:
+    shape = ResourceSpec(engine="slurm", nodes=4, processes_per_node=8, workers=3)
+    site = Site(slurm=SlurmSite(), work={"train": shape, "corpus": shape})
+    training, corpus = launch("a", "stage1", "train"), launch("a", "tokens", "corpus")
+    assert site.work_of(training) == replace(shape, workers=0)
+    assert site.work_of(corpus) == replace(shape, nodes=1, processes_per_node=1)
+    alone = replace(shape, nodes=1, processes_per_node=1, workers=0)
+    assert site.work_of(replace(corpus, shares_tasks=False)) == alone
 
 
 def test_the_narrowest_name_wins() -> None:

@@ -44,7 +44,7 @@ class Bench:
     def submitted(self, asset: str) -> RunFolder:
         """A folder whose job another process has submitted."""
         launch = self.launch(asset)
-        self.launcher().submit(launch)
+        self.launcher().submit([launch])
         return launch.folder
 
     def job(self) -> str:

@@ -11,14 +11,13 @@ import yaml
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder, locked
 from pipelines.launchers.kubernetes.api import KubernetesError, NotAnswering
-from pipelines.launchers.router import site_launcher
-from pipelines.launchers.submission import LauncherClosed
+from pipelines.launchers.router import LauncherClosed, site_launcher
 from tests.pipelines.launchers.kubernetes.kubernetes_bench import Bench, recorded
 
 
 def test_a_submission_is_recorded_and_found_again_by_another_process(bench: Bench) -> None:
     launch = bench.launch()
-    assert bench.launcher().submit(launch)
+    assert bench.launcher().submit([launch])
     name = bench.job()
     record = recorded(launch)
     assert record["job_id"] == f"lm/{name}"
@@ -30,15 +29,15 @@ def test_a_submission_is_recorded_and_found_again_by_another_process(bench: Benc
     assert key[:12] in name
     other = bench.launcher()
     assert other.state(launch.folder).alive
-    assert not other.submit(launch)
+    assert not other.submit([launch])
     assert bench.cluster.named("jobsets") == [name]
 
 
 def test_the_router_sends_work_there_and_stays_with_it(bench: Bench) -> None:
     launch = bench.launch()
     router = site_launcher(bench.site)
-    assert router.submit(launch)
-    assert not router.submit(launch)
+    assert router.submit([launch])
+    assert not router.submit([launch])
     assert router.state(launch.folder).queued
 
 
@@ -46,39 +45,39 @@ def test_the_router_sends_work_there_and_stays_with_it(bench: Bench) -> None:
 def test_a_connection_closed_in_the_act_starts_one_job(bench: Bench, done: bool) -> None:
     bench.cluster.failing("POST", "jobsets", 0, done=done)
     launch = bench.launch()
-    assert bench.launcher().submit(launch) is not done  # what is there already, is not started
+    assert bench.launcher().submit([launch]) is not done  # what is there already, is not started
     assert recorded(launch)["job_id"] == f"lm/{bench.job()}"
     assert bench.cluster.count("POST", "jobsets") == 2
 
 
 def test_a_submitter_that_died_before_its_record_is_adopted(bench: Bench) -> None:
     launch = bench.launch()
-    bench.launcher().submit(launch)
+    bench.launcher().submit([launch])
     name = bench.job()
     # As it is between the creation of the JobSet and its record.
     record = {**recorded(launch), "job_id": None}
     launch.folder.launch.write_text(json.dumps(record))
-    assert not bench.launcher().submit(launch)
+    assert not bench.launcher().submit([launch])
     assert bench.cluster.named("jobsets") == [name]
     assert recorded(launch)["job_id"] == f"lm/{name}"
 
 
 def test_nothing_is_submitted_while_the_server_cannot_say_what_there_is(bench: Bench) -> None:
     launch = bench.launch()
-    bench.launcher().submit(launch)
+    bench.launcher().submit([launch])
     for _ in range(8):
         bench.cluster.failing("GET", "jobsets", 500)
     with pytest.raises(NotAnswering, match=r"namespace lm: GET JobSet .*500"):
-        bench.launcher().submit(launch)
+        bench.launcher().submit([launch])
     assert bench.cluster.count("POST", "jobsets") == 1
 
 
 def test_a_job_that_has_failed_is_followed_by_another_of_a_new_name(bench: Bench) -> None:
     launch = bench.launch()
-    bench.launcher().submit(launch)
+    bench.launcher().submit([launch])
     first = bench.job()
     bench.cluster.end("jobsets", first, "Failed", "BackoffLimitExceeded")
-    assert bench.launcher().submit(launch)
+    assert bench.launcher().submit([launch])
     second = recorded(launch)["job_name"]
     assert bench.cluster.named("jobsets") == sorted([first, second])
     assert (first[-2:], second[-2:]) == ("-1", "-2")
@@ -90,29 +89,29 @@ def test_a_name_that_another_has_taken_is_refused(bench: Bench) -> None:
     # A claim whose next job, as it happens, is somebody else's.
     claim = {"schema_version": 1, "key": "0" * 12, "submission": 0}
     launch.folder.claim.write_text(json.dumps(claim))
-    dry = yaml.safe_load_all(bench.launcher().dry_run(launch, bench.site.work_of(launch)))
+    dry = yaml.safe_load_all(bench.launcher().dry_run(launch))
     job = next(iter(dry))
     job["metadata"] = {"name": job["metadata"]["name"], "labels": {}, "uid": "1"}
     bench.cluster.objects["jobsets", job["metadata"]["name"]] = job
     with pytest.raises(KubernetesError, match="not of this run folder"):
-        bench.launcher().submit(launch)
+        bench.launcher().submit([launch])
 
 
 def test_what_is_forbidden_is_said_with_what_to_do(bench: Bench) -> None:
     bench.cluster.failing("POST", "jobsets", 403)
     with pytest.raises(KubernetesError, match=r"POST JobSet: 403 .*docs/kubernetes\.md"):
-        bench.launcher().submit(bench.launch())
+        bench.launcher().submit([bench.launch()])
     assert bench.cluster.count("POST", "jobsets") == 1
 
 
 def test_a_namespace_that_is_not_there_is_told_from_a_job_that_is_not(bench: Bench) -> None:
     with pytest.raises(KubernetesError, match="is the namespace right"):
-        bench.launcher(namespace="elsewhere").submit(bench.launch())
+        bench.launcher(namespace="elsewhere").submit([bench.launch()])
 
 
 def test_what_another_process_is_just_submitting_is_not_taken_for_gone(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     name = bench.job()
     job = bench.cluster.objects.pop(("jobsets", name))
     launch.folder.launch.write_text(json.dumps({**recorded(launch), "job_id": None}))
@@ -126,7 +125,7 @@ def test_what_another_process_is_just_submitting_is_not_taken_for_gone(bench: Be
 
 def test_the_pods_run_their_supervisor_and_the_record_says_how(bench: Bench) -> None:
     launch = bench.launch()
-    bench.launcher().submit(launch)
+    bench.launcher().submit([launch])
     folder, record = str(launch.folder.path), recorded(launch)
     spec = bench.cluster.objects["jobsets", bench.job()]["spec"]["replicatedJobs"][0]["template"]
     (container,) = spec["spec"]["template"]["spec"]["containers"]
@@ -138,7 +137,7 @@ def test_the_pods_run_their_supervisor_and_the_record_says_how(bench: Bench) -> 
 def test_one_process_is_a_plain_job(bench: Bench) -> None:
     alone = bench.launch("tokens", distributed=False)
     launcher = bench.launcher()
-    launcher.submit(alone)
+    launcher.submit([alone])
     record = recorded(alone)
     assert bench.cluster.named("jobs") == [record["job_name"]]
     assert bench.cluster.named("jobsets") == []
@@ -148,27 +147,27 @@ def test_one_process_is_a_plain_job(bench: Bench) -> None:
     supervise = ["python", "-m", "olmo_core.supervisor.supervise", str(alone.folder.path)]
     assert record["command"] == supervise
     assert launcher.state(alone.folder).alive
-    launcher.cancel(alone.folder)
+    launcher.cancel([alone.folder])
     assert launcher.state(alone.folder).ended == "deleted"
 
 
 def test_a_closed_launcher_starts_nothing(bench: Bench) -> None:
-    launcher = bench.launcher()
-    launcher.close()
+    router = site_launcher(bench.site)
+    router.close()
     with pytest.raises(LauncherClosed):
-        launcher.submit(bench.launch())
+        router.submit([bench.launch()])
     assert bench.cluster.named("jobsets") == []
 
 
 def test_folders_outside_the_volume_are_refused(bench: Bench, tmp_path: Path) -> None:
     launch = bench.launch(folder=RunFolder(tmp_path / "elsewhere"))
     with pytest.raises(ConfigError, match=r"kubernetes: root: .*elsewhere"):
-        bench.launcher().submit(launch)
+        bench.launcher().submit([launch])
 
 
 def test_a_dry_run_prints_what_would_be_sent_and_sends_nothing(bench: Bench) -> None:
     launch = bench.launch()
-    text = bench.launcher().dry_run(launch, bench.site.work_of(launch))
+    text = bench.launcher().dry_run(launch)
     (job,) = yaml.safe_load_all(text)
     assert job["kind"] == "JobSet"
     assert bench.cluster.calls == []

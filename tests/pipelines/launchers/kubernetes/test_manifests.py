@@ -57,10 +57,11 @@ def pod_job(kind: str = "jobset", **changes: Any) -> PodJob:
         command=["python", "-m", "module", "/olmo/demo/stage1/0"],
         labels={"olmo/recipe": "demo", "olmo/asset": "stage1", "olmo/key": "0123456789ab"},
         environment={"OLMO_ROOT": "/olmo"},
-        nodes=4,
         work=work,
         site=site,
     )
+    if "nodes" in changes:
+        changes["work"] = replace(work, nodes=changes.pop("nodes"))
     return replace(job, **changes)
 
 
@@ -71,7 +72,7 @@ def one(job: PodJob, kind: str) -> dict[str, Any]:
 
 SHAPES = {
     "four nodes": pod_job(),
-    "one process": pod_job(nodes=1, work=ResourceSpec(engine="kubernetes")),
+    "one process": pod_job(work=ResourceSpec(engine="kubernetes")),
     "least site": pod_job(site=KubernetesSite(image="olmo", claim="results")),
 }
 
@@ -146,7 +147,8 @@ def test_a_job_set_fits_its_published_model() -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_train_job_and_its_runtime_fit_kubeflows_models(shape: str) -> None:
-    job = replace(SHAPES[shape], nodes=4, site=replace(SHAPES[shape].site, kind="trainjob"))
+    job = SHAPES[shape]
+    job = replace(job, work=replace(job.work, nodes=4), site=replace(job.site, kind="trainjob"))
     runtime, train_job = manifests(job)
     # The models drop what they do not know: all that we say must come back.
     models = (TrainerV1alpha1TrainingRuntime, runtime), (TrainerV1alpha1TrainJob, train_job)
@@ -155,7 +157,7 @@ def test_a_train_job_and_its_runtime_fit_kubeflows_models(shape: str) -> None:
         assert understood is not None
         assert understood.to_dict() == said
     assert train_job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
-    assert train_job["spec"]["trainer"]["numNodes"] == job.nodes
+    assert train_job["spec"]["trainer"]["numNodes"] == 4
 
 
 def test_train_jobs_of_one_shape_share_a_runtime_and_others_do_not() -> None:
@@ -163,7 +165,7 @@ def test_train_jobs_of_one_shape_share_a_runtime_and_others_do_not() -> None:
         return manifests(job)[0]["metadata"]["name"]
 
     job = pod_job("trainjob")
-    assert runtime(job) == runtime(replace(job, name="other", command=["x"], nodes=2))
+    assert runtime(job) == runtime(replace(pod_job("trainjob", nodes=2), name="other"))
     assert runtime(job) != runtime(replace(job, site=replace(job.site, claim="other")))
 
 

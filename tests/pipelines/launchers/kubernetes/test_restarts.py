@@ -97,7 +97,7 @@ class Set:
 
     def submit(self, *acts: tuple[str, str], **run: Any) -> None:
         (self.root / "acts.json").write_text(json.dumps(acts))
-        assert self.bench.launcher().submit(self.launch)
+        assert self.bench.launcher().submit([self.launch])
         record = recorded(self.launch)
         command = [sys.executable, str(self.root / "node.py"), str(self.folder.path)]
         record["run"] |= {"command": command, **run}

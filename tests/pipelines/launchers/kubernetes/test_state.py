@@ -21,7 +21,7 @@ from tests.pipelines.launchers.kubernetes.kubernetes_server import write_kubecon
 def test_two_hundred_jobs_cost_two_lists_an_interval(bench: Bench) -> None:
     launcher = bench.launcher(poll_seconds=3600)
     launches = [bench.launch(f"asset{number}") for number in range(200)]
-    launcher.submit(launches[0])
+    launcher.submit([launches[0]])
     job, record = bench.cluster.objects.pop(("jobsets", bench.job())), recorded(launches[0])
     for number, launch in enumerate(launches):
         name = f"job{number}"
@@ -43,7 +43,7 @@ def test_long_lists_come_in_pages_and_begin_anew_when_they_expire(bench: Bench) 
     bench.cluster.page, bench.cluster.expire = 2, True
     launcher = bench.launcher()
     launches = [bench.launch(f"asset{number}") for number in range(5)]
-    assert all([launcher.submit(launch) for launch in launches])
+    assert all([launcher.submit([launch]) for launch in launches])
     before = bench.cluster.count("GET", "jobsets")
     assert all(launcher.state(launch.folder).alive for launch in launches[:1])
     assert bench.cluster.count("GET", "jobsets") - before == 5  # one, the expired one, all three
@@ -70,7 +70,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 )
 def test_what_a_pod_waits_for_is_said(bench: Bench, status: dict[str, Any], reason: str) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     bench.cluster.add_pod(bench.job(), 1, **status)
     state = launcher.state(launch.folder)
     assert state.alive
@@ -84,7 +84,7 @@ def test_what_a_pod_waits_for_is_said(bench: Bench, status: dict[str, Any], reas
 
 def test_a_quota_that_lets_no_pod_be_made_is_said(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     for number, message in enumerate(["older", "exceeded quota: gpus"]):
         bench.cluster.objects["events", str(number)] = {
             "metadata": {"name": str(number)},
@@ -100,13 +100,13 @@ def test_a_quota_that_lets_no_pod_be_made_is_said(bench: Bench) -> None:
 
 def test_a_queue_of_kueues_is_said(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher(queue="team")
-    launcher.submit(launch)
+    launcher.submit([launch])
     assert launcher.state(launch.folder).description == "pending: in Kueue's queue team"
 
 
 def test_an_end_is_found_with_its_exit_code(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     bench.cluster.end("jobsets", bench.job(), "Completed")
     state = launcher.state(launch.folder)
     assert (state.alive, state.exit_code, state.ended) == (False, 0, "Complete")
@@ -121,7 +121,7 @@ def test_an_end_is_found_with_its_exit_code(bench: Bench) -> None:
 
 def test_out_of_memory_is_told_apart(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     bench.cluster.end("jobsets", bench.job(), "Failed", "BackoffLimitExceeded")
     bench.cluster.add_pod(bench.job(), 0, node="n1", **terminated(1))
     bench.cluster.add_pod(bench.job(), 1, node="n2", **terminated(137, "OOMKilled"))
@@ -132,14 +132,14 @@ def test_out_of_memory_is_told_apart(bench: Bench) -> None:
 
 def test_cancel_deletes_the_job_first_and_hurries_its_pods(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     other = bench.launch("stage2")
-    launcher.submit(other)
+    launcher.submit([other])
     name, kept = recorded(launch)["job_name"], recorded(other)["job_name"]
     for job in (name, kept):
         bench.cluster.add_pod(job, 0, **RUNNING)
     bench.cluster.failing("DELETE", "jobsets", 500)  # once: it is sent again
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     assert launch.folder.cancel.exists()
     (_, first, how), (pods, _, grace) = bench.cluster.bodies
     assert (first, how["propagationPolicy"]) == (name, "Foreground")
@@ -148,12 +148,12 @@ def test_cancel_deletes_the_job_first_and_hurries_its_pods(bench: Bench) -> None
     assert [pod.rpartition("-0-")[0] for pod in bench.cluster.named("pods")] == [kept]
     state = launcher.state(launch.folder)
     assert (state.alive, state.ended) == (False, "deleted")
-    launcher.cancel(launch.folder)  # again: no error
+    launcher.cancel([launch.folder])  # again: no error
 
 
 def test_a_job_that_is_being_deleted_is_not_gone_yet(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     bench.cluster.objects["jobsets", bench.job()]["metadata"]["deletionTimestamp"] = "now"
     state = launcher.state(launch.folder)
     assert (state.alive, state.description) == (True, "being deleted")
@@ -162,7 +162,7 @@ def test_a_job_that_is_being_deleted_is_not_gone_yet(bench: Bench) -> None:
 @pytest.mark.parametrize("status", [0, 403, 429, 500])
 def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, status: int) -> None:
     launch, launcher = bench.launch(), bench.launcher()
-    launcher.submit(launch)
+    launcher.submit([launch])
     bench.cluster.failing("GET", "jobsets", status)
     with pytest.raises(KubernetesError, match="Kubernetes, namespace lm: GET JobSet: ") as raised:
         launcher.state(launch.folder)  # never asked before
@@ -186,23 +186,24 @@ def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, sta
 def test_no_server_at_all_is_said(bench: Bench, tmp_path: Path) -> None:
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
     with pytest.raises(NotAnswering, match=r"no answer: .*refused"):
-        bench.launcher().submit(bench.launch())
+        bench.launcher().submit([bench.launch()])
     (tmp_path / "kubeconfig").unlink()
     with pytest.raises(ConfigError, match="no way to the API server"):
-        bench.launcher(context="toy").submit(bench.launch("stage2"))
+        bench.launcher(context="toy").submit([bench.launch("stage2")])
 
 
 def test_a_train_job_is_started_followed_and_cancelled(bench: Bench) -> None:
     launch, launcher = bench.launch(), bench.launcher(kind="trainjob")
-    assert launcher.submit(launch)
+    assert launcher.submit([launch])
     name = bench.job()
     assert len(bench.cluster.named("trainingruntimes")) == 1
-    assert not bench.launcher(kind="trainjob").submit(launch)
-    assert launcher.submit(bench.launch("stage2"))  # over the same runtime
+    assert not bench.launcher(kind="trainjob").submit([launch])
+    other = bench.launch("stage2")
+    assert launcher.submit([other])  # over the same runtime
     assert len(bench.cluster.named("trainingruntimes")) == 1
     bench.cluster.add_pod(name, 0, node="n1", **RUNNING)
     assert launcher.state(launch.folder).description == "running on n1"
-    bench.cluster.end("trainjobs", name, "Failed", "TrainJobFailed")
-    assert launcher.state(launch.folder).ended == "TrainJobFailed"
-    launcher.cancel(launch.folder)
+    launcher.cancel([launch.folder])
     assert launcher.state(launch.folder).ended == "deleted"
+    bench.cluster.end("trainjobs", recorded(other)["job_name"], "Failed", "TrainJobFailed")
+    assert launcher.state(other.folder).ended == "TrainJobFailed"

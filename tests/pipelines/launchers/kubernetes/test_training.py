@@ -83,14 +83,14 @@ def test_a_pod_that_is_lost_costs_no_bit(
     shape = ResourceSpec(nodes=1, processes_per_node=2, cpus_per_node=2)
     local = LocalLauncher(site=Site(work={"train": shape}))
     plain = training(root, "plain", token_files)
-    assert local.submit(plain)
+    assert local.submit([plain])
     until(lambda: plain.folder.finished, plain)
 
     kubernetes = KubernetesSite(image="olmo", namespace="lm", claim="results", root=str(root))
     two = replace(shape, engine="kubernetes", nodes=2, processes_per_node=1, cpus_per_node=1)
     pods = KubernetesLauncher(site=Site(kubernetes=kubernetes, work={"train": two}))
     lossy = training(root, "lossy", token_files)
-    assert pods.submit(lossy)
+    assert pods.submit([lossy])
     (name,) = cluster.named("jobsets")
     with Kubelet(cluster) as kubelet:
         until(lambda: step(lossy) > SAVE_INTERVAL, lossy)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,11 @@ from assets.launcher import JobState, Launch
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm import queue as slurm_queue
-from pipelines.launchers.slurm import script as slurm_script
 from pipelines.launchers.slurm.history import gone_job
 from pipelines.launchers.slurm.launcher import described
 from pipelines.launchers.slurm.queue import Queue, SlurmError, SlurmUnavailable, parse_queue
-from pipelines.launchers.slurm.script import Batch
-from pipelines.site.file import ResourceSpec, SlurmSite
+from pipelines.launchers.slurm.script import Batch, job_command
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
 WORK = ResourceSpec(
     engine="slurm", nodes=2, processes_per_node=8, devices_per_node=8, cpus_per_node=96
@@ -37,9 +37,10 @@ def launch(root: Path, *, distributed: bool = True, shares_tasks: bool = False) 
 
 
 def batch(
-    site: SlurmSite, work: ResourceSpec, *launches: Launch, log: str = "/r/log/submission1.log"
+    site: SlurmSite, work: ResourceSpec, *launches: Launch, path: str = "/r/log/submission1.sbatch"
 ) -> Batch:
-    return Batch(site=site, work=work, launches=launches, name="olmo.n", log=Path(log))
+    shape = Site(slurm=site, work={"train": work}).work_of(launches[0])
+    return Batch(site=site, work=shape, launches=launches, name="olmo.n", path=Path(path))
 
 
 def test_every_option_is_an_argument_of_its_own(tmp_path: Path) -> None:
@@ -52,12 +53,12 @@ def test_every_option_is_an_argument_of_its_own(tmp_path: Path) -> None:
         time_limit_minutes=90,
         partition="long",
     )
-    arguments = slurm_script.sbatch_arguments(batch(site, work, launch(tmp_path)), Path("/s"))
-    assert arguments == [
+    assert batch(site, work, launch(tmp_path)).command == [
         *("sbatch", "--parsable", "--requeue", "--job-name=olmo.n", "--partition=long"),
         *("--account=lm", "--qos=high", "--constraint=a100&ib", "--nodes=2", "--ntasks-per-node=1"),
         *("--cpus-per-task=4", "--mem=16G", "--time=90", "--signal=B:USR1@120"),
-        *("--open-mode=append", "--output=/r/log/submission1.log", "--export=ALL", "/s"),
+        *("--open-mode=append", "--output=/r/log/submission1.log", "--export=ALL"),
+        "/r/log/submission1.sbatch",
     ]
 
 
@@ -66,44 +67,39 @@ def test_training_without_cores_takes_whole_nodes_and_one_process_takes_one_node
 ) -> None:
     work = ResourceSpec(engine="slurm", nodes=4)
     many, one = launch(tmp_path), launch(tmp_path, distributed=False)
-    arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, many), Path("/s"))
-    assert {"--exclusive", "--nodes=4"} <= set(arguments)
-    arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, one), Path("/s"))
-    assert "--exclusive" not in arguments
-    assert "--nodes=1" in arguments
-    facts = slurm_script.run_facts(SlurmSite(), work, one)
-    assert (facts["nodes"], facts["processes_per_node"]) == (1, 1)
+    assert {"--exclusive", "--nodes=4"} <= set(batch(SlurmSite(), work, many).command)
+    command = batch(SlurmSite(), work, one).command
+    assert "--exclusive" not in command
+    assert "--nodes=1" in command
 
 
 @pytest.mark.parametrize(
-    ("log", "tasks", "expected"),
+    ("path", "tasks", "expected"),
     [
-        ("/a%j b/1.log", 1, "/a%%j b/1.log"),
-        ("/a%j", 2, "/a%%j/%a.log"),
-        ("/a\\%j/1.log", 1, "/a\\\\%j/1.log"),  # after a backslash nothing is replaced
+        ("/a%j b/1.sbatch", 1, "/a%%j b/1.log"),
+        ("/a%j/array.sbatch", 2, "/a%%j/%a.log"),
+        ("/a\\%j/1.sbatch", 1, "/a\\\\%j/1.log"),  # after a backslash nothing is replaced
     ],
 )
 def test_the_logs_path_is_taken_as_it_is(
-    tmp_path: Path, log: str, tasks: int, expected: str
+    tmp_path: Path, path: str, tasks: int, expected: str
 ) -> None:
-    made = batch(SlurmSite(), WORK, *[launch(tmp_path)] * tasks, log=log)
-    arguments = slurm_script.sbatch_arguments(made, Path("/s"))
-    assert f"--output={expected}" in arguments
+    made = batch(SlurmSite(), WORK, *[launch(tmp_path)] * tasks, path=path)
+    assert f"--output={expected}" in made.command
 
 
 def test_workers_are_further_tasks_with_logs_of_their_own(tmp_path: Path) -> None:
     work = ResourceSpec(engine="slurm", workers=3)
     job = launch(tmp_path, distributed=False, shares_tasks=True)
-    arguments = slurm_script.sbatch_arguments(
-        batch(SlurmSite(), work, job, log="/a%j/submission1.log"), Path("/s")
-    )
-    assert {"--array=0-3", "--output=/a%%j/submission1.worker%a.log", "--nodes=1"} <= set(arguments)
+    command = batch(SlurmSite(), work, job, path="/a%j/submission1.sbatch").command
+    assert {"--array=0-3", "--output=/a%%j/submission1.worker%a.log", "--nodes=1"} <= set(command)
+    made = batch(SlurmSite(), work, job, path="/a\\b/1.sbatch")
     with pytest.raises(ConfigError, match="backslash"):
-        slurm_script.sbatch_arguments(batch(SlurmSite(), work, job, log="/a\\b.log"), Path("/s"))
+        _ = made.command
     other = launch(tmp_path, distributed=False)  # of the same stage, but without tasks to share
-    arguments = slurm_script.sbatch_arguments(batch(SlurmSite(), work, other), Path("/s"))
-    assert not [argument for argument in arguments if argument.startswith("--array")]
-    assert "OLMO_WORKER" not in slurm_script.script(batch(SlurmSite(), work, other))
+    made = batch(SlurmSite(), work, other)
+    assert not [word for word in made.command if word.startswith("--array")]
+    assert "OLMO_WORKER" not in made.script
 
 
 @pytest.mark.parametrize("task", [None, 0, 2])
@@ -115,7 +111,7 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
     job = launch(root, distributed=False, shares_tasks=True)
     made = batch(SlurmSite(python=str(says)), ResourceSpec(engine="slurm", workers=3), job)
     done = subprocess.run(
-        ["bash", "-c", slurm_script.script(made)],
+        ["bash", "-c", made.script],
         env={
             "SLURM_CPUS_ON_NODE": "4",
             **({} if task is None else {"SLURM_ARRAY_TASK_ID": str(task)}),
@@ -134,9 +130,9 @@ def test_the_first_task_leads_and_the_others_are_workers(tmp_path: Path, task: i
 
 
 def test_an_array_below_a_backslash_is_refused(tmp_path: Path) -> None:
-    made = batch(SlurmSite(), WORK, *[launch(tmp_path)] * 2, log="/a\\b")
+    made = batch(SlurmSite(), WORK, *[launch(tmp_path)] * 2, path="/a\\b/array.sbatch")
     with pytest.raises(ConfigError, match="backslash"):
-        slurm_script.sbatch_arguments(made, Path("/s"))
+        _ = made.command
 
 
 def test_the_script_gives_its_shell_to_the_supervisor(tmp_path: Path) -> None:
@@ -149,13 +145,13 @@ def test_the_script_gives_its_shell_to_the_supervisor(tmp_path: Path) -> None:
     root = tmp_path / "r $(touch canary)\n'"
     made = batch(site, WORK, launch(root))
     done = subprocess.Popen(
-        ["bash", "-c", slurm_script.script(made)],
+        ["bash", "-c", made.script],
         env={"SLURM_CPUS_ON_NODE": "96", "PATH": os.environ["PATH"]},
         stdout=subprocess.PIPE,
         text=True,
     )
     said, _ = done.communicate()
-    folder = made.first.folder.path
+    folder = made.launches[0].folder.path
     lines = ["-m", "olmo_core.supervisor.supervise", str(folder), "12", odd, str(done.pid)]
     assert said == "\n".join(lines) + "\n"
     assert not list(tmp_path.rglob("canary"))
@@ -163,7 +159,7 @@ def test_the_script_gives_its_shell_to_the_supervisor(tmp_path: Path) -> None:
 
 def test_modules_are_loaded_by_a_login_shell_and_arrays_pick_their_folder(tmp_path: Path) -> None:
     launches = [launch(tmp_path / name) for name in ("a", "b c")]
-    text = slurm_script.script(batch(SlurmSite(modules=("cuda/12.4",)), WORK, *launches))
+    text = batch(SlurmSite(modules=("cuda/12.4",)), WORK, *launches).script
     assert text.startswith("#!/bin/bash -l\nset -e\nmodule load cuda/12.4\n")
     assert '\nfolder="${folders[SLURM_ARRAY_TASK_ID]}"\n' in text
     shown = text[text.index("folders=(") : text.index("\ncd ")] + '\necho "$folder"'
@@ -179,16 +175,19 @@ def test_modules_are_loaded_by_a_login_shell_and_arrays_pick_their_folder(tmp_pa
 
 def test_ranks_run_in_a_container_and_their_supervisor_outside(tmp_path: Path) -> None:
     pyxis = SlurmSite(container="registry.example.org#olmo:1", mounts=("/a:/a", "/b:/b:ro"))
-    command = slurm_script.run_command(pyxis, WORK, launch(tmp_path))
+    command = job_command(pyxis, WORK, launch(tmp_path))
     assert command[0] == "srun"
     assert "--container-image=registry.example.org#olmo:1" in command
     assert "--container-mounts=/a:/a,/b:/b:ro" in command
     assert command[-4:-1] == ["python3", "-m", "olmo_core.supervisor.node"]
     apptainer = SlurmSite(container="/i/olmo.sif", mounts=("/a:/a",), python="/opt/python")
-    command = slurm_script.run_command(apptainer, WORK, launch(tmp_path, distributed=False))
+    one = launch(tmp_path, distributed=False)
+    command = job_command(apptainer, WORK, one)
     assert command[:5] == ["apptainer", "exec", "--nv", "--bind", "/a:/a"]
     assert command[command.index("/i/olmo.sif") + 1] == "/opt/python"
-    assert slurm_script.supervisor_python(apptainer) == slurm_script.supervisor_python(pyxis)
+    for site in (pyxis, apptainer):
+        last = batch(site, WORK, one).script.splitlines()[-1]
+        assert last == f'exec {sys.executable} -m olmo_core.supervisor.supervise "$folder"'
 
 
 def test_values_of_the_submitter_go_by_the_environment_alone(
@@ -198,11 +197,10 @@ def test_values_of_the_submitter_go_by_the_environment_alone(
     monkeypatch.setenv("OTHER", "canary-value")
     site = SlurmSite(pass_environment=("WANDB_API_KEY", "NOT_SET"))
     made = batch(site, WORK, launch(tmp_path))
-    given = slurm_script.batch_environment(site)
+    given = slurm_queue.passed_environment(site.pass_environment)
     assert given["WANDB_API_KEY"] == "canary-value"
     assert not {"OTHER", "NOT_SET"} & set(given)
-    written = slurm_script.script(made) + str(slurm_script.sbatch_arguments(made, Path("/s")))
-    assert "canary-value" not in written
+    assert "canary-value" not in made.script + str(made.command)
 
 
 QUEUE = """\
