@@ -171,7 +171,7 @@ def test_a_job_that_is_at_work_is_followed_and_not_submitted_again(
     (tmp_path / "gate").unlink()
     launcher = Queueing(site=Site())
     early = launch_of(sweep_work(graph, "checkpoint_downstream", KEYS[2], toy_root), toy_root)
-    assert launcher.submit([early])
+    assert LocalLauncher().submit([early])
     results: list[dg.ExecuteInProcessResult] = []
     run = threading.Thread(
         target=lambda: results.append(backfill(graph, instance, launcher)), daemon=True
@@ -197,7 +197,7 @@ def test_a_cancelled_backfill_ends_every_job_of_it_and_no_other(
     launcher = Queueing(site=Site())
     other = sweep_work(graph, "checkpoint_downstream", KEYS[3], toy_root)
     bystander = launch_of(other, toy_root)
-    launcher.submit([bystander])
+    LocalLauncher().submit([bystander])
 
     def run() -> None:
         with contextlib.suppress(dg.DagsterExecutionInterruptedError):
