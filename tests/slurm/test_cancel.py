@@ -87,7 +87,8 @@ def test_what_does_not_listen_is_gone_on_all_nodes_after_ten_seconds(
         rank.send_signal(signal.SIGSTOP)
     began = time.monotonic()
     threads = [
-        threading.Thread(target=launcher.cancel, args=(launch.folder,)) for launch in jobs.values()
+        threading.Thread(target=launcher.cancel, args=([launch.folder],))
+        for launch in jobs.values()
     ]
     for thread in threads:
         thread.start()
