@@ -37,7 +37,7 @@ from olmo2 import batch_of_all, model_config
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
 from olmo_core.checkpoint.save import Saver
-from olmo_core.checkpoint.state import model_state, optimizer_state
+from olmo_core.checkpoint.state import state_of
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import TrainConfig
 from olmo_core.files import sha256_file
@@ -92,7 +92,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {**model_state(self.model), **optimizer_state(self.model, self.optimizer)}
+        return state_of(self.model, self.optimizer)
 
     def save(self, saver: Saver) -> None:
         """As the trainer does; the checkpoint before goes once this one is whole."""

@@ -5,7 +5,7 @@ import enum
 import errno
 import sys
 import traceback
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 
 
 class ExitCode(enum.IntEnum):
@@ -79,3 +79,9 @@ def exit_codes() -> Generator[None]:
 def _leave(code: ExitCode, message: str) -> None:
     print(message, file=sys.stderr, flush=True)
     raise SystemExit(code) from None
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """Return the first five names, sorted, and how many more there are."""
+    first, rest = (ordered := sorted(names))[:5], ordered[5:]
+    return separator.join(first) + (f" and {len(rest)} more" if rest else "")

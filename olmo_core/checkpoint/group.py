@@ -26,7 +26,7 @@ class Group:
         )
 
     def gather(self, value: T) -> list[T] | None:
-        """Every rank's value in the order of the ranks, on the first rank; None on the others."""
+        """Return every rank's value, ordered by rank, on the first rank; None on the others."""
         if self._group is None:
             return [value]
         values: list[Any] | None = [None] * self.size if self.first else None
@@ -34,7 +34,7 @@ class Group:
         return values
 
     def scatter(self, values: list[T] | None) -> T:
-        """The first rank's `values`, one to each rank in their order."""
+        """Return to each rank one of the first rank's `values`, in the order of the ranks."""
         if self._group is None:
             assert values is not None
             return values[0]
@@ -43,9 +43,5 @@ class Group:
         return mine[0]
 
     def share(self, value: T) -> T:
-        """The first rank's value, on every rank."""
-        if self._group is None:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self._group)
-        return values[0]
+        """Return the first rank's value, on every rank."""
+        return self.scatter([value] * self.size if self.first else None)

@@ -4,13 +4,13 @@ A conversion renames; it never computes. Every expected key must be there and no
 Sources: transformers `models/olmo{,2}/modeling_*.py`; our names are `olmo_core.model`'s.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from olmo_core.checkpoint.tensor_file import TensorFile, write_tensors
 from olmo_core.config.model import ModelConfig
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.errors import ConfigError, InputError, listed
 
 Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
 Tensor = TypeVar("Tensor")
@@ -34,7 +34,7 @@ OLMO1_NORM_EPS = 1e-5  # fixed in transformers' OlmoLayerNorm
 
 
 def architecture(config: ModelConfig) -> Architecture:
-    """The transformers class that computes what `config` says.
+    """Return the name of the transformers class that computes what `config` says.
 
     Raises:
         ConfigError: there is none; says which key stands in the way of the nearest one.
@@ -63,7 +63,7 @@ def architecture(config: ModelConfig) -> Architecture:
 
 
 def parameter_names(config: ModelConfig) -> dict[str, str]:
-    """Our name -> transformers' name of every parameter of a model of this shape."""
+    """Return our name -> transformers' name of every parameter of a model of this shape."""
     olmo2 = architecture(config) == "Olmo2ForCausalLM"
     names = {"embeddings.weight": "model.embed_tokens.weight"}
     for i in range(config.n_layers):
@@ -77,7 +77,7 @@ def parameter_names(config: ModelConfig) -> dict[str, str]:
 
 
 def to_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our state dict under transformers' names; the tensors are the same objects.
+    """Return our state dict under transformers' names; the tensors are the same objects.
 
     Raises:
         InputError: a parameter is missing or unexpected.
@@ -86,7 +86,7 @@ def to_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
 
 
 def from_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """A transformers state dict under our names; the tensors are the same objects.
+    """Return a transformers state dict under our names; the tensors are the same objects.
 
     Raises:
         InputError: a parameter is missing or unexpected.
@@ -103,26 +103,16 @@ def convert_file(source: Path, target: Path, config: ModelConfig) -> None:
 
 
 def _rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    missing, unexpected = names.keys() - state.keys(), state.keys() - names.keys()
-    if missing or unexpected:
-        raise InputError(
-            f"{_listed('missing', missing)}{_listed('unexpected', unexpected)}".strip()
-        )
+    kinds = {"missing": names.keys() - state.keys(), "unexpected": state.keys() - names.keys()}
+    if wrong := [f"{kind} parameters: {listed(found)}" for kind, found in kinds.items() if found]:
+        raise InputError("; ".join(wrong))
     return {names[name]: tensor for name, tensor in state.items()}
-
-
-def _listed(what: str, names: Iterable[str]) -> str:
-    ordered = sorted(names)
-    if not ordered:
-        return ""
-    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
-    return f"{what} parameters: {', '.join(ordered[:5])}{more}. "
 
 
 def huggingface_config(
     config: ModelConfig, *, eos_token_id: int, pad_token_id: int
 ) -> dict[str, Any]:
-    """What `config.json` says of a model of ours."""
+    """Return what `config.json` says of a model of ours."""
     name = architecture(config)
     values: dict[str, Any] = {
         "architectures": [name],
@@ -154,7 +144,7 @@ def huggingface_config(
 
 
 def model_config(values: Mapping[str, Any]) -> ModelConfig:
-    """The shape that a `config.json` of transformers' Olmo or Olmo2 describes.
+    """Return the shape that a `config.json` of transformers' Olmo or Olmo2 describes.
 
     Raises:
         InputError: another model type, or an option that our model does not have.

@@ -11,6 +11,7 @@ import torch
 from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 
+from olmo_core.checkpoint.tensors import Unpickler
 from olmo_core.errors import InputError
 
 
@@ -60,15 +61,14 @@ class IndexReader(FileSystemReader):
         self._index = folder / ".metadata"
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> stored.Metadata:
-        """Which tensors there are, and where they lie.
+        """Return which tensors there are, and where they lie.
 
         Raises:
             InputError: it is torn, holds objects that only running code could make, or names
                 files elsewhere.
         """
         try:
-            with self._index.open("rb") as content:
-                index = _Plain(content).load()
+            index = Unpickler(self._index.read_bytes(), _PLAIN).load()
         except _UNREADABLE as error:
             raise InputError(f"{self._index}: cannot be read as a plain index: {error}") from None
         if not isinstance(index, stored.Metadata):
@@ -78,15 +78,3 @@ class IndexReader(FileSystemReader):
                 raise InputError(f"{self._index}: {entry.relative_path!r} is no file beside it")
         index.storage_meta = stored.StorageMeta(load_id=self.load_id)
         return index
-
-
-class _Plain(pickle.Unpickler):
-    """The classes of an index and nothing else."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return _PLAIN[module_name][global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"an object of {module_name}.{global_name} is not read"
-            ) from None

@@ -7,10 +7,12 @@ A checkpoint is built in `step{N}.tmp` and renamed when whole; readers believe t
 
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olmo_core.errors import InputError
 from olmo_core.files import fsync, read_json, sha256_file, write_json
 
 SCHEMA_VERSION = 1
@@ -18,10 +20,10 @@ CHECKPOINTS = "checkpoints"  # in the run folder
 STATE, TRAIN, MANIFEST = "model_and_optim", "train.json", "manifest.json"
 TEMPORARY, CORRUPT = ".tmp", ".corrupt"
 _MADE_BESIDE = ("metrics.jsonl", "model", "result.json", "wandb")
-STEP = re.compile(r"step(\d+)")  # the name of a checkpoint's folder
+_STEP = re.compile(r"step(\d+)")  # the name of a checkpoint's folder
 
 
-class CorruptCheckpoint(ValueError):
+class CorruptCheckpoint(InputError):
     """A checkpoint whose files are not what its manifest says; the message names the file."""
 
 
@@ -30,20 +32,19 @@ class Checkpoint:
     """One `step{N}` folder, trusted or not."""
 
     path: Path
-    step: int
 
-    @classmethod
-    def at(cls, path: Path) -> "Checkpoint":
-        """The one in a folder; its step is that of the folder's name, 0 where it has none."""
-        match = STEP.fullmatch(path.name)
-        return cls(path, int(match[1]) if match else 0)
+    @property
+    def step(self) -> int:
+        """Return the step in the folder's name, 0 where it has none."""
+        match = _STEP.fullmatch(self.path.name)
+        return int(match[1]) if match else 0
 
     def read_train(self) -> dict[str, Any]:
-        """Where the run stood."""
+        """Return where the run stood."""
         return read_json(self.path / TRAIN)
 
     def read_manifest(self) -> dict[str, dict[str, Any]]:
-        """The checkpoint's files: name -> bytes and SHA-256.
+        """Return the checkpoint's files: name -> bytes and SHA-256.
 
         Raises:
             CorruptCheckpoint: there is no manifest, or it is none.
@@ -83,40 +84,34 @@ class Checkpoint:
                 raise CorruptCheckpoint(f"{path}: its content has changed (SHA-256)")
 
 
-def checkpoints_folder(run: Path) -> Path:
-    """Where a run folder keeps its checkpoints."""
-    return run / CHECKPOINTS
+def step_names(names: Iterable[str]) -> list[str]:
+    """Return those of `names` that are of checkpoints, by step."""
+    found = [name for name in names if _STEP.fullmatch(name)]
+    return sorted(found, key=lambda name: int(name.removeprefix("step")))
 
 
 def list_checkpoints(run: Path) -> list[Checkpoint]:
-    """The run's finished-looking checkpoints, by step; nothing is verified."""
-    folder = checkpoints_folder(run)
-    if not folder.is_dir():
-        return []
-    steps = ((entry, STEP.fullmatch(entry.name)) for entry in folder.iterdir())
-    found = [Checkpoint(entry, int(match[1])) for entry, match in steps if match]
-    return sorted(found, key=lambda checkpoint: checkpoint.step)
+    """Return the run's finished-looking checkpoints, by step; nothing is verified."""
+    folder = run / CHECKPOINTS
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return [Checkpoint(folder / name) for name in step_names(names)]
 
 
 def checkpoint_at(path: Path) -> Checkpoint | None:
     """Return the checkpoint that `path` is, or the newest of a run folder; nothing is verified."""
-    if (path / TRAIN).is_file():
-        return Checkpoint.at(path)
-    return max(list_checkpoints(path), key=lambda checkpoint: checkpoint.step, default=None)
-
-
-def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The manifest's entries of these files, relative to `folder`."""
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-        for name in names
-    }
+    found = [Checkpoint(path)] if (path / TRAIN).is_file() else list_checkpoints(path)
+    return found[-1] if found else None
 
 
 def write_manifest(folder: Path, files: dict[str, Any], order: dict[str, Any], step: int) -> None:
     """Write the file by which a checkpoint is whole."""
     content = {"schema_version": SCHEMA_VERSION, "step": step, "order": order}
     write_json(folder / MANIFEST, {**content, "files": dict(sorted(files.items()))})
+
+
+def temporary(target: Path) -> Path:
+    """Return the name under which a checkpoint is made, or deleted."""
+    return target.with_name(target.name + TEMPORARY)
 
 
 def publish(temporary: Path, target: Path) -> None:
@@ -145,7 +140,5 @@ def set_aside(run: Path) -> Path | None:
 
 def remove_unfinished(run: Path) -> None:
     """Delete what a killed attempt had begun to write."""
-    folder = checkpoints_folder(run)
-    if folder.is_dir():
-        for entry in folder.glob(f"step*{TEMPORARY}"):
-            shutil.rmtree(entry)
+    for entry in (run / CHECKPOINTS).glob(f"step*{TEMPORARY}"):
+        shutil.rmtree(entry)

@@ -83,7 +83,7 @@ class Mirror:
         if self._problems:
             raise InputError(
                 f"remote_save_folder {self._url}: not sent: {self._names(self._problems)}, still "
-                f"in {layout.checkpoints_folder(self._run.path)}; start again to send it: "
+                f"in {self._run.path / layout.CHECKPOINTS}; start again to send it: "
                 + "; ".join(self._problems.values())
             )
 
@@ -104,7 +104,7 @@ class Mirror:
     def _send(self, step: int) -> None:
         """Send one checkpoint; one that is there already, or damaged here, is passed over."""
         start = time.perf_counter()
-        checkpoint = Checkpoint.at(layout.checkpoints_folder(self._run.path) / f"step{step}")
+        checkpoint = Checkpoint(self._run.path / layout.CHECKPOINTS / f"step{step}")
         target = _checkpoint(self._url, step)
         manifest = checkpoint.path / layout.MANIFEST
         if read_file(f"{target}/{layout.MANIFEST}") == manifest.read_bytes():
@@ -134,23 +134,22 @@ def bring_back(run: Path, url: str) -> None:
         InputError: it cannot be fetched, or is damaged.
     """
     url = url.rstrip("/")
-    with locked(layout.checkpoints_folder(run) / ".fetch.lock"):
+    with locked(run / layout.CHECKPOINTS / ".fetch.lock"):
         local = layout.list_checkpoints(run)
         for step in reversed(remote_steps(url)):
             if local and local[-1].step >= step:
                 return
             source = _checkpoint(url, step)
             try:
-                _fetch(source, run, step)
-                return
+                return _fetch(source, run, step)
             except CorruptCheckpoint as error:
                 log.warning("%s: passed over, as it was not sent to its end: %s", source, error)
 
 
 def remote_steps(url: str) -> list[int]:
     """Return the steps of which there are copies, whole or not, in order."""
-    names = list_folder(f"{url.rstrip('/')}/{layout.CHECKPOINTS}")
-    return sorted(Checkpoint.at(Path(name)).step for name in names if layout.STEP.fullmatch(name))
+    names = layout.step_names(list_folder(f"{url.rstrip('/')}/{layout.CHECKPOINTS}"))
+    return [Checkpoint(Path(name)).step for name in names]
 
 
 def _fetch(source: str, run: Path, step: int) -> None:
@@ -160,14 +159,14 @@ def _fetch(source: str, run: Path, step: int) -> None:
         CorruptCheckpoint: it has none, or one that was cut short.
         InputError: a file is not what the manifest says.
     """
-    target = layout.checkpoints_folder(run) / f"step{step}"
-    temporary = target.with_name(target.name + layout.TEMPORARY)
+    target = run / layout.CHECKPOINTS / f"step{step}"
+    temporary = layout.temporary(target)
     shutil.rmtree(temporary, ignore_errors=True)
     manifest = read_file(f"{source}/{layout.MANIFEST}")
     if manifest is None:
         raise CorruptCheckpoint(f"no {layout.MANIFEST}")
     write_atomic(temporary / layout.MANIFEST, manifest)
-    for name, entry in Checkpoint.at(temporary).read_manifest().items():
+    for name, entry in Checkpoint(temporary).read_manifest().items():
         path = temporary / name
         path.parent.mkdir(exist_ok=True)
         download(f"{source}/{name}", stat(f"{source}/{name}"), path, entry["sha256"])

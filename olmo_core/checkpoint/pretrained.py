@@ -1,52 +1,54 @@
-"""Our own model with the weights of a Hugging Face folder: strict, in f32, ready to evaluate."""
+"""Models to evaluate, our own and transformers', in f32; never one of weights not in the files."""
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from olmo_core.checkpoint.huggingface import from_huggingface, model_config
-from olmo_core.checkpoint.tensor_file import TensorFile
-from olmo_core.config.model import ModelConfig
-from olmo_core.errors import InputError
+from olmo_core.checkpoint.state import assemble
+from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.errors import InputError, listed
 from olmo_core.files import read_json
 from olmo_core.model.transformer import Transformer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def device_for_evaluation() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_exported(folder: Path, device: torch.device) -> Transformer:
-    """Our own model with the weights of a Hugging Face folder.
+    """Return our own model with the weights of a Hugging Face folder.
 
     Raises:
         InputError: the file is truncated, a parameter is missing, unexpected or misshapen, or
             the folder holds another kind of model.
     """
     config = model_config(read_json(folder / "config.json"))
-    state = from_huggingface(_read(folder / "model.safetensors"), config)
-    return _assemble(config, state, device, folder)
+    path = folder / "model.safetensors"
+    return assemble(config, from_huggingface(open_safetensors(path), config), path, device)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    TensorFile(path)  # names the place where the file is not whole
-    return load_file(path)
+def load_pretrained(folder: Path, device: torch.device) -> "PreTrainedModel":
+    """Load transformers' own model of a Hugging Face folder, in f32.
 
+    Raises:
+        InputError: weights are missing, unexpected or of another shape. Transformers would
+            initialise them at random and go on.
+    """
+    from transformers import AutoModelForCausalLM  # slow, and our own model needs none of it
+    from transformers.utils.logging import disable_progress_bar
 
-def _assemble(
-    config: ModelConfig, state: Mapping[str, Tensor], device: torch.device, folder: Path
-) -> Transformer:
-    with torch.device("meta"):  # no time spent on weights that are about to be replaced
-        model = Transformer(config)
-    state = {name: tensor.float() for name, tensor in state.items()}
-    if config.weight_tying and "lm_head.weight" not in state and "embeddings.weight" in state:
-        state["lm_head.weight"] = state["embeddings.weight"]
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise InputError(f"{folder}: {' '.join(str(error).split())}") from None
+    disable_progress_bar()
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+    )
+    model, info = loaded
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if found := info.get(kind):
+            raise InputError(f"{folder}: {kind.replace('_', ' ')}: {listed(map(str, found))}")
     return model.to(device).eval()

@@ -43,7 +43,7 @@ def _kind(checkpoint: layout.Checkpoint) -> str | None:
 
 def _remove(checkpoint: layout.Checkpoint) -> None:
     # renamed first: a kill in the middle of the deletion leaves nothing that looks whole
-    doomed = checkpoint.path.with_name(checkpoint.path.name + layout.TEMPORARY)
+    doomed = layout.temporary(checkpoint.path)
     checkpoint.path.rename(doomed)
     shutil.rmtree(doomed)
     log.info("removed %s", checkpoint.path)

@@ -3,12 +3,13 @@
 Training waits only while its tensors are copied to the host; the files are written in a thread.
 """
 
+import contextlib
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,13 @@ from torch import Tensor, nn
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.group import Group
 from olmo_core.checkpoint.shards import Shards, Written
-from olmo_core.checkpoint.state import model_state, optimizer_state
+from olmo_core.checkpoint.state import state_of
 from olmo_core.errors import InputError
 from olmo_core.files import fsync, write_json
 from olmo_core.parallel.world import World
+from olmo_core.run.result import describe
 
 Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format is written for all
-
-T = TypeVar("T")
 
 log = logging.getLogger("olmo")
 
@@ -84,8 +84,8 @@ class Saver:
                 Earlier checkpoints are untouched.
         """
         self.finish()
-        target = layout.checkpoints_folder(self.run) / f"step{int(train['step'])}"
-        state = {**model_state(model), **optimizer_state(model, optimizer)}
+        target = self.run / layout.CHECKPOINTS / f"step{int(train['step'])}"
+        state = state_of(model, optimizer)
         self._prepare(target, state)
         if self._shards is None:
             self._shards = Shards(state, self._group)
@@ -93,7 +93,7 @@ class Saver:
         arguments = (self._shards, target, {**train, "kind": kind}, then)
         # a daemon: where nobody waits for it, as after an error, it must not keep the process
         self._thread = threading.Thread(
-            target=self._write, args=arguments, name=f"save {target.name}", daemon=True
+            target=self._write, args=arguments, name="save", daemon=True
         )
         self._thread.start()
         if not self.asynchronous:
@@ -119,28 +119,24 @@ class Saver:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, *_: object
     ) -> None:
-        if kind is None:
-            self.finish()
-            return
         try:
             self.finish()
         except InputError as error:
+            if kind is None:
+                raise
             if error is not raised:
                 log.error("%s", error)
 
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
         """Make the temporary folder, or find on all ranks alike that there is no room."""
-        problem: str | None = None
+        problems: list[str] = []
         if self._group.first:
-            try:
+            with _noted(problems):
                 self.run.mkdir(parents=True, exist_ok=True)
                 _require_space(self.run, state)
-                shutil.rmtree(_temporary(target), ignore_errors=True)
+                shutil.rmtree(layout.temporary(target), ignore_errors=True)
                 _state_folder(target).mkdir(parents=True)
-            except (InputError, OSError) as error:
-                problem = str(error)
-        problem = self._group.share(problem)
-        if problem is not None:
+        for problem in self._group.share(problems):
             raise InputError(problem)
 
     def _write(
@@ -151,23 +147,26 @@ class Saver:
         then: Callable[[], None] | None,
     ) -> None:
         """The thread: write, learn how the other ranks fared, make the checkpoint whole."""
-        step = int(train["step"])
+        whole, problems = False, list[str]()
         try:
-            gathered = self._group.gather(_attempt(lambda: shards.write(_state_folder(target))))
-            whole, problems = False, list[str]()
+            part: list[Written] = []
+            with _noted(problems):
+                part.append(shards.write(_state_folder(target)))
+            gathered = self._group.gather((part, problems))
             if gathered is not None:
-                problems = [written for written in gathered if isinstance(written, str)]
-                if not problems:
-                    parts = [written for written in gathered if not isinstance(written, str)]
-                    problems = _problems(lambda: _complete(shards, parts, target, train))
-                whole = not problems
-                if whole and then is not None:
-                    problems = _problems(then)
+                problems = [problem for _, found in gathered for problem in found]
+                with _noted(problems):
+                    if not problems:
+                        parts = [written for found, _ in gathered for written in found]
+                        _complete(shards, parts, target, train)
+                        whole = True
+                        if then is not None:
+                            then()
                 if not whole:
-                    shutil.rmtree(_temporary(target), ignore_errors=True)
+                    shutil.rmtree(layout.temporary(target), ignore_errors=True)
             whole, problems = self._group.share((whole, problems))
             if whole:
-                self.whole_step = step
+                self.whole_step = int(train["step"])
             if problems:
                 self._error = InputError(_advice(self.run, target, whole, problems))
         except Exception as error:  # another rank has ended, or cannot be reached
@@ -176,47 +175,39 @@ class Saver:
 
 
 def _complete(shards: Shards, parts: list[Written], target: Path, train: Mapping[str, Any]) -> None:
-    """Index, `train.json`, manifest, name: in this order, by the first rank."""
-    temporary = _temporary(target)
+    """Write index, `train.json`, manifest, name: in this order, by the first rank."""
+    temporary = layout.temporary(target)
     digests = shards.write_index(_state_folder(target), [results for results, _ in parts])
     for _, own in parts:
         digests |= own
     files = {f"{layout.STATE}/{name}": entry for name, entry in digests.items()}
     write_json(temporary / layout.TRAIN, dict(train))
-    files |= layout.describe_files(temporary, [layout.TRAIN])
+    files[layout.TRAIN] = describe(temporary / layout.TRAIN)
     fsync(_state_folder(target))
     layout.write_manifest(temporary, files, train["order"], int(train["step"]))
     layout.publish(temporary, target)
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(target.name + layout.TEMPORARY)
-
-
 def _state_folder(target: Path) -> Path:
-    return _temporary(target) / layout.STATE
+    return layout.temporary(target) / layout.STATE
 
 
-def _attempt(act: Callable[[], T]) -> T | str:
-    """What `act` gives, or what went wrong: the other ranks have to be told, whatever it is."""
+@contextlib.contextmanager
+def _noted(problems: list[str]) -> Iterator[None]:
+    """Add to `problems` what goes wrong: the other ranks have to be told, whatever it is."""
     try:
-        return act()
-    except OSError as error:
-        return str(error)
+        yield
+    except (InputError, OSError) as error:
+        problems.append(str(error))
     except Exception as error:
         log.exception("saving a checkpoint")
-        return f"{type(error).__name__}: {error}"
-
-
-def _problems(act: Callable[[], None]) -> list[str]:
-    problem = _attempt(act)
-    return [] if problem is None else [problem]
+        problems.append(f"{type(error).__name__}: {error}")
 
 
 def _advice(run: Path, target: Path, whole: bool, problems: list[str]) -> str:
     if whole:
         return f"{target} is whole, but what followed failed: {'; '.join(problems)}"
-    step = layout.Checkpoint.at(target).step
+    step = layout.Checkpoint(target).step
     earlier = [found for found in layout.list_checkpoints(run) if found.step < step]
     kept = f"{earlier[-1].path} is kept" if earlier else "there is no earlier one"
     return (

@@ -1,20 +1,91 @@
-"""What training can start from, whatever its format; and the strict copy of it into a model."""
+"""What training can start from, whatever its format, and where that lies."""
 
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from olmo_core.checkpoint.state import MODEL, model_state, optimizer_state
-from olmo_core.config.load import Tree, build
+from olmo_core.checkpoint.state import require_same, state_of
+from olmo_core.checkpoint.tensors import Stored
+from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
-from olmo_core.config.official import drop_neutral, drop_without_meaning
-from olmo_core.errors import ConfigError, InputError
-from olmo_core.files import sha256_file
+from olmo_core.config.url import is_remote
+from olmo_core.errors import InputError
 from olmo_core.parallel.sharding import fill
+from olmo_core.remote.fetch import fetch
+from olmo_core.remote.http import Missing
+from olmo_core.remote.storage import list_folder, stat
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to read from, by its path or URL: files elsewhere come through the cache.
+
+    Attributes:
+        location: What the user wrote, or the address of a folder in it.
+        cache: Where files that lie elsewhere are kept.
+    """
+
+    location: str
+    cache: Path
+
+    def __str__(self) -> str:
+        return self.location
+
+    def __truediv__(self, name: str) -> "Place":
+        return Place(f"{self.location.rstrip('/')}/{name}", self.cache)
+
+    @property
+    def is_remote(self) -> bool:
+        """Return whether its files have to be fetched."""
+        return is_remote(self.location)
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the address."""
+        return self.location.rstrip("/").rpartition("/")[2]
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file `name`; asks the server where there is one."""
+        if not self.is_remote:
+            return (Path(self.location) / name).is_file()
+        try:
+            stat((self / name).location)
+        except Missing:
+            return False
+        return True
+
+    def first_of(self, names: Sequence[str]) -> str | None:
+        """Return the first of `names` that is there."""
+        return next((name for name in names if self.has(name)), None)
+
+    def file(self, name: str, sha256: str | None = None) -> Path:
+        """Return a file of this folder as a local one, fetched and checked where it lies elsewhere.
+
+        Raises:
+            InputError: it is not there, or what came is not `sha256`.
+        """
+        if self.is_remote:
+            return fetch((self / name).location, self.cache, sha256)
+        path = Path(self.location) / name
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        return path
+
+    def names(self) -> list[str]:
+        """Return the names in this folder, sorted; none where there is no such folder.
+
+        Raises:
+            InputError: it lies where nothing can be listed.
+        """
+        if self.is_remote:
+            return list_folder(self.location)
+        path = Path(self.location)
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,96 +106,58 @@ class Position:
     examples: int | None = None
 
 
-class Source(Protocol):
-    """A checkpoint, verified as far as its format allows, that a run can start from."""
+@dataclass(frozen=True)
+class Source(ABC):
+    """A checkpoint, verified as far as its format allows, that a run can start from.
 
-    @property
-    def location(self) -> str:
-        """Where it lies."""
-        ...
+    Attributes:
+        location: Where it lies.
+        has_training_state: Whether it holds moments and a position; else weights alone.
+    """
 
-    @property
-    def has_training_state(self) -> bool:
-        """Whether it holds moments and a position; else weights alone."""
-        ...
+    location: str
+    has_training_state: ClassVar[bool] = True
 
     def position(self) -> Position:
-        """Where its training stood; called only where `has_training_state`."""
-        ...
+        """Return where its training stood; called only where `has_training_state`."""
+        raise NotImplementedError
 
+    @abstractmethod
     def identify(self) -> dict[str, Any]:
-        """What tells it from other checkpoints, wherever it lies."""
-        ...
+        """Return what tells it from other checkpoints, wherever it lies."""
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
-        """Copy the weights and, unless None, the moments.
+        """Copy the weights and, unless None, the moments, one tensor in memory at a time.
 
         Raises:
-            InputError: a tensor is missing, unexpected or of another shape.
+            InputError: a tensor is missing, unexpected or of another shape; nothing has been
+                copied.
         """
-        ...
+        stored, state = self.read(moments=optimizer is not None), state_of(model, optimizer)
+        require_same(self.location, {name: entry.shape for name, entry in stored.items()}, state)
+        for name, tensor in state.items():
+            fill(tensor, stored[name].read())
+
+    def read(self, *, moments: bool) -> Mapping[str, Stored]:
+        """Return the weights, and the moments if asked, by `olmo_core.checkpoint.state`'s names."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A tensor that lies in a file: its shape now, its values when asked."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], Tensor]
-
-
-def copy_strictly(
-    where: str,
-    stored: Mapping[str, Stored],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None,
+def require_same_model(
+    where: str, theirs: ModelConfig | Mapping[str, Any], ours: ModelConfig
 ) -> None:
-    """Copy tensors under the names of `olmo_core.checkpoint.state`, one in memory at a time.
-
-    Raises:
-        InputError: a tensor is missing, unexpected or of another shape; nothing has been copied.
-    """
-    state = model_state(model)
-    if optimizer is not None:
-        state |= optimizer_state(model, optimizer)
-    require_same(where, {name: entry.shape for name, entry in stored.items()}, state)
-    for name, tensor in state.items():
-        fill(tensor, stored[name].read())
-
-
-def require_same(
-    where: str, shapes: Mapping[str, tuple[int, ...] | None], state: Mapping[str, Tensor]
-) -> None:
-    """Compare names and shapes (None: of no known shape) of what is stored with those wanted."""
-    for title, names in (
-        ("lacks", state.keys() - shapes.keys()),
-        ("has, unexpectedly,", shapes.keys() - state.keys()),
-    ):
-        if names:
-            some = ", ".join(sorted(names)[:5])
-            raise InputError(f"{where}: the checkpoint {title} {len(names)} tensors: {some}")
-    for name, tensor in state.items():
-        shape = shapes[name]
-        if shape is not None and shape != tuple(tensor.shape):
-            raise InputError(f"{where}: {name} is {shape}, the model's {tuple(tensor.shape)}")
-
-
-def weights_alone(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
-    """A model's tensors under the names that a checkpoint has for them."""
-    return {MODEL + name: stored for name, stored in tensors.items()}
-
-
-def require_same_model(where: str, theirs: ModelConfig, ours: ModelConfig) -> None:
     """Compare what a checkpoint's model computes with what the run's would.
 
     Args:
         where: The file that describes theirs.
-        theirs: The checkpoint's.
+        theirs: The checkpoint's, or the configuration that has a section `model`.
         ours: The run's.
 
     Raises:
         InputError: they differ; names the keys.
     """
+    if isinstance(theirs, Mapping):
+        theirs = read_model(theirs, where)
     there, here = theirs.function, ours.function
     changed = [key for key in here if there[key] != here[key]]
     if changed:
@@ -133,26 +166,3 @@ def require_same_model(where: str, theirs: ModelConfig, ours: ModelConfig) -> No
             for key in changed
         )
         raise InputError(f"{where}: another model: {what}")
-
-
-def read_model(tree: Mapping[str, Any], where: str) -> ModelConfig:
-    """Build the `model` section of a checkpoint's configuration, OLMo's or ours.
-
-    Raises:
-        InputError: there is none, or this project's model does not compute what it says.
-    """
-    section = tree.get("model")
-    if not isinstance(section, Mapping):
-        raise InputError(f"{where}: no section `model`")
-    if not isinstance(section, Tree):
-        section = Tree(cast(Mapping[str, Any], section), file=where)
-    kept, _ = drop_without_meaning(section, "model.")
-    try:
-        return build(ModelConfig, drop_neutral(kept, "model."), where="model")
-    except ConfigError as error:
-        raise InputError(str(error)) from None
-
-
-def describe_weights(paths: Iterable[Path]) -> dict[str, Any]:
-    """The identity of a checkpoint whose files say nothing of theirs."""
-    return {"weights_sha256": {path.name: sha256_file(path) for path in paths}}

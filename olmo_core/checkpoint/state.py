@@ -3,36 +3,34 @@
 `model.<parameter>` and `optim.<parameter>.{exp_avg,exp_avg_sq,step}`.
 """
 
-import contextlib
-import warnings
-from collections.abc import Iterator
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from olmo_core.checkpoint.tensors import Stored
+from olmo_core.config.model import ModelConfig
+from olmo_core.errors import InputError, listed
+from olmo_core.model.transformer import Transformer
+
 MODEL, OPTIM = "model.", "optim."
 
 
-@contextlib.contextmanager
-def single_process_is_meant() -> Iterator[None]:
-    """Silence what torch's checkpoint module says of every save and load without a group."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+    """Return the tensors as they are: writing to them writes to the model and the optimizer.
 
+    A tied head is there once. Moments are made (zero) where no step has been taken yet.
 
-def model_state(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters (a tied head once), as they are: writing to them writes to the model."""
-    return {MODEL + name: parameter.detach() for name, parameter in model.named_parameters()}
-
-
-def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments by parameter name; made (zero) where no step has been taken yet."""
+    Args:
+        model: Its parameters.
+        optimizer: AdamW, its moments; None: the parameters alone.
+    """
     names = {parameter: name for name, parameter in model.named_parameters()}
-    state: dict[str, Tensor] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
+    state = {MODEL + name: parameter.detach() for parameter, name in names.items()}
+    if optimizer is not None:
+        for parameter in (found for group in optimizer.param_groups for found in group["params"]):
             for key, value in _moments(optimizer, parameter).items():
                 state[f"{OPTIM}{names[parameter]}.{key}"] = value
     return state
@@ -46,3 +44,45 @@ def _moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[
         moments["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         moments["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
     return moments
+
+
+def require_same(
+    where: object, shapes: Mapping[str, tuple[int, ...] | None], state: Mapping[str, Tensor]
+) -> None:
+    """Compare names and shapes of what is stored (None: no tensor) with those wanted.
+
+    Raises:
+        InputError: a tensor is missing, unexpected or of another shape.
+    """
+    for title, names in (
+        ("missing", state.keys() - shapes.keys()),
+        ("unexpected", shapes.keys() - state.keys()),
+    ):
+        if names:
+            raise InputError(f"{where}: {len(names)} {title} tensors: {listed(names)}")
+    for name, tensor in state.items():
+        if shapes[name] != tuple(tensor.shape):
+            raise InputError(
+                f"{where}: {name} is {shapes[name]}, the model's {tuple(tensor.shape)}"
+            )
+
+
+def assemble(
+    config: ModelConfig, stored: Mapping[str, Stored], path: Path, device: torch.device
+) -> Transformer:
+    """Return a model of these weights, in f32 on `device`, one tensor in memory at a time.
+
+    Raises:
+        InputError: a tensor of the file at `path` is missing, unexpected or of another shape.
+    """
+    with torch.device("meta"):  # no time spent on weights that are about to be replaced
+        model = Transformer(config)
+    model = model.to_empty(device=device)
+    if config.weight_tying:
+        model.lm_head.weight = model.embeddings.weight  # `to_empty` has made two of it
+    parameters = dict(model.named_parameters())
+    require_same(path, {name: entry.shape for name, entry in stored.items()}, parameters)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(stored[name].read())
+    return model.eval()

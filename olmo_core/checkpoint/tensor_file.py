@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path
 
-MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 ITEM_BYTES = {
     "F64": 8,
     "F32": 4,
@@ -32,6 +32,7 @@ ITEM_BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
+NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}  # names of floating-point dtypes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,11 @@ class TensorSpec:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensor's data."""
+        """Return the bytes of the tensor's data."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
 
 
 class TensorFile:
@@ -56,94 +60,46 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.tensors: dict[str, TensorSpec] = {}
+        self._offsets: dict[str, slice] = {}
         try:
-            size = path.stat().st_size
-            with path.open("rb") as handle:
-                head = handle.read(8)
-                length = struct.unpack("<Q", head)[0] if len(head) == 8 else MAX_HEADER_BYTES + 1
-                if length > min(MAX_HEADER_BYTES, size - 8):
-                    raise InputError(
-                        f"{path}: not a whole safetensors file ({size} bytes; its header should "
-                        f"take {length})"
-                    )
-                header = json.loads(handle.read(length))
-                self._bytes = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+            # opened first: the library says of each file that it cannot open: no such file
+            with path.open("rb") as file, safe_open(path, framework="np"):
+                (length,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(length))
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; expected a model's weights") from None
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not a safetensors header: {error}") from None
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
-        self.tensors: dict[str, TensorSpec] = {}
-        self._offsets: dict[str, tuple[int, int]] = {}
+        except SafetensorError as error:
+            size = path.stat().st_size
+            raise InputError(
+                f"{path}: not a whole safetensors file ({size} bytes): {error}"
+            ) from None
+        header.pop("__metadata__", None)
         for name, entry in header.items():
-            self._add(name, entry, 8 + length, size)
-
-    def _add(self, name: str, entry: Mapping[str, Any], data_start: int, size: int) -> None:
-        if entry["dtype"] not in ITEM_BYTES:
-            raise InputError(f"{self.path}: {name}: unknown dtype {entry['dtype']!r}")
-        spec = TensorSpec(dtype=entry["dtype"], shape=tuple(entry["shape"]))
-        start, stop = (data_start + offset for offset in entry["data_offsets"])
-        if stop - start != spec.size_bytes:
-            raise InputError(
-                f"{self.path}: {name}: {stop - start} bytes, but {spec.dtype} {list(spec.shape)} "
-                f"takes {spec.size_bytes}"
-            )
-        if stop > size:
-            raise InputError(
-                f"{self.path}: truncated: {name} ends at byte {stop}, the file has {size}"
-            )
-        self.tensors[name] = spec
-        self._offsets[name] = (start, stop)
+            if entry["dtype"] not in ITEM_BYTES:
+                raise InputError(f"{path}: {name}: unknown dtype {entry['dtype']!r}")
+            self.tensors[name] = TensorSpec(dtype=entry["dtype"], shape=tuple(entry["shape"]))
+            self._offsets[name] = slice(*(8 + length + at for at in entry["data_offsets"]))
 
     def data(self, name: str) -> memoryview:
-        """The tensor's bytes, a view of the file."""
-        start, stop = self._offsets[name]
-        return memoryview(self._bytes)[start:stop]
+        """Return the tensor's bytes, a view of the file."""
+        return memoryview(self._bytes)[self._offsets[name]]
 
     def float64(self, name: str) -> np.ndarray:
-        """The tensor as f64 (exact), in its shape.
+        """Return the tensor as f64 (exact), in its shape.
 
         Raises:
-            InputError: it holds no floating-point numbers.
+            InputError: it holds no floating-point numbers that numpy has.
         """
         spec = self.tensors[name]
-        if spec.dtype == "BF16":  # the upper half of an f32
-            values = (np.frombuffer(self.data(name), "<u2").astype("<u4") << 16).view("<f4")
-        elif spec.dtype in ("F64", "F32", "F16"):
-            values = np.frombuffer(self.data(name), f"<f{ITEM_BYTES[spec.dtype]}")
-        else:
-            raise InputError(f"{self.path}: {name}: {spec.dtype} is no floating-point dtype")
-        return values.astype(np.float64).reshape(spec.shape)
-
-
-def round_once(values: np.ndarray, dtype: str) -> bytes:
-    """The bytes of f64 values rounded to nearest even, once, to a safetensors float dtype."""
-    if dtype == "BF16":
-        return _bfloat16(values).tobytes()
-    return values.astype(f"<f{ITEM_BYTES[dtype]}").tobytes()
-
-
-def _bfloat16(values: np.ndarray) -> np.ndarray:
-    """f64 to bf16 (as u2): through f32 rounded to odd, as rounding to nearest twice is not once."""
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
-    wide = single.astype(np.float64)
-    bits = single.view(np.uint32)
-    inexact = (wide != values) & np.isfinite(values)
-    # Towards zero where f32 went past the value, then mark the lost part in the lowest bit.
-    past = inexact & (np.abs(wide) > np.abs(values))
-    odd = np.where(inexact, (bits - past.astype(np.uint32)) | np.uint32(1), bits)
-    rounded = odd + np.uint32(0x7FFF) + ((odd >> np.uint32(16)) & np.uint32(1))
-    rounded = np.where(np.isnan(values), odd | np.uint32(0x400000), rounded)
-    return (rounded >> np.uint32(16)).astype("<u2")
+        if spec.dtype not in NUMPY:
+            raise InputError(f"{self.path}: {name}: {spec.dtype}; expected {', '.join(NUMPY)}")
+        return np.frombuffer(self.data(name), NUMPY[spec.dtype]).astype("f8").reshape(spec.shape)
 
 
 def write_tensors(
-    path: Path,
-    specs: Mapping[str, TensorSpec],
-    data: Callable[[str], bytes | memoryview],
-    *,
-    metadata: Mapping[str, str] | None = None,
+    path: Path, specs: Mapping[str, TensorSpec], data: Callable[[str], bytes | memoryview]
 ) -> None:
     """Write a safetensors file atomically; `data(name)` is asked for one tensor after another.
 
@@ -151,10 +107,9 @@ def write_tensors(
         path: The file; it appears only when it is whole.
         specs: Name, dtype and shape of every tensor.
         data: Gives the bytes of a tensor; called once each, in the order of the file.
-        metadata: Texts for the header beside `format: pt`, which transformers demands.
     """
     order = sorted(specs, key=lambda name: (-ITEM_BYTES[specs[name].dtype], name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}  # transformers demands it
     offset = 0
     for name in order:
         stop = offset + specs[name].size_bytes

@@ -3,43 +3,47 @@
 import base64
 import io
 import pickle
-from collections.abc import Container, Hashable
+from collections.abc import Callable, Container, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from olmo_core.checkpoint.source import Stored
+from olmo_core.checkpoint.tensor_file import TensorFile
 from olmo_core.errors import InputError
 
 Key = tuple[Hashable, ...]
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that lies in a file: its shape now, its values when asked."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
 def open_safetensors(path: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file.
+    """Return the tensors of a safetensors file.
 
     Raises:
-        InputError: it is truncated, or not such a file.
+        InputError: it is missing, truncated, or not such a file.
     """
-    path.open("rb").close()  # safetensors says of each file that it cannot open: no such file
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a whole safetensors file: {error}") from error
 
     def read(name: str) -> Tensor:
         with safe_open(path, framework="pt") as file:
             return file.get_tensor(name)
 
-    return {name: Stored(shapes[name], lambda name=name: read(name)) for name in names}
+    tensors = TensorFile(path).tensors
+    return {name: Stored(spec.shape, partial(read, name)) for name, spec in tensors.items()}
 
 
 def open_torch(path: Path) -> Any:
-    """What `torch.save` wrote, tensors mapped from the file, by `weights_only`.
+    """Return what `torch.save` wrote, tensors mapped from the file, by `weights_only`.
 
     Raises:
         InputError: it is truncated, or holds objects that only running code could make.
@@ -53,7 +57,7 @@ def open_torch(path: Path) -> Any:
 
 
 def flatten(tree: Any, key: Key = ()) -> dict[Key, Any]:
-    """Nested mappings as one of key tuples; OLMo's own way of writing them to safetensors."""
+    """Return nested mappings as one of key tuples: OLMo's own way to write them to safetensors."""
     if not isinstance(tree, dict):
         return {key: tree}
     flat: dict[Key, Any] = {}
@@ -63,7 +67,7 @@ def flatten(tree: Any, key: Key = ()) -> dict[Key, Any]:
 
 
 def open_olmo_safetensors(path: Path, *, only: Container[str] | None = None) -> dict[Key, Any]:
-    """OLMo's safetensors files: key tuples in base64 of a pickle, what is no tensor pickled too.
+    """Read OLMo's safetensors: key tuples in base64 of a pickle, what is no tensor pickled too.
 
     Args:
         path: The file.
@@ -82,27 +86,36 @@ def open_olmo_safetensors(path: Path, *, only: Container[str] | None = None) -> 
             if name.startswith("transformer."):  # by its plain name
                 found[(name,)] = stored
                 continue
-            key, is_pickled = _unpickled(base64.urlsafe_b64decode(name))
+            key, is_pickled = Unpickler(base64.urlsafe_b64decode(name)).load()
             if only is None or key[0] in only:
-                found[key] = _unpickled(bytes(stored.read().numpy())) if is_pickled else stored
+                found[key] = Unpickler(stored.read().numpy()).load() if is_pickled else stored
         except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise InputError(f"{path}: {name[:60]!r}: {error}") from error
     return found
 
 
-class _Plain(pickle.Unpickler):
-    """Numbers, texts and their collections; no class is looked up, so no code is run."""
+class Unpickler(pickle.Unpickler):
+    """Read numbers, texts and their collections, and what is `known` by module and name.
+
+    Nothing else is looked up, so no code of a file's choice is run.
+    """
+
+    def __init__(self, content: Any, known: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        super().__init__(io.BytesIO(content))
+        self._known = known or {}
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
-        raise pickle.UnpicklingError(f"an object of {module_name}.{global_name} is not read")
-
-
-def _unpickled(content: bytes) -> Any:
-    return _Plain(io.BytesIO(content)).load()
+        """Return what is known by this name."""
+        try:
+            return self._known[module_name][global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"an object of {module_name}.{global_name} is not read"
+            ) from None
 
 
 def _harmless() -> list[Any]:
-    """What OLMo's trainer state holds beside numbers: paths, and numpy's random state."""
+    """Return what OLMo's trainer state holds beside numbers: paths, and numpy's random state."""
     import pathlib
 
     import numpy as np

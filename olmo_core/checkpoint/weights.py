@@ -2,21 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
-from safetensors import safe_open
 
+from olmo_core.checkpoint.state import assemble
 from olmo_core.checkpoint.tensor_file import TensorSpec, write_tensors
-from olmo_core.config.load import build, load
+from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.config.load import Tree, build, load
 from olmo_core.config.model import ModelConfig
-from olmo_core.errors import InputError
+from olmo_core.config.official import drop_neutral, drop_without_meaning
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_atomic
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.sharding import gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
+_CPU = torch.device("cpu")
 
 
 def save_model(folder: Path, model: Transformer, config: Mapping[str, Any]) -> None:
@@ -42,30 +45,34 @@ def save_model(folder: Path, model: Transformer, config: Mapping[str, Any]) -> N
 
 
 def lend_shards(model: Transformer) -> None:
-    """The other ranks' part in the first one's `save_model`: each tensor is gathered in turn."""
+    """Do the other ranks' part in the first one's `save_model`: gather each tensor in turn."""
     for _, parameter in sorted(model.named_parameters()):  # the order of the file
         gather(parameter.detach())
 
 
-def load_model(folder: Path, *, device: str = "cpu") -> Transformer:
-    """Read a model folder, strictly: a missing, unexpected or misshapen tensor stops.
+def load_model(folder: Path, device: torch.device = _CPU) -> Transformer:
+    """Return the model of a model folder, ready to evaluate.
 
     Raises:
         InputError: the weights are not those of the configuration.
     """
-    model = Transformer(build(ModelConfig, load(folder / CONFIG)["model"], where="model"))
-    parameters = dict(model.named_parameters())
-    with safe_open(folder / WEIGHTS, framework="pt") as file, torch.no_grad():
-        stored = set(file.keys())
-        if stored != parameters.keys():
-            missing, extra = sorted(parameters.keys() - stored), sorted(stored - parameters.keys())
-            raise InputError(f"{folder / WEIGHTS}: missing {missing[:5]}, unexpected {extra[:5]}")
-        for name, parameter in parameters.items():
-            tensor = file.get_tensor(name)
-            if tensor.shape != parameter.shape:
-                raise InputError(
-                    f"{folder / WEIGHTS}: {name} is {tuple(tensor.shape)}, "
-                    f"the model's {tuple(parameter.shape)}"
-                )
-            parameter.copy_(tensor)
-    return model.to(device)
+    config = read_model(load(folder / CONFIG), str(folder / CONFIG))
+    return assemble(config, open_safetensors(folder / WEIGHTS), folder / WEIGHTS, device)
+
+
+def read_model(tree: Mapping[str, Any], where: str) -> ModelConfig:
+    """Build the `model` section of a checkpoint's configuration, OLMo's or ours.
+
+    Raises:
+        InputError: there is none, or this project's model does not compute what it says.
+    """
+    section = tree.get("model")
+    if not isinstance(section, Mapping):
+        raise InputError(f"{where}: no section `model`")
+    if not isinstance(section, Tree):
+        section = Tree(cast(Mapping[str, Any], section), file=where)
+    kept, _ = drop_without_meaning(section, "model.")
+    try:
+        return build(ModelConfig, drop_neutral(kept, "model."), where="model")
+    except ConfigError as error:
+        raise InputError(str(error)) from None

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import torch
 
-from olmo_core.checkpoint.huggingface_folder import write_export
-from olmo_core.checkpoint.layout import STATE, Checkpoint, CorruptCheckpoint
+from olmo_core.checkpoint.layout import STATE, Checkpoint
 from olmo_core.checkpoint.own import load_state, verify
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
@@ -23,7 +22,7 @@ from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.files import sha256_file
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.world import World
-from olmo_core.release.hub import revision_name
+from olmo_core.release.hub import revision_name, write_export
 from olmo_core.run.command import exit_codes, run_job
 from olmo_core.run.job import Job, Report
 
@@ -45,11 +44,8 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     if not (step_folder / STATE).is_dir():
         raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")
     world = World(device=torch.device("cpu"))
-    checkpoint = Checkpoint.at(step_folder)
-    try:
-        verify(checkpoint, world)
-    except CorruptCheckpoint as error:
-        raise InputError(str(error)) from None
+    checkpoint = Checkpoint(step_folder)
+    verify(checkpoint, world)
     run = step_folder.parent.parent
     config = build(ModelConfig, load(run / "config.yaml")["model"], where="model")
     model = Transformer(config)

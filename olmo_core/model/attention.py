@@ -1,4 +1,5 @@
-"""Causal self-attention of both families: optional qk-norm, clipping and grouped queries.
+"""Causal self-attention of both families: rotary positions, optional qk-norm, clipping and grouped
+queries.
 
 Shape suffixes: B batch, T positions, D d_model, H heads, K key and value heads, E head size.
 """
@@ -9,8 +10,7 @@ from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.linear import Linear
-from olmo_core.model.norm import LayerNorm, RMSNorm
-from olmo_core.model.rope import apply_rope
+from olmo_core.model.norm import Norm
 
 
 class Attention(nn.Module):
@@ -27,10 +27,8 @@ class Attention(nn.Module):
         self.w_out = Linear(d, d)
         self.q_norm = self.k_norm = None
         if config.attention_layer_norm:
-            kind = RMSNorm if config.layer_norm_type == "rms" else LayerNorm
             affine = config.attention_layer_norm_with_affine
-            self.q_norm = kind(d, eps=config.layer_norm_eps, affine=affine)
-            self.k_norm = kind(kv, eps=config.layer_norm_eps, affine=affine)
+            self.q_norm, self.k_norm = (Norm(config, size, affine=affine) for size in (d, kv))
 
     def forward(
         self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
@@ -68,3 +66,25 @@ def document_mask(positions: Tensor) -> Tensor:
     at = torch.arange(positions.shape[1], device=positions.device)
     begin = (at - positions)[:, None, :, None]  # where each position's document begins
     return (at >= begin) & (at <= at[:, None])
+
+
+def rope_tables(config: ModelConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return sine and cosine of every angle, each (length, E), float32.
+
+    Halves are rotated, not interleaved pairs: both halves of the last dimension hold the same
+    angles. The sine's first half is negated, so that `apply_rope` is two multiplications and one
+    roll.
+    """
+    size = config.head_dim
+    exponent = torch.arange(0, size, 2, dtype=torch.float32, device=device) / size
+    frequency = 1.0 / (config.rope_theta**exponent)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)
+    sine, cosine = angle.sin(), angle.cos()
+    return torch.cat((-sine, sine), dim=-1), torch.cat((cosine, cosine), dim=-1)
+
+
+def apply_rope(x_BHTE: Tensor, sine: Tensor, cosine: Tensor) -> Tensor:
+    """Rotate queries or keys by the angles of their positions; the dtype stays."""
+    wide_BHTE = x_BHTE.float()
+    halves_swapped_BHTE = wide_BHTE.roll(x_BHTE.shape[-1] // 2, dims=-1)
+    return (wide_BHTE * cosine + halves_swapped_BHTE * sine).to(x_BHTE.dtype)

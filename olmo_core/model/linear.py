@@ -1,4 +1,9 @@
-"""A linear map without a bias that lays out float32 matrices on a CPU for oneDNN."""
+"""Linear maps and products of large float32 matrices on a CPU, by oneDNN where it is faster.
+
+torch multiplies float32 matrices on a CPU with MKL, which reaches about 80% of the peak of an AMD
+core with AVX-512; oneDNN reaches 92% if both factors are row-major (measured; see
+docs/performance.md). Both are exact float32 and sum in a fixed order.
+"""
 
 from typing import Any
 
@@ -6,11 +11,76 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olmo_core.model.matmul import contiguous_transpose, is_faster, matmul
+# Multiplications below which calling oneDNN costs more than it saves.
+_LARGE = 1 << 26
+
+_ONEDNN = (
+    torch.backends.mkldnn.is_available()
+    and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+)
+
+
+def is_faster(x: Tensor, weight: Tensor) -> bool:
+    """Return whether oneDNN beats torch's own product for x (…, K) and weight (N, K)."""
+    return (
+        _ONEDNN
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() * weight.shape[0] >= _LARGE
+    )
+
+
+@torch.library.custom_op("olmo_core::matmul", mutates_args=())
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return a (M, K) times b (K, N), float32 on a CPU; fastest if both are row-major.
+
+    A custom operator, so that `torch.compile` calls it unchanged.
+    """
+    if is_faster(a, b.T):
+        return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
+    return a @ b
+
+
+@matmul.register_fake
+def _(a: Tensor, b: Tensor) -> Tensor:
+    return a.new_empty(a.shape[0], b.shape[1])
+
+
+def prepacked(weight: Tensor, x: Tensor) -> Tensor:
+    """Return weight (N, K) in the layout that `matmul_prepacked` multiplies fastest with x (M, K).
+
+    The layout is opaque where oneDNN is used.
+    """
+    if is_faster(x, weight):
+        return torch.ops.mkldnn._reorder_linear_weight(weight, len(x))
+    return weight
+
+
+def matmul_prepacked(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x (M, K) times the transpose of a weight (N, K) that `prepacked` returned."""
+    if weight.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+    return x @ weight.T
+
+
+def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
+    """Return c + a b for a (M, K), b (K, N), in one pass over the result; may overwrite c."""
+    if c is None:
+        return matmul(a, b)
+    if is_faster(a, b.T):
+        return torch.ops.mkldnn._linear_pointwise.binary(a, c, b.T, None, "add")
+    return c.addmm_(a, b)
+
+
+def contiguous_transpose(x: Tensor) -> Tensor:
+    """Return the transpose of a matrix, row-major."""
+    return x.T.contiguous()
 
 
 class Linear(nn.Linear):
-    """torch's linear layer without a bias."""
+    """Map linearly as torch's layer without a bias, laid out for oneDNN."""
 
     def __init__(self, size: int, out_size: int) -> None:
         super().__init__(size, out_size, bias=False)

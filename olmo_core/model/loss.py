@@ -6,14 +6,28 @@ no more arithmetic than the plain way and saves its memory and page faults.
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from olmo_core.config.compute import LOGITS_AT_ONCE
-from olmo_core.model.loss_tiles import cross_entropy_in_tiles
+from olmo_core.model.linear import (
+    contiguous_transpose,
+    matmul,
+    matmul_add,
+    matmul_prepacked,
+    prepacked,
+)
+
+# Vocabulary rows per tile (measured, docs/performance.md). Not a power of two: the rows of a tile
+# would all map to the same cache sets.
+_WIDTH = 4192
+
+# Over the labels that count: cross-entropy, z-loss; their gradients of the states and of the head.
+Sums = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 def cross_entropy(
@@ -44,29 +58,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         needs = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         if device == "cpu" and dtype is None and hidden.dtype == weight.dtype == torch.float32:
-            ce, z, *gradients = cross_entropy_in_tiles(
-                hidden, weight, labels, z_loss=z_loss, needs=needs
-            )
+            ce, z, *gradients = _in_tiles(hidden, weight, labels, z_loss, needs)
         else:
             h, w = (x if dtype is None else x.to(dtype) for x in (hidden, weight))
             with torch.autocast(device, enabled=False):
-                ce, z, grad_h, grad_w = _in_chunks(h, w, labels, z_loss, needs, compiled)
-            gradients = (
-                None if grad_h is None else grad_h.to(hidden.dtype),
-                None if grad_w is None else grad_w.to(weight.dtype),
-            )
-        ctx.save_for_backward(*gradients)
+                ce, z, *gradients = _in_chunks(h, w, labels, z_loss, needs, compiled)
+        pairs = zip(gradients, (hidden, weight), strict=True)
+        ctx.save_for_backward(*(None if grad is None else grad.to(x.dtype) for grad, x in pairs))
         ctx.mark_non_differentiable(ce, z)
         return ce + z, ce, z
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        grad_hidden, grad_weight = ctx.saved_tensors
-        scale = gradients[0]
+        scale, saved = gradients[0], ctx.saved_tensors
         if not scale.is_cpu or scale != 1:  # 1 in training; asking a GPU would wait for it
-            grad_hidden = None if grad_hidden is None else grad_hidden * scale
-            grad_weight = None if grad_weight is None else grad_weight * scale
-        return grad_hidden, grad_weight, None, None, None
+            saved = (None if gradient is None else gradient * scale for gradient in saved)
+        return *saved, None, None, None
 
 
 def _in_chunks(
@@ -76,25 +83,24 @@ def _in_chunks(
     z_loss: float,
     needs: tuple[bool, bool],
     compiled: bool,
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+) -> Sums:
     """Return both sums and the requested gradients: of the states, and of the head in float32."""
     counted, target = labels >= 0, labels.clamp(min=0)
     grad_hidden = torch.empty_like(hidden) if needs[0] else None
     # float32, so that summing over the chunks in a narrower type does not lose any
     grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
     sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
-    pieces = max(1, -(-labels.numel() * weight.shape[0] // LOGITS_AT_ONCE))
+    count = max(1, min(len(labels), -(-len(labels) * len(weight) // LOGITS_AT_ONCE)))
     gradient_of = _compiled_gradient() if compiled else _gradient
-    start = 0
-    for rows in (len(piece) for piece in labels.tensor_split(min(pieces, max(1, len(labels))))):
-        part = slice(start, start := start + rows)
-        logits = hidden[part] @ weight.T
-        gradient, both = gradient_of(logits, target[part], counted[part], z_loss)
+    begin = 0
+    for part in hidden.tensor_split(count):
+        rows = slice(begin, begin := begin + len(part))
+        gradient, both = gradient_of(part @ weight.T, target[rows], counted[rows], z_loss)
         sums += both
         if grad_hidden is not None:
-            torch.mm(gradient, weight, out=grad_hidden[part])
+            torch.mm(gradient, weight, out=grad_hidden[rows])
         if grad_weight is not None:
-            grad_weight += gradient.T @ hidden[part]
+            grad_weight += gradient.T @ part
     return sums[0], sums[1], grad_hidden, grad_weight
 
 
@@ -130,3 +136,73 @@ def _gradient(
 def _compiled_gradient() -> Callable[..., tuple[Tensor, Tensor]]:
     """Compile `_gradient` on first use: `torch.compile` takes a second to import."""
     return torch.compile(_gradient)
+
+
+def _in_tiles(
+    hidden: Tensor, weight: Tensor, labels: Tensor, z_loss: float, needs: tuple[bool, bool]
+) -> Sums:
+    """Return what `_in_chunks` returns, on a CPU in float32, in tiles that stay near its caches.
+
+    Each tile holds the logits of some positions and part of the vocabulary. Exponentials are taken
+    while the tile is still near the cache, relative to each row's highest logit *in this tile*. The
+    softmax then lacks one factor per row and tile, known at the end of the row. That factor is
+    multiplied into the narrow operands of the next matrix products, never into the logits.
+    Subtracting the target likewise touches one row of the head, not the logits. The head's gradient
+    is accumulated transposed, tile by tile, written by the first piece of rows and added to by the
+    later ones.
+    """
+    rows = (labels >= 0).nonzero().squeeze(1)  # no work for positions that do not count
+    states, labels = hidden[rows], labels[rows]
+    target = weight[labels]
+    picked = (states * target).sum(dim=1)
+    sums = hidden.new_zeros(2)
+    grad_states = target.neg_() if needs[0] else None
+    at_once = max(1, LOGITS_AT_ONCE // len(weight))
+    pieces = states.tensor_split(max(1, -(-len(states) // at_once)))
+    parts = weight.split(_WIDTH)
+    head = [prepacked(part, pieces[0]) for part in parts]
+    transposed_grad: list[Tensor | None] = [None] * len(head)  # (d, width) each
+    begin = 0
+    for piece in pieces:
+        span = slice(begin, begin := begin + len(piece))
+        tiles, factors, normaliser = _softmax(piece, head, keep=any(needs))
+        sums[0] += (normaliser - picked[span]).sum()
+        sums[1] += z_loss * normaliser.square().sum()
+        factors *= 1 + 2 * z_loss * normaliser
+        if grad_states is not None:
+            for tile, factor, part in zip(tiles, factors, parts, strict=True):
+                grad_states[span].addcmul_(matmul(tile, part), factor.unsqueeze(1))
+        if needs[1]:
+            transposed = contiguous_transpose(piece)
+            for i, (tile, factor) in enumerate(zip(tiles, factors, strict=True)):
+                transposed_grad[i] = matmul_add(transposed * factor, tile, transposed_grad[i])
+    grad_hidden = grad_weight = None
+    if grad_states is not None:
+        grad_hidden = torch.zeros_like(hidden).index_copy_(0, rows, grad_states)
+    if needs[1]:
+        grad_weight = torch.cat([tile.T for tile in transposed_grad if tile is not None])
+        grad_weight.index_add_(0, labels, states, alpha=-1)
+    return sums[0], sums[1], grad_hidden, grad_weight
+
+
+def _softmax(
+    states: Tensor, head: Sequence[Tensor], *, keep: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return exponentials per tile (n, width), the factors (tiles, n) that turn them into a
+    softmax, and the log-normaliser (n,). `head` holds one `prepacked` part per tile.
+    """
+    # Powers of two: exp2 is three times as fast as exp here, and as exact.
+    scaled = states * math.log2(math.e)
+    tiles: list[Tensor] = []
+    highest = states.new_empty(len(head), len(states))
+    totals = torch.empty_like(highest)
+    for part, top, total in zip(head, highest, totals, strict=True):
+        tile = matmul_prepacked(scaled, part)
+        torch.amax(tile, dim=1, out=top)
+        torch.sum(tile.sub_(top.unsqueeze(1)).exp2_(), dim=1, out=total)
+        if keep:
+            tiles.append(tile)
+    top = highest.amax(dim=0)
+    factors = highest.sub_(top).exp2_()
+    total = totals.mul_(factors).sum(dim=0)
+    return tiles, factors.div_(total), total.log2().add_(top).mul_(math.log(2))

@@ -4,34 +4,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olmo_core.config.model import ModelConfig
 
-class RMSNorm(nn.Module):
-    """Divide by the root mean square, then multiply by a weight if `affine`; all in float32.
 
-    The weight is applied before the cast back to the input's dtype, as OLMo-core and transformers
-    do (the first OLMo trainer casts first; in float32 all agree).
+class Norm(nn.Module):
+    """Normalise the last dimension in float32: RMS norm or layer norm, without a bias.
+
+    The weight, if `affine`, is applied before the cast back to the input's dtype, as OLMo-core and
+    transformers do (the first OLMo trainer casts first; in float32 all agree).
     """
 
-    def __init__(self, size: int, *, eps: float, affine: bool = True) -> None:
+    def __init__(self, config: ModelConfig, size: int, *, affine: bool) -> None:
         super().__init__()
-        self.size, self.eps = size, eps
+        self.rms, self.eps = config.layer_norm_type == "rms", config.layer_norm_eps
+        self.size = (size,)
         self.weight = nn.Parameter(torch.ones(size)) if affine else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised over its last dimension; any leading shape."""
         weight = None if self.weight is None else self.weight.float()
-        return F.rms_norm(x.float(), (self.size,), weight, self.eps).to(x.dtype)
-
-
-class LayerNorm(nn.Module):
-    """Layer norm in float32 without a bias, and without a weight unless `affine`."""
-
-    def __init__(self, size: int, *, eps: float, affine: bool = False) -> None:
-        super().__init__()
-        self.size, self.eps = size, eps
-        self.weight = nn.Parameter(torch.ones(size)) if affine else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised over its last dimension; any leading shape."""
-        weight = None if self.weight is None else self.weight.float()
-        return F.layer_norm(x.float(), (self.size,), weight, None, self.eps).to(x.dtype)
+        if self.rms:
+            y = F.rms_norm(x.float(), self.size, weight, self.eps)
+        else:
+            y = F.layer_norm(x.float(), self.size, weight, None, self.eps)
+        return y.to(x.dtype)

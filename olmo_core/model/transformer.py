@@ -11,18 +11,32 @@ Parameter names are the format of our weights files:
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.model.attention import Attention, document_mask
-from olmo_core.model.feed_forward import FeedForward
-from olmo_core.model.norm import LayerNorm, RMSNorm
-from olmo_core.model.rope import rope_tables
+from olmo_core.model.attention import Attention, document_mask, rope_tables
+from olmo_core.model.linear import Linear
+from olmo_core.model.norm import Norm
 
 
-def make_norm(config: ModelConfig) -> RMSNorm | LayerNorm:
+def make_norm(config: ModelConfig) -> Norm:
     """Build a norm of the residual stream."""
-    kind = RMSNorm if config.layer_norm_type == "rms" else LayerNorm
-    return kind(config.d_model, eps=config.layer_norm_eps, affine=config.layer_norm_with_affine)
+    return Norm(config, config.d_model, affine=config.layer_norm_with_affine)
+
+
+class FeedForward(nn.Module):
+    """Compute SwiGLU, w2(silu(w1 x) * w3 x): w1 the gate, w3 the value; no biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, width = config.d_model, config.feed_forward_size
+        self.w1 = Linear(d, width)
+        self.w2 = Linear(width, d)
+        self.w3 = Linear(d, width)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return the network's output (B, T, D)."""
+        return self.w2(F.silu(self.w1(x_BTD)) * self.w3(x_BTD))
 
 
 class Block(nn.Module):
@@ -84,17 +98,9 @@ class Transformer(nn.Module):
         return self.lm_head(self.hidden(input_ids))
 
     def _rope_for(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        length = input_ids.shape[1]
-        if (
-            self._rope is None
-            or len(self._rope[0]) < length
-            or (self._rope[0].device != input_ids.device)
-        ):
-            with torch.autocast(input_ids.device.type, enabled=False):
-                self._rope = rope_tables(
-                    self.config.head_dim,
-                    self.config.rope_theta,
-                    max(length, self.config.max_sequence_length),
-                    input_ids.device,
-                )
+        length, device = input_ids.shape[1], input_ids.device
+        if self._rope is None or len(self._rope[0]) < length or self._rope[0].device != device:
+            longest = max(length, self.config.max_sequence_length)
+            with torch.autocast(device.type, enabled=False):
+                self._rope = rope_tables(self.config, longest, device)
         return self._rope[0][:length], self._rope[1][:length]

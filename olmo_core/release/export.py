@@ -11,16 +11,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from olmo_core.checkpoint.huggingface_folder import write_export
-from olmo_core.checkpoint.pretrained import device_for_evaluation
+from olmo_core.checkpoint.pretrained import device_for_evaluation, load_pretrained
 from olmo_core.checkpoint.soup import ingredient_order
-from olmo_core.checkpoint.transformers_model import load_pretrained
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import ConfigError
 from olmo_core.files import sha256_file, write_atomic
-from olmo_core.release.hub import link_revisions, revision_name
-from olmo_core.release.parity import compare, continuations, require, text_batch
+from olmo_core.release.hub import link_revisions, revision_name, write_export
+from olmo_core.release.parity import Parity, compare, continuations, require, text_batch
 from olmo_core.run.command import run_job
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
@@ -44,12 +42,15 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             parity, theirs = _check(config, trained[name] / "model", target, name)
         facts = RunFolder(trained[name]).read_result()["report"]["data"]
         step, tokens = facts.get("step"), facts.get("tokens")
+        known = {
+            "model": name,
+            "revision": revision_name(name, step, tokens, final=name == order[-1]),
+            "step": step,
+            "tokens": tokens,
+        }
         models.append(
             {
-                "model": name,
-                "revision": revision_name(name, step, tokens, final=name == order[-1]),
-                "step": step,
-                "tokens": tokens,
+                **known,
                 "path": f"exports/{name}",
                 "sha256": sha256_file(target / "model.safetensors"),
                 "source_sha256": sha256_file(trained[name] / "model" / "model.safetensors"),
@@ -57,7 +58,7 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         )
         rows.append(
             {
-                **{key: models[-1][key] for key in ("model", "revision", "step", "tokens")},
+                **known,
                 "bytes": (target / "model.safetensors").stat().st_size,
                 "max_relative_error": float(f"{parity.max_relative_error:.3g}"),
                 "top1_agreement": parity.top1_agreement,
@@ -83,11 +84,12 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     )
 
 
-def _check(config: ExportConfig, source: Path, target: Path, name: str):
+def _check(
+    config: ExportConfig, source: Path, target: Path, name: str
+) -> tuple[Parity, PreTrainedModel]:
     """Compare the exported folder with our model; return the comparison and the loaded model."""
     device = device_for_evaluation()
-    ours = load_model(source, device=device.type)
-    theirs: PreTrainedModel = load_pretrained(target, device)
+    ours, theirs = load_model(source, device), load_pretrained(target, device)
     length = min(config.parity_sequence_length, ours.config.max_sequence_length)
     batch = text_batch(target / "tokenizer.json", config.parity_sequences, length)
     parity = compare(ours, theirs, batch, config.parity_tolerance)
@@ -97,9 +99,8 @@ def _check(config: ExportConfig, source: Path, target: Path, name: str):
 
 def _release_order(names: Mapping[str, Path]) -> list[str]:
     """Return the names sorted: stage 1, the ingredients by number, the soup."""
-    first = [name for name in ("stage1",) if name in names]
-    last = [name for name in ("soup",) if name in names]
-    return first + ingredient_order([n for n in names if n not in ("stage1", "soup")]) + last
+    ingredients = ingredient_order([n for n in names if n not in ("stage1", "soup")])
+    return [name for name in ("stage1", *ingredients, "soup") if name in names]
 
 
 def _write_revisions(config: ExportConfig, folder: Path, models: list[dict[str, Any]]) -> None:

@@ -1,18 +1,28 @@
-"""The hub's own layout on disk, so that `from_pretrained(NAME, revision=…)` works offline.
+"""Folders that `from_pretrained` loads, and the hub's own layout of them on disk.
 
+With that, `from_pretrained(NAME, revision=…)` works offline:
 `<hub>/models--ORG--NAME/snapshots/<id>/<files>` and `refs/<revision>` holding `<id>`; used with
 HF_HOME (its `hub` folder), HF_HUB_CACHE or `cache_dir=`. Files are hard links to those of the
 export.
 """
 
 import hashlib
+import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
+from olmo_core.checkpoint.weights import CONFIG, WEIGHTS, read_model
+from olmo_core.config.load import load
+from olmo_core.errors import ConfigError
 from olmo_core.files import sha256_file, write_atomic
+from olmo_core.run.folder import RunFolder
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 
 
@@ -59,3 +69,36 @@ def link_revisions(hub: Path, repository: str, folders: Mapping[str, Path]) -> N
             if not (snapshot / path.name).exists():
                 os.link(path, snapshot / path.name)
         write_atomic(home / "refs" / revision, commit)
+
+
+def write_export(model: Path, tokenizer: Path, target: Path) -> None:
+    """Write one Hugging Face folder.
+
+    Args:
+        model: A model folder of ours (`model.safetensors`, `config.yaml`).
+        tokenizer: The tokenizer's run folder.
+        target: The folder to write, made here.
+
+    Raises:
+        InputError: the weights do not fit the configuration.
+        ConfigError: the model has no Hugging Face form, or the vocabulary does not fit it.
+    """
+    config = read_model(load(model / CONFIG), str(model / CONFIG))
+    facts = RunFolder(tokenizer).read_result()["report"]["data"]
+    if facts["vocab_size"] > config.padded_vocab_size:
+        raise ConfigError(
+            f"model.embedding_size: {config.padded_vocab_size} rows for "
+            f"{facts['vocab_size']} tokens"
+        )
+    special = {"eos_token_id": facts["eos_token_id"], "pad_token_id": facts["pad_token_id"]}
+    target.mkdir(parents=True, exist_ok=True)
+    convert_file(model / WEIGHTS, target / "model.safetensors", config)
+    _write_json(target / "config.json", huggingface_config(config, **special))
+    _write_json(target / "generation_config.json", {"do_sample": False, **special})
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).exists():
+            shutil.copyfile(tokenizer / name, target / name)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -167,18 +167,14 @@ def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
 
 def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
     """Return the author's limitations and those that the results themselves show."""
-    found = list(config.limitations)
     parameters = int(facts.export["numbers"]["parameters"])
     tokens = sum(model["tokens"] or 0 for model in facts.export["data"]["models"][:1])
-    found.append(
-        f"It has {parameters:,} parameters and saw {tokens:,} tokens in stage 1"
-        + (
-            f" ({tokens / parameters:.1f} a parameter; about 20 are usual for the best use of "
-            "compute, and released models see far more)."
-            if parameters and tokens < 20 * parameters
-            else "."
-        )
+    few = (
+        f" ({tokens / parameters:.1f} a parameter; about 20 are usual for the best use of "
+        "compute, and released models see far more)"
     )
+    seen = f"It has {parameters:,} parameters and saw {tokens:,} tokens in stage 1"
+    found = [*config.limitations, f"{seen}{few if tokens < 20 * parameters else ''}."]
     errors = [row["stderr"] for row in facts.rows if row["model"] == facts.final and row["stderr"]]
     if errors and max(errors) > 0.02:
         found.append(
@@ -190,19 +186,16 @@ def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
 
 
 def _summary(facts: Facts) -> str:
-    rows = {(row["model"], row["metric"], row["task"]): row["value"] for row in facts.rows}
-    losses = {
-        model: value
-        for (model, metric, task), value in rows.items()
-        if metric == "loss" and "/" not in task
-    }
-    parts = [
-        f"A base language model of {int(facts.export['numbers']['parameters']):,} parameters "
-        f"(`{facts.export['numbers']['architecture']}`)"
+    numbers = facts.export["numbers"]
+    losses = [
+        f", held-out loss {row['value']:.3f} nats per token"
+        for row in facts.rows
+        if row["model"] == facts.final and row["metric"] == "loss" and "/" not in row["task"]
     ]
-    if facts.final in losses:
-        parts.append(f"held-out loss {losses[facts.final]:.3f} nats per token")
-    return ", ".join(parts) + "."
+    return (
+        f"A base language model of {int(numbers['parameters']):,} parameters "
+        f"(`{numbers['architecture']}`){''.join(losses[-1:])}."
+    )
 
 
 def _usage(repository: str) -> str:
@@ -225,10 +218,7 @@ def _data(facts: Facts) -> list[str]:
         "stage1_mix": "Stage 1:",
         "stage2_mix": "Stage 2:",
     }
-    parts: list[str] = []
-    for name, rows in facts.tables.items():
-        parts += [titles[name], _table(rows)]
-    return parts
+    return [part for name, rows in facts.tables.items() for part in (titles[name], _table(rows))]
 
 
 def _training(facts: Facts) -> str:

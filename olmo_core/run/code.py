@@ -50,7 +50,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.train.garbage": "says when Python collects garbage",
     # `load_path` may name these formats, but a recipe cannot: the graph starts from first weights
     # or from a checkpoint of ours.
-    "olmo_core.checkpoint.huggingface_source": "reads a format that the graph never starts from",
+    "olmo_core.checkpoint.weights_source": "reads formats that the graph never starts from",
     "olmo_core.checkpoint.olmo_source": "reads a format that the graph never starts from",
 }
 

@@ -70,7 +70,7 @@ def _save(folder: Path, world: World, prepare: Callable[[nn.Module], object]) ->
     expected = whole(model, optimizer)
     saver.finish()
     again, other = trained(2, prepare)
-    load_state(Checkpoint(folder / "checkpoints" / "step1", 1), world, again, other)
+    load_state(Checkpoint(folder / "checkpoints" / "step1"), world, again, other)
     found = whole(again, other)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -97,7 +97,7 @@ def _fail_on_rank_1(folder: Path, world: World) -> str:
 def _reshard(folder: Path, world: World) -> str:
     """Read what one process has written."""
     model, optimizer = trained(2, fully_shard)
-    load_state(Checkpoint(folder / "checkpoints" / "step1", 1), world, model, optimizer)
+    load_state(Checkpoint(folder / "checkpoints" / "step1"), world, model, optimizer)
     expected, found = torch.load(folder / "expected.pt"), whole(model, optimizer)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     return "ok"

@@ -15,8 +15,7 @@ from olmo_core.checkpoint.huggingface import (
     model_config,
     to_huggingface,
 )
-from olmo_core.checkpoint.pretrained import load_exported
-from olmo_core.checkpoint.transformers_model import load_pretrained
+from olmo_core.checkpoint.pretrained import load_exported, load_pretrained
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_json

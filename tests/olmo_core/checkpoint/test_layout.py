@@ -7,6 +7,7 @@ import pytest
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
+from olmo_core.run.result import describe
 
 
 @pytest.fixture
@@ -16,8 +17,8 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
     (folder / layout.STATE / "__0_0.distcp").write_bytes(b"tensors")
     (folder / layout.TRAIN).write_text('{"step": 7}')
     names = [f"{layout.STATE}/__0_0.distcp", layout.TRAIN]
-    layout.write_manifest(folder, layout.describe_files(folder, names), {"seed": 1}, 7)
-    return Checkpoint(folder, 7)
+    layout.write_manifest(folder, {name: describe(folder / name) for name in names}, {"seed": 1}, 7)
+    return Checkpoint(folder)
 
 
 def test_a_whole_one_passes(checkpoint: Checkpoint) -> None:

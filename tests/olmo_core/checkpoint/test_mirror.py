@@ -15,6 +15,7 @@ from olmo_core.checkpoint.retention import apply_retention
 from olmo_core.errors import InputError
 from olmo_core.files import write_json
 from olmo_core.remote import storage
+from olmo_core.run.result import describe
 
 SHARD = f"{layout.STATE}/__0_0.distcp"
 
@@ -68,11 +69,11 @@ def there(tmp_path: Path) -> Path:
 
 
 def make(run: Path, step: int, content: bytes = b"weights " * 100) -> Path:
-    folder = layout.checkpoints_folder(run) / f"step{step}"
+    folder = run / layout.CHECKPOINTS / f"step{step}"
     (folder / layout.STATE).mkdir(parents=True)
     (folder / SHARD).write_bytes(content + str(step).encode())
     write_json(folder / layout.TRAIN, {"step": step, "kind": "sharded"})
-    files = layout.describe_files(folder, [SHARD, layout.TRAIN])
+    files = {name: describe(folder / name) for name in (SHARD, layout.TRAIN)}
     layout.write_manifest(folder, files, {}, step)
     return folder
 
@@ -120,7 +121,7 @@ def test_what_is_not_verified_is_not_deleted(
     # 5 was sent with the second try at the latest, 10 in between; neither went before its copy
     assert "step5 is not sent yet" in caplog.text
     for step in (5, 10):
-        layout.Checkpoint.at(there / f"checkpoints/step{step}").verify()
+        layout.Checkpoint(there / f"checkpoints/step{step}").verify()
     assert [found.step for found in layout.list_checkpoints(run)] == [10]
 
 
@@ -168,14 +169,14 @@ def test_a_folder_that_cannot_be_written_to_is_told_at_the_start(run: Path, ther
 
 def test_a_step_made_anew_replaces_its_copy(run: Path, there: Path) -> None:
     for content in (b"one", b"another"):
-        shutil.rmtree(layout.checkpoints_folder(run), ignore_errors=True)
+        shutil.rmtree(run / layout.CHECKPOINTS, ignore_errors=True)
         make(run, 5, content)
         sender = opened(run, there)
         Faulty.sent = []
         Faulty.faults = []
         sender.send(5)
         finish(sender)
-    layout.Checkpoint.at(there / "checkpoints/step5").verify()
+    layout.Checkpoint(there / "checkpoints/step5").verify()
     assert (there / "checkpoints/step5" / SHARD).read_bytes() == b"another5"
 
 
@@ -190,7 +191,7 @@ def test_a_checkpoint_damaged_here_is_not_sent_and_ends_nothing(
     finish(sender)
     assert "step5 is damaged and not sent" in caplog.text
     assert not (there / "checkpoints/step5").exists()
-    layout.Checkpoint.at(there / "checkpoints/step10").verify()
+    layout.Checkpoint(there / "checkpoints/step10").verify()
 
 
 def copied(run: Path, there: Path, *steps: int) -> None:

@@ -65,7 +65,7 @@ def test_the_bytes_are_the_same_in_the_background(tmp_path: Path) -> None:
         saver.finish()
         assert saver.whole_step == 2
         for step in (1, 2):
-            Checkpoint(tmp_path / name / "checkpoints" / f"step{step}", step).verify()
+            Checkpoint(tmp_path / name / "checkpoints" / f"step{step}").verify()
     one, two, three = (content(tmp_path / name) for name in "abc")
     assert one == two == three
     assert "checkpoints/step2/model_and_optim/.metadata" in one
@@ -238,7 +238,7 @@ def on_ranks(size: int, folder: Path, task: str) -> dict[int, str]:
 @pytest.mark.parametrize(("size", "task"), [(2, "replicated"), (2, "sharded"), (4, "hybrid")])
 def test_ranks_write_together_what_one_reads(tmp_path: Path, size: int, task: str) -> None:
     assert on_ranks(size, tmp_path, task) == dict.fromkeys(range(size), "ok")
-    checkpoint = Checkpoint(tmp_path / "checkpoints" / "step1", 1)
+    checkpoint = Checkpoint(tmp_path / "checkpoints" / "step1")
     checkpoint.verify()
     files = [path for path in content(checkpoint.path) if path.endswith(".distcp")]
     sizes = [(checkpoint.path / path).stat().st_size for path in files]

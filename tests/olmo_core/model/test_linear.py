@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from olmo_core.model import matmul
+from olmo_core.model import linear
 from olmo_core.model.linear import Linear
 
 
@@ -12,18 +12,18 @@ from olmo_core.model.linear import Linear
 def test_values_and_gradients(
     large: int, size: int, out_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matmul, "_LARGE", large)
+    monkeypatch.setattr(linear, "_LARGE", large)
     generator = torch.Generator().manual_seed(0)
-    linear = Linear(size, out_size)
+    layer = Linear(size, out_size)
     x = torch.randn(3, 5, size, generator=generator, requires_grad=True)
     direction = torch.randn(3, 5, out_size, generator=generator)
-    y = linear(x)
+    y = layer(x)
     (y * direction).sum().backward()
-    weight, rows = linear.weight.detach().double(), x.detach().double()
+    weight, rows = layer.weight.detach().double(), x.detach().double()
     exact = {
         "y": (y.detach(), rows @ weight.T),
         "x": (x.grad, direction.double() @ weight),
-        "weight": (linear.weight.grad, direction.double().flatten(0, 1).T @ rows.flatten(0, 1)),
+        "weight": (layer.weight.grad, direction.double().flatten(0, 1).T @ rows.flatten(0, 1)),
     }
     for ours, right in exact.values():
         assert ours is not None

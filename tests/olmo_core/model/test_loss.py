@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from olmo_core.model import loss, loss_tiles, matmul
+from olmo_core.model import linear, loss
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-3])
@@ -13,9 +13,9 @@ from olmo_core.model import loss, loss_tiles, matmul
 def test_sums_and_gradients_equal_torch(
     z_loss: float, at_once: int, width: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matmul, "_LARGE", large)
-    monkeypatch.setattr(loss_tiles, "LOGITS_AT_ONCE", at_once)
-    monkeypatch.setattr(loss_tiles, "_WIDTH", width)
+    monkeypatch.setattr(linear, "_LARGE", large)
+    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", at_once)
+    monkeypatch.setattr(loss, "_WIDTH", width)
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(301, 32, generator=generator, requires_grad=True)
     weight = torch.randn(1000, 32, generator=generator, requires_grad=True)
@@ -39,7 +39,7 @@ def test_sums_and_gradients_equal_torch(
 
 
 def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_tiles, "_WIDTH", 2)
+    monkeypatch.setattr(loss, "_WIDTH", 2)
     hidden = torch.tensor([[1.0]], requires_grad=True)
     weight = torch.tensor([[-1e4], [300.0], [299.0], [-300.0], [1e-3]], requires_grad=True)
     labels = torch.tensor([3])

@@ -10,7 +10,7 @@ import torch
 
 from olmo_core.config.train import CoreConfig
 from olmo_core.errors import ConfigError
-from olmo_core.model.matmul import _LARGE
+from olmo_core.model.linear import _LARGE
 from olmo_core.parallel.world import set_threads
 from olmo_core.run.folder import read_metrics
 from olmo_core.train.run import prepare_arithmetic

@@ -52,7 +52,7 @@ def test_killed_while_sending_it_goes_on_from_the_whole_copy_on_an_empty_disk(
     assert losses(tmp_path / "run") == {step: expected[step] for step in range(5, 13)}
     assert copies(there) == {"step4", "step8", "step12"}
     for step in copies(there):
-        Checkpoint.at(there / "checkpoints" / step).verify()
+        Checkpoint(there / "checkpoints" / step).verify()
     assert [path.name for path in (tmp_path / "run/checkpoints").glob("step*")] == ["step12"]
 
 
