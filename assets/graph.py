@@ -1,16 +1,15 @@
 """The graph of one recipe: its nodes in order, and the fingerprint that each would have now."""
 
 import functools
-import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.node import Finished, Node
-from assets.paths import asset_folder, finished_version, versions
+from assets.paths import asset_folder, versions
 from assets.recipe import Recipe
-from assets.reuse import finished_elsewhere, located, unfinished_elsewhere
+from assets.reuse import located, runs_of
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.run.accepted import Acceptance
@@ -57,10 +56,8 @@ class Graph:
         runs in the recipe's own folder hold, where there are any; equal bits made twice are equal
         inputs.
         """
-        folder, identity = self.folder(root, name), self.fingerprints[name]
-        own = (run for run in reversed(versions(folder, identity.version)) if run.finished)
-        runs = itertools.chain(own, finished_elsewhere(folder, root, identity))
-        return next((run for run in runs if self._is_current(root, name, run)), None)
+        finished = (run for run in self.runs(root, name) if run.finished)
+        return next((run for run in finished if self._is_current(root, name, run)), None)
 
     def _is_current(self, root: Path, name: str, run: RunFolder) -> bool:
         read = run.read_result()["inputs"]
@@ -68,8 +65,8 @@ class Graph:
         for input_name in self.nodes[name].inputs:
             if made_from[input_name] != self.fingerprints[input_name].value:
                 continue  # accepted, with another input than there is now
-            version = self.fingerprints[input_name].version
-            newest = finished_version(self.folder(root, input_name), version)
+            own = versions(self.folder(root, input_name), self.fingerprints[input_name].version)
+            newest = next((run for run in reversed(own) if run.finished), None)
             if newest is not None and newest.read_result()["digest"] != read[input_name]["digest"]:
                 return False
         return True
@@ -79,16 +76,11 @@ class Graph:
 
         The recipe's own, then those that another recipe has begun.
         """
-        folder, identity = self.folder(root, name), self.fingerprints[name]
-        own = [run for run in versions(folder, identity.version) if not run.finished]
-        return own + unfinished_elsewhere(folder, root, identity)
+        return [run for run in self.runs(root, name) if not run.finished]
 
-    def runs(self, root: Path, name: str) -> list[RunFolder]:
-        """All run folders of the asset as it would be made now, the recipe's own last."""
-        folder, identity = self.folder(root, name), self.fingerprints[name]
-        elsewhere = [*finished_elsewhere(folder, root, identity)][::-1]
-        own = versions(folder, identity.version)
-        return unfinished_elsewhere(folder, root, identity) + elsewhere + own
+    def runs(self, root: Path, name: str) -> Iterator[RunFolder]:
+        """All run folders of the asset as it would be made now, the one that counts most first."""
+        return runs_of(self.folder(root, name), root, self.fingerprints[name])
 
     def finished_asset(self, root: Path, name: str) -> Finished | None:
         """A finished asset with its inputs, as the checks want it."""

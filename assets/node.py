@@ -8,6 +8,7 @@ from typing import Any
 from assets.recipe import Recipe
 from olmo_core.config.load import to_dict
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.result import damaged_files
 
 STAGES = ("corpus", "train", "evals", "release")
 
@@ -17,7 +18,7 @@ def nothing_more() -> Mapping[str, Any]:
     return {}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Verdict:
     """What a check found: passed or not, in a sentence, with the figures behind it."""
 
@@ -34,6 +35,15 @@ class Check:
     description: str
     evaluate: Callable[["Finished"], Verdict]
     blocking: bool = True
+
+
+def check(
+    description: str, *, blocking: bool = True
+) -> Callable[[Callable[["Finished"], Verdict]], Check]:
+    """Turn the function below into a check of its name."""
+    return lambda evaluate: Check(
+        name=evaluate.__name__, description=description, evaluate=evaluate, blocking=blocking
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,27 @@ class Finished:
     def data(self) -> Mapping[str, Any]:
         """The machine-readable facts that the job reported."""
         return self.result["report"]["data"]
+
+    def input_data(self, name: str) -> Mapping[str, Any]:
+        """Return the facts that the job of an input reported."""
+        return self.inputs[name].read_result()["report"]["data"]
+
+
+@check("What this was made from has not changed underneath.")
+def inputs_unchanged(finished: Finished) -> Verdict:
+    """Compare each input with the digest that was read, and its files with what was written."""
+    changed: list[str] = []
+    for name, folder in finished.inputs.items():
+        recorded = finished.result["inputs"][name]["digest"]
+        if not folder.finished:
+            changed.append(f"{name}: {folder.path} is gone")
+        elif folder.read_result()["digest"] != recorded:
+            changed.append(f"{name}: digest {recorded[:12]} was read, now another stands there")
+        else:
+            changed += damaged_files(folder)
+    if changed:
+        return Verdict(False, "; ".join(changed))
+    return Verdict(True, f"{len(finished.inputs)} inputs are what was read")
 
 
 @dataclass(frozen=True, kw_only=True)

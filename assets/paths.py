@@ -52,12 +52,6 @@ def versions(folder: Path, version: str) -> list[RunFolder]:
     return [RunFolder(repeats[number]) for number in sorted(repeats)]
 
 
-def finished_version(folder: Path, version: str) -> RunFolder | None:
-    """The newest finished run folder of a version; None if no attempt has finished."""
-    finished = [run for run in versions(folder, version) if run.finished]
-    return finished[-1] if finished else None
-
-
 def open_version(folder: Path, version: str) -> RunFolder:
     """The run folder to work in: the newest unfinished one, else a new one; none is overwritten."""
     existing = versions(folder, version)

@@ -4,6 +4,7 @@ Of the recipe's own folder the newest run counts. Of those elsewhere it is the o
 recipes of this root come before shared roots: a forced repeat elsewhere changes nothing here.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,27 +16,32 @@ from olmo_core.run.folder import RunFolder
 OWN = "own"  # the root of an input that lies in the root of its reader's result
 
 
-def finished_elsewhere(parent: Path, root: Path, identity: Fingerprint) -> Iterator[RunFolder]:
-    """Yield the finished runs of this fingerprint of other recipes, then of shared roots.
+def runs_of(parent: Path, root: Path, identity: Fingerprint) -> Iterator[RunFolder]:
+    """Yield the run folders of a fingerprint, the one that counts most first.
 
-    `parent` is the asking recipe's own folder of the asset. The whole fingerprint is compared: a
-    folder's name holds only its beginning.
+    `parent` is the asking recipe's own folder of the asset. Elsewhere the whole fingerprint is
+    compared: a folder's name holds only its beginning. Of shared roots only results count.
     """
-    yield from _oldest_first(siblings(parent, root), identity)
-    for shared in shared_roots(root):
-        yield from _oldest_first(_same_asset(parent, root, shared), identity)
+    yield from reversed(versions(parent, identity.version))
+    for other in (root, *shared_roots(root)):
+        folders = [folder for folder in _same_asset(parent, root, other) if folder != parent]
+        runs = [run for folder in folders for run in versions(folder, identity.version)]
+        records = [(run, _record(run)) for run in runs if other == root or run.finished]
+        equal = [pair for pair in records if pair[1].get("fingerprint") == identity.value]
+        for run, _ in sorted(equal, key=lambda pair: pair[1].get("finished", math.inf)):
+            yield run
 
 
-def unfinished_elsewhere(parent: Path, root: Path, identity: Fingerprint) -> list[RunFolder]:
-    """Return the unfinished runs of this fingerprint of other recipes of this root."""
-    runs = [run for folder in siblings(parent, root) for run in versions(folder, identity.version)]
-    equal = [run for run in runs if _record(run).get("fingerprint") == identity.value]
-    return [run for run in equal if not run.finished]
+def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
+    """Return the unfinished jobs of an asset that its own recipe has submitted, wherever they are.
 
-
-def siblings(parent: Path, root: Path) -> list[Path]:
-    """Return the folders of the same asset, and partition, of the other recipes of this root."""
-    return [folder for folder in _same_asset(parent, root, root) if folder != parent]
+    `parent` is the recipe's folder of the asset. A job of another recipe that this one only
+    follows is not among them.
+    """
+    recipe = parent.relative_to(root).parts[0]
+    paths = [path for folder in _same_asset(parent, root, root) for path in folder.iterdir()]
+    runs = [RunFolder(path) for path in paths if path.is_dir()]
+    return [run for run in runs if not run.finished and submitter(run) == recipe]
 
 
 def root_of(path: Path, root: Path) -> Path:
@@ -79,19 +85,12 @@ def located(recorded: Mapping[str, Any], run: RunFolder, root: Path) -> Path:
 
 
 def _same_asset(parent: Path, root: Path, other: Path) -> list[Path]:
-    _, *asset = parent.relative_to(root).parts
+    """Return the folders of the same asset, and partition, of every recipe of a root."""
     if not other.is_dir():
         return []
-    return [
-        folder for path in sorted(other.iterdir()) if (folder := path.joinpath(*asset)).is_dir()
-    ]
-
-
-def _oldest_first(folders: list[Path], identity: Fingerprint) -> list[RunFolder]:
-    runs = [run for folder in folders for run in versions(folder, identity.version) if run.finished]
-    results = {run: run.read_result() for run in runs}
-    equal = [run for run in runs if results[run]["fingerprint"] == identity.value]
-    return sorted(equal, key=lambda run: results[run]["finished"])
+    _, *asset = parent.relative_to(root).parts
+    folders = [path.joinpath(*asset) for path in sorted(other.iterdir())]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def _record(run: RunFolder) -> Mapping[str, Any]:

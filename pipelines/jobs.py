@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP
-from assets.execution.materialise import build_sweep_asset
+from assets.evals.sweep import SWEEP, sweep_node
+from assets.execution.materialise import build_asset
 from assets.graph import Graph
 from pipelines.schedules import sweep_schedule
 from pipelines.sensors import checkpoint_sensor, orphan_sensor
@@ -39,7 +39,7 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
         tags={"recipe": name},
     )
     return dg.Definitions(
-        assets=[build_sweep_asset(graph, asset) for asset in SWEEP],
+        assets=[build_asset(graph, sweep_node(graph, asset)) for asset in SWEEP],
         jobs=[evaluate, sweep],
         sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
         schedules=[sweep_schedule(graph, sweep.name)],

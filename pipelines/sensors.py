@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.materialise import checkpoint_partitions
-from assets.execution.produce import InputMissing
+from assets.execution.whole import Refused
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher
 from assets.paths import root
@@ -133,5 +133,5 @@ def _version_now(graph: Graph, place: Place) -> str | None:
     try:
         key = place.partition or ""
         return sweep_work(graph, place.asset, key, root()).fingerprint.version
-    except (ConfigError, InputMissing, KeyError):  # no such asset or checkpoint any more
+    except (ConfigError, Refused, KeyError):  # no such asset or checkpoint any more
         return None

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
-from assets.execution.produce import REFUSED, AssetBuild, launch_of
+from assets.execution.produce import AssetBuild, launch_of
+from assets.execution.whole import Refused
 from assets.graph import Graph
 from assets.launcher import EngineError, Launch, Launcher
 from assets.paths import root
@@ -47,7 +48,7 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
                 else:
                     launches.append(launch_of(work, root, own_folder=True))
                     works.append(work)
-            except REFUSED as error:
+            except Refused as error:
                 refused[f"{name} {key}"] = str(error)
     return Lacking(works=works, launches=launches, finished=finished, refused=refused)
 

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from assets.execution.produce import AssetBuild, Input, InputMissing, input_of
+from assets.execution.produce import AssetBuild, Input, input_of
+from assets.execution.whole import Refused
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.node import Node
-from assets.paths import asset_folder, finished_version
-from assets.reuse import finished_elsewhere
+from assets.paths import asset_folder
+from assets.reuse import runs_of
 from olmo_core.errors import ConfigError
 from olmo_core.files import read_json, sha256_file
 
@@ -37,7 +38,7 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
             for manifest in run.path.glob("checkpoints/step*/manifest.json"):
                 if is_ephemeral(manifest.parent):
                     continue  # soon gone
-                found[f"{name}@{manifest.parent.name}"] = manifest.parent
+                found.setdefault(f"{name}@{manifest.parent.name}", manifest.parent)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
 
@@ -72,13 +73,13 @@ def sweep_work(
 
     Raises:
         ConfigError: the key is malformed.
-        InputMissing: there is no such whole checkpoint now.
+        Refused: there is no such whole checkpoint now.
     """
     if not KEY.fullmatch(key):
         raise ConfigError(f"partition {key[:80]!r}: expected <run>@step<N>, as in stage1@step100")
     folder = (checkpoints(graph, root) if found is None else found).get(key)
     if folder is None:
-        raise InputMissing(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
+        raise Refused(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
     node = sweep_node(graph, name)
     manifest = sha256_file(folder / "manifest.json")  # it holds the SHA-256 of every file
     others = [entry for entry in node.inputs if not graph.nodes[entry].distributed]
@@ -92,9 +93,8 @@ def sweep_work(
         node=node,
         fingerprint=identity,
         parent=parent,
-        finished=lambda: (
-            finished_version(parent, identity.version)
-            or next(finished_elsewhere(parent, root, identity), None)
+        finished=lambda: next(
+            (run for run in runs_of(parent, root, identity) if run.finished), None
         ),
         inputs=lambda progress: {
             "checkpoint": Input(

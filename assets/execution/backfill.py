@@ -1,14 +1,17 @@
 """Many partitions of a sweep's asset in one step, as a backfill in the UI asks for them."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable
+from dataclasses import replace
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, sweep_node, sweep_work
-from assets.execution.produce import AssetBuild, InputMissing, Produced
+from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.execution.produce import AssetBuild, Produced
 from assets.execution.step import AssetStep
-from assets.execution.together import Together
+from assets.execution.whole import Refused
 from assets.graph import Graph
+from assets.node import Node
 from assets.paths import root
 from assets.reporting.report import partition_report
 from assets.reporting.tally import Tally
@@ -17,8 +20,8 @@ from olmo_core.errors import ConfigError
 MOST_NAMED = 20  # of the failed partitions, in the run's own error; the log has each
 
 
-def backfill(step: AssetStep, tally: Tally, name: str, keys: Sequence[str], *, force: bool) -> None:
-    """Make these partitions of the sweep's asset `name`; each is reported as it ends.
+def backfill(step: AssetStep, node: Node) -> None:
+    """Make the step's partitions of an asset of the sweep; each is reported as it ends.
 
     Their jobs are submitted together, and with them those of the sweep's other assets that this
     run makes: the steps of those only follow.
@@ -26,64 +29,48 @@ def backfill(step: AssetStep, tally: Tally, name: str, keys: Sequence[str], *, f
     Raises:
         Failure: partitions have no result; they are named, and the others have been reported.
     """
-    graph, node = step.graph, sweep_node(step.graph, name)
+    graph, name, keys = step.graph, node.name, step.context.partition_keys
+    tally = Tally(step.context, len(keys))
+    step = replace(step, observer=tally)
     works, refused = _works(graph, name, keys)
-    wanted = {**works}
+    further: dict[str, AssetBuild] = {}
     if not step.forces:
         for other in SWEEP:
             if other not in (name, *step.ahead.begun) and step.makes([graph.recipe.name, other]):
-                wanted |= _works(graph, other, keys)[0]
-    together = Together(
-        root=root(),
-        launcher=step.launcher,
-        observer=tally,
-        meanwhile=step.meanwhile,
-        force=force,
-        submitted=step.ahead.submitted,
-    )
-    partition_of = {label(name, key): key for key in keys}
-    failed = {partition_of[each]: error for each, error in refused.items()}
-    for each, error in refused.items():
-        tally.ended(each, error)
-    with step.cancelling(*(work.parent for work in wanted.values())):
+                further |= _works(graph, other, keys)[0]
+    with step.cancelling(*(work.parent for work in [*works.values(), *further.values()])):
         step.begin(name)
-        together.submit(wanted)
-        for each, ended in together.follow(works):
+        for each, ended in itertools.chain(refused.items(), step.maker.make(works, further)):
             if isinstance(ended, Produced):
-                step.context.log_event(partition_report(node, ended, partition_of[each]))
+                step.context.log_event(partition_report(node, ended, works[each].partition))
                 tally.ended(each, None)
             else:
-                failed[partition_of[each]] = ended
                 tally.ended(each, ended)
-    if failed:
-        raise dg.Failure(_failures(name, failed, len(keys)), allow_retries=False)
-
-
-def label(name: str, key: str) -> str:
-    """What the work on one partition is called."""
-    return f"{name} {key}"
+    if tally.failed:
+        raise dg.Failure(_failures(name, tally), allow_retries=False)
 
 
 def _works(
     graph: Graph, name: str, keys: Iterable[str]
 ) -> tuple[dict[str, AssetBuild], dict[str, Exception]]:
-    """The work on each partition, and why there is none."""
+    """Return the work on each partition, and why there is none, by asset and partition."""
     works: dict[str, AssetBuild] = {}
     refused: dict[str, Exception] = {}
     found = checkpoints(graph, root())
     for key in keys:
         try:
-            works[label(name, key)] = sweep_work(graph, name, key, root(), found)
-        except (ConfigError, InputMissing) as error:
-            refused[label(name, key)] = error
+            works[f"{name} {key}"] = sweep_work(graph, name, key, root(), found)
+        except (ConfigError, Refused) as error:
+            refused[f"{name} {key}"] = error
     return works, refused
 
 
-def _failures(name: str, failed: dict[str, Exception], total: int) -> str:
-    """A line a partition; the run's log has what else there is to say."""
-    lines = [f"{len(failed)} of {total} partitions have no result; the others are reported:"]
+def _failures(name: str, tally: Tally) -> str:
+    """Return one line per partition; the run's log has what else there is to say."""
+    failed = {each.removeprefix(f"{name} "): error for each, error in tally.failed.items()}
+    lines = [f"{len(failed)} of {tally.total} partitions have no result; the others are reported:"]
     for key, error in [*failed.items()][:MOST_NAMED]:
-        said = str(error).removeprefix(f"{label(name, key)}: ").partition("\n")[0]
+        said = str(error).removeprefix(f"{name} {key}: ").partition("\n")[0]
         lines.append(f"{key}: {said}")
     if len(failed) > MOST_NAMED:
         lines.append(f"and {len(failed) - MOST_NAMED} more: {', '.join([*failed][MOST_NAMED:])}")

@@ -20,7 +20,7 @@ MOST_WAIT_SECONDS = 2.0
 GONE_PATIENCE_SECONDS = 20.0
 SUBMIT_PATIENCE_SECONDS = 600.0  # of an engine that does not answer; a controller restarts faster
 SUBMIT_WAIT_SECONDS = 5.0
-LOOKING_SHARE = 0.02  # of the time that many jobs are followed, no more is spent on looking at them
+LOOKING_SHARE = 0.02  # of the time that many jobs are followed, the most spent on looking at them
 
 Meanwhile = Callable[[], object]  # called at each look; what it raises ends the following
 
@@ -29,8 +29,8 @@ class JobFailed(RuntimeError):
     """A job ended without a result; the message says what, where and how to go on."""
 
 
-def nothing() -> None:
-    """The `meanwhile` of those who have nothing else to do."""
+def nothing(*_: object) -> None:
+    """Do nothing: the `meanwhile` of those who only wait, the progress of those who show none."""
 
 
 @dataclass(kw_only=True)
@@ -82,36 +82,21 @@ class Following:
 
 
 def follow(
-    name: str,
-    folder: RunFolder,
+    folders: Mapping[str, RunFolder],
     launcher: Launcher,
     observer: Observer,
     meanwhile: Meanwhile = nothing,
-) -> Mapping[str, Any]:
-    """Watch a run folder until its result is there; return the result.
-
-    Raises:
-        JobFailed: the job is gone and has left no result.
-    """
-    began = time.monotonic()
-    job = Following(name=name, folder=folder, launcher=launcher, observer=observer)
-    while True:
-        meanwhile()
-        if (result := job.look()) is not None:
-            return result
-        time.sleep(_wait_seconds(began))
-
-
-def follow_all(
-    jobs: Mapping[str, Following], meanwhile: Meanwhile = nothing
 ) -> Iterator[tuple[str, Mapping[str, Any] | JobFailed]]:
-    """Watch many jobs at once; yields each as it ends, with its result or why it has none."""
+    """Watch run folders, by name; yields each as it ends, with its result or why it has none."""
     began = time.monotonic()
-    left = dict(jobs)
+    left = {
+        name: Following(name=name, folder=folder, launcher=launcher, observer=observer)
+        for name, folder in folders.items()
+    }
     while left:
         meanwhile()
         looking_seconds = 0.0
-        for key, job in list(left.items()):
+        for name, job in list(left.items()):
             looked = time.monotonic()
             try:
                 ended = job.look()
@@ -119,9 +104,11 @@ def follow_all(
                 ended = error
             looking_seconds += time.monotonic() - looked
             if ended is not None:
-                del left[key]
-                yield key, ended
-        wait_seconds = max(_wait_seconds(began), looking_seconds / LOOKING_SHARE)
+                del left[name]
+                yield name, ended
+        wait_seconds = _wait_seconds(began)
+        if len(left) > 1:
+            wait_seconds = max(wait_seconds, looking_seconds / LOOKING_SHARE)
         next_round = time.monotonic() + wait_seconds
         while left and (rest := next_round - time.monotonic()) > 0:
             time.sleep(min(rest, MOST_WAIT_SECONDS))
@@ -133,27 +120,29 @@ def submit_patiently(
     launches: Mapping[str, Launch],
     observer: Observer,
     meanwhile: Meanwhile = nothing,
-) -> list[Launch]:
-    """Call `launcher.submit` until the engine answers; the keys are what the observer is told.
+) -> set[str]:
+    """Submit jobs, by name, again and again while the engine does not answer.
 
-    Returns the launches that this call started.
+    Returns the names of those that this call has started.
 
     Raises:
         EngineUnavailable: it has not answered for ten minutes.
         EngineError: the engine refuses the jobs.
     """
     deadline = time.monotonic() + SUBMIT_PATIENCE_SECONDS
-    while True:
+    while launches:
         try:
-            return launcher.submit([*launches.values()])
+            started = {run.folder.path for run in launcher.submit([*launches.values()])}
+            return {name for name, launch in launches.items() if launch.folder.path in started}
         except EngineUnavailable as error:
             if time.monotonic() > deadline:
                 raise
-            waits = JobState(alive=True, queued=True, description=f"not submitted yet: {error}")
-            for key in launches:
-                observer.state(key, waits)
+            state = JobState(alive=True, queued=True, description=f"not submitted yet: {error}")
+        for name in launches:
+            observer.state(name, state)
         meanwhile()
         time.sleep(SUBMIT_WAIT_SECONDS)
+    return set()
 
 
 def _wait_seconds(began: float) -> float:

@@ -1,37 +1,24 @@
-"""Make one asset: find its finished run, or submit its job, or follow the one that is at work."""
+"""Make assets: find finished runs, submit what is missing, follow what is at work."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.execution.assign import assigned_folder
-from assets.execution.follow import Meanwhile, follow, nothing, submit_patiently
-from assets.execution.whole import Progress, ResultDamaged, require_whole, shown_by, unseen
-from assets.fingerprint import Fingerprint
+from assets.execution.follow import JobFailed, Meanwhile, follow, nothing, submit_patiently
+from assets.execution.whole import Progress, Refused, require_whole, shown_by
+from assets.fingerprint import Fingerprint, sha256_json
 from assets.graph import Graph
 from assets.launcher import Launch, Launcher, Observer
 from assets.node import Node
 from assets.paths import open_version
 from assets.reuse import location, reused_from, root_of
 from olmo_core import environment
+from olmo_core.files import read_json, write_json
 from olmo_core.run.code import code_hashes_now
-from olmo_core.run.folder import RunFolder
+from olmo_core.run.folder import RunFolder, locked
 
-
-class CodeChanged(RuntimeError):
-    """The code on the disk is no longer that of the fingerprint."""
-
-
-class CheckFailed(RuntimeError):
-    """A blocking check of an input fails."""
-
-
-class InputMissing(RuntimeError):
-    """An input of the asset has not been made as the recipe stands now."""
-
-
-REFUSED = (CheckFailed, CodeChanged, InputMissing, ResultDamaged)  # nothing was started
+ASSIGNED = ".assigned"  # a folder below the root; no recipe's name begins with a dot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +29,10 @@ class Produced:
     result: Mapping[str, Any]
     how: str  # launched, following, finished before
     reused_from: str | None  # another recipe or a shared root, whose work it is
+
+
+# Each piece of work as it ends, by name; an error says why there is no result.
+Made = Iterator[tuple[str, Produced | Refused | JobFailed]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +57,7 @@ class AssetBuild:
 
 
 def main_line_work(graph: Graph, name: str, root: Path) -> AssetBuild:
-    """What making an asset of the main line means now."""
+    """Return what making an asset of the main line means now."""
     node = graph.nodes[name]
     return AssetBuild(
         node=node,
@@ -79,133 +70,135 @@ def main_line_work(graph: Graph, name: str, root: Path) -> AssetBuild:
     )
 
 
+@dataclass(kw_only=True)
+class Maker:
+    """Makes assets below a root with a launcher; the observer is told how it goes.
+
+    `submitted` holds the folders whose jobs this run has submitted before, of any step: they are
+    followed, and not submitted again if they have failed. What is submitted here is added.
+    """
+
+    root: Path
+    launcher: Launcher
+    observer: Observer
+    force: bool = False  # make new versions although there are finished ones
+    submitted: dict[str, RunFolder] = field(default_factory=dict[str, RunFolder])
+    meanwhile: Meanwhile = nothing  # called while waiting; what it raises ends the wait, not jobs
+
+    def make(
+        self, works: Mapping[str, AssetBuild], further: Mapping[str, AssetBuild] | None = None
+    ) -> Made:
+        """Make work, by name; yields each as it ends, with what was made or why there is nothing.
+
+        What its engine has a queue for is submitted together, and `further` with it, which is not
+        followed here; the rest is made one after another.
+
+        Raises:
+            EngineError: the engine refuses the jobs, or has not answered for ten minutes.
+        """
+        everything = {**works, **(further or {})}
+        queued = [name for name, work in everything.items() if queues(work.node, self.launcher)]
+        alone = [[name] for name in works if name not in queued]
+        for names in (queued, *alone):
+            yield from self._together({name: everything[name] for name in names}, wanted=works)
+
+    def _together(self, works: Mapping[str, AssetBuild], wanted: Collection[str]) -> Made:
+        ended: dict[str, Produced | Refused] = {}
+        launches: dict[str, Launch] = {}
+        progress = shown_by(self.observer, self.meanwhile)
+        for name, work in works.items():
+            if name in self.submitted:
+                continue
+            try:
+                if not self.force and (finished := work.finished()) is not None:
+                    ended[name] = self._again(name, work, finished, progress)
+                else:
+                    launches[name] = launch_of(
+                        work, self.root, own_folder=self.force, progress=progress
+                    )
+            except Refused as error:
+                ended[name] = error
+        launched = submit_patiently(self.launcher, launches, self.observer, self.meanwhile)
+        folders = {**self.submitted, **{name: launches[name].folder for name in launches}}
+        self.submitted.update({name: folders[name] for name in launched})
+        yield from ((name, end) for name, end in ended.items() if name in wanted)
+        folders = {name: folders[name] for name in works if name in wanted and name not in ended}
+        hows = {name: "launched" if name in launched else "following" for name in folders}
+        for name, folder in folders.items():
+            self.observer.started(name, folder, hows[name])
+        for name, end in follow(folders, self.launcher, self.observer, self.meanwhile):
+            if isinstance(end, JobFailed):
+                yield name, end
+            else:
+                yield name, self._produced(works[name], folders[name], end, hows[name])
+
+    def _again(
+        self, name: str, work: AssetBuild, finished: RunFolder, progress: Progress
+    ) -> Produced:
+        """Report a finished run once more; one of a shared root only if it is whole."""
+        if root_of(finished.path, self.root) != self.root:
+            require_whole(work.node.recipe, work.node.name, finished, self.root, progress)
+        self.observer.started(name, finished, "finished before")
+        return self._produced(work, finished, finished.read_result(), "finished before")
+
+    def _produced(
+        self, work: AssetBuild, folder: RunFolder, result: Mapping[str, Any], how: str
+    ) -> Produced:
+        origin = reused_from(folder, self.root, work.node.recipe)
+        return Produced(folder=folder, result=result, how=how, reused_from=origin)
+
+
 def make(
-    work: AssetBuild,
-    *,
-    root: Path,
-    launcher: Launcher,
-    observer: Observer,
-    force: bool = False,
-    submitted: RunFolder | None = None,
-    meanwhile: Meanwhile = nothing,
+    work: AssetBuild, *, root: Path, launcher: Launcher, observer: Observer, force: bool = False
 ) -> Produced:
     """Return the finished run of a piece of work, making it if need be; safe to call twice at once.
 
-    Args:
-        work: What is to be made.
-        root: Where the run folders lie.
-        launcher: The engine that runs the job.
-        observer: Is told how it goes.
-        force: Make a new version although there is a finished one.
-        submitted: The folder whose job this run has submitted before; it is followed, and not
-            submitted again if it has failed.
-        meanwhile: Called while waiting; what it raises ends the wait, not the job.
-
     Raises:
-        CheckFailed: a blocking check of an input fails; nothing was started.
-        InputMissing: an input has no finished run; nothing was started.
-        ResultDamaged: an input, or the finished run that would be reused, is damaged.
-        CodeChanged: the code has been edited since the fingerprint was taken.
+        Refused: an input is missing, damaged or fails a check, or the code has been edited since
+            the fingerprint was taken; nothing was started.
         JobFailed: the job ended without a result.
     """
-    name, progress = work.node.name, shown_by(observer, meanwhile)
-    if not force and (finished := work.finished()) is not None:
-        return again(work, finished, root, observer, progress)
-    folder, how = submitted, "following"
-    if folder is None:
-        launch = launch_of(work, root, own_folder=force, progress=progress)
-        folder = launch.folder
-        if submit_patiently(launcher, {name: launch}, observer, meanwhile):
-            how = "launched"
-    observer.started(name, folder, how)
-    result = follow(name, folder, launcher, observer, meanwhile)
-    return produced(work, folder, root, result, how)
+    maker = Maker(root=root, launcher=launcher, observer=observer, force=force)
+    return only(maker.make({work.node.name: work}))
+
+
+def only(made: Made) -> Produced:
+    """Return the one thing made; raises what kept it from being made."""
+    [(_, ended)] = made
+    if isinstance(ended, RuntimeError):
+        raise ended
+    return ended
+
+
+def queues(node: Node, launcher: Launcher) -> bool:
+    """Whether the site sends a node's job to an engine with a queue; reads no input."""
+    identity = {"recipe": node.recipe, "asset": node.name}
+    folder = RunFolder(Path())
+    return launcher.queues(
+        Launch(folder=folder, module=node.module, stage=node.stage, config={}, identity=identity)
+    )
 
 
 def launch_of(
-    work: AssetBuild, root: Path, *, own_folder: bool = False, progress: Progress = unseen
+    work: AssetBuild, root: Path, *, own_folder: bool = False, progress: Progress = nothing
 ) -> Launch:
-    """The job that makes a piece of work, in the folder that it would work in.
+    """Return the job that makes a piece of work, in the folder that it would work in.
 
     That is the folder assigned to all who want it; with `own_folder` a version of the recipe's own,
     and nothing is written.
 
     Raises:
-        CheckFailed, InputMissing, CodeChanged, ResultDamaged: as `make`.
+        Refused: as `make`.
     """
-    inputs = work.inputs(progress)
-    if code_hashes_now(work.node.module) != work.fingerprint.code:
-        raise CodeChanged(
-            f"{work.node.name}: the code that makes it has changed since this run began; run again"
+    node, inputs = work.node, work.inputs(progress)
+    if code_hashes_now(node.module) != work.fingerprint.code:
+        raise Refused(
+            f"{node.name}: the code that makes it has changed since this run began; run again"
         )
     if own_folder:
         folder = open_version(work.parent, work.fingerprint.version)
     else:
-        folder = assigned_folder(
-            {
-                "asset": work.node.name,
-                "partition": work.partition,
-                "fingerprint": work.fingerprint.value,
-                "inputs": {name: entry.digest for name, entry in inputs.items()},
-            },
-            work.parent,
-            work.fingerprint.version,
-            root=root,
-            finished=work.finished,
-        )
-    return _launch(work, inputs, folder, root)
-
-
-def again(
-    work: AssetBuild,
-    finished: RunFolder,
-    root: Path,
-    observer: Observer,
-    progress: Progress = unseen,
-) -> Produced:
-    """A finished run, reported once more.
-
-    Raises:
-        ResultDamaged: it lies in a shared root, and is damaged.
-    """
-    if root_of(finished.path, root) != root:
-        require_whole(work.node.recipe, work.node.name, finished, root, progress)
-    observer.started(work.node.name, finished, "finished before")
-    return produced(work, finished, root, finished.read_result(), "finished before")
-
-
-def produced(
-    work: AssetBuild, folder: RunFolder, root: Path, result: Mapping[str, Any], how: str
-) -> Produced:
-    """A finished run, and whose work it is."""
-    origin = reused_from(folder, root, work.node.recipe)
-    return Produced(folder=folder, result=result, how=how, reused_from=origin)
-
-
-def input_of(graph: Graph, name: str, root: Path, reader: str, progress: Progress) -> Input:
-    """The finished run of the asset `name` as an input of `reader`, whole and past its checks.
-
-    Raises:
-        CheckFailed, InputMissing, ResultDamaged: as `make`.
-    """
-    recipe = graph.recipe.name
-    run = graph.finished(root, name)
-    if run is None:
-        raise InputMissing(
-            f"{reader}: its input {name} has not been made as recipe {recipe} stands now "
-            f"(version {graph.fingerprints[name].version}); materialise {name} first "
-            f"(olmo run {recipe} --select {name})"
-        )
-    require_whole(recipe, name, run, root, progress)
-    # Dagster stops what follows a failed check in the same run only.
-    if failed := graph.failed_check(root, name):
-        raise CheckFailed(f"{name}: {failed}")
-    result = run.read_result()
-    return Input(path=run.path, fingerprint=result["fingerprint"], digest=result["digest"])
-
-
-def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, root: Path) -> Launch:
-    node = work.node
+        folder = _assigned_folder(work, inputs, root)
     return Launch(
         folder=folder,
         module=node.module,
@@ -229,3 +222,53 @@ def _launch(work: AssetBuild, inputs: Mapping[str, Input], folder: RunFolder, ro
             },
         },
     )
+
+
+def _assigned_folder(work: AssetBuild, inputs: Mapping[str, Input], root: Path) -> RunFolder:
+    """Return the one run folder of all who want the same job, so that it is started once.
+
+    Who wants a job first has it in a folder of the own recipe's. Others, of whichever recipe,
+    submit to that folder too, where an engine finds the job at work. Of one that has failed they
+    continue what it has left.
+    """
+    wanted = {
+        "asset": work.node.name,
+        "partition": work.partition,
+        "fingerprint": work.fingerprint.value,
+        "inputs": {name: entry.digest for name, entry in inputs.items()},
+    }
+    record = root / ASSIGNED / f"{sha256_json(wanted)}.json"
+    with locked(root / ASSIGNED / "lock"):
+        if record.exists():
+            folder = RunFolder(root / read_json(record)["path"])
+            if folder.path.is_dir() and not folder.finished:
+                return folder
+            # Finished by another process between the caller's look and this one.
+            if (found := work.finished()) is not None and found.path == folder.path:
+                return found
+        folder = open_version(work.parent, work.fingerprint.version)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(record, {**wanted, "path": str(folder.path.relative_to(root))})
+        return folder
+
+
+def input_of(graph: Graph, name: str, root: Path, reader: str, progress: Progress) -> Input:
+    """Return the finished run of the asset `name` as an input of `reader`.
+
+    Raises:
+        Refused: it is missing or damaged, or a blocking check of it fails.
+    """
+    recipe = graph.recipe.name
+    run = graph.finished(root, name)
+    if run is None:
+        raise Refused(
+            f"{reader}: its input {name} has not been made as recipe {recipe} stands now "
+            f"(version {graph.fingerprints[name].version}); materialise {name} first "
+            f"(olmo run {recipe} --select {name})"
+        )
+    require_whole(recipe, name, run, root, progress)
+    # Dagster stops what follows a failed check in the same run only.
+    if failed := graph.failed_check(root, name):
+        raise Refused(f"{name}: {failed}")
+    result = run.read_result()
+    return Input(path=run.path, fingerprint=result["fingerprint"], digest=result["digest"])

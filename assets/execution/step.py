@@ -1,4 +1,9 @@
-"""A step of a Dagster run beside the job that it follows: siblings submitted, a cancel noticed."""
+"""A step of a Dagster run: what it makes, what it submits early, how it notices a cancel.
+
+Steps of a run only wait for jobs, one after another; jobs that need nothing of each other are to
+wait in an engine's queue together. So whatever has its inputs is submitted at once, and its own
+step follows it when its turn comes.
+"""
 
 import contextlib
 import functools
@@ -14,20 +19,30 @@ from typing import Any, cast
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from assets.execution.ahead import Ahead
+from assets.execution.produce import Maker, launch_of, main_line_work, queues
+from assets.execution.whole import Refused, shown_by
 from assets.graph import Graph
-from assets.launcher import Launcher, Observer
+from assets.launcher import EngineUnavailable, Launcher, Observer
 from assets.paths import root
-from assets.reuse import siblings, submitter
+from assets.reuse import own_jobs
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import start_ticks
 
-LOOK_EVERY_SECONDS = 2.0  # of a run's status in the database, and of results of siblings
+LOOK_EVERY_SECONDS = 2.0  # at the run's status, and at results of jobs submitted early
 PID_TAG, HOST_TAG = "olmo/pid", "olmo/host"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ahead:
+    """What one run has submitted before the step that follows it."""
+
+    begun: set[str] = field(default_factory=set[str])  # assets whose own step has come
+    submitted: dict[str, RunFolder] = field(default_factory=dict[str, RunFolder])
+    finished: set[str] = field(default_factory=set[str])  # of these, as of the last look
+
+
 @functools.cache
-def ahead_of(run_id: str) -> Ahead:
+def _ahead_of(run_id: str) -> Ahead:
     """What this process has submitted early for a run."""
     return Ahead()
 
@@ -40,12 +55,25 @@ class AssetStep:
     context: dg.AssetExecutionContext
     launcher: Launcher
     observer: Observer
+    force: bool  # make a new version although there is a finished one
     _next_look: float = field(default=0.0, repr=False)
 
     @property
     def ahead(self) -> Ahead:
         """What this run has submitted before its step."""
-        return ahead_of(self.context.run.run_id)
+        return _ahead_of(self.context.run.run_id)
+
+    @property
+    def maker(self) -> Maker:
+        """What makes the work of this step."""
+        return Maker(
+            root=root(),
+            launcher=self.launcher,
+            observer=self.observer,
+            force=self.force,
+            submitted=self.ahead.submitted,
+            meanwhile=self.meanwhile,
+        )
 
     def begin(self, name: str) -> None:
         """Leave word of which process runs this, and submit what need not wait for this step."""
@@ -61,8 +89,11 @@ class AssetStep:
         Raises:
             DagsterExecutionInterruptedError: as `end_if_cancelled`.
         """
-        if self.end_if_cancelled() and self.ahead.new_result():
-            self._submit_ahead()
+        if self.end_if_cancelled():
+            finished = {name for name, run in self.ahead.submitted.items() if run.finished}
+            if not finished <= self.ahead.finished:
+                self.ahead.finished.update(finished)
+                self._submit_ahead()
 
     def end_if_cancelled(self) -> bool:
         """Every two seconds, look whether the run goes on; returns whether this call has looked.
@@ -110,20 +141,26 @@ class AssetStep:
         return dg.AssetKey(key) in keys and (not steps or "__".join(key) in steps)
 
     def _submit_ahead(self) -> None:
+        """Submit each asset that this run makes, that has its inputs and that can be queued.
+
+        One that is refused is left to its own step, which says why.
+        """
         if self.forces:
             return  # a forced asset is made anew by its own step, and what reads it comes after
-        self.ahead.submit(
-            self.graph,
-            self._wanted(),
-            root=root(),
-            launcher=self.launcher,
-            observer=self.observer,
-            meanwhile=self.end_if_cancelled,
-        )
-
-    def _wanted(self) -> set[str]:
-        """The assets of the recipe's main line that this run makes."""
-        return {name for name, node in self.graph.nodes.items() if self.makes(node.key)}
+        progress = shown_by(self.observer, self.end_if_cancelled)
+        for name, node in self.graph.nodes.items():
+            if name in self.ahead.begun or name in self.ahead.submitted or not self.makes(node.key):
+                continue
+            if not queues(node, self.launcher) or self.graph.finished(root(), name) is not None:
+                continue
+            if any(self.graph.finished(root(), entry) is None for entry in node.inputs):
+                continue
+            with contextlib.suppress(Refused, EngineUnavailable):
+                work = main_line_work(self.graph, name, root())
+                launch = launch_of(work, root(), progress=progress)
+                if self.launcher.submit([launch]):
+                    self.ahead.submitted[name] = launch.folder
+                    self.observer.started(name, launch.folder, "submitted")
 
 
 def own_process() -> dict[str, str]:
@@ -132,18 +169,6 @@ def own_process() -> dict[str, str]:
         PID_TAG: f"{os.getpid()} {start_ticks(os.getpid())}",
         HOST_TAG: socket.gethostname(),
     }
-
-
-def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
-    """The unfinished jobs of an asset that its own recipe has submitted, in whichever folder.
-
-    `parent` is the recipe's folder of the asset. A job of another recipe that this one only
-    follows is not among them.
-    """
-    recipe = parent.relative_to(root).parts[0]
-    folders = [folder for folder in (parent, *siblings(parent, root)) if folder.is_dir()]
-    runs = [RunFolder(path) for folder in folders for path in folder.iterdir() if path.is_dir()]
-    return [run for run in runs if not run.finished and submitter(run) == recipe]
 
 
 def cancel_jobs(launcher: Launcher, folders: Iterable[RunFolder]) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from assets.execution.follow import Meanwhile, nothing
+from assets.execution.follow import Meanwhile
 from assets.launcher import Observer
 from assets.reuse import root_of
 from olmo_core.files import append_line
@@ -18,15 +18,11 @@ SHOWN_AFTER_SECONDS = 2.0  # what is compared sooner needs no progress
 Progress = Callable[[str, int, int], None]  # asset, bytes compared, bytes in all; may raise to end
 
 
-class ResultDamaged(RuntimeError):
-    """A finished run's files are not what its result says."""
+class Refused(RuntimeError):
+    """A job is not started, or a result not used; the message says why and what to do."""
 
 
-def unseen(asset: str, done: int, total: int) -> None:
-    """The `Progress` of those who show none."""
-
-
-def shown_by(observer: Observer, meanwhile: Meanwhile = nothing) -> Progress:
+def shown_by(observer: Observer, meanwhile: Meanwhile) -> Progress:
     """Return a `Progress` that an observer is told of as of a job's; `meanwhile` may end it."""
     began = time.time()
 
@@ -51,25 +47,19 @@ def shown_by(observer: Observer, meanwhile: Meanwhile = nothing) -> Progress:
     return tell
 
 
-def require_whole(
-    recipe: str, name: str, run: RunFolder, root: Path, progress: Progress = unseen
-) -> None:
+def require_whole(recipe: str, name: str, run: RunFolder, root: Path, progress: Progress) -> None:
     """Refuse a finished run of the asset `name` whose files are damaged.
 
     Raises:
-        ResultDamaged: names the files and what to do.
+        Refused: names the files and what to do.
     """
     shared = root_of(run.path, root) != root
     damage = _damaged_shared_files(name, run, root, progress) if shared else damaged_files(run)
     if damage:
-        remedy = f"olmo run {recipe} --select {name} --force"
-        raise ResultDamaged(
+        remedy = "restore it in the shared root, or make a result of your own" * shared
+        raise Refused(
             f"{name}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}; "
-            + (
-                f"restore it in the shared root, or make a result of your own: {remedy}"
-                if shared
-                else f"make it again: {remedy}"
-            )
+            f"{remedy or 'make it again'}: olmo run {recipe} --select {name} --force"
         )
 
 
@@ -97,10 +87,8 @@ def _damaged_shared_files(name: str, run: RunFolder, root: Path, progress: Progr
         if found.st_size != expected["bytes"]:
             wrong.append(f"{path}: {found.st_size} bytes, {expected['bytes']} were written")
         elif line not in known:
-            if (
-                _sha256(path, lambda read, done=done: progress(name, done + read, total))
-                == (expected["sha256"])
-            ):
+            found_digest = _sha256(path, lambda read, done=done: progress(name, done + read, total))
+            if found_digest == expected["sha256"]:
                 append_line(cache, line)
             else:
                 wrong.append(f"{path}: its SHA-256 is not {expected['sha256'][:12]}… as recorded")

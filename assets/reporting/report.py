@@ -26,7 +26,9 @@ def report(
     )
 
 
-def partition_report(node: Node, produced: Produced, partition: str) -> dg.AssetMaterialization:
+def partition_report(
+    node: Node, produced: Produced, partition: str | None
+) -> dg.AssetMaterialization:
     """The same of one of the partitions that a step makes, which a result has no field for."""
     return dg.AssetMaterialization(
         asset_key=node.key,

@@ -20,7 +20,7 @@ class Tally:
         self.context = context
         self.total = total
         self.made = 0
-        self.failed: list[str] = []
+        self.failed: dict[str, Exception] = {}
         self.states: dict[str, JobState] = {}  # of jobs that are not over
         self.pace = Pace()
 
@@ -47,7 +47,7 @@ class Tally:
         if error is None:
             self.made += 1
         else:
-            self.failed.append(asset)
+            self.failed[asset] = error
             self.context.log.error(str(error))
         self._observe_if_due()
 

@@ -5,15 +5,8 @@ from dataclasses import replace
 
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, sweep_work
-from assets.execution.produce import (
-    REFUSED,
-    AssetBuild,
-    CheckFailed,
-    InputMissing,
-    launch_of,
-    main_line_work,
-)
-from assets.execution.whole import ResultDamaged
+from assets.execution.produce import AssetBuild, launch_of, main_line_work
+from assets.execution.whole import Refused
 from assets.graph import Graph
 from assets.launcher import Launch
 from assets.paths import root
@@ -50,7 +43,7 @@ def launch_asset(
         return 0
     try:
         launch = launch_of(work, root(), own_folder=force)
-    except REFUSED as error:
+    except Refused as error:
         print(f"olmo: {error}", file=sys.stderr)
         return EXIT_REFUSED
     how = "submitted" if launcher.submit([launch]) else "at work already"
@@ -72,7 +65,7 @@ def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
             raise ConfigError(f"{asset}: --partition missing; expected <run>@step<N>")
         try:
             return sweep_work(graph, asset, partition, root())
-        except InputMissing as error:
+        except Refused as error:
             raise ConfigError(str(error)) from None
     known = [*graph.nodes, *SWEEP]
     if asset not in graph.nodes:
@@ -96,7 +89,7 @@ def print_dry_run(launcher: Router, work: AssetBuild) -> None:
     missing = ""
     try:
         launch = launch_of(work, root(), own_folder=True)
-    except (CheckFailed, InputMissing, ResultDamaged) as error:
+    except Refused as error:
         missing = str(error)
         # What is submitted says nothing of the inputs: they stand in config.yaml.
         node = replace(work.node, render=None)

@@ -11,12 +11,13 @@ import dagster as dg
 from rich.console import Console
 
 from assets.assemble import build_graph
-from assets.execution.step import cancel_jobs, own_jobs
+from assets.execution.step import cancel_jobs
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reporting.observe import Both, DagsterObserver
+from assets.reuse import own_jobs
 from pipelines.cli.show import print_doubts
 from pipelines.cli.summary import print_summary
 from pipelines.cli.terminal import TerminalObserver, terminal

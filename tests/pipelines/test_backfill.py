@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.evals.sweep import sweep_work
-from assets.execution.materialise import build_sweep_asset, checkpoint_partitions
+from assets.evals.sweep import sweep_node, sweep_work
+from assets.execution.materialise import build_asset, checkpoint_partitions
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher
@@ -79,7 +79,9 @@ def backfill(
     graph: Graph, instance: dg.DagsterInstance, launcher: Launcher, last: str = KEYS[-1]
 ) -> dg.ExecuteInProcessResult:
     """The run that Dagster makes of a backfill from the first checkpoint to the last."""
-    assets = [build_sweep_asset(graph, key.path[-1]) for key in (DOWNSTREAM, PERPLEXITY)]
+    assets = [
+        build_asset(graph, sweep_node(graph, key.path[-1])) for key in (DOWNSTREAM, PERPLEXITY)
+    ]
     job = dg.define_asset_job("toy_sweep", selection=[DOWNSTREAM, PERPLEXITY])
     definitions = assembled(
         dg.Definitions(assets=assets, jobs=[job]), with_resources=resources(launcher=launcher)
@@ -277,7 +279,7 @@ def test_where_the_engine_has_no_queue_jobs_run_one_after_the_other(
 def test_a_backfill_is_one_run_by_its_policy_and_follows_all_its_partitions(
     graph: Graph, instance: dg.DagsterInstance
 ) -> None:
-    asset = build_sweep_asset(graph, "checkpoint_downstream")
+    asset = build_asset(graph, sweep_node(graph, "checkpoint_downstream"))
     assert asset.backfill_policy == dg.BackfillPolicy.single_run()
     assert asset.partitions_def == checkpoint_partitions("toy")
     tags = {FIRST: KEYS[1], LAST: KEYS[3]}

@@ -16,7 +16,8 @@ import yaml
 
 from assets.assemble import build_graph
 from assets.evals.sweep import sweep_work
-from assets.execution.produce import InputMissing, launch_of, main_line_work
+from assets.execution.produce import launch_of, main_line_work
+from assets.execution.whole import Refused
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from assets.recipe import find_recipes, load_recipe
@@ -260,7 +261,7 @@ def test_as_a_recipe_an_asset_or_a_partition(
         lambda: sweep_work(demo, "checkpoint_downstream", f"stage1@step{value}", toy_root),
     ]
     for refused in refusals:
-        with pytest.raises((ConfigError, InputMissing)) as error:
+        with pytest.raises((ConfigError, Refused)) as error:
             refused()
         clear(error.value)
     assert list(submitted(toy_root, value, value)) == []

@@ -10,7 +10,7 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
-from assets.execution.produce import InputMissing
+from assets.execution.whole import Refused
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch
 from assets.recipe import load_recipe
@@ -133,7 +133,7 @@ def test_a_checkpoint_rewritten_with_other_weights_is_another_evaluation(
 
 
 def test_a_checkpoint_that_is_not_there_is_named(graph: Graph, toy_root: Path) -> None:
-    with pytest.raises(InputMissing, match="no whole checkpoint stage1@step7"):
+    with pytest.raises(Refused, match="no whole checkpoint stage1@step7"):
         sweep_work(graph, "checkpoint_downstream", "stage1@step7", toy_root)
 
 

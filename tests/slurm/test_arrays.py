@@ -64,7 +64,7 @@ def meanwhile():
 
 router = site_launcher(toys.launcher(poll_seconds=10.0).site)
 began, used = time.monotonic(), cpu()
-follow("first", toys.launch("followed").folder, router, SilentObserver(), meanwhile)
+[*follow({"first": toys.launch("followed").folder}, router, SilentObserver(), meanwhile)]
 """
 
 

@@ -20,7 +20,7 @@ STEPS = 2000
 DEFINITIONS = """
 import dagster as dg
 import assets.evals.sweep
-from assets.execution.materialise import build_sweep_asset
+from assets.execution.materialise import build_asset
 from pipelines.definitions import assembled, main_line
 from tests.pipelines.evaluations import MODULE, sweep_graph
 from tests.pipelines.production import toy
@@ -31,7 +31,9 @@ assets.evals.sweep.MODULE = MODULE
 @dg.definitions
 def defs() -> dg.Definitions:
     toys = (main_line(toy(number)) for number in range({graphs}))
-    swept = [build_sweep_asset(sweep_graph("swept"), name) for name in assets.evals.sweep.SWEEP]
+    graph = sweep_graph("swept")
+    nodes = [assets.evals.sweep.sweep_node(graph, name) for name in assets.evals.sweep.SWEEP]
+    swept = [build_asset(graph, node) for node in nodes]
     return assembled(main_line(training_graph()), dg.Definitions(assets=swept), *toys)
 """
 

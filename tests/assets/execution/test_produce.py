@@ -14,13 +14,8 @@ import pytest
 
 from assets.execution import produce as produce_module
 from assets.execution.follow import JobFailed
-from assets.execution.produce import (
-    CodeChanged,
-    InputMissing,
-    Produced,
-    ResultDamaged,
-    main_line_work,
-)
+from assets.execution.produce import Produced, main_line_work
+from assets.execution.whole import Refused
 from assets.graph import Graph
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
@@ -70,7 +65,7 @@ def test_a_finished_asset_is_reported_again_and_started_once(toy_root: Path) -> 
 
 def test_inputs_are_found_by_fingerprint_and_recorded(toy_root: Path) -> None:
     graph = toy_graph(second={"value": 10})
-    with pytest.raises(InputMissing, match="its input first has not been made"):
+    with pytest.raises(Refused, match="its input first has not been made"):
         make(graph, "second", toy_root)
     first = make(graph, "first", toy_root)
     second = make(graph, "second", toy_root)
@@ -92,7 +87,7 @@ def test_code_edited_since_the_run_began_starts_nothing(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(produce_module, "code_hashes_now", lambda module: {module: "edited"})
-    with pytest.raises(CodeChanged, match="first: the code that makes it has changed"):
+    with pytest.raises(Refused, match="first: the code that makes it has changed"):
         make(toy_graph(), "first", toy_root)
     assert not toy_graph().folder(toy_root, "first").exists()
 
@@ -119,7 +114,7 @@ def test_an_input_that_was_damaged_is_named_with_the_remedy(toy_root: Path) -> N
         value.unlink()
         if damage is not None:
             value.write_bytes(damage)
-        with pytest.raises(ResultDamaged, match=r"value: .*; make it again: .* first --force"):
+        with pytest.raises(Refused, match=r"value: .*; make it again: .* first --force"):
             make(graph, "second", toy_root)
         if damage is None:
             break

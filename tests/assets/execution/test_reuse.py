@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from assets.evals.sweep import checkpoints
-from assets.execution.assign import assigned_folder
-from assets.execution.produce import Produced, ResultDamaged, main_line_work
+from assets.execution.produce import Produced, launch_of, main_line_work
 from assets.execution.produce import make as make_work
-from assets.execution.step import cancel_jobs, own_jobs
+from assets.execution.step import cancel_jobs
+from assets.execution.whole import Refused
 from assets.graph import Graph
+from assets.reuse import own_jobs
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
@@ -213,16 +214,19 @@ def test_what_another_recipes_job_has_left_is_continued_and_then_ones_own(toy_ro
 
 
 def test_an_assigned_folder_that_was_deleted_is_assigned_anew(toy_root: Path) -> None:
-    wanted, none = {"asset": "first"}, lambda: None
+    def assigned(name: str, value: int = 1) -> Path:
+        graph = recipe(name, first={"value": value})
+        path = launch_of(main_line_work(graph, "first", toy_root), toy_root).folder.path
+        assert path.name == graph.fingerprints["first"].version
+        return path.parent
+
     one, copy = toy_root / "one/first", toy_root / "copy/first"
-    first = assigned_folder(wanted, one, "abc", root=toy_root, finished=none)
-    assert first.path == one / "abc"
-    assert assigned_folder(wanted, copy, "abc", root=toy_root, finished=none).path == first.path
-    other = assigned_folder({"asset": "second"}, copy, "abc", root=toy_root, finished=none)
-    assert other.path == copy / "abc"
+    assert assigned("one") == one
+    assert assigned("copy") == one
+    assert assigned("copy", value=2) == copy
     shutil.rmtree(toy_root / "one")
-    anew = assigned_folder(wanted, copy, "def", root=toy_root, finished=none)
-    assert anew.path == copy / "def"
+    assert assigned("copy") == copy
+    assert assigned("one") == copy
 
 
 def test_a_shared_result_is_used_checked_once_and_never_written(
@@ -272,7 +276,7 @@ def test_a_damaged_shared_file_is_named_with_what_to_do(
         os.utime(value, ns=(stamp - 10**9, stamp - 10**9))  # as a copy keeps it
     for asset in ("first", "second"):
         graph = recipe("mine", second={"value": 5})
-        with pytest.raises(ResultDamaged, match=rf"value: {said}.*make a result of your own"):
+        with pytest.raises(Refused, match=rf"value: {said}.*make a result of your own"):
             make(graph, asset, toy_root)
     assert starts(toy_root) == 0
     own = make(mine, "first", toy_root, force=True)

@@ -3,9 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -63,6 +64,14 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def followed(launch: Launch, launcher: LocalLauncher) -> Mapping[str, Any]:
+    """The job's result, once it is there."""
+    [(_, ended)] = follow({"first": launch.folder}, launcher, SilentObserver())
+    if isinstance(ended, JobFailed):
+        raise ended
+    return ended
+
+
 def causes(folder: RunFolder) -> list[str]:
     return [row["cause"] for row in attempts.read(folder) if row["event"] == "ended"]
 
@@ -74,7 +83,7 @@ def test_a_job_that_was_killed_is_resumed_without_whoever_submitted_it(
     assert status is not None
     os.kill(status["pid"], signal.SIGKILL)
     gate.touch()
-    result = follow("first", launch.folder, LocalLauncher(), SilentObserver())  # another one
+    result = followed(launch, LocalLauncher())  # another one
     assert result["attempt"] == 2
     assert causes(launch.folder)[0] == "killed"
 
@@ -91,7 +100,7 @@ def test_cancel_ends_every_process_and_the_supervisor_begins_no_other(
     assert attempts.latest(launch.folder) == 1
     assert causes(launch.folder) in ([], ["stopped"])  # the supervisor is ended too
     with pytest.raises(JobFailed, match="first: "):
-        follow("first", launch.folder, launcher, SilentObserver())
+        followed(launch, launcher)
 
 
 def test_a_job_outlives_its_supervisor_and_is_ended_by_a_cancel(
@@ -116,7 +125,7 @@ def test_a_second_submission_counts_on_from_the_attempts_that_were(
     gate.touch()
     assert launcher.submit([launch])
     assert not launch.folder.cancel.exists()
-    follow("first", launch.folder, launcher, SilentObserver())
+    followed(launch, launcher)
     began = [row for row in attempts.read(launch.folder) if row["event"] == "began"]
     assert [row["attempt"] for row in began] == [1, 2]
     assert [row["submission"] for row in began] == [1, 2]
