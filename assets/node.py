@@ -129,8 +129,26 @@ class Node:
 
 
 def section_node(
-    recipe: Recipe, file: str, name: str, config_class: type[Any], **fields: Any
+    recipe: Recipe,
+    file: str,
+    name: str,
+    config_class: type[Any],
+    *,
+    stage: str = "",
+    module: str = "",
+    **fields: Any,
 ) -> Node:
-    """A node whose configuration is its section of `<file>.yaml`, built against `config_class`."""
-    config = recipe.section(file, name, config_class)
-    return Node(recipe=recipe.name, name=name, config=to_dict(config), **fields)
+    """Return a node whose configuration is its section of `<file>.yaml`, built as `config_class`.
+
+    It belongs to the stage that the file is named after, and its module is named as the asset,
+    unless something else is said.
+    """
+    stage = stage or file
+    return Node(
+        recipe=recipe.name,
+        name=name,
+        stage=stage,
+        module=module or f"olmo_core.{stage}.{name}",
+        config=to_dict(recipe.section(file, name, config_class)),
+        **fields,
+    )

@@ -1,10 +1,11 @@
 """The corpus: from raw text to token files and the manifests that training reads."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from assets.corpus import checks
-from assets.node import Check, Node, section_node
+from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.load import Tree
 from olmo_core.corpus.deduplicated import DeduplicatedConfig
@@ -23,26 +24,6 @@ from olmo_core.errors import ConfigError
 def corpus_nodes(recipe: Recipe) -> list[Node]:
     """The ten assets of the corpus, each from its section of corpus.yaml."""
     return [*_text_nodes(recipe), *_token_nodes(recipe)]
-
-
-def _node(
-    recipe: Recipe,
-    name: str,
-    config_class: type[Any],
-    module: str = "",
-    further_checks: tuple[Check, ...] = (),
-    **fields: Any,
-) -> Node:
-    return section_node(
-        recipe,
-        "corpus",
-        name,
-        config_class,
-        stage="corpus",
-        module=f"olmo_core.corpus.{module or name}",
-        checks=checks.CHECKS.get(name, ()) + further_checks,
-        **fields,
-    )
 
 
 def _located(
@@ -65,18 +46,18 @@ def _located(
 
 def _text_nodes(recipe: Recipe) -> list[Node]:
     """From text as found to the documents that are trained on."""
+    node = functools.partial(section_node, recipe, "corpus")
     raw_config = recipe.section("corpus", "raw", RawConfig)
     return [
-        _node(
-            recipe,
+        node(
             "raw",
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
             shares_tasks=True,
             further_identity=_located(recipe, "raw", lambda: raw_identity(raw_config)),
+            checks=(checks.sources_have_documents,),
         ),
-        _node(
-            recipe,
+        node(
             "held_out",
             HeldOutConfig,
             description="One row per held-out document, by domain in Paloma's format; "
@@ -84,8 +65,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("raw",),
             packages=("rensa",),
         ),
-        _node(
-            recipe,
+        node(
             "tagged",
             TaggedConfig,
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
@@ -94,8 +74,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             shares_tasks=True,
             further_identity=toolkit_identity,
         ),
-        _node(
-            recipe,
+        node(
             "deduplicated",
             DeduplicatedConfig,
             description="One row of attributes per document: exact copies, repeated paragraphs, "
@@ -104,8 +83,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             kinds=("dolma",),
             further_identity=toolkit_identity,
         ),
-        _node(
-            recipe,
+        node(
             "filtered",
             FilteredConfig,
             description="One row per kept document: dolma's mix of documents by attributes.",
@@ -118,10 +96,10 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
 
 def _token_nodes(recipe: Recipe) -> list[Node]:
     """From documents to token files, their index, and the mixes that training reads."""
+    node = functools.partial(section_node, recipe, "corpus")
     tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
     return [
-        _node(
-            recipe,
+        node(
             "tokenizer",
             TokenizerConfig,
             description="One BPE tokenizer, trained on the filtered corpus or released.",
@@ -130,8 +108,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             packages=("tokenizers",),
             kinds=("huggingface",),
         ),
-        _node(
-            recipe,
+        node(
             "tokens",
             TokensConfig,
             description="One token file per shard of a source, in dolma's layout.",
@@ -139,9 +116,9 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             packages=("tokenizers",),
             kinds=("numpy",),
             shares_tasks=True,
+            checks=(checks.tokens_of_every_document, checks.same_vocabulary),
         ),
-        _node(
-            recipe,
+        node(
             "documents",
             DocumentsConfig,
             description="One row per document in a token file: which document a position is of.",
@@ -150,14 +127,13 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             kinds=("parquet",),
         ),
         *(
-            _node(
-                recipe,
+            node(
                 f"{stage}_mix",
                 MixConfig,
-                module="mix",
+                module="olmo_core.corpus.mix",
                 description=f"One manifest: the ranges of token files that {stage} reads.",
                 inputs=("tokens",),
-                further_checks=(checks.fits_training(trainings),),
+                checks=(checks.fits_training(trainings),),
             )
             for stage, trainings in (
                 ("stage1", [recipe.stage1_config()]),

