@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from olmo_core.checkpoint.tensor_file import TensorFile, write_tensors
-from olmo_core.config.model import ModelConfig
+from olmo_core.config.model import NEUTRAL, ModelConfig
 from olmo_core.errors import ConfigError, InputError, listed
 
 Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
@@ -30,7 +30,24 @@ OLMO2_NORMS = {
     "attention_norm": "post_attention_layernorm",
     "feed_forward_norm": "post_feedforward_layernorm",
 }
-OLMO1_NORM_EPS = 1e-5  # fixed in transformers' OlmoLayerNorm
+# What each architecture computes, by our keys; a model of other values has no Hugging Face form.
+FORMS: Mapping[Architecture, dict[str, Any]] = {
+    "Olmo2ForCausalLM": {
+        "norm_after": True,
+        "layer_norm_type": "rms",
+        "layer_norm_with_affine": True,
+        "attention_layer_norm": True,
+        "attention_layer_norm_with_affine": True,
+        "clip_qkv": None,
+    },
+    "OlmoForCausalLM": {
+        "norm_after": False,
+        "layer_norm_type": "default",
+        "layer_norm_with_affine": False,
+        "attention_layer_norm": False,
+        "layer_norm_eps": 1e-5,  # fixed in transformers' OlmoLayerNorm
+    },
+}
 
 
 def architecture(config: ModelConfig) -> Architecture:
@@ -39,21 +56,8 @@ def architecture(config: ModelConfig) -> Architecture:
     Raises:
         ConfigError: there is none; says which key stands in the way of the nearest one.
     """
-    olmo2 = {
-        "layer_norm_type": "rms",
-        "layer_norm_with_affine": True,
-        "attention_layer_norm": True,
-        "attention_layer_norm_with_affine": True,
-        "clip_qkv": None,
-    }
-    olmo1 = {
-        "layer_norm_type": "default",
-        "layer_norm_with_affine": False,
-        "attention_layer_norm": False,
-        "layer_norm_eps": OLMO1_NORM_EPS,
-    }
     name: Architecture = "Olmo2ForCausalLM" if config.norm_after else "OlmoForCausalLM"
-    for key, value in (olmo2 if config.norm_after else olmo1).items():
+    for key, value in FORMS[name].items():
         if getattr(config, key) != value:
             raise ConfigError(
                 f"model.{key}: {getattr(config, key)!r} has no Hugging Face form; with norm_after "
@@ -160,26 +164,20 @@ def model_config(values: Mapping[str, Any]) -> ModelConfig:
     ):
         if found != neutral:
             raise InputError(f"config.json: {key} is {found!r}; only {neutral!r} is known here")
-    olmo2 = kind == "olmo2"
     pad, eos = values.get("pad_token_id"), values["eos_token_id"]
+    if kind == "olmo2":
+        form = {**FORMS["Olmo2ForCausalLM"], "layer_norm_eps": values["rms_norm_eps"]}
+    else:
+        form = {**FORMS["OlmoForCausalLM"], "clip_qkv": values.get("clip_qkv")}
     return ModelConfig(
+        **NEUTRAL,
+        **form,
         d_model=values["hidden_size"],
         n_heads=values["num_attention_heads"],
         n_kv_heads=values.get("num_key_value_heads"),
         n_layers=values["num_hidden_layers"],
         mlp_hidden_size=2 * values["intermediate_size"],
-        clip_qkv=None if olmo2 else values.get("clip_qkv"),
-        rope=True,
         rope_theta=int(rope["rope_theta"]),
-        attention_dropout=0.0,
-        residual_dropout=0.0,
-        embedding_dropout=0.0,
-        attention_layer_norm=olmo2,
-        layer_norm_type="rms" if olmo2 else "default",
-        layer_norm_with_affine=olmo2,
-        layer_norm_eps=values["rms_norm_eps"] if olmo2 else OLMO1_NORM_EPS,
-        norm_after=olmo2,
-        include_bias=False,
         max_sequence_length=values["max_position_embeddings"],
         vocab_size=values["vocab_size"],
         embedding_size=values["vocab_size"],

@@ -27,7 +27,7 @@ _LOOK_SECONDS = 0.5  # at whether all is sent
 
 
 class Mirror:
-    """Sends the checkpoints of a run, one after the other; the first rank has one.
+    """Send the checkpoints of a run, one after the other; the first rank has one.
 
     A checkpoint that could not be sent is tried again with the next one, and at the end.
 
@@ -41,8 +41,7 @@ class Mirror:
     def __init__(self, run: Path, url: str, retain: Callable[[int, Collection[int]], None]) -> None:
         self._run, self._url, self._retain = RunFolder(run), url.rstrip("/"), retain
         self._newest = 0
-        self._unsent: list[int] = []
-        self._problems: dict[int, str] = {}
+        self._unsent: dict[int, str] = {}  # step -> why it could not be sent, once that was tried
         self._wake: queue.SimpleQueue[bool] = queue.SimpleQueue()
         # a daemon: where nobody waits for it, as after an error, it must not keep the process
         self._thread = threading.Thread(target=self._work, name="upload", daemon=True)
@@ -66,8 +65,7 @@ class Mirror:
     def send(self, step: int) -> None:
         """Have the checkpoint of `step` sent, which is whole; returns at once."""
         self._newest = max(self._newest, step)
-        if step not in self._unsent:
-            self._unsent.append(step)
+        self._unsent.setdefault(step, "")
         self._wake.put(True)
 
     def finish(self, waiting: Callable[[str], None]) -> None:
@@ -79,12 +77,12 @@ class Mirror:
         self._wake.put(False)
         while self._thread.is_alive():
             self._thread.join(_LOOK_SECONDS)
-            waiting(f"sending {self._names(self._unsent)} to {self._url}")
-        if self._problems:
+            waiting(f"sending {self._names()} to {self._url}")
+        if self._unsent:
             raise InputError(
-                f"remote_save_folder {self._url}: not sent: {self._names(self._problems)}, still "
+                f"remote_save_folder {self._url}: not sent: {self._names()}, still "
                 f"in {self._run.path / layout.CHECKPOINTS}; start again to send it: "
-                + "; ".join(self._problems.values())
+                + "; ".join(self._unsent.values())
             )
 
     def _work(self) -> None:
@@ -94,11 +92,10 @@ class Mirror:
             for step in [*self._unsent]:
                 try:
                     self._send(step)
-                    self._unsent.remove(step)
-                    self._problems.pop(step, None)
+                    del self._unsent[step]
                     self._retain(self._newest, self._unsent)
                 except Exception as error:  # every back end of fsspec has its own
-                    self._problems[step] = str(error)
+                    self._unsent[step] = str(error)
                     log.error("remote_save_folder: step%d is not sent yet: %s", step, error)
 
     def _send(self, step: int) -> None:
@@ -120,9 +117,8 @@ class Mirror:
         upload(manifest, f"{target}/{layout.MANIFEST}", sha256_file(manifest))
         log.info("sent step%d to %s in %.2f s", step, target, time.perf_counter() - start)
 
-    @staticmethod
-    def _names(steps: Collection[int]) -> str:
-        return ", ".join(f"step{step}" for step in sorted(steps))
+    def _names(self) -> str:
+        return ", ".join(f"step{step}" for step in sorted([*self._unsent]))
 
 
 def bring_back(run: Path, url: str) -> None:
