@@ -1,15 +1,18 @@
-"""The index of a checkpoint (`.metadata`), read without running any code that it may hold.
+"""Read a checkpoint's tensors and its index (`.metadata`) without running any code in them.
 
 Torch's own reader unpickles whatever stands there; a checkpoint from elsewhere could do anything.
 """
 
 import pickle
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from olmo_core.checkpoint.tensors import Unpickler
 from olmo_core.errors import InputError
@@ -51,6 +54,26 @@ _PLAIN: dict[str, dict[str, Any]] = {
 # What a torn or made-up pickle may raise.
 _UNREADABLE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError)
 _UNREADABLE += (AttributeError, RuntimeError, OverflowError)
+
+
+def read_shapes(folder: Path) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of each entry of a checkpoint's `state/`; None for what is no tensor.
+
+    Raises:
+        InputError: the index cannot be read.
+    """
+    entries = IndexReader(folder).read_metadata().state_dict_metadata
+    return {
+        name: tuple(entry.size) if isinstance(entry, stored.TensorStorageMetadata) else None
+        for name, entry in entries.items()
+    }
+
+
+def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
+    """Copy a checkpoint's `state/` into the tensors of `state`; all ranks call it, if not alone."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as meant
+        load(state, storage_reader=IndexReader(folder), no_dist=alone)
 
 
 class IndexReader(FileSystemReader):

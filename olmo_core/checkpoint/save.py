@@ -9,19 +9,21 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.group import Group
-from olmo_core.checkpoint.shards import Shards, Written
 from olmo_core.checkpoint.state import state_of
 from olmo_core.errors import InputError
 from olmo_core.files import fsync, write_json
+from olmo_core.optim.adamw import AdamW
 from olmo_core.parallel.world import World
 from olmo_core.run.result import describe
+
+if TYPE_CHECKING:
+    from olmo_core.checkpoint.shards import Shards, Written
 
 Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format is written for all
 
@@ -61,7 +63,7 @@ class Saver:
     def save(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         train: Mapping[str, Any],
         *,
         kind: Kind,
@@ -88,6 +90,8 @@ class Saver:
         state = state_of(model, optimizer)
         self._prepare(target, state)
         if self._shards is None:
+            from olmo_core.checkpoint.shards import Shards  # 1.5 s, and later than the first step
+
             self._shards = Shards(state, self._group)
         self._shards.copy(state)
         arguments = (self._shards, target, {**train, "kind": kind}, then)
@@ -141,7 +145,7 @@ class Saver:
 
     def _write(
         self,
-        shards: Shards,
+        shards: "Shards",
         target: Path,
         train: Mapping[str, Any],
         then: Callable[[], None] | None,
@@ -174,7 +178,9 @@ class Saver:
             self._error = InputError(_advice(self.run, target, False, [str(error)]))
 
 
-def _complete(shards: Shards, parts: list[Written], target: Path, train: Mapping[str, Any]) -> None:
+def _complete(
+    shards: "Shards", parts: "list[Written]", target: Path, train: Mapping[str, Any]
+) -> None:
     """Write index, `train.json`, manifest, name: in this order, by the first rank."""
     temporary = layout.temporary(target)
     digests = shards.write_index(_state_folder(target), [results for results, _ in parts])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from olmo_core.checkpoint.state import require_same, state_of
@@ -15,7 +14,8 @@ from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.url import is_remote
 from olmo_core.errors import InputError
-from olmo_core.parallel.sharding import fill
+from olmo_core.optim.adamw import AdamW
+from olmo_core.parallel.parameters import fill
 from olmo_core.remote.fetch import fetch
 from olmo_core.remote.http import Missing
 from olmo_core.remote.storage import list_folder, stat
@@ -126,7 +126,7 @@ class Source(ABC):
     def identify(self) -> dict[str, Any]:
         """Return what tells it from other checkpoints, wherever it lies."""
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+    def load(self, model: nn.Module, optimizer: AdamW | None) -> None:
         """Copy the weights and, unless None, the moments, one tensor in memory at a time.
 
         Raises:

@@ -5,7 +5,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,36 +13,27 @@ from olmo_core.checkpoint.tensors import Stored
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError, listed
 from olmo_core.model.transformer import Transformer
+from olmo_core.optim.adamw import AdamW
 
 MODEL, OPTIM = "model.", "optim."
 
 
-def state_of(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
+def state_of(model: nn.Module, optimizer: AdamW | None) -> dict[str, Tensor]:
     """Return the tensors as they are: writing to them writes to the model and the optimizer.
 
-    A tied head is there once. Moments are made (zero) where no step has been taken yet.
+    A tied head is there once.
 
     Args:
         model: Its parameters.
-        optimizer: AdamW, its moments; None: the parameters alone.
+        optimizer: Its moments; None: the parameters alone.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     state = {MODEL + name: parameter.detach() for parameter, name in names.items()}
     if optimizer is not None:
-        for parameter in (found for group in optimizer.param_groups for found in group["params"]):
-            for key, value in _moments(optimizer, parameter).items():
+        for parameter, moments in optimizer.state.items():
+            for key, value in moments.items():
                 state[f"{OPTIM}{names[parameter]}.{key}"] = value
     return state
-
-
-def _moments(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[str, Any]:
-    moments = optimizer.state[parameter]
-    if not moments:
-        # as AdamW itself would make them at its first step
-        moments["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
-        moments["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-        moments["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-    return moments
 
 
 def require_same(

@@ -16,7 +16,7 @@ from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_atomic
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.sharding import gather
+from olmo_core.parallel.parameters import gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.yaml"
 _CPU = torch.device("cpu")

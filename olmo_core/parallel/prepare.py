@@ -5,8 +5,8 @@ from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.activation_checkpointing import checkpoint_activations
 from olmo_core.parallel.compiling import compile_blocks
-from olmo_core.parallel.gradients import Gradients, ReplicatedGradients, ShardedGradients
-from olmo_core.parallel.sharding import materialise, shard
+from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
+from olmo_core.parallel.parameters import materialise
 from olmo_core.parallel.world import World
 
 
@@ -34,6 +34,8 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
     if not is_sharded(config, world):
         materialise(model, world.device)
         return ReplicatedGradients(model.parameters(), sums=sums)
+    from olmo_core.parallel.sharding import ShardedGradients, shard  # 1.5 s
+
     root = shard(model, config.fsdp, config.precision, world)
     materialise(model, world.device)
     return ShardedGradients(

@@ -12,8 +12,8 @@ from olmo_core.errors import ConfigError, InputError
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.build import build_optimizer
+from olmo_core.parallel.parameters import held_rows
 from olmo_core.parallel.prepare import prepare
-from olmo_core.parallel.sharding import held_rows
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
 from olmo_core.train.restore import fetch_copy, require_startable, restore

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.mirror import bring_back, remote_steps
@@ -20,6 +18,7 @@ from olmo_core.data.loader import Loader
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_atomic
 from olmo_core.model.transformer import Transformer
+from olmo_core.optim.adamw import AdamW
 from olmo_core.parallel.world import World
 from olmo_core.remote.storage import read_file
 from olmo_core.run.folder import RunFolder
@@ -46,7 +45,7 @@ def restore(
     world: World,
     loader: Loader,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
 ) -> tuple[State, Loader, bool]:
     """Bring model and optimizer to where the run stands.
 
@@ -168,7 +167,7 @@ def _start_from(
     world: World,
     loader: Loader,
     model: Transformer,
-    optimizer: torch.optim.Optimizer,
+    optimizer: AdamW,
 ) -> tuple[State, Loader]:
     whole = source.has_training_state
     source.load(model, optimizer if whole and not config.reset_optimizer_state else None)

@@ -30,7 +30,7 @@ from olmo_core.monitor.metrics import (
 from olmo_core.monitor.mfu import peak_flops
 from olmo_core.monitor.profiling import profiling
 from olmo_core.monitor.tracking import Tracker
-from olmo_core.optim.build import set_learning_rate
+from olmo_core.optim.adamw import AdamW
 from olmo_core.optim.schedule import Schedule
 from olmo_core.parallel.gradients import Gradients
 from olmo_core.parallel.world import World
@@ -63,7 +63,7 @@ class Trainer:
         world: World,
         loader: Loader,
         model: Transformer,
-        optimizer: torch.optim.Optimizer,
+        optimizer: AdamW,
         gradients: Gradients,
         state: State,
         resumed: bool,
@@ -167,7 +167,7 @@ class Trainer:
                 bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
                 norm = gradients.normalise(labels.clamp(min=1.0), bound)
                 rate = self.schedule.learning_rate(self.moment(state.step + 1))
-                set_learning_rate(self.optimizer, rate)
+                self.optimizer.learning_rate = rate
                 self._update(labels, norm, rate)
                 self._read()
                 self._save_if_due()
@@ -208,10 +208,7 @@ class Trainer:
         sums, state = self.gradients.sums, self.state
         loss = sums[SUMS.index("cross_entropy")] / labels.clamp(min=1.0)
         left_out, skipped = self.guard.judge(loss, norm, sums[SUMS.index("z_loss")], labels)
-        # torch's own way to leave an update out without asking the host: no weight, moment or step
-        # count changes where this is 1
-        self.optimizer.found_inf = left_out  # pyright: ignore[reportAttributeAccessIssue]
-        self.optimizer.step()
+        self.optimizer.step(left_out)
         state.step += 1
         state.tokens += self.config.tokens_per_step
         self.readings.put(
@@ -304,7 +301,7 @@ class Trainer:
             **update_metrics(
                 sums,
                 learning_rate=step.learning_rate,
-                groups=len(self.optimizer.param_groups),
+                groups=len(self.optimizer.groups),
                 skips=config.core.skip_step is not None,
             ),
             **others,

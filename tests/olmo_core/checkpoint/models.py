@@ -14,6 +14,7 @@ from olmo_core.checkpoint.source import Source
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.transformer import Transformer
+from olmo_core.optim.adamw import AdamW, Group
 from tests.olmo_core.checkpoint import olmo_writer
 from tests.olmo_core.checkpoint.ranks import ALONE
 
@@ -80,7 +81,8 @@ def opened(path: Path | str, config: ModelConfig, cache: Path | None = None) -> 
 
 def fresh(config: ModelConfig) -> tuple[Any, Any]:
     model = Transformer(config)
-    return model, torch.optim.AdamW(model.parameters(), fused=True)
+    group = Group(parameters=[*model.parameters()], weight_decay=0.01)
+    return model, AdamW([group], learning_rate=1e-3)
 
 
 def same_logits(ours: Transformer, other: Any) -> bool:

@@ -22,6 +22,7 @@ from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.model.transformer import Transformer
+from olmo_core.optim.adamw import AdamW, Group
 from olmo_core.parallel.world import World, joined
 
 ALONE = World(device=torch.device("cpu"))
@@ -33,13 +34,14 @@ def trained(seed: int, prepare: Callable[[nn.Module], object] = lambda _: None) 
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(33, 65), nn.Linear(65, 7, bias=False))
     prepare(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    group = Group(parameters=[*model.parameters()], weight_decay=0.01)
+    optimizer = AdamW([group], learning_rate=0.1)
     model(torch.ones(2, 33)).square().sum().backward()
     optimizer.step()
     return model, optimizer
 
 
-def whole(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def whole(model: nn.Module, optimizer: AdamW) -> dict[str, torch.Tensor]:
     """Parameters and moments, gathered where they are sharded."""
     tensors: dict[str, Any] = {}
     for name, parameter in model.named_parameters():

@@ -17,6 +17,7 @@ from olmo_core.evals import perplexity
 from olmo_core.evals.checkpoint import export_checkpoint
 from olmo_core.evals.rows import read_rows
 from olmo_core.files import sha256_file
+from olmo_core.optim.adamw import AdamW, Group
 from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
@@ -30,7 +31,9 @@ def step_folder(family: Any) -> Path:
     source = family.runs["stage1"] / "model"
     (run / "config.yaml").write_text((source / "config.yaml").read_text())
     model = load_model(source)
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = AdamW(
+        [Group(parameters=[*model.parameters()], weight_decay=0.0)], learning_rate=1e-3
+    )
     world = World(device=torch.device("cpu"))
     train = {"step": 100, "tokens": 6_400_000, "order": {}}
     saver = Saver(run, world, asynchronous=False)

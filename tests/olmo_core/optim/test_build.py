@@ -7,7 +7,7 @@ import pytest
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.build import build_optimizer, set_learning_rate
+from olmo_core.optim.build import build_optimizer
 
 SHAPE: dict[str, Any] = {
     "d_model": 16,
@@ -55,13 +55,11 @@ def test_groups(flags: dict[str, bool], tied: bool, undecayed: set[str]) -> None
     names = {parameter: name for name, parameter in model.named_parameters()}
     found = {
         names[parameter]
-        for group in optimizer.param_groups
-        if group["weight_decay"] == 0
-        for parameter in group["params"]
+        for group in optimizer.groups
+        if group.weight_decay == 0
+        for parameter in group.parameters
     }
     assert found == undecayed
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
-    assert optimizer.param_groups[0]["weight_decay"] == 0.1
-    set_learning_rate(optimizer, 0.5)
-    assert {group["lr"] for group in optimizer.param_groups} == {0.5}
-    assert optimizer.defaults["betas"] == (0.9, 0.95)
+    assert sum(len(group.parameters) for group in optimizer.groups) == len(names)
+    assert optimizer.groups[0].weight_decay == 0.1
+    assert (optimizer.betas, optimizer.eps) == ((0.9, 0.95), 1e-8)

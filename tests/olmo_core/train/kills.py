@@ -18,7 +18,8 @@ from fsspec.implementations.local import LocalFileSystem
 from olmo_core import files
 from olmo_core.checkpoint import layout, save, shards
 from olmo_core.checkpoint.shards import Shards
-from olmo_core.parallel.gradients import ReplicatedGradients, ShardedGradients
+from olmo_core.parallel.gradients import ReplicatedGradients
+from olmo_core.parallel.sharding import ShardedGradients
 from olmo_core.remote import storage
 from olmo_core.run import job as jobs
 from olmo_core.run.job import Job

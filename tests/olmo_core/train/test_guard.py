@@ -1,58 +1,16 @@
 """Updates that are left out: when, and that nothing at all changes then."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from olmo_core.config.compute import SkipStepConfig
 from olmo_core.train.guard import Guard, SkipStep
 from olmo_core.train.spikes import History
 
 CPU = torch.device("cpu")
-
-
-def optimizer_of(model: nn.Module) -> torch.optim.AdamW:
-    return torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1, fused=True)
-
-
-def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    states = [value for state in optimizer.state.values() for value in state.values()]
-    return [tensor.detach().clone() for tensor in (*model.parameters(), *states)]
-
-
-def step(model: nn.Module, optimizer: Any, left_out: float | None, gradient: float) -> None:
-    for parameter in model.parameters():
-        parameter.grad = torch.full_like(parameter, gradient)
-    if left_out is not None:
-        optimizer.found_inf = torch.tensor(left_out)
-    optimizer.step()
-
-
-def test_an_update_left_out_changes_no_weight_moment_or_count() -> None:
-    model = nn.Linear(5, 7)
-    optimizer = optimizer_of(model)
-    step(model, optimizer, 0.0, 0.5)
-    before = snapshot(model, optimizer)
-    assert len(before) == 8
-    step(model, optimizer, 1.0, math.nan)
-    assert all(map(torch.equal, before, snapshot(model, optimizer)))
-    step(model, optimizer, 0.0, 0.5)
-    assert not any(map(torch.equal, before, snapshot(model, optimizer)))
-
-
-def test_an_update_that_is_made_has_the_bits_of_one_never_judged() -> None:
-    torch.manual_seed(0)
-    judged, plain = nn.Linear(5, 7), nn.Linear(5, 7)
-    plain.load_state_dict(judged.state_dict())
-    one, other = optimizer_of(judged), optimizer_of(plain)
-    for gradient in (0.3, -0.7, 1e-3):
-        step(judged, one, 0.0, gradient)
-        step(plain, other, None, gradient)
-    assert all(map(torch.equal, snapshot(judged, one), snapshot(plain, other)))
 
 
 SOME = torch.tensor(7.0)  # labels
