@@ -37,8 +37,8 @@ def test_the_bits_are_those_of_torch(first_has_no_gradient: bool) -> None:
     one, other = models(2)
     ours = AdamW(
         [
-            Group(parameters=[one.weight], weight_decay=0.1),
-            Group(parameters=[one.bias], weight_decay=0.0),
+            Group(parameters=list(one.parameters())[:1], weight_decay=0.1),
+            Group(parameters=list(one.parameters())[1:], weight_decay=0.0),
         ],
         learning_rate=0.0,
         betas=(0.9, 0.95),
