@@ -1,4 +1,4 @@
-"""Float32 matrix products on this CPU: oneDNN, as `olmo_core.model.matmul` calls it, against MKL.
+"""Float32 matrix products on this CPU: oneDNN, as `olmo_core.model.linear` calls it, against MKL.
 
 examples:
   python benchmarks/matmul.py                 one thread and two, a minute

@@ -1,8 +1,8 @@
 """Linear maps and products of large float32 matrices on a CPU, by oneDNN where it is faster.
 
-torch multiplies float32 matrices on a CPU with MKL, which reaches about 80% of the peak of an AMD
-core with AVX-512; oneDNN reaches 92% if both factors are row-major (measured; see
-docs/performance.md). Both are exact float32 and sum in a fixed order.
+torch multiplies float32 matrices on a CPU with MKL. On AMD cores, with AVX-512 and with AVX2 alone,
+oneDNN takes about a tenth less time if both factors are row-major (docs/performance.md,
+`benchmarks/matmul.py`). Both are exact float32 and sum in a fixed order.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _LARGE = 1 << 26
 
 _ONEDNN = (
     torch.backends.mkldnn.is_available()
-    and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    and torch.backends.cpu.get_cpu_capability().startswith(("AVX2", "AVX512"))
     and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
 )

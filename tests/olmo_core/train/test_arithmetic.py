@@ -48,7 +48,7 @@ def test_fresh_processes_learn_the_same_bits_by_large_products(
     config_file: Path, tmp_path: Path
 ) -> None:
     instances, length, width, hidden = 4, 256, 256, 512
-    assert instances * length * width * hidden >= _LARGE  # where AVX-512 is, oneDNN's
+    assert instances * length * width * hidden >= _LARGE  # oneDNN's, with AVX2 or AVX-512
     shape = (
         f"device_train_microbatch_size={instances}",
         f"model.max_sequence_length={length}",
