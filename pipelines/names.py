@@ -20,11 +20,11 @@ MOST_VALUE_LENGTH = 4096  # of a free text: an environment variable, a path
 _KEY = re.compile(r"[0-9a-f]{12,64}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Kind:
     """A kind of name: what it may look like, and how a message says so."""
 
-    pattern: re.Pattern[str]
+    pattern: str
     right: str  # continues "expected"
     is_path: bool = False  # then no part of it may be `..`
 
@@ -35,83 +35,71 @@ _FOLDER = r"/[A-Za-z0-9_.@+=~/-]{0,1023}"  # no colon and no comma, which part m
 _DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _LABEL_VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
 
-TOKEN = Kind(
-    pattern=re.compile(_TOKEN),
-    right="one name of letters, digits and _ . + - (at most 64), as in gpu_long",
-)
+TOKEN = Kind(_TOKEN, "one name of letters, digits and _ . + - (at most 64), as in gpu_long")
 TOKENS = Kind(
-    pattern=re.compile(rf"{_TOKEN}(?:,{_TOKEN}){{0,31}}"),
-    right="names of letters, digits and _ . + -, with commas and no spaces, as in gpu,gpu_long",
+    rf"{_TOKEN}(?:,{_TOKEN}){{0,31}}",
+    "names of letters, digits and _ . + -, with commas and no spaces, as in gpu,gpu_long",
 )
 CONSTRAINT = Kind(
-    pattern=re.compile(r"[A-Za-z0-9\[(][A-Za-z0-9_.+*&|,:\[\]()-]{0,255}"),
-    right="Slurm's features joined by & | , and brackets, without spaces, as in a100&ib",
+    r"[A-Za-z0-9\[(][A-Za-z0-9_.+*&|,:\[\]()-]{0,255}",
+    "Slurm's features joined by & | , and brackets, without spaces, as in a100&ib",
 )
 MODULE = Kind(
-    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@=:/-]{0,255}"),
-    right="a module's name and version, as in cuda/12.4",
+    r"[A-Za-z0-9][A-Za-z0-9_.+@=:/-]{0,255}",
+    "a module's name and version, as in cuda/12.4",
     is_path=True,
 )
 IMAGE = Kind(
-    pattern=re.compile(r"(?:[a-z]+://)?[A-Za-z0-9/][A-Za-z0-9_.:@#+=/-]{0,511}"),
-    right="an image or an absolute path, as in registry.example.org/team/olmo:1.0",
+    r"(?:[a-z]+://)?[A-Za-z0-9/][A-Za-z0-9_.:@#+=/-]{0,511}",
+    "an image or an absolute path, as in registry.example.org/team/olmo:1.0",
     is_path=True,
 )
 MOUNT = Kind(
-    pattern=re.compile(rf"{_FOLDER}:{_FOLDER}(?::(?:ro|rw))?"),
-    right="SOURCE:TARGET, both absolute, with :ro to forbid writing, as in /scratch:/scratch:ro",
+    rf"{_FOLDER}:{_FOLDER}(?::(?:ro|rw))?",
+    "SOURCE:TARGET, both absolute, with :ro to forbid writing, as in /scratch:/scratch:ro",
     is_path=True,
 )
 ABSOLUTE = Kind(
-    pattern=re.compile(_PATH),
-    right="an absolute path of letters, digits and _ . , : @ + = ~ - / without ..",
-    is_path=True,
+    _PATH, "an absolute path of letters, digits and _ . , : @ + = ~ - / without ..", is_path=True
 )
 PROGRAM = Kind(
-    pattern=re.compile(rf"{_PATH}|[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,63}}"),
-    right="a program's name or absolute path, as in /opt/olmo/bin/python",
+    rf"{_PATH}|[A-Za-z0-9_][A-Za-z0-9_.+-]{{0,63}}",
+    "a program's name or absolute path, as in /opt/olmo/bin/python",
     is_path=True,
 )
 VARIABLE = Kind(
-    pattern=re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}"),
-    right="the name of an environment variable: letters, digits and _",
+    r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable: letters, digits and _"
 )
 VALUE = Kind(
-    pattern=re.compile(rf"[^\x00-\x1f\x7f\u0085\u2028\u2029]{{0,{MOST_VALUE_LENGTH}}}"),
-    right=f"one line of at most {MOST_VALUE_LENGTH:,} characters, without control characters",
+    rf"[^\x00-\x1f\x7f\u0085\u2028\u2029]{{0,{MOST_VALUE_LENGTH}}}",
+    f"one line of at most {MOST_VALUE_LENGTH:,} characters, without control characters",
 )
-DNS_LABEL = Kind(
-    pattern=re.compile(_DNS_LABEL),
-    right="small letters, digits and - (at most 63), as in team-lm",
-)
+DNS_LABEL = Kind(_DNS_LABEL, "small letters, digits and - (at most 63), as in team-lm")
 DNS_NAME = Kind(
-    pattern=re.compile(rf"(?=.{{1,253}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*"),
-    right="small letters, digits, - and . (at most 253), as in results-v1",
+    rf"(?=.{{1,253}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*",
+    "small letters, digits, - and . (at most 253), as in results-v1",
 )
 DASK_ADDRESS = Kind(
-    pattern=re.compile(r"(?:tls|tcp)://[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}"),
-    right="the address of a Dask scheduler, as in tls://scheduler.example.org:8786",
+    r"(?:tls|tcp)://[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}",
+    "the address of a Dask scheduler, as in tls://scheduler.example.org:8786",
 )
 CONTEXT = Kind(
-    pattern=re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,252}"),
-    right="a context of the kubeconfig: letters, digits and _ . : @ / + -",
+    r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,252}",
+    "a context of the kubeconfig: letters, digits and _ . : @ / + -",
 )
 LABEL_NAME = Kind(
-    pattern=re.compile(
-        rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?(?!\Z){_LABEL_VALUE}"
-    ),
-    right="a Kubernetes label, as in example.org/accelerator",
+    rf"(?:(?=[^/]{{1,253}}/){_DNS_LABEL}(?:\.{_DNS_LABEL})*/)?(?!\Z){_LABEL_VALUE}",
+    "a Kubernetes label, as in example.org/accelerator",
 )
 LABEL_VALUE = Kind(
-    pattern=re.compile(_LABEL_VALUE),
-    right="a label's value: letters, digits and _ . - (at most 63), with a letter or digit at "
-    "either end",
+    _LABEL_VALUE,
+    "a label's value: letters, digits and _ . - (at most 63), with a letter or digit at either end",
 )
 
 
 def refusal(value: object, kind: Kind) -> str | None:
     """Why a value is no such name; None if it is one."""
-    if isinstance(value, str) and kind.pattern.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(kind.pattern, value):
         if kind.is_path and ".." in re.split("[/:]", value):
             return f"found {shown(value)}; .. may not be part of it"
         return None
