@@ -73,12 +73,15 @@ def acceptances_of(
     made: dict[str, Acceptance] = {}
     lines: set[str] = set()
     for name, node in nodes.items():
+        descends = not made.keys().isdisjoint(node.inputs)
+        if names and name not in names and not descends:
+            continue
         stale = find_stale(graph, root(), name, launcher)
         if name in names:
             _require_acceptable(graph, name, stale, config)
         if stale is None:
             continue
-        follows = not made.keys().isdisjoint(node.inputs) and lines.issuperset(stale.why.values())
+        follows = descends and lines.issuperset(stale.why.values())
         unnamed = not names and stale.areas.issubset(ACCEPTED_UNNAMED)
         if name not in names and not follows and not unnamed:
             if not names:
@@ -104,20 +107,25 @@ def acceptances_of(
 
 
 def find_stale(graph: Graph, root: Path, name: str, launcher: Launcher) -> Stale | None:
-    """Return the run that differs least from what would be made now; None if nothing is stale."""
+    """Return the run that differs least from what would be made now; None if nothing is stale.
+
+    An engine is asked only about a job that could be it, or that makes the asset as it is now.
+    """
     if graph.finished(root, name) is not None:
-        return None
-    if any(launcher.state(run).alive for run in graph.unfinished(root, name)):
         return None
     now = graph.fingerprints[name].record()
     found: list[Stale] = []
     for run in _runs(graph, root, name):
         record = run.read(run.launch) or {}
-        if record.get("fingerprint") == now["fingerprint"] or "definitions" not in record:
-            continue
-        if run.finished or run.last_checkpoint() or launcher.state(run).alive:
+        if record.get("fingerprint") != now["fingerprint"] and "definitions" in record:
             found.append(Stale(run=run, record=record, why=differences_by_key(record, now)))
-    return min(found, key=lambda stale: ("config" in stale.areas, len(stale.why)), default=None)
+    found.sort(key=lambda stale: ("config" in stale.areas, len(stale.why)))
+    for stale in found:
+        run = stale.run
+        if run.finished or run.last_checkpoint() or launcher.state(run).alive:
+            begun = graph.unfinished(root, name)
+            return None if any(launcher.state(run).alive for run in begun) else stale
+    return None
 
 
 def revoke_acceptances(recipe: str, names: Sequence[str]) -> None:
@@ -143,7 +151,7 @@ def revoke_acceptances(recipe: str, names: Sequence[str]) -> None:
 
 
 def _runs(graph: Graph, root: Path, name: str) -> Iterator[RunFolder]:
-    """The runs of an asset, whatever made them: the recipe's own, then those of others."""
+    """Yield the runs of an asset, whatever made them: the recipe's own, then those of others."""
     own = graph.folder(root, name)
     others = [folder for base in (root, *shared_roots(root)) for folder in base.glob(f"*/{name}")]
     for folder in (own, *(folder for folder in sorted(others) if folder != own)):

@@ -1,31 +1,25 @@
-"""`olmo attempts`: what became of an asset's latest job, attempt by attempt, and why it ended."""
+"""`olmo attempts`, `olmo logs`: what became of an asset's latest job, and what it has said."""
 
+import collections
 import datetime
-import json
+import time
+from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
+from assets.graph import Graph
 from assets.paths import root
 from assets.reporting.diagnosis import diagnosis
 from assets.reporting.texts import duration
+from olmo_core.errors import ConfigError
 from olmo_core.run import attempts
-from pipelines.cli.jobs import latest, require_asset
-from pipelines.cli.terminal import terminal
+from olmo_core.run.folder import RunFolder
+from pipelines.cli.jobs import require_asset
+from pipelines.cli.terminal import print_json, table, terminal
 from pipelines.launchers.router import site_launcher
+from pipelines.places import Place, submitted
 
-COLUMNS = (
-    "attempt",
-    "began",
-    "took",
-    "engine",
-    "where",
-    "end",
-    "rank",
-    "step",
-    "checkpoint",
-    "then",
-)
+COLUMNS = ("attempt", "began", "took", "engine", "where", "end", "rank", "step", "checkpoint")
+FOLLOW_SECONDS = 0.5
 
 
 def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: bool) -> None:
@@ -38,19 +32,15 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
     place = latest(require_asset(recipe, asset), root(), asset, partition)
     rows = attempts.read(place.folder)
     if as_json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
         return
     console = terminal()
-    console.print(f"{place.label}: {place.folder.path}", highlight=False, soft_wrap=True)
+    console.print(f"{place.label}: {place.folder.path}")
     began = {row["attempt"]: row for row in rows if row.get("event") == "began"}
     ended = {row["attempt"]: row for row in rows if row.get("event") == "ended"}
     if began:
-        table = Table(box=None, padding=(0, 2))
-        for title in COLUMNS:
-            table.add_column(title, overflow="fold")
-        for number, row in began.items():
-            table.add_row(*_cells(row, ended.get(number, {})))
-        console.print(table)
+        cells = [_cells(row, ended.get(number, {})) for number, row in began.items()]
+        console.print(table((*COLUMNS, "then"), cells))
     else:
         console.print("No supervisor has run it: a single process has one attempt a submission.")
     if place.folder.finished:
@@ -60,8 +50,7 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
     if state.alive:
         console.print(f"It is {'queued' if state.queued else 'at work'}: {state.description}")
     else:
-        text = diagnosis(asset, place.folder, state)
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(diagnosis(asset, place.folder, state), markup=False)
 
 
 def _cells(began: dict[str, Any], ended: dict[str, Any]) -> list[str]:
@@ -85,3 +74,73 @@ def _cells(began: dict[str, Any], ended: dict[str, Any]) -> list[str]:
         *("" if number is None else str(number) for number in numbers),
         str(ended.get("next") or ""),
     ]
+
+
+def print_log(
+    recipe: str, asset: str, partition: str | None, *, rank: int | None, lines: int, follow: bool
+) -> None:
+    """Print the end of the log of an asset's latest job, and what is added to it meanwhile.
+
+    Raises:
+        ConfigError: unknown recipe or asset, or there is no log.
+    """
+    place = latest(require_asset(recipe, asset), root(), asset, partition)
+    log = log_path(place.folder, rank)
+    with log.open("rb") as content:
+        end = collections.deque(content, maxlen=lines)
+        print(b"".join(end).decode(errors="replace"), end="", flush=True)
+        launcher = site_launcher() if follow else None
+        while launcher is not None:
+            alive = not place.folder.finished and launcher.state(place.folder).alive
+            more = content.read()  # after the look: what is written last is read too
+            print(more.decode(errors="replace"), end="", flush=True)
+            if not alive:
+                return
+            time.sleep(FOLLOW_SECONDS)
+
+
+def latest(graph: Graph, root: Path, asset: str, partition: str | None = None) -> Place:
+    """Return the run folder of an asset's last submitted job; without one, the one it reuses.
+
+    Raises:
+        ConfigError: no job of it has been submitted yet.
+    """
+    recipe = graph.recipe.name
+    places = [
+        place for place in submitted(root, recipe, asset) if partition in (None, place.partition)
+    ]
+    if not places and asset in graph.nodes:
+        elsewhere = [*graph.unfinished(root, asset), graph.finished(root, asset)]
+        places += [
+            Place(recipe=recipe, asset=asset, partition=None, folder=run)
+            for run in elsewhere
+            if run is not None and run.launch.is_file()
+        ]
+    if not places:
+        raise ConfigError(f"{recipe}/{asset}: no job has been submitted yet")
+    return max(places, key=lambda place: (place.folder.launch.stat().st_mtime_ns, place.label))
+
+
+def log_path(folder: RunFolder, rank: int | None) -> Path:
+    """Return the latest attempt's main log, or that of a rank.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    launch = folder.read(folder.launch) or {}
+    path = folder.path / str(launch.get("log"))
+    if rank is not None:
+        found = {path.name: path for path in folder.log.glob("attempt*.rank*.log")}
+        of_rank = [path for name, path in found.items() if name.endswith(f".rank{rank}.log")]
+        if not of_rank:
+            there = ", ".join(sorted(found)[-8:]) or "none"
+            raise ConfigError(f"{folder.log}: no log of rank {rank}; logs of ranks: {there}")
+        path = max(of_rank, key=_attempt_of)
+    if not path.is_file():
+        raise ConfigError(f"{path}: not there; the job has not begun to write")
+    return path
+
+
+def _attempt_of(log: Path) -> int:
+    digits = log.name.removeprefix("attempt").partition(".")[0]
+    return int(digits) if digits.isdecimal() else 0

@@ -1,10 +1,11 @@
-"""`olmo launch`: one asset's job, shown as it would be submitted, or submitted and left alone."""
+"""`olmo launch`, `olmo sweep`: jobs as they would be submitted, or submitted and left alone."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from assets.assemble import build_graph
-from assets.evals.sweep import SWEEP, sweep_work
+from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, main_line_work
 from assets.execution.whole import Refused
 from assets.graph import Graph
@@ -12,11 +13,11 @@ from assets.launcher import Launch
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reuse import reused_from
-from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from pipelines import names
+from pipelines.cli.jobs import require_asset
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import ResourceSpec
+from pipelines.sweep import lacking
 
 EXIT_REFUSED = 1
 
@@ -29,8 +30,7 @@ def launch_asset(
     Raises:
         ConfigError: unknown recipe, asset or partition, or a malformed recipe or site file.
     """
-    graph = build_graph(load_recipe(recipe))
-    work = work_named(graph, asset, partition)
+    work = work_named(require_asset(recipe, asset), asset, partition)
     launcher = site_launcher()
     if dry_run:
         print_dry_run(launcher, work)
@@ -53,13 +53,46 @@ def launch_asset(
     return 0
 
 
-def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
-    """What making an asset means now: of the main line, or of a sweep with its partition.
+def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
+    """Queue every evaluation that is lacking; returns the exit code.
 
     Raises:
-        ConfigError: there is no such asset, or the partition is missing or one too many.
+        ConfigError: unknown or malformed recipe, or a malformed site file.
+        EngineError: an engine refuses the jobs, or does not answer.
     """
-    recipe = graph.recipe.name
+    graph = build_graph(load_recipe(recipe))
+    launcher = site_launcher()
+    keys = checkpoints(graph, root())
+    found = lacking(graph, root(), keys)
+    for name, why in found.refused.items():
+        print(f"olmo: {name}: {why}", file=sys.stderr)
+    waits = found.waiting(launcher)
+    if len(waits) < len(found.launches):
+        print(
+            f"olmo: {len(found.launches) - len(waits)} evaluations would all start at once, since "
+            "the local engine has no queue; name another for `evals` in the site file, or have "
+            f"Dagster run them one by one: {recipe}_nightly_sweep",
+            file=sys.stderr,
+        )
+    print(f"{recipe}: {len(keys)} checkpoints, {found.finished} evaluations finished before")
+    if dry_run:
+        print(f"would be queued: {len(waits)}")
+        for work in waits:
+            print(f"  {work.node.name} {work.partition}")
+    else:
+        started = launcher.submit([launch_of(work, root()) for work in waits])
+        print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
+        for line in _jobs(started):
+            print(f"  {line}")
+    return EXIT_REFUSED if found.refused or len(waits) < len(found.launches) else 0
+
+
+def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
+    """Return what making an asset means now: of the main line, or of a sweep with its partition.
+
+    Raises:
+        ConfigError: the partition is unknown, missing, or one too many.
+    """
     if asset in SWEEP:
         if partition is None:
             raise ConfigError(f"{asset}: --partition missing; expected <run>@step<N>")
@@ -67,18 +100,13 @@ def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
             return sweep_work(graph, asset, partition, root())
         except Refused as error:
             raise ConfigError(str(error)) from None
-    known = [*graph.nodes, *SWEEP]
-    if asset not in graph.nodes:
-        raise ConfigError(
-            f"recipe {recipe} has no asset {names.shown(asset)}; {nearest(asset, known)}"
-        )
     if partition is not None:
         raise ConfigError(f"{asset}: --partition given, but this asset has no partitions")
     return main_line_work(graph, asset, root())
 
 
 def described(launcher: Router, launch: Launch) -> str:
-    """The engine, its name for the job, and what it says of it."""
+    """Return the engine, its name for the job, and what it says of it."""
     record = launch.folder.read(launch.folder.launch) or {}
     state = launcher.state(launch.folder).description
     return f"{record.get('engine')} job {record.get('job_id')}" + (f" ({state})" if state else "")
@@ -107,19 +135,31 @@ def print_dry_run(launcher: Router, work: AssetBuild) -> None:
 def shape_line(shape: ResourceSpec) -> str:
     """Return the engine and the shape of a job in one line."""
     nodes, ranks = shape.nodes, shape.processes_per_node
-    parts = [f"engine {shape.engine}"]
-    parts.append("1 node" if nodes == 1 else f"{nodes} nodes")
     each = " per node" if nodes > 1 or ranks > 1 else ""
-    parts.append("1 process" + each if ranks == 1 else f"{ranks} processes{each}")
+    parts = [f"engine {shape.engine}", _count(nodes, "node"), _count(ranks, "process", "es") + each]
     if shape.workers:
-        parts.append("1 worker" if shape.workers == 1 else f"{shape.workers} workers")
+        parts.append(_count(shape.workers, "worker"))
     if shape.devices_per_node:
         parts.append(f"{shape.devices_per_node} devices per node")
     if shape.cpus_per_node is not None:
-        cores = "core" if shape.cpus_per_node == 1 else "cores"
-        parts.append(f"{shape.cpus_per_node} {cores} per node")
+        parts.append(f"{_count(shape.cpus_per_node, 'core')} per node")
     if shape.memory_gib_per_node is not None:
         parts.append(f"{shape.memory_gib_per_node} GiB per node")
     if shape.time_limit_minutes is not None:
         parts.append(f"at most {shape.time_limit_minutes:,} minutes")
     return ", ".join(parts)
+
+
+def _count(number: int, word: str, ending: str = "s") -> str:
+    return f"{number} {word}{'' if number == 1 else ending}"
+
+
+def _jobs(started: Sequence[Launch]) -> list[str]:
+    """Return one line per job of an engine's, the tasks of an array together."""
+    tasks: dict[str, int] = {}
+    for launch in started:
+        record = launch.folder.read(launch.folder.launch) or {}
+        job = f"{record.get('engine')} job {str(record.get('job_id')).partition('_')[0]}"
+        line = f"{job}: {launch.identity['asset']}"
+        tasks[line] = tasks.get(line, 0) + 1
+    return [f"{line}, {count} tasks" if count > 1 else line for line, count in tasks.items()]

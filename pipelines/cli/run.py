@@ -1,4 +1,4 @@
-"""`olmo run`: what is missing or stale, made in one Dagster run of this process."""
+"""`olmo run`: what is missing or stale, made in one Dagster run of this process, per variant."""
 
 import itertools
 import re
@@ -18,6 +18,8 @@ from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reporting.observe import Both, DagsterObserver
 from assets.reuse import own_jobs
+from assets.variant import variants_of
+from olmo_core.errors import ConfigError
 from pipelines.cli.show import print_doubts
 from pipelines.cli.summary import print_summary
 from pipelines.cli.terminal import TerminalObserver, terminal
@@ -42,8 +44,46 @@ def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
     return run_graph(graph, select, force=force)
 
 
+def run_variants(
+    recipe: str, settings: Sequence[str], name: str | None, select: Sequence[str], *, force: bool
+) -> int:
+    """Save the variants that the settings describe and run each; returns the first bad exit code.
+
+    Raises:
+        ConfigError: a setting or the name is refused; then nothing is saved and nothing starts.
+        StorageError: the disk is full, or the root cannot be written.
+    """
+    if name is None:
+        raise ConfigError(
+            f"--set without --as: a variant is saved as a recipe; name it, as in --as {recipe}_2"
+        )
+    if not settings:
+        raise ConfigError(
+            f"--as {name}: nothing differs from {recipe}; say what does, as in "
+            "--set stage1.optimizer.learning_rate=2e-3"
+        )
+    variants = variants_of(recipe, settings, name)
+    for variant in variants:
+        build_graph(variant.recipe()).select(select)
+    console = terminal()
+    for variant in variants:
+        values = ", ".join(variant.settings)
+        console.print(f"{variant.name}: {recipe} with {values} ({variant.save()})", markup=False)
+    codes: dict[str, int] = {}
+    for variant in variants:
+        if len(variants) > 1:
+            console.print(f"\n{variant.name}: {', '.join(variant.settings)}", markup=False)
+        codes[variant.name] = run_recipe(variant.name, select, force=force)
+        if codes[variant.name] == EXIT_INTERRUPTED:
+            return EXIT_INTERRUPTED
+    failed = [made for made, code in codes.items() if code]
+    if failed and len(variants) > 1:
+        console.print(f"[red]✗[/] not made: {', '.join(failed)}")
+    return codes[failed[0]] if failed else 0
+
+
 def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
-    """As `run_recipe`, for a graph that has been built."""
+    """Do what `run_recipe` does for a graph that has been built."""
     began = time.time()
     console = terminal()
     selected = graph.select(select or graph.nodes)
@@ -54,8 +94,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
         if not wanted:
             console.print(
                 f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has "
-                "changed; no run was started.",
-                highlight=False,
+                "changed; no run was started."
             )
             print_summary(console, graph, root(), selected)
             return _failed_checks(console, graph, selected)
@@ -80,7 +119,7 @@ def _failed_checks(console: Console, graph: Graph, selected: Sequence[str]) -> i
     """Print the failed checks of finished assets; returns the exit code that they make."""
     failed = {name: why for name in selected if (why := graph.failed_check(root(), name))}
     for name, why in failed.items():
-        console.print(f"[red]✗[/] {name}: {why}", highlight=False, soft_wrap=True)
+        console.print(f"[red]✗[/] {name}: {why}")
     return EXIT_FAILED if failed else 0
 
 
@@ -100,7 +139,7 @@ def _run_once(
         try:
             result = execution.result()
         except KeyboardInterrupt:
-            observer.console.print("Ctrl-C: ending the job; what is whole is kept", highlight=False)
+            observer.console.print("Ctrl-C: ending the job; what is whole is kept")
             launcher.close()
             folders = [own_jobs(graph.folder(root(), asset), root()) for asset in wanted]
             cancel_jobs(launcher, itertools.chain(*folders))
@@ -123,35 +162,27 @@ def to_make(
     selected: Sequence[str],
     forced: set[str],
 ) -> list[str]:
-    """The selected assets that are not finished, or finished and not known to Dagster as such."""
+    """Return the selected assets that are not finished, or not known to Dagster as finished."""
     return [
         name
         for name in selected
         if name in forced
         or graph.finished(root, name) is None
-        or not _is_reported(instance, graph, name)
+        or not is_reported(instance, graph, name)
     ]
 
 
-def _is_reported(instance: dg.DagsterInstance, graph: Graph, name: str) -> bool:
-    """Whether Dagster knows the asset as it counts now, and by whose word where it is accepted."""
+def is_reported(instance: dg.DagsterInstance, graph: Graph, name: str) -> bool:
+    """Return whether Dagster knows the asset as it counts now, and by whose word if accepted."""
     identity = graph.fingerprints[name]
     event = instance.get_latest_materialization_event(dg.AssetKey(graph.nodes[name].key))
     shown = event.asset_materialization if event is not None else None
-    said = shown.metadata.get("accepted") if shown is not None else None
-    return reported_version(instance, graph, name) == identity.value and (
-        (said.value if said is not None else None)
-        == (str(identity.accepted) if identity.accepted else None)
+    if shown is None or (shown.tags or {}).get("dagster/data_version") != identity.value:
+        return False
+    said = shown.metadata.get("accepted")
+    return (str(said.value) if said else None) == (
+        str(identity.accepted) if identity.accepted else None
     )
-
-
-def reported_version(instance: dg.DagsterInstance, graph: Graph, name: str) -> str | None:
-    """The data version of the asset's latest materialisation in Dagster."""
-    event = instance.get_latest_materialization_event(dg.AssetKey(graph.nodes[name].key))
-    materialization = event.asset_materialization if event is not None else None
-    if materialization is None or materialization.tags is None:
-        return None
-    return materialization.tags.get("dagster/data_version")
 
 
 def _execute(
@@ -188,12 +219,8 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed:
-                console.print(
-                    f"[red]✗[/] {check.asset_key.path[-1]}: check {check.check_name}: "
-                    f"{check.description}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                what = f"check {check.check_name}: {check.description}"
+                console.print(f"[red]✗[/] {check.asset_key.path[-1]}: {what}")
         elif event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
@@ -202,4 +229,4 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             if "DagsterAssetCheckFailedError" in message:
                 continue  # the check itself has been printed
             message = re.sub(r"^assets\.execution\.\w+\.\w+: ", "", message)
-            console.print(f"[red]✗[/] {message}", highlight=False, soft_wrap=True)
+            console.print(f"[red]✗[/] {message}")

@@ -1,7 +1,6 @@
 """`olmo show`, `olmo plan` and `olmo leaderboard`: the run folders, read."""
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
+from olmo_core.evals.results import leaderboard_rows
 from olmo_core.monitor.dry_run import plan, steps_of
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import amount, terminal
+from pipelines.cli.terminal import amount, print_json, table, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
 MOST_DECIMALS = 5  # that a table's columns are aligned by
@@ -36,15 +36,14 @@ def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
     entries = [asset_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]
     made = [entry for entry in entries if entry is not None]
     if as_json:
-        print(json.dumps(made, indent=1, ensure_ascii=False))
-        return
-    console = terminal()
-    if not made:
-        console.print(f"{recipe}: nothing has been made; start with: olmo run {recipe}")
+        print_json(made)
+    elif not made:
+        print(f"{recipe}: nothing has been made; start with: olmo run {recipe}")
     elif asset is None:
-        console.print(_assets_table(made))
+        columns = ("asset", "state", "version", "made", "what")
+        terminal().print(table(columns, map(_cells, made), unwrapped=columns[:-1]))
     else:
-        _print_asset(console, made[0])
+        _print_asset(terminal(), made[0])
 
 
 def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
@@ -72,41 +71,34 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
             **({"accepted": str(accepted)} if current and accepted else {}),
             "digest": result["digest"],
             "tables": report["tables"],
-            "work_seconds": result["work_seconds"],
-            "start_seconds": result["start_seconds"],
-            "peak_memory_bytes": result["peak_memory_bytes"],
+            **{key: result[key] for key in ("work_seconds", "start_seconds", "peak_memory_bytes")},
         },
     }
 
 
 def latest_finished(folder: Path) -> RunFolder | None:
-    """The finished run of an asset that ended last, whatever its version."""
+    """Return the finished run of an asset that ended last, whatever its version."""
     if not folder.is_dir():
         return None
     runs = [RunFolder(path) for path in folder.iterdir() if (path / "result.json").is_file()]
     return max(runs, key=lambda run: run.read_result()["finished"], default=None)
 
 
-def _assets_table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, padding=(0, 2))
-    for column in ("asset", "state", "version", "made", "what"):
-        table.add_column(column, no_wrap=column != "what")
-    for entry in entries:
-        numbers = [
-            f"{key} {amount(value) if isinstance(value, int | float) else value}"
-            for key, value in entry["metadata"].items()
-            if key not in ("current", "failed_check", "accepted", "digest", "tables")
-            and not key.endswith("_seconds")
-        ]
-        table.add_row(
-            entry["asset"],
-            _state(entry),
-            entry["fingerprint"][:12],
-            # This machine's time, as in the logs; the JSON has UTC.
-            f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
-            entry["metadata"]["failed_check"] or ", ".join(numbers[:3]),
-        )
-    return table
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    numbers = [
+        f"{key} {amount(value) if isinstance(value, int | float) else value}"
+        for key, value in entry["metadata"].items()
+        if key not in ("current", "failed_check", "accepted", "digest", "tables")
+        and not key.endswith("_seconds")
+    ]
+    return [
+        entry["asset"],
+        _state(entry),
+        entry["fingerprint"][:12],
+        # This machine's time, as in the logs; the JSON has UTC.
+        f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
+        entry["metadata"]["failed_check"] or ", ".join(numbers[:3]),
+    ]
 
 
 def _state(entry: Mapping[str, Any]) -> str:
@@ -121,32 +113,31 @@ def _state(entry: Mapping[str, Any]) -> str:
 
 def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
     for key in ("asset", "path", "reused_from", "fingerprint", "created"):
-        if entry[key] is None:
-            continue
-        console.print(f"{key}: {entry[key]}", highlight=False, soft_wrap=True)
+        if entry[key] is not None:
+            console.print(f"{key}: {entry[key]}")
     for key, value in entry["metadata"].items():
         if key != "tables":
-            console.print(f"{key}: {value}", highlight=False, soft_wrap=True)
+            console.print(f"{key}: {value}")
     for title, rows in entry["metadata"]["tables"].items():
         if rows:
             console.print(rows_table(title, rows))
 
 
 def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A list of mappings as a terminal table."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    """Return a list of mappings as a terminal table."""
+    made = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
-    cells = [_cells([row.get(column) for row in rows]) for column in columns]
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
+    cells = [_figures([row.get(column) for row in rows]) for column in columns]
     for row in zip(*cells, strict=True):
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made
 
 
-def _cells(values: Sequence[Any]) -> list[str]:
-    """A column's texts; floats to four digits, point below point where that takes few zeros."""
+def _figures(values: Sequence[Any]) -> list[str]:
+    """Return a column's texts; floats of four digits, point below point if that takes few zeros."""
     short = [f"{value:.4g}" for value in values if isinstance(value, float)]
     decimals = max((len(text.partition(".")[2]) for text in short), default=0)
     aligned = decimals <= MOST_DECIMALS and not any("e" in text or "n" in text for text in short)
@@ -173,37 +164,27 @@ def print_plan(recipe: str, select: Sequence[str]) -> int:
     graph = build_graph(load_recipe(recipe))
     selected = graph.select(select or graph.nodes)
     print_training(terminal(), graph.recipe, selected)
-    table = Table(box=None, padding=(0, 2))
-    for column in ("asset", "state", "why"):
-        table.add_column(column)
     states = {name: plan_of(graph, root(), name) for name in selected}
-    for name, (state, why) in states.items():
-        table.add_row(name, state, "\n".join(why))
-    terminal().print(table)
+    rows = [(name, state, "\n".join(why)) for name, (state, why) in states.items()]
+    terminal().print(table(("asset", "state", "why"), rows))
     return int(any(state in ("check failed", "blocked") for state, _ in states.values()))
 
 
 def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) -> None:
-    """One row per selected training run: how large, how long, at which rates, how much work."""
+    """Print how large each selected training run is, how long, at which rates, how much work."""
     runs = {"stage1": recipe.stage1_config()}
     for number, (_, config) in enumerate(recipe.ingredients(), start=1):
         runs[f"stage2_ingredient{number}"] = config
-    table = Table(box=None, padding=(0, 2))
-    table.add_column("training")
-    for column in ("parameters", "steps", "tokens", "FLOPs", "peak and last rate"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for name in selected:
-        if name in runs:
-            table.add_row(name, *_training_figures(runs[name]))
-    if table.row_count:
-        console.print(table)
+    if rows := [(name, *_training_figures(runs[name])) for name in selected if name in runs]:
+        figures = ("parameters", "steps", "tokens", "FLOPs", "peak and last rate")
+        console.print(table(("training", *figures), rows, right=figures))
     print_doubts(console, recipe)
 
 
 def print_doubts(console: Console, recipe: Recipe) -> None:
     """Print what is allowed and was perhaps not meant."""
     for doubt in rate_doubts(recipe):
-        console.print(f"is that meant? {doubt}", style="yellow", highlight=False, soft_wrap=True)
+        console.print(f"is that meant? {doubt}", style="yellow")
 
 
 def _training_figures(config: TrainConfig) -> list[str]:
@@ -258,13 +239,13 @@ def print_leaderboard(recipe: str, *, as_json: bool) -> None:
     """
     graph = build_graph(load_recipe(recipe))
     if as_json:
-        print(json.dumps(leaderboard_rows(graph, root()), indent=1, ensure_ascii=False))
+        print_json(leaderboard_rows(leaderboard_folder(graph, root()).path))
     else:
         print_models(terminal(), graph, root())
 
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
-    """The current leaderboard's run, else the latest."""
+    """Return the current leaderboard's run, else the latest."""
     run = graph.finished(root, "leaderboard")
     run = run or latest_finished(graph.folder(root, "leaderboard"))
     if run is None:
@@ -273,15 +254,8 @@ def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
     return run
 
 
-def leaderboard_rows(graph: Graph, root: Path) -> list[dict[str, Any]]:
-    """One mapping per model, task and metric."""
-    from olmo_core.evals.results import leaderboard_rows as rows
-
-    return rows(leaderboard_folder(graph, root).path)
-
-
 def print_models(console: Console, graph: Graph, root: Path) -> None:
-    """One row per model, one column per figure; in several tables where one is too wide."""
+    """Print one row per model, one column per figure; in several tables if one is too wide."""
     rows = leaderboard_folder(graph, root).read_result()["report"]["tables"]["leaderboard"]
     name, *figures = list(rows[0]) if rows else ["model"]
     longest = max((len(str(row[name])) for row in rows), default=0)

@@ -1,8 +1,9 @@
 """What `olmo run` says at the end: the models' table, what it cost, where it lies."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,9 @@ from rich.table import Table
 from assets.graph import Graph
 from assets.reuse import reused_from
 from pipelines.cli.show import print_models
+from pipelines.cli.terminal import table
+
+FIGURES = ("start s", "work s", "peak MiB")
 
 
 def print_summary(
@@ -28,19 +32,16 @@ def print_summary(
         print_models(console, graph, root)
     name = graph.recipe.name
     for origin, assets in _reused(graph, root, selected).items():
-        line = f"Reused from {origin}: {', '.join(assets)}"
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Results: {root / name}", highlight=False, soft_wrap=True)
+        console.print(f"Reused from {origin}: {', '.join(assets)}", markup=False)
+    console.print(f"Results: {root / name}")
     console.print(
         "Next: `make ui` (graph, runs, plots, lineage) · "
-        f"`olmo show {name}` · `olmo leaderboard {name}` · `olmo plan {name}` after a change",
-        highlight=False,
-        soft_wrap=True,
+        f"`olmo show {name}` · `olmo leaderboard {name}` · `olmo plan {name}` after a change"
     )
 
 
 def _reused(graph: Graph, root: Path, selected: Sequence[str]) -> dict[str, list[str]]:
-    """What other recipes and shared roots have made of the selected assets."""
+    """Return which of the selected assets others have made, by recipe or shared root."""
     found: dict[str, list[str]] = {}
     for name in selected:
         run = graph.finished(root, name)
@@ -51,32 +52,27 @@ def _reused(graph: Graph, root: Path, selected: Sequence[str]) -> dict[str, list
 
 
 def _costs(graph: Graph, root: Path, made: Sequence[str], wall_seconds: float) -> Table:
-    table = Table(title="What it took", title_justify="left", box=None, padding=(0, 2))
-    for column in ("asset", "start s", "work s", "peak MiB"):
-        table.add_column(column, justify="left" if column == "asset" else "right")
-    starts = work = peak = 0.0
-    for name in made:
-        run = graph.finished(root, name)
-        if run is None:
-            continue
-        result = run.read_result()
-        table.add_row(
-            name,
-            f"{result['start_seconds']:.1f}",
-            f"{result['work_seconds']:.1f}",
-            f"{result['peak_memory_bytes'] / 2**20:,.0f}",
-        )
-        starts += result["start_seconds"]
-        work += result["work_seconds"]
-        peak = max(peak, result["peak_memory_bytes"])
-    table.add_section()
-    table.add_row("all jobs", f"{starts:.1f}", f"{work:.1f}", f"{peak / 2**20:,.0f}")
+    runs = {name: run for name in made if (run := graph.finished(root, name)) is not None}
+    results = {name: run.read_result() for name, run in runs.items()}
+    starts = sum(result["start_seconds"] for result in results.values())
+    work = sum(result["work_seconds"] for result in results.values())
+    peak = max((result["peak_memory_bytes"] for result in results.values()), default=0)
+    total = {"start_seconds": starts, "work_seconds": work, "peak_memory_bytes": peak}
+    rows = [_row(name, result) for name, result in results.items()]
+    costs = table(("asset", *FIGURES), rows, right=FIGURES, title="What it took")
+    costs.add_section()
+    costs.add_row(*_row("all jobs", total))
     # Whatever is not the work of a job: Dagster, the definitions, waiting for a process to end.
     dagster = wall_seconds - starts - work
     if dagster < 0:  # an engine with a queue: it cannot be told what was waited for
-        table.add_row(f"wall {wall_seconds:.1f} s: jobs waited and ran side by side", "", "", "")
-        return table
+        costs.add_row(f"wall {wall_seconds:.1f} s: jobs waited and ran side by side")
+        return costs
     share = (starts + dagster) / wall_seconds
-    table.add_row("Dagster and this command", f"{dagster:.1f}", "", "")
-    table.add_row(f"wall {wall_seconds:.1f} s, of which starts {share:.0%}", "", "", "")
-    return table
+    costs.add_row("Dagster and this command", f"{dagster:.1f}")
+    costs.add_row(f"wall {wall_seconds:.1f} s, of which starts {share:.0%}")
+    return costs
+
+
+def _row(name: str, costs: Mapping[str, Any]) -> list[str]:
+    seconds = [f"{costs[key]:.1f}" for key in ("start_seconds", "work_seconds")]
+    return [name, *seconds, f"{costs['peak_memory_bytes'] / 2**20:,.0f}"]

@@ -1,11 +1,11 @@
 """Show a run's progress on a terminal: one bar per asset with rate and time left, or lines."""
 
 import io
+import json
 import os
 import sys
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from assets.launcher import JobState
@@ -32,23 +33,58 @@ MARGIN = " " * 2  # as wide as the mark of what is done, and a bar's spinner
 
 
 def terminal() -> Console:
-    """Standard output; wide where it is no terminal, so that a log cuts no table.
+    """Return standard output; wide where it is no terminal, so that a log cuts no table.
 
-    A descriptor of its own, since Dagster may redirect the process's while a step runs.
+    Long lines are left to the terminal to wrap. It has a descriptor of its own, since Dagster may
+    redirect the process's while a step runs.
     """
     sys.stdout.flush()
     try:
         output = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
     except io.UnsupportedOperation:  # a test's or a notebook's stdout is no file
-        return Console(width=FILE_WIDTH)
-    return Console(file=output, width=None if output.isatty() else FILE_WIDTH)
+        output = None
+    width = None if output is not None and output.isatty() else FILE_WIDTH
+    return Console(file=output, width=width, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print what another program reads."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    unwrapped: Collection[str] = (),
+    title: str | None = None,
+) -> Table:
+    """Return a table without lines; the columns in `right` hold figures, which never wrap."""
+    made = Table(title=title, title_justify="left", box=None, padding=(0, 2))
+    for column in columns:
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=column in right or column in unwrapped,
+            overflow="fold",
+        )
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def done_text(status: Mapping[str, Any]) -> str:
+    """Return `12.3k/50k tokens`, as far as it is known."""
+    total = f"/{amount(status['total'])}" if status["total"] else ""
+    return f"{amount(status['done'])}{total} {status['unit']}".rstrip()
 
 
 class AmountColumn(ProgressColumn):
     """`12.3k/50k tokens, 4.1k/s`, as far as it is known."""
 
     def render(self, task: Task) -> Text:
-        """The text beside the bar."""
+        """Return the text beside the bar."""
         unit = str(task.fields.get("unit", ""))
         if not task.total:
             return Text(str(task.fields.get("message", "")), style="dim")
@@ -57,7 +93,7 @@ class AmountColumn(ProgressColumn):
 
 
 def amount(value: float) -> str:
-    """A number as a person reads it: 950, 12.3k, 4.56M."""
+    """Return a number as a person reads it: 950, 12.3k, 4.56M."""
     for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g}{suffix}"
@@ -78,7 +114,6 @@ class TerminalObserver:
         self._attempt: int | None = None
         self._folder: RunFolder | None = None
         self._live = console.is_terminal
-        self._lock = threading.Lock()
         self.bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -105,8 +140,7 @@ class TerminalObserver:
             self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
         else:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
-            line = f"{MARGIN}{self._count()} {asset}: {how} ({folder.path})"
-            self.console.print(line, highlight=False)
+            self.console.print(f"{MARGIN}{self._count()} {asset}: {how} ({folder.path})")
 
     def state(self, asset: str, state: JobState) -> None:
         """Say what a job waits for, and where it runs once it has waited."""
@@ -121,8 +155,7 @@ class TerminalObserver:
         if self._waits:
             return  # what an earlier attempt has left
         if self._folder is not None and self._attempt not in (None, status["attempt"]):
-            said = attempt_text(self._folder, status["attempt"])
-            self._say(f"{asset}: {said}")
+            self._say(f"{asset}: {attempt_text(self._folder, status['attempt'])}")
         self._attempt = status["attempt"]
         if self._task is not None:
             self.bars.update(
@@ -134,10 +167,7 @@ class TerminalObserver:
             )
         elif time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
-            total = f"/{amount(status['total'])}" if status["total"] else ""
-            done = f"{amount(status['done'])}{total} {status['unit']}".rstrip()
-            if not (status["done"] or status["total"]):
-                done = "starting"
+            done = done_text(status) if status["done"] or status["total"] else "starting"
             message = f", {status['message']}" if status["message"] else ""
             self._say(f"{asset}: {done}{message}")
 
@@ -150,9 +180,8 @@ class TerminalObserver:
         )
 
     def _say(self, line: str) -> None:
-        """A line about an asset, below its name."""
-        below = len(f"{MARGIN}[{0:>2}/{self.total}] ")
-        self.console.print(" " * below + line, highlight=False)
+        """Print a line about an asset, below its name."""
+        self.console.print(" " * len(f"{MARGIN}[{0:>2}/{self.total}] ") + line)
 
     def _count(self) -> str:
         return f"[{self.done + 1:>2}/{self.total}]".replace("[", "\\[")
@@ -161,5 +190,5 @@ class TerminalObserver:
         if self._task is not None:
             self.bars.remove_task(self._task)
             self._task = None
-        self.console.print(line, highlight=False)
+        self.console.print(line)
         self.done += 1

@@ -256,7 +256,6 @@ def test_as_a_recipe_an_asset_or_a_partition(
     refusals = [
         lambda: demo.select([value]),
         lambda: require_asset("demo", value),
-        lambda: work_named(demo, value, None),
         lambda: work_named(demo, "checkpoint_downstream", value),
         lambda: sweep_work(demo, "checkpoint_downstream", f"stage1@step{value}", toy_root),
     ]

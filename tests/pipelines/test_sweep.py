@@ -17,7 +17,7 @@ from assets.recipe import load_recipe
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder, locked
-from pipelines.cli.sweep import sweep_recipe
+from pipelines.cli.launch import sweep_recipe
 from pipelines.definitions import build_definitions
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher

@@ -137,6 +137,22 @@ def test_another_configuration_is_accepted_by_name_alone(toy_root: Path) -> None
     assert starts(toy_root, "first") == 1
 
 
+def test_no_engine_is_asked_about_a_run_that_is_not_the_one_to_accept(toy_root: Path) -> None:
+    graph = toy_graph()
+    assert run_graph(graph, [], force=False) == 0
+    for name in ("first", "second"):  # begun on an engine that the site file no longer has
+        finished = graph.finished(toy_root, name)
+        assert finished is not None
+        begun = finished.path.with_name("f" * 12)
+        begun.mkdir()
+        record = json.loads(finished.launch.read_text())
+        record |= {"fingerprint": "f" * 64, "engine": "slurm", "job_id": "7"}
+        (begun / "launch.json").write_text(json.dumps(record))
+    changed = with_packages(graph, "first")
+    [first] = acceptances_of(changed, ["first"], because=WHY, config=())
+    assert first.old["fingerprint"] == graph.fingerprints["first"].value
+
+
 def test_a_malformed_acceptance_is_named(toy_root: Path) -> None:
     path = toy_root / ".accepted" / "a.json"
     path.parent.mkdir(parents=True)

@@ -19,9 +19,9 @@ from assets.recipe import load_recipe
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.cli import jobs as following
+from pipelines.cli import attempts, jobs
 from pipelines.launchers.router import Router, site_launcher
-from pipelines.places import submitted
+from pipelines.places import at_work, submitted
 from pipelines.site.file import Site
 from tests.conftest import toy_graph
 
@@ -132,14 +132,14 @@ def test_a_job_at_work_is_listed_with_what_it_reports(
 ) -> None:
     status = job.read_status()
     assert status is not None
-    [row] = following.job_rows(launcher, toy_root)
+    [row] = jobs.job_rows(launcher, toy_root)
     assert (row["recipe"], row["asset"], row["engine"]) == ("toy", "first", "local")
     assert row["job_id"] == str(json.loads(job.launch.read_text())["pid"])
     assert row["state"] == "at work"
     assert row["attempt"] == 1
     assert (row["done"], row["total"], row["unit"]) == (1, 2, "things")
     assert row["heartbeat_seconds"] < 30
-    assert following.job_rows(launcher, toy_root, "other") == []
+    assert jobs.job_rows(launcher, toy_root, "other") == []
     assert os.environ["OLMO_ROOT"] == str(toy_root)
     lines = olmo("jobs").stdout.splitlines()
     assert "toy/first" in lines[1]
@@ -147,9 +147,9 @@ def test_a_job_at_work_is_listed_with_what_it_reports(
 
 
 def test_a_cancelled_job_is_gone(job: RunFolder, toy_root: Path, launcher: Router) -> None:
-    [place] = following.at_work(launcher, toy_root, "toy", "first")
+    [place] = at_work(launcher, toy_root, "toy", "first")
     launcher.cancel([place.folder])
-    assert following.at_work(launcher, toy_root) == {}
+    assert at_work(launcher, toy_root) == {}
     assert not job.is_running()
 
 
@@ -177,9 +177,9 @@ def test_the_latest_attempts_log_of_a_rank_is_found(tmp_path: Path) -> None:
     folder.log.mkdir()
     for name in ("attempt2.rank1.log", "attempt10.rank1.log", "attempt10.rank11.log"):
         (folder.log / name).touch()
-    assert following.log_path(folder, 1).name == "attempt10.rank1.log"
+    assert attempts.log_path(folder, 1).name == "attempt10.rank1.log"
     with pytest.raises(ConfigError, match=r"no log of rank 7; logs of ranks: attempt10\.rank1"):
-        following.log_path(folder, 7)
+        attempts.log_path(folder, 7)
 
 
 def test_attempts_of_a_job_that_failed_end_with_its_diagnosis(
