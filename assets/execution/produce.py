@@ -15,7 +15,7 @@ from assets.paths import open_version
 from assets.reuse import location, reused_from, root_of
 from olmo_core import environment
 from olmo_core.files import read_json, write_json
-from olmo_core.run.code import code_hashes_now
+from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder, locked
 
 ASSIGNED = ".assigned"  # a folder below the root; no recipe's name begins with a dot
@@ -191,7 +191,7 @@ def launch_of(
         Refused: as `make`.
     """
     node, inputs = work.node, work.inputs(progress)
-    if code_hashes_now(node.module) != work.fingerprint.code:
+    if code_hashes(node.module, now=True) != work.fingerprint.code:
         raise Refused(
             f"{node.name}: the code that makes it has changed since this run began; run again"
         )

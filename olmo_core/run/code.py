@@ -64,24 +64,17 @@ def sources(module: str) -> dict[str, Source]:
     return _sources_now(module)
 
 
-def code_hashes(module: str) -> dict[str, str]:
-    """Return a hash per module that counts, as this process first saw them."""
-    return {name: source.hash for name, source in sources(module).items()}
+def code_hashes(module: str, *, now: bool = False) -> dict[str, str]:
+    """Return a hash per module that counts: as this process first saw them, or as they are now."""
+    found = _sources_now(module) if now else sources(module)
+    return {name: source.hash for name, source in found.items()}
 
 
-def code_hashes_now(module: str) -> dict[str, str]:
-    """Return `code_hashes` of the files as they are at this moment."""
-    return {name: source.hash for name, source in _sources_now(module).items()}
-
-
-def code_digest(*modules: str) -> str:
-    """Return one hash of all the code that these modules reach, as this process first saw it."""
-    return _digest({k: value for module in modules for k, value in code_hashes(module).items()})
-
-
-def code_digest_now(module: str) -> str:
-    """Return `code_digest` of the files as they are at this moment."""
-    return _digest(code_hashes_now(module))
+def code_digest(*modules: str, now: bool = False) -> str:
+    """Return one hash of all the code that these modules reach."""
+    hashes = {k: v for module in modules for k, v in code_hashes(module, now=now).items()}
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def counts(module: str) -> bool:
@@ -142,8 +135,3 @@ def _rules() -> bytes:
     """Return what decides how a module is read, besides its content."""
     files = b"".join(Path(str(file)).read_bytes() for file in (__file__, rules.__file__))
     return hashlib.sha256(platform.python_version().encode() + files).digest()
-
-
-def _digest(hashes: Mapping[str, str]) -> str:
-    lines = "".join(f"{value}  {name}\n" for name, value in sorted(hashes.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()

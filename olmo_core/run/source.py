@@ -1,8 +1,9 @@
 """A module's source as far as it can change a result: its definitions and the rest, hashed each.
 
-Left out are comments, docstrings, layout, imports of what never counts, and messages: what a
-`raise` or an `assert` says, and calls that log, warn or report progress. Only the text goes. The
-`raise` stays with its condition, and so does a call inside a message that may have an effect.
+Left out are comments, docstrings, layout, how imports are written, imports of what never counts,
+and messages: what a `raise` or an `assert` says, and calls that log, warn or report progress. Only
+the text goes. The `raise` stays with its condition, and so does a call inside a message that may
+have an effect.
 """
 
 import ast
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 HASH_LENGTH = 12
 DEFINITION_HASH_LENGTH = 8  # only compared with its own earlier self
-TOP_LEVEL = "top level"
+TOP_LEVEL, IMPORTS = "top level", "imports"
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -53,27 +54,32 @@ def read_source(content: bytes, counts: Callable[[str], bool], *, name: str = ""
     """
     tree = ast.parse(content, filename=name)
     imports = _imports(tree)
-    _WithoutMessages(counts).visit(tree)  # changes it in place
+    reached = {name for what, _ in imports for name in (what, what.rpartition(".")[0])}
+    _WithoutMessages().visit(tree)  # changes it in place
     texts: dict[str, list[str]] = {}
     rest = _split(tree.body, "", texts)
     texts[TOP_LEVEL] = [ast.dump(node) for node in rest]
+    texts[IMPORTS] = [
+        f"{what} {name}"  # under another name it would stand for something else where it is used
+        for what, name in imports
+        if name or (what not in SILENT_MODULES and counts(what))
+    ]
     definitions = {
         name: hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DEFINITION_HASH_LENGTH]
         for name, parts in texts.items()
     }
-    return Source(definitions=definitions, imports=imports)
+    ours = sorted(name for name in reached if name.startswith("olmo_core."))
+    return Source(definitions=definitions, imports=tuple(ours))
 
 
-def _imports(tree: ast.Module) -> tuple[str, ...]:
-    found: set[str] = set()
+def _imports(tree: ast.Module) -> list[tuple[str, str]]:
+    """Return what is imported anywhere in a module, `package.module.name`, and under which name."""
+    found: set[tuple[str, str]] = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from a.b import c` may name the module a.b.c or something inside a.b.
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(sorted(name for name in found if name.startswith("olmo_core.")))
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            inside = f"{node.module or ''}." if isinstance(node, ast.ImportFrom) else ""
+            found.update((inside + alias.name, alias.asname or "") for alias in node.names)
+    return sorted(found)
 
 
 def _split(body: Sequence[ast.stmt], prefix: str, texts: dict[str, list[str]]) -> list[ast.stmt]:
@@ -98,10 +104,9 @@ def _split(body: Sequence[ast.stmt], prefix: str, texts: dict[str, list[str]]) -
 
 
 class _WithoutMessages(ast.NodeTransformer):
-    """Takes docstrings, imports of what never counts, and messages out of a tree."""
+    """Takes docstrings, imports and messages out of a tree."""
 
-    def __init__(self, counts: Callable[[str], bool]) -> None:
-        self._counts = counts
+    def __init__(self) -> None:
         self._loggers: set[str] = set()
 
     def visit(self, node: ast.AST) -> ast.AST:
@@ -109,19 +114,11 @@ class _WithoutMessages(ast.NodeTransformer):
             node.body = node.body[1:]
         return super().visit(node)
 
-    def visit_Import(self, node: ast.Import) -> ast.Import | None:
-        node.names = [
-            alias
-            for alias in node.names
-            if alias.name not in SILENT_MODULES and self._counts(alias.name)
-        ]
-        return node if node.names else None
+    def visit_Import(self, node: ast.Import) -> None:
+        return None
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
-        module = node.module or ""
-        # Under another name it would stand for something else where it is used.
-        node.names = [a for a in node.names if a.asname or self._counts(f"{module}.{a.name}")]
-        return node if node.names else None
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        return None
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         match node:

@@ -86,7 +86,7 @@ def test_a_changed_value_makes_a_new_version_beside_the_old(toy_root: Path) -> N
 def test_code_edited_since_the_run_began_starts_nothing(
     toy_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(produce_module, "code_hashes_now", lambda module: {module: "edited"})
+    monkeypatch.setattr(produce_module, "code_hashes", lambda module, now: {module: "edited"})
     with pytest.raises(Refused, match="first: the code that makes it has changed"):
         make(toy_graph(), "first", toy_root)
     assert not toy_graph().folder(toy_root, "first").exists()

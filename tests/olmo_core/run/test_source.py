@@ -106,9 +106,10 @@ def helper(x):
         (("from dataclasses", "from olmo_core.errors import A\nfrom dataclasses"), set()),
         (
             ("from dataclasses", "from olmo_core.errors import A as B\nfrom dataclasses"),
-            {"top level"},
+            {"imports"},
         ),
-        (("from dataclasses", "from olmo_core.model import norm\nfrom dataclasses"), {"top level"}),
+        (("from dataclasses", "from olmo_core.model import norm\nfrom dataclasses"), {"imports"}),
+        (("from dataclasses import", "from attrs import"), {"imports"}),
     ],
 )
 def test_each_function_and_class_has_a_hash_of_its_own(
@@ -118,6 +119,15 @@ def test_each_function_and_class_has_a_hash_of_its_own(
     names = before.definitions.keys() | after.definitions.keys()
     assert {n for n in names if before.definitions.get(n) != after.definitions.get(n)} == changed
     assert (before.hash != after.hash) == bool(changed)
+
+
+def test_how_imports_are_written_does_not_count(tmp_path: Path) -> None:
+    use = "\ndef f(x):\n    return a(b(x))\n"
+    one = read(tmp_path, "from m import a\nfrom m import b\nimport sys" + use)
+    assert one == read(tmp_path, "import sys\n\nfrom m import b, a" + use)
+    inside = use.replace("return", "from m import b\n    return")
+    assert one == read(tmp_path, "if x:\n    import sys\nfrom m import a" + inside)
+    assert one.hash != read(tmp_path, "from n import a\nfrom m import b\nimport sys" + use).hash
 
 
 def test_two_definitions_of_one_name_both_count(tmp_path: Path) -> None:
