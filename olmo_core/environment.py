@@ -4,6 +4,7 @@ A person sets those of the first group. Launchers and supervisors set those of t
 processes that they start.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -15,7 +16,7 @@ CACHE = "OLMO_CACHE"  # folder of what can be had again: remote files, parsed co
 DOLMA_PYTHON = "OLMO_DOLMA_PYTHON"  # interpreter that has the dolma toolkit
 
 RUN_FOLDER = "OLMO_RUN_FOLDER"
-ATTEMPT = "OLMO_ATTEMPT"
+ATTEMPT = "OLMO_ATTEMPT"  # number of the one that this process belongs to, from its supervisor
 JOB_ID = "OLMO_JOB_ID"  # the engine's name of the job
 NODE_RANK = "OLMO_NODE_RANK"
 PROCESSES = "OLMO_PROCESSES"  # that may compute at once in one task
@@ -30,26 +31,6 @@ RESTART = "OLMO_RESTART"  # how often the pods of this job have been started ane
 NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK, RESTART)
 
 
-def root() -> Path | None:
-    """Return the folder of all results; None where it is not set."""
-    return _path(ROOT)
-
-
-def shared_roots() -> list[Path]:
-    """Return the read-only folders of results, in the order in which they are searched."""
-    return _paths(SHARED_ROOTS)
-
-
-def recipe_folders() -> list[Path]:
-    """Return the folders that hold recipes, in the order in which they are searched."""
-    return _paths(RECIPES)
-
-
-def site_file() -> Path | None:
-    """Return the site file; None where it is not set."""
-    return _path(SITE)
-
-
 def cache() -> Path:
     """Return the folder of what can be had again: as set, else `~/.cache/olmo`.
 
@@ -57,21 +38,6 @@ def cache() -> Path:
         RuntimeError: it is not set, and this account has no home folder.
     """
     return _path(CACHE) or Path.home() / ".cache" / "olmo"
-
-
-def dolma_python() -> str | None:
-    """Return the interpreter that has the dolma toolkit; None where it is not set."""
-    return os.environ.get(DOLMA_PYTHON) or None
-
-
-def attempt() -> int | None:
-    """Return the number of the attempt that this process belongs to; None under no supervisor."""
-    return _whole_number(ATTEMPT)
-
-
-def job_id() -> str | None:
-    """Return the engine's name of the job; None where the launcher gave none."""
-    return os.environ.get(JOB_ID) or None
 
 
 def processes() -> int:
@@ -84,36 +50,38 @@ def workers() -> int:
     return _whole_number(WORKERS) or 0
 
 
-def dask_address() -> str | None:
-    """Return where the Dask scheduler is that tasks are sent to; None where the job runs one."""
-    return os.environ.get(DASK_ADDRESS) or None
-
-
-def dask_dashboard() -> int | None:
-    """Return the port of Dask's dashboard; None where it is off."""
-    return _whole_number(DASK_DASHBOARD)
-
-
 def submitted_at() -> float | None:
     """Return when the job was submitted (Unix time); None where the launcher did not say."""
-    given = os.environ.get(SUBMITTED_AT)
+    given = _text(SUBMITTED_AT)
     return float(given) if given else None
 
 
-def restart() -> int | None:
-    """Return how often the pods of this job have been started anew; None outside of a JobSet."""
-    return _whole_number(RESTART)
+def _text(name: str) -> str | None:
+    return os.environ.get(name) or None
+
+
+def _whole_number(name: str) -> int | None:
+    given = _text(name)
+    return int(given) if given else None
+
+
+def _path(name: str) -> Path | None:
+    given = _text(name)
+    return Path(given).expanduser() if given else None
 
 
 def _paths(name: str) -> list[Path]:
     return [Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part]
 
 
-def _path(name: str) -> Path | None:
-    given = os.environ.get(name)
-    return Path(given).expanduser() if given else None
-
-
-def _whole_number(name: str) -> int | None:
-    given = os.environ.get(name)
-    return int(given) if given else None
+# These return what is set, in the order given; None, or an empty list, where nothing is.
+root = functools.partial(_path, ROOT)
+shared_roots = functools.partial(_paths, SHARED_ROOTS)
+recipe_folders = functools.partial(_paths, RECIPES)
+site_file = functools.partial(_path, SITE)
+dolma_python = functools.partial(_text, DOLMA_PYTHON)
+attempt = functools.partial(_whole_number, ATTEMPT)
+job_id = functools.partial(_text, JOB_ID)
+restart = functools.partial(_whole_number, RESTART)
+dask_address = functools.partial(_text, DASK_ADDRESS)
+dask_dashboard = functools.partial(_whole_number, DASK_DASHBOARD)

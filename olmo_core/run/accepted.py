@@ -7,12 +7,12 @@ One file per acceptance, below the writer's own root also where the result lies 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from olmo_core.files import read_json, write_json
+from olmo_core.files import write_json
+from olmo_core.run.folder import SCHEMA_VERSION, read_versioned
 
 FOLDER = ".accepted"  # no recipe's name begins with a dot
-SCHEMA_VERSION = 1
 VERSION_LENGTH = 12
 
 
@@ -41,14 +41,8 @@ def read_acceptances(root: Path) -> dict[str, Acceptance]:
     """
     found: dict[str, Acceptance] = {}
     for path in sorted((root / FOLDER).glob("*.json")):
-        content = read_json(path)
-        fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
-        if fields.pop("schema_version", None) != SCHEMA_VERSION:
-            raise ValueError(
-                f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version? "
-                "delete it to take the acceptance back"
-            )
-        acceptance = Acceptance(**fields)
+        fields = read_versioned(path, "delete it to take the acceptance back")
+        acceptance = Acceptance(**{k: v for k, v in fields.items() if k != "schema_version"})
         found[acceptance.new["fingerprint"]] = acceptance
     return found
 

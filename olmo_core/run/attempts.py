@@ -10,9 +10,10 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
+from olmo_core.errors import ExitCode
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, read_rows
 
 Cause = Literal[
     "finished",
@@ -31,10 +32,36 @@ Cause = Literal[
 ]
 Next = Literal["", "resume", "requeue", "stop"]
 
-# What a repetition may mend; the others are somebody's wish, or the same again.
-FAILURES: frozenset[Cause] = frozenset(
-    {"hung", "killed", "out_of_memory", "error", "running", "node_lost"}
-)
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a cause means: in a sentence about the job, and for whoever started it."""
+
+    words: str
+    exit_code: ExitCode = ExitCode.FAILED  # of the supervisor, if it gives the run up
+    failure: bool = False  # a repetition may mend it; else it is a wish, or the same again
+
+
+CAUSES: Mapping[Cause, Meaning] = {
+    "finished": Meaning("finished", ExitCode.FINISHED),
+    "stopped": Meaning("was stopped on request", ExitCode.STOPPED),
+    "preempted": Meaning("was asked to make way", ExitCode.STOPPED),
+    "time_limit": Meaning("reached the time limit", ExitCode.STOPPED),
+    "hung": Meaning("made no progress", failure=True),
+    "killed": Meaning("was ended by {signal}", failure=True),
+    "out_of_memory": Meaning("ran out of memory", failure=True),
+    "error": Meaning("failed with exit code {exit_code}", failure=True),
+    "config": Meaning("was refused: its configuration is wrong (exit code 2)", ExitCode.CONFIG),
+    "input": Meaning("was refused: its input is bad (exit code 3)", ExitCode.INPUT),
+    "running": Meaning(
+        "found another job at work in its folder (exit code 5)", ExitCode.RUNNING, failure=True
+    ),
+    "diverged": Meaning(
+        "diverged: the loss or the gradient is not a number (exit code 6)", ExitCode.DIVERGED
+    ),
+    "node_lost": Meaning("was lost with its node", failure=True),
+}
+FAILURES = frozenset(cause for cause, meaning in CAUSES.items() if meaning.failure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,38 +80,32 @@ class Ended:
 
 def read(folder: RunFolder) -> list[dict[str, Any]]:
     """Return all lines in the order of writing; torn ones (a crash) are passed over."""
-    try:
-        lines = folder.attempts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return []
-    rows: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(cast(dict[str, Any], row).get("attempt"), int):
-            rows.append(cast(dict[str, Any], row))
-    return rows
+    return [row for row in read_rows(folder.attempts) if isinstance(row.get("attempt"), int)]
+
+
+def began(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    """Return what was written at the beginning of each attempt, by its number."""
+    return {row["attempt"]: row for row in read(folder) if row.get("event") == "began"}
+
+
+def ended(folder: RunFolder) -> dict[int, dict[str, Any]]:
+    """Return what was written at the end of each attempt, by its number."""
+    return {row["attempt"]: row for row in read(folder) if row.get("event") == "ended"}
 
 
 def latest(folder: RunFolder) -> int:
     """Return the number of the last attempt that has begun; 0 if none has."""
-    return max((row["attempt"] for row in read(folder) if row.get("event") == "began"), default=0)
+    return max(began(folder), default=0)
 
 
 def has_failed(folder: RunFolder, attempt: int) -> bool:
     """Return whether an attempt has been given up, by its supervisor or by the next one."""
-    return latest(folder) > attempt or any(
-        row["attempt"] == attempt and row.get("event") == "ended" and row["cause"] in FAILURES
-        for row in read(folder)
-    )
+    return latest(folder) > attempt or ended(folder).get(attempt, {}).get("cause") in FAILURES
 
 
 def next_number(folder: RunFolder) -> int:
     """Return the number of the attempt that begins now: above all earlier ones and submissions."""
-    claim = folder.read(folder.claim)
-    return max(int(claim["submission"]) if claim else 1, latest(folder) + 1)
+    return max(_submission(folder) or 1, latest(folder) + 1)
 
 
 def begin(
@@ -99,28 +120,19 @@ def begin(
 
     An earlier one without an end has been lost together with its supervisor, and is given one.
     """
-    rows = read(folder)
-    begun = latest(folder)
-    if begun and not any(row["attempt"] == begun and row.get("event") == "ended" for row in rows):
-        end(
-            folder,
-            begun,
-            Ended(
-                cause="node_lost",
-                node=next((row.get("host") for row in rows if row["attempt"] == begun), None),
-                checkpoint_step=checkpoint_step(folder),
-                next="resume",
-            ),
-        )
+    before = latest(folder)
+    if before and before not in ended(folder):
+        host, step = began(folder)[before].get("host"), checkpoint_step(folder)
+        lost = Ended(cause="node_lost", node=host, checkpoint_step=step, next="resume")
+        end(folder, before, lost)
     number = next_number(folder)
-    claim = folder.read(folder.claim)
     _append(
         folder,
         {
             "attempt": number,
             "event": "began",
             "time": time.time(),
-            "submission": int(claim["submission"]) if claim else None,
+            "submission": _submission(folder),
             "engine": engine,
             "job_id": job_id,
             "host": socket.gethostname(),
@@ -131,10 +143,9 @@ def begin(
     return number
 
 
-def end(folder: RunFolder, attempt: int, ended: Ended) -> None:
+def end(folder: RunFolder, attempt: int, how: Ended) -> None:
     """Write how an attempt ended and what comes next."""
-    row = {"attempt": attempt, "event": "ended", "time": time.time(), **asdict(ended)}
-    _append(folder, row)
+    _append(folder, {"attempt": attempt, "event": "ended", "time": time.time(), **asdict(how)})
 
 
 def failures_in_a_row(folder: RunFolder, *, then: Ended | None = None) -> int:
@@ -146,25 +157,24 @@ def failures_in_a_row(folder: RunFolder, *, then: Ended | None = None) -> int:
         folder: The run's.
         then: How the last attempt ends, if that has not been written yet.
     """
-    rows = read(folder)
-    began = {row["attempt"]: row for row in rows if row.get("event") == "began"}
-    ends = [row for row in rows if row.get("event") == "ended"]
+    begun, ends = began(folder), ended(folder)
     if then is not None:
-        ends.append({"attempt": latest(folder), **asdict(then)})
-    count = 0
-    for row in reversed(ends):
-        if (
-            row["cause"] not in FAILURES
-            or row["checkpoint_step"] != ends[-1]["checkpoint_step"]
-            or _submission(began, row) != _submission(began, ends[-1])
-        ):
-            break
-        count += 1
-    return count
+        ends[latest(folder)] = asdict(then)
+
+    def since(attempt: int) -> tuple[int | None, int | None]:
+        return begun.get(attempt, {}).get("submission"), ends[attempt]["checkpoint_step"]
+
+    numbers = sorted(ends, reverse=True)
+    for count, number in enumerate(numbers):
+        if ends[number]["cause"] not in FAILURES or since(number) != since(numbers[0]):
+            return count
+    return len(numbers)
 
 
-def _submission(began: Mapping[int, Mapping[str, Any]], row: Mapping[str, Any]) -> int | None:
-    return began.get(row["attempt"], {}).get("submission")
+def _submission(folder: RunFolder) -> int | None:
+    """Return the number of the submission, of which a job that was started by hand has none."""
+    claim = folder.read(folder.claim)
+    return int(claim["submission"]) if claim else None
 
 
 def checkpoint_step(folder: RunFolder) -> int | None:

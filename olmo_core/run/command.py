@@ -15,6 +15,7 @@ from olmo_core.run.accepted import read_acceptances
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
+from olmo_core.run.process import main_module
 
 C = TypeVar("C")
 T = TypeVar("T", bound=Callable[..., Any])
@@ -52,14 +53,13 @@ def run_job(
 
 def _importable(named: T) -> T:
     """Return a function or class of the module that is run, as other processes import it."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if named.__module__ != "__main__" or spec is None:
+    if named.__module__ != "__main__":
         return named
-    return getattr(importlib.import_module(spec.name), named.__name__)
+    return getattr(importlib.import_module(main_module()), named.__name__)
 
 
 def require_the_submitted_code(folder: RunFolder) -> None:
-    """A job may wait in a queue for days: its result is to be of the code that its folder says.
+    """Refuse other code than the folder's result is to be of: a job may wait in a queue for days.
 
     Raises:
         ConfigError: the code has been edited since.
@@ -79,7 +79,7 @@ def require_the_submitted_code(folder: RunFolder) -> None:
 
 
 def _accepted(folder: RunFolder, code: Mapping[str, str]) -> bool:
-    """Whether a person has said that this code makes what the folder stands for."""
+    """Return whether a person has said that this code makes what the folder stands for."""
     root, launch = environment.root(), folder.read(folder.launch) or {}
     return root is not None and any(
         found.old["fingerprint"] == launch.get("fingerprint") and found.new["parts"]["code"] == code

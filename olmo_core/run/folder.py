@@ -4,16 +4,18 @@
 follows it. Readers trust `result.json`, written last, never the presence of the folder.
 """
 
+import argparse
 import contextlib
 import errno
 import fcntl
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from olmo_core.files import PARTIAL, read_json
+from olmo_core.run.process import main_module
 
 SCHEMA_VERSION = 1
 RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does
@@ -46,7 +48,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """True once the job's last file is there, and whole.
+        """Return whether the job's last file is there, and whole.
 
         A result torn by a copy or a full disk is none: the job is to be run again.
         """
@@ -62,27 +64,18 @@ class RunFolder:
             raise
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """A contract file's content; None while it is not there.
+        """Return a contract file's content; None while it is not there.
 
         Raises:
             ValueError: the file is malformed or of another schema version.
         """
         try:
-            content = read_json(path)
+            return read_versioned(path, "delete it to begin anew")
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise ValueError(f"{error}; delete it to begin anew") from None
-        fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
-        if fields.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(
-                f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version? "
-                "delete it to begin anew"
-            )
-        return fields
 
     def read_status(self) -> dict[str, Any] | None:
-        """The heartbeat; None while there is none that can be read.
+        """Return the heartbeat; None while there is none that can be read.
 
         It is not flushed to the disk, so a crash may leave garbage; the next beat replaces it.
         """
@@ -92,7 +85,7 @@ class RunFolder:
             return None
 
     def read_result(self) -> dict[str, Any]:
-        """What the finished job reported.
+        """Return what the finished job reported.
 
         Raises:
             FileNotFoundError: the job has not finished.
@@ -103,7 +96,7 @@ class RunFolder:
         return result
 
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that looks whole: its manifest is written last."""
+        """Return the newest checkpoint that looks whole: its manifest is written last."""
         found: dict[int, Path] = {}
         for manifest in self.path.glob("checkpoints/step*/manifest.json"):
             step = manifest.parent.name.removeprefix("step")
@@ -112,7 +105,7 @@ class RunFolder:
         return found[max(found)] if found else None
 
     def outputs(self) -> list[Path]:
-        """The files that are the content of the result, sorted, relative to the folder."""
+        """Return the files that are the result's content, sorted, relative to the folder."""
         found: list[Path] = []
         for parent, folders, files in os.walk(self.path):
             relative = Path(parent).relative_to(self.path)
@@ -123,12 +116,47 @@ class RunFolder:
         return sorted(found)
 
     def is_running(self) -> bool:
-        """Whether a job holds this folder's lock on this machine at this moment."""
+        """Return whether a job holds this folder's lock on this machine at this moment."""
         return is_locked(self.path / "job.lock")
+
+    def stops_at_once(self, attempt: int) -> bool:
+        """Return whether this attempt is asked to stop at once."""
+        try:
+            return self.stop.read_text() == str(attempt)
+        except FileNotFoundError:
+            return False
+
+
+def folder_argument(arguments: Sequence[str] | None, does: str, more: str = "") -> RunFolder:
+    """Return the run folder that a command line names; the command `does` something with it."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {main_module()}", description=does, epilog=more
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    return RunFolder(parser.parse_args(arguments).folder.absolute())
+
+
+def read_versioned(path: Path, remedy: str) -> dict[str, Any]:
+    """Return a JSON mapping of this version; `remedy` is what to do with another.
+
+    Raises:
+        ValueError: the file is malformed or of another schema version.
+    """
+    try:
+        content = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from None
+    fields = cast(dict[str, Any], content if isinstance(content, dict) else {})
+    if fields.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}; written by another version? "
+            f"{remedy}"
+        )
+    return fields
 
 
 def is_contract_file(name: str) -> bool:
-    """Whether a file of a run folder is of the contract, or is just being written to become so.
+    """Return whether a file is of the contract, or is just being written to become so.
 
     The submitter writes launch.json while the job it started is already at work.
     """
@@ -137,25 +165,28 @@ def is_contract_file(name: str) -> bool:
     return name in CONTRACT_FILES
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Rows of a `metrics.jsonl`, the last of each step; a torn line (a crash) is passed over.
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the mappings of a file of JSON lines, which need not be there.
 
-    Rows without a step are all kept, in the order in which they were written.
+    A line that a crash has torn is passed over: whoever resumes writes it again.
     """
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    if isinstance(row := json.loads(line), dict):
+                        rows.append(cast(dict[str, Any], row))
+    return rows
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a `metrics.jsonl`, the last of each step, in the order of writing."""
     rows: dict[Any, dict[str, Any]] = {}
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # torn by a crash in the middle of the write; the resumed job repeats it
-            if isinstance(row, dict):
-                fields = cast(dict[str, Any], row)
-                key = ("step", fields["step"]) if "step" in fields else ("line", number)
-                rows.pop(key, None)
-                rows[key] = fields
+    for number, row in enumerate(read_rows(path)):
+        key = ("step", row["step"]) if "step" in row else ("line", number)
+        rows.pop(key, None)
+        rows[key] = row
     return list(rows.values())
 
 
@@ -179,7 +210,7 @@ def locked(path: Path, *, wait: bool = True) -> Generator[bool]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock on `path`."""
+    """Return whether some process holds the lock on `path`."""
     if not path.exists():
         return False
     descriptor = os.open(path, os.O_RDWR)

@@ -21,8 +21,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from olmo_core import environment
 from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped
 from olmo_core.files import PARTIAL, append_line, write_json
@@ -71,10 +69,9 @@ class Job:
         self._terminated = False
         self.timings: dict[str, float] = {}
         self.attempt = self._attempt()
-        process = psutil.Process()
-        self._usage = TreeUsage(process)
+        self._usage = TreeUsage()
         now = time.time()
-        submitted = environment.submitted_at() or process.create_time()
+        submitted = environment.submitted_at() or self._usage.process.create_time()
         self._status: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "state": "running",
@@ -254,12 +251,6 @@ class Job:
         if not self.resumable and not again:
             raise Stopped("SIGTERM")
 
-    def _asked_to_stop_at_once(self) -> bool:
-        try:
-            return self.files.stop.read_text() == str(self.attempt)
-        except FileNotFoundError:
-            return False
-
     def _set_state(self, state: str) -> None:
         self._status["state"] = state
         self._end.set()
@@ -282,7 +273,7 @@ class Job:
                 self._status["busy"] = time.time()
             if self.files.cancel.exists():
                 self.stop_requests = max(1, self.stop_requests)
-            if self._asked_to_stop_at_once():
+            if self.files.stops_at_once(self.attempt):
                 self.stop_requests = max(2, self.stop_requests)
             try:
                 self._write_status()

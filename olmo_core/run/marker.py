@@ -7,7 +7,6 @@ lines of JSON: the output's path, relative to the run folder, and what the task 
 import hashlib
 import json
 import shutil
-import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,9 @@ from typing import Any
 from olmo_core.files import write_atomic
 from olmo_core.run.code import code_digest
 from olmo_core.run.folder import CONTRACT_FOLDERS, RunFolder, is_contract_file
+from olmo_core.run.process import main_module
 
 DIGEST_LENGTH = 24
-
-
-def main_module() -> str:
-    """Return the name of the module that this process runs, as another process imports it."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec.name if spec is not None else "__main__"
 
 
 def markers_folder(folder: RunFolder) -> Path:

@@ -1,10 +1,27 @@
-"""What the kernel knows of a process: when it began, and how much memory it holds."""
+"""A process: what it runs, what the kernel says of it, and that it ends with its parent."""
 
 import contextlib
+import ctypes
+import os
+import signal
+import sys
 import time
 from pathlib import Path
 
-import psutil
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, whatever ends it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def main_module() -> str:
+    """Return the name of the module that this process runs, as another process imports it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec is not None else "__main__"
 
 
 def start_ticks(pid: int) -> int | None:
@@ -32,19 +49,21 @@ def own_peak_memory_bytes() -> int:
 
 
 class TreeUsage:
-    """What a process and all its descendants use, from look to look."""
+    """What this process and all its descendants use, from look to look."""
 
     BUSY_CORES = 0.1  # the heartbeat itself uses a hundredth of that
 
-    def __init__(self, process: psutil.Process) -> None:
-        self._process = process
+    def __init__(self) -> None:
+        import psutil  # takes 0.2 s, and who only reads definitions of jobs needs none
+
+        self.process, self._gone = psutil.Process(), psutil.NoSuchProcess
         self._seconds, self._time = 0.0, time.monotonic()
 
     def look(self) -> tuple[int, bool]:
         """Return resident bytes (shared pages count in each), and whether they computed since."""
         total, seconds = 0, 0.0
-        for member in [self._process, *self._process.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
+        for member in [self.process, *self.process.children(recursive=True)]:
+            with contextlib.suppress(self._gone):
                 total += member.memory_info().rss
                 seconds += sum(member.cpu_times()[:4])  # with the children that have ended
         now = time.monotonic()

@@ -2,12 +2,10 @@
 
 import signal
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from olmo_core.errors import ExitCode
 from olmo_core.run import attempts
-from olmo_core.run.attempts import Cause, Ended, Next
+from olmo_core.run.attempts import CAUSES, Cause, Ended, Next
 from olmo_core.run.folder import RunFolder
 from olmo_core.supervisor import requeue
 from olmo_core.supervisor.failure import (
@@ -20,23 +18,8 @@ from olmo_core.supervisor.launch_spec import LaunchSpec
 
 WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over a slow file system
 
-CAUSE_OF_EXIT: Mapping[int | None, Cause] = {
-    ExitCode.CONFIG: "config",
-    ExitCode.INPUT: "input",
-    ExitCode.STOPPED: "stopped",
-    ExitCode.RUNNING: "running",
-    ExitCode.DIVERGED: "diverged",
-}
-EXIT_OF_CAUSE: Mapping[Cause, int] = {
-    "finished": ExitCode.FINISHED,
-    "config": ExitCode.CONFIG,
-    "input": ExitCode.INPUT,
-    "stopped": ExitCode.STOPPED,
-    "preempted": ExitCode.STOPPED,
-    "time_limit": ExitCode.STOPPED,
-    "running": ExitCode.RUNNING,
-    "diverged": ExitCode.DIVERGED,
-}
+# What a job says of itself by its exit code.
+SAID: tuple[Cause, ...] = ("config", "input", "stopped", "running", "diverged")
 
 
 @dataclass(kw_only=True)
@@ -80,10 +63,11 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSp
         return "finished"
     if attempt.hung:
         return "hung"
-    cause = CAUSE_OF_EXIT.get(failure.exit_code)
-    if cause in ("config", "input", "diverged", "running"):
+    cause = next((c for c in SAID if CAUSES[c].exit_code == failure.exit_code), None)
+    if cause is not None and cause != "stopped":
         return cause
-    if attempt.asked or cause == "stopped" or _asked_elsewhere(folder, attempt.number):
+    # A node runner that was asked to stop says so in the file.
+    if attempt.asked or cause == "stopped" or folder.stops_at_once(attempt.number):
         if folder.cancel.exists():
             return "stopped"
         if attempt.asked == signal.SIGUSR1:
@@ -99,11 +83,6 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSp
     if says_out_of_memory(folder, failure):
         return "out_of_memory"
     return "killed" if failure.signal is not None else "error"
-
-
-def _asked_elsewhere(folder: RunFolder, number: int) -> bool:
-    """Whether a node runner was asked to stop, which says so in the file."""
-    return folder.stop.exists() and folder.stop.read_text() == str(number)
 
 
 def _next(folder: RunFolder, attempt: Attempt, ended: Ended, spec: LaunchSpec) -> Next:

@@ -7,13 +7,11 @@ where it gives up it writes `failure.json`.
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 from olmo_core.files import read_json, write_json
-from olmo_core.run.attempts import Ended
+from olmo_core.run.attempts import CAUSES, Ended
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
 LAST_LINES = 20
@@ -47,7 +45,7 @@ class Failure:
 
 
 def exit_status(code: int) -> tuple[int | None, int | None]:
-    """A process's end as (exit code, signal), from what `wait` or a shell says."""
+    """Return a process's end as (exit code, signal), from what `wait` or a shell says."""
     if code < 0:
         return None, -code
     if code > 128 and code - 128 in set(signal.Signals):
@@ -56,13 +54,8 @@ def exit_status(code: int) -> tuple[int | None, int | None]:
 
 
 def rank_log(attempt: int, rank: int) -> str:
-    """Where a rank's output goes, relative to the run folder."""
+    """Return where a rank's output goes, relative to the run folder."""
     return f"log/attempt{attempt}.rank{rank}.log"
-
-
-def node_file(folder: RunFolder, attempt: int, node_rank: int) -> Path:
-    """Where a node runner says which of its ranks failed."""
-    return folder.log / f"attempt{attempt}.node{node_rank}.failure.json"
 
 
 def write_node(
@@ -71,11 +64,11 @@ def write_node(
     """Leave what failed on this node for the supervisor."""
     ranks = [asdict(failure) for failure in failures]
     content = {"schema_version": SCHEMA_VERSION, "attempt": attempt, "ranks": ranks}
-    write_json(node_file(folder, attempt, node_rank), content)
+    write_json(folder.log / f"attempt{attempt}.node{node_rank}.failure.json", content)
 
 
 def read_nodes(folder: RunFolder, attempt: int) -> list[Failure]:
-    """What the node runners of an attempt have left."""
+    """Return what the node runners of an attempt have left."""
     found: list[Failure] = []
     for path in sorted(folder.log.glob(f"attempt{attempt}.node*.failure.json")):
         found += [Failure(**rank) for rank in read_json(path)["ranks"]]
@@ -83,7 +76,7 @@ def read_nodes(folder: RunFolder, attempt: int) -> list[Failure]:
 
 
 def first_failure(folder: RunFolder, attempt: int, code: int) -> Failure:
-    """What failed first in an attempt whose command ended with `code`."""
+    """Return what failed first in an attempt whose command ended with `code`."""
     found = read_nodes(folder, attempt)
     if found:
         return by_cause(folder, found)[0]
@@ -99,7 +92,7 @@ def first_failure(folder: RunFolder, attempt: int, code: int) -> Failure:
 
 
 def by_cause(folder: RunFolder, failures: Sequence[Failure]) -> list[Failure]:
-    """Failures, those first that no other explains, of these the earliest.
+    """Return failures, those first that no other explains, of these the earliest.
 
     Clocks of nodes differ, and a rank ends within moments of another's end: so what a process says
     counts before when it said it.
@@ -108,13 +101,24 @@ def by_cause(folder: RunFolder, failures: Sequence[Failure]) -> list[Failure]:
 
 
 def says_out_of_memory(folder: RunFolder, failure: Failure) -> bool:
-    """Whether memory was what lacked, as the kernel or torch said."""
+    """Return whether memory was what lacked, as the kernel or torch said."""
+    return failure.out_of_memory or _says(folder, failure, _OUT_OF_MEMORY)
+
+
+def is_consequence(folder: RunFolder, failure: Failure) -> bool:
+    """Return whether a process seems to have ended because another had."""
+    if failure.signal == signal.SIGTERM:
+        return True  # the node runner ends what is left
+    return failure.exit_code == 1 and _says(folder, failure, _CONSEQUENCES)
+
+
+def _says(folder: RunFolder, failure: Failure, words: Sequence[str]) -> bool:
     said = "\n".join([failure.message, *last_lines(folder, failure.log)])
-    return failure.out_of_memory or any(word in said for word in _OUT_OF_MEMORY)
+    return any(word in said for word in words)
 
 
 def last_lines(folder: RunFolder, log: str) -> list[str]:
-    """The end of a log, a path relative to the folder; empty where there is none."""
+    """Return the end of a log, a path relative to the folder; empty where there is none."""
     if not log or not (folder.path / log).is_file():
         return []
     with (folder.path / log).open("rb") as handle:
@@ -124,24 +128,13 @@ def last_lines(folder: RunFolder, log: str) -> list[str]:
 
 
 def sentence(ended: Ended, *, times: int = 1, detail: str = "") -> str:
-    """One sentence: what, where, when, how often."""
+    """Return one sentence: what, where, when, how often."""
     who = "the job" if ended.rank is None else f"rank {ended.rank}"
     if ended.node:
         who += f" on {ended.node}"
-    what = {
-        "finished": "finished",
-        "stopped": "was stopped on request",
-        "preempted": "was asked to make way",
-        "time_limit": "reached the time limit",
-        "hung": "made no progress",
-        "killed": f"was ended by {signal_name(ended.signal)}",
-        "out_of_memory": "ran out of memory",
-        "config": "was refused: its configuration is wrong (exit code 2)",
-        "input": "was refused: its input is bad (exit code 3)",
-        "running": "found another job at work in its folder (exit code 5)",
-        "diverged": "diverged: the loss or the gradient is not a number (exit code 6)",
-        "node_lost": "was lost with its node",
-    }.get(ended.cause, f"failed with exit code {ended.exit_code}")
+    what = CAUSES[ended.cause].words.format(
+        signal=signal_name(ended.signal), exit_code=ended.exit_code
+    )
     if ended.step is not None:
         what += f" at step {ended.step}"
     if detail:
@@ -153,7 +146,7 @@ def sentence(ended: Ended, *, times: int = 1, detail: str = "") -> str:
 
 
 def signal_name(number: int | None) -> str:
-    """As a person knows it: `signal 9 (SIGKILL)`."""
+    """Return a signal as a person knows it: `signal 9 (SIGKILL)`."""
     known = {int(each): each.name for each in signal.Signals}
     return f"signal {number} ({known.get(number or 0, 'unknown')})"
 
@@ -162,9 +155,12 @@ def write_failure(
     folder: RunFolder, attempt: int, ended: Ended, failure: Failure, *, times: int, detail: str = ""
 ) -> None:
     """Write failure.json: all that a person needs to see why a run was given up."""
-    launch: Mapping[str, Any] = folder.read(folder.launch) or {}
+    launch = folder.read(folder.launch) or {}
     status = folder.read_status() or {}
     checkpoint = folder.last_checkpoint()
+    # The failed process's own words: only the first rank's stand in status.json.
+    first = failure.rank in (None, 0) and status.get("attempt") == attempt
+    error = status.get("error") if first else None
     write_json(
         folder.failure,
         {
@@ -173,7 +169,7 @@ def write_failure(
             "time": time.time(),
             "cause": ended.cause,
             "summary": sentence(ended, times=times, detail=detail),
-            "error": _error(status, attempt, failure),
+            "error": error or failure.message or None,
             "rank": ended.rank,
             "node": ended.node,
             "exit_code": ended.exit_code,
@@ -186,20 +182,3 @@ def write_failure(
             "command_line": launch.get("command_line"),
         },
     )
-
-
-def _error(status: Mapping[str, Any], attempt: int, failure: Failure) -> str | None:
-    """The failed process's own words: only the first rank's stand in status.json."""
-    if failure.rank in (None, 0) and status.get("attempt") == attempt and status.get("error"):
-        return str(status["error"])
-    return failure.message or None
-
-
-def is_consequence(folder: RunFolder, failure: Failure) -> bool:
-    """Whether a process seems to have ended because another had."""
-    if failure.signal == signal.SIGTERM:
-        return True  # the node runner ends what is left
-    if failure.exit_code != 1:
-        return False
-    said = "\n".join([failure.message, *last_lines(folder, failure.log)])
-    return any(word in said for word in _CONSEQUENCES)

@@ -1,6 +1,7 @@
 """What launch.json says of how a job runs; supervisors, node runners and pods read it."""
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -27,7 +28,7 @@ class LaunchSpec:
 
     @property
     def slurm_job(self) -> str | None:
-        """The number of the Slurm job that this process is of, if Slurm was to run it.
+        """Return the number of the Slurm job that this process is of, if Slurm was to run it.
 
         Within somebody's allocation the local engine's jobs see a number that is not theirs.
         """
@@ -35,17 +36,17 @@ class LaunchSpec:
 
     @property
     def in_pod(self) -> bool:
-        """Whether this is a pod, which its controller starts again if the exit code says so."""
+        """Return whether this is a pod: its controller starts it again if the exit code says so."""
         return self.engine == "kubernetes" and environment.job_id() is not None
 
     @property
     def in_jobset(self) -> bool:
-        """Whether it is one pod of several, which a controller only starts again together."""
+        """Return whether it is one pod of several, which are only started again together."""
         return self.in_pod and self.nodes > 1
 
     @property
     def job_id(self) -> str:
-        """As the engine names the job; of an array's task `4711_17`, as its queue does."""
+        """Return the engine's name of the job; of an array's task `4711_17`, as in its queue."""
         array = os.environ.get("SLURM_ARRAY_JOB_ID")
         if self.slurm_job and array:
             return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -65,3 +66,10 @@ def read_launch_spec(folder: RunFolder, *required: str) -> LaunchSpec:
     known = {field.name: run[field.name] for field in fields(LaunchSpec) if field.name in run}
     engine, log = str(launch.get("engine", "local")), str(launch.get("log", ""))
     return LaunchSpec(**known, engine=engine, log=log)
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody has."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return listener.getsockname()[1]

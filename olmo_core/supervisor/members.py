@@ -1,34 +1,39 @@
-"""The processes of a run on this machine: found by what they were given, whoever their parent is.
+"""The processes of a run on this machine: found by what they were given, asked, watched, ended.
 
 The supervisor gives every process that it starts the run folder and the attempt; whatever those
 start inherits both. Free of psutil: the supervisor is to begin at once.
 """
 
+import contextlib
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 
 from olmo_core.environment import ATTEMPT, RUN_FOLDER
 
+DUMP_SECONDS = 2.0  # for a stack a thread, into the rank's log
+SRUN_SECONDS = 30.0  # for Slurm to end the processes on all nodes
+GONE_SECONDS = 10.0
 
-def environment_of(pid: int) -> dict[str, str]:
-    """What a process was started with; empty where there is none, or it is somebody else's."""
-    try:
-        content = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:  # gone, or of another user
-        return {}
-    pairs = (entry.decode(errors="replace").partition("=") for entry in content.split(b"\0"))
-    return {name: value for name, _, value in pairs if name}
+_STATES = {"T": "is stopped (SIGSTOP)", "D": "waits for a device"}
 
 
 def members(folder: Path, attempt: int | None = None) -> dict[int, dict[str, str]]:
-    """The processes of a run, or of one attempt: pid -> environment."""
+    """Return the processes of a run, or of one attempt, by pid with their environment."""
+    wanted = {RUN_FOLDER: str(folder)} | ({} if attempt is None else {ATTEMPT: str(attempt)})
     found: dict[int, dict[str, str]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdecimal() or int(entry) == os.getpid():
             continue
-        given = environment_of(int(entry))
-        if given.get(RUN_FOLDER) == str(folder) and attempt in (None, _number(given.get(ATTEMPT))):
+        try:
+            content = Path(f"/proc/{entry}/environ").read_bytes()
+        except OSError:  # gone, or of another user
+            continue
+        pairs = (each.decode(errors="replace").partition("=") for each in content.split(b"\0"))
+        given = {name: value for name, _, value in pairs if name}
+        if wanted.items() <= given.items():
             found[int(entry)] = given
     return found
 
@@ -43,7 +48,7 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 
 def state_of(pid: int) -> str:
-    """The kernel's letter for what a process does (T: stopped, D: waits for a device); else ""."""
+    """Return the kernel's letter for what a process does (T: stopped); empty if it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -51,7 +56,7 @@ def state_of(pid: int) -> str:
 
 
 def out_of_memory_kills() -> int:
-    """How many processes of this one's control group the kernel has killed for want of memory."""
+    """Return how many processes of this control group the kernel has killed for want of memory."""
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -79,5 +84,48 @@ def _oom_kills(path: Path) -> int:
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
+def hung_detail(folder: Path, attempt: int) -> str:
+    """Return which ranks on this node are seen not to run; empty if all do."""
+    seen = [
+        f"; rank {given['RANK']} (process {pid}) {_STATES[state_of(pid)]}"
+        for pid, given in members(folder, attempt).items()
+        if "RANK" in given and state_of(pid) in _STATES
+    ]
+    return "".join(sorted(seen))
+
+
+def terminate(folder: Path, attempt: int, command: "subprocess.Popen[bytes]") -> None:
+    """End the command and all that it has started; ranks that can write their stacks first.
+
+    Returns once none is left on this node. On others srun ends them, or their node runner, which
+    reads that the attempt has ended.
+    """
+    if command.poll() is None:
+        given = members(folder, attempt)
+        # Of one process alone, that one; the command of several starts others on its way.
+        talking = [pid for pid in given if "RANK" in given[pid]] or (
+            [] if is_srun(command) else [command.pid]
+        )
+        send(talking, signal.SIGABRT)
+        _wait_until_gone(talking, DUMP_SECONDS)
+    if command.poll() is None and is_srun(command):
+        command.terminate()  # on which srun kills the ranks on all nodes
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(SRUN_SECONDS)
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline and (left := list(members(folder, attempt))):
+        send(left, signal.SIGKILL)
+        command.poll()  # a dead child is there until somebody asks
+        _wait_until_gone(left, 0.2)
+
+
+def is_srun(command: "subprocess.Popen[bytes]") -> bool:
+    """Return whether the command is Slurm's, whose tasks are no children of it."""
+    words = command.args
+    return isinstance(words, list) and Path(str(words[0])).name == "srun"
+
+
+def _wait_until_gone(pids: list[int], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(state_of(pid) not in ("", "Z") for pid in pids):
+        time.sleep(0.02)

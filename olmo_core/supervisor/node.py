@@ -5,7 +5,6 @@ restarts: those are the supervisor's. When it is done, each rank has its log, wh
 `log/attempt{N}.node{K}.failure.json`, and the exit code is that of the rank that failed first.
 """
 
-import argparse
 import logging
 import os
 import signal
@@ -15,7 +14,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.api import LogsDest, LogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -26,7 +24,7 @@ from olmo_core.environment import ATTEMPT, RUN_FOLDER
 from olmo_core.errors import ConfigError, ExitCode
 from olmo_core.run import attempts
 from olmo_core.run.command import exit_codes, set_up_logging
-from olmo_core.run.folder import RunFolder
+from olmo_core.run.folder import RunFolder, folder_argument
 from olmo_core.supervisor.failure import (
     Failure,
     by_cause,
@@ -35,7 +33,7 @@ from olmo_core.supervisor.failure import (
     rank_log,
     write_node,
 )
-from olmo_core.supervisor.launch_spec import read_launch_spec
+from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
 from olmo_core.supervisor.members import members, out_of_memory_kills, send
 
 LOOK_SECONDS = 1.0  # between looks at whether this attempt has been given up
@@ -51,24 +49,20 @@ class Node:
     """One node's part of a job."""
 
     folder: RunFolder
+    spec: LaunchSpec
     attempt: int
-    rank: int  # of the node, among `count`
-    count: int
-    processes: int  # ranks of this node
-    module: str
+    rank: int  # of the node
     address: str  # host:port
     name: str
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run this node's ranks to their end."""
-    parser = argparse.ArgumentParser(
-        prog="python -m olmo_core.supervisor.node",
-        description="Run one node's ranks of the job of a run folder.",
-        epilog=f"Which node this is: the first of {', '.join(NODE_RANK)} that is set; else 0.",
+    folder = folder_argument(
+        arguments,
+        "Run one node's ranks of the job of a run folder.",
+        f"Which node this is: the first of {', '.join(NODE_RANK)} that is set; else 0.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     set_up_logging()
     with exit_codes():
         node = read_node(folder, os.environ)
@@ -76,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
-    """This node's part, from launch.json and the environment.
+    """Return this node's part, from launch.json and the environment.
 
     Raises:
         ConfigError: either of them does not say.
@@ -93,12 +87,10 @@ def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
         raise ConfigError(f"environment: {count} nodes, but no MASTER_ADDR and MASTER_PORT")
     return Node(
         folder=folder,
+        spec=spec,
         attempt=_attempt(folder, rank, environment),
         rank=rank,
-        count=count,
-        processes=spec.processes_per_node,
-        module=spec.module,
-        address=f"{address or '127.0.0.1'}:{port or _free_port()}",
+        address=f"{address or '127.0.0.1'}:{port or free_port()}",
         name=next((environment[name] for name in NODE_NAME if name in environment), "")
         or socket.gethostname(),
     )
@@ -133,7 +125,7 @@ def run(node: Node) -> int:
 class _Agent(threading.Thread):
     """torchrun's agent, in a thread: the main one is free to answer signals at every moment.
 
-    Of a signal, torchrun's own answer would be to end the ranks and forget their exit codes.
+    On a signal torchrun would end the ranks and forget their exit codes.
     """
 
     def __init__(self, node: Node) -> None:
@@ -148,9 +140,9 @@ class _Agent(threading.Thread):
         # It says that it handles no signals in a thread: as it should.
         logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
         config = LaunchConfig(
-            min_nodes=node.count,
-            max_nodes=node.count,
-            nproc_per_node=node.processes,
+            min_nodes=node.spec.nodes,
+            max_nodes=node.spec.nodes,
+            nproc_per_node=node.spec.processes_per_node,
             run_id=f"attempt{node.attempt}",
             rdzv_backend="static",
             rdzv_endpoint=node.address,
@@ -159,7 +151,7 @@ class _Agent(threading.Thread):
             logs_specs=self._logs,
             log_line_prefix_template="[rank${rank}] ",
         )
-        job = [sys.executable, "-m", node.module, str(node.folder.config)]
+        job = [sys.executable, "-m", node.spec.module, str(node.folder.config)]
         try:
             # The shell joins a rank's two streams in one file, and is gone.
             elastic_launch(config, "/bin/sh")("-c", 'exec "$@" 2>&1', "sh", *job)
@@ -182,10 +174,9 @@ class _Agent(threading.Thread):
         send(self._ranks(), signal.SIGKILL)
 
     def _ranks(self) -> list[int]:
-        """The ranks of this node: of several runners on one machine, this one's."""
-        own = str(self._node.rank)
+        """Return the ranks of this node: of several runners on one machine, this one's."""
         found = members(self._node.folder.path, self._node.attempt)
-        return [pid for pid, given in found.items() if given.get("GROUP_RANK") == own]
+        return [p for p, given in found.items() if given.get("GROUP_RANK") == str(self._node.rank)]
 
 
 class _RankLogs(LogsSpecs):
@@ -219,7 +210,7 @@ class _RankLogs(LogsSpecs):
 def _describe(
     node: Node, failed: Mapping[int, ProcessFailure], *, out_of_memory: bool
 ) -> list[Failure]:
-    """The ranks that failed, first the one that did so by itself."""
+    """Return the ranks that failed, first the one that did so by itself."""
     found: list[Failure] = []
     now = time.time()
     for rank, failure in failed.items():
@@ -242,7 +233,7 @@ def _describe(
 
 
 def _attempt(folder: RunFolder, rank: int, environment: Mapping[str, str]) -> int:
-    """The supervisor's number; where there is none, as it would count.
+    """Return the supervisor's number; where there is none, as it would count.
 
     Another node than the first joins what the first has begun.
     """
@@ -250,12 +241,6 @@ def _attempt(folder: RunFolder, rank: int, environment: Mapping[str, str]) -> in
         return int(given)
     begun = attempts.latest(folder)
     return begun if rank > 0 and begun else attempts.next_number(folder)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 if __name__ == "__main__":

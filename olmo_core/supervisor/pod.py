@@ -5,7 +5,6 @@ has begun. Several pods make one attempt: when one of them fails, the controller
 anew. Whether it should, the first pod decides: the others wait for its word, and exit as it does.
 """
 
-import argparse
 import contextlib
 import os
 import signal
@@ -18,8 +17,7 @@ from pathlib import Path
 from olmo_core import environment
 from olmo_core.errors import REFUSALS, ExitCode, exit_codes
 from olmo_core.run import attempts
-from olmo_core.run.folder import RunFolder
-from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE
+from olmo_core.run.folder import RunFolder, folder_argument
 from olmo_core.supervisor.launch_spec import LaunchSpec, read_launch_spec
 from olmo_core.supervisor.supervise import ASKING, TICK_SECONDS, WATCHED, Supervisor, supervise
 
@@ -31,13 +29,11 @@ LOG_SECONDS = 5.0  # for what was printed last
 
 def main(arguments: list[str] | None = None) -> None:
     """Run this pod's part of the job to its end."""
-    parser = argparse.ArgumentParser(
-        prog="python -m olmo_core.supervisor.pod",
-        description="Run one pod's part of the job of a run folder.",
-        epilog=f"Which of the job's nodes this is: {INDEX}; else 0.",
+    folder = folder_argument(
+        arguments,
+        "Run one pod's part of the job of a run folder.",
+        f"Which of the job's nodes this is: {INDEX}; else 0.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     with _exit_codes():
@@ -59,7 +55,7 @@ def _run(folder: RunFolder, rank: int) -> int:
 def _first(folder: RunFolder, spec: LaunchSpec, logs: Sequence[Path]) -> int:
     """Supervise the job, unless its last word has been spoken and only this pod was lost after."""
     if failure := folder.read(folder.failure):
-        return EXIT_OF_CAUSE.get(failure["cause"], ExitCode.FAILED)
+        return attempts.CAUSES[failure["cause"]].exit_code
     while not folder.finished and not all(log.exists() for log in logs):
         if _asked():
             return ExitCode.REQUEUE
@@ -83,22 +79,22 @@ def _other(folder: RunFolder, spec: LaunchSpec) -> int:
 
 def _verdict(folder: RunFolder, number: int) -> int | None:
     """Return the exit code by which the first pod ends an attempt; None while it has not."""
-    for row in attempts.read(folder):
-        if row["attempt"] == number and row["event"] == "ended":
-            final = EXIT_OF_CAUSE.get(row["cause"], ExitCode.FAILED)
-            return final if row["next"] == "stop" else ExitCode.REQUEUE
-    return None
+    row = attempts.ended(folder).get(number)
+    if row is None:
+        return None
+    final = attempts.CAUSES[row["cause"]].exit_code
+    return final if row["next"] == "stop" else ExitCode.REQUEUE
 
 
 def _begun(folder: RunFolder, spec: LaunchSpec) -> int | None:
     """Return the number of the attempt that the first of these very pods has begun."""
-    own = {"event": "began", "job_id": spec.job_id, "restart": environment.restart()}
-    numbers = [row["attempt"] for row in attempts.read(folder) if own.items() <= row.items()]
-    return numbers[-1] if numbers else None
+    own = (spec.job_id, environment.restart())
+    begun = attempts.began(folder).items()
+    return max((n for n, row in begun if (row["job_id"], row["restart"]) == own), default=None)
 
 
 def _asked() -> bool:
-    """Whether this pod is asked to end; waits for it a moment."""
+    """Return whether this pod is asked to end; waits for it a moment."""
     return signal.sigtimedwait(ASKING, TICK_SECONDS) is not None
 
 

@@ -5,7 +5,6 @@ slow one, resumes what failed, asks the engine for another turn when its time is
 with a diagnosis (failure.json) what fails again and again.
 """
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -15,21 +14,19 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 from olmo_core import environment
 from olmo_core.environment import ATTEMPT, RUN_FOLDER
 from olmo_core.errors import AlreadyRunning, ExitCode, exit_codes
 from olmo_core.run import attempts
-from olmo_core.run.attempts import Ended
-from olmo_core.run.folder import RunFolder, is_locked, locked
+from olmo_core.run.attempts import CAUSES, Ended
+from olmo_core.run.folder import RunFolder, folder_argument, is_locked, locked
 from olmo_core.supervisor import requeue
-from olmo_core.supervisor.classify_exit import EXIT_OF_CAUSE, Attempt, classify_exit
+from olmo_core.supervisor.classify_exit import Attempt, classify_exit
 from olmo_core.supervisor.failure import Failure, read_nodes, sentence, write_failure
-from olmo_core.supervisor.hang_detector import HangDetector
-from olmo_core.supervisor.launch_spec import LaunchSpec, read_launch_spec
-from olmo_core.supervisor.members import out_of_memory_kills
-from olmo_core.supervisor.terminate import hung_detail, is_srun, terminate
+from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
+from olmo_core.supervisor.members import hung_detail, is_srun, out_of_memory_kills, terminate
 
 LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 TICK_SECONDS = 1.0
@@ -41,13 +38,11 @@ WATCHED = (*ASKING, signal.SIGCHLD)
 
 def main(arguments: list[str] | None = None) -> None:
     """Supervise the job of a run folder; exits as the job did, 0 once it is finished."""
-    parser = argparse.ArgumentParser(
-        prog="python -m olmo_core.supervisor.supervise",
-        description="Start the job of a run folder and see it to its end.",
-        epilog="The command is the one in launch.json, under run.",
+    folder = folder_argument(
+        arguments,
+        "Start the job of a run folder and see it to its end.",
+        "The command is the one in launch.json, under run.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     with exit_codes():
@@ -60,6 +55,55 @@ def supervise(folder: RunFolder, spec: LaunchSpec) -> int:
         if not ours and not _same_job(folder, spec):
             raise AlreadyRunning(f"{folder.path}: another supervisor is at work here")
         return Supervisor(folder, spec).run()
+
+
+class HangDetector:
+    """What one attempt's status.json says, and since when it says so.
+
+    Only that a value has changed counts, never the time it holds: clocks of nodes differ.
+
+    Args:
+        folder: The run's.
+        attempt: Whose status is meant; that of an earlier one is not there.
+        stall_timeout_seconds: How long a job may go without progress, or without a heartbeat,
+            before it counts as hung; None: for ever. Starting is time without progress too.
+        ranks: Several processes of which one that waits for another may compute all the same. One
+            alone, which computes, is at work: not every job knows how far it is.
+    """
+
+    def __init__(
+        self, folder: RunFolder, attempt: int, stall_timeout_seconds: float | None, *, ranks: bool
+    ) -> None:
+        self._folder, self._attempt, self._timeout_seconds = folder, attempt, stall_timeout_seconds
+        self._progress = ("progressed",) if ranks else ("progressed", "busy")
+        # Each value as it was seen last, and since when.
+        first: tuple[Any, float] = (None, time.monotonic())
+        self._seen = dict.fromkeys(("heartbeat", "progressed", "busy"), first)
+        self.step: int | None = None
+        self.has_progressed = False
+
+    def look(self) -> None:
+        """Take in what status.json says now."""
+        status = self._folder.read_status()
+        if status is None or status.get("attempt") != self._attempt:
+            return
+        for name, (before, _) in self._seen.items():
+            if status.get(name) != before:
+                self._seen[name] = (status.get(name), time.monotonic())
+        self.has_progressed = status.get("progressed") is not None
+        self.step = status.get("step")
+
+    def hang(self) -> str:
+        """Return what says that the job hangs; empty while nothing does."""
+        self.look()
+        if self._timeout_seconds is None:
+            return ""
+        now = time.monotonic()
+        for names, what in ((("heartbeat",), "no heartbeat"), (self._progress, "no progress")):
+            seconds = now - max(self._seen[name][1] for name in names)
+            if seconds > self._timeout_seconds:
+                return f"{what} for {seconds:.0f} s"
+        return ""
 
 
 class Supervisor:
@@ -148,9 +192,11 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
         }
         if not ("MASTER_ADDR" in os.environ and "MASTER_PORT" in os.environ):
-            environment["MASTER_ADDR"], environment["MASTER_PORT"] = _address(
+            # Where the ranks of this attempt meet: on this node, at a port that nobody has.
+            environment["MASTER_ADDR"] = (
                 socket.gethostname() if self.spec.slurm_job else "127.0.0.1"
             )
+            environment["MASTER_PORT"] = str(free_port())
         if self.spec.threads is not None:
             environment["OMP_NUM_THREADS"] = str(self.spec.threads)
         return subprocess.Popen(
@@ -172,7 +218,7 @@ class Supervisor:
             child.send_signal(signal.SIGTERM)
 
     def _nodes(self) -> list[str]:
-        """As the engine names them; this one is the first."""
+        """Return the nodes as the engine names them; this one is the first."""
         given = os.environ.get("SLURM_JOB_NODELIST") if self.spec.slurm_job else None
         return [given or socket.gethostname()]
 
@@ -187,7 +233,7 @@ class Supervisor:
         return True
 
     def _failed_elsewhere(self, number: int) -> bool:
-        """Whether a node has failed: there is nothing like srun to end the others for it."""
+        """Return whether a node has failed: there is nothing like srun to end the others for it."""
         return any(
             failure.exit_code != ExitCode.STOPPED for failure in read_nodes(self.folder, number)
         )
@@ -198,11 +244,11 @@ class Supervisor:
         requeue.end_workers(at_work=False)  # one of them would take this job's place
         job = self.spec.slurm_job
         if job is None or requeue.job_state(job) not in (None, "RUNNING"):
-            return EXIT_OF_CAUSE[ended.cause]  # Slurm has decided already
+            return CAUSES[ended.cause].exit_code  # Slurm has decided already
         error = requeue.requeue(job)
         if not error:
             signal.sigtimedwait(ASKING, LOCK_PATIENCE_SECONDS)  # Slurm ends this process now
-            return EXIT_OF_CAUSE[ended.cause]
+            return CAUSES[ended.cause].exit_code
         return self._give_up(attempt, ended, failure, detail=error)
 
     def _give_up(
@@ -218,7 +264,7 @@ class Supervisor:
             times=attempts.failures_in_a_row(self.folder),
             detail=detail or attempt.hung,
         )
-        return EXIT_OF_CAUSE.get(ended.cause, ExitCode.FAILED)
+        return CAUSES[ended.cause].exit_code
 
 
 def _unblock() -> None:
@@ -226,16 +272,9 @@ def _unblock() -> None:
 
 
 def _same_job(folder: RunFolder, spec: LaunchSpec) -> bool:
-    """Whether the other supervisor is of this very job, on a node that it has lost."""
-    began = [row for row in attempts.read(folder) if row.get("event") == "began"]
-    return bool(began) and began[-1]["job_id"] == spec.job_id
-
-
-def _address(name: str) -> tuple[str, str]:
-    """Where the ranks of this attempt meet: on this node, at a port that nobody has."""
-    with socket.socket() as listener:
-        listener.bind(("", 0))
-        return name, str(listener.getsockname()[1])
+    """Return whether the other supervisor is of this very job, on a node that it has lost."""
+    began = attempts.began(folder)
+    return bool(began) and began[max(began)]["job_id"] == spec.job_id
 
 
 def _say(message: str) -> None:
