@@ -12,7 +12,7 @@ from olmo_core.config.url import is_remote
 from olmo_core.errors import InputError
 from olmo_core.remote.blocks import RemoteFiles
 from olmo_core.remote.fetch import cache_folder
-from olmo_core.remote.http import Missing
+from olmo_core.remote.storage import Missing
 
 REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send
 

@@ -16,7 +16,7 @@ from olmo_core.config.url import is_remote
 from olmo_core.data.content import SPOT_BYTES, as_text, what_else, width_of_ids
 from olmo_core.data.files import Files
 from olmo_core.errors import InputError
-from olmo_core.remote.http import Missing
+from olmo_core.remote.storage import Missing
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")

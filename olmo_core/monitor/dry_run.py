@@ -103,12 +103,10 @@ def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
     origin = _origin_of(config)[1]
     if duration.unit != "epochs":
         return duration.steps(config.tokens_per_step, None, origin), None
-    missing = _missing_data(config)
-    if missing is not None:
-        return None, f"max_duration is {config.max_duration}: {missing}"
-    batching = Batching(
-        instances=_windows(config), size=config.global_train_batch_size, origin=origin
-    )
+    windows = _windows(config)
+    if isinstance(windows, str):
+        return None, f"max_duration is {config.max_duration}: {windows}"
+    batching = Batching(instances=windows, size=config.global_train_batch_size, origin=origin)
     return batching.end_of(int(duration.value) - 1), None
 
 
@@ -135,29 +133,22 @@ def _origin_of(config: TrainConfig) -> tuple[int | None, Origin]:
     return before.size, origin
 
 
-def _missing_data(config: TrainConfig) -> str | None:
-    """Return why the size of the data is not known here; None if it is."""
-    core, paths = config.core, config.data.paths
-    if core.manifest is not None and core.manifest.is_file():
-        return None
-    if not paths:
-        return "epochs need the size of the data, and none is given or made (data.paths)"
-    for path in paths:
-        if is_remote(path):
-            return f"epochs need the size of the data, and {path} lies elsewhere"
-        if not Path(path).is_file():
-            return f"epochs need the size of the data, and {path} is not there"
-    return None
-
-
-def _windows(config: TrainConfig) -> int:
+def _windows(config: TrainConfig) -> int | str:
+    """Return how many windows the data have, or why that is not known here."""
     from olmo_core.data.manifest import ASSET, Manifest  # numpy and fsspec: only with data
 
     core, data = config.core, config.data
-    if core.manifest is not None:
+    if core.manifest is not None and core.manifest.is_file():
         manifest = Manifest.read(core.manifest, root=core.roots.get(ASSET, Path()))
+    elif not data.paths:
+        return "epochs need the size of the data, and none is given or made (data.paths)"
     else:
-        manifest = Manifest.from_paths(data.paths or (), dtype=data.memmap_dtype)
+        for path in data.paths:
+            if is_remote(path):
+                return f"epochs need the size of the data, and {path} lies elsewhere"
+            if not Path(path).is_file():
+                return f"epochs need the size of the data, and {path} is not there"
+        manifest = Manifest.from_paths(data.paths, dtype=data.memmap_dtype)
     return sum(stream.tokens // config.sequence_length for stream in manifest.streams)
 
 

@@ -17,7 +17,7 @@ workspaces of kernels, batches read ahead, and what a checkpoint in the backgrou
 counted as they run without compilation; compiled ones save less.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from olmo_core.config.compute import LOGITS_AT_ONCE, recomputes
 from olmo_core.config.model import ModelConfig, count_parameters
@@ -40,14 +40,7 @@ class Memory:
     @property
     def total(self) -> int:
         """Return the sum of all parts, as if all were largest at the same time."""
-        return (
-            self.weights
-            + self.gradients
-            + self.moments
-            + self.working_weights
-            + self.activations
-            + self.loss
-        )
+        return sum(astuple(self))
 
 
 def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: int) -> Memory:

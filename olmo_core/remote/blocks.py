@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olmo_core.errors import InputError
-from olmo_core.files import atomic_path, read_json, write_json
+from olmo_core.files import read_json, write_atomic, write_json
 from olmo_core.remote.fetch import fetch
-from olmo_core.remote.http import RemoteFile
-from olmo_core.remote.storage import read_range, stat
+from olmo_core.remote.storage import RemoteFile, read_range, stat
 
 log = logging.getLogger("olmo")
 
@@ -38,9 +37,6 @@ class _Source:
     folder: Path  # of its blocks
     whole: Path | None  # where its server answers no ranges
 
-    def block_bytes(self, number: int) -> int:
-        return min(BLOCK_BYTES, self.remote.size - number * BLOCK_BYTES)
-
 
 class RemoteFiles:
     """Reads bytes at any place of any number of remote files, from any thread.
@@ -57,7 +53,7 @@ class RemoteFiles:
         self._full = False
 
     def size(self, url: str) -> int:
-        """Bytes of a remote file, as its server says at the first question.
+        """Return the bytes of a remote file, as its server says at the first question.
 
         Raises:
             Missing: it is not there.
@@ -85,7 +81,9 @@ class RemoteFiles:
         while done < len(buffer):
             number, start = divmod(offset + done, BLOCK_BYTES)
             stop = min(len(buffer), done + BLOCK_BYTES - start)
-            self._read_part(source, number, start, buffer[done:stop])
+            first = number * BLOCK_BYTES
+            last = min(first + BLOCK_BYTES, source.remote.size)
+            self._read_part(source, f"{number}.block", first, last, start, buffer[done:stop])
             done = stop
 
     def read_spot(self, url: str, start: int, count: int) -> bytes:
@@ -94,13 +92,11 @@ class RemoteFiles:
         They are kept like a block. Raises as `read_into`.
         """
         source, spot = self._source(url), bytearray(count)
-        kept = source.folder / f"{start}-{count}.spot"
         if source.whole is not None:
             self.read_into(url, start, memoryview(spot))
-        elif not _read_whole(kept, count, 0, memoryview(spot)):
-            spot[:] = read_range(url, start, start + count, of=source.remote)
-            if self._has_room():
-                self._keep(kept, spot)
+        else:
+            name = f"{start}-{count}.spot"
+            self._read_part(source, name, start, start + count, 0, memoryview(spot))
         return bytes(spot)
 
     def _open(self, url: str) -> _Source:
@@ -115,21 +111,25 @@ class RemoteFiles:
             raise InputError(f"{self._cache} (core.cache): {error}") from error
         return _Source(url=url, remote=remote, folder=folder, whole=whole)
 
-    def _read_part(self, source: _Source, number: int, start: int, buffer: memoryview) -> None:
-        """Read from one block, which is fetched and kept first if it is not there."""
-        path, size = source.folder / f"{number}.block", source.block_bytes(number)
-        if _read_whole(path, size, start, buffer):
+    def _read_part(
+        self, source: _Source, name: str, first: int, last: int, start: int, buffer: memoryview
+    ) -> None:
+        """Read from `start` on in one range, which is fetched and kept if it is not there yet."""
+        path = source.folder / name
+        if _read_whole(path, last - first, start, buffer):
             return
-        first = number * BLOCK_BYTES
         if not self._has_room():
             place = first + start
             buffer[:] = read_range(source.url, place, place + len(buffer), of=source.remote)
             return
         with self._locks[hash(path) % len(self._locks)]:
-            if not _read_whole(path, size, start, buffer):
-                content = read_range(source.url, first, first + size, of=source.remote)
+            if not _read_whole(path, last - first, start, buffer):
+                content = read_range(source.url, first, last, of=source.remote)
                 buffer[:] = content[start : start + len(buffer)]
-                self._keep(path, content)
+                try:
+                    write_atomic(path, content)
+                except OSError as error:  # the content is at hand: training need not end
+                    self._stop_keeping(str(error))
 
     def _has_room(self) -> bool:
         if not self._full:
@@ -137,13 +137,6 @@ class RemoteFiles:
             if disk.free < max(KEPT_FREE_BYTES, KEPT_FREE * disk.total):
                 self._stop_keeping(f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} are free")
         return not self._full
-
-    def _keep(self, path: Path, content: bytes | bytearray) -> None:
-        try:
-            with atomic_path(path) as beside:
-                beside.write_bytes(content)
-        except OSError as error:  # the content is at hand: training need not end
-            self._stop_keeping(str(error))
 
     def _stop_keeping(self, why: str) -> None:
         self._full = True

@@ -12,8 +12,7 @@ from urllib.parse import urlsplit
 from olmo_core import environment
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_json
-from olmo_core.remote.http import RemoteFile, http_stream
-from olmo_core.remote.storage import read_pieces, retried, stat
+from olmo_core.remote.storage import RemoteFile, read_pieces, retried, stat
 from olmo_core.run.folder import locked
 
 log = logging.getLogger("olmo")
@@ -25,7 +24,7 @@ def cache_folder(configured: Path | None) -> Path:
 
 
 def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
-    """A whole remote file as a local one, below `cache` under the parts of its URL.
+    """Return a whole remote file as a local one, below `cache` under the parts of its URL.
 
     What is there is used after its size and SHA-256 have been compared with those recorded when it
     came, and with `sha256`; without `sha256` the server is asked whether it has another version.
@@ -62,6 +61,8 @@ def download(url: str, remote: RemoteFile, target: Path, sha256: str | None) -> 
         if remote.ranges:
             digest = _write(beside, read_pieces(url, remote.size), remote.size)
         else:
+            from olmo_core.remote.http import http_stream
+
             digest = retried(url, lambda: _write(beside, http_stream(url), remote.size))
         if sha256 is not None and digest != sha256:
             raise InputError(f"{url}: its SHA-256 is {digest}, not {sha256}")
@@ -71,7 +72,7 @@ def download(url: str, remote: RemoteFile, target: Path, sha256: str | None) -> 
 
 
 def cache_path(url: str, cache: Path) -> Path:
-    """Where `fetch` keeps a file; files of one remote folder lie in one local folder."""
+    """Return where `fetch` keeps a file; files of one remote folder lie in one local folder."""
     parts = urlsplit(url)
     names = [name for name in f"{parts.netloc}{parts.path}".split("/") if name]
     if not names or ".." in names:
@@ -86,13 +87,13 @@ def _record(target: Path) -> Path:
 
 
 def _kept(target: Path) -> dict[str, Any] | None:
-    """What is known of a cached file, if it is still what came."""
-    if not (target.is_file() and _record(target).is_file()):
-        return None
+    """Return what is known of a cached file, if it is still what came."""
     try:
         record: dict[str, Any] = read_json(_record(target))
         if target.stat().st_size == record["bytes"] and sha256_file(target) == record["sha256"]:
             return record
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
         log.warning("%s: %s", _record(target), error)
     log.warning("%s: not what was fetched; fetching it again", target)
@@ -107,10 +108,8 @@ def _is_current(url: str, kept: dict[str, Any], sha256: str | None) -> bool:
     except InputError as error:
         log.warning("%s; using what was fetched before", error)
         return True
-    return bool(remote.version) and (kept["bytes"], kept["version"]) == (
-        remote.size,
-        remote.version,
-    )
+    now = (remote.size, remote.version)
+    return bool(remote.version) and now == (kept["bytes"], kept["version"])
 
 
 def _write(path: Path, pieces: Iterator[bytes], size: int) -> str:

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,6 +18,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import parse_url
 
 from olmo_core.errors import InputError
+from olmo_core.remote.storage import Busy, Changed, Missing, RemoteFile
 
 _STREAM_BYTES = 1 << 20
 _TEMPORARY_STATUS = (408, 425, 429)  # and 5xx
@@ -33,47 +33,8 @@ _REDIRECTS = urllib3.Retry(
 logging.getLogger("urllib3").setLevel(logging.WARNING)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RemoteFile:
-    """What is known of a remote file without reading it.
-
-    Attributes:
-        size: In bytes.
-        version: Changes when the file does, as far as its server tells (ETag, time); else "".
-        ranges: Whether a part can be read alone.
-    """
-
-    size: int
-    version: str
-    ranges: bool = True
-
-
-class Missing(InputError):
-    """There is no such file, or none that we may know of."""
-
-
-class Changed(InputError):
-    """A file is no longer what it was when it was first looked at."""
-
-    def __init__(self, url: str, before: RemoteFile, now: RemoteFile) -> None:
-        was, is_now = (f"{file.size} bytes, version {file.version!r}" for file in (before, now))
-        super().__init__(f"{url}: changed while in use: it was {was}; now it is {is_now}")
-
-
-class Busy(OSError):
-    """The server cannot answer now.
-
-    Attributes:
-        retry_after: Seconds to wait, where the server says so; else 0.
-    """
-
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
-        super().__init__(f"HTTP {response.status} {response.reason}")
-        self.retry_after = _REDIRECTS.get_retry_after(response) or 0.0
-
-
 def http_stat(url: str) -> RemoteFile:
-    """Size and version of a file.
+    """Return size and version of a file.
 
     Raises:
         InputError: an answer that a repetition would not change.
@@ -97,7 +58,10 @@ def http_stat(url: str) -> RemoteFile:
 
 
 def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
-    """Bytes `start` to `stop`, or fewer if the connection ends early; raises as `http_stat`."""
+    """Return bytes `start` to `stop`, or fewer if the connection ends early.
+
+    Raises as `http_stat`.
+    """
     with _get(url, f"{start}-{stop - 1}") as response:
         whole = start == 0 and response.headers.get("Content-Length") == str(stop)
         if response.status != 206 and not whole:
@@ -115,7 +79,7 @@ def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
 
 
 def http_stream(url: str) -> Iterator[bytes]:
-    """A whole file in pieces, from a server without ranges; raises as `http_stat`."""
+    """Yield a whole file in pieces, from a server without ranges; raises as `http_stat`."""
     with _get(url) as response:
         while piece := response.read(_STREAM_BYTES):
             yield piece
@@ -148,7 +112,8 @@ def _get(url: str, byte_range: str | None = None) -> Generator[urllib3.BaseHTTPR
     )
     with contextlib.closing(response):
         if response.status >= 500 or response.status in _TEMPORARY_STATUS:
-            raise Busy(response)
+            wait = _REDIRECTS.get_retry_after(response)
+            raise Busy(f"HTTP {response.status} {response.reason}", retry_after=wait or 0.0)
         size = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range") or "")
         if response.status == 416 and size:
             raise _PastTheEnd(url, int(size[1]))

@@ -15,11 +15,10 @@ import signal
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from dask import config
 from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker, WorkerPlugin
 from distributed.system import MEMORY_LIMIT
@@ -29,12 +28,10 @@ from tornado.ioloop import PeriodicCallback
 from olmo_core import environment
 from olmo_core.errors import ConfigError
 from olmo_core.files import read_json, write_json
-from olmo_core.run.code import code_digest, code_digest_now
+from olmo_core.run.code import code_digest
 from olmo_core.run.command import set_up_logging
 from olmo_core.run.job import Job
-from olmo_core.run.marker import main_module
-from olmo_core.run.process import TreeUsage
-from olmo_core.tasks.pool import die_with_parent
+from olmo_core.run.process import TreeUsage, die_with_parent, main_module
 
 BUSY_SECONDS = 1.0  # between two looks whether processes compute
 
@@ -51,7 +48,44 @@ SETTINGS = {
 NO_DASHBOARD = {"distributed.scheduler.http.routes": []}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class SameCode(WorkerPlugin):
+    """Refuse a process whose code would not make of a task what the leader's makes."""
+
+    module: str  # of the job
+    digest: str  # of all that the module reaches
+
+    def require(self) -> None:
+        """Refuse code that is not the leader's.
+
+        Raises:
+            ConfigError: what the module reaches has another digest here.
+        """
+        if code_digest(self.module, now=True) != self.digest:
+            raise ConfigError(
+                f"{self.module}: its code, or what it imports, is not that of the job"
+            )
+
+    def setup(self, worker: Worker) -> None:
+        """Prepare a process; it ends here where its code is another.
+
+        Raises:
+            ConfigError: the code is another.
+        """
+        nanny = multiprocessing.parent_process()
+        assert nanny is not None
+        die_with_parent(nanny.pid or 0)
+        # Whoever is asked to stop is the parent.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        set_up_logging()
+        # Each end of a leader is an error to Dask; that it pauses for want of memory is news.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        logging.getLogger("distributed.worker.memory").setLevel(logging.WARNING)
+        self.require()
+
+
+@dataclass(frozen=True)
 class Meeting:
     """Where the scheduler of an attempt is, and what is needed to join it.
 
@@ -61,8 +95,7 @@ class Meeting:
 
     id: str
     address: str
-    module: str  # of the job
-    code: str  # digest of all that the module reaches
+    code: SameCode
     security: Security
 
     @classmethod
@@ -73,7 +106,8 @@ class Meeting:
             certificate, key = (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
         except (FileNotFoundError, ValueError):
             return None
-        return cls(**said, security=_security(certificate, key))
+        code = SameCode(said["module"], said["digest"])
+        return cls(said["id"], said["address"], code, _security(certificate, key))
 
     def write(self, folder: Path) -> None:
         """Write the files, the one that is looked for last."""
@@ -84,7 +118,7 @@ class Meeting:
         ):
             with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(content)
-        said = {name: getattr(self, name) for name in ("id", "address", "module", "code")}
+        said = {"id": self.id, "address": self.address, **asdict(self.code)}
         write_json(folder / "scheduler.json", said)
 
 
@@ -101,22 +135,21 @@ def shared_executor(job: Job) -> Generator[Executor]:
 
     The job, the leader, is told that it is alive while others compute.
     """
-    module = main_module()
-    code = code_digest(module)
+    code = SameCode(main_module(), code_digest(main_module()))
     address = environment.dask_address()
     with contextlib.ExitStack() as stack:
         configure()
         if address is None:
-            client = stack.enter_context(_own_cluster(job, module, code))
+            client = stack.enter_context(_own_cluster(job, code))
         else:
             security = Security(require_encryption=not address.startswith("tcp://"))
             client = stack.enter_context(Client(address, security=security))
-            client.run(require_code, module, code)
+            client.run(code.require)
         yield client.get_executor(pure=False)
 
 
 @contextlib.contextmanager
-def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
+def _own_cluster(job: Job, code: SameCode) -> Generator[Client]:
     """Run a scheduler in this process, and processes that compute beside it."""
     port = environment.dask_dashboard()
     folder = job.scratch / "dask"
@@ -128,7 +161,7 @@ def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
         "dashboard": port is not None,
         "dashboard_address": f"127.0.0.1:{port or 0}",
     }
-    options = nanny_options(security, SameCode(module, code), job.processes)
+    options = nanny_options(security, code, job.processes)
     with config.set(NO_DASHBOARD if port is None else {}):
         cluster: Any = SpecCluster(
             scheduler={"cls": Scheduler, "options": scheduler},
@@ -144,13 +177,7 @@ def _own_cluster(job: Job, module: str, code: str) -> Generator[Client]:
     with cluster, Client(cluster, security=security) as client:
         cluster.loop.add_callback(watch.start)
         try:
-            Meeting(
-                id=uuid.uuid4().hex,
-                address=cluster.scheduler_address,
-                module=module,
-                code=code,
-                security=security,
-            ).write(folder)
+            Meeting(uuid.uuid4().hex, cluster.scheduler_address, code, security).write(folder)
             yield client
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +191,7 @@ def configure() -> None:
     logging.getLogger("distributed").setLevel(logging.WARNING)
 
 
-def nanny_options(security: Security, code: "SameCode", processes: int) -> dict[str, Any]:
+def nanny_options(security: Security, code: SameCode, processes: int) -> dict[str, Any]:
     """Return how each process of a node is started and watched."""
     return {
         "nthreads": 1,
@@ -193,43 +220,8 @@ def _memory_bytes() -> int:
     return min(MEMORY_LIMIT, int(granted_mib) << 20) if granted_mib else MEMORY_LIMIT
 
 
-class SameCode(WorkerPlugin):
-    """Refuse a process whose code would not make of a task what the leader's makes."""
-
-    def __init__(self, module: str, code: str) -> None:
-        self.module, self.code = module, code
-
-    def setup(self, worker: Worker) -> None:
-        """Prepare a process; it ends here where its code is another.
-
-        Raises:
-            ConfigError: the code is another.
-        """
-        nanny = multiprocessing.parent_process()
-        assert nanny is not None
-        die_with_parent(nanny.pid or 0)
-        # Whoever is asked to stop is the parent.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        set_up_logging()
-        # Each end of a leader is an error to Dask; that it pauses for want of memory is news.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        logging.getLogger("distributed.worker.memory").setLevel(logging.WARNING)
-        require_code(self.module, self.code)
-
-
-def require_code(module: str, code: str) -> None:
-    """Refuse code that is not the leader's.
-
-    Raises:
-        ConfigError: what `module` reaches has another digest here.
-    """
-    if code_digest_now(module) != code:
-        raise ConfigError(f"{module}: its code, or what it imports, is not that of the job")
-
-
 def busy(worker: Worker) -> bool:
-    """Whether a process, or one that it has started, has computed since the last heartbeat."""
-    usage = vars(worker).setdefault("tree_usage", None) or TreeUsage(psutil.Process())
+    """Return whether a process, or one that it has started, has computed since the last beat."""
+    usage = vars(worker).setdefault("tree_usage", None) or TreeUsage()
     vars(worker)["tree_usage"] = usage
     return usage.look()[1]

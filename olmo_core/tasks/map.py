@@ -5,13 +5,15 @@ job skips the task. So a task may be begun several times, even at once; it is fi
 """
 
 import contextlib
+import functools
 import json
 import logging
+import multiprocessing
 import os
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.files import fsync, fsync_tree
 from olmo_core.run.job import Job
 from olmo_core.run.marker import marker_path, read_marker, write_marker
-from olmo_core.tasks.pool import process_pool
+from olmo_core.run.process import die_with_parent
 
 log = logging.getLogger("olmo")
 
@@ -55,31 +57,47 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, on_done: Callable[[int, Any], 
         results[number] = result
         on_done(len(results), result)
 
-    left: dict[int, MarkedTask] = {}
+    left: dict[int, Callable[[], Any]] = {}
     for number, task in enumerate(tasks):
-        marked = MarkedTask(task, job.folder, marker_path(job.markers, task.name, task.reads))
-        found = read_marker(marked.marker, job.folder)
+        marker = marker_path(job.markers, task.name, task.reads)
+        found = read_marker(marker, job.folder)
         if found is None:
-            left[number] = marked
+            left[number] = functools.partial(_run, task, job.folder, marker)
         else:
             finish(number, found[1])
     if results:
         log.info("%d of %d tasks were finished by an earlier attempt", len(results), len(tasks))
-    _do(left, job, finish)
+    shared = job.workers > 0 or environment.dask_address() is not None
+    if not shared and (job.processes == 1 or len(left) <= 1):
+        for number, run in left.items():
+            finish(number, run())
+    else:
+        pool = _of_many_nodes(job) if shared else process_pool(min(job.processes, len(left)))
+        with pool as executor:
+            futures = {executor.submit(run): number for number, run in left.items()}
+            for future in as_completed(futures):
+                finish(futures[future], future.result())
     return [results[number] for number in range(len(tasks))]
 
 
-def _do(left: dict[int, "MarkedTask"], job: Job, finish: Callable[[int, Any], None]) -> None:
-    """Do these tasks; tell their numbers and results as they finish."""
-    shared = job.workers > 0 or environment.dask_address() is not None
-    if not shared and (job.processes == 1 or len(left) <= 1):
-        for number, task in left.items():
-            finish(number, task.run())
-        return
-    with _of_many_nodes(job) if shared else process_pool(min(job.processes, len(left))) as executor:
-        futures = {executor.submit(MarkedTask.run, task): number for number, task in left.items()}
-        for future in as_completed(futures):
-            finish(futures[future], future.result())
+@contextlib.contextmanager
+def process_pool(processes: int) -> Generator[Executor]:
+    """Yield an executor of processes that end with this one; an error ends them at their work."""
+    with ProcessPoolExecutor(
+        processes,
+        # Spawned: the heartbeat's thread must not be forked in the middle of a write.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=die_with_parent,
+        initargs=(os.getpid(),),
+    ) as pool:
+        try:
+            # The kernel's signal comes when the thread that started a process ends: this one.
+            yield pool
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @contextlib.contextmanager
@@ -96,30 +114,21 @@ def _of_many_nodes(job: Job) -> Generator[Executor]:
     yield job.shared_executor
 
 
-@dataclass(frozen=True)
-class MarkedTask:
-    """A task and its marker, as they go to another process."""
-
-    task: Task
-    folder: Path  # the run folder
-    marker: Path
-
-    def run(self) -> Any:
-        """Do the task, unless it is marked; return its result as the marker holds it."""
-        found = read_marker(self.marker, self.folder)
-        if found is not None:  # by a process that was then lost
-            return found[1]
-        began = time.monotonic()
-        beside = self.folder / "work" / "partial" / uuid.uuid4().hex
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        result = json.dumps(self.task.call(beside))
-        fsync_tree(beside)
-        self.task.output.parent.mkdir(parents=True, exist_ok=True)
-        output = self.task.output
-        if output.is_dir():  # from the same task, of a process that was lost before it marked it
-            output.rename(beside.with_name(f"{beside.name}.before"))
-        os.replace(beside, output)
-        fsync(output.parent)
-        write_marker(self.marker, self.folder, output, result)
-        log.info("%s: %.1f s", self.task.name, time.monotonic() - began)
-        return json.loads(result)
+def _run(task: Task, folder: Path, marker: Path) -> Any:
+    """Do a task of a run folder, unless it is marked; return its result as the marker holds it."""
+    found = read_marker(marker, folder)
+    if found is not None:  # by a process that was then lost
+        return found[1]
+    began = time.monotonic()
+    beside = folder / "work" / "partial" / uuid.uuid4().hex
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    result = json.dumps(task.call(beside))
+    fsync_tree(beside)
+    task.output.parent.mkdir(parents=True, exist_ok=True)
+    if task.output.is_dir():  # from the same task, of a process that was lost before it marked it
+        task.output.rename(beside.with_name(f"{beside.name}.before"))
+    os.replace(beside, task.output)
+    fsync(task.output.parent)
+    write_marker(marker, folder, task.output, result)
+    log.info("%s: %.1f s", task.name, time.monotonic() - began)
+    return json.loads(result)

@@ -5,14 +5,12 @@ The engine starts workers beside a job, on nodes of their own. None is needed: w
 not do, or is killed over, the leader does.
 """
 
-import argparse
 import asyncio
 import contextlib
 import logging
 import signal
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from distributed import Nanny, Status
@@ -20,8 +18,8 @@ from distributed import Nanny, Status
 from olmo_core import environment
 from olmo_core.errors import ConfigError
 from olmo_core.run.command import set_up_logging
-from olmo_core.run.folder import RunFolder
-from olmo_core.tasks.cluster import Meeting, SameCode, configure, kill, nanny_options, require_code
+from olmo_core.run.folder import RunFolder, folder_argument
+from olmo_core.tasks.cluster import Meeting, configure, kill, nanny_options
 
 log = logging.getLogger("olmo")
 
@@ -36,12 +34,9 @@ ANSWER_SECONDS = 5.0
 
 def main(arguments: list[str] | None = None) -> None:
     """Work for the job of a run folder; exits 0 when there is nothing more to come."""
-    parser = argparse.ArgumentParser(
-        prog="python -m olmo_core.tasks.worker",
-        description="Do tasks of the job that leads in a run folder, until its run is over.",
+    folder = folder_argument(
+        arguments, "Do tasks of the job that leads in a run folder, until its run is over."
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    folder = RunFolder(parser.parse_args(arguments).folder.absolute())
     set_up_logging()
     configure()
     with contextlib.suppress(asyncio.CancelledError):
@@ -76,7 +71,7 @@ async def join_leaders(folder: RunFolder) -> str:
 
 
 def _over(folder: RunFolder) -> str:
-    """Why there is nothing more to come; empty while there may be."""
+    """Return why there is nothing more to come; empty while there may be."""
     if folder.finished:
         return "the run is finished"
     if folder.cancel.exists():
@@ -90,11 +85,11 @@ async def _work(folder: RunFolder, meeting: Meeting) -> bool:
     """Work for a leader until it is gone; return True once it has long had nothing to do."""
     processes = environment.processes()
     try:
-        require_code(meeting.module, meeting.code)
+        meeting.code.require()
     except ConfigError as error:
         log.error("%s; does no task", error)
         return False
-    options = nanny_options(meeting.security, SameCode(meeting.module, meeting.code), processes)
+    options = nanny_options(meeting.security, meeting.code, processes)
     nannies = [
         Nanny(meeting.address, death_timeout=START_SECONDS, **options) for _ in range(processes)
     ]

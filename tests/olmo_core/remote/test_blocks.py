@@ -16,7 +16,7 @@ from olmo_core.data.manifest import Manifest
 from olmo_core.errors import InputError
 from olmo_core.remote import blocks, storage
 from olmo_core.remote.blocks import RemoteFiles
-from olmo_core.remote.http import Changed, RemoteFile
+from olmo_core.remote.storage import Changed, RemoteFile
 from tests.olmo_core.file_server import FileServer, serving
 
 NAMES = ("a.npy", "b.npy")
@@ -145,7 +145,7 @@ def test_without_room_exact_ranges_are_read(
     if why == "nearly full":
         monkeypatch.setattr(blocks, "KEPT_FREE", 1.0)
     else:
-        monkeypatch.setattr(blocks, "atomic_path", _no_space)
+        monkeypatch.setattr(blocks, "write_atomic", _no_space)
     assert_same_batches(data, loader(str(server.folder), tmp_path))
     assert not list((tmp_path / "cache").rglob("*.block"))
     ends = (part[6:].split("-") for _, part in ranges_asked(server)[opening:] if part)
@@ -154,7 +154,7 @@ def test_without_room_exact_ranges_are_read(
     assert 32 in window
 
 
-def _no_space(path: Path) -> None:
+def _no_space(path: Path, content: bytes) -> None:
     raise OSError(28, "No space left on device", str(path))
 
 

@@ -14,8 +14,7 @@ import pytest
 from olmo_core.errors import InputError
 from olmo_core.remote import storage
 from olmo_core.remote.fetch import cache_path, fetch
-from olmo_core.remote.http import Changed, Missing
-from olmo_core.remote.storage import read_range, stat
+from olmo_core.remote.storage import Changed, Missing, read_range, stat
 from tests.olmo_core.file_server import FileServer, serving
 
 CONTENT = bytes(range(256)) * 40

@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 
 from assets.paths import CHECKOUT
-from olmo_core.tasks.pool import process_pool
+from olmo_core.tasks.map import process_pool
 
 BUSY = """
 import os, sys, time
 from pathlib import Path
-from olmo_core.tasks.pool import process_pool
+from olmo_core.tasks.map import process_pool
 
 def work(folder):
     while True:
@@ -82,6 +82,6 @@ def test_an_error_ends_busy_processes_at_once(tmp_path: Path) -> None:
 
 
 def test_a_process_whose_parent_has_ended_already_ends_too() -> None:
-    code = "from olmo_core.tasks.pool import die_with_parent; die_with_parent(1 << 30); print('on')"
+    code = "from olmo_core.run import process; process.die_with_parent(1 << 30); print('on')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (1, b"")
