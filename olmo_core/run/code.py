@@ -101,7 +101,7 @@ def _sources_now(module: str) -> dict[str, Source]:
 
 
 def _file_of(name: str) -> tuple[str, Path | None]:
-    """The full name and the file of what `name` means; no file for a name inside a module."""
+    """Return the full name and the file of `name`; no file for a name inside a module."""
     base = PACKAGE_ROOT.joinpath(*name.split("."))
     if base.with_suffix(".py").is_file():
         return name, base.with_suffix(".py")

@@ -123,12 +123,12 @@ class Job:
 
     @property
     def cache(self) -> Path:
-        """What jobs keep for each other, below the root of results; may be deleted at any time."""
+        """Return what jobs keep for each other, below the root of results; it may be deleted."""
         return (environment.root() or self.folder.parents[2]) / "cache"
 
     @functools.cached_property
     def markers(self) -> Path:
-        """Where this job's finished tasks are marked."""
+        """Return where this job's finished tasks are marked."""
         return markers_folder(self.files)
 
     def ready(self) -> None:

@@ -39,7 +39,7 @@ class Source:
 
     @property
     def hash(self) -> str:
-        """One hash of all definitions, in whichever order they stand."""
+        """Return one hash of all definitions, in whichever order they stand."""
         lines = "".join(f"{value}  {name}\n" for name, value in sorted(self.definitions.items()))
         return hashlib.sha256(lines.encode()).hexdigest()[:HASH_LENGTH]
 
@@ -158,7 +158,7 @@ class _WithoutMessages(ast.NodeTransformer):
         return None if silent else node
 
     def _reports(self, call: ast.Call) -> bool:
-        """Whether a statement is only a message: to the log, a warning, or a job's progress."""
+        """Return whether a statement is only a message: log, warning or progress."""
         match call.func:
             case ast.Attribute(value=ast.Name(name), attr=method) if name in self._loggers:
                 return method in LOG_METHODS
@@ -190,7 +190,7 @@ def _drop_texts(call: ast.Call, *, ends: bool) -> None:
 
 
 def _effects(node: ast.AST, *, ends: bool) -> list[ast.expr]:
-    """The parts of an expression that may do more than return a value.
+    """Return the parts of an expression that may do more than return a value.
 
     Args:
         node: The expression.

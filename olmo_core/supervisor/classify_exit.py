@@ -63,7 +63,8 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSp
         return "finished"
     if attempt.hung:
         return "hung"
-    cause = next((c for c in SAID if CAUSES[c].exit_code == failure.exit_code), None)
+    code = failure.exit_code
+    cause: Cause | None = next((said for said in SAID if CAUSES[said].exit_code == code), None)
     if cause is not None and cause != "stopped":
         return cause
     # A node runner that was asked to stop says so in the file.

@@ -35,7 +35,7 @@ def job_state(job: str | None) -> str | None:
 
 
 def lost_nodes(job: str | None) -> str:
-    """Those of the job's nodes that Slurm has given up; empty if none, or without an answer."""
+    """Return the job's nodes that Slurm has given up; empty if none, or without an answer."""
     nodes = os.environ.get("SLURM_JOB_NODELIST")
     if job is None or nodes is None:
         return ""

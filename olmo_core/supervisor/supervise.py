@@ -77,8 +77,9 @@ class HangDetector:
         self._folder, self._attempt, self._timeout_seconds = folder, attempt, stall_timeout_seconds
         self._progress = ("progressed",) if ranks else ("progressed", "busy")
         # Each value as it was seen last, and since when.
-        first: tuple[Any, float] = (None, time.monotonic())
-        self._seen = dict.fromkeys(("heartbeat", "progressed", "busy"), first)
+        self._seen: dict[str, tuple[Any, float]] = {
+            name: (None, time.monotonic()) for name in ("heartbeat", "progressed", "busy")
+        }
         self.step: int | None = None
         self.has_progressed = False
 

@@ -33,7 +33,7 @@ class Stale:
 
     @property
     def areas(self) -> set[str]:
-        """What differs: config, code, packages, inputs."""
+        """Return what differs: config, code, packages, inputs."""
         return {key.partition(".")[0] for key in self.why}
 
 
