@@ -15,7 +15,7 @@ import signal
 import uuid
 from collections.abc import Generator, Iterable
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Meeting:
             certificate, key = (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
         except (FileNotFoundError, ValueError):
             return None
-        code = SameCode(said["module"], said["digest"])
+        code = SameCode(said["module"], said["code"])
         return cls(said["id"], said["address"], code, _security(certificate, key))
 
     def write(self, folder: Path) -> None:
@@ -118,8 +118,8 @@ class Meeting:
         ):
             with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(content)
-        said = {"id": self.id, "address": self.address, **asdict(self.code)}
-        write_json(folder / "scheduler.json", said)
+        code = {"module": self.code.module, "code": self.code.digest}
+        write_json(folder / "scheduler.json", {"id": self.id, "address": self.address, **code})
 
 
 def _security(certificate: str, key: str) -> Security:
