@@ -17,8 +17,7 @@ from olmo_core.errors import InputError
 from olmo_core.optim.adamw import AdamW
 from olmo_core.parallel.parameters import fill
 from olmo_core.remote.fetch import fetch
-from olmo_core.remote.http import Missing
-from olmo_core.remote.storage import list_folder, stat
+from olmo_core.remote.storage import Missing, list_folder, stat
 
 
 @dataclass(frozen=True)
