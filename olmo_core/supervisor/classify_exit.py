@@ -1,8 +1,9 @@
-"""What an attempt's end means and what is to be done about it."""
+"""An attempt: whether it goes on, what its end means and what is to be done about it."""
 
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 from olmo_core.run import attempts
 from olmo_core.run.attempts import CAUSES, Cause, Ended, Next
@@ -15,6 +16,7 @@ from olmo_core.supervisor.failure import (
     says_out_of_memory,
 )
 from olmo_core.supervisor.launch_spec import LaunchSpec
+from olmo_core.supervisor.members import out_of_memory_kills
 
 WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over a slow file system
 
@@ -22,21 +24,67 @@ WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over 
 SAID: tuple[Cause, ...] = ("config", "input", "stopped", "running", "diverged")
 
 
-@dataclass(kw_only=True)
 class Attempt:
-    """One start of the command, as far as it has come."""
+    """One start of the command, as far as it has come.
 
-    number: int
-    code: int = 0
-    asked: signal.Signals | None = None  # who asked the job to stop, if anyone
-    hung: str = ""  # what was seen of a hang
-    out_of_memory_kills: int = 0
-    step: int | None = None
-    reached_a_step: bool = False
+    What status.json says counts by when it changed, never by the time it holds: clocks of nodes
+    differ.
+
+    Args:
+        folder: The run's.
+        spec: Its `stall_timeout_seconds` is how long a job may go without progress, or without a
+            heartbeat, before it counts as hung; None: for ever. Starting is time without progress
+            too. Of several ranks one that waits for another may compute all the same; one process
+            alone that computes is at work, since not every job knows how far it is.
+        number: Whose status is meant; that of an earlier one is not there.
+    """
+
+    def __init__(self, folder: RunFolder, spec: LaunchSpec, number: int) -> None:
+        self.folder, self.spec, self.number = folder, spec, number
+        self.code = 0
+        self.asked: signal.Signals | None = None  # who asked the job to stop, if anyone
+        self.hung = ""  # what was seen of a hang
+        self.step: int | None = None
+        self.reached_a_step = False
+        self.out_of_memory_kills = -out_of_memory_kills()  # less those before; right at the end
+        # Each value of status.json as it was seen last, and since when.
+        self._seen: dict[str, tuple[Any, float]] = {
+            name: (None, time.monotonic()) for name in ("heartbeat", "progressed", "busy")
+        }
+
+    def hang(self) -> str:
+        """Return what says that the job hangs; empty while nothing does."""
+        self._look()
+        if self.spec.stall_timeout_seconds is None:
+            return ""
+        progress = ("progressed",) if self.spec.distributed else ("progressed", "busy")
+        for names, what in ((("heartbeat",), "no heartbeat"), (progress, "no progress")):
+            seconds = time.monotonic() - max(self._seen[name][1] for name in names)
+            if seconds > self.spec.stall_timeout_seconds:
+                return f"{what} for {seconds:.0f} s"
+        return ""
+
+    def end(self, code: int) -> None:
+        """Take in how the command ended."""
+        self._look()
+        self.code = code
+        self.out_of_memory_kills += out_of_memory_kills()
+
+    def _look(self) -> None:
+        """Take in what status.json says now."""
+        status = self.folder.read_status()
+        if status is None or status.get("attempt") != self.number:
+            return
+        for name, (before, _) in self._seen.items():
+            if status.get(name) != before:
+                self._seen[name] = (status.get(name), time.monotonic())
+        self.reached_a_step = status.get("progressed") is not None
+        self.step = status.get("step")
 
 
-def classify_exit(folder: RunFolder, attempt: Attempt, spec: LaunchSpec) -> tuple[Ended, Failure]:
+def classify_exit(attempt: Attempt) -> tuple[Ended, Failure]:
     """Return how the attempt ended with what is to be done, and what failed first."""
+    folder, spec = attempt.folder, attempt.spec
     failure = first_failure(folder, attempt.number, attempt.code)
     deadline = time.monotonic() + (WORD_SECONDS if spec.in_jobset and not attempt.asked else 0)
     while is_consequence(folder, failure) and time.monotonic() < deadline:
@@ -45,7 +93,7 @@ def classify_exit(folder: RunFolder, attempt: Attempt, spec: LaunchSpec) -> tupl
     killed = attempt.out_of_memory_kills > 0 and failure.signal == signal.SIGKILL
     failure = replace(failure, out_of_memory=failure.out_of_memory or killed)
     ended = Ended(
-        cause=_cause(folder, attempt, failure, spec),
+        cause=_cause(attempt, failure),
         exit_code=failure.exit_code,
         signal=failure.signal,
         rank=failure.rank,
@@ -55,10 +103,11 @@ def classify_exit(folder: RunFolder, attempt: Attempt, spec: LaunchSpec) -> tupl
     )
     if ended.cause == "node_lost":  # which one, of a JobSet only the controller knows
         ended = replace(ended, rank=None, node=requeue.lost_nodes(spec.slurm_job) or None)
-    return replace(ended, next=_next(folder, attempt, ended, spec)), failure
+    return replace(ended, next=_next(attempt, ended)), failure
 
 
-def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSpec) -> Cause:
+def _cause(attempt: Attempt, failure: Failure) -> Cause:
+    folder, spec = attempt.folder, attempt.spec
     if attempt.code == 0 and folder.finished:
         return "finished"
     if attempt.hung:
@@ -86,7 +135,8 @@ def _cause(folder: RunFolder, attempt: Attempt, failure: Failure, spec: LaunchSp
     return "killed" if failure.signal is not None else "error"
 
 
-def _next(folder: RunFolder, attempt: Attempt, ended: Ended, spec: LaunchSpec) -> Next:
+def _next(attempt: Attempt, ended: Ended) -> Next:
+    spec = attempt.spec
     if ended.cause == "finished":
         return ""
     if ended.cause in ("preempted", "time_limit"):
@@ -95,6 +145,6 @@ def _next(folder: RunFolder, attempt: Attempt, ended: Ended, spec: LaunchSpec) -
         return "stop"
     if ended.cause == "error" and not attempt.reached_a_step:
         return "stop"  # a mistake that will be made again, not weather
-    if attempts.failures_in_a_row(folder, then=ended) >= spec.max_failures:
+    if attempts.failures_in_a_row(attempt.folder, then=ended) >= spec.max_failures:
         return "stop"
     return "requeue" if ended.cause == "node_lost" or spec.in_jobset else "resume"

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import Any
 
 from olmo_core import environment
 from olmo_core.environment import ATTEMPT, RUN_FOLDER
@@ -26,7 +25,7 @@ from olmo_core.supervisor import requeue
 from olmo_core.supervisor.classify_exit import Attempt, classify_exit
 from olmo_core.supervisor.failure import Failure, read_nodes, sentence, write_failure
 from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
-from olmo_core.supervisor.members import hung_detail, is_srun, out_of_memory_kills, terminate
+from olmo_core.supervisor.members import hung_detail, is_srun, terminate
 
 LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 TICK_SECONDS = 1.0
@@ -55,56 +54,6 @@ def supervise(folder: RunFolder, spec: LaunchSpec) -> int:
         if not ours and not _same_job(folder, spec):
             raise AlreadyRunning(f"{folder.path}: another supervisor is at work here")
         return Supervisor(folder, spec).run()
-
-
-class HangDetector:
-    """What one attempt's status.json says, and since when it says so.
-
-    Only that a value has changed counts, never the time it holds: clocks of nodes differ.
-
-    Args:
-        folder: The run's.
-        attempt: Whose status is meant; that of an earlier one is not there.
-        stall_timeout_seconds: How long a job may go without progress, or without a heartbeat,
-            before it counts as hung; None: for ever. Starting is time without progress too.
-        ranks: Several processes of which one that waits for another may compute all the same. One
-            alone, which computes, is at work: not every job knows how far it is.
-    """
-
-    def __init__(
-        self, folder: RunFolder, attempt: int, stall_timeout_seconds: float | None, *, ranks: bool
-    ) -> None:
-        self._folder, self._attempt, self._timeout_seconds = folder, attempt, stall_timeout_seconds
-        self._progress = ("progressed",) if ranks else ("progressed", "busy")
-        # Each value as it was seen last, and since when.
-        self._seen: dict[str, tuple[Any, float]] = {
-            name: (None, time.monotonic()) for name in ("heartbeat", "progressed", "busy")
-        }
-        self.step: int | None = None
-        self.has_progressed = False
-
-    def look(self) -> None:
-        """Take in what status.json says now."""
-        status = self._folder.read_status()
-        if status is None or status.get("attempt") != self._attempt:
-            return
-        for name, (before, _) in self._seen.items():
-            if status.get(name) != before:
-                self._seen[name] = (status.get(name), time.monotonic())
-        self.has_progressed = status.get("progressed") is not None
-        self.step = status.get("step")
-
-    def hang(self) -> str:
-        """Return what says that the job hangs; empty while nothing does."""
-        self.look()
-        if self._timeout_seconds is None:
-            return ""
-        now = time.monotonic()
-        for names, what in ((("heartbeat",), "no heartbeat"), (self._progress, "no progress")):
-            seconds = now - max(self._seen[name][1] for name in names)
-            if seconds > self._timeout_seconds:
-                return f"{what} for {seconds:.0f} s"
-        return ""
 
 
 class Supervisor:
@@ -141,7 +90,7 @@ class Supervisor:
             if attempts.latest(self.folder) > number:
                 _say(f"attempt {number}: a later one has begun elsewhere; leaving it the folder")
                 return ExitCode.RUNNING
-            ended, failure = classify_exit(self.folder, attempt, self.spec)
+            ended, failure = classify_exit(attempt)
             if ended.cause == "running" and not self._lock_is_free():
                 ended = replace(ended, next="stop")
             attempts.end(self.folder, number, ended)
@@ -157,11 +106,7 @@ class Supervisor:
 
     def watch(self, number: int) -> Attempt:
         """Start the command and wait for its end, passing on who asks it to stop."""
-        attempt = Attempt(number=number)
-        kills = out_of_memory_kills()
-        watch = HangDetector(
-            self.folder, number, self.spec.stall_timeout_seconds, ranks=self.spec.distributed
-        )
+        attempt = Attempt(self.folder, self.spec, number)
         child = self._start(number)
         _say(f"attempt {number}: process {child.pid}: {' '.join(self.spec.command)}")
         while child.poll() is None:
@@ -169,7 +114,7 @@ class Supervisor:
             if received is not None and received.si_signo in ASKING:
                 attempt.asked = attempt.asked or signal.Signals(received.si_signo)
                 self._ask(child, number)
-            elif received is None and not attempt.hung and (seen := watch.hang()):
+            elif received is None and not attempt.hung and (seen := attempt.hang()):
                 attempt.hung = f"{seen}{hung_detail(self.folder.path, number)}"
                 _say(f"attempt {number}: hung: {attempt.hung}; ending it")
                 terminate(self.folder.path, number, child)
@@ -177,10 +122,7 @@ class Supervisor:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.wait(LAST_WORDS_SECONDS)  # most ranks notice by themselves
                 terminate(self.folder.path, number, child)
-        watch.look()
-        attempt.code = child.returncode
-        attempt.step, attempt.reached_a_step = watch.step, watch.has_progressed
-        attempt.out_of_memory_kills = out_of_memory_kills() - kills
+        attempt.end(child.returncode)
         terminate(self.folder.path, number, child)  # what has lost its parent
         return attempt
 
