@@ -18,6 +18,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.monitor.memory import Memory, memory_per_device
 from olmo_core.optim.schedule import ENDLESS, Schedule
 
+AFTER_THE_END = f"and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
 DEVICES_PER_NODE = 8  # where the launcher does not say
 
 
@@ -197,6 +198,7 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     tokens = planned["tokens_per_step"]
     stop_at = planned["config"]["stop_at"]
     whole = f"{steps:,} ({steps * tokens:,} tokens)" if steps else planned.get("max_steps_reason")
+    ending = f"stops at {stop_at:,}" if stop_at is not None else AFTER_THE_END
     unit, unit_bytes = ("GiB", 2**30) if memory.total >= 2**30 else ("MiB", 2**20)
     parts = "  ".join(
         f"{name.replace('_', ' ')} {value / unit_bytes:.2f}"
@@ -207,7 +209,7 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         f"parameters         {parameters['total']:,} "
         f"({parameters['without_input_embedding']:,} without the input embedding)",
         f"tokens per step    {tokens:,}",
-        f"steps              {whole}{_ending(stop_at)}",
+        f"steps              {whole}, {ending}",
         f"FLOPs per token    {planned['flops_per_token']:.4g}",
     ]
     if doubt := planned.get("max_steps_doubt"):
@@ -227,9 +229,3 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
     if not rates:
         lines.append("learning rate      not known: the schedule ends with the data")
     return "\n".join(lines)
-
-
-def _ending(stop_at: int | None) -> str:
-    if stop_at is None:
-        return f", and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
-    return f", stops at {stop_at:,}"

@@ -66,6 +66,9 @@ def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
     """Return W&B's run; if its server does not answer, one that is kept in the folder."""
     import wandb
 
+    run_id = folder / "wandb" / "run_id"
+    if not run_id.exists():
+        write_atomic(run_id, uuid.uuid4().hex[:8])
     timeouts = {
         "init_timeout": float(os.environ.get("WANDB_INIT_TIMEOUT", _INIT_TIMEOUT_SECONDS)),
         "finish_timeout": float(os.environ.get("WANDB_FINISH_TIMEOUT", _FINISH_TIMEOUT_SECONDS)),
@@ -79,7 +82,7 @@ def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
         name=config.name or values.get("run_name"),
         tags=config.tags,
         config=dict(values),
-        id=_run_id(folder / "wandb" / "run_id"),
+        id=run_id.read_text().strip(),
         resume="allow",
         settings=timeouts,
     )
@@ -95,12 +98,6 @@ def _begin(config: WandbConfig, folder: Path, values: Mapping[str, Any]) -> Any:
             )
             wandb.teardown()  # else the id counts as in use
     return begin(mode="offline")
-
-
-def _run_id(path: Path) -> str:
-    if not path.exists():
-        write_atomic(path, uuid.uuid4().hex[:8])
-    return path.read_text().strip()
 
 
 def _mode() -> Any:

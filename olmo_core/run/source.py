@@ -122,7 +122,9 @@ class _WithoutMessages(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
         match node:
-            case ast.Assign(targets=[ast.Name(name)], value=value) if _is_logger(value):
+            case ast.Assign(targets=[ast.Name(name)], value=ast.Call(func=make)) if (
+                ast.unparse(make) == "logging.getLogger"
+            ):
                 self._loggers.add(name)
                 return None
             case _:
@@ -172,10 +174,6 @@ class _WithoutMessages(ast.NodeTransformer):
                 return any(ast.unparse(word.value) == "sys.stderr" for word in call.keywords)
             case _:
                 return False
-
-
-def _is_logger(value: ast.expr) -> bool:
-    return isinstance(value, ast.Call) and ast.unparse(value.func) == "logging.getLogger"
 
 
 def _is_job(receiver: ast.expr) -> bool:

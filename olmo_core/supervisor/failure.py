@@ -157,7 +157,7 @@ def write_failure(
     """Write failure.json: all that a person needs to see why a run was given up."""
     launch = folder.read(folder.launch) or {}
     status = folder.read_status() or {}
-    checkpoint = folder.last_checkpoint()
+    checkpoint, how = folder.last_checkpoint(), asdict(ended)
     # The failed process's own words: only the first rank's stand in status.json.
     first = failure.rank in (None, 0) and status.get("attempt") == attempt
     error = status.get("error") if first else None
@@ -170,11 +170,7 @@ def write_failure(
             "cause": ended.cause,
             "summary": sentence(ended, times=times, detail=detail),
             "error": error or failure.message or None,
-            "rank": ended.rank,
-            "node": ended.node,
-            "exit_code": ended.exit_code,
-            "signal": ended.signal,
-            "step": ended.step,
+            **{key: how[key] for key in ("rank", "node", "exit_code", "signal", "step")},
             "attempts": attempt,
             "checkpoint": str(checkpoint) if checkpoint else None,
             "log": failure.log or None,

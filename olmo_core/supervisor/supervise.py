@@ -6,6 +6,7 @@ with a diagnosis (failure.json) what fails again and again.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -51,7 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
 def supervise(folder: RunFolder, spec: LaunchSpec) -> int:
     """See a job to its end; returns the exit code."""
     with locked(folder.path / "supervise.lock", wait=False) as ours:
-        if not ours and not _same_job(folder, spec):
+        # The other one may be of this very job, on a node that it has lost.
+        last = attempts.began(folder).get(attempts.latest(folder), {})
+        if not ours and last.get("job_id") != spec.job_id:
             raise AlreadyRunning(f"{folder.path}: another supervisor is at work here")
         return Supervisor(folder, spec).run()
 
@@ -74,6 +77,7 @@ class Supervisor:
 
     def _attempts(self) -> int:
         self.folder.failure.unlink(missing_ok=True)
+        nodes = os.environ.get("SLURM_JOB_NODELIST") if self.spec.slurm_job else None
         while not self.folder.finished:
             if self.folder.cancel.exists():  # before it began, or between two attempts
                 self.folder.cancel.unlink()
@@ -83,7 +87,7 @@ class Supervisor:
                 self.folder,
                 engine=self.spec.engine,
                 job_id=self.spec.job_id,
-                nodes=self._nodes(),
+                nodes=[nodes or socket.gethostname()],  # as the engine names them
                 restart=environment.restart(),
             )
             attempt = self.watch(number)
@@ -147,7 +151,7 @@ class Supervisor:
             env=environment,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_unblock,
+            preexec_fn=functools.partial(signal.pthread_sigmask, signal.SIG_UNBLOCK, WATCHED),
         )
 
     def _ask(self, child: "subprocess.Popen[bytes]", number: int) -> None:
@@ -159,11 +163,6 @@ class Supervisor:
         self.folder.stop.write_text(str(number))
         if not is_srun(child):
             child.send_signal(signal.SIGTERM)
-
-    def _nodes(self) -> list[str]:
-        """Return the nodes as the engine names them; this one is the first."""
-        given = os.environ.get("SLURM_JOB_NODELIST") if self.spec.slurm_job else None
-        return [given or socket.gethostname()]
 
     def _lock_is_free(self) -> bool:
         """Wait for another job to leave the folder, for two minutes in all."""
@@ -208,16 +207,6 @@ class Supervisor:
             detail=detail or attempt.hung,
         )
         return CAUSES[ended.cause].exit_code
-
-
-def _unblock() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, WATCHED)
-
-
-def _same_job(folder: RunFolder, spec: LaunchSpec) -> bool:
-    """Return whether the other supervisor is of this very job, on a node that it has lost."""
-    began = attempts.began(folder)
-    return bool(began) and began[max(began)]["job_id"] == spec.job_id
 
 
 def _say(message: str) -> None:

@@ -193,13 +193,15 @@ def configure() -> None:
 
 def nanny_options(security: Security, code: SameCode, processes: int) -> dict[str, Any]:
     """Return how each process of a node is started and watched."""
+    granted_mib = os.environ.get("SLURM_MEM_PER_NODE") or MEMORY_LIMIT >> 20
     return {
         "nthreads": 1,
         "host": get_ip(),
         "protocol": "tls://",
         "security": security,
         "silence_logs": logging.WARNING,
-        "memory_limit": _memory_bytes() // processes,
+        # Of what Slurm has granted, else of the machine's.
+        "memory_limit": min(MEMORY_LIMIT, int(granted_mib) << 20) // processes,
         "dashboard_address": "127.0.0.1:0",
         "plugins": (code,),
         "metrics": {"busy": busy},
@@ -212,12 +214,6 @@ def kill(nannies: Iterable[Nanny]) -> None:
         nanny.close_gracefully()
     for process in multiprocessing.active_children():
         process.kill()
-
-
-def _memory_bytes() -> int:
-    """Return what this node's processes may hold: what Slurm has granted, else the machine's."""
-    granted_mib = os.environ.get("SLURM_MEM_PER_NODE")
-    return min(MEMORY_LIMIT, int(granted_mib) << 20) if granted_mib else MEMORY_LIMIT
 
 
 def busy(worker: Worker) -> bool:
