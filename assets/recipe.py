@@ -7,7 +7,6 @@ the values that differ.
 """
 
 import copy
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -170,7 +169,7 @@ def recipe_folder(name: str) -> Path:
     if name not in recipes:
         looked = ", ".join(str(folder) for folder in search_path())
         raise ConfigError(
-            f"unknown recipe {name[:80]!r}; {_nearest_recipe(name, recipes)} (looked in {looked})"
+            f"unknown recipe {name[:80]!r}; {nearest(name, recipes)} (looked in {looked})"
         )
     require_name(name, str(recipes[name]))
     return recipes[name]
@@ -202,7 +201,7 @@ def base_of(folder: Path) -> str | None:
     if base == folder.name:
         raise ConfigError(f"{place}: {base!r} is this recipe itself")
     if base not in recipes:
-        raise ConfigError(f"{place}: unknown recipe {base!r}; {_nearest_recipe(base, recipes)}")
+        raise ConfigError(f"{place}: unknown recipe {base!r}; {nearest(base, recipes)}")
     if (recipes[base] / EXTENDS).is_file():
         further = build(_Extends, load(recipes[base] / EXTENDS)).extends
         raise ConfigError(
@@ -218,15 +217,12 @@ def changed_files(folder: Path) -> dict[str, Tree]:
     Raises:
         ConfigError: a file is malformed, or its name is not that of a recipe's file.
     """
-    changes: dict[str, Tree] = {}
-    for path in sorted(folder.glob("*.y*ml")):
-        if path.name == EXTENDS:
-            continue
-        if path.name not in [f"{file}.yaml" for file in FILES]:
-            known = [f"{file}.yaml" for file in FILES]
+    known = [f"{file}.yaml" for file in FILES]
+    paths = [path for path in sorted(folder.glob("*.y*ml")) if path.name != EXTENDS]
+    for path in paths:
+        if path.name not in known:
             raise ConfigError(f"{path}: no file of a recipe; {nearest(path.name, known)}")
-        changes[path.stem] = load(path)
-    return changes
+    return {path.stem: load(path) for path in paths}
 
 
 def extended(base: str, changes: Mapping[str, Tree]) -> dict[str, Any]:
@@ -250,8 +246,3 @@ def _complete_files(folder: Path) -> dict[str, Any]:
         file: None if file == "stage2" and without_stage2 else load(folder / f"{file}.yaml")
         for file in FILES
     }
-
-
-def _nearest_recipe(name: str, recipes: Mapping[str, Path]) -> str:
-    close = difflib.get_close_matches(name, recipes, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(recipes)}"

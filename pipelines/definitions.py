@@ -28,13 +28,11 @@ def build_definitions(
 def main_line(graph: Graph) -> dg.Definitions:
     """The assets, checks and jobs of a recipe without its sweep."""
     nodes = graph.nodes.values()
-    return dg.Definitions.merge(
-        dg.Definitions(
-            assets=[build_asset(graph, node) for node in nodes],
-            asset_checks=[check for node in nodes for check in build_checks(graph, node)],
-        ),
-        main_job(graph),
+    made = dg.Definitions(
+        assets=[build_asset(graph, node) for node in nodes],
+        asset_checks=[check for node in nodes for check in build_checks(graph, node)],
     )
+    return dg.Definitions.merge(made, main_job(graph))
 
 
 def assembled(

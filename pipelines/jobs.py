@@ -1,5 +1,7 @@
 """The jobs of a recipe: its main line, its evaluations, and the sweep over its checkpoints."""
 
+from collections.abc import Iterable
+
 import dagster as dg
 
 from assets.evals.sweep import SWEEP, sweep_node
@@ -12,35 +14,32 @@ EVALUATIONS = ("perplexity", "downstream", "leaderboard", "model_card")
 
 
 def main_job(graph: Graph) -> dg.Definitions:
-    """`<recipe>`: from raw text to the model card, in one run."""
+    """Return `<recipe>`: from raw text to the model card, in one run."""
     name = graph.recipe.name
-    job = dg.define_asset_job(
-        name,
-        selection=dg.AssetSelection.assets(*(node.key for node in graph.nodes.values())),
-        description=f"The main line of {name}: what is finished is reported again, not redone.",
-        tags={"recipe": name},
-    )
-    return dg.Definitions(jobs=[job])
+    says = f"The main line of {name}: what is finished is reported again, not redone."
+    return _job(name, name, graph.nodes, says)
 
 
 def evaluation_jobs(graph: Graph) -> dg.Definitions:
-    """`<recipe>_evaluate`: all models; `<recipe>_sweep`: checkpoints, one a partition."""
+    """Return `<recipe>_evaluate`: all models; `<recipe>_sweep`: checkpoints, one per partition."""
     name = graph.recipe.name
-    evaluate = dg.define_asset_job(
-        f"{name}_evaluate",
-        selection=dg.AssetSelection.assets(*(graph.nodes[asset].key for asset in EVALUATIONS)),
-        description=f"The evaluations of {name}'s models.",
-        tags={"recipe": name},
+    sweep = f"{name}_sweep"
+    return dg.Definitions.merge(
+        _job(name, f"{name}_evaluate", EVALUATIONS, f"The evaluations of {name}'s models."),
+        _job(name, sweep, SWEEP, f"The evaluations of checkpoints of {name}'s runs."),
+        dg.Definitions(
+            assets=[build_asset(graph, sweep_node(graph, asset)) for asset in SWEEP],
+            sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
+            schedules=[sweep_schedule(graph, sweep)],
+        ),
     )
-    sweep = dg.define_asset_job(
-        f"{name}_sweep",
-        selection=dg.AssetSelection.assets(*([name, asset] for asset in SWEEP)),
-        description=f"The evaluations of checkpoints of {name}'s runs.",
-        tags={"recipe": name},
+
+
+def _job(recipe: str, name: str, assets: Iterable[str], description: str) -> dg.Definitions:
+    job = dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(*([recipe, asset] for asset in assets)),
+        description=description,
+        tags={"recipe": recipe},
     )
-    return dg.Definitions(
-        assets=[build_asset(graph, sweep_node(graph, asset)) for asset in SWEEP],
-        jobs=[evaluate, sweep],
-        sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
-        schedules=[sweep_schedule(graph, sweep.name)],
-    )
+    return dg.Definitions(jobs=[job])

@@ -32,21 +32,21 @@ def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -
 
     Names are looked for, never built: a hostile one finds nothing.
     """
-    for owner in sorted(_folders(root)):
-        if not NAME.fullmatch(owner.name) or recipe not in (None, owner.name):
+    for kind in sorted(root.glob("*/*")):
+        owner = kind.parent.name
+        if not NAME.fullmatch(owner) or recipe not in (None, owner):
             continue
-        for kind in sorted(_folders(owner)):
-            if asset not in (None, kind.name):
-                continue
-            depths = (kind.glob(f"{start}{VERSION_PATTERN}/launch.json") for start in ("", "*/"))
-            for launch in sorted(path for found in depths for path in found):
-                partition = launch.parents[1]
-                yield Place(
-                    recipe=owner.name,
-                    asset=kind.name,
-                    partition=None if partition == kind else partition.name,
-                    folder=RunFolder(launch.parent),
-                )
+        if asset not in (None, kind.name):
+            continue
+        depths = (kind.glob(f"{start}{VERSION_PATTERN}/launch.json") for start in ("", "*/"))
+        for launch in sorted(path for found in depths for path in found):
+            partition = launch.parents[1]
+            yield Place(
+                recipe=owner,
+                asset=kind.name,
+                partition=None if partition == kind else partition.name,
+                folder=RunFolder(launch.parent),
+            )
 
 
 def at_work(
@@ -61,7 +61,3 @@ def at_work(
         if recipe in (None, owner) and (state := launcher.state(place.folder)).alive:
             found[replace(place, recipe=owner)] = state
     return found
-
-
-def _folders(parent: Path) -> list[Path]:
-    return [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []

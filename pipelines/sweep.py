@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
-from assets.execution.produce import AssetBuild, launch_of
+from assets.execution.produce import AssetBuild, launch_of, queues
 from assets.execution.whole import Refused
 from assets.graph import Graph
-from assets.launcher import EngineError, Launch, Launcher
+from assets.launcher import EngineError, Launcher
 from assets.paths import root
 
 
@@ -22,20 +22,17 @@ class Lacking:
     """The evaluations that a recipe's checkpoints lack."""
 
     works: Sequence[AssetBuild]
-    launches: Sequence[Launch]  # of these, each in a folder of the recipe's own
     finished: int  # that are there
     refused: Mapping[str, str]  # evaluation and checkpoint -> why it cannot be launched
 
     def waiting(self, launcher: Launcher) -> list[AssetBuild]:
-        """Those whose job would wait in a queue for its turn."""
-        both = zip(self.works, self.launches, strict=True)
-        return [work for work, launch in both if launcher.queues(launch)]
+        """Return those whose job would wait in a queue for its turn."""
+        return [work for work in self.works if queues(work.node, launcher)]
 
 
 def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
-    """What is to be launched so that these checkpoints have every evaluation of the sweep."""
+    """Return what is to be launched for these checkpoints to have each evaluation of the sweep."""
     works: list[AssetBuild] = []
-    launches: list[Launch] = []
     refused: dict[str, str] = {}
     finished = 0
     found = checkpoints(graph, root)
@@ -46,25 +43,29 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
                 if work.finished() is not None:
                     finished += 1
                 else:
-                    launches.append(launch_of(work, root, own_folder=True))
+                    launch_of(work, root, own_folder=True)
                     works.append(work)
             except Refused as error:
                 refused[f"{name} {key}"] = str(error)
-    return Lacking(works=works, launches=launches, finished=finished, refused=refused)
+    return Lacking(works=works, finished=finished, refused=refused)
 
 
 def queue_together(
     graph: Graph, launcher: Launcher, keys: Collection[str], log: logging.Logger
-) -> None:
+) -> list[str]:
     """Queue what these checkpoints lack before the runs that follow it are requested.
 
-    Where the engine has no queue, or does not answer, each run submits its own job.
+    Where the engine has no queue, or does not answer, each run submits its own job. Returns those
+    of the checkpoints that lack an evaluation.
     """
-    waiting = lacking(graph, root(), keys).waiting(launcher)
-    if waiting:
+    found = lacking(graph, root(), keys)
+    if waiting := found.waiting(launcher):
         try:
             started = launcher.submit([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:
             log.info(f"queued {len(started)} evaluations of {len(keys)} checkpoints")
+    incomplete = {work.partition for work in found.works}
+    incomplete |= {refused.partition(" ")[2] for refused in found.refused}
+    return [key for key in keys if key in incomplete]

@@ -1,5 +1,6 @@
 """Follow jobs to their results, through an engine's silence and a shared file system's lag."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,6 @@ class Following:
     folder: RunFolder
     launcher: Launcher
     observer: Observer
-    _attempt: int | None = field(default=None, repr=False)
     _gone_since: float | None = field(default=None, repr=False)
     _shown: JobState = field(default=JobState(alive=True), repr=False)
 
@@ -64,21 +64,23 @@ class Following:
                 self.observer.state(self.name, state)
                 self._shown = state
             status = self.folder.read_status()
-            if status is not None and status["attempt"] >= self._first_attempt():
+            # What has a lower number was left by a job before.
+            if status is not None and status["attempt"] >= self._launch.get("submission", 1):
                 self.observer.progress(self.name, status)
-        elif now - (self._gone_since or now) >= _gone_patience(self.folder):
+        elif (
+            self._launch.get("engine", "local") == "local"
+            or now - (self._gone_since or now) >= GONE_PATIENCE_SECONDS
+        ):
             raise JobFailed(diagnosis(self.name, self.folder, state))
         else:
             self._gone_since = self._gone_since or now
             os.listdir(self.folder.path)  # makes NFS look anew for what it remembers as not there
         return None
 
-    def _first_attempt(self) -> int:
-        """Of the submission that is followed: what has a lower one was left by a job before."""
-        if self._attempt is None:
-            launch = self.folder.read(self.folder.launch) or {}
-            self._attempt = int(launch.get("submission", 1))
-        return self._attempt
+    @functools.cached_property
+    def _launch(self) -> Mapping[str, Any]:
+        """The submission that is followed."""
+        return self.folder.read(self.folder.launch) or {}
 
 
 def follow(
@@ -157,8 +159,3 @@ def _ask(launcher: Launcher, folder: RunFolder) -> JobState:
         return launcher.state(folder)
     except EngineUnavailable as error:
         return JobState(alive=True, description=f"not known now: {error}")
-
-
-def _gone_patience(folder: RunFolder) -> float:
-    launch = folder.read(folder.launch) or {}
-    return 0.0 if launch.get("engine", "local") == "local" else GONE_PATIENCE_SECONDS

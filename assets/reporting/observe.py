@@ -6,17 +6,22 @@ fields and a log's end one click away. They are few: a training of a month leave
 
 import os
 import shlex
-import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.launcher import JobState, Observer
-from assets.reporting.texts import attempt_text, duration, progress_text, remaining_seconds
+from assets.reporting.texts import (
+    attempt_text,
+    code_block,
+    duration,
+    progress_text,
+    remaining_seconds,
+)
 from olmo_core.run.folder import RunFolder
 
 FIRST_AFTER_SECONDS = 5.0  # a job that is over by then is reported by its materialisation alone
@@ -24,6 +29,8 @@ EVERY_SECONDS = 60.0
 MOST_SECONDS = 300.0  # between two observations of a long job
 SHARE_OF_AGE = 1 / 60  # a day's job is observed every five minutes
 LOG_BYTES = 4096  # of the log's end, in each observation
+P = ParamSpec("P")
+
 NUMBERS = ("loss", "learning_rate", "tokens_per_second")  # as training's status has them
 
 
@@ -47,7 +54,7 @@ class Pace:
     def observe(
         self,
         context: dg.AssetExecutionContext,
-        metadata: Mapping[str, dg.MetadataValue],
+        metadata: Mapping[str, Any],
         partition: str | None = None,
     ) -> None:
         """Store an observation of the step's asset, and reckon when the next one is due."""
@@ -114,56 +121,42 @@ class DagsterObserver:
 class Both:
     """Tells two observers of everything."""
 
-    def __init__(self, *observers: Observer) -> None:
-        self.observers = observers
-
-    def started(self, asset: str, folder: RunFolder, how: str) -> None:
-        """To all."""
-        for observer in self.observers:
-            observer.started(asset, folder, how)
-
-    def state(self, asset: str, state: JobState) -> None:
-        """To all."""
-        for observer in self.observers:
-            observer.state(asset, state)
-
-    def progress(self, asset: str, status: Mapping[str, Any]) -> None:
-        """To all."""
-        for observer in self.observers:
-            observer.progress(asset, status)
-
-    def finished(self, asset: str, result: Mapping[str, Any]) -> None:
-        """To all."""
-        for observer in self.observers:
-            observer.finished(asset, result)
+    def __init__(self, one: Observer, other: Observer) -> None:
+        self.started = _both(one.started, other.started)
+        self.state = _both(one.state, other.state)
+        self.progress = _both(one.progress, other.progress)
+        self.finished = _both(one.finished, other.finished)
 
 
-def observed(
-    folder: RunFolder | None, job: JobState, status: Mapping[str, Any]
-) -> dict[str, dg.MetadataValue]:
-    """What is known of a job at this moment, as metadata."""
-    shown: dict[str, dg.MetadataValue] = {
-        "state": dg.MetadataValue.text(state_text(folder, job, status))
-    }
+def _both(one: Callable[P, None], other: Callable[P, None]) -> Callable[P, None]:
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        one(*args, **kwargs)
+        other(*args, **kwargs)
+
+    return call
+
+
+def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of a job at this moment, as metadata."""
+    shown: dict[str, Any] = {"state": state_text(folder, job, status)}
     if status and not job.queued:
-        shown["progress"] = dg.MetadataValue.text(progress_text(status))
+        shown["progress"] = progress_text(status)
         if isinstance(status.get("step"), int):
-            shown["step"] = dg.MetadataValue.int(status["step"])
+            shown["step"] = status["step"]
         for name in NUMBERS:
             if isinstance(status.get(name), int | float):
-                shown[name] = dg.MetadataValue.float(float(f"{status[name]:.6g}"))
+                shown[name] = float(f"{status[name]:.6g}")
         if (left := remaining_seconds(status)) is not None:
-            shown["time_remaining"] = dg.MetadataValue.text(duration(left))
+            shown["time_remaining"] = duration(left)
         if status.get("wandb_url"):
             shown["wandb"] = dg.MetadataValue.url(str(status["wandb_url"]))
         elif folder is not None and any(folder.path.glob("wandb/offline-run-*")):
             kept = f"{shlex.quote(str(folder.path / 'wandb'))}/offline-run-*"
-            shown["wandb"] = dg.MetadataValue.text(f"offline; to send it: wandb sync {kept}")
+            shown["wandb"] = f"offline; to send it: wandb sync {kept}"
     if folder is not None:
         log = log_path(folder)
         if end := log_end(log):
-            # A block of code by indentation: nothing in a log can end it.
-            shown["log_end"] = dg.MetadataValue.md(textwrap.indent(end, "    ", lambda _: True))
+            shown["log_end"] = dg.MetadataValue.md(code_block(end))
         shown["log"] = dg.PathMetadataValue(str(log))
     return shown
 

@@ -1,27 +1,27 @@
-"""What Dagster is told of a finished run."""
+"""What Dagster is told of a finished run: what a person wants to see without opening a file."""
 
+import base64
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from assets.execution.produce import Produced
 from assets.node import Node
-from assets.reporting.metadata import metadata
 from assets.reporting.plots import loss_curve
+from assets.reporting.texts import code_block
 from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
 
-# As Dagster itself tags what a MaterializeResult with a data version leads to.
-DATA_VERSION_TAG = "dagster/data_version"
-DATA_VERSION_IS_OURS_TAG = "dagster/data_version_is_user_provided"
+SAMPLE_CHARACTERS = 600
 
 
 def report(
     node: Node, produced: Produced, accepted: Acceptance | None = None
 ) -> dg.MaterializeResult[Any]:
-    """The materialisation of a finished run; the fingerprint is Dagster's data version."""
+    """Return the materialisation of a finished run; the fingerprint is Dagster's data version."""
     return dg.MaterializeResult(
-        metadata=_details(node, produced, accepted),
+        metadata=_metadata(node, produced, accepted),
         data_version=dg.DataVersion(produced.result["fingerprint"]),
     )
 
@@ -29,21 +29,83 @@ def report(
 def partition_report(
     node: Node, produced: Produced, partition: str | None
 ) -> dg.AssetMaterialization:
-    """The same of one of the partitions that a step makes, which a result has no field for."""
+    """Return the same of one of the partitions that a step makes, which a result cannot name."""
     return dg.AssetMaterialization(
         asset_key=node.key,
         partition=partition,
-        metadata=_details(node, produced),
+        metadata=_metadata(node, produced),
+        # As Dagster itself tags what a MaterializeResult with a data version leads to.
         tags={
-            DATA_VERSION_TAG: produced.result["fingerprint"],
-            DATA_VERSION_IS_OURS_TAG: "true",
+            "dagster/data_version": produced.result["fingerprint"],
+            "dagster/data_version_is_user_provided": "true",
         },
     )
 
 
-def _details(node: Node, produced: Produced, accepted: Acceptance | None = None) -> dict[str, Any]:
-    plots: dict[str, bytes] = {}
-    curve = loss_curve(read_metrics(produced.folder.metrics), f"{node.recipe} / {node.name}")
+def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None) -> dict[str, Any]:
+    """Return numbers, plots, tables and samples of a run, then where it lies and what it cost.
+
+    Where it is made of something else than would be used now, also why it counts.
+    """
+    result, folder = produced.result, produced.folder
+    parts = result["report"]
+    pictures = {name: (folder.path / path).read_bytes() for name, path in parts["plots"].items()}
+    curve = loss_curve(read_metrics(folder.metrics), f"{node.recipe} / {node.name}")
     if curve is not None:
-        plots["loss_curve"] = curve
-    return metadata(produced, plots=plots, accepted=accepted)
+        pictures["loss_curve"] = curve
+    return {
+        **{name: _number(value) for name, value in parts["numbers"].items()},
+        **{name: _picture(name, png) for name, png in pictures.items()},
+        **{name: _table(rows) for name, rows in parts["tables"].items() if rows},
+        **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
+        **({} if accepted is None else {"accepted": str(accepted)}),
+        **({} if produced.reused_from is None else {"reused_from": produced.reused_from}),
+        "path": dg.PathMetadataValue(str(folder.path)),
+        "fingerprint": result["fingerprint"],
+        "digest": result["digest"],
+        "how": produced.how,
+        "work_seconds": float(result["work_seconds"]),
+        "start_seconds": float(result["start_seconds"]),
+        "peak_memory_bytes": int(result["peak_memory_bytes"]),
+        "attempts": int(result["attempt"]),
+    }
+
+
+def _number(value: int | float | str | None) -> int | float | str:
+    return str(value) if isinstance(value, bool | None) else value
+
+
+def _cell(value: Any) -> str | int | float | bool | None:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    kinds = {name: _column_type([row.get(name) for row in rows]) for name in columns}
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: _cell(row.get(name)) for name in columns}) for row in rows],
+        schema=dg.TableSchema(
+            columns=[dg.TableColumn(name=name, type=kinds[name]) for name in columns]
+        ),
+    )
+
+
+def _column_type(values: Sequence[Any]) -> str:
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(v, int) and not isinstance(v, bool) for v in present):
+        return "int"
+    if present and all(isinstance(v, int | float) for v in present):
+        return "float"
+    return "string"
+
+
+def _samples(texts: Sequence[str]) -> dg.MetadataValue:
+    shown = [text[:SAMPLE_CHARACTERS] + "…" * (len(text) > SAMPLE_CHARACTERS) for text in texts]
+    return dg.MetadataValue.md("\n\n***\n\n".join(code_block(text) for text in shown))
+
+
+def _picture(name: str, png: bytes) -> dg.MetadataValue:
+    encoded = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")

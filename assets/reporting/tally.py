@@ -55,18 +55,17 @@ class Tally:
         if self.pace.due:
             self.pace.observe(self.context, self.observed())
 
-    def observed(self) -> dict[str, dg.MetadataValue]:
-        """The counts at this moment, as metadata."""
+    def observed(self) -> dict[str, str]:
+        """Return the counts at this moment, as metadata."""
         waiting = [state.description for state in self.states.values() if state.queued]
         parts: list[str] = []
         if running := len(self.states) - len(waiting):
             parts.append(f"{running} at work")
         if waiting:
             parts.append(f"{len(waiting)} waiting ({waiting[0]})")
-        shown: dict[str, dg.MetadataValue] = {
-            "state": dg.MetadataValue.text(", ".join(parts) or "at work"),
-            "progress": dg.MetadataValue.text(f"{self.made} of {self.total} partitions"),
+        failed = {"failed": ", ".join(self.failed)} if self.failed else {}
+        return {
+            "state": ", ".join(parts) or "at work",
+            "progress": f"{self.made} of {self.total} partitions",
+            **failed,
         }
-        if self.failed:
-            shown["failed"] = dg.MetadataValue.text(", ".join(self.failed))
-        return shown

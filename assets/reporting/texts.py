@@ -1,10 +1,16 @@
 """What is said of a job at work, in Dagster and on a terminal alike. Free of Dagster."""
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
+
+
+def code_block(text: str) -> str:
+    """Return a text as Markdown shows it as found, by indentation: nothing in it can end it."""
+    return textwrap.indent(text, "    ", lambda _: True)
 
 
 def attempt_text(folder: RunFolder, attempt: int) -> str:

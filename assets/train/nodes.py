@@ -1,6 +1,7 @@
 """Training: stage 1, the ingredients of stage 2 and their soup if any, and all of them exported."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,40 +93,35 @@ def _training(
         packages=("torch", "numpy"),  # numpy shuffles the order `olmo`
         kinds=("pytorch",),
         distributed=True,
-        render=_Placement(config=config, mix=mix, parent=parent),
+        render=functools.partial(_placed, config, mix, parent),
         checks=(checks.loss_is_finite, checks.parent_is_stage1, checks.annealed_to_zero)
         if parent
         else (checks.loss_fell,),
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Placement:
-    """Fills in the places of a run: where it saves, what it loads, where its tokens lie."""
-
-    config: TrainConfig
-    mix: str
-    parent: str | None
-
-    def __call__(self, node: Node, inputs: Mapping[str, Path], folder: Path) -> dict[str, Any]:
-        load_path: Path | None = None
-        if self.parent is not None:
-            data = RunFolder(inputs[self.parent]).read_result()["report"]["data"]
-            load_path = inputs[self.parent] / data["checkpoint"]
-        remote = self.config.remote_save_folder
-        core = dataclasses.replace(
-            self.config.core,
-            manifest=inputs[self.mix] / "manifest.json",
-            roots={"tokens": inputs["tokens"]},
-        )
-        placed = dataclasses.replace(
-            self.config,
-            save_folder=folder,
-            remote_save_folder=f"{remote.rstrip('/')}/{node.name}/{folder.name}"
-            if remote
-            else None,
-            load_path=str(load_path) if load_path else self.config.load_path,
-            core=core,
-            data=dataclasses.replace(self.config.data, paths=None),
-        )
-        return to_dict(placed)
+def _placed(
+    config: TrainConfig,
+    mix: str,
+    parent: str | None,
+    node: Node,
+    inputs: Mapping[str, Path],
+    folder: Path,
+) -> dict[str, Any]:
+    """Return the configuration with its places: what it loads, where it saves, its tokens."""
+    load_path, remote = config.load_path, config.remote_save_folder
+    if parent is not None:
+        data = RunFolder(inputs[parent]).read_result()["report"]["data"]
+        load_path = str(inputs[parent] / data["checkpoint"])
+    if remote:
+        remote = f"{remote.rstrip('/')}/{node.name}/{folder.name}"
+    manifest, roots = inputs[mix] / "manifest.json", {"tokens": inputs["tokens"]}
+    placed = dataclasses.replace(
+        config,
+        save_folder=folder,
+        remote_save_folder=remote or None,
+        load_path=load_path,
+        core=dataclasses.replace(config.core, manifest=manifest, roots=roots),
+        data=dataclasses.replace(config.data, paths=None),
+    )
+    return to_dict(placed)

@@ -67,9 +67,9 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     for name, why in found.refused.items():
         print(f"olmo: {name}: {why}", file=sys.stderr)
     waits = found.waiting(launcher)
-    if len(waits) < len(found.launches):
+    if len(waits) < len(found.works):
         print(
-            f"olmo: {len(found.launches) - len(waits)} evaluations would all start at once, since "
+            f"olmo: {len(found.works) - len(waits)} evaluations would all start at once, since "
             "the local engine has no queue; name another for `evals` in the site file, or have "
             f"Dagster run them one by one: {recipe}_nightly_sweep",
             file=sys.stderr,
@@ -84,7 +84,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")
-    return EXIT_REFUSED if found.refused or len(waits) < len(found.launches) else 0
+    return EXIT_REFUSED if found.refused or len(waits) < len(found.works) else 0
 
 
 def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:

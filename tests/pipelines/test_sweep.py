@@ -10,6 +10,7 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
+from assets.execution.produce import launch_of
 from assets.execution.whole import Refused
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch
@@ -23,7 +24,7 @@ from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.sensors import checkpoint_sensor
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
-from pipelines.sweep import lacking
+from pipelines.sweep import Lacking, lacking
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -196,6 +197,10 @@ def named(launches: Sequence[Launch]) -> list[tuple[str, str]]:
     return [(str(one.identity["asset"]), str(one.identity["partition"])) for one in launches]
 
 
+def asked(found: Lacking) -> list[tuple[str, str]]:
+    return [(work.node.name, str(work.partition)) for work in found.works]
+
+
 ALL = [
     ("checkpoint_downstream", "stage1@step20"),
     ("checkpoint_perplexity", "stage1@step20"),
@@ -206,18 +211,18 @@ ALL = [
 
 def test_what_checkpoints_lack_is_found(evaluable: Graph, toy_root: Path) -> None:
     keys = checkpoints(evaluable, toy_root)
-    assert named(lacking(evaluable, toy_root, keys).launches) == ALL
+    assert asked(lacking(evaluable, toy_root, keys)) == ALL
     work = sweep_work(evaluable, *ALL[2], toy_root)
     finish(work.parent / work.fingerprint.version)
     found = lacking(evaluable, toy_root, keys)
-    assert named(found.launches) == ALL[:2] + ALL[3:]
+    assert asked(found) == ALL[:2] + ALL[3:]
     assert found.finished == 1
 
 
 def test_what_cannot_be_launched_is_named(graph: Graph, toy_root: Path) -> None:
     save(graph, toy_root, "stage1", 20)
     found = lacking(graph, toy_root, ["stage1@step20"])
-    assert found.launches == []
+    assert found.works == []
     assert "tokenizer has not been made" in found.refused["checkpoint_downstream stage1@step20"]
 
 
@@ -244,7 +249,8 @@ def test_the_sensor_and_the_schedule_queue_together_what_they_request(
 def test_jobs_at_work_are_not_queued_again(
     evaluable: Graph, toy_root: Path, launcher: Router, arrays: Arrays
 ) -> None:
-    launches = lacking(evaluable, toy_root, checkpoints(evaluable, toy_root)).launches
+    works = lacking(evaluable, toy_root, checkpoints(evaluable, toy_root)).works
+    launches = [launch_of(work, toy_root, own_folder=True) for work in works]
     with locked(launches[1].folder.path / "job.lock"):  # as the job's own process holds it
         assert named(launcher.submit(launches)) == [ALL[0], *ALL[2:]]
 

@@ -38,7 +38,8 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def shown(folder: RunFolder, job: JobState, status: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.value for name, value in observed(folder, job, status).items()}
+    event = dg.AssetObservation("stage1", metadata=observed(folder, job, status))
+    return {name: value.value for name, value in event.metadata.items()}
 
 
 def test_a_training_shows_step_loss_rates_time_attempt_and_the_logs_end(folder: RunFolder) -> None:
