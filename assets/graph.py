@@ -41,15 +41,15 @@ class Graph:
         return known
 
     def op_name(self, name: str) -> str:
-        """Dagster's name of the step that makes an asset."""
+        """Return Dagster's name of the step that makes an asset."""
         return "__".join(self.nodes[name].key)
 
     def folder(self, root: Path, name: str) -> Path:
-        """The folder of all versions of an asset."""
+        """Return the folder of all versions of an asset."""
         return asset_folder(root, self.recipe.name, name)
 
     def finished(self, root: Path, name: str) -> RunFolder | None:
-        """The finished run of the asset as it would be made now; None if it is to be made.
+        """Return the finished run of the asset as it would be made now; None if it is to be made.
 
         Of several runs of one fingerprint (a forced repeat) in the recipe's own folder the newest,
         else what another recipe or a shared root has. What it read must be what its inputs' newest
@@ -72,18 +72,18 @@ class Graph:
         return True
 
     def unfinished(self, root: Path, name: str) -> list[RunFolder]:
-        """Run folders of the asset, as it would be made now, whose job has left no result.
+        """Return run folders of the asset, as it would be made now, whose job has left no result.
 
         The recipe's own, then those that another recipe has begun.
         """
         return [run for run in self.runs(root, name) if not run.finished]
 
     def runs(self, root: Path, name: str) -> Iterator[RunFolder]:
-        """All run folders of the asset as it would be made now, the one that counts most first."""
+        """Yield the run folders of the asset as it stands now, the one that counts most first."""
         return runs_of(self.folder(root, name), root, self.fingerprints[name])
 
     def finished_asset(self, root: Path, name: str) -> Finished | None:
-        """A finished asset with its inputs, as the checks want it."""
+        """Return a finished asset with its inputs, as the checks want it."""
         run = self.finished(root, name)
         if run is None:
             return None
@@ -104,7 +104,7 @@ class Graph:
         return None
 
     def select(self, names: Iterable[str]) -> list[str]:
-        """The named assets with all that they are made from, in order.
+        """Return the named assets with all that they are made from, in order.
 
         Raises:
             ConfigError: there is no such asset.

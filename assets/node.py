@@ -14,7 +14,7 @@ STAGES = ("corpus", "train", "evals", "release")
 
 
 def nothing_more() -> Mapping[str, Any]:
-    """The further identity of a job that its configuration describes completely."""
+    """Return no further identity: the configuration describes the job completely."""
     return {}
 
 
@@ -117,7 +117,7 @@ class Node:
         return [self.recipe, self.name]
 
     def config_file(self, inputs: Mapping[str, Path], folder: Path) -> Mapping[str, Any]:
-        """The content of the run folder's config.yaml."""
+        """Return the content of the run folder's config.yaml."""
         if self.render is not None:
             return self.render(self, inputs, folder)
         return {

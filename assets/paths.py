@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def root() -> Path:
-    """The folder of all results: `OLMO_ROOT`, else `runs/` in the checkout (ignored by git)."""
+    """Return the folder of all results: `OLMO_ROOT`, else `runs/` in the checkout."""
     return (environment.root() or CHECKOUT / "runs").absolute()
 
 
@@ -33,13 +33,13 @@ def shared_roots(root: Path) -> list[Path]:
 
 
 def asset_folder(root: Path, recipe: str, asset: str, partition: str | None = None) -> Path:
-    """The folder that holds all versions of one asset (or of one partition of it)."""
+    """Return the folder that holds all versions of one asset (or of one partition of it)."""
     folder = root / recipe / asset
     return folder / partition if partition else folder
 
 
 def versions(folder: Path, version: str) -> list[RunFolder]:
-    """The run folders of a version and of its forced repeats (`.2`, `.3`, …), oldest first."""
+    """Return the run folders of a version and its forced repeats (`.2`, `.3`, …), oldest first."""
     if not folder.is_dir():
         return []
     repeats = {
@@ -53,7 +53,7 @@ def versions(folder: Path, version: str) -> list[RunFolder]:
 
 
 def open_version(folder: Path, version: str) -> RunFolder:
-    """The run folder to work in: the newest unfinished one, else a new one; none is overwritten."""
+    """Return the run folder to work in: the newest if it is unfinished, else a new one."""
     existing = versions(folder, version)
     if not existing:
         return RunFolder(folder / version)

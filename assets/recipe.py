@@ -53,11 +53,11 @@ class Recipe:
         return build(cls, tree[name], where=name)
 
     def stage1_config(self) -> TrainConfig:
-        """The training configuration of stage 1, without places."""
+        """Return the training configuration of stage 1, without places."""
         return _training(self.stage1)
 
     def ingredients(self) -> list[tuple[Mapping[str, Any], TrainConfig]]:
-        """Stage 2's ingredients: the values that set each apart, and its whole configuration.
+        """Return stage 2's ingredients: the values that set each apart, and its configuration.
 
         None in a recipe without a stage 2.
 

@@ -19,14 +19,14 @@ EXECUTOR = dg.in_process_executor
 def build_definitions(
     recipes: Iterable[str] | None = None, with_resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """Definitions of the named recipes, all on the search path by default."""
+    """Return definitions of the named recipes, all on the search path by default."""
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
     parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
     return assembled(*parts, with_resources=with_resources)
 
 
 def main_line(graph: Graph) -> dg.Definitions:
-    """The assets, checks and jobs of a recipe without its sweep."""
+    """Return the assets, checks and jobs of a recipe without its sweep."""
     nodes = graph.nodes.values()
     made = dg.Definitions(
         assets=[build_asset(graph, node) for node in nodes],
@@ -38,12 +38,12 @@ def main_line(graph: Graph) -> dg.Definitions:
 def assembled(
     *parts: dg.Definitions, with_resources: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
-    """These definitions with the resources and the executor that all assets want."""
+    """Return these definitions with the resources and the executor that all assets want."""
     shared = dg.Definitions(resources=dict(with_resources or resources()), executor=EXECUTOR)
     return dg.Definitions.merge(*parts, shared)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """What Dagster loads (workspace.yaml)."""
+    """Return what Dagster loads (workspace.yaml)."""
     return build_definitions()

@@ -28,7 +28,7 @@ class Place:
 
 
 def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -> Iterator[Place]:
-    """The run folders whose job has been submitted at some time, sorted by their path.
+    """Return the run folders whose job has been submitted at some time, sorted by their path.
 
     Names are looked for, never built: a hostile one finds nothing.
     """
@@ -52,7 +52,7 @@ def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -
 def at_work(
     launcher: Launcher, root: Path, recipe: str | None = None, asset: str | None = None
 ) -> dict[Place, JobState]:
-    """The run folders whose job is queued or at work, of the recipe that has submitted it."""
+    """Return the run folders whose job is queued or at work, by the recipe that submitted it."""
     found: dict[Place, JobState] = {}
     for place in submitted(root, asset=asset):
         if place.folder.finished:

@@ -14,7 +14,7 @@ EVERY_NIGHT = "0 3 * * *"
 
 
 def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
-    """`<recipe>_nightly_sweep`: requests an evaluation for each checkpoint that lacks one."""
+    """Return `<recipe>_nightly_sweep`: it evaluates each checkpoint that lacks an evaluation."""
     recipe = graph.recipe.name
 
     @dg.schedule(

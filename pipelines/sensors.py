@@ -24,7 +24,7 @@ MOST_AT_ONCE = 20  # run requests of one tick: a long run's backlog comes in ove
 
 
 def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
-    """`<recipe>_checkpoints`: adds a partition per whole checkpoint and requests its evaluation."""
+    """Return `<recipe>_checkpoints`: a partition and an evaluation per whole checkpoint."""
     recipe = graph.recipe.name
     partitions = checkpoint_partitions(recipe)
 
@@ -55,7 +55,7 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
 
 
 def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
-    """`<recipe>_orphans`: a job at work that no run follows gets one, which reports its end.
+    """Return `<recipe>_orphans`: a job that no run follows gets one, which reports its end.
 
     Runs that are marked as at work, but whose process is gone, are marked as failed first.
     """
@@ -107,13 +107,13 @@ def _request(place: Place) -> dg.RunRequest:
 
 
 def _submission(place: Place) -> str:
-    """Which submission of a run folder's job, as a tag of a run has it."""
+    """Return which submission of a run folder's job, as a tag of a run has it."""
     claim = place.folder.read(place.folder.claim) or {}
     return f"{claim.get('key', '')}.{claim.get('submission', 0)}"
 
 
 def _not_adopted(graph: Graph, place: Place, context: dg.SensorEvaluationContext) -> str | None:
-    """Why no run is requested for a job; None if one is."""
+    """Return why no run is requested for a job; None if one is."""
     version = _version_now(graph, place)
     if place.folder.path.name.partition(".")[0] != version:
         return (

@@ -22,7 +22,7 @@ from olmo_core.errors import ConfigError
 
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
-    """The ten assets of the corpus, each from its section of corpus.yaml."""
+    """Return the ten assets of the corpus, each from its section of corpus.yaml."""
     return [*_text_nodes(recipe), *_token_nodes(recipe)]
 
 
@@ -45,7 +45,7 @@ def _located(
 
 
 def _text_nodes(recipe: Recipe) -> list[Node]:
-    """From text as found to the documents that are trained on."""
+    """Return the assets from text as found to the documents that are trained on."""
     node = functools.partial(section_node, recipe, "corpus")
     raw_config = recipe.section("corpus", "raw", RawConfig)
     return [
@@ -95,7 +95,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
 
 
 def _token_nodes(recipe: Recipe) -> list[Node]:
-    """From documents to token files, their index, and the mixes that training reads."""
+    """Return the assets from documents to token files, their index and the training mixes."""
     node = functools.partial(section_node, recipe, "corpus")
     tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
     return [

@@ -10,7 +10,7 @@ from olmo_core.corpus.mix import MixConfig
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
-    """Three assets; each evaluation is one job over all models."""
+    """Return three assets; each evaluation is one job over all models."""
     node = functools.partial(section_node, recipe, "evals")
     with_stage2 = "stage2_mix" in recipe.mixes
     sources = recipe.section("corpus", "stage2_mix", MixConfig).sources if with_stage2 else ()

@@ -26,7 +26,7 @@ KEY = re.compile(r"(?P<run>[A-Za-z0-9_]{1,63})@step(?P<step>[0-9]{1,18})")
 
 
 def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
-    """Whole checkpoints of the recipe's runs as they stand now, by partition key.
+    """Return whole checkpoints of the recipe's runs as they stand now, by partition key.
 
     A checkpoint without its manifest is still being written and is not there yet.
     """
@@ -43,17 +43,17 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
 
 
 def partitions_name(recipe: str) -> str:
-    """Dagster's name of the partitions of a recipe's sweep."""
+    """Return Dagster's name of the partitions of a recipe's sweep."""
     return f"{recipe}_checkpoints"
 
 
 def is_ephemeral(step_folder: Path) -> bool:
-    """Whether retention will delete the checkpoint before long."""
+    """Return whether retention will delete the checkpoint before long."""
     return read_json(step_folder / "train.json")["kind"] == "ephemeral"
 
 
 def sweep_node(graph: Graph, name: str) -> Node:
-    """The node of a sweep asset, over any of its partitions."""
+    """Return the node of a sweep asset, over any of its partitions."""
     evaluation = graph.nodes[SWEEP[name]]
     return replace(
         evaluation,
@@ -69,7 +69,7 @@ def sweep_node(graph: Graph, name: str) -> Node:
 def sweep_work(
     graph: Graph, name: str, key: str, root: Path, found: Mapping[str, Path] | None = None
 ) -> AssetBuild:
-    """The evaluation `name` of the checkpoint `key`; `found`, if given, is what `checkpoints` says.
+    """Return the evaluation `name` of a checkpoint; `found`, if given, is what `checkpoints` says.
 
     Raises:
         ConfigError: the key is malformed.

@@ -46,7 +46,7 @@ class Following:
     _shown: JobState = field(default=JobState(alive=True), repr=False)
 
     def look(self) -> Mapping[str, Any] | None:
-        """The result, if it is there by now.
+        """Return the result, if it is there by now.
 
         Raises:
             JobFailed: the job is gone and has left no result.
@@ -148,13 +148,13 @@ def submit_patiently(
 
 
 def _wait_seconds(began: float) -> float:
-    """Until the next look at what has been watched since then."""
+    """Return the time until the next look at what has been watched since then."""
     age = time.monotonic() - began
     return min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, SHARE_OF_AGE * age))
 
 
 def _ask(launcher: Launcher, folder: RunFolder) -> JobState:
-    """The job's state; a job whose engine does not answer is taken to go on."""
+    """Return the job's state; a job whose engine does not answer is taken to go on."""
     try:
         return launcher.state(folder)
     except EngineUnavailable as error:

@@ -31,7 +31,7 @@ class RunOptions(dg.Config):
 
 
 def node_version(node: Node) -> str:
-    """Dagster's code version of an asset: its configuration, code and packages."""
+    """Return Dagster's code version of an asset: its configuration, code and packages."""
     packages = {name: package_version(name) for name in node.packages}
     return sha256_json([node.config, code_hashes(node.module), packages])[:12]
 
@@ -97,7 +97,7 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
-    """The partitions of a recipe's sweep: the checkpoints of its runs."""
+    """Return the partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(recipe))
 
 
@@ -110,7 +110,7 @@ def _add_partitions(instance: dg.DagsterInstance, graph: Graph) -> None:
 
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:
-    """The Dagster checks of a node, each a step of its own that can be run again alone."""
+    """Return the Dagster checks of a node, each a step of its own that can be run again alone."""
     inherited = (inputs_unchanged,) if node.inputs else ()
     return [_build_check(graph, node, check) for check in (*inherited, *node.checks)]
 

@@ -171,7 +171,7 @@ def only(made: Made) -> Produced:
 
 
 def queues(node: Node, launcher: Launcher) -> bool:
-    """Whether the site sends a node's job to an engine with a queue; reads no input."""
+    """Return whether the site sends a node's job to an engine with a queue; reads no input."""
     identity = {"recipe": node.recipe, "asset": node.name}
     folder = RunFolder(Path())
     return launcher.queues(

@@ -43,7 +43,7 @@ class Ahead:
 
 @functools.cache
 def _ahead_of(run_id: str) -> Ahead:
-    """What this process has submitted early for a run."""
+    """Return what this process has submitted early for a run."""
     return Ahead()
 
 
@@ -84,7 +84,7 @@ class AssetStep:
         self._submit_ahead()
 
     def meanwhile(self) -> None:
-        """Every two seconds: end with the run's cancellation, submit what has its inputs now.
+        """End with the run's cancellation, submit what has its inputs now: every two seconds.
 
         Raises:
             DagsterExecutionInterruptedError: as `end_if_cancelled`.
@@ -96,7 +96,7 @@ class AssetStep:
                 self._submit_ahead()
 
     def end_if_cancelled(self) -> bool:
-        """Every two seconds, look whether the run goes on; returns whether this call has looked.
+        """Look every two seconds whether the run goes on; returns whether this call has looked.
 
         Raises:
             DagsterExecutionInterruptedError: the run has been cancelled. Dagster's own message
@@ -135,7 +135,7 @@ class AssetStep:
         return any(entry.get("config", {}).get("force") for entry in ops.values())
 
     def makes(self, key: Sequence[str]) -> bool:
-        """Whether this run makes an asset; a retry makes the rest."""
+        """Return whether this run makes an asset; a retry makes the rest."""
         steps = self.context.run.step_keys_to_execute
         keys = self.context.job_def.asset_layer.executable_asset_keys
         return dg.AssetKey(key) in keys and (not steps or "__".join(key) in steps)
@@ -164,7 +164,7 @@ class AssetStep:
 
 
 def own_process() -> dict[str, str]:
-    """Tags of a run that name the process at work on it, also when it is gone."""
+    """Return tags of a run that name the process at work on it, also when it is gone."""
     return {
         PID_TAG: f"{os.getpid()} {start_ticks(os.getpid())}",
         HOST_TAG: socket.gethostname(),

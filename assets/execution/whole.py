@@ -64,7 +64,7 @@ def require_whole(recipe: str, name: str, run: RunFolder, root: Path, progress: 
 
 
 def _damaged_shared_files(name: str, run: RunFolder, root: Path, progress: Progress) -> list[str]:
-    """What is wrong with a shared run's files, one line per file.
+    """Return what is wrong with a shared run's files, one line per file.
 
     A line in this root's cache remembers a file that was right. It is read again only when its
     size, its time or what is expected of it has changed.

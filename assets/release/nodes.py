@@ -6,7 +6,7 @@ from olmo_core.config.release import ModelCardConfig
 
 
 def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
-    """The model card, made from the runs of `models` and from their evaluations."""
+    """Return the model card, made from the runs of `models` and from their evaluations."""
     return [
         section_node(
             recipe,

@@ -162,12 +162,12 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
 
 
 def has_figures(status: Mapping[str, Any]) -> bool:
-    """Whether the job has done something, and if it trains, knows at what rate."""
+    """Return whether the job has done something, and if it trains, knows at what rate."""
     return bool(status.get("done")) and status.get("tokens_per_second", 0) is not None
 
 
 def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any]) -> str:
-    """`waiting (job 7 pending: Resources)`, `job 7 running on n1, attempt 3 after preempted`."""
+    """Return `waiting (job 7 pending: Resources)`, or `job 7 running on n1, attempt 3 after …`."""
     if job.queued:
         return f"waiting ({job.description})" if job.description else "waiting"
     said = job.description
@@ -177,13 +177,13 @@ def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any
 
 
 def log_path(folder: RunFolder) -> Path:
-    """The main log of the folder's latest attempt."""
+    """Return the main log of the folder's latest attempt."""
     launch = folder.read(folder.launch) or {}
     return folder.path / str(launch.get("log", "log/job.log"))
 
 
 def log_end(log: Path) -> str:
-    """The last lines of a log, whole ones as far as they fit; nothing before there is one."""
+    """Return the last whole lines of a log, as far as they fit; nothing before there is one."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -12,7 +12,7 @@ WINDOW = 10  # logged steps that a mean is taken over, first and last
 
 @check("Training lowered the loss.")
 def loss_fell(finished: Finished) -> Verdict:
-    """The mean loss of the last steps lies below that of the first ones."""
+    """Compare the mean loss of the last steps with that of the first ones."""
     losses = _logged(finished, LOSS)
     if len(losses) < 2:
         return Verdict(False, f"{len(losses)} losses were logged")
@@ -24,7 +24,7 @@ def loss_fell(finished: Finished) -> Verdict:
 
 @check("Every logged loss is a number.")
 def loss_is_finite(finished: Finished) -> Verdict:
-    """Annealing need not lower a loss that is another mix's."""
+    """Look at each loss: annealing need not lower one that is another mix's."""
     losses = _logged(finished, LOSS)
     bad = [loss for loss in losses if not math.isfinite(loss)]
     return Verdict(bool(losses) and not bad, f"{len(losses)} losses, {len(bad)} not finite")
@@ -40,7 +40,7 @@ def parent_is_stage1(finished: Finished) -> Verdict:
 
 @check("The learning rate ended near zero.")
 def annealed_to_zero(finished: Finished) -> Verdict:
-    """That of the last step is a small part of the highest."""
+    """Compare the rate of the last step with the highest."""
     rates = _logged(finished, RATE)
     if not rates:
         return Verdict(False, "none logged")
@@ -51,7 +51,7 @@ def annealed_to_zero(finished: Finished) -> Verdict:
 
 @check("One parent, different batches.")
 def ingredients_differ(finished: Finished) -> Verdict:
-    """The ingredients have one parent and read different batches from the first on."""
+    """Compare the ingredients: one parent, and different batches from the first on."""
     data = [finished.input_data(name) for name in finished.inputs]
     parents = {(entry["parent"] or {}).get("model_sha256") for entry in data}
     batches = {entry["first_batch_sha256"] for entry in data}

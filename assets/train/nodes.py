@@ -16,7 +16,7 @@ from olmo_core.run.folder import RunFolder
 
 
 def train_nodes(recipe: Recipe) -> list[Node]:
-    """Stage 1, one node per ingredient of stage2.yaml, their soup if there are any, the export."""
+    """Return stage 1, a node per ingredient of stage2.yaml and their soup, and the export."""
     ingredients = [
         _training(
             recipe,
