@@ -103,6 +103,7 @@ class Maker:
             yield from self._together({name: everything[name] for name in names}, wanted=works)
 
     def _together(self, works: Mapping[str, AssetBuild], wanted: Collection[str]) -> Made:
+        """Submit work at once; yields each of the wanted names as it ends."""
         ended: dict[str, Produced | Refused] = {}
         launches: dict[str, Launch] = {}
         progress = shown_by(self.observer, self.meanwhile)

@@ -56,10 +56,12 @@ def require_whole(recipe: str, name: str, run: RunFolder, root: Path, progress: 
     shared = root_of(run.path, root) != root
     damage = _damaged_shared_files(name, run, root, progress) if shared else damaged_files(run)
     if damage:
-        remedy = "restore it in the shared root, or make a result of your own" * shared
+        remedy = "make it again"
+        if shared:
+            remedy = "restore it in the shared root, or make a result of your own"
         raise Refused(
             f"{name}: {'; '.join(damage[:3])}{' …' if len(damage) > 3 else ''}; "
-            f"{remedy or 'make it again'}: olmo run {recipe} --select {name} --force"
+            f"{remedy}: olmo run {recipe} --select {name} --force"
         )
 
 
