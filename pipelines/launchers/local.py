@@ -29,7 +29,7 @@ from pipelines.launchers.submission import (
     submission_lock,
     supervisor_command,
 )
-from pipelines.site.file import ResourceSpec, Site
+from pipelines.site.file import Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
@@ -55,7 +55,7 @@ class LocalLauncher:
 
     def dry_run(self, launch: Launch) -> str:
         """Return the command that a submission would start."""
-        return shlex.join(_command(launch, self.site.work_of(launch))) + "\n"
+        return shlex.join(_command(launch)) + "\n"
 
     def queues(self, launch: Launch) -> bool:
         """Return False: what is submitted starts at once."""
@@ -95,14 +95,15 @@ class LocalLauncher:
     def _start(self, launch: Launch) -> None:
         work = self.site.work_of(launch)
         work = replace(work, cpus_per_node=work.cpus_per_node or len(os.sched_getaffinity(0)))
-        command = _command(launch, work)
+        command = _command(launch)
         record = record_before(
             launch,
             work,
             claim(launch.folder),
             engine="local",
             command=command,
-            start=_job_command(launch, work),
+            # A single rank needs no node runner.
+            start=node_command(launch, ranks=work.processes_per_node > 1),
         )
         variables = {
             **_inherited_environment(),
@@ -131,14 +132,9 @@ class LocalLauncher:
         record_after(launch, record, job_id=str(child.pid), pid=child.pid, start_ticks=ticks)
 
 
-def _command(launch: Launch, work: ResourceSpec) -> list[str]:
+def _command(launch: Launch) -> list[str]:
     """Return what a submission starts: the supervisor of a distributed job, or the job itself."""
-    return supervisor_command(launch) if launch.distributed else _job_command(launch, work)
-
-
-def _job_command(launch: Launch, work: ResourceSpec) -> list[str]:
-    """Return what starts the whole job: a single rank needs no node runner."""
-    return node_command(launch, ranks=work.processes_per_node > 1)
+    return supervisor_command(launch) if launch.distributed else node_command(launch, ranks=False)
 
 
 def _processes(folder: RunFolder) -> dict[int, psutil.Process]:

@@ -14,7 +14,7 @@ DIFF_LIMIT_BYTES = 1 << 20
 
 @functools.cache
 def code_state() -> dict[str, Any]:
-    """Commit and uncommitted changes of the checkout; empty where it is no git checkout."""
+    """Return the checkout's commit and uncommitted changes; empty where git has none."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return {}
@@ -29,7 +29,7 @@ def code_state() -> dict[str, Any]:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Python and the packages that matter to jobs, with their build labels."""
+    """Return the versions of Python and of packages that matter to jobs, with build labels."""
     found = {"python": platform.python_version()}
     for name in RECORDED:
         try:
@@ -40,14 +40,10 @@ def versions() -> dict[str, str]:
 
 
 def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(CHECKOUT), *arguments]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(CHECKOUT), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
+        return subprocess.check_output(
+            command, stderr=subprocess.DEVNULL, text=True, errors="replace"
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return None
-    return done.stdout if done.returncode == 0 else None

@@ -4,7 +4,7 @@
 Recipes say nothing of engines, so that they never change for one. The keys: docs/launching.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -117,7 +117,7 @@ class DaskSite:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What a job that shares its tasks gets to know."""
+        """What a job that shares its tasks is told, as environment variables."""
         values = {
             environment.DASK_ADDRESS: self.address,
             environment.DASK_DASHBOARD: self.dashboard_port,
@@ -148,7 +148,7 @@ class Site:
 
     def __post_init__(self) -> None:
         """Refuse what a shell, an engine or a path could take for something else."""
-        found = [*problems(self), *_shape_problems(self)]
+        found = [*problems(self), *_contradictions(self)]
         if found:
             raise SiteError(found)
 
@@ -162,64 +162,53 @@ class Site:
         return work if launch.shares_tasks else replace(work, workers=0)
 
 
-def _shape_problems(site: Site) -> list[Problem]:
-    found: list[Problem] = []
+def _contradictions(site: Site) -> Iterator[Problem]:
+    """Yield each value that another one rules out."""
     if (site.dask.address or "").startswith("tcp://") and not site.dask.allow_unencrypted:
-        found.append(
-            Problem(
-                ("dask", "address"),
-                f"found '{site.dask.address}', over which anybody on the network could run code as "
-                "you; expected tls://…, or allow_unencrypted: true where the network is your own",
-            )
+        yield Problem(
+            ("dask", "address"),
+            f"found '{site.dask.address}', over which anybody on the network could run code as "
+            "you; expected tls://…, or allow_unencrypted: true where the network is your own",
         )
     for name, work in site.work.items():
-        where = ("work", name)
-        if work.engine != "local" and getattr(site, work.engine) is None:
-            found.append(
-                Problem(
-                    (*where, "engine"),
-                    f"found '{work.engine}', but the file has no section {work.engine}; add one, "
-                    "if only an empty one ({})",
-                )
-            )
-        if work.engine == "local" and work.nodes > 1:
-            found.append(
-                Problem((*where, "nodes"), f"found {work.nodes}; the local engine is one machine")
-            )
-        if work.workers and work.engine != "slurm":
-            found.append(
-                Problem(
-                    (*where, "workers"),
-                    f"found {work.workers}, but engine is '{work.engine}'; only slurm starts "
-                    "workers",
-                )
-            )
-        if work.workers and site.dask.address:
-            found.append(
-                Problem(
-                    (*where, "workers"),
-                    f"found {work.workers}, but tasks go to the cluster of dask.address, which "
-                    "has workers of its own; expected 0",
-                )
-            )
-        if 0 < work.devices_per_node < work.processes_per_node:
-            found.append(
-                Problem(
-                    (*where, "processes_per_node"),
-                    f"found {work.processes_per_node}; expected at most devices_per_node "
-                    f"({work.devices_per_node}), one rank a device",
-                )
-            )
-    return found
+        for key, message in _refused_keys(site, work):
+            yield Problem(("work", name, key), message)
+
+
+def _refused_keys(site: Site, work: ResourceSpec) -> Iterator[tuple[str, str]]:
+    """Yield each key of a shape that cannot stand beside the others, and why."""
+    engine, workers = work.engine, work.workers
+    if engine != "local" and getattr(site, engine) is None:
+        yield (
+            "engine",
+            f"found '{engine}', but the file has no section {engine}; add one, if only an empty "
+            "one ({})",
+        )
+    if engine == "local" and work.nodes > 1:
+        yield "nodes", f"found {work.nodes}; the local engine is one machine"
+    if workers and engine != "slurm":
+        yield "workers", f"found {workers}, but engine is '{engine}'; only slurm starts workers"
+    if workers and site.dask.address:
+        yield (
+            "workers",
+            f"found {workers}, but tasks go to the cluster of dask.address, which has workers of "
+            "its own; expected 0",
+        )
+    ranks, devices = work.processes_per_node, work.devices_per_node
+    if 0 < devices < ranks:
+        yield (
+            "processes_per_node",
+            f"found {ranks}; expected at most devices_per_node ({devices}), one rank a device",
+        )
 
 
 def site_path() -> Path:
-    """Where the site file is looked for."""
+    """Return where the site file is looked for."""
     return environment.site_file() or Path("~/.config/olmo/site.yaml").expanduser()
 
 
 def load_site() -> Site:
-    """The site file of this machine; everything local where there is none.
+    """Return the site file of this machine; everything local where there is none.
 
     Raises:
         ConfigError: the file is malformed, or OLMO_SITE names none.
@@ -230,9 +219,8 @@ def load_site() -> Site:
     tree = load(path)
     try:
         site = build(Site, tree)
+        if unknown := list(work_problems(site.work)):
+            raise SiteError(unknown)
     except SiteError as error:
         raise ConfigError("\n".join(placed(tree, problem) for problem in error.problems)) from None
-    unknown = list(work_problems(site.work))
-    if unknown:
-        raise ConfigError("\n".join(placed(tree, problem) for problem in unknown))
     return site

@@ -33,7 +33,7 @@ class Problem:
 
 
 def allow(kind: Kind, *, keys: Kind | None = None, secrets: str = "") -> dict[str, Any]:
-    """A field's rule: its text, each item of its list or each value of its mapping is of a kind.
+    """Return a field's rule: what its text, list items or mapping's values may look like.
 
     Args:
         kind: What the values may look like.
@@ -44,12 +44,12 @@ def allow(kind: Kind, *, keys: Kind | None = None, secrets: str = "") -> dict[st
 
 
 def within(least: float, most: float) -> dict[str, Any]:
-    """A field's rule: a number within these bounds."""
+    """Return a field's rule: a number within these bounds."""
     return {"least": least, "most": most}
 
 
 def problems(section: Any, path: tuple[str | int, ...] = ()) -> Iterator[Problem]:
-    """Every value of a section, and of those in it, that breaks its field's rule."""
+    """Yield every value of a section, and of those in it, that breaks its field's rule."""
     for field in dataclasses.fields(section):
         value, here, rule = getattr(section, field.name), (*path, field.name), field.metadata
         if value is None:
@@ -73,23 +73,18 @@ def _broken(value: Any, path: tuple[str | int, ...], rule: Mapping[str, Any]) ->
             reason = refusal(key, rule["keys"])
             if reason is None and rule["secrets"]:
                 reason = _secret(key, item, rule["secrets"])
-            reason = reason or refusal(item, rule["kind"])
-            if reason is not None:
+            if reason := reason or refusal(item, rule["kind"]):
                 yield Problem((*path, key), reason)
         return
-    items: Iterable[tuple[tuple[str | int, ...], Any]] = (
-        [(path, value)]
-        if isinstance(value, str)
-        else [((*path, number), item) for number, item in enumerate(value)]
-    )
-    for place, item in items:
-        reason = refusal(item, rule["kind"])
-        if reason is not None:
+    one = isinstance(value, str)
+    items = {path: value} if one else {(*path, n): item for n, item in enumerate(value)}
+    for place, item in items.items():
+        if reason := refusal(item, rule["kind"]):
             yield Problem(place, reason)
 
 
 def _secret(name: str, value: str, elsewhere: str) -> str | None:
-    """Why a variable may not stand in a file; its value is in no message."""
+    """Return why a variable may not stand in a file; its value is in no message."""
     if SECRET.search(name):
         return f"the name says that this is a secret, which belongs in no file; {elsewhere}"
     if WITH_PASSWORD.search(value):
@@ -98,39 +93,32 @@ def _secret(name: str, value: str, elsewhere: str) -> str | None:
 
 
 def work_problems(work: Mapping[str, Any]) -> Iterator[Problem]:
-    """Keys of `work` that name no stage, no asset and no recipe's asset; workers for no tasks."""
+    """Yield the keys of `work` that name no stage or asset, and workers that would get no tasks."""
     recipes = find_recipes()
     for key, shape in work.items():
+        if key == "corpus" or (key in STAGES and not shape.workers):
+            continue
         recipe, slash, asset = key.rpartition("/")
         if slash and recipe not in recipes:
             message = f"no recipe {shown(recipe)} on the search path; {nearest(recipe, recipes)}"
             yield Problem(("work", key), message)
-        elif slash:
-            assets = _assets([recipe])
-            if asset not in assets:
-                message = f"{recipe} has no asset {shown(asset)}; {nearest(asset, assets)}"
-                yield Problem(("work", key), message)
-            elif shape.workers and not assets[asset]:
-                yield _no_tasks(key, shape.workers, assets)
-        elif key not in STAGES:
-            assets = _assets(recipes)
-            if key not in assets:
-                message = f"no stage and no asset {shown(key)}; {nearest(key, [*STAGES, *assets])}"
-                yield Problem(("work", key), message)
-            elif shape.workers and not assets[key]:
-                yield _no_tasks(key, shape.workers, assets)
-        elif shape.workers and key != "corpus":
-            yield _no_tasks(key, shape.workers, _assets(recipes))
-
-
-def _no_tasks(key: str, workers: int, assets: Mapping[str, bool]) -> Problem:
-    sharing = ", ".join(name for name, shares_tasks in assets.items() if shares_tasks)
-    message = f"found {workers}; expected 0: of stage corpus, {sharing} share tasks with workers"
-    return Problem(("work", key, "workers"), message)
+            continue
+        assets = _assets([recipe] if slash else recipes)
+        known = [*([] if slash else STAGES), *assets]
+        if asset not in known:
+            whose = f"{recipe} has no asset" if slash else "no stage and no asset"
+            yield Problem(("work", key), f"{whose} {shown(asset)}; {nearest(asset, known)}")
+        elif shape.workers and not assets.get(asset):
+            sharing = ", ".join(name for name, shares_tasks in assets.items() if shares_tasks)
+            yield Problem(
+                ("work", key, "workers"),
+                f"found {shape.workers}; expected 0: of stage corpus, {sharing} share tasks with "
+                "workers",
+            )
 
 
 def _assets(recipes: Iterable[str]) -> dict[str, bool]:
-    """The assets of these recipes, the sweep's included; whether each shares tasks with workers."""
+    """Return the assets of the recipes and the sweep, and whether each shares its tasks."""
     found = dict.fromkeys(SWEEP, False)
     for name in recipes:
         with contextlib.suppress(ConfigError):  # said when that recipe is asked for
@@ -140,7 +128,7 @@ def _assets(recipes: Iterable[str]) -> dict[str, bool]:
 
 
 def placed(tree: Tree, problem: Problem) -> str:
-    """A problem with the file and the line on which it stands."""
+    """Return a problem with the file and the line on which it stands."""
     place, values = tree.file, tree
     for part in problem.path:
         if not isinstance(values, Tree):

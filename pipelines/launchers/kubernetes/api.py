@@ -70,7 +70,7 @@ class Api:
     _client: "ApiClient | None" = field(default=None, repr=False)
 
     def list(self, kind: str, **selectors: str) -> list[Object]:
-        """All objects of a kind that the selectors (`labelSelector`, `fieldSelector`) choose."""
+        """Return all objects of a kind that the selectors choose (`labelSelector`, …)."""
         found: list[Object] = []
         token = ""
         while True:
@@ -88,7 +88,7 @@ class Api:
                 return found
 
     def get(self, kind: str, name: str) -> Object | None:
-        """One object; None if there is none of this name."""
+        """Return one object; None if there is none of this name."""
         try:
             return self._patiently("GET", kind, name)
         except Gone:
@@ -118,7 +118,7 @@ class Api:
         self._patiently("DELETE", "Pod", query={"labelSelector": selector}, body=body)
 
     def _patiently(self, method: str, kind: str, name: str = "", **arguments: Any) -> Object:
-        """A call that may be repeated, with a few pauses before its failure is believed."""
+        """Make a call that may be repeated, with a few pauses before its failure is believed."""
         for pause in self.pauses_seconds:
             try:
                 return self._call(method, kind, name, **arguments)
@@ -143,7 +143,7 @@ class Api:
         path = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{self.namespace}"
         path += f"/{kind.lower()}s/{name}".rstrip("/")
         try:
-            client = self._connected()
+            self._client = client = self._client or _connected(self.context)
             prepared = client.param_serialize(
                 method,
                 path,
@@ -168,13 +168,8 @@ class Api:
         except (HTTPError, OSError) as error:
             raise NotAnswering(f"{what}: no answer: {error}") from None
 
-    def _connected(self) -> "ApiClient":
-        if self._client is None:
-            self._client = _client(self.context)
-        return self._client
 
-
-def _client(context: str | None) -> "ApiClient":
+def _connected(context: str | None) -> "ApiClient":
     from kubernetes import client, config
 
     configuration = client.Configuration()
@@ -196,7 +191,7 @@ def _client(context: str | None) -> "ApiClient":
 
 
 def _status(body: str | None) -> tuple[str, str]:
-    """What the server says, and of which object; it sends a Status, but a proxy may send a page."""
+    """Return what the server says, and of which object; a proxy may send a page instead."""
     try:
         status = json.loads(body or "")
     except ValueError:

@@ -15,9 +15,8 @@ from olmo_core.errors import ExitCode
 from pipelines.launchers.kubernetes.api import API_VERSIONS
 from pipelines.launchers.kubernetes.pod import (
     CONTAINER,
+    FIXED_ENVIRONMENT,
     Manifest,
-    environment_list,
-    fixed_environment,
     literal,
     omit_empty,
     pod_spec,
@@ -25,8 +24,7 @@ from pipelines.launchers.kubernetes.pod import (
 )
 from pipelines.site.file import KubernetesSite, ResourceSpec
 
-MANAGED_BY = "app.kubernetes.io/managed-by"
-OURS = "olmo-pipelines"
+OURS = {"app.kubernetes.io/managed-by": "olmo-pipelines"}  # the label of all that is made here
 QUEUE = "kueue.x-k8s.io/queue-name"
 TRAINER = "trainer.kubeflow.org"
 RENDEZVOUS_PORT = 29400
@@ -78,13 +76,13 @@ def batch_job(job: PodJob) -> Manifest:
         _fail_on(*FINAL_EXIT_CODES),
     ]
     spec = {**_job_spec(MAX_RESTARTS, rules), **_pods(job)}
-    return _object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
+    return _job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
 
 
 def job_set(job: PodJob) -> Manifest:
     """Return a JobSet of one Indexed Job: pod K is node K, and all of them are started together."""
     spec = _set_spec({"spec": {**_job_of_set(), **_pods(job)}})
-    return _object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
+    return _job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
 
 
 def train_job(job: PodJob, runtime: str) -> Manifest:
@@ -96,7 +94,7 @@ def train_job(job: PodJob, runtime: str) -> Manifest:
         **_program(job),
     )
     reference = {"apiGroup": TRAINER, "kind": "TrainingRuntime", "name": runtime}
-    return _object(job, {"runtimeRef": reference, "trainer": trainer, **_deadline(job)})
+    return _job_object(job, {"runtimeRef": reference, "trainer": trainer, **_deadline(job)})
 
 
 def training_runtime(job: PodJob) -> Manifest:
@@ -104,7 +102,7 @@ def training_runtime(job: PodJob) -> Manifest:
 
     Its name is a digest of its content: jobs of one kind share it, and none ever changes it.
     """
-    pod = {"metadata": {"labels": {MANAGED_BY: OURS}}, "spec": pod_spec(job.site, job.work)}
+    pod = {"metadata": {"labels": OURS}, "spec": pod_spec(job.site, job.work)}
     node = {
         "metadata": {"labels": {f"{TRAINER}/trainjob-ancestor-step": "trainer"}},
         "spec": {**_job_of_set(), "template": pod},
@@ -114,36 +112,22 @@ def training_runtime(job: PodJob) -> Manifest:
         "template": {"spec": _set_spec(node)},
     }
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
-    return {
-        "apiVersion": API_VERSIONS["TrainingRuntime"],
-        "kind": "TrainingRuntime",
-        "metadata": {
-            "name": f"olmo-{digest}",
-            "namespace": job.site.namespace,
-            "labels": {MANAGED_BY: OURS},
-        },
-        "spec": spec,
-    }
+    return _object(job.site, "TrainingRuntime", f"olmo-{digest}", {}, spec)
 
 
-def _object(job: PodJob, spec: Manifest, **more: int) -> Manifest:
+def _job_object(job: PodJob, spec: Manifest, **more: int) -> Manifest:
     """Return the object that is the job; in Kueue's queue it waits for room for all of its pods."""
     queue = job.work.partition or job.site.queue
-    queued = {QUEUE: queue} if queue else {}
-    return {
-        "apiVersion": API_VERSIONS[job.kind],
-        "kind": job.kind,
-        "metadata": {
-            "name": job.name,
-            "namespace": job.site.namespace,
-            "labels": {**_labels(job), **queued},
-        },
-        "spec": {**spec, **({"suspend": True} if queue else {}), **more},
-    }
+    labels = {**job.labels, **({QUEUE: queue} if queue else {})}
+    spec = {**spec, **({"suspend": True} if queue else {}), **more}
+    return _object(job.site, job.kind, job.name, labels, spec)
 
 
-def _labels(job: PodJob) -> dict[str, str]:
-    return {MANAGED_BY: OURS, **job.labels}
+def _object(
+    site: KubernetesSite, kind: str, name: str, labels: Mapping[str, str], spec: Manifest
+) -> Manifest:
+    metadata = {"name": name, "namespace": site.namespace, "labels": {**OURS, **labels}}
+    return {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, "spec": spec}
 
 
 def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
@@ -201,7 +185,7 @@ def _pods(job: PodJob) -> Manifest:
         "completions": job.work.nodes,
         "parallelism": job.work.nodes,
         **_deadline(job),
-        "template": {"metadata": {"labels": _labels(job)}, "spec": pod},
+        "template": {"metadata": {"labels": {**OURS, **job.labels}}, "spec": pod},
     }
 
 
@@ -212,13 +196,21 @@ def _deadline(job: PodJob) -> Manifest:
 
 def _program(job: PodJob) -> Manifest:
     """Return what each container of the job runs, and with which variables."""
-    given = {**fixed_environment(), **job.site.environment, **job.environment}
+    given = {**FIXED_ENVIRONMENT, **job.site.environment, **job.environment}
     of_pod = {"NODE_NAME": "spec.nodeName"}
     if job.work.nodes > 1:
         given |= {"MASTER_ADDR": job.first_node, "MASTER_PORT": str(RENDEZVOUS_PORT)}
         of_pod[RESTART] = "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
-    command = [literal(word) for word in job.command]
-    return {"command": command, "env": environment_list(given, of_pod)}
+    return {
+        "command": [literal(word) for word in job.command],
+        "env": [
+            *({"name": name, "value": literal(given[name])} for name in sorted(given)),
+            *(
+                {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+                for name, path in of_pod.items()
+            ),
+        ],
+    }
 
 
 class _Dumper(yaml.SafeDumper):

@@ -5,7 +5,6 @@ takes them by the names of Kubernetes secrets.
 """
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from pipelines.site.file import KubernetesSite, ResourceSpec
@@ -15,6 +14,15 @@ Manifest = dict[str, Any]
 CONTAINER = "node"  # as Kubeflow's runtimes call it, and the rules of a Job's failure policy
 GPU = "nvidia.com/gpu"
 UNREACHABLE_SECONDS = 60  # before the pods of a node that does not answer are given up
+# What programs need where only /tmp can be written to and the user has no name.
+FIXED_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONUNBUFFERED": "1",
+    "TMPDIR": "/tmp",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",  # else torch asks for the user's name
+    "USER": "olmo",
+}
 
 
 def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Manifest:
@@ -72,31 +80,9 @@ def resources(work: ResourceSpec) -> Manifest:
     return {"requests": asked, "limits": dict(asked)} if asked else {}
 
 
-def fixed_environment() -> dict[str, str]:
-    """Return what programs need where only /tmp can be written to and the user has no name."""
-    return {
-        "HOME": "/tmp",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONUNBUFFERED": "1",
-        "TMPDIR": "/tmp",
-        "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",  # else torch asks for the user's name
-        "USER": "olmo",
-    }
-
-
 def literal(text: str) -> str:
     """Return a word that the kubelet hands on to the letter: to it `$$` is a `$`."""
     return text.replace("$", "$$")
-
-
-def environment_list(environment: Mapping[str, str], of_pod: Mapping[str, str]) -> list[Manifest]:
-    """Return variables as a container takes them; `of_pod` are fields of the pod itself."""
-    given = [{"name": name, "value": literal(environment[name])} for name in sorted(environment)]
-    fields = [
-        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-        for name, path in of_pod.items()
-    ]
-    return [*given, *fields]
 
 
 def _pod_security() -> Manifest:

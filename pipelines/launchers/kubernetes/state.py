@@ -19,13 +19,11 @@ def job_state(job: Object, pods: Sequence[Object], warning: str = "") -> JobStat
 
     `warning` is the last event that the cluster has noted against it.
     """
-    ended = next(filter(None, (_condition(job, kind) for kind in (*COMPLETE, "Failed"))), None)
-    if ended is not None:
+    if (ended := _condition(job, *COMPLETE, "Failed")) is not None:
         return _ended(ended, pods)
     if job["metadata"].get("deletionTimestamp"):
         return JobState(alive=True, description="being deleted")
-    ending = _condition(job, "FailureTarget")
-    if ending is not None:
+    if (ending := _condition(job, "FailureTarget")) is not None:
         return JobState(alive=True, description=f"ending: {_said(ending)}")
     if job["spec"].get("suspend"):
         queue = (job["metadata"].get("labels") or {}).get("kueue.x-k8s.io/queue-name")
@@ -51,14 +49,12 @@ def _at_work(pods: Sequence[Object], warning: str) -> JobState:
 
 
 def _waits_for(pod: Object) -> str:
-    """Why a pod does not run yet; empty if it does."""
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or []:
+    """Return why a pod does not run yet; empty if it does."""
+    for condition in _listed(pod, "conditions"):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return _said(condition)
-    for container in status.get("containerStatuses") or []:
-        waiting = (container.get("state") or {}).get("waiting")
-        if waiting:
+    for container in _listed(pod, "containerStatuses"):
+        if waiting := (container.get("state") or {}).get("waiting"):
             return _said(waiting)
     return "" if _phase(pod) == "Running" else "not started yet"
 
@@ -90,22 +86,28 @@ def _ended(condition: Object, pods: Sequence[Object]) -> JobState:
 
 
 def _termination(pod: Object) -> Mapping[str, Any] | None:
-    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+    for container in _listed(pod, "containerStatuses"):
         for state in ("state", "lastState"):
             if ended := (container.get(state) or {}).get("terminated"):
                 return ended
     return None
 
 
-def _condition(job: Object, kind: str) -> Object | None:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition["type"] == kind and condition["status"] == "True":
+def _condition(job: Object, *kinds: str) -> Object | None:
+    """Return the condition of one of these kinds that holds, if one does."""
+    for condition in _listed(job, "conditions"):
+        if condition["type"] in kinds and condition["status"] == "True":
             return condition
     return None
 
 
+def _listed(what: Object, key: str) -> Sequence[Object]:
+    """Return a list of an object's status; empty where there is none yet."""
+    return (what.get("status") or {}).get(key) or []
+
+
 def _said(what: Object) -> str:
-    """`Reason: message`, on one line."""
+    """Return `Reason: message`, on one line."""
     words = f"{what.get('reason') or ''}: {what.get('message') or ''}".strip(": ")
     return " ".join(words.split())[:MESSAGE_LENGTH]
 

@@ -1,6 +1,7 @@
 """The Slurm engine: each job a batch job, found again by its own name, ended for good when told."""
 
 import contextlib
+import functools
 import shlex
 import time
 from collections import defaultdict
@@ -32,7 +33,6 @@ class SlurmLauncher:
 
     site: Site
     ask: Client = client
-    _queue: Queue | None = field(default=None, repr=False)
     _ends: dict[str, JobState] = field(default_factory=dict, repr=False)
 
     @property
@@ -40,12 +40,10 @@ class SlurmLauncher:
         """The site file's section; a site with work for this engine has one."""
         return self.site.slurm or SlurmSite()
 
-    @property
+    @functools.cached_property
     def queue(self) -> Queue:
-        """Made at the first look: a machine without Slurm has no use for it."""
-        if self._queue is None:
-            self._queue = Queue(self.slurm.poll_seconds, ask=self.ask)
-        return self._queue
+        """The queue, asked for all jobs together."""
+        return Queue(self.slurm.poll_seconds, ask=self.ask)
 
     def submit(self, launches: Sequence[Launch]) -> list[Launch]:
         """Queue those jobs that are neither finished, queued nor at work; returns them.
@@ -84,14 +82,11 @@ class SlurmLauncher:
 
     def state(self, folder: RunFolder) -> JobState:
         """Return what the queue says of the folder's job, at most `poll_seconds` old."""
-        launch = read_launch(folder)
-        if _lacks_id(launch):
-            if being_submitted(folder):
-                return JobState(alive=True, queued=True, description="being submitted to Slurm")
-            launch = self._adopted(folder)
-        if launch.get("engine") != "slurm":
+        if not _is_ours(folder):
             return JobState(alive=False)
-        return self._state(launch, self.queue.look())
+        if read_launch(folder)["job_id"] is None and being_submitted(folder):
+            return JobState(alive=True, queued=True, description="being submitted to Slurm")
+        return self._state(self._record(folder), self.queue.look())
 
     def cancel(self, folders: Sequence[RunFolder]) -> None:
         """End the jobs that are queued or at work, with their workers, and let no other follow.
@@ -125,44 +120,39 @@ class SlurmLauncher:
 
     def _wanted(self, launches: Sequence[Launch]) -> list[Launch]:
         """Return those neither finished nor in the queue, even by a name that nobody recorded."""
-        open_ = [launch for launch in launches if not launch.folder.finished]
-        before = [read_launch(launch.folder) for launch in open_]
-        if not any(record.get("engine") == "slurm" for record in before):
-            return open_
+        wanted = {one.folder.path: one for one in launches if not one.folder.finished}
+        before = [one.folder for one in wanted.values() if _is_ours(one.folder)]
+        if not before:
+            return [*wanted.values()]
         snapshot = self.queue.look(newer_than=time.time())
         if snapshot.error:
             raise SlurmUnavailable(
-                f"{open_[0].folder.path}: not submitted, since an earlier job of it may be in the "
+                f"{before[0].path}: not submitted, since an earlier job of it may be in the "
                 f"queue, and Slurm does not say: {snapshot.error}"
             )
-        wanted: list[Launch] = []
-        for launch, record in zip(open_, before, strict=True):
-            if record.get("engine") == "slurm":
-                record = _identified(launch.folder, record, snapshot)
-                if self._state(record, snapshot).alive:
-                    continue
-                # Of workers that still wait in the queue the new job has no use: it has its own.
-                if workers := snapshot.alive(_workers(record)):
-                    tell(self.ask, "scancel", *(worker.job_id for worker in workers))
-            wanted.append(launch)
-        return wanted
+        for folder in before:
+            record = _identified(folder, snapshot)
+            if self._state(record, snapshot).alive:
+                del wanted[folder.path]
+            # Of workers that still wait in the queue the new job has no use: it has its own.
+            elif workers := snapshot.alive(_workers(record)):
+                tell(self.ask, "scancel", *(worker.job_id for worker in workers))
+        return [*wanted.values()]
 
     def _jobs(self, folder: RunFolder) -> list[str]:
         """Return the folder's job, and its workers; empty where Slurm has not got it."""
-        launch = read_launch(folder)
-        if _lacks_id(launch):
-            launch = self._adopted(folder)
-        if launch.get("engine") != "slurm" or launch["job_id"] is None:
+        if not _is_ours(folder):
             return []
-        return [str(launch["job_id"]), *_workers(launch)]
+        launch = self._record(folder)
+        return [] if launch["job_id"] is None else [str(launch["job_id"]), *_workers(launch)]
 
-    def _adopted(self, folder: RunFolder) -> Mapping[str, Any]:
-        """Return the record of a launch whose submitter died between sbatch and the record."""
+    def _record(self, folder: RunFolder) -> Mapping[str, Any]:
+        """Return launch.json, completed where its submitter died between sbatch and the record."""
+        launch = read_launch(folder)
+        if launch["job_id"] is not None:
+            return launch
         with submission_lock(folder):
-            launch = read_launch(folder)
-            if not _lacks_id(launch):  # sbatch has returned meanwhile
-                return launch
-            return _identified(folder, launch, self.queue.look(newer_than=time.time()))
+            return _identified(folder, self.queue.look(newer_than=time.time()))
 
     def _state(self, launch: Mapping[str, Any], snapshot: Snapshot) -> JobState:
         job_id = launch["job_id"]
@@ -188,19 +178,17 @@ class SlurmLauncher:
         return self._ends[job_id]
 
 
-def _lacks_id(launch: Mapping[str, Any]) -> bool:
-    """Return whether a launch was recorded, but not what Slurm made of it."""
-    return launch.get("engine") == "slurm" and launch["job_id"] is None
+def _is_ours(folder: RunFolder) -> bool:
+    return read_launch(folder).get("engine") == "slurm"
 
 
-def _identified(
-    folder: RunFolder, launch: Mapping[str, Any], snapshot: Snapshot
-) -> Mapping[str, Any]:
-    """Return a launch with its job's id, taken from the queue by the job's name if need be."""
+def _identified(folder: RunFolder, snapshot: Snapshot) -> Mapping[str, Any]:
+    """Return launch.json with the job's id, taken from the queue by the job's name if need be."""
+    launch = read_launch(folder)
     if launch["job_id"] is not None:
         return launch
-    task = launch.get("array_task")
-    for entry in snapshot.named(str(launch.get("job_name"))):
+    task = launch["array_task"]
+    for entry in snapshot.named(launch["job_name"]):
         if task is None or entry.job_id.endswith(f"_{task}"):
             found = {**launch, "job_id": entry.job_id, "queued_at": snapshot.time}
             write_json(folder.launch, found)

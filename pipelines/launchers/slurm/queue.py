@@ -135,10 +135,10 @@ def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
 
 
 def _is_silence(said: str) -> bool:
-    """Whether it was the controller, or the way to it, that failed, and not the command."""
-    words = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes")
-    more = ("Unable to establish", "Unexpected message", "unge", "Transport endpoint", "No route")
-    return any(word in said for word in (*words, *more))
+    """Return whether the controller, or the way to it, has failed, and not the command."""
+    words = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes", "unge")
+    words += ("Unable to establish", "Unexpected message", "Transport endpoint", "No route")
+    return any(word in said for word in words)
 
 
 class Queue:
