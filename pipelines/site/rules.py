@@ -29,7 +29,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{_dotted(self.path)}: {self.message}"
+        parts = (f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in self.path)
+        return f"{''.join(parts).removeprefix('.')}: {self.message}"
 
 
 def allow(kind: Kind, *, keys: Kind | None = None, secrets: str = "") -> dict[str, Any]:
@@ -136,11 +137,6 @@ def placed(tree: Tree, problem: Problem) -> str:
         place = values.places.get(str(part), place)
         values = values.get(str(part))
     return f"{place}: {problem}"
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    parts = [f"[{part}]" if isinstance(part, int) else f".{_plain(part)}" for part in path]
-    return "".join(parts).removeprefix(".")
 
 
 def _plain(key: str) -> str:

@@ -192,10 +192,8 @@ def _connected(context: str | None) -> "ApiClient":
 
 def _status(body: str | None) -> tuple[str, str]:
     """Return what the server says, and of which object; a proxy may send a page instead."""
-    try:
+    with contextlib.suppress(ValueError, AttributeError):  # no JSON, or no mapping
         status = json.loads(body or "")
-    except ValueError:
-        return "", ""
-    if not isinstance(status, dict):
-        return "", ""
-    return str(status.get("message") or ""), str((status.get("details") or {}).get("name") or "")
+        details = status.get("details") or {}
+        return str(status.get("message") or ""), str(details.get("name") or "")
+    return "", ""

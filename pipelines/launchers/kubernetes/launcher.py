@@ -134,14 +134,10 @@ class KubernetesLauncher:
         return self.site.kubernetes
 
     def _jobs(self, kind: str) -> Cluster:
-        if kind not in self._clusters:
-            site = self._kubernetes
-            self._clusters[kind] = Cluster(
-                api=Api(namespace=site.namespace, context=site.context),
-                kind=kind,
-                poll_seconds=site.poll_seconds,
-            )
-        return self._clusters[kind]
+        site = self._kubernetes
+        api = Api(namespace=site.namespace, context=site.context)  # connects at its first call
+        made = Cluster(api=api, kind=kind, poll_seconds=site.poll_seconds)
+        return self._clusters.setdefault(kind, made)
 
     def _job_id(self, name: str) -> str:
         return f"{self._kubernetes.namespace}/{name}"

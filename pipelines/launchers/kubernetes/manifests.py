@@ -55,11 +55,6 @@ class PodJob:
         """The kind of the object that is the job."""
         return KINDS[self.site.kind] if self.work.nodes > 1 else "Job"
 
-    @property
-    def first_node(self) -> str:
-        """The name that JobSet gives the first pod, known before there is one."""
-        return f"{self.name}-{CONTAINER}-0-0.{self.name}"
-
 
 def manifests(job: PodJob) -> list[Manifest]:
     """Return all that is created for a job, in the order in which it is created."""
@@ -199,7 +194,9 @@ def _program(job: PodJob) -> Manifest:
     given = {**FIXED_ENVIRONMENT, **job.site.environment, **job.environment}
     of_pod = {"NODE_NAME": "spec.nodeName"}
     if job.work.nodes > 1:
-        given |= {"MASTER_ADDR": job.first_node, "MASTER_PORT": str(RENDEZVOUS_PORT)}
+        # The name that JobSet gives the first pod, known before there is one.
+        first = f"{job.name}-{CONTAINER}-0-0.{job.name}"
+        given |= {"MASTER_ADDR": first, "MASTER_PORT": str(RENDEZVOUS_PORT)}
         of_pod[RESTART] = "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
     return {
         "command": [literal(word) for word in job.command],

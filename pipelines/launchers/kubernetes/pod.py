@@ -103,6 +103,5 @@ def _tolerations(work: ResourceSpec) -> list[Manifest]:
         }
         for state in ("not-ready", "unreachable")
     ]
-    if work.devices_per_node:
-        return [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}, *lost]
-    return lost
+    gpu = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+    return [gpu, *lost] if work.devices_per_node else lost

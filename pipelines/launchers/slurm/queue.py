@@ -22,8 +22,8 @@ from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.files import write_json
 from olmo_core.run.folder import locked
 
-# Of the submitter's variables these go to Slurm's commands, and with sbatch to the job. Not those
-# that turn on options of squeue, scancel and the like.
+# Of this process's variables these go to Slurm's commands, and by sbatch to the job; not those that
+# turn on options of squeue, scancel and the like.
 LANGUAGE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", *LANGUAGE, "SLURM_CONF")
 CLIENT_SECONDS = 60.0  # Slurm's clients try for some time by themselves
@@ -154,7 +154,8 @@ class Queue:
         """Return the queue as of at most `poll_seconds` ago, and asked after `newer_than`."""
         with self._asking:
             if self._is_due(self._last, newer_than):
-                file = shared_folder() / f"squeue.{_cluster_key()}.json"
+                cluster = hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()
+                file = shared_folder() / f"squeue.{cluster[:16]}.json"
                 with locked(file.with_suffix(".lock")):
                     self._last = _read(file)
                     if self._is_due(self._last, newer_than):
@@ -209,10 +210,6 @@ def shared_folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
         raise SlurmError(f"{folder}: not a folder of this user alone; remove it, or set TMPDIR")
     return folder
-
-
-def _cluster_key() -> str:
-    return hashlib.sha256(os.environ.get("SLURM_CONF", "").encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> Snapshot:
