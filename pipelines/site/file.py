@@ -155,8 +155,8 @@ class Site:
     def work_of(self, launch: Launch) -> ResourceSpec:
         """Return how a launch runs here: one process where it has no ranks, workers for tasks."""
         recipe, asset = launch.identity["recipe"], launch.identity["asset"]
-        names = (f"{recipe}/{asset}", asset, launch.stage)
-        work = next((self.work[name] for name in names if name in self.work), ResourceSpec())
+        keys = (f"{recipe}/{asset}", asset, launch.stage)
+        work = next((self.work[key] for key in keys if key in self.work), ResourceSpec())
         if not launch.distributed:
             work = replace(work, nodes=1, processes_per_node=1)
         return work if launch.shares_tasks else replace(work, workers=0)

@@ -35,9 +35,9 @@ def end_jobs(job_ids: Sequence[str], queue: Queue) -> None:
         if pending:
             # First, or they begin on what the others leave. No signal: of a task that waits it
             # ends the whole of its array.
-            tell(ask, "scancel", *together(pending))
+            scancel(ask, *together(pending))
         if new := sorted({*at_work} - asked):
-            tell(ask, "scancel", "--full", "--signal=TERM", *new)
+            scancel(ask, "--full", "--signal=TERM", *new)
             asked.update(new)
         if late:
             _kill(late, ask, all_of_it=waited > PATIENCE_SECONDS + LAST_WORD_SECONDS)
@@ -59,11 +59,11 @@ def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
     steps = [step.rpartition(".") for step in said.split()]
     ranks = ["".join(step) for step in steps if step[2].isdecimal()]  # and not `4711.batch`
     if ranks:
-        tell(ask, "scancel", "--signal=KILL", *ranks)
+        scancel(ask, "--signal=KILL", *ranks)
     speaking = {job for job, _, step in steps if step.isdecimal()}
     if rest := [job for job in job_ids if all_of_it or job not in speaking]:
-        tell(ask, "scancel", "--full", "--signal=USR2", *rest)
-        tell(ask, "scancel", *rest)
+        scancel(ask, "--full", "--signal=USR2", *rest)
+        scancel(ask, *rest)
 
 
 def together(job_ids: Sequence[str]) -> list[str]:
@@ -89,10 +89,10 @@ def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
     return snapshot.alive(job_ids)
 
 
-def tell(ask: Client, *command: str) -> None:
-    """Run a command whose refusal says nothing.
+def scancel(ask: Client, *words: str) -> None:
+    """Call scancel, whose refusal says nothing.
 
     A job that has ended, or has not begun, refuses signals; the queue says which it is.
     """
     with contextlib.suppress(SlurmError):
-        ask(command)
+        ask(["scancel", *words])

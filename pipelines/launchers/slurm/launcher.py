@@ -12,7 +12,7 @@ from typing import Any
 from assets.launcher import JobState, Launch
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.slurm.cancel import end_jobs, tell
+from pipelines.launchers.slurm.cancel import end_jobs, scancel
 from pipelines.launchers.slurm.history import gone_job
 from pipelines.launchers.slurm.queue import Client, Entry, Queue, SlurmUnavailable, Snapshot, client
 from pipelines.launchers.slurm.submit import batch_of, named, queue_up
@@ -136,7 +136,7 @@ class SlurmLauncher:
                 del wanted[folder.path]
             # Of workers that still wait in the queue the new job has no use: it has its own.
             elif workers := snapshot.alive(_workers(record)):
-                tell(self.ask, "scancel", *(worker.job_id for worker in workers))
+                scancel(self.ask, *(worker.job_id for worker in workers))
         return [*wanted.values()]
 
     def _jobs(self, folder: RunFolder) -> list[str]:

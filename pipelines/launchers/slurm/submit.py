@@ -8,7 +8,7 @@ from assets.launcher import Launch
 from assets.paths import root
 from olmo_core.environment import ROOT
 from olmo_core.files import write_atomic
-from pipelines.launchers.slurm.queue import Queue, SlurmUnavailable, Snapshot, client
+from pipelines.launchers.slurm.queue import Queue, SlurmUnavailable, client
 from pipelines.launchers.slurm.script import Batch, job_command
 from pipelines.launchers.submission import Claim, claim, record_after, record_before
 from pipelines.names import job_name
@@ -95,12 +95,13 @@ def _sbatch(batch: Batch, queue: Queue, locks: Sequence[int]) -> str:
             said = client(batch.command, variables=batch.site.pass_environment, pass_fds=locks)
             return said.strip().partition(";")[0]
         except SlurmUnavailable:
-            snapshot = Snapshot(error="not asked yet")
-            while snapshot.error:
-                if time.monotonic() > deadline:
-                    raise
+            while True:
                 time.sleep(RETRY_SECONDS)
                 snapshot = queue.look(newer_than=time.time())
+                if not snapshot.error:
+                    break
+                if time.monotonic() > deadline:
+                    raise
         if queued := snapshot.named(batch.name):
             return queued[0].job_id.partition("_")[0]
 
