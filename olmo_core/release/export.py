@@ -32,7 +32,8 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     models: list[dict[str, Any]] = []
     samples: dict[str, list[str]] = {}
     rows: list[dict[str, Any]] = []
-    order = _release_order(trained)
+    # stage 1, the ingredients by number, the soup
+    order = sorted(ingredient_order(list(trained)), key=lambda name: name == "soup")
     for done, name in enumerate(order):
         job.progress(done, len(trained), unit="models", message=name)
         target = job.folder / "exports" / name
@@ -95,12 +96,6 @@ def _check(
     parity = compare(ours, theirs, batch, config.parity_tolerance)
     require(parity, name, config.parity_tolerance)
     return parity, theirs
-
-
-def _release_order(names: Mapping[str, Path]) -> list[str]:
-    """Return the names sorted: stage 1, the ingredients by number, the soup."""
-    ingredients = ingredient_order([n for n in names if n not in ("stage1", "soup")])
-    return [name for name in ("stage1", *ingredients, "soup") if name in names]
 
 
 def _write_revisions(config: ExportConfig, folder: Path, models: list[dict[str, Any]]) -> None:
