@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from olmo_core.checkpoint.state import require_same
 from olmo_core.checkpoint.tensors import Unpickler
 from olmo_core.errors import InputError
 
@@ -56,24 +57,29 @@ _UNREADABLE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupEr
 _UNREADABLE += (AttributeError, RuntimeError, OverflowError)
 
 
-def read_shapes(folder: Path) -> dict[str, tuple[int, ...] | None]:
-    """Return the shape of each entry of a checkpoint's `state/`; None for what is no tensor.
+def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
+    """Copy a checkpoint's tensors into those of `state`; all ranks call it, if not alone.
+
+    Args:
+        state: See `olmo_core.checkpoint.state`; where there are no moments, none are read.
+        folder: The checkpoint's `model_and_optim/`.
+        alone: Whether there is one rank.
 
     Raises:
-        InputError: the index cannot be read.
+        InputError: the index cannot be read; a tensor is missing, unexpected or of another shape.
     """
-    entries = IndexReader(folder).read_metadata().state_dict_metadata
-    return {
+    reader = IndexReader(folder)
+    entries = reader.read_metadata().state_dict_metadata
+    parts = {name.partition(".")[0] for name in state}
+    shapes = {
         name: tuple(entry.size) if isinstance(entry, stored.TensorStorageMetadata) else None
         for name, entry in entries.items()
+        if name.partition(".")[0] in parts
     }
-
-
-def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
-    """Copy a checkpoint's `state/` into the tensors of `state`; all ranks call it, if not alone."""
+    require_same(folder, shapes, state)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as meant
-        load(state, storage_reader=IndexReader(folder), no_dist=alone)
+        load(state, storage_reader=reader, no_dist=alone)
 
 
 class IndexReader(FileSystemReader):

@@ -8,14 +8,13 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from olmo_core.checkpoint.state import require_same, state_of
+from olmo_core.checkpoint.state import copy_strictly, state_of
 from olmo_core.checkpoint.tensors import Stored
 from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.url import is_remote
 from olmo_core.errors import InputError
 from olmo_core.optim.adamw import AdamW
-from olmo_core.parallel.parameters import fill
 from olmo_core.remote.fetch import fetch
 from olmo_core.remote.storage import Missing, list_folder, stat
 
@@ -132,10 +131,8 @@ class Source(ABC):
             InputError: a tensor is missing, unexpected or of another shape; nothing has been
                 copied.
         """
-        stored, state = self.read(moments=optimizer is not None), state_of(model, optimizer)
-        require_same(self.location, {name: entry.shape for name, entry in stored.items()}, state)
-        for name, tensor in state.items():
-            fill(tensor, stored[name].read())
+        stored = self.read(moments=optimizer is not None)
+        copy_strictly(self.location, stored, state_of(model, optimizer))
 
     def read(self, *, moments: bool) -> Mapping[str, Stored]:
         """Return the weights, and the moments if asked, by `olmo_core.checkpoint.state`'s names."""

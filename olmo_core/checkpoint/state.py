@@ -14,6 +14,7 @@ from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError, listed
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.adamw import AdamW
+from olmo_core.parallel.parameters import fill, materialise
 
 MODEL, OPTIM = "model.", "optim."
 
@@ -57,22 +58,27 @@ def require_same(
             )
 
 
+def copy_strictly(where: object, stored: Mapping[str, Stored], state: Mapping[str, Tensor]) -> None:
+    """Copy what is stored into the tensors of the same names, one in memory at a time.
+
+    Raises:
+        InputError: a tensor is missing, unexpected or of another shape; nothing has been copied.
+    """
+    require_same(where, {name: entry.shape for name, entry in stored.items()}, state)
+    for name, tensor in state.items():
+        fill(tensor, stored[name].read())
+
+
 def assemble(
     config: ModelConfig, stored: Mapping[str, Stored], path: Path, device: torch.device
 ) -> Transformer:
-    """Return a model of these weights, in f32 on `device`, one tensor in memory at a time.
+    """Return a model of the weights in the file at `path`, in f32 on `device`, to evaluate.
 
     Raises:
-        InputError: a tensor of the file at `path` is missing, unexpected or of another shape.
+        InputError: a tensor is missing, unexpected or of another shape.
     """
     with torch.device("meta"):  # no time spent on weights that are about to be replaced
         model = Transformer(config)
-    model = model.to_empty(device=device)
-    if config.weight_tying:
-        model.lm_head.weight = model.embeddings.weight  # `to_empty` has made two of it
-    parameters = dict(model.named_parameters())
-    require_same(path, {name: entry.shape for name, entry in stored.items()}, parameters)
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stored[name].read())
+    materialise(model, device)
+    copy_strictly(path, stored, dict(model.named_parameters()))
     return model.eval()
