@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageIn
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from olmo_core.checkpoint.state import require_same
-from olmo_core.checkpoint.tensors import Unpickler
+from olmo_core.checkpoint.unpickler import Unpickler
 from olmo_core.errors import InputError
 
 

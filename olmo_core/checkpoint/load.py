@@ -6,7 +6,7 @@ from olmo_core.checkpoint import layout
 from olmo_core.checkpoint import olmo_source as olmo
 from olmo_core.checkpoint.own import open_checkpoint
 from olmo_core.checkpoint.source import Place, Source
-from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.checkpoint.tensor_file import open_safetensors
 from olmo_core.checkpoint.weights_source import HUGGINGFACE, open_huggingface, open_model_folder
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError

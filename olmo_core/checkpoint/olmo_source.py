@@ -5,22 +5,29 @@
 matrices divide: `scripts/convert_olmo2_to_hf.py`.
 """
 
+import base64
+import pathlib
+import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from olmo_core.checkpoint.source import Place, Position, Source, require_same_model
 from olmo_core.checkpoint.state import MODEL, OPTIM
-from olmo_core.checkpoint.tensors import Key, Stored, flatten, open_olmo_safetensors, open_torch
+from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
+from olmo_core.checkpoint.unpickler import Unpickler
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file
+
+Key = tuple[Hashable, ...]
 
 CONFIG = "config.yaml"
 WEIGHTS = ("model.safetensors", "model.pt")
@@ -59,7 +66,7 @@ class OlmoCheckpoint(Source):
 
     def position(self) -> Position:
         """Return where OLMo's trainer stood, and how its data were shuffled."""
-        state = flatten_file(self._file(TRAINER), only=(_STEP, _TOKENS, _EXAMPLES))
+        state = read_flat(self._file(TRAINER), only=(_STEP, _TOKENS, _EXAMPLES))
         missing = [key for key in (_STEP, _TOKENS) if (key,) not in state]
         if missing:
             raise InputError(f"{self.place}: its trainer state lacks {', '.join(missing)}")
@@ -86,9 +93,9 @@ class OlmoCheckpoint(Source):
     def read(self, *, moments: bool) -> Mapping[str, Stored]:
         """Return weights and moments, fused matrices in their parts."""
         try:
-            stored = _weights(flatten_file(self._file(WEIGHTS)), self.model)
+            stored = _weights(read_flat(self._file(WEIGHTS)), self.model)
             if moments:
-                stored |= _moments(flatten_file(self._file(MOMENTS)), self.model)
+                stored |= _moments(read_flat(self._file(MOMENTS)), self.model)
         except InputError as error:
             raise InputError(f"{self.place}: {error}") from error
         return stored
@@ -111,11 +118,62 @@ def open_olmo(place: Place, model: ModelConfig) -> OlmoCheckpoint:
     return OlmoCheckpoint(place.location, place, config, model)
 
 
-def flatten_file(path: Path, *, only: tuple[str, ...] | None = None) -> dict[Key, Any]:
-    """Read a file of OLMo's in either format, by key tuples; `only`: the outermost keys wanted."""
-    if path.suffix == ".safetensors":
-        return open_olmo_safetensors(path, only=only)
-    return flatten(open_torch(path))
+def read_flat(path: Path, *, only: Container[str] | None = None) -> dict[Key, Any]:
+    """Read a file of OLMo's in either format, without running any of its code.
+
+    Args:
+        path: What `torch.save` wrote, or safetensors: there, keys are tuples in base64 of a pickle,
+            and what is no tensor is pickled too.
+        only: The outermost keys that are wanted of safetensors; None: all.
+
+    Returns:
+        Tensors, not read yet, and plain values by their key tuples.
+
+    Raises:
+        InputError: it is truncated, or holds objects that only running code could make.
+    """
+    if path.suffix != ".safetensors":
+        return _flatten(_read_torch(path))
+    found: dict[Key, Any] = {}
+    for name, stored in open_safetensors(path).items():
+        try:
+            if name.startswith("transformer."):  # by its plain name
+                found[(name,)] = stored
+                continue
+            key, is_pickled = Unpickler(base64.urlsafe_b64decode(name)).load()
+            if only is None or key[0] in only:
+                found[key] = Unpickler(stored.read().numpy()).load() if is_pickled else stored
+        except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise InputError(f"{path}: {name[:60]!r}: {error}") from error
+    return found
+
+
+def _read_torch(path: Path) -> Any:
+    rebuild = np.zeros(1).__reduce__()[0]
+    harmless = [  # what OLMo's trainer state holds beside numbers: paths, numpy's random state
+        (pathlib.PosixPath, "pathlib.PosixPath"),
+        (pathlib.PosixPath, "pathlib._local.PosixPath"),
+        (rebuild, "numpy.core.multiarray._reconstruct"),  # numpy 1
+        (rebuild, "numpy._core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.uint32)),
+    ]
+    try:
+        with torch.serialization.safe_globals(harmless):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: cannot be read as plain tensors: {reason}") from error
+
+
+def _flatten(tree: Any, key: Key = ()) -> dict[Key, Any]:
+    if not isinstance(tree, dict):
+        return {key: tree}
+    flat: dict[Key, Any] = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, (*key, name))
+    return flat
 
 
 def parts(name: str, whole: Stored, model: ModelConfig) -> dict[str, Stored]:

@@ -7,7 +7,7 @@ import torch
 
 from olmo_core.checkpoint.huggingface import from_huggingface, model_config
 from olmo_core.checkpoint.state import assemble
-from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.checkpoint.tensor_file import open_safetensors
 from olmo_core.errors import InputError, listed
 from olmo_core.files import read_json
 from olmo_core.model.transformer import Transformer

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from olmo_core.checkpoint.state import copy_strictly, state_of
-from olmo_core.checkpoint.tensors import Stored
+from olmo_core.checkpoint.tensor_file import Stored
 from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.url import is_remote

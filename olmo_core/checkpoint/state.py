@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from olmo_core.checkpoint.tensors import Stored
+from olmo_core.checkpoint.tensor_file import Stored
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError, listed
 from olmo_core.model.transformer import Transformer

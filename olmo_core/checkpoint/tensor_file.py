@@ -11,14 +11,18 @@ import mmap
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ITEM_BYTES = {
     "F64": 8,
@@ -96,6 +100,29 @@ class TensorFile:
         if spec.dtype not in NUMPY:
             raise InputError(f"{self.path}: {name}: {spec.dtype}; expected {', '.join(NUMPY)}")
         return np.frombuffer(self.data(name), NUMPY[spec.dtype]).astype("f8").reshape(spec.shape)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that lies in a file: its shape now, its values when asked."""
+
+    shape: tuple[int, ...]
+    read: "Callable[[], Tensor]"
+
+
+def open_safetensors(path: Path) -> dict[str, Stored]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        InputError: it is missing, truncated, or not such a file.
+    """
+
+    def read(name: str) -> "Tensor":
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    tensors = TensorFile(path).tensors
+    return {name: Stored(spec.shape, partial(read, name)) for name, spec in tensors.items()}
 
 
 def write_tensors(

@@ -8,8 +8,7 @@ import torch
 import yaml
 
 from olmo_core.checkpoint.state import assemble
-from olmo_core.checkpoint.tensor_file import TensorSpec, write_tensors
-from olmo_core.checkpoint.tensors import open_safetensors
+from olmo_core.checkpoint.tensor_file import TensorSpec, open_safetensors, write_tensors
 from olmo_core.config.load import Tree, build, load
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 from olmo_core.checkpoint.huggingface import from_huggingface, model_config
 from olmo_core.checkpoint.source import Place, Source, require_same_model
 from olmo_core.checkpoint.state import MODEL
-from olmo_core.checkpoint.tensors import Stored, open_safetensors
+from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
 from olmo_core.checkpoint.weights import CONFIG, WEIGHTS
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
