@@ -83,10 +83,7 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 
 def own_tags() -> dict[str, str]:
     """Tags by which a run of this process is known as such, and shown at its job in the UI."""
-    return {
-        **own_process(),
-        ".dagster/repository": "__repository__@pipelines.definitions",
-    }
+    return {**own_process(), ".dagster/repository": "__repository__@pipelines.definitions"}
 
 
 def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:

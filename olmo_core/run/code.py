@@ -55,18 +55,9 @@ NEVER_COUNTS: Mapping[str, str] = {
 }
 
 
-@functools.cache
-def sources(module: str) -> dict[str, Source]:
-    """Return the modules of `olmo_core` that count for what `python -m module` makes, by name.
-
-    They are as this process first saw them, so that it never judges one result by two versions.
-    """
-    return _sources_now(module)
-
-
 def code_hashes(module: str, *, now: bool = False) -> dict[str, str]:
     """Return a hash per module that counts: as this process first saw them, or as they are now."""
-    found = _sources_now(module) if now else sources(module)
+    found = sources_now(module) if now else sources(module)
     return {name: source.hash for name, source in found.items()}
 
 
@@ -83,7 +74,8 @@ def counts(module: str) -> bool:
     return not any(".".join(parts[:end]) in NEVER_COUNTS for end in range(1, len(parts) + 1))
 
 
-def _sources_now(module: str) -> dict[str, Source]:
+def sources_now(module: str) -> dict[str, Source]:
+    """Return the modules of `olmo_core` that count for what `python -m module` makes, by name."""
     found: dict[str, Source] = {}
     seen: set[str] = set()
     waiting = [module]
@@ -98,6 +90,10 @@ def _sources_now(module: str) -> dict[str, Source]:
             found[name] = source
         waiting.extend(source.imports)
     return dict(sorted(found.items()))
+
+
+# As this process first saw them, so that it never judges one result by two versions.
+sources = functools.cache(sources_now)
 
 
 def _file_of(name: str) -> tuple[str, Path | None]:

@@ -41,10 +41,8 @@ def members(folder: Path, attempt: int | None = None) -> dict[int, dict[str, str
 def send(pids: list[int], number: signal.Signals) -> None:
     """Signal those of the processes that are still there."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 def state_of(pid: int) -> str:
