@@ -126,7 +126,7 @@ class _DigestedFiles(FileSystem):
                 yield stream
         except Exception as error:
             # torch hides the cause of what fails in its own writer
-            cause = stream.error if isinstance(stream.error, OSError) else error
+            cause = stream.error or error
             if isinstance(cause, OSError):
                 raise OSError(cause.errno, cause.strerror, os.fspath(path)) from error
             raise

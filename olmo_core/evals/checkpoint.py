@@ -13,10 +13,9 @@ import torch
 
 from olmo_core.checkpoint.layout import STATE, Checkpoint
 from olmo_core.checkpoint.own import load_state, verify
-from olmo_core.checkpoint.weights import save_model
+from olmo_core.checkpoint.weights import read_model, save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
-from olmo_core.config.load import build, load, nearest, to_dict
-from olmo_core.config.model import ModelConfig
+from olmo_core.config.load import load, nearest, to_dict
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.files import sha256_file
@@ -47,7 +46,7 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     checkpoint = Checkpoint(step_folder)
     verify(checkpoint, world)
     run = step_folder.parent.parent
-    config = build(ModelConfig, load(run / "config.yaml")["model"], where="model")
+    config = read_model(load(run / "config.yaml"), str(run / "config.yaml"))
     model = Transformer(config)
     load_state(checkpoint, world, model, None)
     save_model(scratch / "model", model, {"model": to_dict(config)})

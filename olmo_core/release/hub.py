@@ -1,6 +1,6 @@
 """Folders that `from_pretrained` loads, and the hub's own layout of them on disk.
 
-With that, `from_pretrained(NAME, revision=…)` works offline:
+The layout lets `from_pretrained(NAME, revision=…)` work without a network:
 `<hub>/models--ORG--NAME/snapshots/<id>/<files>` and `refs/<revision>` holding `<id>`; used with
 HF_HOME (its `hub` folder), HF_HUB_CACHE or `cache_dir=`. Files are hard links to those of the
 export.
