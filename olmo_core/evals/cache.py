@@ -2,35 +2,37 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from olmo_core.files import read_json, write_json
 
 
-class ScoreCache:
-    """JSON values stored under the digest of their key, in one folder.
+def cached_scores(
+    folder: Path,
+    keys: Sequence[Mapping[str, Any]],
+    score: Callable[[Sequence[int]], Iterator[Any]],
+) -> tuple[list[Any], int]:
+    """Return the score of each key, kept from an earlier evaluation or made and kept now.
 
     A key names the model's weights, the data, the code and the versions. An entry is therefore
     never out of date and never replaced. The folder may be deleted at any time.
+
+    Args:
+        folder: One JSON file per score, named by the digest of its key.
+        keys: What decides each score.
+        score: Takes the numbers of the scores that are missing and yields them in this order.
+
+    Returns:
+        The scores, and how many of them were kept.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get(self, key: Mapping[str, Any]) -> Any | None:
-        """Return the value stored for `key`; None if there is none."""
-        try:
-            return read_json(self._path(key))["value"]
-        except FileNotFoundError:
-            return None
-
-    def put(self, key: Mapping[str, Any], value: Any) -> None:
-        """Store a JSON-able value, with its key beside it for human readers."""
-        write_json(self._path(key), {"key": dict(key), "value": value})
-
-    def _path(self, key: Mapping[str, Any]) -> Path:
-        text = json.dumps(key, sort_keys=True)
-        name = hashlib.sha256(text.encode()).hexdigest()
-        return self.folder / name[:2] / f"{name}.json"
+    texts = [json.dumps(key, sort_keys=True) for key in keys]
+    names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+    paths = [folder / name[:2] / f"{name}.json" for name in names]
+    scores = {n: read_json(path)["value"] for n, path in enumerate(paths) if path.exists()}
+    missing = [number for number in range(len(keys)) if number not in scores]
+    for number, value in zip(missing, score(missing), strict=True):
+        write_json(paths[number], {"key": dict(keys[number]), "value": value})
+        scores[number] = value
+    return [scores[number] for number in range(len(keys))], len(keys) - len(missing)

@@ -8,6 +8,7 @@ the job's scratch, so that the same code scores it and equal weights find the sa
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,11 @@ from olmo_core.parallel.world import World
 from olmo_core.release.hub import revision_name, write_export
 from olmo_core.run.command import exit_codes, run_job
 from olmo_core.run.job import Job, Report
+
+CONFIGS: Mapping[str, type[Any]] = {
+    "checkpoint_downstream": DownstreamConfig,
+    "checkpoint_perplexity": PerplexityConfig,
+}
 
 
 def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> EvaluatedModel:
@@ -63,22 +69,19 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     )
 
 
-def downstream(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Score a checkpoint on tasks; inputs: checkpoint, tokenizer."""
-    from olmo_core.evals.downstream import score_models  # lm-eval, which perplexity needs not
-
+def make(
+    config: DownstreamConfig | PerplexityConfig, inputs: Mapping[str, Path], job: Job
+) -> Report:
+    """Score a checkpoint; inputs: checkpoint, tokenizer and, for perplexity, held_out."""
     with job.timed("convert"):
         model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
-    return score_models(config, [model], job)
+    if isinstance(config, PerplexityConfig):
+        from olmo_core.evals import perplexity
 
+        return perplexity.score_models(config, [model], inputs["held_out"], job)
+    from olmo_core.evals import downstream  # lm-eval, which perplexity does not need
 
-def perplexity(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Score a checkpoint on held-out documents; inputs: checkpoint, tokenizer, held_out."""
-    from olmo_core.evals.perplexity import score_models
-
-    with job.timed("convert"):
-        model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
-    return score_models(config, [model], inputs["held_out"], job)
+    return downstream.score_models(config, [model], job)
 
 
 def main() -> None:
@@ -87,13 +90,9 @@ def main() -> None:
         raise SystemExit("usage: python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml")
     with exit_codes():
         asset = load(sys.argv[1]).get("asset")
-        known = ("checkpoint_downstream", "checkpoint_perplexity")
-        if asset not in known:
-            raise ConfigError(f"{sys.argv[1]}: asset: {asset!r}; {nearest(str(asset), known)}")
-    if asset == "checkpoint_downstream":
-        run_job(DownstreamConfig, downstream)
-    else:
-        run_job(PerplexityConfig, perplexity)
+        if asset not in CONFIGS:
+            raise ConfigError(f"{sys.argv[1]}: asset: {asset!r}; {nearest(str(asset), CONFIGS)}")
+    run_job(CONFIGS[str(asset)], make)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Run as `python -m olmo_core.evals.downstream RUN_FOLDER/config.yaml`. A score al
 these weights, data and versions is taken from the cache.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,10 @@ import torch
 
 from olmo_core.checkpoint.pretrained import device_for_evaluation
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
-from olmo_core.errors import InputError
-from olmo_core.evals.cache import ScoreCache
+from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
-from olmo_core.files import sha256_file
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -33,32 +32,24 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
     torch.set_num_threads(job.processes)
     with job.timed("task data"):
         data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
-    cache = ScoreCache(job.cache / "evals")
-    todo: list[tuple[EvaluatedModel, TaskConfig]] = []
-    scores: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    keys: dict[tuple[str, str], dict[str, Any]] = {}
-    for model in models:
-        identity = _identity(model)
-        for task in config.tasks:
-            pair = (model.model, task.name)
-            keys[pair] = _key(identity, task, data[task.name], config.batch_size)
-            known = cache.get(keys[pair])
-            if known is None:
-                todo.append((model, task))
-            else:
-                scores[pair] = known
-    if todo:
-        for model, task, rows in _evaluate(config, data, todo, job):
-            scores[(model.model, task.name)] = rows
-            cache.put(keys[(model.model, task.name)], rows)
+    pairs = [(model, task) for model in models for task in config.tasks]
+    identities = {model.model: model.identity() for model in models}
+    keys = [
+        _key(identities[model.model], task, data[task.name], config.batch_size)
+        for model, task in pairs
+    ]
+
+    def score(missing: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
+        return _evaluate(config, data, [pairs[number] for number in missing], job)
+
+    scores, cached = cached_scores(job.cache / "evals", keys, score)
     rows = [
         model.row(**_facts(task, data[task.name]), **figure)
-        for model in models
-        for task in config.tasks
-        for figure in scores[(model.model, task.name)]
+        for (model, task), figures in zip(pairs, scores, strict=True)
+        for figure in figures
     ]
     write_rows(job.folder / "rows.parquet", rows)
-    return _report(rows, config, data, cached=len(models) * len(config.tasks) - len(todo))
+    return _report(rows, config, data, cached=cached)
 
 
 def _evaluate(
@@ -66,8 +57,10 @@ def _evaluate(
     data: Mapping[str, TaskData],
     todo: Sequence[tuple[EvaluatedModel, TaskConfig]],
     job: Job,
-):
-    """Yield (model, task, rows) for scores that are not cached; each model is loaded once."""
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of each model on each task; models come in turn and are loaded once."""
+    if not todo:
+        return
     shadows = job.scratch / "tasks"
     needed = {task.name: task for _, task in todo}
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
@@ -75,45 +68,23 @@ def _evaluate(
         harness = Harness(list(needed.values()), shadows)
     total = sum(_documents(task, data[task.name]) for _, task in todo)
     done = 0
-    loaded, language_model = None, None
-    for model, task in todo:
-        job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
-        if loaded != model.model or language_model is None:
-            assert model.path is not None
-            with job.timed("load models"):
-                language_model = harness.language_model(model.path, config.batch_size)
-            loaded = model.model
-        with job.timed(task.name):
-            rows = harness.score(language_model, task)
-        done += _documents(task, data[task.name])
-        job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
-        for row in rows:
-            job.metric({"model": model.model, "task": task.name, **row})
-        yield model, task, rows
+    for model, group in groupby(todo, key=lambda pair: pair[0]):
+        job.progress(done, total, unit="documents", message=f"{model.model}: loading")
+        with job.timed("load models"):
+            language_model = harness.language_model(model.path, config.batch_size)
+        for _, task in group:
+            job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
+            with job.timed(task.name):
+                rows = harness.score(language_model, task)
+            done += _documents(task, data[task.name])
+            for row in rows:
+                job.metric({"model": model.model, "task": task.name, **row})
+            yield rows
+    job.progress(done, total, unit="documents")
 
 
 def _documents(task: TaskConfig, data: TaskData) -> int:
     return min(task.limit or data.documents, data.documents)
-
-
-def _identity(model: EvaluatedModel) -> dict[str, str]:
-    """Return digests of what a score of this model depends on.
-
-    Raises:
-        InputError: the weights differ from those that the export recorded.
-    """
-    assert model.path is not None
-    found = sha256_file(model.path / "model.safetensors")
-    if found != model.sha256:
-        raise InputError(
-            f"{model.path}/model.safetensors: sha256 {found[:12]}…, but the export recorded "
-            f"{str(model.sha256)[:12]}…; it has been changed since"
-        )
-    return {
-        "model": found,
-        "config": sha256_file(model.path / "config.json"),
-        "tokenizer": sha256_file(model.path / "tokenizer.json"),
-    }
 
 
 def _key(

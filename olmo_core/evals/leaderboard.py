@@ -4,7 +4,6 @@ Run as `python -m olmo_core.evals.leaderboard RUN_FOLDER/config.yaml`.
 """
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ from typing import Any
 from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.evals.results import table
 from olmo_core.evals.rows import exported_models, read_rows, write_rows
-from olmo_core.files import write_atomic
+from olmo_core.files import atomic_path, write_atomic
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -32,13 +30,18 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     rows = sorted(perplexity + downstream, key=lambda row: order[row["model"]])
     write_rows(job.folder / "rows.parquet", rows)
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
-    cells = table(columns, job.folder)
+    cells = table(columns, rows)
     errors = {(row["model"], row["task"], row["metric"]): row["stderr"] for row in rows}
-    write_atomic(job.folder / "leaderboard.csv", _csv(columns, cells))
+    with (
+        atomic_path(job.folder / "leaderboard.csv") as beside,
+        beside.open("w", encoding="utf-8", newline="") as text,
+    ):
+        writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells)
     write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, errors))
-    best = _best(columns, cells)
     return Report(
-        numbers={"models": len(order), "figures": len(rows), **best},
+        numbers={"models": len(order), "figures": len(rows), **_best(cells)},
         tables={"leaderboard": [_shown(row) for row in cells]},
         data={"columns": [list(column) for column in columns]},
     )
@@ -49,14 +52,11 @@ def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     columns: list[Column] = []
     for row in rows:
         source = row["task"].partition("/")[2]
-        column: Column | None = None
         if row["metric"] == "loss" and not source:
-            column = ("loss", row["task"], "loss")
+            columns.append(("loss", row["task"], "loss"))
         elif row["metric"] == "bits_per_byte" and "/" not in source:
-            column = (f"bpb {source}" if source else "bpb", row["task"], "bits_per_byte")
-        if column is not None and column not in columns:
-            columns.append(column)
-    return columns
+            columns.append((f"bpb {source}".strip(), row["task"], "bits_per_byte"))
+    return list(dict.fromkeys(columns))
 
 
 def downstream_columns(
@@ -86,6 +86,19 @@ def downstream_columns(
     return columns
 
 
+def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per model: its name, revision, step, tokens and figures, None if absent."""
+    titles = {(task, metric): title for title, task, metric in columns}
+    models: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        facts = {key: row[key] for key in ("model", "revision", "step", "tokens")}
+        cells = models.setdefault(row["model"], {**facts, **dict.fromkeys(titles.values())})
+        title = titles.get((row["task"], row["metric"]))
+        if title is not None:
+            cells[title] = row["value"]
+    return list(models.values())
+
+
 def markdown_table(
     columns: Sequence[Column],
     cells: Sequence[Mapping[str, Any]],
@@ -108,20 +121,11 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _csv(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    names = ["model", "revision", "step", "tokens", *(title for title, _, _ in columns)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(cells)
-    return text.getvalue()
-
-
-def _best(columns: Sequence[Column], cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _best(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the model with the lowest loss, if any has one."""
-    if not any(title == "loss" for title, _, _ in columns):
+    scored = [row for row in cells if row.get("loss") is not None]
+    if not scored:
         return {}
-    scored = [row for row in cells if row["loss"] is not None]
     best = min(scored, key=lambda row: row["loss"])
     return {"lowest_loss": round(best["loss"], 4), "lowest_loss_model": best["model"]}
 

