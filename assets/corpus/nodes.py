@@ -13,7 +13,8 @@ from olmo_core.corpus.documents import DocumentsConfig
 from olmo_core.corpus.filtered import FilteredConfig
 from olmo_core.corpus.held_out import HeldOutConfig
 from olmo_core.corpus.mix import MixConfig
-from olmo_core.corpus.raw import RawConfig, raw_identity
+from olmo_core.corpus.raw import RawConfig
+from olmo_core.corpus.sources import source_identity
 from olmo_core.corpus.tagged import TaggedConfig
 from olmo_core.corpus.tokenizer import TokenizerConfig, tokenizer_identity
 from olmo_core.corpus.tokens import TokensConfig
@@ -54,7 +55,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
             shares_tasks=True,
-            further_identity=_located(recipe, "raw", lambda: raw_identity(raw_config)),
+            further_identity=_located(recipe, "raw", lambda: source_identity(raw_config.sources)),
             checks=(checks.sources_have_documents,),
         ),
         node(

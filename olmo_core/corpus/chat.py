@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from olmo_core.corpus.chat_template import ASSISTANT, ROLES, ChatTokenizer, Message
-from olmo_core.corpus.rows import read_rows
+from olmo_core.corpus.rows import read_rows, require_utf8
 from olmo_core.data.format import Header, dtype_for, header_path
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import atomic_path, sha256_file, write_json
@@ -81,11 +81,9 @@ def prepare(
         ids_path.open("wb") as ids_file,
         mask_path.open("wb") as mask_file,
     ):
-        conversations = _read(sources, counts)
-        while batch := list(itertools.islice(conversations, _AT_ONCE)):
-            ids, masks = _arrays(tokenizer, batch, sequence_length, counts)
-            ids_file.write(ids.astype(dtype).tobytes())
-            mask_file.write(masks.tobytes())
+        for ids, labels in _rows(sources, tokenizer, sequence_length, counts):
+            ids_file.write(np.array(ids, dtype).tobytes())
+            mask_file.write(np.array(labels, np.bool_).tobytes())
         if counts.labels == 0:
             raise InputError(
                 f"no label in the first {sequence_length} tokens of any conversation "
@@ -113,37 +111,32 @@ def prepare(
     return summary
 
 
-def _arrays(
-    tokenizer: ChatTokenizer,
-    batch: Sequence[Sequence[Message]],
-    sequence_length: int,
-    counts: Counts,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Padded ids and masks of the rows that have labels, both (rows, sequence_length)."""
-    ids = np.full((len(batch), sequence_length), tokenizer.pad_token_id, dtype=np.uint32)
-    masks = np.zeros((len(batch), sequence_length), dtype=np.bool_)
-    row = 0
-    for tokens, labels in tokenizer.rows(batch, sequence_length):
-        counts.truncated += len(tokens) > sequence_length
-        length = min(len(tokens), sequence_length)
-        if not any(labels[:length]):
-            counts.without_labels += 1
-            continue
-        ids[row, :length], masks[row, :length] = tokens[:length], labels[:length]
-        counts.tokens += length
-        row += 1
-    counts.rows += row
-    counts.labels += int(masks[:row].sum())
-    return ids[:row], masks[:row]
+def _rows(
+    sources: Sequence[Path], tokenizer: ChatTokenizer, sequence_length: int, counts: Counts
+) -> Iterator[tuple[list[int], list[bool]]]:
+    """Yield ids and labels of each conversation that has a label, cut or padded."""
+    conversations = _read(sources, counts)
+    while batch := list(itertools.islice(conversations, _AT_ONCE)):
+        for row, mask in tokenizer.rows(batch, sequence_length):
+            counts.truncated += len(row) > sequence_length
+            ids, labels = row[:sequence_length], mask[:sequence_length]
+            if not any(labels):
+                counts.without_labels += 1
+                continue
+            counts.rows += 1
+            counts.tokens += len(ids)
+            counts.labels += sum(labels)
+            padding = sequence_length - len(ids)
+            yield ids + [tokenizer.pad_token_id] * padding, labels + [False] * padding
 
 
 def _read(sources: Sequence[Path], counts: Counts) -> Iterator[list[Message]]:
-    """The conversations of all files, counted and checked line by line."""
+    """Yield the conversations of all files, counted and checked line by line."""
     said = time.monotonic()
     for source in sources:
         if not source.is_file():
             raise InputError(f"{source}: {'not a file' if source.exists() else 'no such file'}")
-        for line, row in read_rows(source):
+        for line, row in enumerate(read_rows(source), start=1):
             yield _messages(row, f"{source}:{line}")
             counts.conversations += 1
             if time.monotonic() - said > _LOG_SECONDS:
@@ -168,13 +161,7 @@ def _messages(row: dict[str, Any], where: str) -> list[Message]:
             raise InputError(f"{place}: role {role!r}; expected one of {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise InputError(f"{place}: content is {content!r}; expected a text")
-        try:
-            content.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{place}: content holds a lone surrogate at character {error.start}; expected "
-                "text that can be written as UTF-8"
-            ) from None
+        require_utf8(content, f"{place}: content")
         found.append((role, content))
     return found
 

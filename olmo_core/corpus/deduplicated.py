@@ -11,31 +11,22 @@ A paragraph is a line without the blanks around it, so that a docstring is found
 was taken from; shorter ones than the configured minimum never count. Nothing is removed here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import (
-    REQUIRED_KEYS,
-    Document,
-    clip,
-    read_attributes,
-    read_documents,
-    shards,
-    source_names,
-    write_documents,
-)
-from olmo_core.corpus.rows import check_row, read_rows, write_rows
+from olmo_core.config.bounds import at_least
+from olmo_core.corpus.document import Document, clip, shards, totals, write_documents
+from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import (
+    Marked,
     ToolkitCommand,
     ToolkitError,
-    check_mirror,
-    check_rows,
     link_view,
+    marked_files,
     run_steps,
 )
-from olmo_core.errors import ConfigError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -43,6 +34,9 @@ EXPERIMENT = "duplicates"
 TEXT = "duplicates__text"
 PARAGRAPHS = "duplicates__paragraphs"
 CONTAMINATION = "contamination__paragraphs"
+
+# Documents of a source; "mostly": more than half of the text; "contaminated": any paragraph.
+COUNTS = ("documents", "exact_duplicates", "mostly_repeated", "contaminated", "mostly_contaminated")
 
 # With 64 bits an entry, 45 hashes: a false positive in 2**45. The toolkit seeds its hashes anew in
 # every run, so this rarity is what makes two runs equal.
@@ -54,38 +48,35 @@ class DeduplicatedConfig:
     """Section `deduplicated` of corpus.yaml.
 
     Raises:
-        ConfigError: a length below 1.
+        ValueError: a length below 1.
     """
 
     min_paragraph_bytes: int = 40  # shorter paragraphs never count, as duplicate or contamination
 
     def __post_init__(self) -> None:
-        if self.min_paragraph_bytes < 1:
-            raise ConfigError(
-                f"deduplicated: min_paragraph_bytes {self.min_paragraph_bytes}: expected above 0"
-            )
+        at_least(self, 1, "min_paragraph_bytes")
 
 
 def paragraphs(text: str) -> list[str]:
-    """The paragraphs of a text: its lines without the blanks around them."""
+    """Return the paragraphs of a text: its lines without the blanks around them."""
     return [line.strip() for line in text.split("\n")]
 
 
 def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Mark duplicates by text and by paragraph, and paragraphs of the perplexity set."""
     documents = inputs["held_out"] / "documents"
-    with job.timed("check inputs"):
-        check_mirror(documents, inputs["tagged"] / "attributes" / "tags")
+    tags = inputs["tagged"] / "attributes" / "tags"
     job.progress(1, 4, unit="parts", message="paragraphs")
-    link_view(job.scratch / "text", documents=documents)
+    link_view(job.scratch / "text", {"documents": documents})
     with job.timed("split paragraphs"):
-        count, entries = _write_paragraphs(documents, job.scratch / "lines" / "documents", config)
-        held_out = _write_held_out(
-            inputs["held_out"] / "paloma", job.scratch / "held_out" / "documents", config
-        )
+        lines, held_out = (job.scratch / view / "documents" for view in ("lines", "held_out"))
+        count, entries = _write_paragraphs(marked_files(documents, tags), lines, config)
+        perplexity_set = marked_files(inputs["held_out"] / "paloma")
+        _, held_out_entries = _write_paragraphs(perplexity_set, held_out, config)
     job.progress(2, 4, unit="parts", message="dolma dedupe")
     with job.timed("dolma dedupe"):
-        run_steps(_steps(job.scratch, count, entries, held_out, config), job.scratch, processes=2)
+        steps = _steps(job.scratch, count, entries, held_out_entries, config)
+        run_steps(steps, job.scratch, processes=2)
     job.progress(3, 4, unit="parts", message="shares")
     with job.timed("shares"):
         table, samples = _write_shares(documents, job)
@@ -93,9 +84,8 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
         numbers={
             "documents": count,
             "paragraphs": entries,
-            "exact_duplicates": sum(row["exact_duplicates"] for row in table),
-            "contaminated": sum(row["contaminated"] for row in table),
-            "held_out_paragraphs": held_out,
+            **totals(table, "exact_duplicates", "contaminated"),
+            "held_out_paragraphs": held_out_entries,
         },
         tables={"sources": table},
         samples=samples,
@@ -103,54 +93,34 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
     )
 
 
-def _write_paragraphs(source: Path, target: Path, config: DeduplicatedConfig) -> tuple[int, int]:
+def _write_paragraphs(
+    files: Iterable[tuple[Path, Iterable[Marked]]], target: Path, config: DeduplicatedConfig
+) -> tuple[int, int]:
     """Write the documents' paragraphs for the toolkit.
 
     Returns:
         Numbers of documents, and of paragraphs long enough to count.
     """
     count = entries = 0
-
-    def stripped(path: Path) -> Iterator[Document]:
-        nonlocal count, entries
-        for _, document in read_documents(path):
-            lines = paragraphs(document.text)
-            count += 1
-            entries += sum(len(line.encode()) >= config.min_paragraph_bytes for line in lines)
-            yield replace(document, text="\n".join(lines), metadata={})
-
-    for path in shards(source):
-        write_documents(target / path.relative_to(source), stripped(path))
+    for name, rows in files:
+        split = [(document, paragraphs(document.text)) for document, _ in rows]
+        write_documents(
+            target / name,
+            (replace(document, text="\n".join(lines), metadata={}) for document, lines in split),
+        )
+        count += len(split)
+        entries += sum(
+            len(line.encode()) >= config.min_paragraph_bytes for _, lines in split for line in lines
+        )
     return count, entries
-
-
-def _write_held_out(paloma: Path, target: Path, config: DeduplicatedConfig) -> int:
-    """Write the perplexity set's paragraphs; returns how many are long enough to count."""
-    entries = 0
-
-    def stripped(path: Path) -> Iterator[dict[str, Any]]:
-        nonlocal entries
-        for line_number, row in read_rows(path):
-            check_row(row, f"{path}:{line_number}", REQUIRED_KEYS)
-            lines = paragraphs(row["text"])
-            entries += sum(len(line.encode()) >= config.min_paragraph_bytes for line in lines)
-            yield {**row, "text": "\n".join(lines)}
-
-    for path in shards(paloma):
-        write_rows(target / path.relative_to(paloma), stripped(path))
-    return entries
 
 
 def _steps(
     scratch: Path, documents: int, entries: int, held_out: int, config: DeduplicatedConfig
 ) -> list[list[ToolkitCommand]]:
-    by_text: Mapping[str, Any] = {"documents": {"attribute_name": "text", "key": "$.text"}}
-    by_paragraph: Mapping[str, Any] = {
-        "paragraphs": {
-            "attribute_name": "paragraphs",
-            "by_ngram": None,
-            "paragraph_separator": "\n",
-        },
+    by_text = {"documents": {"attribute_name": "text", "key": "$.text"}}
+    by_paragraph = {
+        "paragraphs": {"attribute_name": "paragraphs"},
         "min_length": config.min_paragraph_bytes,
     }
     return [
@@ -173,7 +143,7 @@ def _step(
     entries: int,
     bloom: str | None = None,
 ) -> ToolkitCommand:
-    """One call of dolma's deduper, by one process: two give other attributes on every run."""
+    """Return a call of dolma's deduper, by one process: two give other attributes on every run."""
     folder = scratch / view / "documents"
     return ToolkitCommand(
         name=name,
@@ -183,17 +153,7 @@ def _step(
             "documents": [
                 f"{view}/documents/{path.relative_to(folder)}" for path in shards(folder)
             ],
-            "dedupe": {
-                "name": name,
-                "skip_empty": True,
-                "min_length": 0,
-                "min_words": 0,
-                "num_partitions": 1,
-                "partition_index": 0,
-                "file_partition": False,
-                "document_dir": "documents",
-                **what,
-            },
+            "dedupe": {"name": name, "skip_empty": True, **what},
             "bloom_filter": {
                 "file": f"bloom/{bloom or name}.bin",
                 "read_only": bloom is not None,
@@ -201,79 +161,61 @@ def _step(
                 "estimated_doc_count": max(entries, 64),
                 "desired_false_positive_rate": 0.0,
             },
-            "is_s3_volume": False,
             "work_dir": {"input": "dolma/input", "output": "dolma/output"},
             "processes": 1,
-            "compression": {"input": None, "output": None},
         },
     )
 
 
 def _write_shares(documents: Path, job: Job) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
-    """Turn the toolkit's spans into one share per document, checked row for row."""
-    spans = {
-        "text": job.scratch / "text" / "attributes" / "text",
-        "repeated": job.scratch / "lines" / "attributes" / "repeated",
-        "contaminated": job.scratch / "lines" / "attributes" / "contaminated",
-    }
-    for folder in spans.values():
-        check_mirror(documents, folder)
-    rows: list[dict[str, Any]] = []
+    """Turn the toolkit's spans into shares of each document; return the table and samples."""
+    spans = [
+        job.scratch / "text" / "attributes" / "text",
+        job.scratch / "lines" / "attributes" / "repeated",
+        job.scratch / "lines" / "attributes" / "contaminated",
+    ]
+    table: dict[str, dict[str, Any]] = {}
     samples: dict[str, list[str]] = {"exact duplicates": [], "contaminated": []}
-    for source in source_names(documents):
-        row: dict[str, Any] = {
-            "source": source,
-            "documents": 0,
-            "exact_duplicates": 0,
-            "mostly_repeated": 0,  # more than half of the text in repeated paragraphs
-            "contaminated": 0,  # any paragraph
-            "mostly_contaminated": 0,
-        }
-        for path in shards(documents / source):
-            name = path.relative_to(documents)
-            files = {kind: folder / name for kind, folder in spans.items()}
-            target = job.folder / "attributes" / EXPERIMENT / name
-            write_rows(target, _share_rows(path, files, row, samples))
-            check_rows(path, target)
-        rows.append(row)
-    return rows, samples
-
-
-def _share_rows(
-    path: Path, files: Mapping[str, Path], row: dict[str, Any], samples: dict[str, list[str]]
-) -> Iterator[dict[str, Any]]:
-    readers = zip(*(read_attributes(files[kind]) for kind in files), strict=True)
-    for (_, document), marks in zip(read_documents(path), readers, strict=True):
-        found: dict[str, list[Any]] = {
-            kind: next(iter(mark[2].values()), None) or []
-            for kind, mark in zip(files, marks, strict=True)
-        }
-        copied = bool(found["text"])
-        # A blank-free line is as long in the view as here; the separators count as text too.
-        length = sum(map(len, paragraphs(document.text))) + document.text.count("\n")
-        repeated = covered_share(found["repeated"], length, files["repeated"])
-        contaminated = covered_share(found["contaminated"], length, files["contaminated"])
-        row["documents"] += 1
-        row["exact_duplicates"] += copied
-        row["mostly_repeated"] += repeated > 0.5
-        row["contaminated"] += contaminated > 0
-        row["mostly_contaminated"] += contaminated > 0.5
-        for label, hit in (("exact duplicates", copied), ("contaminated", contaminated > 0.5)):
-            if hit and len(samples[label]) < 5:
-                samples[label].append(f"{document.id}\n{clip(document.text, 200)}")
-        whole = [0, len(document.text)]
-        yield {
-            "id": document.id,
-            "attributes": {
+    for name, rows in marked_files(documents, *spans):
+        source = name.parts[0]
+        row = table.setdefault(source, {"source": source, **dict.fromkeys(COUNTS, 0)})
+        attributes: list[dict[str, Any]] = []
+        for document, marks in rows:
+            copied, repeated, contaminated = _shares(document, marks)
+            row["documents"] += 1
+            row["exact_duplicates"] += copied
+            row["mostly_repeated"] += repeated > 0.5
+            row["contaminated"] += contaminated > 0
+            row["mostly_contaminated"] += contaminated > 0.5
+            for label, hit in (("exact duplicates", copied), ("contaminated", contaminated > 0.5)):
+                if hit and len(samples[label]) < 5:
+                    samples[label].append(f"{document.id}\n{clip(document.text, 200)}")
+            whole = [0, len(document.text)]
+            values = {
                 TEXT: [[*whole, 1.0]] if copied else [],
                 PARAGRAPHS: [[*whole, repeated]],
                 CONTAMINATION: [[*whole, contaminated]],
-            },
-        }
+            }
+            attributes.append({"id": document.id, "attributes": values})
+        write_rows(job.folder / "attributes" / EXPERIMENT / name, attributes)
+    return list(table.values()), samples
 
 
-def covered_share(spans: list[list[float]], length: int, where: Path) -> float:
-    """Share of a text of `length` characters that lies in spans, rounded to six digits.
+def _shares(document: Document, marks: Sequence[dict[str, Any]]) -> tuple[bool, float, float]:
+    """Return whether a document is a copy, and its repeated and its contaminated share."""
+    spans: list[list[list[float]]] = [next(iter(mark.values()), None) or [] for mark in marks]
+    copies, repeated, contaminated = spans
+    # A blank-free line is as long in the view as here; the separators count as text too.
+    length = sum(map(len, paragraphs(document.text))) + document.text.count("\n")
+    return (
+        bool(copies),
+        covered_share(repeated, length, document.id),
+        covered_share(contaminated, length, document.id),
+    )
+
+
+def covered_share(spans: Sequence[Sequence[float]], length: int, document_id: str) -> float:
+    """Return the share of a text of `length` characters in spans, rounded to six digits.
 
     The toolkit's last span can be one too long on a text that is not ASCII.
 
@@ -282,7 +224,7 @@ def covered_share(spans: list[list[float]], length: int, where: Path) -> float:
     """
     covered = sum(end - start for start, end, _ in spans)
     if covered > length + 1:
-        raise ToolkitError(f"{where}: spans cover {covered} of {length} characters")
+        raise ToolkitError(f"{document_id}: spans cover {covered} of {length} characters")
     return round(min(covered / length, 1.0), 6)
 
 

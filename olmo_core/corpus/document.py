@@ -5,7 +5,7 @@ metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same fi
 `attributes/<experiment>/<source>/` with `{id, attributes}`.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ class Document:
 
     @property
     def text_bytes(self) -> int:
-        """Size of the text in UTF-8."""
+        """Return the size of the text in UTF-8."""
         return len(self.text.encode())
 
 
 def shards(folder: Path) -> list[Path]:
-    """The document or attribute files below a folder (one source's, or all), in a fixed order.
+    """Return the document or attribute files below a folder (of one source, or all), in order.
 
     Raises:
         InputError: there is none.
@@ -48,50 +48,53 @@ def shards(folder: Path) -> list[Path]:
 
 
 def source_names(documents: Path) -> list[str]:
-    """Names of the sources under a `documents/` folder, sorted."""
+    """Return the names of the sources under a `documents/` folder, sorted."""
     return sorted({shard.relative_to(documents).parts[0] for shard in shards(documents)})
 
 
-def read_documents(path: Path) -> Generator[tuple[int, Document]]:
-    """Yield `(line number, document)` of one file, checking every line.
+def read_folder(folder: Path) -> Iterator[Document]:
+    """Yield the documents of all files below a folder (one source's, or all), in a fixed order."""
+    for path in shards(folder):
+        yield from read_documents(path)
+
+
+def read_documents(path: Path) -> Generator[Document]:
+    """Yield the document of each line of one file, checking every line.
 
     Raises:
         InputError: anything that is not a whole, valid document file.
     """
-    for line_number, row in read_rows(path):
+    for line_number, row in enumerate(read_rows(path), start=1):
         check_row(row, f"{path}:{line_number}", REQUIRED_KEYS)
-        yield (
-            line_number,
-            Document(
-                id=row["id"],
-                text=row["text"],
-                source=row["source"],
-                added=row.get("added", UNDATED),
-                created=row.get("created", UNDATED),
-                metadata=row.get("metadata") or {},
-            ),
+        yield Document(
+            id=row["id"],
+            text=row["text"],
+            source=row["source"],
+            added=row.get("added", UNDATED),
+            created=row.get("created", UNDATED),
+            metadata=row.get("metadata") or {},
         )
 
 
-def read_attributes(path: Path) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Yield `(line number, document id, attributes)` of one attribute file.
+def read_attributes(path: Path) -> Generator[tuple[str, dict[str, Any]]]:
+    """Yield `(document id, attributes)` of each line of one attribute file.
 
     Raises:
         InputError: a damaged file, or a line without `id` and a mapping `attributes`.
     """
-    for line_number, row in read_rows(path):
+    for line_number, row in enumerate(read_rows(path), start=1):
         attributes = row.get("attributes")
         if not isinstance(row.get("id"), str) or not isinstance(attributes, dict):
             raise InputError(
                 f"{path}:{line_number}: found keys {sorted(row)}; expected a string 'id' and a "
                 "mapping 'attributes'"
             )
-        yield line_number, row["id"], attributes  # pyright: ignore[reportUnknownVariableType]
+        yield row["id"], attributes  # pyright: ignore[reportUnknownVariableType]
 
 
-def write_documents(path: Path, documents: Iterable[Document]) -> int:
-    """Write one document file; returns the number of documents."""
-    return write_rows(path, (asdict(document) for document in documents))
+def write_documents(path: Path, documents: Iterable[Document]) -> None:
+    """Write one document file."""
+    write_rows(path, (asdict(document) for document in documents))
 
 
 def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: int) -> int:
@@ -100,24 +103,31 @@ def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: in
     Returns:
         The number of files.
     """
-    shard: list[Document] = []
-    filled = count = 0
-
-    def close() -> None:
-        nonlocal shard, filled, count
+    count = 0
+    for shard in _cut(documents, shard_bytes):
         write_documents(folder / f"part-{count:05d}.jsonl.gz", shard)
-        shard, filled, count = [], 0, count + 1
+        count += 1
+    return count
 
+
+def _cut(documents: Iterable[Document], shard_bytes: int) -> Iterator[list[Document]]:
+    shard: list[Document] = []
+    filled = 0
     for document in documents:
         shard.append(document)
         filled += document.text_bytes
         if filled >= shard_bytes:
-            close()
+            yield shard
+            shard, filled = [], 0
     if shard:
-        close()
-    return count
+        yield shard
 
 
 def clip(text: str, characters: int = 400) -> str:
-    """The beginning of a text, as a sample to show."""
+    """Return the beginning of a text, as a sample to show."""
     return text if len(text) <= characters else text[:characters].rstrip() + " …"
+
+
+def totals(table: Sequence[Mapping[str, Any]], *columns: str) -> dict[str, int]:
+    """Return the sum of each of these columns of a report's table."""
+    return {column: sum(row[column] for row in table) for column in columns}

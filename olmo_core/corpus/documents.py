@@ -4,14 +4,15 @@ After it runs, `documents.parquet` and `ids.parquet` answer which document a tok
 where a document's tokens lie (`olmo_core.data.document_index`).
 """
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.token_writer import read_rows
 from olmo_core.data.format import open_token_file, rows_path
 from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
@@ -27,81 +28,86 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     """Read the rows of every token file, check them against it, and write them sorted."""
     from olmo_core.data.document_index import write_index  # pyarrow: a plan needs no index
 
+    arrow: Any = importlib.import_module("pyarrow")
     root = inputs["tokens"]
     files = sorted((root / "tokens").rglob("*.npy"))
     if not files:
         raise InputError(f"{root / 'tokens'}: no token file")
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("file", "start", "end", "id", "src", "loc")
-    }
+    tables: list[Any] = []
+    lengths: dict[str, list[np.ndarray]] = defaultdict(list)  # by source
     with job.timed("read"):
         for count, path in enumerate(files, start=1):
-            add_file(columns, path, path.relative_to(root).as_posix())
+            rows = read_rows(path)
+            name = arrow.array([path.relative_to(root).as_posix()] * len(rows))
+            tables.append(rows.append_column("file", name))
+            lengths[path.parent.name].append(np.subtract(rows["end"], rows["start"]))
             job.progress(count, len(files), unit="files")
-    check_ids(columns)
+    index = arrow.concat_tables(tables).combine_chunks()
+    check_ids(index)
     with job.timed("write"):
-        write_index(job.folder, columns)
-    lengths = np.asarray(columns["end"]) - np.asarray(columns["start"])
-    sources = np.asarray([file.split("/")[1] for file in columns["file"]])
+        write_index(job.folder, {name: index[name] for name in index.column_names})
+    by_source = {name: np.concatenate(parts) for name, parts in sorted(lengths.items())}
     return Report(
-        numbers={"documents": len(lengths), "tokens": int(lengths.sum()), "files": len(files)},
-        tables={
-            "tokens_per_document": [
-                _lengths(str(name), lengths[sources == name]) for name in np.unique(sources)
-            ]
+        numbers={
+            "documents": len(index),
+            "tokens": sum(int(found.sum()) for found in by_source.values()),
+            "files": len(files),
         },
+        tables={"tokens_per_document": [_row(name, found) for name, found in by_source.items()]},
     )
 
 
-def add_file(columns: Mapping[str, list[Any]], path: Path, name: str) -> None:
-    """Append the rows of one token file, which must cover it without a gap.
+def read_rows(path: Path) -> Any:
+    """Return the rows of one token file, which must cover it without a gap, as an Arrow table.
 
     Raises:
-        InputError: rows and token file do not belong together.
+        InputError: rows and token file do not belong together, or the rows cannot be read.
     """
-    file = open_token_file(path, need_header=True)
-    position = count = 0
-    for row in read_rows(rows_path(path)):
-        if row.start != position or row.end <= row.start:
-            raise InputError(
-                f"{rows_path(path)}:{count + 1}: tokens [{row.start}, {row.end}), expected to "
-                f"start at {position}"
-            )
-        position, count = row.end, count + 1
-        for key, value in (
-            ("file", name),
-            ("start", row.start),
-            ("end", row.end),
-            ("id", row.id),
-            ("src", row.src),
-            ("loc", row.loc),
-        ):
-            columns[key].append(value)
-    assert file.header is not None
-    if (position, count) != (file.tokens, file.header.documents):
+    csv: Any = importlib.import_module("pyarrow.csv")
+    file, rows = open_token_file(path, need_header=True), rows_path(path)
+    types = {"start": "int64", "end": "int64", "id": "string", "src": "string", "loc": "int64"}
+    try:
+        table = csv.read_csv(
+            rows,
+            read_options=csv.ReadOptions(column_names=list(types)),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types),
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(f"{rows}: {error}; expected rows start,end,id,src,loc") from None
+    starts, ends = table["start"].to_numpy(), table["end"].to_numpy()
+    expected = np.append(0, ends[:-1])
+    wrong = np.flatnonzero((starts != expected) | (ends <= starts))
+    if len(wrong):
+        row = wrong[0]
         raise InputError(
-            f"{rows_path(path)}: {count} rows over {position} tokens; the token file has "
+            f"{rows}:{row + 1}: tokens [{starts[row]}, {ends[row]}), expected to start at "
+            f"{expected[row]}"
+        )
+    assert file.header is not None
+    if (ends[-1], len(table)) != (file.tokens, file.header.documents):
+        raise InputError(
+            f"{rows}: {len(table)} rows over {ends[-1]} tokens; the token file has "
             f"{file.header.documents} documents and {file.tokens} tokens"
         )
+    return table
 
 
-def check_ids(columns: Mapping[str, Sequence[Any]]) -> None:
+def check_ids(index: Any) -> None:
     """Refuse an id that two documents have: the way back would be lost.
 
     Raises:
         InputError: with both places.
     """
     seen: dict[str, int] = {}
-    for number, document in enumerate(columns["id"]):
+    for number, document in enumerate(index["id"].to_pylist()):
         other = seen.setdefault(document, number)
         if other != number:
-            places = " and ".join(
-                f"{columns['src'][n]}:{columns['loc'][n]}" for n in (other, number)
-            )
+            places = " and ".join(f"{index['src'][n]}:{index['loc'][n]}" for n in (other, number))
             raise InputError(f"id {document!r} is given twice, in {places}")
 
 
-def _lengths(source: str, lengths: "np.ndarray[Any, Any]") -> dict[str, int | str]:
+def _row(source: str, lengths: np.ndarray) -> dict[str, int | str]:
     low, middle, high = (round(float(x)) for x in np.quantile(lengths, (0.1, 0.5, 0.9)))
     return {
         "source": source,

@@ -44,7 +44,7 @@ class Encoder:
         self._proven: set[str] = set()  # characters that both engines put into the same classes
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Ids of each text, uint32 (n,), without special tokens added."""
+        """Return the ids of each text, uint32 (n,), without special tokens added."""
         ids: list[np.ndarray] = [np.empty(0, dtype=np.uint32)] * len(texts)
         slow: list[int] = []
         for place, text in enumerate(texts):
@@ -60,7 +60,7 @@ class Encoder:
         return ids
 
     def exact(self, text: str) -> list[int]:
-        """Ids by Hugging Face alone: the truth that `encode` must equal."""
+        """Return the ids by Hugging Face alone: the truth that `encode` must equal."""
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _covered(self, text: str) -> bool:
@@ -89,14 +89,14 @@ class _Class:
         )
 
     def disputed(self, characters: str) -> set[str]:
-        """The characters that one engine counts in and the other does not."""
+        """Return the characters that one engine counts in and the other does not."""
         outside = set(self._removed.normalize_str(characters))
         inside = set(bytes(self._kept.encode_ordinary(characters)).decode())
         return (set(characters) - outside) ^ inside
 
 
 def fast_encoding(content: dict[str, Any], tokenizer: Tokenizer) -> tiktoken.Encoding:
-    """A tiktoken encoding proven to give the ids of a byte-level BPE tokenizer.
+    """Return a tiktoken encoding proven to give the ids of a byte-level BPE tokenizer.
 
     The proof. Ids rise with the merges, so both merge in the same order, leftmost first. They can
     differ only where tokens x, y stand side by side, x + y is a token t, and (x, y) is no merge.
@@ -138,7 +138,7 @@ def fast_encoding(content: dict[str, Any], tokenizer: Tokenizer) -> tiktoken.Enc
 
 
 def _check_parts(content: dict[str, Any]) -> None:
-    """Only the plain byte-level pipeline is covered by the proof."""
+    """Refuse what the proof does not cover: anything but the plain byte-level pipeline."""
     model: dict[str, Any] = content["model"]
     split: dict[str, Any] = content["pre_tokenizer"] or {}
     if model["type"] != "BPE" or content["normalizer"] is not None:
@@ -155,7 +155,7 @@ def _check_parts(content: dict[str, Any]) -> None:
 
 
 def byte_alphabet() -> dict[str, int]:
-    """ByteLevel's printable character of each byte -> the byte (GPT-2's encoder.py)."""
+    """Map ByteLevel's printable character of each byte to the byte (GPT-2's encoder.py)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     characters = {chr(byte): byte for byte in printable}

@@ -9,29 +9,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from olmo_core.config.bounds import at_least
 from olmo_core.corpus.document import (
     Document,
     clip,
     read_documents,
+    read_folder,
     shards,
     source_names,
+    totals,
     write_shards,
 )
-from olmo_core.corpus.rules import Rule, Verdict, judge, text_digest
+from olmo_core.corpus.rules import Rule, Verdict, check_families
 from olmo_core.corpus.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
     ToolkitError,
-    check_mirror,
-    check_no_leftovers,
     link_view,
+    marked_files,
     run_steps,
 )
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
-EXPERIMENTS = ("tags", "duplicates")
 SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut into ours
 
 
@@ -40,7 +41,7 @@ class FilteredConfig:
     """Section `filtered` of corpus.yaml.
 
     Raises:
-        ConfigError: a share out of range, sources that differ, or a rule named twice in a source.
+        ValueError: a value out of range, sources that differ, or a rule named twice in a source.
     """
 
     rules: Mapping[str, tuple[Rule, ...]]  # source -> rules; the first that drops is the reason
@@ -63,8 +64,7 @@ class FilteredConfig:
             twice = [n for n, count in Counter(rule.name for rule in rules).items() if count > 1]
             if twice:
                 raise ConfigError(f"filtered: rules: {source}: {twice} given twice")
-        if self.shard_bytes <= 0:
-            raise ConfigError(f"filtered: shard_bytes {self.shard_bytes}: expected above 0")
+        at_least(self, 1, "shard_bytes")
 
 
 def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -72,29 +72,31 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     documents = inputs["held_out"] / "documents"
     check_sources(config.rules, documents, "filtered: rules")
     parts = {
-        "tags": inputs["tagged"] / "attributes" / "tags",
-        "duplicates": inputs["deduplicated"] / "attributes" / "duplicates",
+        "attributes/tags": inputs["tagged"] / "attributes" / "tags",
+        "attributes/duplicates": inputs["deduplicated"] / "attributes" / "duplicates",
     }
     names = source_names(documents)
     with job.timed("judge"):
-        for folder in parts.values():
-            check_mirror(documents, folder)
-        verdicts: dict[str, Verdict] = {}
-        for number, source in enumerate(names):
-            job.progress(number, 2 * len(names), unit="sources", message=f"judging {source}")
-            verdicts[source] = judge(documents / source, parts, config.rules[source])
+        verdicts = {name: Verdict(rules=config.rules[name]) for name in names}
+        for name, rows in marked_files(documents, *parts.values()):
+            source = name.parts[0]
+            done = names.index(source)
+            job.progress(done, 2 * len(names), unit="sources", message=f"judging {source}")
+            for document, (tags, duplicates) in rows:
+                verdicts[source].add(document, tags | duplicates)
+    for source, verdict in verdicts.items():
+        check_families(verdict.rules, verdict.attributes, source)
     _check_shares(config, verdicts)
-    link_view(job.scratch / "view", documents=documents, **parts)
+    link_view(job.scratch / "view", {"documents": documents, **parts})
     with job.timed("dolma mix"):
         steps = [[_mix_step(documents, config, job.processes)]]
         run_steps(steps, job.scratch, processes=1)
-    check_no_leftovers(job.scratch / "mixed")
     with job.timed("compare and write"):
         for number, source in enumerate(names):
             job.progress(len(names) + number, 2 * len(names), unit="sources", message=source)
             write_shards(
                 job.folder / "documents" / source,
-                compared(job.scratch / "mixed" / source, verdicts[source], source),
+                compared(job.scratch / "mixed" / source, verdicts[source]),
                 shard_bytes=config.shard_bytes,
             )
     return _report(config, verdicts, job.folder / "documents")
@@ -117,7 +119,7 @@ def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> No
 
 
 def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> ToolkitCommand:
-    """One call of dolma's mixer for all sources: one stream per source."""
+    """Return the call of dolma's mixer for all sources: one stream per source."""
     streams = [
         {
             "name": source,
@@ -125,7 +127,7 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
                 f"view/documents/{path.relative_to(documents)}"
                 for path in shards(documents / source)
             ],
-            "attributes": list(EXPERIMENTS),
+            "attributes": ["tags", "duplicates"],
             "filter": {
                 "include": [],
                 # A stream must have a filter; one that is never true keeps everything.
@@ -137,7 +139,6 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
                 "max_size_in_bytes": SHARD_MAX_BYTES,
                 "discard_fields": ["attributes"],
             },
-            "compression": {"input": None, "output": None},
         }
         for source in source_names(documents)
     ]
@@ -153,77 +154,69 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
     )
 
 
-def compared(folder: Path, verdict: Verdict, source: str) -> Iterator[Document]:
-    """Yield the documents that the toolkit kept, each held against our own verdict.
+def compared(folder: Path, verdict: Verdict) -> Iterator[Document]:
+    """Yield the documents of a source that the toolkit kept, each held against our own verdict.
 
     Raises:
         ToolkitError: another document, another text, or too few or too many.
     """
     expected = iter(verdict.kept)
-    for place, document in _mixed(folder):
-        wanted = next(expected, None)
-        if wanted is None or wanted != (document.id, text_digest(document.text)):
-            raise ToolkitError(
-                f"{place}: dolma kept {document.id!r}; the rules of {source} keep "
-                f"{wanted[0] if wanted else 'nothing more'!r} here"
-            )
-        yield document
-    missing = next(expected, None)
-    if missing is not None:
-        raise ToolkitError(f"{folder}: dolma dropped {missing[0]!r}; the rules of {source} keep it")
-
-
-def _mixed(folder: Path) -> Iterator[tuple[str, Document]]:
-    """Yield the place and the document of every line that the mixer wrote for a source."""
     # Unshuffled, the mixer writes one file per input file, below folders of its own.
     for path in sorted(folder.rglob("*.json*.gz")):
         try:
-            for line_number, document in read_documents(path):
-                yield f"{path}:{line_number}", document
+            for line_number, document in enumerate(read_documents(path), start=1):
+                wanted = next(expected, None)
+                if wanted != (document.id, hash(document.text)):
+                    raise ToolkitError(
+                        f"{path}:{line_number}: dolma kept {document.id!r}; the rules of "
+                        f"{folder.name} keep {wanted[0] if wanted else 'nothing more'!r} here"
+                    )
+                yield document
         except InputError as error:
             raise ToolkitError(
                 f"dolma's mixer ended well and left a damaged file (a full disk?): {error}"
             ) from None
+    missing = next(expected, None)
+    if missing is not None:
+        raise ToolkitError(
+            f"{folder}: dolma dropped {missing[0]!r}; the rules of {folder.name} keep it"
+        )
 
 
 def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: Path) -> Report:
-    total = sum(verdict.documents for verdict in verdicts.values())
-    kept = sum(len(verdict.kept) for verdict in verdicts.values())
+    table = [
+        {
+            "source": source,
+            "documents": verdict.documents,
+            "kept": len(verdict.kept),
+            "dropped": verdict.reasons.total(),
+            "kept_share": round(len(verdict.kept) / verdict.documents, 4),
+            "min_kept_share": config.min_kept_share[source],
+            "kept_bytes": verdict.kept_bytes,
+            "dropped_bytes": verdict.dropped_bytes.total(),
+        }
+        for source, verdict in verdicts.items()
+    ]
+    rules = [
+        {
+            "source": source,
+            "rule": rule.name,
+            "dropped": verdict.reasons[rule.name],  # each document counts once
+            "matched": verdict.matches[rule.name],  # also where an earlier rule dropped it
+            "dropped_bytes": verdict.dropped_bytes[rule.name],
+        }
+        for source, verdict in verdicts.items()
+        for rule in verdict.rules
+    ]
+    numbers = totals(table, "documents", "kept", "dropped", "kept_bytes", "dropped_bytes")
+    dropped_bytes = numbers.pop("dropped_bytes")
     return Report(
         numbers={
-            "documents": total,
-            "kept": kept,
-            "dropped": total - kept,
-            "kept_share": round(kept / total, 4),
-            "text_bytes": sum(verdict.text_bytes for verdict in verdicts.values()),
-            "kept_bytes": sum(verdict.kept_bytes for verdict in verdicts.values()),
+            **numbers,
+            "kept_share": round(numbers["kept"] / numbers["documents"], 4),
+            "text_bytes": numbers["kept_bytes"] + dropped_bytes,
         },
-        tables={
-            "sources": [
-                {
-                    "source": source,
-                    "documents": verdict.documents,
-                    "kept": len(verdict.kept),
-                    "dropped": sum(verdict.reasons.values()),
-                    "kept_share": round(len(verdict.kept) / verdict.documents, 4),
-                    "min_kept_share": config.min_kept_share[source],
-                    "kept_bytes": verdict.kept_bytes,
-                    "dropped_bytes": sum(verdict.dropped_bytes.values()),
-                }
-                for source, verdict in verdicts.items()
-            ],
-            "dropped by rule": [
-                {
-                    "source": source,
-                    "rule": rule.name,
-                    "dropped": verdict.reasons[rule.name],  # each document counts once
-                    "matched": verdict.matches[rule.name],  # also where an earlier rule dropped it
-                    "dropped_bytes": verdict.dropped_bytes[rule.name],
-                }
-                for source, verdict in verdicts.items()
-                for rule in config.rules[source]
-            ],
-        },
+        tables={"sources": table, "dropped by rule": rules},
         samples={
             "kept": [_first_kept(documents / source) for source in verdicts],
             "dropped": [
@@ -237,7 +230,7 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
 
 
 def _first_kept(folder: Path) -> str:
-    _, document = next(read_documents(shards(folder)[0]))
+    document = next(read_folder(folder))
     return f"{document.id}\n{clip(document.text)}"
 
 

@@ -10,19 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from olmo_core.config.bounds import at_least
 from olmo_core.corpus.document import (
     Document,
     clip,
     read_documents,
     shards,
-    source_names,
+    totals,
     write_documents,
 )
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
 from olmo_core.corpus.rows import write_rows
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -32,7 +33,7 @@ class HeldOutConfig:
     """Section `held_out` of corpus.yaml.
 
     Raises:
-        ConfigError: a share or bound out of range.
+        ValueError: a share or bound out of range.
     """
 
     seed: int = 0  # of the hash that chooses clusters
@@ -46,48 +47,35 @@ class HeldOutConfig:
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.share < 1.0 and 0.0 < self.max_cluster_share <= 1.0):
-            raise ConfigError("held_out: share and max_cluster_share are shares between 0 and 1")
-        if self.min_documents < 1 or self.max_domain_bytes < 1:
-            raise ConfigError("held_out: min_documents and max_domain_bytes: expected above 0")
+            raise ValueError("share and max_cluster_share are shares between 0 and 1")
+        at_least(self, 1, "min_documents", "max_domain_bytes")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Member:
     """A document as the choice sees it."""
 
     id: str
     source: str
     text_bytes: int
+    cluster: str = ""  # id of its first member
+    role: Literal["training", "scored", "set aside"] = "training"
 
 
-Roles = Mapping[str, str]  # id -> "scored" or "set aside"; ids that stay are not in it
-
-
-def choose(
-    members: Sequence[Member], groups: Sequence[int], config: HeldOutConfig
-) -> dict[str, str]:
-    """Choose whole clusters in the order of their hash, domain by domain.
+def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
+    """Choose whole clusters in the order of their hash, domain by domain, and set the roles.
 
     Of each cluster the first document per domain is scored; its near copies are set aside, since
     scoring them again would say nothing new.
 
-    Args:
-        members: All documents.
-        groups: For each, the index of its cluster's first member.
-        config: Shares and bounds.
-
-    Returns:
-        Id -> "scored" or "set aside" of the documents that leave training.
-
     Raises:
         InputError: a domain ends with fewer than `min_documents` scored documents.
     """
-    clusters: dict[int, list[Member]] = defaultdict(list)
-    for member, group in zip(members, groups, strict=True):
-        clusters[group].append(member)
+    clusters: dict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        clusters[member.cluster].append(member)
     sizes = Counter(member.source for member in members)
-    by_hash = sorted(clusters.values(), key=lambda cluster: _hash(config.seed, cluster[0].id))
-    roles: dict[str, str] = {}
+    by_hash = [clusters[name] for name in sorted(clusters, key=lambda c: _hash(config.seed, c))]
     scored: Counter[str] = Counter()
     scored_bytes: Counter[str] = Counter()
     for domain in sorted(sizes):
@@ -95,24 +83,23 @@ def choose(
         for cluster in by_hash:
             if scored[domain] >= wanted:
                 break
-            firsts = _first_by_source(cluster)
+            firsts = {member.source: member for member in reversed(cluster)}
             if (
                 domain not in firsts
-                or cluster[0].id in roles
+                or cluster[0].role != "training"
                 or _widespread(cluster, sizes, config)
+                or any(
+                    scored_bytes[source] + first.text_bytes > config.max_domain_bytes
+                    for source, first in firsts.items()
+                )
             ):
                 continue
-            too_big = any(
-                scored_bytes[source] + first.text_bytes > config.max_domain_bytes
-                for source, first in firsts.items()
-            )
-            if too_big:
-                continue
             for member in cluster:
-                first = firsts[member.source] is member
-                roles[member.id] = "scored" if first else "set aside"
-                scored[member.source] += first
-                scored_bytes[member.source] += member.text_bytes if first else 0
+                member.role = "set aside"
+            for source, first in firsts.items():
+                first.role = "scored"
+                scored[source] += 1
+                scored_bytes[source] += first.text_bytes
     for domain in sorted(sizes):
         if scored[domain] < config.min_documents:
             raise InputError(
@@ -121,18 +108,10 @@ def choose(
                 f"least min_documents = {config.min_documents}: raise max_domain_bytes or "
                 "max_cluster_share, lower min_documents, or give the source more text"
             )
-    return roles
 
 
 def _hash(seed: int, cluster: str) -> bytes:
     return hashlib.sha256(f"{seed}:{cluster}".encode()).digest()
-
-
-def _first_by_source(cluster: Sequence[Member]) -> dict[str, Member]:
-    firsts: dict[str, Member] = {}
-    for member in cluster:
-        firsts.setdefault(member.source, member)
-    return firsts
 
 
 def _widespread(cluster: Sequence[Member], sizes: Counter[str], config: HeldOutConfig) -> bool:
@@ -151,7 +130,7 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     def texts() -> Iterator[str]:
         for number, path in enumerate(files):
             job.progress(number, 2 * len(files), unit="files", message="clustering")
-            for _, document in read_documents(path):
+            for document in read_documents(path):
                 members.append(
                     Member(id=document.id, source=document.source, text_bytes=document.text_bytes)
                 )
@@ -159,47 +138,49 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 
     with job.timed("cluster near duplicates"):
         groups = near_duplicate_groups(texts(), config.near_duplicates)
-    _check_ids(members)
-    roles = choose(members, groups, config)
+    for member, first in zip(members, groups, strict=True):
+        member.cluster = members[first].id
+    twice = [name for name, count in Counter(member.id for member in members).items() if count > 1]
+    if twice:
+        raise InputError(f"held_out: id {twice[0]!r} is given twice; ids are unique")
+    choose(members, config)
+    sizes = Counter(member.cluster for member in members)
     with job.timed("write"):
-        samples = _write(documents, files, roles, job)
-        _write_clusters(members, groups, roles, job.folder / "clusters.jsonl.gz")
-    table = _table(members, groups, roles, source_names(documents))
+        samples = _write(documents, files, {member.id: member.role for member in members}, job)
+        # One row per document that is held out or has near copies.
+        clusters = (
+            {"id": member.id, "cluster": member.cluster, "role": member.role}
+            for member in members
+            if member.role != "training" or sizes[member.cluster] > 1
+        )
+        write_rows(job.folder / "clusters.jsonl.gz", clusters)
+    table = [
+        _row(source, [member for member in members if member.source == source], sizes)
+        for source in sorted({member.source for member in members})
+    ]
+    columns = ("scored", "set_aside", "remaining", "scored_bytes", "remaining_bytes")
     return Report(
-        numbers={
-            "documents": len(members),
-            "scored": sum(row["scored"] for row in table),
-            "set_aside": sum(row["set_aside"] for row in table),
-            "remaining": sum(row["remaining"] for row in table),
-            "scored_bytes": sum(row["scored_bytes"] for row in table),
-            "remaining_bytes": sum(row["remaining_bytes"] for row in table),
-            "near_duplicates": sum(row["near_duplicates"] for row in table),
-        },
+        numbers={"documents": len(members), **totals(table, *columns, "near_duplicates")},
         tables={"sources": table},
         samples={"held out": samples},
         data={"domains": [row["source"] for row in table]},
     )
 
 
-def _check_ids(members: Sequence[Member]) -> None:
-    seen: set[str] = set()
-    for member in members:
-        if member.id in seen:
-            raise InputError(f"held_out: id {member.id!r} is given twice; ids are unique")
-        seen.add(member.id)
+def _write(documents: Path, files: Sequence[Path], roles: Mapping[str, str], job: Job) -> list[str]:
+    """Write the remaining documents under their files' names, and the scored ones by domain.
 
-
-def _write(documents: Path, files: Sequence[Path], roles: Roles, job: Job) -> list[str]:
-    """Write the remaining documents under their files' names, and the scored ones by domain."""
+    Returns:
+        The beginning of one scored document per domain.
+    """
     scored: dict[str, list[Document]] = defaultdict(list)
     for number, path in enumerate(files):
         job.progress(len(files) + number, 2 * len(files), unit="files", message="writing")
         remaining: list[Document] = []
-        for _, document in read_documents(path):
-            role = roles.get(document.id)
-            if role is None:
+        for document in read_documents(path):
+            if roles[document.id] == "training":
                 remaining.append(document)
-            elif role == "scored":
+            elif roles[document.id] == "scored":
                 scored[document.source].append(document)
         if remaining:
             write_documents(job.folder / "documents" / path.relative_to(documents), remaining)
@@ -209,48 +190,20 @@ def _write(documents: Path, files: Sequence[Path], roles: Roles, job: Job) -> li
     return [f"{domain[0].id}\n{clip(domain[0].text)}" for _, domain in sorted(scored.items())]
 
 
-def _write_clusters(
-    members: Sequence[Member], groups: Sequence[int], roles: Roles, path: Path
-) -> None:
-    """One row per document that is held out or has near copies: which cluster, which role."""
-    sizes = Counter(groups)
-    write_rows(
-        path,
-        (
-            {
-                "id": member.id,
-                "cluster": members[group].id,
-                "role": roles.get(member.id, "training"),
-            }
-            for member, group in zip(members, groups, strict=True)
-            if member.id in roles or sizes[group] > 1
-        ),
-    )
-
-
-def _table(
-    members: Sequence[Member], groups: Sequence[int], roles: Roles, sources: Sequence[str]
-) -> list[dict[str, Any]]:
-    sizes = Counter(groups)
-    rows: list[dict[str, Any]] = []
-    for source in sources:
-        mine = [(m, g) for m, g in zip(members, groups, strict=True) if m.source == source]
-        scored = [m for m, _ in mine if roles.get(m.id) == "scored"]
-        remaining = [m for m, _ in mine if m.id not in roles]
-        rows.append(
-            {
-                "source": source,
-                "documents": len(mine),
-                "near_duplicates": sum(sizes[group] > 1 for _, group in mine),
-                "largest_cluster": max(sizes[group] for _, group in mine),
-                "scored": len(scored),
-                "scored_bytes": sum(m.text_bytes for m in scored),
-                "set_aside": len(mine) - len(scored) - len(remaining),
-                "remaining": len(remaining),
-                "remaining_bytes": sum(m.text_bytes for m in remaining),
-            }
-        )
-    return rows
+def _row(source: str, members: Sequence[Member], sizes: Counter[str]) -> dict[str, Any]:
+    scored = [member.text_bytes for member in members if member.role == "scored"]
+    remaining = [member.text_bytes for member in members if member.role == "training"]
+    return {
+        "source": source,
+        "documents": len(members),
+        "near_duplicates": sum(sizes[member.cluster] > 1 for member in members),
+        "largest_cluster": max(sizes[member.cluster] for member in members),
+        "scored": len(scored),
+        "scored_bytes": sum(scored),
+        "set_aside": len(members) - len(scored) - len(remaining),
+        "remaining": len(remaining),
+        "remaining_bytes": sum(remaining),
+    }
 
 
 if __name__ == "__main__":

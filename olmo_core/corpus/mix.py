@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from olmo_core.config.bounds import at_least
 from olmo_core.config.load import nearest
 from olmo_core.data.format import TokenFile, open_token_file, read_tokens
 from olmo_core.data.manifest import Manifest, Range, Stream
@@ -58,8 +59,7 @@ class MixConfig:
             raise ValueError(
                 f"sources: weight is given for {', '.join(weighted)} only; expected for all or none"
             )
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise ValueError(f"max_tokens {self.max_tokens}: expected at least 1")
+        at_least(self, 1, "max_tokens")
 
 
 def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -74,7 +74,16 @@ def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             Stream(name=name, ranges=tuple(choose_ranges(root, files[name], wanted[name])))
             for name in sorted(files)
         )
-    manifest = _manifest(streams, [file for found in files.values() for file in found], root)
+    header = next(iter(files.values()))[0].header
+    assert header is not None
+    manifest = Manifest(
+        dtype=header.dtype,
+        vocab_size=header.vocab_size,
+        tokenizer_sha256=header.tokenizer_sha256,
+        eos_token_id=header.eos_token_id,
+        streams=streams,
+        root=root,
+    )
     manifest.open_files()
     manifest.write(job.folder / "manifest.json")
     return Report(
@@ -104,7 +113,7 @@ def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 
 
 def source_files(root: Path, name: str) -> list[TokenFile]:
-    """The token files of a source, in order, checked.
+    """Return the token files of a source, in order, checked.
 
     Raises:
         ConfigError: there is no such source; names the nearest.
@@ -118,7 +127,7 @@ def source_files(root: Path, name: str) -> list[TokenFile]:
 
 
 def wanted_tokens(available: Mapping[str, int], config: MixConfig) -> dict[str, int]:
-    """Tokens that the mix takes of each source, before cuts are moved to document ends.
+    """Return the tokens that the mix takes of each source, before cuts move to document ends.
 
     With weights, the mix has `max_tokens`, or as many as leave every source read at most once.
     """
@@ -137,7 +146,7 @@ def wanted_tokens(available: Mapping[str, int], config: MixConfig) -> dict[str, 
 
 
 def choose_ranges(root: Path, files: Sequence[TokenFile], tokens: int) -> list[Range]:
-    """Whole files, over and over, and an equal part of each file for the rest.
+    """Return whole files, over and over, and an equal part of each file for the rest.
 
     Raises:
         InputError: the share is smaller than the first document of every file.
@@ -163,7 +172,7 @@ def choose_ranges(root: Path, files: Sequence[TokenFile], tokens: int) -> list[R
 
 
 def cut(file: TokenFile, stop: int) -> int:
-    """The last document end at or before `stop`; `stop` itself inside a very long document.
+    """Return the last document end at or before `stop`; `stop` in a very long document.
 
     Tokens after a cut would continue, without an EOS, a text that they have nothing to do with.
     """
@@ -173,19 +182,6 @@ def cut(file: TokenFile, stop: int) -> int:
     if len(ends):
         return start + int(ends[-1]) + 1
     return stop if start else 0
-
-
-def _manifest(streams: tuple[Stream, ...], files: Sequence[TokenFile], root: Path) -> Manifest:
-    header = files[0].header
-    assert header is not None
-    return Manifest(
-        dtype=header.dtype,
-        vocab_size=header.vocab_size,
-        tokenizer_sha256=header.tokenizer_sha256,
-        eos_token_id=header.eos_token_id,
-        streams=streams,
-        root=root,
-    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from olmo_core.errors import ConfigError
+from olmo_core.config.bounds import above, at_least, at_most
 
 WORD = re.compile(r"\w+")
 
@@ -20,7 +20,7 @@ class NearDuplicateConfig:
     """When two texts are near copies of each other.
 
     Raises:
-        ConfigError: values with which no pair, or every pair, would be found.
+        ValueError: values with which no pair, or every pair, would be found.
     """
 
     threshold: float = 0.7  # estimated Jaccard similarity of the two sets of shingles
@@ -30,19 +30,17 @@ class NearDuplicateConfig:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.threshold <= 1.0:
-            raise ConfigError(f"near_duplicates: threshold {self.threshold}: expected 0 < x <= 1")
-        if min(self.shingle_words, self.permutations, self.bands) < 1:
-            raise ConfigError("near_duplicates: shingle_words, permutations, bands: expected >= 1")
+        above(self, 0, "threshold")
+        at_most(self, 1, "threshold")
+        at_least(self, 1, "shingle_words", "permutations", "bands")
         if self.permutations % self.bands:
-            raise ConfigError(
-                f"near_duplicates: permutations {self.permutations} is no multiple of bands "
-                f"{self.bands}"
+            raise ValueError(
+                f"permutations is {self.permutations}; expected a multiple of bands, {self.bands}"
             )
 
 
 def shingles(text: str, words: int) -> set[str]:
-    """The runs of `words` lower-case words of a text; a shorter text is one run."""
+    """Return the runs of `words` lower-case words of a text; a shorter text is one run."""
     tokens = WORD.findall(text.lower())
     return {
         " ".join(tokens[start : start + words]) for start in range(max(1, len(tokens) - words + 1))

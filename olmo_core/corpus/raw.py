@@ -7,17 +7,18 @@ a user's folders, the same for the same packages, Python and files.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import Document, clip, write_shards
-from olmo_core.corpus.readers import READERS, Passage, Unreadable
+from olmo_core.config.bounds import at_least
+from olmo_core.corpus.document import Document, clip, totals, write_shards
+from olmo_core.corpus.readers import READERS, Passage, UnitReader, Unreadable
 from olmo_core.corpus.rows import write_rows
-from olmo_core.corpus.sources import SourceConfig, Unit, package_version, source_identity
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
+from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
@@ -28,7 +29,7 @@ class RawConfig:
     """Section `raw` of corpus.yaml.
 
     Raises:
-        ConfigError: no source, or two of one name.
+        ValueError: no source, two of one name, or no room in a file.
     """
 
     sources: tuple[SourceConfig, ...]
@@ -37,37 +38,23 @@ class RawConfig:
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
-            raise ConfigError(f"raw: sources {names}: expected at least one, each name once")
-        if self.shard_bytes <= 0:
-            raise ConfigError(f"raw: shard_bytes {self.shard_bytes}: expected above 0")
+            raise ValueError(f"sources: {names}: expected at least one, each name once")
+        at_least(self, 1, "shard_bytes")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Reading:
     """The documents of one source, in the order of their ids, and what was left out."""
 
-    documents: list[Document]
-    units: int  # files read
-    left_out: Mapping[str, int]  # reason -> number of files or texts
-    quarantined: list[dict[str, Any]]
-
-
-def raw_identity(config: RawConfig) -> dict[str, Any]:
-    """What decides the text besides the configuration, without reading it; part of the fingerprint.
-
-    Returns:
-        `packages` (name -> version of those read), `python` (where its files or its parser count),
-        `files` (source -> path, bytes and sha256 of each of a user's files).
-
-    Raises:
-        ConfigError: a package or folder that is not there.
-    """
-    return source_identity(config.sources)
+    documents: list[Document] = field(default_factory=list[Document])
+    units: int = 0  # files read
+    left_out: Counter[str] = field(default_factory=Counter[str])  # files or texts by reason
+    quarantined: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
 
 def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Read every source and write its documents; sources are read side by side."""
-    identity = raw_identity(config)
+    identity = source_identity(config.sources)
     tasks = [
         Task(
             name=f"read {source.name}",
@@ -77,12 +64,8 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         )
         for source in config.sources
     ]
-
-    def on_done(count: int, latest: Mapping[str, Any]) -> None:
-        job.progress(count, len(tasks), unit="sources", message=latest["row"]["source"])
-
     with job.timed("read sources"):
-        written = map_tasks(tasks, job, on_done=on_done)
+        written = map_tasks(tasks, job, unit="sources")
     for each in written:
         if each["quarantined"]:
             name = f"{each['row']['source']}.jsonl.gz"
@@ -91,9 +74,7 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     return Report(
         numbers={
             "sources": len(table),
-            "documents": sum(row["documents"] for row in table),
-            "text_bytes": sum(row["text_bytes"] for row in table),
-            "quarantined": sum(row["quarantined"] for row in table),
+            **totals(table, "documents", "text_bytes", "quarantined"),
         },
         tables={"sources": table},
         samples={"documents": sorted(each["sample"] for each in written)},
@@ -109,17 +90,10 @@ def write_source(source: SourceConfig, shard_bytes: int, out: Path) -> dict[str,
     """
     reading = read_source(source)
     files = write_shards(out, reading.documents, shard_bytes=shard_bytes)
-    middle = reading.documents[len(reading.documents) // 2]
-    return {
-        "row": _row(source, reading, files),
-        "sample": f"{middle.id}\n{clip(middle.text)}",
-        "quarantined": reading.quarantined,
-    }
-
-
-def _row(source: SourceConfig, reading: Reading, files: int) -> dict[str, Any]:
     sizes = [document.text_bytes for document in reading.documents]
-    return {
+    middle = reading.documents[len(sizes) // 2]
+    left_out = sorted(reading.left_out.items())
+    row = {
         "source": source.name,
         "reader": source.reader,
         "documents": len(sizes),
@@ -128,8 +102,10 @@ def _row(source: SourceConfig, reading: Reading, files: int) -> dict[str, Any]:
         "files_read": reading.units,
         "files_written": files,
         "quarantined": len(reading.quarantined),
-        "left_out": "; ".join(f"{n} {reason}" for reason, n in sorted(reading.left_out.items())),
+        "left_out": "; ".join(f"{number} {reason}" for reason, number in left_out),
     }
+    sample = f"{middle.id}\n{clip(middle.text)}"
+    return {"row": row, "sample": sample, "quarantined": reading.quarantined}
 
 
 def read_source(source: SourceConfig) -> Reading:
@@ -141,81 +117,77 @@ def read_source(source: SourceConfig) -> Reading:
             (it names both places), or no document at all.
     """
     units, read = READERS[source.reader](source)
-    versions = {name: package_version(name, source.name) for name in source.packages}
-    documents: list[Document] = []
-    left_out: Counter[str] = Counter()
-    quarantined: list[dict[str, Any]] = []
+    reading = Reading()
     places: dict[str, str] = {}  # id -> the file, and the line where a document is a line
     room = source.max_bytes
-    taken = 0
     for unit in sorted(units, key=_choice):
         if room is not None and room <= 0:
-            left_out["beyond max_bytes (files)"] += 1
+            reading.left_out["beyond max_bytes (files)"] += 1
             continue
-        taken += 1
-        bad = quarantined if source.bad_documents == "quarantine" else None
-        try:
-            passages = list(read(unit, bad))
-        except Unreadable as reason:
-            left_out[f"{reason} (files)"] += 1
-            continue
-        for place, document in _documents(source, unit, passages, versions, left_out):
-            if room is not None:
-                room -= document.text_bytes
-                if room < 0:
-                    left_out["beyond max_bytes (texts)"] += 1
-                    continue
-            if document.id in places:
-                raise InputError(
-                    f"{place}: id {document.id!r} (source {source.name}) is given twice, first at "
-                    f"{places[document.id]}; ids are unique in a corpus"
-                )
-            places[document.id] = place
-            documents.append(document)
-    if not documents:
+        reading.units += 1
+        for passage in _passages(source, unit, read, reading):
+            place = str(unit.path) if passage.line is None else f"{unit.path}:{passage.line}"
+            for document in _documents(source, unit, passage, reading):
+                if room is not None:
+                    room -= document.text_bytes
+                    if room < 0:
+                        reading.left_out["beyond max_bytes (texts)"] += 1
+                        continue
+                if document.id in places:
+                    raise InputError(
+                        f"{place}: id {document.id!r} (source {source.name}) is given twice, first "
+                        f"at {places[document.id]}; ids are unique in a corpus"
+                    )
+                places[document.id] = place
+                reading.documents.append(document)
+    if not reading.documents:
         raise InputError(f"source {source.name}: no document was found; widen what it reads")
-    documents.sort(key=lambda document: document.id)
-    return Reading(
-        documents=documents, units=taken, left_out=dict(left_out), quarantined=quarantined
-    )
+    reading.documents.sort(key=lambda document: document.id)
+    return reading
 
 
 def _choice(unit: Unit) -> bytes:
     return hashlib.sha256(unit.name.encode()).digest()
 
 
+def _passages(
+    source: SourceConfig, unit: Unit, read: UnitReader, reading: Reading
+) -> Iterator[Passage]:
+    """Yield what can be read of a unit; quarantine or count the rest."""
+    try:
+        for found in read(unit):
+            if isinstance(found, Passage):
+                yield found
+            elif source.bad_documents == "fail":
+                raise found.error
+            else:
+                message = str(found.error).replace(str(unit.path), unit.name)
+                row = {"file": unit.name, "error": message, **found.place}
+                reading.quarantined.append(row)
+    except Unreadable as reason:
+        reading.left_out[f"{reason} (files)"] += 1
+
+
 def _documents(
-    source: SourceConfig,
-    unit: Unit,
-    passages: Iterable[Passage],
-    versions: Mapping[str, str],
-    left_out: Counter[str],
-) -> Iterator[tuple[str, Document]]:
-    """Split, number and bound the texts of one unit; each with the place it was found at."""
-    origin: dict[str, Any] = {}
-    if unit.package:
-        origin["package"] = unit.package
-        if unit.package in versions:
-            origin["version"] = versions[unit.package]
-    for passage in passages:
-        place = str(unit.path) if passage.line is None else f"{unit.path}:{passage.line}"
-        pieces = split_text(passage.text, source.max_document_bytes)
-        for number, piece in enumerate(pieces):
-            if len(piece.encode()) < source.min_document_bytes or not piece.strip():
-                left_out["shorter than min_document_bytes (texts)"] += 1
-                continue
-            identity = passage.name or unit.name
-            if not identity.startswith(f"{source.name}/"):
-                identity = f"{source.name}/{identity}"
-            document = Document(
-                id=identity if len(pieces) == 1 else f"{identity}#{number:03d}",
-                text=piece,
-                source=source.name,
-                added=passage.added,
-                created=passage.created,
-                metadata={**passage.metadata, **origin, "file": unit.name},
-            )
-            yield place, document
+    source: SourceConfig, unit: Unit, passage: Passage, reading: Reading
+) -> Iterator[Document]:
+    """Split, number and bound a text."""
+    name = passage.name or unit.name
+    if not name.startswith(f"{source.name}/"):
+        name = f"{source.name}/{name}"
+    pieces = split_text(passage.text, source.max_document_bytes)
+    for number, piece in enumerate(pieces):
+        if len(piece.encode()) < source.min_document_bytes or not piece.strip():
+            reading.left_out["shorter than min_document_bytes (texts)"] += 1
+            continue
+        yield Document(
+            id=name if len(pieces) == 1 else f"{name}#{number:03d}",
+            text=piece,
+            source=source.name,
+            added=passage.added,
+            created=passage.created,
+            metadata={**passage.metadata, **unit.origin, "file": unit.name},
+        )
 
 
 def split_text(text: str, max_bytes: int) -> list[str]:

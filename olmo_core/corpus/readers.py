@@ -5,8 +5,7 @@ imported; the same files give the same texts under the same names.
 """
 
 import ast
-import email.parser
-import email.policy
+import email
 import io
 import json
 import re
@@ -18,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
-from olmo_core.corpus.rows import check_row, read_rows
+from olmo_core.corpus.rows import check_row, parse_row, read_lines
 from olmo_core.corpus.sources import (
     SourceConfig,
     Unit,
@@ -50,8 +49,19 @@ class Passage:
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refused:
+    """A user's document that cannot be taken."""
+
+    error: InputError
+    place: Mapping[str, Any] = field(default_factory=dict[str, Any])  # line and content, of a row
+
+
 class Unreadable(Exception):
     """An installed file that is not the text that its name promises; counted, not read."""
+
+
+UnitReader = Callable[[Unit], Iterable[Passage | Refused]]
 
 
 def _python_text(unit: Unit) -> str:
@@ -63,12 +73,12 @@ def _python_text(unit: Unit) -> str:
         raise Unreadable("not in its declared encoding") from None
 
 
-def _code(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
+def _code(unit: Unit) -> Iterator[Passage]:
     yield Passage(name="", text=_python_text(unit))
 
 
-def _docstrings(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
-    """One passage per documented module, class and function, named by its dotted path."""
+def _docstrings(unit: Unit) -> Iterator[Passage]:
+    """Yield the docstring of each module, class and function, named by its dotted path."""
     try:
         tree = ast.parse(_python_text(unit))
     except (SyntaxError, ValueError):
@@ -98,8 +108,8 @@ def _documentable(node: ast.AST, path: str) -> Iterator[tuple[str, Documentable]
             yield from _documentable(child, path)
 
 
-def _topics(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
-    """The texts of `help("topic")`: one passage a topic, from the literal in pydoc_data."""
+def _topics(unit: Unit) -> Iterator[Passage]:
+    """Yield the text of each `help("topic")`, from the literal in pydoc_data."""
     for node in ast.parse(_python_text(unit)).body:
         target = node.targets[0] if isinstance(node, ast.Assign) else None
         if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id == "topics":
@@ -108,8 +118,8 @@ def _topics(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
                 yield Passage(name=topic, text=text.strip())
 
 
-def _prose(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
-    """A whole text file, or the long description of a package's METADATA."""
+def _prose(unit: Unit) -> Iterator[Passage]:
+    """Yield a whole text file, or the long description of a package's METADATA."""
     try:
         text = unit.path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
@@ -117,27 +127,26 @@ def _prose(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
     if not unit.name.endswith("/METADATA"):
         yield Passage(name="", text=text)
         return
-    message = email.parser.Parser(policy=email.policy.compat32).parsestr(text)
+    message = email.message_from_string(text)
     body = message.get_payload()
     description = body if isinstance(body, str) and body.strip() else message["Description"]
     if description and str(description).strip() != "UNKNOWN":
-        yield Passage(name=f"{unit.package}/long-description", text=str(description).strip())
+        yield Passage(
+            name=f"{unit.origin['package']}/long-description", text=str(description).strip()
+        )
 
 
-def _user_file(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
-    """A user's `.txt` or `.md` (one document), or Dolma JSON lines (a document a line)."""
+def _user_file(unit: Unit) -> Iterator[Passage | Refused]:
+    """Yield a user's `.txt` or `.md` (one document), or Dolma JSON lines (a document per line)."""
     if unit.path.name.endswith((".jsonl", ".jsonl.gz", ".json.gz", ".json")):
-        # Outside the `try`: lines can be quarantined, a file that is not whole ends the job.
-        yield from _user_rows(unit, bad)
+        yield from _user_rows(unit)
         return
     try:
         text = _user_text(unit)
         check_row({"id": unit.name, "text": text}, str(unit.path), ("id", "text"))
         yield Passage(name="", text=text)
     except InputError as error:
-        if bad is None:
-            raise
-        bad.append({"file": unit.name, "error": str(error).replace(str(unit.path), unit.name)})
+        yield Refused(error=error)
 
 
 def _user_text(unit: Unit) -> str:
@@ -152,27 +161,20 @@ def _user_text(unit: Unit) -> str:
         ) from None
 
 
-def _user_rows(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage]:
-    def report(line_number: int, row: bytes, error: InputError) -> None:
-        if bad is None:
-            raise error
-        message = str(error).replace(str(unit.path), unit.name)
-        bad.append(
-            {"file": unit.name, "line": line_number, "error": message, "content": repr(row[:2000])}
-        )
-
-    for line_number, row in read_rows(unit.path, on_bad_line=report):
+def _user_rows(unit: Unit) -> Iterator[Passage | Refused]:
+    for number, line in read_lines(unit.path):  # of a file that is not whole no line is taken
+        where = f"{unit.path}:{number}"
         try:
-            where = f"{unit.path}:{line_number}"
+            row = parse_row(line, where)
             check_row(row, where, ("id", "text"))
             _check_carried(row, where)
         except InputError as error:
-            report(line_number, repr(row).encode(errors="replace"), error)
+            yield Refused(error=error, place={"line": number, "content": repr(line[:2000])})
             continue
         yield Passage(
             name=row["id"],
             text=row["text"],
-            line=line_number,
+            line=number,
             added=str(row.get("added") or UNDATED),
             created=str(row.get("created") or UNDATED),
             metadata=row.get("metadata") or {},
@@ -180,7 +182,7 @@ def _user_rows(unit: Unit, bad: list[dict[str, Any]] | None) -> Iterator[Passage
 
 
 def _check_carried(row: Mapping[str, Any], where: str) -> None:
-    """What is carried along must be writable as JSON in UTF-8, by every later step."""
+    """Refuse what is carried along and cannot be written as JSON in UTF-8 by every later step."""
     for key in ("added", "created", "metadata"):
         value = row.get(key)
         if _deeper_than(MAX_DEPTH, value):
@@ -202,44 +204,35 @@ def _deeper_than(levels: int, value: Any) -> bool:
     return levels == 0 or any(_deeper_than(levels - 1, part) for part in value)  # pyright: ignore[reportUnknownVariableType]
 
 
-UnitReader = Callable[[Unit, list[dict[str, Any]] | None], Iterable[Passage]]
-
-
 def _python_units(source: SourceConfig) -> Iterator[Unit]:
     if source.standard_library:
         yield from standard_library_files(source)
-    for unit in package_files(source):
-        if unit.name.endswith(".py"):
-            yield unit
+    yield from (unit for unit in package_files(source) if unit.name.endswith(".py"))
 
 
-def _prose_units(source: SourceConfig) -> Iterator[Unit]:
-    for unit in package_files(source):
-        file = PurePosixPath(unit.name)
-        if unit.name.endswith(".dist-info/METADATA") or (
-            file.suffix.lower() in TEXT_SUFFIXES
-            and not LICENCE_NAME.search(unit.name)
-            and not NOT_PROSE.search(file.name)
-        ):
-            yield unit
+def _is_prose(unit: Unit) -> bool:
+    file = PurePosixPath(unit.name)
+    return unit.name.endswith(".dist-info/METADATA") or (
+        file.suffix.lower() in TEXT_SUFFIXES
+        and not LICENCE_NAME.search(unit.name)
+        and not NOT_PROSE.search(file.name)
+    )
 
 
-def _licence_units(source: SourceConfig) -> Iterator[Unit]:
-    for unit in package_files(source):
-        file = PurePosixPath(unit.name)
-        if LICENCE_NAME.search(file.name) and file.suffix.lower() in ("", *TEXT_SUFFIXES):
-            yield unit
+def _is_licence(unit: Unit) -> bool:
+    file = PurePosixPath(unit.name)
+    return bool(LICENCE_NAME.search(file.name)) and file.suffix.lower() in ("", *TEXT_SUFFIXES)
 
 
-def _topic_units(source: SourceConfig) -> Iterator[Unit]:
-    return (u for u in standard_library_files(source) if u.name == "pydoc_data/topics.py")
+def _is_topics(unit: Unit) -> bool:
+    return unit.name == "pydoc_data/topics.py"
 
 
 READERS: Mapping[str, Callable[[SourceConfig], tuple[Iterable[Unit], UnitReader]]] = {
     "python_code": lambda source: (_python_units(source), _code),
     "docstrings": lambda source: (_python_units(source), _docstrings),
-    "pydoc_topics": lambda source: (_topic_units(source), _topics),
-    "package_text": lambda source: (_prose_units(source), _prose),
-    "licences": lambda source: (_licence_units(source), _prose),
+    "pydoc_topics": lambda source: (filter(_is_topics, standard_library_files(source)), _topics),
+    "package_text": lambda source: (filter(_is_prose, package_files(source)), _prose),
+    "licences": lambda source: (filter(_is_licence, package_files(source)), _prose),
     "files": lambda source: (user_files(source), _user_file),
 }

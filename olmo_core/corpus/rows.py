@@ -4,7 +4,7 @@ import contextlib
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,37 @@ from olmo_core.files import atomic_path
 
 COMPRESSION = 5  # two thirds of level 6's time, 3% more bytes
 
-OnBadLine = Callable[[int, bytes, InputError], None]
 
-
-def _refuse(line_number: int, line: bytes, error: InputError) -> None:
-    raise error
-
-
-def read_rows(
-    path: Path, *, on_bad_line: OnBadLine = _refuse
-) -> Generator[tuple[int, dict[str, Any]]]:
-    """Yield `(line number from 1, JSON object)` of a gzipped (by name) JSON-lines file.
-
-    Args:
-        path: The file.
-        on_bad_line: Takes the number, the bytes and the error of a line that cannot be read;
-            raises by default.
+def read_rows(path: Path) -> Generator[dict[str, Any]]:
+    """Yield the JSON object of each line of a gzipped (by name) JSON-lines file.
 
     Raises:
         InputError: a truncated or damaged gzip, a line that is not UTF-8 or not a JSON object, a
             blank line before another; the message names file and line.
     """
+    for line_number, line in read_lines(path):
+        yield parse_row(line, f"{path}:{line_number}")
+
+
+def read_lines(path: Path) -> Generator[tuple[int, bytes]]:
+    """Yield `(line number from 1, line)` of a gzipped (by name) file up to its last line of text.
+
+    Raises:
+        InputError: a truncated or damaged gzip; the message names file and line.
+    """
     line_number = 0
-    blank: list[int] = []  # allowed at the end of a file only
+    blank: list[tuple[int, bytes]] = []
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as lines:
             for line_number, line in enumerate(lines, start=1):
                 if not line.strip():
-                    blank.append(line_number)
+                    blank.append((line_number, b""))
                     continue
-                for number in blank:
-                    error = InputError(
-                        f"{path}:{number}: blank line; expected one JSON object per line (blank "
-                        "lines may only end a file)"
-                    )
-                    on_bad_line(number, b"", error)
-                blank.clear()
-                try:
-                    row = _parse_row(path, line_number, line)
-                except InputError as error:
-                    on_bad_line(line_number, line, error)
-                    continue
-                yield line_number, row
+                if blank:
+                    yield from blank
+                    blank.clear()
+                yield line_number, line
         if path.suffix == ".gz" and line_number == 0 and path.stat().st_size == 0:
             raise EOFError("0 bytes")  # what gzip takes for an empty file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -65,8 +53,17 @@ def read_rows(
         ) from None
 
 
-def _parse_row(path: Path, line_number: int, line: bytes) -> dict[str, Any]:
-    where = f"{path}:{line_number}"
+def parse_row(line: bytes, where: str) -> dict[str, Any]:
+    """Return the JSON object of one line of a file that `read_lines` reads.
+
+    Raises:
+        InputError: with `where` (file:line): not UTF-8, not a JSON object, or blank.
+    """
+    if not line:
+        raise InputError(
+            f"{where}: blank line; expected one JSON object per line (blank lines may only end a "
+            "file)"
+        )
     try:
         row = json.loads(line.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
@@ -107,40 +104,42 @@ def check_row(row: Mapping[str, Any], where: str, required: Iterable[str]) -> No
         if not isinstance(row[key], str):
             found = type(row[key]).__name__
             raise InputError(f"{where}: key {key!r} is a {found}; expected a string")
+        require_utf8(row[key], f"{where}: key {key!r}")
     if not row["text"].strip():
         raise InputError(
             f"{where}: empty document (key 'text', id {row.get('id')!r}); expected text, remove "
             "the line"
         )
-    for key in required:
-        try:
-            row[key].encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"{where}: key {key!r} holds a lone surrogate at character {error.start}; expected "
-                "text that can be written as UTF-8"
-            ) from None
     if not isinstance(row.get("metadata"), dict | None):
         found = type(row["metadata"]).__name__
         raise InputError(f"{where}: key 'metadata' is a {found}; expected an object, or no key")
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write gzipped JSON lines whole or not at all; the same rows give the same bytes.
+def require_utf8(text: str, place: str) -> None:
+    """Refuse a text that cannot be written.
 
-    Returns:
-        The number of rows.
+    Raises:
+        InputError: with `place`.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{place} holds a lone surrogate at character {error.start}; expected text that can be "
+            "written as UTF-8"
+        ) from None
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write gzipped JSON lines whole or not at all; the same rows give the same bytes.
 
     Raises:
         OSError: the disk is full, or the file cannot be written; the error names the file.
     """
-    count = 0
     with packed(path) as out:
         for row in rows:
             line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
             out.write(line.encode() + b"\n")
-            count += 1
-    return count
 
 
 @contextlib.contextmanager

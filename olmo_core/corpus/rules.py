@@ -3,14 +3,12 @@
 An attribute is a list of spans `[start, end, score]` over the text, as dolma writes them.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from olmo_core.corpus.document import Document, clip, read_attributes, read_documents, shards
+from olmo_core.corpus.document import Document, clip
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -43,13 +41,8 @@ class Rule:
                 "as tags__gopher_v2__word_count"
             )
 
-    @property
-    def family(self) -> str:
-        """What wrote the attribute: experiment and tagger, its name without the last part."""
-        return self.attribute.rpartition("__")[0]
-
     def jq(self) -> str:
-        """The condition under which dolma's mixer excludes a document, in its jq syntax."""
+        """Return the condition under which dolma's mixer excludes a document, in its jq syntax."""
         spans = f"(.attributes.{self.attribute} // [])"
         measure = {
             "score": f"({spans} | if length > 0 then .[0][2] else 0 end)",
@@ -61,12 +54,12 @@ class Rule:
         return f"{measure} {'>' if self.above is not None else '<'} {self._bound()!r}"
 
     def drops(self, text: str, attributes: Mapping[str, Sequence[Sequence[float]]]) -> bool:
-        """Whether the rule drops a document with this text and these attributes."""
+        """Return whether the rule drops a document with this text and these attributes."""
         value = self.value(text, attributes)
         return value > self._bound() if self.above is not None else value < self._bound()
 
     def value(self, text: str, attributes: Mapping[str, Sequence[Sequence[float]]]) -> float:
-        """The measure of a document."""
+        """Return the measure of a document."""
         spans = attributes.get(self.attribute) or []
         if self.measure == "spans":
             return len(spans)
@@ -77,13 +70,6 @@ class Rule:
     def _bound(self) -> float:
         bound: Any = self.above if self.above is not None else self.below
         return float(bound)
-
-
-def first_reason(
-    rules: Sequence[Rule], text: str, attributes: Mapping[str, Sequence[Sequence[float]]]
-) -> Rule | None:
-    """The first rule that drops a document; None if it is kept."""
-    return next((rule for rule in rules if rule.drops(text, attributes)), None)
 
 
 def check_families(rules: Sequence[Rule], seen: set[str], source: str) -> None:
@@ -97,69 +83,52 @@ def check_families(rules: Sequence[Rule], seen: set[str], source: str) -> None:
     Raises:
         ConfigError: with the rule and the attributes that there are.
     """
-    families = {name.rpartition("__")[0] for name in seen}
+    families = {_family(name) for name in seen}
     for rule in rules:
-        if rule.family not in families:
+        if _family(rule.attribute) not in families:
             raise ConfigError(
                 f"filtered: rules: {source}: {rule.name}: no document has an attribute of "
-                f"{rule.family!r}; found {sorted(seen)}"
+                f"{_family(rule.attribute)!r}; found {sorted(seen)}"
             )
+
+
+def _family(attribute: str) -> str:
+    """Return what wrote an attribute: experiment and tagger, its name without the last part."""
+    return attribute.rpartition("__")[0]
 
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What the rules say of one source."""
+    """What the rules of one source say of its documents."""
 
-    documents: int = 0
-    text_bytes: int = 0
-    kept: list[tuple[str, bytes]] = field(default_factory=list[tuple[str, bytes]])  # id, digest
+    rules: Sequence[Rule]
+    kept: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])  # id, text's hash
     kept_bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])  # the first rule that drops
     matches: Counter[str] = field(default_factory=Counter[str])  # every rule that drops
     dropped_bytes: Counter[str] = field(default_factory=Counter[str])
     samples: dict[str, str] = field(default_factory=dict[str, str])  # reason -> a dropped text
+    attributes: set[str] = field(default_factory=set[str])  # names of all that documents have
 
+    @property
+    def documents(self) -> int:
+        """Return the number of documents that were judged."""
+        return len(self.kept) + self.reasons.total()
 
-def judge(folder: Path, parts: Mapping[str, Path], rules: tuple[Rule, ...]) -> Verdict:
-    """Evaluate a source's rules on every document.
-
-    Raises:
-        ConfigError: a rule on an attribute that nothing wrote.
-    """
-    verdict = Verdict()
-    seen: set[str] = set()
-    for path in shards(folder):
-        name = Path(folder.name) / path.relative_to(folder)
-        marks = zip(*(read_attributes(part / name) for part in parts.values()), strict=True)
-        for (_, document), rows in zip(read_documents(path), marks, strict=True):
-            attributes = {key: spans for row in rows for key, spans in row[2].items()}
-            seen.update(attributes)
-            _judge_document(document, attributes, rules, verdict)
-    check_families(rules, seen, folder.name)
-    return verdict
-
-
-def _judge_document(
-    document: Document, attributes: Mapping[str, Any], rules: tuple[Rule, ...], verdict: Verdict
-) -> None:
-    verdict.documents += 1
-    verdict.text_bytes += document.text_bytes
-    reason = first_reason(rules, document.text, attributes)
-    if reason is None:
-        verdict.kept.append((document.id, text_digest(document.text)))
-        verdict.kept_bytes += document.text_bytes
-        return
-    verdict.reasons[reason.name] += 1
-    verdict.dropped_bytes[reason.name] += document.text_bytes
-    for rule in rules:
-        verdict.matches[rule.name] += rule.drops(document.text, attributes)
-    if reason.name not in verdict.samples:
-        value = reason.value(document.text, attributes)
-        verdict.samples[reason.name] = (
-            f"{document.id}\n{reason.name} ({value:.4g})\n{clip(document.text)}"
-        )
-
-
-def text_digest(text: str) -> bytes:
-    """A short digest, to hold a text against another without keeping it."""
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    def add(self, document: Document, attributes: Mapping[str, Any]) -> None:
+        """Judge one document; of the rules that drop it, the first is the reason."""
+        self.attributes.update(attributes)
+        drops = [rule for rule in self.rules if rule.drops(document.text, attributes)]
+        if not drops:
+            self.kept.append((document.id, hash(document.text)))
+            self.kept_bytes += document.text_bytes
+            return
+        reason = drops[0]
+        self.reasons[reason.name] += 1
+        self.dropped_bytes[reason.name] += document.text_bytes
+        self.matches.update(rule.name for rule in drops)
+        if reason.name not in self.samples:
+            value = reason.value(document.text, attributes)
+            self.samples[reason.name] = (
+                f"{document.id}\n{reason.name} ({value:.4g})\n{clip(document.text)}"
+            )

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -60,7 +60,8 @@ class SourceConfig:
             )
         for pattern in self.include:
             parts = PurePosixPath(pattern).parts
-            if not parts or parts[0] == "/" or ".." in parts or _glued_stars(parts):
+            glued = any("**" in part and part != "**" for part in parts)
+            if not parts or parts[0] == "/" or ".." in parts or glued:
                 raise ConfigError(
                     f"sources: {self.name}: include: pattern {pattern!r}; expected one relative to "
                     "`root` and below it, such as '**/*.txt' (`**` is a part of its own)"
@@ -80,27 +81,23 @@ class SourceConfig:
             )
 
 
-def _glued_stars(parts: Sequence[str]) -> bool:
-    return any("**" in part and part != "**" for part in parts)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unit:
     """One file that a reader reads."""
 
     name: str  # relative path, the same on every machine
     path: Path
-    package: str  # distribution, "python" for the standard library, "" for a user's files
+    origin: Mapping[str, str]  # package and its version; "python" for the standard library
 
 
-def package_version(name: str, source: str) -> str:
-    """Version of an installed distribution.
-
-    Raises:
-        ConfigError: it is not installed in the environment that runs this.
-    """
-    _distribution(name, source)
-    return _version(name)
+def _package_version(name: str, source: SourceConfig) -> str:
+    try:
+        return _version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"sources: {source.name}: package {name!r} is not installed in this environment; "
+            "install the locked requirements, or take it off the list"
+        ) from None
 
 
 @functools.cache
@@ -109,20 +106,24 @@ def _version(name: str) -> str:
 
 
 def package_files(source: SourceConfig) -> Iterator[Unit]:
-    """Files of the source's packages as their RECORDs list them, in a fixed order."""
+    """Yield the files of the source's packages as their RECORDs list them, in a fixed order.
+
+    Raises:
+        ConfigError: a package is not installed in the environment that runs this.
+    """
     for name in source.packages:
-        distribution = _distribution(name, source.name)
-        for file in sorted(distribution.files or (), key=str):
+        origin = {"package": name, "version": _package_version(name, source)}
+        for file in sorted(importlib.metadata.files(name) or (), key=str):
             relative = file.as_posix()
             # Scripts and data outside site-packages (`../../bin/x`) are not the package's text.
             if not relative.startswith("..") and not matches(
                 relative, (*MACHINE_FILES, *source.exclude)
             ):
-                yield Unit(name=relative, path=Path(str(file.locate())), package=name)
+                yield Unit(name=relative, path=Path(str(file.locate())), origin=origin)
 
 
 def standard_library_files(source: SourceConfig) -> Iterator[Unit]:
-    """The standard library's own `.py` files, in a fixed order."""
+    """Yield the standard library's own `.py` files, in a fixed order."""
     root = Path(sysconfig.get_path("stdlib"))
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(set(folders) - {"site-packages", "dist-packages", "__pycache__"})
@@ -130,11 +131,11 @@ def standard_library_files(source: SourceConfig) -> Iterator[Unit]:
             path = Path(folder, file)
             relative = path.relative_to(root).as_posix()
             if file.endswith(".py") and not matches(relative, (*MACHINE_FILES, *source.exclude)):
-                yield Unit(name=relative, path=path, package="python")
+                yield Unit(name=relative, path=path, origin={"package": "python"})
 
 
 def user_files(source: SourceConfig) -> list[Unit]:
-    """A user's files below `root` by glob, sorted by relative path.
+    """Return a user's files below `root` by glob, sorted by relative path.
 
     Raises:
         ConfigError: the folder is missing, relative, or holds no such file.
@@ -153,43 +154,44 @@ def user_files(source: SourceConfig) -> list[Unit]:
         for path in root.glob(pattern)
         if path.is_file()
     }
-    units = [
-        Unit(name=name, path=root / name, package="")
-        for name in sorted(names)
-        if not matches(name, source.exclude)
-    ]
-    if not units:
+    names = {name for name in names if not matches(name, source.exclude)}
+    if not names:
         raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
-    for unit in units:
+    for name in sorted(names):
         try:
-            unit.name.encode()
+            name.encode()
         except UnicodeEncodeError:
             raise InputError(
-                f"{root}: file {os.fsencode(unit.name)!r} (source {source.name}): its name is not "
+                f"{root}: file {os.fsencode(name)!r} (source {source.name}): its name is not "
                 "UTF-8; rename it, or leave it out with `exclude`"
             ) from None
-    return units
+    return [Unit(name=name, path=root / name, origin={}) for name in sorted(names)]
 
 
 def unset(path: Path) -> str:
-    """Which environment variables an expanded path still holds; empty if none."""
+    """Say which environment variables an expanded path still holds; empty if none."""
     names = re.findall(r"\$\{?(\w+)", str(path))
     return f"not set: {', '.join(names)}" if names else ""
 
 
 def matches(relative: str, patterns: Sequence[str]) -> bool:
-    """Whether a relative path matches one of the patterns; `*` matches `/` too."""
+    """Return whether a relative path matches one of the patterns; `*` matches `/` too."""
     return any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
 
 
 def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
-    """What decides the text besides the configuration: versions, Python, a user's own files.
+    """Return what decides the text besides the configuration; part of the fingerprint.
 
-    Python's version counts where its files are read or its parser finds the text.
+    Returns:
+        `packages` (name -> version of those read), `python` (where its files or its parser count),
+        `files` (source -> path, bytes and sha256 of each of a user's files).
+
+    Raises:
+        ConfigError: a package or folder that is not there.
     """
     identity: dict[str, Any] = {
         "packages": {
-            name: package_version(name, source.name)
+            name: _package_version(name, source)
             for source in sources
             for name in sorted(source.packages)
         }
@@ -211,13 +213,3 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     if files:
         identity["files"] = files
     return identity
-
-
-def _distribution(name: str, source: str) -> importlib.metadata.Distribution:
-    try:
-        return importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise ConfigError(
-            f"sources: {source}: package {name!r} is not installed in this environment; install "
-            "the locked requirements, or take it off the list"
-        ) from None

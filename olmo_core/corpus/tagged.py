@@ -6,22 +6,23 @@ After it runs, `attributes/tags/<source>/*.jsonl.gz` stand row for row beside th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names
-from olmo_core.corpus.toolkit import (
-    ToolkitCommand,
-    check_mirror,
-    map_steps,
-    rewrite_attributes,
-)
+from olmo_core.corpus.document import read_attributes, read_folder, shards, source_names, totals
+from olmo_core.corpus.rows import write_rows
+from olmo_core.corpus.toolkit import ToolkitCommand, link_view, marked_files, run_steps
 from olmo_core.errors import ConfigError
 from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.map import Task, map_tasks
 
 EXPERIMENT = "tags"
+# Of files. Each imports the toolkit once, for seconds; each is done again if its process is lost.
+CHUNKS_PER_PROCESS = 4  # where nodes share the work
+CHUNK_BYTES = 32_000_000  # of compressed documents, on one machine
 
 # Taggers of dolma 1.2.1 that were run without network (docs/corpus.md); others fetch models.
 OFFLINE_TAGGERS = (
@@ -68,48 +69,86 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     documents = inputs["held_out"] / "documents"
     check_sources(config.taggers, documents, "tagged: taggers")
     with job.timed("check documents"):
-        table = {source: _figures(documents / source) for source in source_names(documents)}
-    files = shards(documents)
-    sizes = {_step_name(documents, path): path.stat().st_size for path in files}
+        table = [_row(documents / name, config.taggers[name]) for name in source_names(documents)]
     with job.timed("dolma tag"):
-        # The largest first, so that no long file is left for the end.
-        steps = sorted(
-            (_tag_step(documents, path, config) for path in files),
-            key=lambda step: -sizes[step.name],
-        )
         reads = read_json(inputs["held_out"] / "result.json")["digest"]
-        chunks = map_steps(steps, documents, job, sizes=sizes, reads=reads)
+        chunks = _tag(documents, config, job, reads=reads)
     with job.timed("check attributes"):
-        written = job.scratch / "attributes"
+        target = job.folder / "attributes" / EXPERIMENT
         for chunk in chunks:
-            _link_files(chunk / "view" / "attributes" / EXPERIMENT, written)
-        check_mirror(documents, written)
-        rewrite_attributes(written, job.folder / "attributes" / EXPERIMENT)
-        samples = _samples(job.folder / "attributes" / EXPERIMENT)
-    rows = [
-        {"source": source, "taggers": ", ".join(config.taggers[source]), **figures}
-        for source, figures in table.items()
-    ]
+            _write_attributes(chunk / "view", target)
+        samples = _samples(target)
     return Report(
         numbers={
-            "documents": sum(int(row["documents"]) for row in rows),
-            "text_bytes": sum(int(row["text_bytes"]) for row in rows),
-            "files": len(files),
+            **totals(table, "documents", "text_bytes"),
+            "files": len(shards(documents)),
             "taggers": len({name for names in config.taggers.values() for name in names}),
         },
-        tables={"sources": rows},
+        tables={"sources": table},
         samples={"attributes": samples},
         data={"experiment": EXPERIMENT},
     )
 
 
-def _link_files(source: Path, target: Path) -> None:
-    """Link to every file of a tree from the same place of another."""
-    for path in source.rglob("*"):
-        if path.is_file():
-            link = target / path.relative_to(source)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(path)
+def _tag(documents: Path, config: TaggedConfig, job: Job, *, reads: str) -> list[Path]:
+    """Tag the files in chunks, each a task; return the chunks' working folders."""
+    sizes = {
+        path.relative_to(documents).as_posix(): path.stat().st_size for path in shards(documents)
+    }
+    if job.workers:
+        wanted = CHUNKS_PER_PROCESS * job.processes * (1 + job.workers)
+    else:
+        wanted = 1 + sum(sizes.values()) // CHUNK_BYTES
+    number = min(len(sizes), wanted)
+    # The largest first, so that no long file is left for the end.
+    names = sorted(sizes, key=lambda name: -sizes[name])
+    tasks = [
+        Task(
+            name=f"tag {chunk + 1} of {number}",
+            reads=reads,
+            output=job.scratch / "chunks" / f"{chunk:04d}",
+            call=partial(
+                tag_files,
+                names[chunk::number],  # each has long files and short ones
+                documents,
+                config,
+                1 if number > 1 else job.processes,
+            ),
+        )
+        for chunk in range(number)
+    ]
+    map_tasks(tasks, job, unit="chunks")
+    return [task.output for task in tasks]
+
+
+def tag_files(
+    names: Sequence[str], documents: Path, config: TaggedConfig, processes: int, out: Path
+) -> None:
+    """Tag files in a toolkit process of their own, in the folder `out`."""
+    link_view(out / "view" / "documents", {name: documents / name for name in names})
+    run_steps([[_step(Path(name), config) for name in names]], out, processes=processes)
+
+
+def _step(name: Path, config: TaggedConfig) -> ToolkitCommand:
+    stem = name.name.removesuffix(".jsonl.gz")
+    return ToolkitCommand(
+        name="-".join(["tag", *name.parent.parts, stem]),
+        kind="tag",
+        config={
+            "documents": [f"view/documents/{name}"],
+            "destination": [f"view/attributes/{EXPERIMENT}/{name.parent}"],
+            "metadata": f"metadata/{name.parent}/{stem}",
+            "experiment": EXPERIMENT,
+            "taggers": list(config.taggers[name.parts[0]]),
+        },
+    )
+
+
+def _write_attributes(view: Path, target: Path) -> None:
+    """Check a chunk's attributes and write them anew: the toolkit's gzip holds the time."""
+    for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
+        found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
+        write_rows(target / name, found)
 
 
 def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None:
@@ -126,36 +165,22 @@ def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None
         )
 
 
-def _figures(folder: Path) -> dict[str, int]:
+def _row(folder: Path, taggers: Sequence[str]) -> dict[str, Any]:
     """Read all of a source before the toolkit does: it would pass over half of a broken file."""
-    sizes = [document.text_bytes for path in shards(folder) for _, document in read_documents(path)]
-    return {"documents": len(sizes), "text_bytes": sum(sizes)}
-
-
-def _step_name(documents: Path, path: Path) -> str:
-    return "tag-" + str(path.relative_to(documents)).replace("/", "-").removesuffix(".jsonl.gz")
-
-
-def _tag_step(documents: Path, path: Path, config: TaggedConfig) -> ToolkitCommand:
-    name = path.relative_to(documents)
-    return ToolkitCommand(
-        name=_step_name(documents, path),
-        kind="tag",
-        config={
-            "documents": [f"view/documents/{name}"],
-            "destination": [f"view/attributes/{EXPERIMENT}/{name.parent}"],
-            "metadata": f"metadata/{name.parent}/{path.name.split('.')[0]}",
-            "experiment": EXPERIMENT,
-            "taggers": list(config.taggers[name.parts[0]]),
-        },
-    )
+    sizes = [document.text_bytes for document in read_folder(folder)]
+    return {
+        "source": folder.name,
+        "taggers": ", ".join(taggers),
+        "documents": len(sizes),
+        "text_bytes": sum(sizes),
+    }
 
 
 def _samples(attributes: Path) -> Sequence[str]:
-    """One document's scores per source (spans over single lines left out)."""
+    """Return one document's scores per source (spans over single lines left out)."""
     samples: list[str] = []
     for source in source_names(attributes):
-        _, document_id, values = next(iter(read_attributes(shards(attributes / source)[0])))
+        document_id, values = next(read_attributes(shards(attributes / source)[0]))
         scores = {key: spans[0][2] for key, spans in values.items() if len(spans) == 1}
         lines = [f"{key} = {score:.4g}" for key, score in sorted(scores.items())]
         samples.append("\n".join([document_id, *lines]))

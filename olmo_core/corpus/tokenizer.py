@@ -6,14 +6,14 @@ BOS. One that was trained gives every text back unchanged, and the same corpus t
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from olmo_core.corpus.document import read_documents, shards, source_names
+from olmo_core.corpus.document import read_folder, source_names
 from olmo_core.corpus.sources import unset
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
@@ -32,9 +32,8 @@ class TokenizerConfig:
     """
 
     vocab_size: int  # entries, EOS and PAD included
-    file: str = (
-        ""  # a released tokenizer.json, in place of training; ~ and ${VARIABLES} are expanded
-    )
+    # A released tokenizer.json, in place of training; ~ and ${VARIABLES} are expanded.
+    file: str = ""
     max_bytes_per_source: int = 4_000_000  # of text that the merges are learnt from
     min_frequency: int = 2  # a pair seen less often is not merged
     eos_token: str = "<|endoftext|>"
@@ -57,7 +56,7 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     names = source_names(documents)
     with job.timed("choose texts"):
         texts = {
-            name: list(sample_texts(documents / name, max_bytes=config.max_bytes_per_source))
+            name: sample_texts(documents / name, max_bytes=config.max_bytes_per_source)
             for name in names
         }
         job.progress(1, 3, unit="stages", message="texts chosen")
@@ -81,12 +80,17 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         },
         tables={"sources": table},
         samples={"encodings": [_show(texts[name], tokenizer) for name in names]},
-        data=facts(job.folder, config),
+        data={
+            "vocab_size": tokenizer.get_vocab_size(),
+            "eos_token_id": tokenizer.token_to_id(config.eos_token),
+            "pad_token_id": tokenizer.token_to_id(config.pad_token),
+            "sha256": sha256_file(job.folder / TOKENIZER),
+        },
     )
 
 
 def tokenizer_identity(config: TokenizerConfig) -> dict[str, Any]:
-    """The digest of a released tokenizer's file, part of the fingerprint; empty for a trained one.
+    """Return the digest of a released tokenizer's file, part of the fingerprint; else nothing.
 
     Raises:
         ConfigError: there is no such file.
@@ -127,37 +131,19 @@ def _released_path(config: TokenizerConfig) -> Path:
     return path
 
 
-def facts(folder: Path, config: TokenizerConfig) -> dict[str, Any]:
-    """What other jobs read about a saved tokenizer."""
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    return {
-        "vocab_size": tokenizer.get_vocab_size(),
-        "eos_token_id": tokenizer.token_to_id(config.eos_token),
-        "pad_token_id": tokenizer.token_to_id(config.pad_token),
-        "sha256": sha256_file(folder / TOKENIZER),
-    }
-
-
-def sample_texts(source: Path, *, max_bytes: int) -> Iterator[str]:
-    """Texts of a source, in document order, of about `max_bytes` UTF-8 bytes in all.
+def sample_texts(source: Path, *, max_bytes: int) -> list[str]:
+    """Return texts of a source, in document order, of about `max_bytes` UTF-8 bytes in all.
 
     Documents are chosen in the order of a hash of their ids, so that a sample holds all parts of a
     source, and a larger one holds the smaller.
     """
-    sizes = sorted(
-        (_choice(document.id), document.text_bytes)
-        for shard in shards(source)
-        for _, document in read_documents(shard)
-    )
+    sizes = sorted((_choice(each.id), each.text_bytes) for each in read_folder(source))
     last, taken = b"", 0
     for choice, size in sizes:
         if taken and taken + size > max_bytes:
             break
         last, taken = choice, taken + size
-    for shard in shards(source):
-        for _, document in read_documents(shard):
-            if _choice(document.id) <= last:
-                yield document.text
+    return [each.text for each in read_folder(source) if _choice(each.id) <= last]
 
 
 def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
@@ -209,7 +195,7 @@ def _choice(document_id: str) -> bytes:
 
 
 def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer, *, exact: bool) -> dict[str, Any]:
-    """Figures of a source over some of its texts; `exact`: each must come back unchanged."""
+    """Return a source's figures over some of its texts; `exact`: each must come back unchanged."""
     some = texts[:: max(1, len(texts) // 100)]
     tokens = 0
     for text, encoding in zip(some, tokenizer.encode_batch(some), strict=True):
@@ -229,7 +215,7 @@ def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer, *, exact: bool) 
 
 
 def _show(texts: Sequence[str], tokenizer: Tokenizer) -> str:
-    """The beginning of a text, a bar between its tokens."""
+    """Return the beginning of a text, with a bar between its tokens."""
     ids = tokenizer.encode(texts[0][:200], add_special_tokens=False).ids
     return "|".join(tokenizer.decode([number]) for number in ids)
 

@@ -6,7 +6,8 @@ their rows and headers. The bytes do not depend on the number of processes.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import Document, read_documents, shards, source_names
+from olmo_core.config.bounds import at_least
+from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.encoder import Encoder
-from olmo_core.corpus.token_writer import EncodedFile, Shard, write_source
+from olmo_core.corpus.token_writer import EncodedFile, write_source
 from olmo_core.corpus.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, open_token_file
 from olmo_core.files import read_json
@@ -40,8 +42,7 @@ class TokensConfig:
     max_tokens_per_file: int = 1 << 30  # a longer document has a file of its own
 
     def __post_init__(self) -> None:
-        if self.max_tokens_per_file < 1:
-            raise ValueError(f"max_tokens_per_file {self.max_tokens_per_file}: expected at least 1")
+        at_least(self, 1, "max_tokens_per_file")
 
 
 def empty_header(tokenizer: Path) -> Header:
@@ -61,11 +62,10 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Encode the document files side by side, then join them source by source."""
     header = empty_header(inputs["tokenizer"])
     filtered = inputs["filtered"]
-    names = source_names(filtered / "documents")
-    files = [(name, shard) for name in names for shard in shards(filtered / "documents" / name)]
+    files = shards(filtered / "documents")
+    encoded: dict[str, list[EncodedFile]] = defaultdict(list)  # by source
     with job.timed("encode"):
         reads = f"{read_json(filtered / 'result.json')['digest']} {header.tokenizer_sha256}"
-        encoded: dict[str, list[EncodedFile]] = {name: [] for name in names}
         tasks = [
             Task(
                 name=f"encode {shard.relative_to(filtered)}",
@@ -73,26 +73,24 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 output=job.scratch / "ids" / f"{number:06d}",
                 call=partial(encode_file, shard, inputs["tokenizer"] / TOKENIZER, header),
             )
-            for number, (_, shard) in enumerate(files)
+            for number, shard in enumerate(files)
         ]
-        for (name, shard), task, rows in zip(files, tasks, _map(tasks, job), strict=True):
-            src = shard.relative_to(filtered).as_posix()
-            encoded[name].append(EncodedFile(path=task.output, src=src, **rows))
+        results = map_tasks(tasks, job, unit="files")
+        for shard, task, found in zip(files, tasks, results, strict=True):
+            src = shard.relative_to(filtered)
+            file = EncodedFile(path=task.output, src=src.as_posix(), **found)
+            encoded[src.parts[1]].append(file)
     with job.timed("write"):
         tasks = [
             Task(
                 name=f"join {name}",
                 reads=reads,
                 output=job.folder / "tokens" / name,
-                call=partial(write_source, encoded[name], config.max_tokens_per_file, header),
+                call=partial(join_source, parts, config.max_tokens_per_file, header),
             )
-            for name in names
+            for name, parts in encoded.items()
         ]
-        shards_of = zip(names, _map(tasks, job), strict=True)
-        written = {name: [Shard(**shard) for shard in found] for name, found in shards_of}
-    with job.timed("check"):
-        for name in names:
-            check_source(job.folder / "tokens" / name, encoded[name], written[name], header)
+        written = dict(zip(encoded, map_tasks(tasks, job, unit="sources"), strict=True))
     return report(encoded, written, header, seconds=job.timings["encode"])
 
 
@@ -104,107 +102,110 @@ def encode_file(shard: Path, tokenizer: Path, header: Header, out: Path) -> dict
     """
     encoder = _encoder(tokenizer)
     ids: list[str] = []
-    lines: list[int] = []
     lengths: list[int] = []
     text_bytes = 0
+    documents = read_documents(shard)
     with out.open("wb") as raw:
-        for batch in _batches(read_documents(shard), _BATCH):
-            texts = [document.text for _, document in batch]
-            text_bytes += sum(document.text_bytes for _, document in batch)
-            for (line, document), found in zip(batch, encoder.encode(texts), strict=True):
+        while batch := list(islice(documents, _BATCH)):
+            encoded = encoder.encode([document.text for document in batch])
+            for document, found in zip(batch, encoded, strict=True):
                 if len(ids) % _COMPARED == 0 and found.tolist() != encoder.exact(document.text):
-                    raise RuntimeError(f"{shard}:{line}: ids differ from Hugging Face's")
+                    raise RuntimeError(f"{shard}:{len(ids) + 1}: ids differ from Hugging Face's")
                 row = np.append(found, np.uint32(header.eos_token_id))
                 raw.write(row.astype(dtype_for(header.vocab_size)).tobytes())
                 ids.append(document.id)
-                lines.append(line)
                 lengths.append(len(row))
+                text_bytes += document.text_bytes
     return {
         "ids": ids,
-        "lines": lines,
         "lengths": lengths,
         "text_bytes": text_bytes,
         "slow_reason": encoder.reason,
     }
 
 
-def check_source(
-    folder: Path, encoded: Sequence[EncodedFile], written: Sequence[Shard], header: Header
-) -> None:
-    """Documents in are documents out, tokens add up, headers fit, ids are below the vocabulary.
+def join_source(
+    encoded: Sequence[EncodedFile], max_tokens: int, header: Header, folder: Path
+) -> int:
+    """Write and check the token files of a source; return how many there are."""
+    write_source(encoded, max_tokens, header, folder)
+    return check_source(folder, encoded, header)
+
+
+def check_source(folder: Path, encoded: Sequence[EncodedFile], header: Header) -> int:
+    """Check that documents in are documents out, tokens add up, and ids are in the vocabulary.
+
+    Returns:
+        The number of token files.
 
     Raises:
         InputError: a file is not what its header says.
         RuntimeError: the counts do not add up.
     """
-    for what, before, after in (
-        ("documents", sum(len(o.ids) for o in encoded), sum(s.documents for s in written)),
-        ("tokens", sum(sum(o.lengths) for o in encoded), sum(s.tokens for s in written)),
-    ):
-        if before != after:
-            raise RuntimeError(f"{folder}: {before} {what} encoded, {after} written")
-    for shard in written:
-        file = open_token_file(folder / shard.name, vocab_size=header.vocab_size)
+    files = [
+        open_token_file(path, vocab_size=header.vocab_size, need_header=True)
+        for path in sorted(folder.glob("*.npy"))
+    ]
+    before = (sum(len(file.ids) for file in encoded), sum(sum(file.lengths) for file in encoded))
+    headers = [file.header for file in files if file.header is not None]
+    after = (sum(found.documents for found in headers), sum(file.tokens for file in files))
+    if before != after:
+        raise RuntimeError(
+            f"{folder}: {before[0]} documents of {before[1]} tokens encoded, {after[0]} of "
+            f"{after[1]} written"
+        )
+    for file in files:
         ids = np.memmap(file.path, dtype=file.dtype, mode="r")
         if int(ids.max()) >= header.vocab_size:
             raise RuntimeError(f"{file.path}: id {ids.max()}: beyond {header.vocab_size}")
         if int(ids[-1]) != header.eos_token_id:
             raise RuntimeError(f"{file.path}: does not end with an EOS")
+    return len(files)
 
 
 def report(
     encoded: Mapping[str, Sequence[EncodedFile]],
-    written: Mapping[str, Sequence[Shard]],
+    written: Mapping[str, int],
     header: Header,
     *,
     seconds: float,
 ) -> Report:
-    """Figures by source and in all."""
-    tokens = {name: sum(shard.tokens for shard in shards) for name, shards in written.items()}
-    documents = {name: sum(shard.documents for shard in shards) for name, shards in written.items()}
-    text_bytes = {name: sum(file.text_bytes for file in files) for name, files in encoded.items()}
+    """Return the figures by source and in all; `written` counts token files."""
+    tokens = {name: sum(sum(file.lengths) for file in files) for name, files in encoded.items()}
     total = sum(tokens.values())
+    table: list[dict[str, Any]] = []
+    for name, files in sorted(encoded.items()):
+        text_bytes = sum(file.text_bytes for file in files)
+        table.append(
+            {
+                "source": name,
+                "documents": sum(len(file.ids) for file in files),
+                "tokens": tokens[name],
+                "share": round(tokens[name] / total, 4),
+                "text_bytes": text_bytes,
+                "bytes_per_token": round(text_bytes / tokens[name], 3),
+                "files": written[name],
+            }
+        )
+    numbers = totals(table, "documents", "tokens", "text_bytes", "files")
     reasons = {file.slow_reason for files in encoded.values() for file in files}
     return Report(
         numbers={
-            "documents": sum(documents.values()),
-            "tokens": total,
-            "text_bytes": sum(text_bytes.values()),
-            "bytes_per_token": round(sum(text_bytes.values()) / total, 3),
-            "files": sum(len(shards) for shards in written.values()),
+            **numbers,
+            "bytes_per_token": round(numbers["text_bytes"] / total, 3),
             "tokens_per_second": round(total / seconds),
             "encoded_by": "tiktoken" if reasons == {""} else f"tokenizers: {max(reasons)}",
         },
-        tables={
-            "sources": [
-                {
-                    "source": name,
-                    "documents": documents[name],
-                    "tokens": tokens[name],
-                    "share": round(tokens[name] / total, 4),
-                    "text_bytes": text_bytes[name],
-                    "bytes_per_token": round(text_bytes[name] / tokens[name], 3),
-                    "files": len(written[name]),
-                }
-                for name in sorted(written)
-            ]
-        },
+        tables={"sources": table},
         data={
             "dtype": header.dtype,
             "vocab_size": header.vocab_size,
             "tokenizer_sha256": header.tokenizer_sha256,
             "eos_token_id": header.eos_token_id,
             "tokens": tokens,
-            "documents": documents,
+            "documents": {row["source"]: row["documents"] for row in table},
         },
     )
-
-
-def _map(tasks: Sequence[Task], job: Job) -> list[Any]:
-    def on_done(count: int, latest: Any) -> None:
-        job.progress(count, len(tasks), unit="files")
-
-    return map_tasks(tasks, job, on_done=on_done)
 
 
 @cache
@@ -212,14 +213,6 @@ def _encoder(path: Path) -> Encoder:
     # Each process encodes in one thread: the processes are spread over the cores.
     os.environ["RAYON_NUM_THREADS"] = "1"
     return Encoder(path)
-
-
-def _batches(
-    documents: Iterable[tuple[int, Document]], size: int
-) -> Iterator[list[tuple[int, Document]]]:
-    rest = iter(documents)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 if __name__ == "__main__":

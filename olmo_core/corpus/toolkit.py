@@ -1,32 +1,28 @@
 """Drive the dolma toolkit, which lives in an environment of its own, as a process.
 
-Its exit codes are not evidence (docs/corpus.md): what a step wrote is checked against what it read
-by `check_mirror`, and the callers count.
+Its exit codes are not evidence (docs/corpus.md): what a step wrote is held against what it read,
+row for row, by `marked_files`.
 """
 
 import functools
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core import environment
 from olmo_core.corpus import toolkit_worker
-from olmo_core.corpus.document import read_attributes, read_documents
-from olmo_core.corpus.rows import write_rows
+from olmo_core.corpus.document import Document, read_attributes, read_documents, shards
 from olmo_core.errors import ConfigError
-from olmo_core.run.job import Job
-from olmo_core.tasks.map import Task, map_tasks
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-LOG_TAIL_LINES = 15
-# Of steps. Each imports the toolkit once, for seconds; each is done again if its process is lost.
-CHUNKS_PER_PROCESS = 4  # where nodes share the work
-CHUNK_BYTES = 32_000_000  # of compressed documents, on one machine
+LOG_TAIL_LINES = 20
+
+# A document and what each of the attribute files beside it says of it, in their order.
+Marked = tuple[Document, list[dict[str, Any]]]
 
 
 class ToolkitError(RuntimeError):
@@ -43,7 +39,7 @@ class ToolkitCommand:
 
 
 def toolkit_python() -> Path:
-    """The interpreter of the environment that holds dolma.
+    """Return the interpreter of the environment that holds dolma.
 
     Raises:
         ConfigError: it is missing; the message says where it was looked for.
@@ -60,7 +56,7 @@ def toolkit_python() -> Path:
 
 @functools.cache
 def toolkit_identity() -> dict[str, str]:
-    """Name and version of the toolkit that is driven, without importing it; for the fingerprint.
+    """Return name and version of the toolkit, without importing it; for the fingerprint.
 
     Raises:
         ConfigError: its environment is missing, or holds no dolma.
@@ -75,12 +71,7 @@ def toolkit_identity() -> dict[str, str]:
     return {"dolma": done.stdout.strip()}
 
 
-def run_steps(
-    stages: Sequence[Sequence[ToolkitCommand]],
-    folder: Path,
-    *,
-    processes: int,
-) -> None:
+def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, processes: int) -> None:
     """Run stages of steps in one toolkit process; the steps of a stage side by side.
 
     Args:
@@ -93,176 +84,75 @@ def run_steps(
         ConfigError: the toolkit's environment is missing.
         ToolkitError: a step failed; with the end of its log.
     """
-    logs = folder / "log"
-    logs.mkdir(parents=True, exist_ok=True)
+    log = folder / "log" / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     plan = {
         "parent": os.getpid(),
         "folder": str(folder.absolute()),
         "processes": processes,
-        "stages": [
-            [{**asdict(step), "log": f"log/{step.name}.log"} for step in stage] for stage in stages
-        ],
+        "stages": [[asdict(step) for step in stage] for stage in stages],
     }
-    worker_log = logs / "worker.log"
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
     command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
-    with worker_log.open("w", encoding="utf-8") as errors:
+    with log.open("w", encoding="utf-8") as out:
         # Whatever is raised here ends it, and its children die with it.
         worker = subprocess.run(
-            command, input=json.dumps(plan), stdout=subprocess.PIPE, stderr=errors, text=True
+            command, input=json.dumps(plan), stdout=out, stderr=subprocess.STDOUT, text=True
         )
-    reports = [json.loads(line) for line in worker.stdout.splitlines()]
-    done: dict[str, int] = {report["name"]: report["exit"] for report in reports}
-    for name, code in done.items():
-        if code != 0:
-            raise ToolkitError(f"dolma step {name} exited {code}:\n{_tail(logs / f'{name}.log')}")
-    missing = {step.name for stage in stages for step in stage} - set(done)
-    if worker.returncode != 0 or missing:
-        raise ToolkitError(
-            f"the dolma toolkit exited {worker.returncode} before steps {sorted(missing)}:\n"
-            f"{_tail(worker_log)}"
-        )
+    if worker.returncode != 0:
+        tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        raise ToolkitError("\n".join([f"the dolma toolkit exited {worker.returncode}:", *tail]))
 
 
-def map_steps(
-    steps: Sequence[ToolkitCommand],
-    documents: Path,
-    job: Job,
-    *,
-    sizes: Mapping[str, int],
-    reads: str,
-) -> list[Path]:
-    """Run steps in chunks, each a task; return the chunks' working folders.
+def marked_files(documents: Path, *attributes: Path) -> list[tuple[Path, Generator[Marked]]]:
+    """Return the rows of each document file with its attributes, by the file's relative path.
+
+    Rows are read, and checked against each other, as they are taken.
 
     Args:
-        steps: Tagging steps, the longest first.
-        documents: What `view/documents` in each working folder leads to.
-        job: Whose tasks they are.
-        sizes: Bytes of document files by step.
-        reads: The digest of the documents.
+        documents: A folder of document files.
+        attributes: Folders with one attribute file per document file, and nothing else.
 
     Raises:
-        ConfigError, ToolkitError: as `run_steps`.
+        ToolkitError: a missing or additional file. From the rows: one too few or too many, or an
+            id that differs.
+        InputError: from the rows: a file is damaged.
     """
-    if job.workers:
-        wanted = CHUNKS_PER_PROCESS * job.processes * (1 + job.workers)
-    else:
-        wanted = 1 + sum(sizes.values()) // CHUNK_BYTES
-    number = min(len(steps), wanted)
-    tasks = [
-        Task(
-            name=f"tag {chunk + 1} of {number}",
-            reads=reads,
-            output=job.scratch / "chunks" / f"{chunk:04d}",
-            call=partial(
-                run_chunk,
-                steps[chunk::number],  # each has long steps and short ones
-                documents,
-                1 if number > 1 else job.processes,
-            ),
-        )
-        for chunk in range(number)
-    ]
-
-    done = 0
-
-    def on_done(count: int, latest: Sequence[str]) -> None:
-        nonlocal done
-        done += sum(sizes[name] for name in latest)
-        job.progress(done, sum(sizes.values()), unit="bytes", message=latest[-1])
-
-    map_tasks(tasks, job, on_done=on_done)
-    return [task.output for task in tasks]
-
-
-def run_chunk(
-    steps: Sequence[ToolkitCommand], documents: Path, processes: int, out: Path
-) -> list[str]:
-    """Run steps in a toolkit process of their own, in the folder `out`; return their names."""
-    link_view(out / "view", documents=documents)
-    run_steps([steps], out, processes=processes)
-    return [step.name for step in steps]
-
-
-def _tail(log: Path) -> str:
-    if not log.is_file():
-        return "(no log)"
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:])
-
-
-def check_mirror(documents: Path, attributes: Path) -> None:
-    """Check that attributes stand row for row beside their documents, and nothing else does.
-
-    Raises:
-        ToolkitError: a left-over temporary file, a missing or additional file, a row too few or too
-            many, or an id that differs.
-        InputError: a file of either side is damaged.
-    """
-    check_no_leftovers(attributes)
-    wanted = {path.relative_to(documents) for path in documents.rglob("*.jsonl.gz")}
-    found = {path.relative_to(attributes) for path in attributes.rglob("*") if path.is_file()}
-    if wanted != found:
-        raise ToolkitError(
-            f"{attributes}: missing {sorted(map(str, wanted - found))}, not expected "
-            f"{sorted(map(str, found - wanted))}; expected one file per document file"
-        )
-    for name in sorted(wanted):
-        check_rows(documents / name, attributes / name)
-
-
-def check_rows(documents: Path, attributes: Path) -> None:
-    """Check one attribute file against its document file: as many rows, the same ids.
-
-    Raises:
-        ToolkitError: they differ; with the line.
-        InputError: either file is damaged.
-    """
-    rows = 0
-    others = read_attributes(attributes)
-    for line_number, document in read_documents(documents):
-        row = next(others, None)
-        rows = line_number
-        if row is None or row[1] != document.id:
-            found = "no row" if row is None else f"id {row[1]!r}"
+    names = [path.relative_to(documents) for path in shards(documents)]
+    for folder in attributes:
+        found = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+        if set(names) != found:
             raise ToolkitError(
-                f"{attributes}:{line_number}: found {found}; expected id {document.id!r} as in "
-                f"{documents}"
+                f"{folder}: missing {sorted(map(str, set(names) - found))}, not expected "
+                f"{sorted(map(str, found - set(names)))}; expected one file per document file (a "
+                "temporary one is left over where the toolkit did not finish)"
             )
-    if next(others, None) is not None:
-        raise ToolkitError(f"{attributes}: more rows than the {rows} of {documents}")
+    return [(n, _marked(documents / n, [folder / n for folder in attributes])) for n in names]
 
 
-def check_no_leftovers(folder: Path) -> None:
-    """Refuse a folder in which the toolkit left temporary files: it ended before its work did.
-
-    Raises:
-        ToolkitError: naming them.
-    """
-    left = sorted(str(path) for path in folder.rglob("*.tmp*"))
-    if left:
-        raise ToolkitError(f"left-over temporary files {left}; the toolkit did not finish")
-
-
-def link_view(folder: Path, **parts: Path) -> None:
-    """Make the tree that the toolkit wants: `documents/` and `attributes/<name>/` as links.
-
-    Args:
-        folder: The view to create.
-        parts: `documents` and any attribute experiments, by name.
-    """
-    (folder / "attributes").mkdir(parents=True, exist_ok=True)
-    for name, target in parts.items():
-        link = folder / "documents" if name == "documents" else folder / "attributes" / name
-        link.symlink_to(target.absolute(), target_is_directory=True)
+def _marked(documents: Path, attributes: Sequence[Path]) -> Generator[Marked]:
+    rows = {path: read_attributes(path) for path in attributes}
+    line_number = 0
+    for line_number, document in enumerate(read_documents(documents), start=1):
+        marks: list[dict[str, Any]] = []
+        for path in attributes:
+            row = next(rows[path], None)
+            if row is None or row[0] != document.id:
+                found = "no row" if row is None else f"id {row[0]!r}"
+                raise ToolkitError(
+                    f"{path}:{line_number}: found {found}; expected id {document.id!r} as in "
+                    f"{documents}"
+                )
+            marks.append(row[1])
+        yield document, marks
+    for path in attributes:
+        if next(rows[path], None) is not None:
+            raise ToolkitError(f"{path}: more rows than the {line_number} of {documents}")
 
 
-def rewrite_attributes(source: Path, target: Path) -> None:
-    """Copy attributes in our deterministic gzip (the toolkit's holds the time it was written)."""
-    for path in sorted(source.rglob("*.jsonl.gz")):
-        write_rows(
-            target / path.relative_to(source),
-            (
-                {"id": document_id, "attributes": attributes}
-                for _, document_id, attributes in read_attributes(path)
-            ),
-        )
+def link_view(folder: Path, targets: Mapping[str, Path]) -> None:
+    """Make the tree of `documents/` and `attributes/` that the toolkit wants, of links."""
+    for name, target in targets.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target.absolute())

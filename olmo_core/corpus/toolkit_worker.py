@@ -1,21 +1,23 @@
 """Run prepared steps of the dolma toolkit; this file runs in the toolkit's own environment.
 
 `toolkit.py` starts it as `python -I toolkit_worker.py`. It reads a plan from stdin, imports the
-toolkit once, forks one process per step, and writes one JSON line to stdout when a step ends. It
-uses nothing of this project. Steps of one stage run side by side; a failed step ends the plan.
+toolkit once, and forks one process per step. Steps of one stage run side by side; a step that fails
+ends the plan, with the end of its log. Nothing of this project is used.
 """
 
 import ctypes
 import importlib
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
-import time
-import traceback
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LOG_TAIL_LINES = 15
 
 
 def die_with_parent(parent: int) -> None:
@@ -25,8 +27,13 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def run_step(kind: str, config: dict[str, Any]) -> None:
-    """Run one step with the toolkit's own entry points."""
+def run_step(step: dict[str, Any], parent: int) -> None:
+    """Run one step with the toolkit's own entry points, its output in its log."""
+    die_with_parent(parent)
+    log = os.open(f"log/{step['name']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    kind, config = step["kind"], step["config"]
     if kind == "tag":
         runtime = importlib.import_module("dolma.core.runtime")
         # debug: in this process; the toolkit would spawn a pool that imports everything again.
@@ -39,48 +46,25 @@ def run_step(kind: str, config: dict[str, Any]) -> None:
         raise ValueError(f"unknown kind of step: {kind}")
 
 
-def fork_step(step: dict[str, Any]) -> int:
-    """Start one step in a process of its own, its output in its log; returns the process id."""
-    parent = os.getpid()
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        die_with_parent(parent)
-        log = os.open(step["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        run_step(step["kind"], step["config"])
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def run_stage(steps: list[dict[str, Any]], processes: int) -> bool:
-    """Run the steps of a stage, at most `processes` at once; returns whether all ended well."""
+def run_stage(steps: list[dict[str, Any]], processes: int) -> None:
+    """Run the steps of a stage, at most `processes` at once; the first that fails ends them all."""
+    fork = multiprocessing.get_context("fork")
     waiting = list(steps)
-    running: dict[int, tuple[dict[str, Any], float]] = {}
-    good = True
-    while running or (waiting and good):
-        while good and waiting and len(running) < processes:
+    running: dict[Any, BaseProcess] = {}  # by what tells that it has ended
+    while running or waiting:
+        while waiting and len(running) < processes:
             step = waiting.pop(0)
-            running[fork_step(step)] = (step, time.monotonic())
-        child, status = os.wait()
-        step, started = running.pop(child)
-        code = os.waitstatus_to_exitcode(status)
-        good = good and code == 0
-        report = {
-            "name": step["name"],
-            "exit": code,
-            "seconds": round(time.monotonic() - started, 3),
-        }
-        print(json.dumps(report), flush=True)
-    return good
+            process = fork.Process(target=run_step, args=(step, os.getpid()), name=step["name"])
+            process.start()
+            running[process.sentinel] = process
+        for ended in multiprocessing.connection.wait(list(running)):
+            process = running.pop(ended)
+            process.join()
+            if process.exitcode != 0:
+                with open(f"log/{process.name}.log", errors="replace") as log:
+                    tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
+                print(f"dolma step {process.name} exited {process.exitcode}:\n{tail}", flush=True)
+                os._exit(1)  # the other steps die with this process
 
 
 def main() -> None:
@@ -95,8 +79,7 @@ def main() -> None:
     importlib.import_module("dolma.core.runtime")
 
     for stage in plan["stages"]:
-        if not run_stage(stage, plan["processes"]):
-            sys.exit(1)
+        run_stage(stage, plan["processes"])
 
 
 if __name__ == "__main__":

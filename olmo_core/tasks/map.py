@@ -40,22 +40,25 @@ class Task:
     call: Callable[[Path], Any]
 
 
-def map_tasks(tasks: Sequence[Task], job: Job, *, on_done: Callable[[int, Any], None]) -> list[Any]:
+def map_tasks(tasks: Sequence[Task], job: Job, *, unit: str) -> list[Any]:
     """Do the tasks that are not marked as finished; return the results of all, in their order.
+
+    The job's progress is the number of tasks that are finished.
 
     Args:
         tasks: Each with a key and an output of its own.
         job: The run folder, and the processes.
-        on_done: Takes how many tasks are finished and the result of the latest; may raise to stop.
+        unit: What the progress counts.
 
     Raises:
-        Exception: the first that a task or `on_done` raises; tasks at work are ended.
+        Exception: the first that a task raises; tasks at work are ended.
+        Stopped: the job was asked to stop; tasks at work are ended.
     """
     results: dict[int, Any] = {}
 
     def finish(number: int, result: Any) -> None:
         results[number] = result
-        on_done(len(results), result)
+        job.progress(len(results), len(tasks), unit=unit, message=tasks[number].name)
 
     left: dict[int, Callable[[], Any]] = {}
     for number, task in enumerate(tasks):

@@ -154,10 +154,10 @@ MEANING = [
     ),
     (
         "olmo_core/evals/paloma.py",
-        "-log_likelihood / units",
-        "log_likelihood / units",
+        "-self.log_likelihood / count",
+        "self.log_likelihood / count",
         {"perplexity"},
-        "function _ratio",
+        "function Sums.figures",
     ),
     (
         "olmo_core/evals/harness.py",
@@ -170,7 +170,7 @@ MEANING = [
         "olmo_core/evals/results.py",
         "select * from leaderboard",
         "select distinct * from leaderboard",
-        {"leaderboard", "model_card"},
+        {"model_card"},
         "function leaderboard_rows",
     ),
 ]

@@ -33,9 +33,8 @@ def good() -> bytes:
 
 def test_documents_return_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "part.jsonl.gz"
-    assert write_documents(path, DOCUMENTS) == 50
-    assert [document for _, document in read_documents(path)] == DOCUMENTS
-    assert [number for number, _ in read_documents(path)] == list(range(1, 51))
+    write_documents(path, DOCUMENTS)
+    assert list(read_documents(path)) == DOCUMENTS
 
 
 def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_the_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
 def test_shards_are_cut_after_the_bound_and_keep_the_order(tmp_path: Path) -> None:
     size = DOCUMENTS[0].text_bytes
     assert write_shards(tmp_path, DOCUMENTS[:10], shard_bytes=4 * size) == 3
-    found = [[d.id for _, d in read_documents(path)] for path in shards(tmp_path)]
+    found = [[d.id for d in read_documents(path)] for path in shards(tmp_path)]
     assert found == [[f"s/{n}" for n in part] for part in (range(4), range(4, 8), (8, 9))]
 
 

@@ -40,6 +40,7 @@ def copied(tmp_path: Path, tokens_run: Path) -> Path:
     ("change", "message"),
     [
         (lambda rows: rows[:-1], "the token file has 10 documents"),
+        (lambda rows: ["0,x,id,src,1"], r"\.csv\.gz: .*invalid value 'x'; expected rows start,end"),
         (lambda rows: rows[1:], r":1: tokens .* expected to start at 0"),
         (lambda rows: [*rows[:5], *rows[6:]], r":6: tokens .* expected to start at"),
         (lambda rows: [rows[0].replace('0"", é', '1"", é'), *rows[1:]], "given twice, in"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from olmo_core.corpus.document import read_documents, shards
+from olmo_core.corpus.document import read_folder
 from olmo_core.corpus.encoder import Encoder, NotProven, byte_alphabet, fast_encoding
 
 
@@ -15,7 +15,7 @@ def test_the_fast_path_is_taken_and_equals_hugging_face(
 ) -> None:
     encoder = Encoder(tokenizer_run / "tokenizer.json")
     assert encoder.reason == ""
-    texts = [document.text for s in shards(filtered) for _, document in read_documents(s)]
+    texts = [document.text for document in read_folder(filtered)]
     for text, ids in zip(texts, encoder.encode(texts), strict=True):
         assert ids.tolist() == encoder.exact(text)
 

@@ -100,7 +100,7 @@ def test_bad_mixes(tmp_path: Path, tokens_run: Path, run) -> None:
         ({"sources": {"a": {"weight": 1}, "b": {}}}, "for a only"),
         ({"sources": {"a": {"weight": 1, "repetitions": 2}}}, "expected one of them"),
         ({"sources": {"a": {"repetitions": 0}}}, "leave the source out"),
-        ({"sources": {"a": {}}, "max_tokens": 0}, "at least 1"),
+        ({"sources": {"a": {}}, "max_tokens": 0}, "expected 1 or more"),
         ({"sources": {"a": {"repetition": 2}}}, "did you mean 'repetitions'"),
     ):
         with pytest.raises(ConfigError, match=message):

@@ -5,7 +5,6 @@ import random
 import pytest
 
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups, shingles
-from olmo_core.errors import ConfigError
 
 
 def test_shingles_are_runs_of_lower_case_words() -> None:
@@ -40,7 +39,14 @@ def test_groups_join_through_a_chain() -> None:
     assert ends == [0, 1]
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.0}, {"bands": 7}, {"shingle_words": 0}])
-def test_values_that_find_nothing_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="near_duplicates"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"threshold": 0.0}, "threshold is 0.0; expected a number above 0"),
+        ({"bands": 7}, "permutations is 128; expected a multiple of bands, 7"),
+        ({"shingle_words": 0}, "shingle_words is 0; expected 1 or more"),
+    ],
+)
+def test_values_that_find_nothing_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         NearDuplicateConfig(**wrong)  # pyright: ignore[reportArgumentType]

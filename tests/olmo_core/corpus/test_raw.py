@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import build, load
-from olmo_core.corpus.raw import RawConfig, raw_identity
+from olmo_core.corpus.raw import RawConfig
+from olmo_core.corpus.sources import source_identity
 from olmo_core.errors import ConfigError, InputError
 
 DEMO = Path(__file__).parents[3] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
@@ -33,7 +34,7 @@ def test_the_identity_is_known_before_the_job_and_is_its_data(tiny: Any) -> None
     _, results = tiny
     config = build(RawConfig, load(DEMO)["raw"], where="raw")
     start = time.perf_counter()
-    identity = raw_identity(config)
+    identity = source_identity(config.sources)
     assert time.perf_counter() - start < 2.0  # 0.12 s on a quiet machine
     assert set(identity) == {"packages", "python"}
     assert identity["packages"]["numpy"]

@@ -5,8 +5,10 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from pydoc_data.topics import topics
+from typing import Any
 
 import pytest
 
@@ -46,7 +48,7 @@ def test_docstrings_are_named_by_their_dotted_path(tmp_path: Path) -> None:
     path.write_text(MODULE)
     config = SourceConfig(name="docs", reader="docstrings", standard_library=True)
     _, read = READERS["docstrings"](config)
-    passages = read(Unit(name="pack/tool.py", path=path, package="pack"), None)
+    passages: Iterable[Any] = read(Unit(name="pack/tool.py", path=path, origin={}))
     assert {p.name: p.text for p in passages} == {
         "pack.tool": "What the module is for.",
         "pack.tool.Box": "A box.\n\n    Indented more.\n\nNot indented.",

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.rules import Rule, check_families, first_reason
+from olmo_core.corpus.document import Document
+from olmo_core.corpus.rules import Rule, Verdict, check_families
 from olmo_core.errors import ConfigError
 
 TEXT = "0123456789"
@@ -47,9 +48,15 @@ def test_the_first_rule_that_drops_is_the_reason() -> None:
     few = Rule(name="few", attribute="tags__t__count", below=5)
     many = Rule(name="many", attribute="tags__t__count", above=5)
     short = Rule(name="short", attribute="tags__t__lines", measure="share", above=0.1)
-    assert first_reason([few, many, short], TEXT, ATTRIBUTES) is many
-    assert first_reason([few, short, many], TEXT, ATTRIBUTES) is short
-    assert first_reason([few], TEXT, ATTRIBUTES) is None
+    for rules, reason in (
+        ([few, many, short], {"many": 1}),
+        ([few, short, many], {"short": 1}),
+        ([few], {}),
+    ):
+        verdict = Verdict(rules=rules)
+        verdict.add(Document(id="s/1", text=TEXT, source="s"), ATTRIBUTES)
+        assert verdict.reasons == reason
+        assert verdict.matches == {rule.name: 1 for rule in rules if rule is not few}
 
 
 @pytest.mark.parametrize(("above", "below"), [(None, None), (1.0, 2.0)])

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 
 from olmo_core.config.load import build
 from olmo_core.corpus import tokenizer
-from olmo_core.corpus.document import read_documents, shards
+from olmo_core.corpus.document import read_folder
 from olmo_core.corpus.tokenizer import (
     TokenizerConfig,
     read_released,
@@ -35,10 +35,9 @@ def test_what_it_reports(tokenizer_run: Path) -> None:
 
 def test_every_text_comes_back(filtered: Path, tokenizer_run: Path) -> None:
     trained = Tokenizer.from_file(str(tokenizer_run / "tokenizer.json"))
-    for shard in shards(filtered):
-        for _, document in read_documents(shard):
-            ids = trained.encode(document.text).ids
-            assert trained.decode(ids, skip_special_tokens=False) == document.text
+    for document in read_folder(filtered):
+        ids = trained.encode(document.text).ids
+        assert trained.decode(ids, skip_special_tokens=False) == document.text
 
 
 @pytest.mark.parametrize("processes", [1, 3])
@@ -66,24 +65,23 @@ def test_transformers_loads_it_offline(filtered: Path, tokenizer_run: Path, monk
     assert loaded.bos_token is None
     assert len(loaded) == 900
     trained = Tokenizer.from_file(str(tokenizer_run / "tokenizer.json"))
-    for shard in shards(filtered):
-        for _, document in read_documents(shard):
-            assert loaded(document.text).input_ids == trained.encode(document.text).ids
+    for document in read_folder(filtered):
+        assert loaded(document.text).input_ids == trained.encode(document.text).ids
     assert loaded.decode(loaded("it 's , is n't .").input_ids) == "it 's , is n't ."
 
 
 def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
     source = filtered / "documents" / "code"
-    everything = list(sample_texts(source, max_bytes=1 << 40))
-    half = list(sample_texts(source, max_bytes=100_000))
-    quarter = list(sample_texts(source, max_bytes=50_000))
+    everything = sample_texts(source, max_bytes=1 << 40)
+    half = sample_texts(source, max_bytes=100_000)
+    quarter = sample_texts(source, max_bytes=50_000)
     # It ends before the first document that would be too much, however large that one is.
     largest = max(len(text.encode()) for text in everything)
     assert 100_000 - largest < sum(len(text.encode()) for text in half) <= 100_000
     assert [text for text in everything if text in set(half)] == half
     assert set(quarter) <= set(half) <= set(everything)
     assert everything.index(half[-1]) > 0.9 * len(everything)
-    assert len(list(sample_texts(source, max_bytes=1))) == 1
+    assert len(sample_texts(source, max_bytes=1)) == 1
 
 
 def test_too_little_text_for_the_vocabulary() -> None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from olmo_core.corpus import tokens
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
-from olmo_core.corpus.token_writer import EncodedFile, Shard, shard_numbers
+from olmo_core.corpus.token_writer import EncodedFile, shard_numbers
 from olmo_core.corpus.tokens import TokensConfig
 from olmo_core.errors import InputError
 from olmo_core.files import read_json, sha256_file, write_json
@@ -50,7 +50,7 @@ def test_ids_are_hugging_faces_and_rows_lead_back(
                 [*tokenizer.encode(document.text, add_special_tokens=False).ids, 0],
             )
             for shard in shards(filtered / "documents" / source)
-            for line, document in read_documents(shard)
+            for line, document in enumerate(read_documents(shard), start=1)
         ]
         assert written == expected
 
@@ -168,12 +168,13 @@ def test_counts_that_do_not_add_up_are_an_error(
     shard = shards(filtered / "documents" / "odd")[0]
     rows = tokens.encode_file(shard, tokenizer_run / "tokenizer.json", header, tmp_path / "ids")
     encoded = EncodedFile(path=tmp_path / "ids", src="", **rows)
-    found = tokens.write_source([encoded], 1 << 30, header, tmp_path / "odd")
-    written = [Shard(**shard) for shard in found]
-    tokens.check_source(tmp_path / "odd", [encoded], written, header)
-    with pytest.raises(RuntimeError, match="20 documents encoded, 10 written"):
-        tokens.check_source(tmp_path / "odd", [encoded, encoded], written, header)
+    tokens.write_source([encoded], 1 << 30, header, tmp_path / "odd")
+    assert tokens.check_source(tmp_path / "odd", [encoded], header) == 1
+    with pytest.raises(
+        RuntimeError, match=r"20 documents of \d+ tokens encoded, 10 of \d+ written"
+    ):
+        tokens.check_source(tmp_path / "odd", [encoded, encoded], header)
     beside = tmp_path / "odd" / "part-0-00000.json"
     beside.write_text(json.dumps(read_json(beside) | {"tokens": 1}))
     with pytest.raises(InputError, match="header says 1 tokens"):
-        tokens.check_source(tmp_path / "odd", [encoded], written, header)
+        tokens.check_source(tmp_path / "odd", [encoded], header)

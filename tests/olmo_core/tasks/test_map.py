@@ -52,25 +52,26 @@ def run(folder: Path, numbers: list[int], processes: int, reads: str = "a") -> l
     with Job.open(folder) as job:
         job.processes = processes
         todo = tasks(job, numbers, folder.parent / "calls", reads)
-        results = map_tasks(todo, job, on_done=lambda count, latest: None)
+        results = map_tasks(todo, job, unit="numbers")
         job.finish(Report())
     return results
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_results_come_in_the_order_of_the_tasks(tmp_path: Path, processes: int) -> None:
-    seen: list[tuple[int, int]] = []
+def test_results_come_in_the_order_of_the_tasks(
+    tmp_path: Path, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, str]] = []
     with Job.open(tmp_path / "run") as job:
         job.processes = processes
-        results = map_tasks(
-            tasks(job, [0, 1, 2, 3], tmp_path / "calls"),
-            job,
-            on_done=lambda count, latest: seen.append((count, latest["square"])),
+        monkeypatch.setattr(
+            job, "progress", lambda done, total, unit, message: seen.append((done, message))
         )
+        results = map_tasks(tasks(job, [0, 1, 2, 3], tmp_path / "calls"), job, unit="numbers")
         job.finish(Report())
     assert [each["square"] for each in results] == [0, 1, 4, 9]
-    assert [count for count, _ in seen] == [1, 2, 3, 4]
-    assert sorted(latest for _, latest in seen) == [0, 1, 4, 9]
+    assert [done for done, _ in seen] == [1, 2, 3, 4]
+    assert sorted(message for _, message in seen) == [f"square {number}" for number in range(4)]
     assert (os.getpid() in {each["pid"] for each in results}) == (processes == 1)
     result = RunFolder(tmp_path / "run").read_result()
     assert set(result["files"]) == {f"squares/{number}/square.txt" for number in range(4)}
@@ -97,17 +98,20 @@ def test_a_restarted_job_does_what_is_not_marked_and_nothing_else(
     assert finished or processes == 2  # one by one, those before the bad one are finished
 
 
-def test_a_marker_is_no_good_where_its_output_or_its_input_is_another(tmp_path: Path) -> None:
+def test_a_marker_is_no_good_where_its_output_or_its_input_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, calls = tmp_path / "run", tmp_path / "calls"
 
-    def end_early(count: int, latest: Any) -> None:
-        if count == 2:
+    def end_early(done: float, total: float, **_: str) -> None:
+        if done == total:
             raise InputError("ended")
 
     def attempt(reads: str) -> None:
         with contextlib.suppress(InputError), Job.open(folder) as job:
             job.processes = 1
-            map_tasks(tasks(job, [1, 2], calls, reads), job, on_done=end_early)
+            monkeypatch.setattr(job, "progress", end_early)
+            map_tasks(tasks(job, [1, 2], calls, reads), job, unit="numbers")
 
     attempt("a")
     attempt("a")
