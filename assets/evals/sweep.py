@@ -36,20 +36,15 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
             continue
         for run in graph.runs(root, name):
             for manifest in run.path.glob("checkpoints/step*/manifest.json"):
-                if is_ephemeral(manifest.parent):
-                    continue  # soon gone
-                found.setdefault(f"{name}@{manifest.parent.name}", manifest.parent)
+                folder = manifest.parent
+                if read_json(folder / "train.json")["kind"] != "ephemeral":  # which is soon gone
+                    found.setdefault(f"{name}@{folder.name}", folder)
     return dict(sorted(found.items(), key=lambda item: _order(item[0])))
 
 
 def partitions_name(recipe: str) -> str:
     """Return Dagster's name of the partitions of a recipe's sweep."""
     return f"{recipe}_checkpoints"
-
-
-def is_ephemeral(step_folder: Path) -> bool:
-    """Return whether retention will delete the checkpoint before long."""
-    return read_json(step_folder / "train.json")["kind"] == "ephemeral"
 
 
 def sweep_node(graph: Graph, name: str) -> Node:

@@ -38,8 +38,7 @@ def backfill(step: AssetStep, node: Node) -> None:
         for other in SWEEP:
             if other not in (name, *step.ahead.begun) and step.makes([graph.recipe.name, other]):
                 further |= _works(graph, other, keys)[0]
-    with step.cancelling(*(work.parent for work in [*works.values(), *further.values()])):
-        step.begin(name)
+    with step.at_work(name, [*works.values(), *further.values()]):
         for each, ended in itertools.chain(refused.items(), step.maker.make(works, further)):
             if isinstance(ended, Produced):
                 step.context.log_event(partition_report(node, ended, works[each].partition))

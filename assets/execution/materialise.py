@@ -88,8 +88,7 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
         work = sweep_work(step.graph, node.name, step.context.partition_key, root())
     else:
         work = main_line_work(step.graph, node.name, root())
-    with step.cancelling(work.parent):
-        step.begin(node.name)
+    with step.at_work(node.name, [work]):
         produced = only(step.maker.make({node.name: work}))
     if node.distributed:
         _add_partitions(step.context.instance, step.graph)

@@ -13,13 +13,12 @@ import socket
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from assets.execution.produce import Maker, launch_of, main_line_work, queues
+from assets.execution.produce import AssetBuild, Maker, launch_of, main_line_work, queues
 from assets.execution.whole import Refused, shown_by
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launcher, Observer
@@ -75,14 +74,6 @@ class AssetStep:
             meanwhile=self.meanwhile,
         )
 
-    def begin(self, name: str) -> None:
-        """Leave word of which process runs this, and submit what need not wait for this step."""
-        tags = own_process()
-        if any(self.context.run.tags.get(key) != value for key, value in tags.items()):
-            self.context.instance.add_run_tags(self.context.run.run_id, tags)
-        self.ahead.begun.add(name)
-        self._submit_ahead()
-
     def meanwhile(self) -> None:
         """End with the run's cancellation, submit what has its inputs now: every two seconds.
 
@@ -111,16 +102,22 @@ class AssetStep:
         return True
 
     @contextlib.contextmanager
-    def cancelling(self, *parents: Path) -> Generator[None]:
-        """End the jobs when the run is cancelled in Dagster; let them live when a worker dies.
+    def at_work(self, name: str, works: Iterable[AssetBuild]) -> Generator[None]:
+        """Begin the step of an asset: tell which process runs it, submit what need not wait for it.
 
+        Ends the jobs when the run is cancelled in Dagster, and lets them live when a worker dies:
         Dagster raises the same interrupt for both; only the status of the run tells them apart.
         """
         try:
+            tags = own_process()
+            if any(self.context.run.tags.get(key) != value for key, value in tags.items()):
+                self.context.instance.add_run_tags(self.context.run.run_id, tags)
+            self.ahead.begun.add(name)
+            self._submit_ahead()
             yield
         except dg.DagsterExecutionInterruptedError:
             if self._cancelled():
-                own = itertools.chain(*(own_jobs(parent, root()) for parent in parents))
+                own = itertools.chain(*(own_jobs(work.parent, root()) for work in works))
                 cancel_jobs(self.launcher, [*own, *self.ahead.submitted.values()])
             raise
 

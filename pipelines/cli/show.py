@@ -13,7 +13,7 @@ from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.fingerprint import differences
 from assets.graph import Graph
-from assets.paths import root
+from assets.paths import root, shared_roots
 from assets.recipe import Recipe, load_recipe
 from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
@@ -50,7 +50,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
     """Return what is known of an asset's current run, else of its latest; None if it has none."""
     run = graph.finished(root, name)
     current = run is not None
-    run = run or latest_finished(graph.folder(root, name))
+    run = run or latest_finished(graph, root, name)
     if run is None:
         return None
     accepted = graph.fingerprints[name].accepted
@@ -76,12 +76,17 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
     }
 
 
-def latest_finished(folder: Path) -> RunFolder | None:
-    """Return the finished run of an asset that ended last, whatever its version."""
-    if not folder.is_dir():
-        return None
-    runs = [RunFolder(path) for path in folder.iterdir() if (path / "result.json").is_file()]
-    return max(runs, key=lambda run: run.read_result()["finished"], default=None)
+def latest_finished(graph: Graph, root: Path, name: str) -> RunFolder | None:
+    """Return the finished run of an asset that ended last, whatever its version.
+
+    Of those in a shared root only where there is none in the own one.
+    """
+    for place in (root, *shared_roots(root)):
+        results = graph.folder(place, name).glob("*/result.json")
+        runs = [RunFolder(result.parent) for result in results]
+        if runs:
+            return max(runs, key=lambda run: run.read_result()["finished"])
+    return None
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
@@ -224,7 +229,7 @@ def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     for entry in graph.nodes[name].inputs:
         if failed := graph.failed_check(root, entry):
             return "blocked", [f"by {entry}: {failed}"]
-    before = latest_finished(graph.folder(root, name))
+    before = latest_finished(graph, root, name)
     launch = before.read(before.launch) if before is not None else None
     if launch is None:
         return "missing", ["never built"]
@@ -247,7 +252,7 @@ def print_leaderboard(recipe: str, *, as_json: bool) -> None:
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
     """Return the current leaderboard's run, else the latest."""
     run = graph.finished(root, "leaderboard")
-    run = run or latest_finished(graph.folder(root, "leaderboard"))
+    run = run or latest_finished(graph, root, "leaderboard")
     if run is None:
         name = graph.recipe.name
         raise ConfigError(f"{name}: no leaderboard has been made; start with: olmo run {name}")

@@ -19,6 +19,7 @@ from assets.graph import Graph
 from assets.reuse import own_jobs
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
+from pipelines.cli.show import latest_finished, plan_of
 from pipelines.launchers.local import LocalLauncher
 from pipelines.places import at_work
 from tests.assets.execution.test_produce import wait_until
@@ -257,6 +258,16 @@ def test_a_shared_result_is_used_checked_once_and_never_written(
     make(mine, "first", toy_root)
     assert stamps(shared) == before
     assert starts(toy_root) == 1
+
+
+def test_a_result_in_a_shared_root_that_is_stale_is_compared_with(
+    toy_root: Path, shared: Path
+) -> None:
+    team = recipe("team", second={"value": 5})
+    assert plan_of(team, toy_root, "second") == ("stale", ["config value: absent → 5"])
+    own = make(team, "second", toy_root)
+    assert latest_finished(team, toy_root, "second").path == own.folder.path  # type: ignore[union-attr]
+    assert plan_of(recipe("mine", second={"value": 6}), toy_root, "second")[0] == "missing"
 
 
 @pytest.mark.parametrize(
