@@ -202,19 +202,15 @@ def _refused_keys(site: Site, work: ResourceSpec) -> Iterator[tuple[str, str]]:
         )
 
 
-def site_path() -> Path:
-    """Return where the site file is looked for."""
-    return environment.site_file() or Path("~/.config/olmo/site.yaml").expanduser()
-
-
 def load_site() -> Site:
     """Return the site file of this machine; everything local where there is none.
 
     Raises:
         ConfigError: the file is malformed, or OLMO_SITE names none.
     """
-    path = site_path()
-    if not path.exists() and environment.site_file() is None:
+    named = environment.site_file()
+    path = named or Path("~/.config/olmo/site.yaml").expanduser()
+    if named is None and not path.exists():
         return Site()
     tree = load(path)
     try:
