@@ -95,13 +95,8 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Return how two records of a fingerprint differ, one line per difference."""
-    return [*differences_by_key(before, after).values()]
-
-
-def differences_by_key(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
-    """Return the differences by the dotted key of the part that differs, as `config.value`."""
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return how two records of a fingerprint differ, one line per key, as `config.value`."""
     old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
     lines: dict[str, str] = {}
     for key in sorted(old.keys() | new.keys()):

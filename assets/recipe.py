@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 FILES = ("corpus", "stage1", "stage2", "evals")
 EXTENDS = "recipe.yaml"
+SAVED = "recipes"  # below the root: the variants that have been saved
 
 # A name becomes a folder, a Dagster key and a part of job names: letters that all of them take.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -119,17 +120,13 @@ def search_path() -> list[Path]:
 
     Those of `OLMO_RECIPES` (as in PATH), the one of saved variants, the checkout's.
     """
-    saved = [folder] if (folder := _of_this_root()).is_dir() else []
+    saved = [folder for folder in [root() / SAVED] if folder.is_dir()]
     return [*environment.recipe_folders(), *saved, CHECKOUT / "pipelines" / "recipes"]
 
 
 def save_folder() -> Path:
     """Return the folder on the search path in which variants are saved."""
-    return next(iter(environment.recipe_folders()), _of_this_root())
-
-
-def _of_this_root() -> Path:
-    return root() / "recipes"
+    return next(iter(environment.recipe_folders()), root() / SAVED)
 
 
 def find_recipes() -> dict[str, Path]:

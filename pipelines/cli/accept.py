@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.assemble import build_graph
-from assets.fingerprint import differences_by_key
+from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root, shared_roots
@@ -118,7 +118,7 @@ def find_stale(graph: Graph, root: Path, name: str, launcher: Launcher) -> Stale
     for run in _runs(graph, root, name):
         record = run.read(run.launch) or {}
         if record.get("fingerprint") != now["fingerprint"] and "definitions" in record:
-            found.append(Stale(run=run, record=record, why=differences_by_key(record, now)))
+            found.append(Stale(run=run, record=record, why=differences(record, now)))
     found.sort(key=lambda stale: ("config" in stale.areas, len(stale.why)))
     for stale in found:
         run = stale.run

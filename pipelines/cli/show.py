@@ -233,7 +233,7 @@ def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     launch = before.read(before.launch) if before is not None else None
     if launch is None:
         return "missing", ["never built"]
-    return "stale", differences(launch, graph.fingerprints[name].record())
+    return "stale", [*differences(launch, graph.fingerprints[name].record()).values()]
 
 
 def print_leaderboard(recipe: str, *, as_json: bool) -> None:

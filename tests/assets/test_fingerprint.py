@@ -79,9 +79,13 @@ def test_configuration_and_inputs_are_identity_and_their_order_is_not() -> None:
 def test_a_difference_is_named() -> None:
     before = make({"a": 1, "tasks": [1]}, x=make({"l": 1}))
     after = make({"a": 2, "tasks": [1]}, x=make({"l": 2}))
-    assert differences(before.record(), after.record()) == ["config a: 1 → 2", "input x changed"]
+    assert differences(before.record(), after.record()) == {
+        "config.a": "config a: 1 → 2",
+        "inputs.x": "input x changed",
+    }
     longer = make({"a": 1, "tasks": [1, {"limit": 3}]}, x=make({"l": 1}))
-    assert differences(before.record(), longer.record()) == ["config tasks[1].limit: absent → 3"]
+    said = differences(before.record(), longer.record())
+    assert said == {"config.tasks[1].limit": "config tasks[1].limit: absent → 3"}
 
 
 def test_where_it_ran_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def test_edits_of_meaning_make_all_that_they_can_change_stale_and_are_named(
         assert stale(before, after) == descendants(demo, made_by_it), file
         module = file.removesuffix(".py").replace("/", ".")
         for name in made_by_it:
-            lines = differences(before[name], after[name])
+            lines = differences(before[name], after[name]).values()
             assert f"code {module}: {definition} changed" in lines
         path.write_text(whole)
 
