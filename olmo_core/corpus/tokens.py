@@ -5,12 +5,14 @@ tokenizers encode it, an EOS after each, in the order of the document files; bes
 their rows and headers. The bytes do not depend on the number of processes.
 """
 
+import csv
+import io
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ import numpy as np
 from olmo_core.config.bounds import at_least
 from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.encoder import Encoder
-from olmo_core.corpus.token_writer import EncodedFile, write_source
+from olmo_core.corpus.rows import packed
 from olmo_core.corpus.tokenizer import TOKENIZER
-from olmo_core.data.format import Header, dtype_for, open_token_file
-from olmo_core.files import read_json
+from olmo_core.data.format import Header, dtype_for, header_path, open_token_file, rows_path
+from olmo_core.files import atomic_path, read_json, write_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
@@ -43,6 +45,18 @@ class TokensConfig:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "max_tokens_per_file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedFile:
+    """The ids of one document file, in a raw array in the scratch folder, and its documents."""
+
+    path: Path
+    src: str  # document file, relative to the filtered run folder
+    ids: list[str]
+    lengths: list[int]  # tokens, EOS included
+    text_bytes: int
+    slow_reason: str  # why Hugging Face encoded it all; empty where tiktoken did
 
 
 def empty_header(tokenizer: Path) -> Header:
@@ -86,7 +100,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 name=f"join {name}",
                 reads=reads,
                 output=job.folder / "tokens" / name,
-                call=partial(join_source, parts, config.max_tokens_per_file, header),
+                call=partial(write_source, parts, config.max_tokens_per_file, header),
             )
             for name, parts in encoded.items()
         ]
@@ -124,12 +138,59 @@ def encode_file(shard: Path, tokenizer: Path, header: Header, out: Path) -> dict
     }
 
 
-def join_source(
+def write_source(
     encoded: Sequence[EncodedFile], max_tokens: int, header: Header, folder: Path
 ) -> int:
-    """Write and check the token files of a source; return how many there are."""
-    write_source(encoded, max_tokens, header, folder)
+    """Join the encoded files of one source, in order, into `folder/part-0-NNNNN.npy` …
+
+    Args:
+        encoded: At least one document in all.
+        max_tokens: Per file; a longer document has a file of its own.
+        header: What the headers share; the counts are filled in.
+        folder: Of the source.
+
+    Returns:
+        The number of token files, which have been checked.
+    """
+    numbers = shard_numbers((n for file in encoded for n in file.lengths), max_tokens)
+    documents = zip(numbers, _documents(encoded, np.dtype(header.dtype).itemsize), strict=True)
+    for number, group in groupby(documents, key=lambda pair: pair[0]):
+        path = folder / f"part-0-{number:05d}.npy"
+        rows: list[tuple[int | str, ...]] = []  # start, end, id, src, loc
+        end = 0
+        with atomic_path(path) as beside, beside.open("wb") as out:
+            for _, (content, length, *place) in group:
+                out.write(content)
+                start, end = end, end + length
+                rows.append((start, end, *place))
+        # Without a heading, as dolma writes them.
+        with packed(rows_path(path)) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
+            csv.writer(text, lineterminator="\n").writerows(rows)
+        write_json(header_path(path), replace(header, tokens=end, documents=len(rows)).to_dict())
     return check_source(folder, encoded, header)
+
+
+def shard_numbers(lengths: Iterable[int], max_tokens: int) -> Iterator[int]:
+    """Yield the number of each document's file: in order, a new one where the next does not fit."""
+    number = filled = 0
+    for length in lengths:
+        if filled and filled + length > max_tokens:
+            number, filled = number + 1, 0
+        filled += length
+        yield number
+
+
+def _documents(
+    encoded: Sequence[EncodedFile], itemsize: int
+) -> Iterator[tuple[bytes, int, str, str, int]]:
+    """Yield the bytes of each document's ids and their number; its id, its file and its line."""
+    for file in encoded:
+        with file.path.open("rb") as raw:
+            for line, (name, length) in enumerate(zip(file.ids, file.lengths, strict=True), 1):
+                content = raw.read(length * itemsize)
+                if len(content) < length * itemsize:
+                    raise EOFError(f"{file.path}: ends within document {name!r}")
+                yield content, length, name, file.src, line
 
 
 def check_source(folder: Path, encoded: Sequence[EncodedFile], header: Header) -> int:
