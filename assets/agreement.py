@@ -96,7 +96,7 @@ def _require_annealing(recipe: Recipe, number: int, config: TrainConfig) -> None
 
 
 def rate_doubts(recipe: Recipe) -> list[str]:
-    """Return what to tell whoever did not mean stage 2 to start at another rate than stage 1's end.
+    """Return a warning per ingredient that starts at another rate than stage 1 ends with.
 
     Empty where the rates agree, there is no stage 2, or only the data could tell.
     """

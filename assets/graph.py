@@ -28,7 +28,7 @@ class Graph:
     def fingerprints(self) -> Mapping[str, Fingerprint]:
         """The fingerprint of every asset as recipe, code and packages stand; starts nothing.
 
-        One that is accepted as an older one is that, also for all that is made from it.
+        An accepted fingerprint is replaced by the older one, for its descendants too.
         """
         known: dict[str, Fingerprint] = {}
         for name, node in self.nodes.items():

@@ -13,7 +13,7 @@ class ExitCode(enum.IntEnum):
 
     FINISHED = 0
     FAILED = 1
-    CONFIG = 2  # the configuration cannot be meant
+    CONFIG = 2  # the configuration is invalid
     INPUT = 3  # bad data, or a file that may not be read or written
     STOPPED = 4  # asked to stop, and stopped at a safe point
     RUNNING = 5  # another job holds this run folder

@@ -23,7 +23,7 @@ from olmo_core.errors import ConfigError
 
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
-    """Return the ten assets of the corpus, each from its section of corpus.yaml."""
+    """Return the assets of the corpus, each from its section of corpus.yaml."""
     return [*_text_nodes(recipe), *_token_nodes(recipe)]
 
 

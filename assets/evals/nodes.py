@@ -38,7 +38,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             LeaderboardConfig,
             description="One row per model, task and metric of all evaluations; rewritten whole.",
             inputs=("downstream", "perplexity", "export"),
-            packages=("duckdb", "pyarrow"),
-            kinds=("duckdb",),
+            packages=("pyarrow",),
+            kinds=("parquet",),
         ),
     ]

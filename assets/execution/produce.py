@@ -226,11 +226,10 @@ def launch_of(
 
 
 def _assigned_folder(work: AssetBuild, inputs: Mapping[str, Input], root: Path) -> RunFolder:
-    """Return the one run folder of all who want the same job, so that it is started once.
+    """Return the one run folder of all that ask for the same job, so that it is started once.
 
-    Who wants a job first has it in a folder of the own recipe's. Others, of whichever recipe,
-    submit to that folder too, where an engine finds the job at work. Of one that has failed they
-    continue what it has left.
+    The first to ask gets a folder of its own recipe; other recipes submit to the same folder, where
+    the engine finds the job at work. If that job has failed, the next to ask resumes it.
     """
     wanted = {
         "asset": work.node.name,

@@ -75,7 +75,7 @@ class AssetStep:
         )
 
     def meanwhile(self) -> None:
-        """End with the run's cancellation, submit what has its inputs now: every two seconds.
+        """End a cancelled run; submit assets whose inputs are finished. Looks every two seconds.
 
         Raises:
             DagsterExecutionInterruptedError: as `end_if_cancelled`.

@@ -23,7 +23,7 @@ class Refused(RuntimeError):
 
 
 def shown_by(observer: Observer, meanwhile: Meanwhile) -> Progress:
-    """Return a `Progress` that an observer is told of as of a job's; `meanwhile` may end it."""
+    """Return a `Progress` that reports to the observer as a job does; `meanwhile` may end it."""
     began = time.time()
 
     def tell(asset: str, done: int, total: int) -> None:

@@ -57,7 +57,7 @@ class Pace:
         metadata: Mapping[str, Any],
         partition: str | None = None,
     ) -> None:
-        """Store an observation of the step's asset, and reckon when the next one is due."""
+        """Store an observation of the step's asset, and compute when the next one is due."""
         now = time.monotonic()
         age = now - self.began
         self.next = now + min(MOST_SECONDS, max(EVERY_SECONDS, SHARE_OF_AGE * age))

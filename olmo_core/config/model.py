@@ -101,7 +101,10 @@ class ModelConfig:
         if self.n_heads % self.kv_heads:
             raise ValueError(f"n_heads {self.n_heads} is no multiple of n_kv_heads {self.kv_heads}")
         if self.fused_feed_forward_size % 2:
-            raise ValueError(f"mlp_hidden_size {self.fused_feed_forward_size} is odd; up and gate")
+            raise ValueError(
+                f"mlp_hidden_size is {self.fused_feed_forward_size}; expected an even number: it "
+                "counts the up and the gate projection together"
+            )
         if self.padded_vocab_size < self.vocab_size:
             raise ValueError(
                 f"embedding_size {self.padded_vocab_size} is below vocab_size {self.vocab_size}"

@@ -81,7 +81,7 @@ class SchedulerConfig:
             )
 
     def refuse_unreachable(self, *, peak: float, step: int, end: float | None) -> None:
-        """Refuse what cannot be meant beside the run's other keys.
+        """Refuse what contradicts the run's other keys.
 
         Args:
             peak: `optimizer.learning_rate`.

@@ -183,7 +183,7 @@ class TrainConfig:
         at_least(self, -1, "save_num_checkpoints_to_keep", "save_num_unsharded_checkpoints_to_keep")
         above(self, 0, "max_grad_norm", "time_limit")
         if self.core.manifest is not None and self.data.paths is not None:
-            raise ValueError("core.manifest and data.paths are both given; one of them")
+            raise ValueError("core.manifest and data.paths are both given; give only one of them")
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}; expected less than 2^63")
         if self.data.generate_doc_lengths and self.model.eos_token_id >= self.model.vocab_size:
@@ -261,8 +261,8 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
         return config, ignored_keys
     if is_remote(folder):
         raise ConfigError(
-            f"{place('save_folder')}: {folder} is no folder of this machine, and a run's is; give "
-            "one, as in save_folder=/runs/a"
+            f"{place('save_folder')}: {folder} is remote; give a folder of this machine, "
+            "as in save_folder=/runs/a"
         )
     if copies is not None and (not is_remote(copies) or copies.startswith("http")):
         raise ConfigError(

@@ -34,8 +34,8 @@ class Attempt:
         folder: The run's.
         spec: Its `stall_timeout_seconds` is how long a job may go without progress, or without a
             heartbeat, before it counts as hung; None: for ever. Starting is time without progress
-            too. Of several ranks one that waits for another may compute all the same; one process
-            alone that computes is at work, since not every job knows how far it is.
+            too. A rank that waits for another may still use its CPU, so using it counts as progress
+            for jobs of one process alone: not every job knows how far it is.
         number: Whose status is meant; that of an earlier one is not there.
     """
 
@@ -46,7 +46,7 @@ class Attempt:
         self.hung = ""  # what was seen of a hang
         self.step: int | None = None
         self.reached_a_step = False
-        self.out_of_memory_kills = -out_of_memory_kills()  # less those before; right at the end
+        self.out_of_memory_kills = -out_of_memory_kills()  # the attempt's own once it has ended
         # Each value of status.json as it was seen last, and since when.
         self._seen: dict[str, tuple[Any, float]] = {
             name: (None, time.monotonic()) for name in ("heartbeat", "progressed", "busy")
@@ -144,7 +144,7 @@ def _next(attempt: Attempt, ended: Ended) -> Next:
     if ended.cause in ("stopped", "config", "input", "diverged"):
         return "stop"
     if ended.cause == "error" and not attempt.reached_a_step:
-        return "stop"  # a mistake that will be made again, not weather
+        return "stop"  # it would fail again in the same way
     if attempts.failures_in_a_row(attempt.folder, then=ended) >= spec.max_failures:
         return "stop"
     return "requeue" if ended.cause == "node_lost" or spec.in_jobset else "resume"

@@ -19,8 +19,8 @@ _ANSWER_SECONDS = 20.0
 def job_state(job: str | None) -> str | None:
     """Slurm's word for its job: RUNNING, CANCELLED, …; None without one, or without an answer.
 
-    A job that Slurm is ending is COMPLETING, why ever; one that it has not queued again meanwhile
-    was cancelled.
+    A job that Slurm is ending is COMPLETING, whatever the reason; if its restart count has not
+    risen, it was cancelled.
     """
     if job is None:
         return None

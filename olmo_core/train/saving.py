@@ -1,4 +1,4 @@
-"""When a checkpoint is due, and what goes when it is whole."""
+"""Decide when a checkpoint is due, and which older ones are deleted once it is whole."""
 
 import logging
 import time

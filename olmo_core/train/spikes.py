@@ -55,7 +55,7 @@ class History:
 
 
 def is_spike(value: float, before: Sequence[float]) -> bool:
-    """Whether a value leaves the `WINDOW` before it upwards; never while there are fewer."""
+    """Return whether a value lies far above the `WINDOW` values before it; never with fewer."""
     if len(before) < WINDOW:
         return False
     window = before[-WINDOW:]

@@ -126,7 +126,7 @@ class DaskSite:
 
 
 class SiteError(ConfigError):
-    """A site file with values that cannot be meant; `problems` says which."""
+    """A site file with invalid values; `problems` says which."""
 
     def __init__(self, found: list[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in found))
