@@ -221,7 +221,7 @@ def test_an_official_save_folder_that_is_no_folder_is_refused_unless_dry(officia
     override = "save_folder=http://example.org/checkpoints/${run_name}"
     config, _ = load_train_config(official, [override, "dry_run=true"])
     assert to_dict(config)["save_folder"] == "http://example.org/checkpoints/OLMo2-stage2"
-    with pytest.raises(ConfigError, match=r"example\.org/checkpoints/OLMo2-stage2 is no folder"):
+    with pytest.raises(ConfigError, match=r"example\.org/checkpoints/OLMo2-stage2 is remote"):
         load_train_config(official, [override])
 
 
