@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from olmo_core.train.freed_memory import keep_freed_memory
+from olmo_core.train.host_memory import keep_freed_memory
 
 # Blocks of the demo's and the 20M shape, the loss's three products, larger ones.
 SHAPES = (

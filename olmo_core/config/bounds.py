@@ -1,32 +1,38 @@
-"""The values that a number of a configuration may have. Free of torch."""
+"""The values that a number of a configuration may have, said where it stands. Free of torch."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import field, fields
+from typing import Any
 
 
-def at_least(config: object, least: int, *keys: str) -> None:
-    """Refuse a value of `config` below `least`, and one that is not finite; None passes.
-
-    Raises:
-        ValueError: names the key, what was found and what would be right.
-    """
-    _check(config, keys, f"{least} or more", lambda value: least <= value < math.inf)
+def at_least(least: float, *, default: Any, at_most: float = math.inf) -> Any:
+    """Declare a number from `least` on, and up to `at_most` if that is given."""
+    return _bounded(lambda value: least <= value, f"{least} or more", at_most, default)
 
 
-def above(config: object, bound: int, *keys: str) -> None:
-    """As `at_least`, for values that must not reach `bound` either."""
-    _check(config, keys, f"a number above {bound}", lambda value: bound < value < math.inf)
+def above(bound: float, *, default: Any, at_most: float = math.inf) -> Any:
+    """Declare a number above `bound`, and up to `at_most` if that is given."""
+    return _bounded(lambda value: bound < value, f"a number above {bound}", at_most, default)
 
 
-def at_most(config: object, most: int, *keys: str) -> None:
-    """As `at_least`, for values that must not exceed `most`."""
-    _check(config, keys, f"{most} or less", lambda value: value <= most)
+def _bounded(
+    from_below: Callable[[float], bool], expected: str, at_most: float, default: Any
+) -> Any:
+    bounds: dict[str, Callable[[float], bool]] = {
+        expected: lambda value: from_below(value) and value < math.inf
+    }
+    if at_most < math.inf:
+        bounds[f"{at_most} or less"] = lambda value: value <= at_most
+    return field(default=default, metadata={"bounds": bounds})
 
 
-def _check(
-    config: object, keys: Sequence[str], expected: str, holds: Callable[[float], bool]
-) -> None:
-    for key in keys:
-        value = getattr(config, key)
-        if value is not None and not holds(value):  # NaN holds nowhere
-            raise ValueError(f"{key} is {value}; expected {expected}")
+class Bounded:
+    """Base of a dataclass that refuses numbers beyond their bounds; None passes, NaN never does."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, each.name)
+            for expected, holds in each.metadata.get("bounds", {}).items():
+                if value is not None and not holds(value):
+                    raise ValueError(f"{each.name} is {value}; expected {expected}")

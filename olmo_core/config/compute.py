@@ -6,7 +6,7 @@ Free of torch. Defaults are OLMo's.
 from dataclasses import dataclass
 from typing import Literal
 
-from olmo_core.config.bounds import above, at_least
+from olmo_core.config.bounds import Bounded, above, at_least
 
 DistributedStrategy = Literal["fsdp", "ddp", "single"]
 
@@ -47,19 +47,17 @@ class CompileConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FSDPConfig:
+class FSDPConfig(Bounded):
     """Official keys of `fsdp:`; blocks are always the unit of sharding, whatever the wrapping."""
 
     sharding_strategy: Literal[
         "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2"
     ] = "FULL_SHARD"
     precision: Literal["pure", "mixed"] | None = "pure"
-    hybrid_sharding_num_model_replicas: int | None = None  # None: one replica a node
+    # None: one replica a node
+    hybrid_sharding_num_model_replicas: int | None = at_least(1, default=None)
     wrapping_strategy: str | None = None
     use_orig_params: bool = True
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "hybrid_sharding_num_model_replicas")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +69,20 @@ class DDPConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeedMonitorConfig:
+class SpeedMonitorConfig(Bounded):
     """Official keys of `speed_monitor:`."""
 
-    window_size: int = 100  # steps
-    gpu_flops_available: float | None = None  # FLOP/s of a device; None: by its name
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "window_size")
-        above(self, 0, "gpu_flops_available")
+    window_size: int = at_least(1, default=100)  # steps
+    # FLOP/s of a device; None: by its name
+    gpu_flops_available: float | None = above(0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkipStepConfig:
+class SkipStepConfig(Bounded):
     """Skip a step whose loss or gradient norm leaves the last `window` ones by `sigma` deviations.
 
     Source: OLMo-core's `SkipStepOptimizer`.
     """
 
-    window: int = 128  # steps
-    sigma: float = 6.0  # standard deviations
-
-    def __post_init__(self) -> None:
-        at_least(self, 2, "window")
-        above(self, 0, "sigma")
+    window: int = at_least(2, default=128)  # steps
+    sigma: float = above(0, default=6.0)  # standard deviations

@@ -30,6 +30,8 @@ class Origin:
         return self.tokens + (step - self.step) * tokens_per_step
 
 
+BEGINNING = Origin()
+
 Unit = Literal["steps", "tokens", "epochs"]
 _UNITS: dict[str, Unit] = {"": "steps", "T": "tokens", "ep": "epochs"}
 
@@ -58,19 +60,19 @@ class Duration:
         # half an epoch is no number of steps to OLMo, but 1.5e9T is one of tokens
         if length < 1 or (unit != "tokens" and length != given):
             raise ValueError(
-                f"max_duration is {value!r}; expected steps (1000), tokens (50e9T) or epochs (2ep)"
+                f"max_duration is {'null' if value is None else repr(value)}; expected steps "
+                "(1000), tokens (50e9T) or epochs (2ep)"
             )
         return cls(length, unit)
 
     def steps(
-        self, tokens_per_step: int, steps_per_epoch: int | None, origin: Origin | None = None
+        self, tokens_per_step: int, steps_per_epoch: int | None, origin: Origin = BEGINNING
     ) -> int | None:
         """Return the optimizer steps, rounded up; None for epochs of data of unknown size.
 
         Tokens count on from `origin`, epochs from the beginning.
         """
         if self.unit == "tokens":
-            origin = origin or Origin()
             left = max(0, self.value - origin.tokens)
             return origin.step + math.ceil(left / tokens_per_step)
         if self.unit == "epochs":

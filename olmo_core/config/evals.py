@@ -3,49 +3,43 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskConfig:
+class TaskConfig(Bounded):
     """One lm-eval task."""
 
     name: str  # lm-eval's own name: arc_easy, hellaswag …
-    limit: int | None = None  # first documents of the split; None: all
-    num_fewshot: int = 0
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "limit")
-        at_least(self, 0, "num_fewshot")
+    limit: int | None = at_least(1, default=None)  # first documents of the split; None: all
+    num_fewshot: int = at_least(0, default=0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DownstreamConfig:
+class DownstreamConfig(Bounded):
     """The tasks on which every model is scored."""
 
     tasks: tuple[TaskConfig, ...]
-    batch_size: int = 32  # requests
+    batch_size: int = at_least(1, default=32)  # requests
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [task.name for task in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
             raise ValueError(f"tasks: {f'{twice[0]} is given twice' if twice else 'none given'}")
-        at_least(self, 1, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerplexityConfig:
+class PerplexityConfig(Bounded):
     """Perplexity of the held-out documents in Paloma's definition."""
 
     name: str = "held_out"  # of the figures: task `<name>`, `<name>/<source>`, …
-    max_window: int = 2048  # tokens; the model's own maximum where that is smaller
-    batch_tokens: int = 2048  # padded tokens of a batch
+    # tokens; the model's own maximum where that is smaller
+    max_window: int = at_least(1, default=2048)
+    batch_tokens: int = at_least(1, default=2048)  # padded tokens of a batch
     # UTF-8 bytes of the first documents of each source, the last one taken whole; None: all
-    bytes_per_source: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "max_window", "batch_tokens", "bytes_per_source")
+    bytes_per_source: int | None = at_least(1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,12 @@ longer texts; `\\${` is a plain `${`. Source: OmegaConf's grammar, and `path.*` 
 `olmo/config.py`.
 """
 
-import dataclasses
 import glob
 import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
@@ -38,51 +38,41 @@ def interpolate(tree: Tree, *, root: Tree, schema: type, dry: bool = False) -> T
         ConfigError: an unknown key (the nearest is named) or resolver, a key that refers to itself,
             a variable that is not set, a path that does not exist.
     """
-    return _Interpolation(root, dict(_defaults(schema)), dry).tree(tree, "", ())
+    return _Reader(root, dict(_defaults(schema)), dry).tree(tree)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Reader:
-    """Where a text stands, and the keys that are being resolved on the way to it."""
+    """Reads one text: `place` says where it stands, `pending` which keys led to it."""
 
-    place: str
-    pending: tuple[str, ...]
-
-    def refuse(self, expression: str, problem: str) -> ConfigError:
-        return ConfigError(f"{self.place}: ${{{expression}}}: {problem}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Interpolation:
     root: Tree
     defaults: Mapping[str, Any]
     dry: bool
+    place: str = ""
+    pending: tuple[str, ...] = ()
 
-    def tree(self, tree: Tree, prefix: str, pending: tuple[str, ...]) -> Tree:
+    def tree(self, tree: Tree, prefix: str = "") -> Tree:
         def resolved(dotted: str, place: str, value: Any) -> Any:
-            return self._value(value, dotted, _Reader(place, pending))
+            if isinstance(value, Tree):
+                return value
+            return replace(self, place=place).value(value, dotted)
 
         return tree.changed(resolved, prefix)
 
-    def _value(self, value: Any, dotted: str, reader: _Reader) -> Any:
-        """Return the value of a key; a tree as it is."""
+    def value(self, value: Any, dotted: str) -> Any:
+        if isinstance(value, Tree):
+            return self.tree(value, f"{dotted}.")
         if isinstance(value, list):
             items = cast(list[Any], value)
-            return [self._whole(item, f"{dotted}.{i}", reader) for i, item in enumerate(items)]
+            return [self.value(item, f"{dotted}.{i}") for i, item in enumerate(items)]
         if not isinstance(value, str) or "${" not in value:
             return value
-        if dotted in reader.pending:
-            circle = " -> ".join((*reader.pending[reader.pending.index(dotted) :], dotted))
-            raise ConfigError(f"{reader.place}: refers to itself: {circle}")
-        return self._text(value, _Reader(reader.place, (*reader.pending, dotted)))
+        if dotted in self.pending:
+            circle = " -> ".join((*self.pending[self.pending.index(dotted) :], dotted))
+            raise ConfigError(f"{self.place}: refers to itself: {circle}")
+        return replace(self, pending=(*self.pending, dotted)).text(value)
 
-    def _whole(self, value: Any, dotted: str, reader: _Reader) -> Any:
-        """Return the value of a key; a tree with all its values."""
-        if isinstance(value, Tree):
-            return self.tree(value, f"{dotted}.", reader.pending)
-        return self._value(value, dotted, reader)
-
-    def _text(self, text: str, reader: _Reader) -> Any:
+    def text(self, text: str) -> Any:
         """Return the value of a text: any type where it is one interpolation, else a text."""
         parts: list[Any] = []
         position = 0
@@ -94,81 +84,91 @@ class _Interpolation:
                 parts.append("${")
                 position = opening.end()
             else:
-                end = _closing(text, opening.start(), reader)
-                parts.append(self._expression(text[opening.end() : end], reader))
+                end = self.closing(text, opening.end())
+                parts.append(self.expression(text[opening.end() : end]))
                 position = end + 1
         parts = [part for part in (*parts, text[position:]) if part != ""]
         if len(parts) == 1:
             return parts[0]
         for part in parts:
             if isinstance(part, Mapping | list):
-                raise ConfigError(f"{reader.place}: {text!r}: a part of a text cannot be {part!r}")
+                raise ConfigError(f"{self.place}: {text!r}: a part of a text cannot be {part!r}")
         return "".join(str(part) for part in parts)
 
-    def _expression(self, expression: str, reader: _Reader) -> Any:
+    def closing(self, text: str, start: int) -> int:
+        """Return the place of the brace that closes what begins before `start`."""
+        depth = 1
+        for position in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return position
+        raise ConfigError(f"{self.place}: {text!r}: '${{' without its '}}'")
+
+    def expression(self, expression: str) -> Any:
         name, *more = _split(expression, ":")
         if not more:
-            return self._reference(str(self._text(name, reader)).strip(), reader)
+            return self.reference(str(self.text(name)).strip())
         name, arguments = name.strip(), _split(":".join(more), ",")
         if name == "oc.env":
-            return self._environment(reader, expression, arguments)
+            return self.environment(expression, arguments)
         if name not in _PATH_RESOLVERS:
             hint = nearest(name, ["oc.env", *_PATH_RESOLVERS])
-            raise reader.refuse(expression, f"unknown resolver {name!r}; {hint}")
-        paths = [str(self._argument(argument, reader)) for argument in arguments]
+            raise self.refused(expression, f"unknown resolver {name!r}; {hint}")
+        paths = [str(self.argument(argument)) for argument in arguments]
         if self.dry and name == "path.choose":
-            log.info("%s: a dry run looks at no disk: took the first, %s", reader.place, paths[0])
+            log.info("%s: a dry run looks at no disk: took the first, %s", self.place, paths[0])
             return paths[0]
         if self.dry:
-            left = _left(reader, expression, "a dry run looks at no disk")
+            left = self.left(expression, "a dry run looks at no disk")
             return [left] if name == "path.glob" else left
         try:
             return _PATH_RESOLVERS[name](paths)
         except LookupError as error:
-            raise reader.refuse(expression, str(error)) from None
+            raise self.refused(expression, str(error)) from None
 
-    def _reference(self, dotted: str, reader: _Reader) -> Any:
+    def reference(self, dotted: str) -> Any:
         if not dotted or dotted.startswith("."):
-            raise reader.refuse(dotted, "expected a whole key, as in ${model.d_model}")
+            raise self.refused(dotted, "expected a whole key, as in ${model.d_model}")
         value: Any = self.root
         way = ""
         for key in re.sub(r"\[(\w+)\]", r".\1", dotted).split("."):
             if isinstance(value, list):
                 value = {str(i): item for i, item in enumerate(cast(list[Any], value))}
-            if not isinstance(value, dict) or key not in value:
-                return self._default(dotted, reader)
+            if not isinstance(value, Mapping) or key not in value:
+                value = self.defaults.get(dotted, ABSENT)
+                if value is not ABSENT:
+                    return value
+                known = sorted({*_keys(self.root), *self.defaults})
+                raise self.refused(dotted, f"no such key; {nearest(dotted, known)}")
             way = f"{way}.{key}" if way else key
-            value = self._value(value[key], way, _Reader(place_in(self.root, way), reader.pending))
-        return self._whole(value, way, reader)
+            value = cast(Mapping[str, Any], value)[key]
+            if not isinstance(value, Tree):
+                value = replace(self, place=place_in(self.root, way)).value(value, way)
+        return self.value(value, way) if isinstance(value, Tree) else value
 
-    def _default(self, dotted: str, reader: _Reader) -> Any:
-        value = self.defaults.get(dotted, ABSENT)
-        if value is ABSENT:
-            known = sorted({*_keys(self.root), *self.defaults})
-            raise reader.refuse(dotted, f"no such key; {nearest(dotted, known)}")
-        return value
-
-    def _argument(self, argument: str, reader: _Reader) -> Any:
+    def argument(self, argument: str) -> Any:
         text = argument.strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-            return self._text(text[1:-1], reader)
-        return None if text == "null" else self._text(text, reader)
+            return self.text(text[1:-1])
+        return None if text == "null" else self.text(text)
 
-    def _environment(self, reader: _Reader, expression: str, arguments: Sequence[str]) -> Any:
-        name = str(self._argument(arguments[0], reader))
+    def environment(self, expression: str, arguments: Sequence[str]) -> Any:
+        name = str(self.argument(arguments[0]))
         if name in os.environ:
             return os.environ[name]
         if len(arguments) > 1:
-            return self._argument(",".join(arguments[1:]), reader)
+            return self.argument(",".join(arguments[1:]))
         problem = f"environment variable {name} is not set"
         if self.dry:
-            return _left(reader, expression, problem)
-        raise reader.refuse(expression, f"{problem}; ${{oc.env:{name},x}} defaults to x")
+            return self.left(expression, problem)
+        raise self.refused(expression, f"{problem}; ${{oc.env:{name},x}} defaults to x")
 
+    def refused(self, expression: str, problem: str) -> ConfigError:
+        return ConfigError(f"{self.place}: ${{{expression}}}: {problem}")
 
-def _left(reader: _Reader, expression: str, why: str) -> str:
-    log.info("%s: ${%s} is left as it is written: %s", reader.place, expression, why)
-    return f"${{{expression}}}"
+    def left(self, expression: str, why: str) -> str:
+        log.info("%s: ${%s} is left as it is written: %s", self.place, expression, why)
+        return f"${{{expression}}}"
 
 
 def _choose(paths: Sequence[str]) -> str:
@@ -211,16 +211,6 @@ _PATH_RESOLVERS: dict[str, Callable[[Sequence[str]], Any]] = {
 }
 
 
-def _closing(text: str, start: int, reader: _Reader) -> int:
-    """Return the place of the brace that closes the interpolation at `start`."""
-    depth = 0
-    for position in range(start + 1, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return position
-    raise ConfigError(f"{reader.place}: {text!r}: '${{' without its '}}'")
-
-
 def _split(text: str, separator: str) -> list[str]:
     """Split outside of braces and quotes."""
     parts, depth, quote = [""], 0, ""
@@ -244,11 +234,11 @@ def _defaults(schema: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     A section as a whole has none: no file refers to one that it does not write.
     """
     hints = get_type_hints(schema)
-    for field in dataclasses.fields(schema):
+    for field in fields(schema):
         key, hint = f"{prefix}{field.name}", hints[field.name]
-        yield key, ABSENT if field.default is dataclasses.MISSING else field.default
+        yield key, ABSENT if field.default is MISSING else field.default
         for choice in (hint, *get_args(hint)):
-            if dataclasses.is_dataclass(choice):
+            if is_dataclass(choice):
                 yield from _defaults(choice, f"{key}.")
 
 

@@ -14,17 +14,16 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 import yaml
 
 from olmo_core.config.load_tree import Tree, read_tree
-from olmo_core.config.url import path_text
 from olmo_core.errors import ConfigError
 
 T = TypeVar("T")
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
-    """Read a YAML mapping and apply dotted overrides (`a.b=c`, with or without leading dashes).
+def load(path: Path | str) -> Tree:
+    """Read a YAML mapping.
 
     Raises:
-        ConfigError: the file is missing, is not a YAML mapping, or an override is malformed.
+        ConfigError: the file is missing, or is not a YAML mapping.
     """
     path = Path(path)
     try:
@@ -33,10 +32,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> Tree:
         raise ConfigError(f"{path}: {str(error.strerror).lower()}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from None
-    tree = parse(text, file=str(path))
-    for override in overrides:
-        apply_override(tree, override)
-    return tree
+    return parse(text, file=str(path))
 
 
 def parse(text: str, *, file: str = "<string>") -> Tree:
@@ -59,9 +55,13 @@ def parse(text: str, *, file: str = "<string>") -> Tree:
 
 
 def apply_override(tree: Tree, override: str, *, place: str = "override") -> None:
-    """Set one dotted key of `tree` in place; the value is read as YAML (`--a.b=[1, 2]`).
+    """Set one dotted key of `tree` in place: `a.b=c`, with or without leading dashes.
 
-    `--key` alone means true, as in OLMo. `place` is where the value was given; errors name it.
+    The value is read as YAML (`--a.b=[1, 2]`); `--key` alone means true, as in OLMo. `place` is
+    where the value was given; errors name it.
+
+    Raises:
+        ConfigError: the override is malformed.
     """
     key, equals, value = override.lstrip("-").partition("=")
     if not equals and override.startswith("--"):
@@ -92,19 +92,19 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
         ConfigError: unknown key (the nearest one is named), missing key, wrong type, or a value
             that the class's own `__post_init__` refuses with a ValueError.
     """
-    file, hints = getattr(values, "file", ""), get_type_hints(cls)
+    hints = get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cast(Any, cls)) if field.init}
     for key in values:
         if key not in fields:
-            place = _place_of(values, key, where)
+            place = place_in(values, key, where)
             raise ConfigError(f"{place}: unknown key; {nearest(key, fields)}")
     arguments: dict[str, Any] = {}
     for name, field in fields.items():
         if name in values:
-            place = _place_of(values, name, where)
+            place = place_in(values, name, where)
             arguments[name] = _coerce(hints[name], values[name], place, _dotted(where, name))
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise ConfigError(f"{file + ': ' if file else ''}{_dotted(where, name)}: key missing")
+            raise ConfigError(f"{place_in(values, name, where)}: key missing")
     try:
         return cls(**arguments)
     except ConfigError:
@@ -116,11 +116,8 @@ def build(cls: type[T], values: Mapping[str, Any], *, where: str = "") -> T:
 def _located(values: Mapping[str, Any], fields: Mapping[str, Any], where: str, message: str) -> str:
     """Return what a class says of its values, with the place of the key that it begins with."""
     dotted = re.split("[ :]", message, maxsplit=1)[0]
-    section, _, key = dotted.rpartition(".")
-    if (section or key) in fields:
-        node = values.get(section, values) if section else values
-        where = _dotted(where, section) if section else where
-        return _place_of(node, key, where) + message.removeprefix(dotted)
+    if dotted.split(".")[0] in fields:
+        return place_in(values, dotted, where) + message.removeprefix(dotted)
     return ": ".join(part for part in (getattr(values, "file", ""), where, message) if part)
 
 
@@ -141,28 +138,26 @@ def to_dict(value: Any) -> Any:
         return {str(k): to_dict(v) for k, v in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
         return [to_dict(item) for item in cast(Sequence[Any], value)]
-    return path_text(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):  # pathlib drops one of the two slashes of an address
+        return re.sub(r"^([a-z0-9]+):/(?=[^/])", r"\1://", str(value))
+    return value
 
 
 def _dotted(where: str, key: str) -> str:
     return f"{where}.{key}" if where else key
 
 
-def _place_of(values: Any, key: str, where: str) -> str:
-    """Return `file:line: a.b.c`, as far as known; `where` is the dotted way to `values`."""
-    dotted = _dotted(where, key)
-    return f"{values.place(key)}: {dotted}" if isinstance(values, Tree) else dotted
+def place_in(values: Any, dotted: str, where: str = "") -> str:
+    """Return `file:line: a.b.c` of a dotted key, as far as known; its file where it is not given.
 
-
-def place_in(tree: Tree, dotted: str) -> str:
-    """Return `file:line: a.b.c` of a dotted key, or its file where the key is not given."""
-    values: Any = tree
-    *parents, key = dotted.split(".")
+    `where` is the dotted way to `values`.
+    """
+    node = values
+    *parents, key = [dotted] if dotted in values else dotted.split(".")
     for parent in parents:
-        values = values.get(parent)
-        if not isinstance(values, Tree):
-            return f"{tree.file}: {dotted}"
-    return f"{values.place(key)}: {dotted}"
+        node = node.get(parent) if isinstance(node, Tree) else None
+    place = node.place(key) if isinstance(node, Tree) else getattr(values, "file", "")
+    return f"{place}: {_dotted(where, dotted)}" if place else _dotted(where, dotted)
 
 
 def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:
@@ -226,7 +221,7 @@ def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: s
         raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
     values = cast(Mapping[str, Any], value)
     return {
-        str(key): _coerce(arguments[1], item, _place_of(values, key, where), _dotted(where, key))
+        str(key): _coerce(arguments[1], item, place_in(values, key, where), _dotted(where, key))
         for key, item in values.items()
     }
 

@@ -2,82 +2,73 @@
 
 Free of torch. Every default is OLMo's own, so a file that leaves a key out means here what it
 means there. Keys that would change the mathematics and that this model does not have are refused
-unless they stand at the value named in `NEUTRAL`.
+unless they stand at the value that `only` names.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from olmo_core.config.bounds import above, at_least
+from olmo_core.config.bounds import Bounded, above, at_least
 
-# Key -> the only value this model computes. OLMo's default may differ (0.1 for the dropouts):
-# such a file must say so itself, since leaving the key out would change what is learned.
-NEUTRAL: dict[str, Any] = {
-    "activation_type": "swiglu",
-    "block_type": "sequential",
-    "alibi": False,
-    "rope": True,
-    "rope_full_precision": True,
-    "attention_dropout": 0.0,
-    "residual_dropout": 0.0,
-    "embedding_dropout": 0.0,
-    "embedding_layer_norm": False,
-    "include_bias": False,
-    "scale_logits": False,
-    "scale_emb_init": False,
-    "emb_init_std": None,
-}
+
+def only(value: Any, *, default: Any) -> Any:
+    """Declare an official key of which this model computes one value alone.
+
+    OLMo's default may differ (0.1 for the dropouts): such a file must say so itself, since leaving
+    the key out would change what is learned.
+    """
+    return field(default=default, metadata={"only": value})
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Bounded):
     """Official keys of `model:`. Sizes are in units (heads, rows, positions), not bytes."""
 
-    d_model: int = 768
-    n_heads: int = 12
-    n_kv_heads: int | None = None  # None: as many as n_heads
-    clip_qkv: float | None = None  # clamp of the q, k and v projections
-    n_layers: int = 12
-    mlp_ratio: int = 4  # fused width (up and gate) over d_model
-    mlp_hidden_size: int | None = None  # fused width; one branch is half of it
-    activation_type: Literal["swiglu", "gelu", "relu"] = "swiglu"
-    block_type: Literal["sequential", "parallel", "llama"] = "sequential"
-    alibi: bool = False
-    rope: bool = False
-    rope_full_precision: bool = True
-    rope_theta: int = 10_000
-    attention_dropout: float = 0.1
+    d_model: int = at_least(1, default=768)
+    n_heads: int = at_least(1, default=12)
+    n_kv_heads: int | None = at_least(1, default=None)  # None: as many as n_heads
+    clip_qkv: float | None = above(0, default=None)  # clamp of the q, k and v projections
+    n_layers: int = at_least(1, default=12)
+    mlp_ratio: int = at_least(1, default=4)  # fused width (up and gate) over d_model
+    mlp_hidden_size: int | None = at_least(1, default=None)  # fused width; one branch is half of it
+    activation_type: Literal["swiglu", "gelu", "relu"] = only("swiglu", default="swiglu")
+    block_type: Literal["sequential", "parallel", "llama"] = only(
+        "sequential", default="sequential"
+    )
+    alibi: bool = only(False, default=False)
+    rope: bool = only(True, default=False)
+    rope_full_precision: bool = only(True, default=True)
+    rope_theta: int = at_least(1, default=10_000)
+    attention_dropout: float = only(0.0, default=0.1)
     multi_query_attention: bool | None = None
     attention_layer_norm: bool = False  # norm of the whole q and k projections
-    residual_dropout: float = 0.1
-    embedding_dropout: float = 0.1
-    embedding_layer_norm: bool = False
+    residual_dropout: float = only(0.0, default=0.1)
+    embedding_dropout: float = only(0.0, default=0.1)
+    embedding_layer_norm: bool = only(False, default=False)
     layer_norm_type: Literal["default", "rms"] = "default"
     layer_norm_with_affine: bool = True
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float = at_least(0, default=1e-5)
     attention_layer_norm_with_affine: bool = True
-    max_sequence_length: int = 1024  # tokens of one instance
-    include_bias: bool = True
+    max_sequence_length: int = at_least(2, default=1024)  # one token alone predicts nothing
+    include_bias: bool = only(False, default=True)
     bias_for_layer_norm: bool | None = None  # None: as include_bias
-    scale_logits: bool = False
-    vocab_size: int = 50_257
-    embedding_size: int | None = 50_304  # rows of the table, padded; None: vocab_size
+    scale_logits: bool = only(False, default=False)
+    vocab_size: int = at_least(1, default=50_257)
+    # rows of the table, padded; None: vocab_size
+    embedding_size: int | None = at_least(1, default=50_304)
     weight_tying: bool = True
-    eos_token_id: int = 50_256
-    pad_token_id: int = 50_256
+    eos_token_id: int = at_least(0, default=50_256)
+    pad_token_id: int = at_least(0, default=50_256)
     init_fn: Literal["normal", "mitchell"] = "normal"
-    init_std: float = 0.02
-    init_cutoff_factor: float | None = None  # truncation of `normal`, in standard deviations
-    scale_emb_init: bool = False
-    emb_init_std: float | None = None
+    init_std: float = above(0, default=0.02)
+    # truncation of `normal`, in standard deviations
+    init_cutoff_factor: float | None = above(0, default=None)
+    scale_emb_init: bool = only(False, default=False)
+    emb_init_std: float | None = only(None, default=None)
     norm_after: bool = False  # OLMo 2: x + norm(f(x)); OLMo 1: x + f(norm(x))
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "d_model", "n_heads", "n_kv_heads", "n_layers", "mlp_ratio", "vocab_size")
-        at_least(self, 1, "mlp_hidden_size", "embedding_size", "rope_theta")
-        at_least(self, 2, "max_sequence_length")  # one token alone predicts nothing
-        at_least(self, 0, "eos_token_id", "pad_token_id", "layer_norm_eps")
-        above(self, 0, "clip_qkv", "init_std", "init_cutoff_factor")
+        super().__post_init__()
         for key, neutral in NEUTRAL.items():
             found = getattr(self, key)
             if found != neutral:
@@ -158,6 +149,12 @@ class ModelConfig:
             "clip_qkv": self.clip_qkv,
             "rope_theta": self.rope_theta,
         }
+
+
+# Key -> the only value that this model computes.
+NEUTRAL: dict[str, Any] = {
+    each.name: each.metadata["only"] for each in fields(ModelConfig) if "only" in each.metadata
+}
 
 
 @dataclass(frozen=True, kw_only=True)

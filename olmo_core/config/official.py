@@ -11,50 +11,48 @@ from typing import Any
 from olmo_core.config.load_tree import ABSENT, Tree
 from olmo_core.errors import ConfigError
 
-IGNORED_KEYS = frozenset(
-    {
-        # in-loop evaluation
-        "evaluators",
-        "eval_interval",
-        "eval_on_load",
-        "eval_subset_num_batches",
-        "device_eval_batch_size",
-        "hf_datasets_cache_dir",
-        "data.datasets",
-        # placement, memory and speed: the device decides
-        "compile.dynamic",  # shapes are fixed
-        "fused_loss",
-        "single",
-        "model.block_group_size",
-        "model.flash_attention",
-        "model.init_device",
-        "model.precision",
-        # derived here from the global and the microbatch size
-        "device_train_batch_size",
-        "device_train_grad_accum",
-        # the data loader's processes
-        "data.num_workers",
-        "data.persistent_workers",
-        "data.pin_memory",
-        "data.prefetch_factor",
-        "data.timeout",
-        # one checkpoint format is written
-        "force_save_unsharded",
-        "load_path_sharded_checkpointer",
-        "new_style_checkpoints",
-        "sharded_checkpointer",
-        # watching
-        "canceled_check_interval",  # whether to stop is asked with each step, at no cost
-        "module_outputs_save_steps",
-        "optimizer.metrics_log_interval",
-        "optimizer.record_update_metrics",
-        "save_data_indices",
-        # texts are tokenised before training
-        "tokenizer.truncate_direction",
-        # without effect while model.alibi is false, as it must be
-        "model.alibi_bias_max",
-    }
-)
+IGNORED_KEYS = {
+    # in-loop evaluation
+    "evaluators",
+    "eval_interval",
+    "eval_on_load",
+    "eval_subset_num_batches",
+    "device_eval_batch_size",
+    "hf_datasets_cache_dir",
+    "data.datasets",
+    # placement, memory and speed: the device decides
+    "compile.dynamic",  # shapes are fixed
+    "fused_loss",
+    "single",
+    "model.block_group_size",
+    "model.flash_attention",
+    "model.init_device",
+    "model.precision",
+    # derived here from the global and the microbatch size
+    "device_train_batch_size",
+    "device_train_grad_accum",
+    # the data loader's processes
+    "data.num_workers",
+    "data.persistent_workers",
+    "data.pin_memory",
+    "data.prefetch_factor",
+    "data.timeout",
+    # one checkpoint format is written
+    "force_save_unsharded",
+    "load_path_sharded_checkpointer",
+    "new_style_checkpoints",
+    "sharded_checkpointer",
+    # watching
+    "canceled_check_interval",  # whether to stop is asked with each step, at no cost
+    "module_outputs_save_steps",
+    "optimizer.metrics_log_interval",
+    "optimizer.record_update_metrics",
+    "save_data_indices",
+    # texts are tokenised before training
+    "tokenizer.truncate_direction",
+    # without effect while model.alibi is false, as it must be
+    "model.alibi_bias_max",
+}
 
 ONLY_AT: dict[str, tuple[Any, ...]] = {
     "data.custom_dataset": (None,),
@@ -65,7 +63,7 @@ ONLY_AT: dict[str, tuple[Any, ...]] = {
 }
 
 # Sections that a file may switch off by null where another strategy makes them void.
-UNSET = frozenset({"fsdp", "speed_monitor"})
+UNSET = {"fsdp", "speed_monitor"}
 
 # Old spellings that OLMo's own loader still takes.
 LEGACY: dict[tuple[str, Any], Any] = {

@@ -6,26 +6,25 @@ Free of torch. Defaults are OLMo's.
 from dataclasses import dataclass
 from typing import Literal
 
-from olmo_core.config.bounds import above, at_least, at_most
+from olmo_core.config.bounds import Bounded, above, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
+class OptimizerConfig(Bounded):
     """Official keys of `optimizer:` that this project implements (AdamW)."""
 
     name: Literal["adamw", "lionw"] = "lionw"
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.01
+    # AdamW moves each weight by up to the rate in a step.
+    learning_rate: float = above(0, at_most=1, default=1e-4)
+    weight_decay: float = at_least(0, default=0.01)
     betas: tuple[float, float] = (0.9, 0.95)
-    eps: float = 1e-5
+    eps: float = above(0, default=1e-5)  # a row without a gradient divides by it alone
     decay_norm_and_bias: bool = False
     decay_embeddings: bool = False
     selective_updates: bool = False
 
     def __post_init__(self) -> None:
-        above(self, 0, "learning_rate", "eps")  # a row without a gradient divides by eps alone
-        at_least(self, 0, "weight_decay")
-        at_most(self, 1, "learning_rate")  # AdamW moves each weight by up to the rate in a step
+        super().__post_init__()
         if self.learning_rate * self.weight_decay >= 1:
             raise ValueError(
                 f"weight_decay is {self.weight_decay}; times learning_rate {self.learning_rate} it "
@@ -51,7 +50,7 @@ SchedulerName = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchedulerConfig:
+class SchedulerConfig(Bounded):
     """Official keys of `scheduler:`. `t_*` and `grad_clip_warmup_steps` count `units`.
 
     The gradient's warm-up needs both of its keys; where either is null it is off, as in OLMo.
@@ -59,17 +58,17 @@ class SchedulerConfig:
 
     name: SchedulerName = "cosine_with_warmup"
     units: Literal["steps", "tokens"] = "steps"
-    t_warmup: float = 100
-    t_max: float | None = None  # end of the decay; None: max_duration
-    alpha_f: float = 0.1  # floor of the rate, as a share of the peak
-    warmup_min_lr: float | None = None  # rate at t = 0; None: a tenth of the peak
-    grad_clip_warmup_steps: float | None = None
-    grad_clip_warmup_factor: float | None = None
+    t_warmup: float = at_least(0, default=100)
+    t_max: float | None = above(0, default=None)  # end of the decay; None: max_duration
+    # floor of the rate, as a share of the peak
+    alpha_f: float = at_least(0, at_most=1, default=0.1)
+    # rate at t = 0; None: a tenth of the peak
+    warmup_min_lr: float | None = at_least(0, default=None)
+    grad_clip_warmup_steps: float | None = at_least(0, default=None)
+    grad_clip_warmup_factor: float | None = above(0, default=None)
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "t_warmup", "alpha_f", "warmup_min_lr", "grad_clip_warmup_steps")
-        above(self, 0, "t_max", "grad_clip_warmup_factor")
-        at_most(self, 1, "alpha_f")
+        super().__post_init__()
         if self.name in ("inverse_sqrt_with_warmup", "max_scheduler") and self.t_warmup <= 0:
             raise ValueError(
                 f"t_warmup is {self.t_warmup}; {self.name} falls from its end, above 0"

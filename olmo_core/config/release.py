@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +20,24 @@ class SoupConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Bounded):
     """How models are written for Hugging Face, and how strictly they are compared with ours."""
 
     repository: str  # ORGANISATION/NAME of the hub layout
-    parity_sequences: int = 4  # real text, cut to sequences
-    parity_sequence_length: int = 128  # tokens, at most the model's own maximum
+    parity_sequences: int = at_least(1, default=4)  # real text, cut to sequences
+    # tokens, at most the model's own maximum
+    parity_sequence_length: int = at_least(1, default=128)
     parity_tolerance: float = 1e-5  # largest |difference| of logits over the largest |logit|
     sample_prompts: tuple[str, ...] = ()  # continued greedily by each model, to look at
-    sample_tokens: int = 32  # new tokens of a sample
+    sample_tokens: int = at_least(1, default=32)  # new tokens of a sample
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         organisation, slash, name = self.repository.partition("/")
         if not (organisation and slash and name) or "/" in name or "--" in self.repository:
             raise ValueError(
                 f"repository: {self.repository!r} is not ORGANISATION/NAME (without '--')"
             )
-        at_least(self, 1, "parity_sequences", "parity_sequence_length", "sample_tokens")
         if not 0 < self.parity_tolerance < 1:
             raise ValueError(f"parity_tolerance: {self.parity_tolerance} is not within (0, 1)")
 

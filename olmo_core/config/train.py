@@ -4,23 +4,14 @@ Free of torch. Defaults are OLMo's, so a file without a key means what it means 
 """
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo_core.config.bounds import above, at_least
-from olmo_core.config.compute import (
-    ActivationCheckpointing,
-    CompileConfig,
-    DDPConfig,
-    DistributedStrategy,
-    FSDPConfig,
-    SkipStepConfig,
-    SpeedMonitorConfig,
-)
+from olmo_core.config import compute
+from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.config.data import DataConfig
 from olmo_core.config.duration import Duration
 from olmo_core.config.ingredients import choose_ingredient
@@ -32,46 +23,6 @@ from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
 from olmo_core.config.url import is_remote
 from olmo_core.errors import ConfigError
 
-# Where a run lies, on what it runs and what it keeps on the way; no part of what it learns, so no
-# part of its identity.
-NON_IDENTITY_KEYS = (
-    "run_name",
-    "save_folder",
-    "remote_save_folder",
-    "save_interval",
-    "save_interval_unsharded",
-    "save_interval_ephemeral",
-    "save_num_checkpoints_to_keep",
-    "save_num_unsharded_checkpoints_to_keep",
-    "no_pre_train_checkpoint",
-    "try_load_latest_save",
-    "load_path",
-    "dry_run",
-    "time_limit",
-    "stop_after",
-    "wandb",
-    "console_log_interval",
-    "core.manifest",
-    "core.roots",
-    "core.threads",
-    "core.deterministic",
-    "core.save_async",
-    "core.power_watts",
-    "core.cache",
-    "core.reduce_every_microbatch",
-    "save_overwrite",
-    "compile",
-    "activation_checkpointing",
-    "distributed_strategy",
-    "fsdp",
-    "ddp",
-    "gen1_gc_interval",
-    "speed_monitor",
-    "extra_steps_after_cancel",
-    "python_profiling",
-    "torch_profiling",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
@@ -81,7 +32,7 @@ class TokenizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WandbConfig:
+class WandbConfig(Bounded):
     """Official keys of `wandb:`."""
 
     project: str | None = None
@@ -91,97 +42,108 @@ class WandbConfig:
     tags: list[str] | None = None
     log_artifacts: bool = False
     rank_zero_only: bool = True
-    log_interval: int = 1  # steps
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "log_interval")
+    log_interval: int = at_least(1, default=1)  # steps
 
 
 @dataclass(frozen=True, kw_only=True)
-class CoreConfig:
-    """Keys of ours that OLMo lacks; each default is OLMo's behaviour."""
+class CorePlacementConfig(Bounded):
+    """Keys of `core:` that are no part of what a run learns, as those of `PlacementConfig`."""
 
     manifest: Path | None = None  # a mix's manifest.json, in place of data.paths
     roots: dict[str, Path] = field(default_factory=dict[str, Path])  # asset -> its run folder
-    order: Literal["olmo", "feistel"] = "olmo"
-    threads: int | None = None  # CPU threads a rank; None: OMP_NUM_THREADS, then torch's choice
+    # CPU threads a rank; None: OMP_NUM_THREADS, then torch's choice
+    threads: int | None = at_least(1, default=None)
     deterministic: bool = True  # equal inputs give equal bits, at some cost on a GPU
-    skip_step: SkipStepConfig | None = None
     save_async: bool = True  # training goes on while a checkpoint is written
-    power_watts: float | None = None  # of a device, where nothing measures it
+    power_watts: float | None = above(0, default=None)  # of a device, where nothing measures it
     cache: Path | None = None  # of remote files; None: OLMO_CACHE, then ~/.cache/olmo
     reduce_every_microbatch: bool = False  # sharded: more traffic, no whole gradients in memory
 
-    def __post_init__(self) -> None:
-        at_least(self, 1, "threads")
-        above(self, 0, "power_watts")
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig(CorePlacementConfig):
+    """Keys of ours that OLMo lacks; each default is OLMo's behaviour."""
+
+    order: Literal["olmo", "feistel"] = "olmo"
+    skip_step: compute.SkipStepConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Official top-level keys. Batch sizes count instances; intervals count optimizer steps."""
+class PlacementConfig(Bounded):
+    """Official keys that say where a run lies, on what it runs and what it keeps on the way.
+
+    They are no part of what it learns, so no part of its identity.
+    """
 
     run_name: str | None = None
-    seed: int = 6198
-    epoch: int | None = None  # of the order at step 0; None: 0
     dry_run: bool = False
+    wandb: WandbConfig | None = None
+    stop_after: int | None = at_least(1, default=None)  # steps of this process
+    time_limit: float | None = above(0, default=None)  # seconds of this process
+    save_folder: Path = Path("./")
+    remote_save_folder: str | None = None  # address of a folder that checkpoints are copied to
+    save_interval: int | None = at_least(1, default=1000)
+    save_interval_unsharded: int | None = at_least(1, default=None)
+    save_interval_ephemeral: int | None = at_least(1, default=None)
+    save_num_checkpoints_to_keep: int = at_least(-1, default=-1)
+    save_num_unsharded_checkpoints_to_keep: int = at_least(-1, default=-1)
+    no_pre_train_checkpoint: bool = False
+    load_path: str | None = None
+    try_load_latest_save: bool = True  # OLMo's default is false: here a started run resumes
+    save_overwrite: bool = False
+    console_log_interval: int = at_least(1, default=1)
+    compile: compute.CompileConfig | None = None
+    activation_checkpointing: compute.ActivationCheckpointing | None = None
+    distributed_strategy: compute.DistributedStrategy | None = "fsdp"
+    fsdp: compute.FSDPConfig = field(default_factory=compute.FSDPConfig)
+    ddp: compute.DDPConfig | None = None
+    # steps; None: Python collects when it likes
+    gen1_gc_interval: int | None = at_least(1, default=1)
+    speed_monitor: compute.SpeedMonitorConfig = field(default_factory=compute.SpeedMonitorConfig)
+    extra_steps_after_cancel: int = at_least(0, default=10)
+    python_profiling: bool = False
+    torch_profiling: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(PlacementConfig):
+    """Official top-level keys. Batch sizes count instances; intervals count optimizer steps."""
+
+    seed: int = at_least(0, default=6198)
+    epoch: int | None = at_least(0, default=None)  # of the order at step 0; None: 0
     model: ModelConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    wandb: WandbConfig | None = None
     core: CoreConfig = field(default_factory=CoreConfig)
 
     # steps, "50e9T" tokens or "2ep" epochs; None stands in templates, and only a dry run takes it
     max_duration: int | str | None = 10_000
-    stop_at: int | None = None  # None: ten steps past the end of max_duration, as OLMo does
-    stop_after: int | None = None  # steps of this process
-    time_limit: float | None = None  # seconds of this process
-    global_train_batch_size: int = 512
-    device_train_microbatch_size: int = 16
+    # None: ten steps past the end of max_duration, as OLMo does
+    stop_at: int | None = at_least(1, default=None)
+    global_train_batch_size: int = at_least(1, default=512)
+    device_train_microbatch_size: int = at_least(1, default=16)
     precision: Literal["fp32", "amp_bf16"] | None = None
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = above(0, default=None)
     softmax_auxiliary_loss: bool = False
-    auxiliary_loss_multiplier: float | None = 1e-4
+    auxiliary_loss_multiplier: float | None = at_least(0, default=1e-4)
 
-    save_folder: Path = Path("./")
-    remote_save_folder: str | None = None  # address of a folder that checkpoints are copied to
-    save_interval: int | None = 1000
-    save_interval_unsharded: int | None = None
-    save_interval_ephemeral: int | None = None
-    save_num_checkpoints_to_keep: int = -1
-    save_num_unsharded_checkpoints_to_keep: int = -1
-    no_pre_train_checkpoint: bool = False
-    load_path: str | None = None
-    try_load_latest_save: bool = True  # OLMo's default is false: here a started run resumes
     reset_optimizer_state: bool = False
     reset_trainer_state: bool = False
     restore_dataloader: bool = True
-    save_overwrite: bool = False
-    console_log_interval: int = 1
-
-    compile: CompileConfig | None = None
-    activation_checkpointing: ActivationCheckpointing | None = None
-    distributed_strategy: DistributedStrategy | None = "fsdp"
-    fsdp: FSDPConfig = field(default_factory=FSDPConfig)
-    ddp: DDPConfig | None = None
-    gen1_gc_interval: int | None = 1  # steps; None: Python collects when it likes
-    speed_monitor: SpeedMonitorConfig = field(default_factory=SpeedMonitorConfig)
-    extra_steps_after_cancel: int = 10
-    python_profiling: bool = False
-    torch_profiling: bool = False
 
     def __post_init__(self) -> None:
         if self.precision is None:
             raise ValueError("precision is not given; write fp32 or amp_bf16")
-        at_least(self, 1, "global_train_batch_size", "device_train_microbatch_size", "stop_after")
-        at_least(self, 1, "save_interval", "save_interval_unsharded", "save_interval_ephemeral")
-        # a run that stops at step 0 would pass for a trained model
-        at_least(self, 1, "console_log_interval", "gen1_gc_interval", "stop_at")
-        at_least(self, 0, "seed", "epoch", "auxiliary_loss_multiplier", "extra_steps_after_cancel")
-        at_least(self, -1, "save_num_checkpoints_to_keep", "save_num_unsharded_checkpoints_to_keep")
-        above(self, 0, "max_grad_norm", "time_limit")
+        super().__post_init__()
+        copies = self.remote_save_folder
+        unwritable = copies is not None and (not is_remote(copies) or copies.startswith("http"))
+        if unwritable and not self.dry_run:
+            raise ValueError(
+                f"remote_save_folder: {copies!r} is no address that can be written to; give one "
+                "that fsspec knows, as in s3://bucket/runs/a, or null"
+            )
         if self.core.manifest is not None and self.data.paths is not None:
             raise ValueError("core.manifest and data.paths are both given; give only one of them")
         if self.seed >= 2**63:
@@ -193,7 +155,7 @@ class TrainConfig:
             )
         in_tokens = self.scheduler.units == "tokens"
         end = None
-        if self.max_duration is not None:
+        if self.max_duration is not None or not self.dry_run:
             duration = Duration.parse(self.max_duration)
             length = duration.tokens if in_tokens else duration.steps
             end = length(self.tokens_per_step, None)
@@ -220,10 +182,7 @@ class TrainConfig:
 
 
 def load_train_config(
-    path: Path | str,
-    overrides: Sequence[str] = (),
-    *,
-    ingredient: int | None = None,
+    path: Path | str, overrides: Sequence[str] = (), *, ingredient: int | None = None
 ) -> tuple[TrainConfig, list[str]]:
     """Read an OLMo YAML file with dotted overrides.
 
@@ -253,26 +212,13 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     kept, ignored_keys = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
     config = _expand_home(build(TrainConfig, drop_neutral(resolved)))
-    folder, copies = str(resolved.get("save_folder", ".")), config.remote_save_folder
-    place = functools.partial(place_in, tree)
+    folder = str(resolved.get("save_folder", "."))
+    place = place_in(tree, "save_folder")
     if not folder:  # a shell's variable that is not set, say
-        raise ConfigError(f"{place('save_folder')}: empty; give the run's folder")
-    if dry:
-        return config, ignored_keys
-    if is_remote(folder):
+        raise ConfigError(f"{place}: empty; give the run's folder")
+    if is_remote(folder) and not dry:
         raise ConfigError(
-            f"{place('save_folder')}: {folder} is remote; give a folder of this machine, "
-            "as in save_folder=/runs/a"
-        )
-    if copies is not None and (not is_remote(copies) or copies.startswith("http")):
-        raise ConfigError(
-            f"{place('remote_save_folder')}: {copies!r} is no address that can be written to; give "
-            "one that fsspec knows, as in s3://bucket/runs/a, or null"
-        )
-    if config.max_duration is None:
-        raise ConfigError(
-            f"{place('max_duration')} is null; expected steps (1000), tokens (50e9T) or epochs "
-            "(2ep)"
+            f"{place}: {folder} is remote; give a folder of this machine, as in save_folder=/runs/a"
         )
     return config, ignored_keys
 
@@ -289,9 +235,9 @@ def _expand_home(config: TrainConfig) -> TrainConfig:
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:
-    """Return the plain form of what a run learns: the configuration without `NON_IDENTITY_KEYS`."""
+    """Return the plain form of what a run learns: the configuration without its placement."""
     values: dict[str, Any] = to_dict(config)
-    for dotted in NON_IDENTITY_KEYS:
-        section, _, key = dotted.rpartition(".")
-        (values[section] if section else values).pop(key)
+    for section, placement in ((values, PlacementConfig), (values["core"], CorePlacementConfig)):
+        for key in dataclasses.fields(placement):
+            del section[key.name]
     return values

@@ -1,23 +1,17 @@
 """Which instances of an epoch's order each step takes, also where the batch size has changed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from olmo_core.config.duration import Origin
+from olmo_core.config.duration import BEGINNING, Origin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """Global batches of `size` instances; what does not fill one ends an epoch unseen.
+    """Global batches of `size` instances; what does not fill one ends an epoch unseen."""
 
-    Attributes:
-        instances: Of an epoch.
-        size: Instances of a global batch.
-        origin: Where this size took effect; steps before it are another run's.
-    """
-
-    instances: int
-    size: int
-    origin: Origin = field(default_factory=Origin)
+    instances: int  # of an epoch
+    size: int  # instances of a global batch
+    origin: Origin = BEGINNING  # where this size took effect; steps before it are another run's
 
     @property
     def per_epoch(self) -> int:

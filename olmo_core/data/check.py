@@ -52,17 +52,17 @@ def check_tokens(loader: Loader) -> None:
         if batch.label_mask is not None:
             counted = counted & batch.label_mask
         labels += int(counted[:, 1:].sum())  # an instance's first token is none
+    where = f"in {len(chosen)} of {data.count} windows"
     if labels == 0:
         message = (
-            f"no label to learn in {len(chosen)} of {data.count} windows: data.instance_filter "
-            f"masks {masked} of them, data.label_mask_paths the rest (padded rows repeat "
-            "themselves: they need data.instance_filter: null)"
+            f"no label to learn {where}: data.instance_filter masks {masked} of them, "
+            "data.label_mask_paths the rest (padded rows repeat themselves: they need "
+            "data.instance_filter: null)"
         )
         if len(chosen) == data.count:
             raise InputError(message)
         log.warning(message)
     if loader.document_eos is not None:
-        where = f"in {len(chosen)} of {data.count} windows"
         _check_document_ends(data, loader.document_eos, found=ends, where=where)
     log.info(
         "checked %s: %d of %d, %d masked; %d tokens at the ends of streams fill no window",

@@ -4,11 +4,16 @@ Any bytes can be read as ids of any dtype, and most of them lie within a large v
 is plainly something else is named before a step is spent on it.
 """
 
+import codecs
 from collections.abc import Sequence
 
 import numpy as np
 
-SPOT_BYTES = 1 << 14  # a multiple of the widest id
+from olmo_core.config.url import is_remote
+from olmo_core.data.files import Files
+from olmo_core.errors import InputError
+
+_SPOT_BYTES = 1 << 14  # a multiple of the widest id
 
 _FORMATS = {
     b"\x93NUMPY": "a file of numpy.save; a token file is raw ids: write it with array.tofile",
@@ -24,28 +29,45 @@ _TEXT_BYTES = 64  # by chance so many bytes of ids are not all printable
 _HIGHEST_HALF, _DISTINCT = 3, 50
 
 
-def what_else(head: bytes) -> str | None:
-    """Say what a file is that begins with `head`; None where it may be token ids."""
+def require_ids(path: str, dtype: np.dtype, files: Files, size_bytes: int) -> None:
+    """Refuse a file without a header that is no token file, or one of wider ids than `dtype`.
+
+    Raises:
+        InputError: says what it is instead.
+    """
+    count = min(_SPOT_BYTES, size_bytes)
+    starts = {0}
+    if not is_remote(path):  # a server takes a request for each
+        starts |= {start // 8 * 8 for start in ((size_bytes - count) // 2, size_bytes - count)}
+    spots = [files.read_spot(path, start, count) for start in sorted(starts)]
     for magic, what in _FORMATS.items():
-        if head.startswith(magic):
-            return what
-    return None
+        if spots[0].startswith(magic):
+            raise InputError(f"{path}: {what}")
+    # as uint8, text is its own ids
+    if dtype.itemsize > 1 and (text := _as_text(spots[0])) is not None:
+        raise InputError(
+            f"{path}: text ({text!r} …), not token ids; tokenise it first (docs/corpus.md)"
+        )
+    width = _width_of_ids(spots)
+    if width is not None and 1 < dtype.itemsize < width:
+        raise InputError(
+            f"{path}: ids of {'uint32' if width == 4 else 'int64'} read as {dtype.name}: every "
+            f"second number is a high half; set data.memmap_dtype: uint{8 * width}"
+        )
 
 
-def as_text(head: bytes) -> str | None:
+def _as_text(head: bytes) -> str | None:
     """Return the first line of `head`, up to 40 characters, if it is printable text; else None."""
     try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # the last character may be cut
-            return None
-        text = head[: error.start].decode()
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last one may be cut
+    except UnicodeDecodeError:
+        return None
     if len(head) < _TEXT_BYTES or not all(line.isprintable() for line in text.split()):
         return None
     return " ".join(text.split())[:40]
 
 
-def width_of_ids(spots: Sequence[bytes]) -> int | None:
+def _width_of_ids(spots: Sequence[bytes]) -> int | None:
     """Return 8 or 4, the bytes of an id, if these parts of a file are ids of that width; else None.
 
     Ids of a vocabulary leave their high halves at 0 (or at most 3, of four bytes), while the low

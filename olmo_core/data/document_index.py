@@ -9,7 +9,7 @@ import bisect
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,21 @@ BY_ID = "ids.parquet"
 ROW_GROUP = 1 << 16
 _FIRST = "olmo_core.first_rows"  # metadata: (sort keys) of each row group's first row
 
-SCHEMA = pa.schema(
-    [
-        ("file", pa.string()),  # token file, relative to the tokens run folder
-        ("start", pa.int64()),  # first token of the document in the file
-        ("end", pa.int64()),  # one after its EOS
-        ("id", pa.string()),
-        ("src", pa.string()),  # document file, relative to the filtered run folder
-        ("loc", pa.int64()),  # 1-based line in it
-    ]
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSpan:
     """One row of the index: tokens [start, end) of `file` are the document `id`."""
 
-    file: str
-    start: int
-    end: int
+    file: str  # token file, relative to the tokens run folder
+    start: int  # first token of the document in the file
+    end: int  # one after its EOS
     id: str
-    src: str
-    loc: int
+    src: str  # document file, relative to the filtered run folder
+    loc: int  # 1-based line in it
+
+
+_TYPES: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64()}
+SCHEMA = pa.schema([(field.name, _TYPES[field.type]) for field in fields(DocumentSpan)])
 
 
 class DocumentIndex:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from olmo_core.config.url import is_remote
-from olmo_core.data.content import SPOT_BYTES, as_text, what_else, width_of_ids
+from olmo_core.data.content import require_ids
 from olmo_core.data.files import Files
 from olmo_core.errors import InputError
 from olmo_core.remote.storage import Missing
@@ -149,7 +149,7 @@ def open_token_file(
     if size_bytes == 0:
         raise InputError(f"{path}: empty; a token file holds at least one token")
     if header is None:
-        _require_ids(str(path), found, files, size_bytes)
+        require_ids(str(path), found, files, size_bytes)
     tokens, rest = divmod(size_bytes, found.itemsize)
     if rest:
         raise InputError(
@@ -167,29 +167,6 @@ def open_token_file(
             f"but the model has {vocab_size} entries"
         )
     return TokenFile(path=str(path), dtype=found, tokens=tokens, header=header)
-
-
-def _require_ids(path: str, dtype: np.dtype, files: Files, size_bytes: int) -> None:
-    """Refuse a file without a header that is no token file, or one of wider ids than `dtype`."""
-    count = min(SPOT_BYTES, size_bytes)
-    starts = {0}
-    if not is_remote(path):  # a server takes a request for each
-        starts |= {start // 8 * 8 for start in ((size_bytes - count) // 2, size_bytes - count)}
-    spots = [files.read_spot(path, start, count) for start in sorted(starts)]
-    what = what_else(spots[0])
-    if what is not None:
-        raise InputError(f"{path}: {what}")
-    # as uint8, text is its own ids
-    if dtype.itemsize > 1 and (text := as_text(spots[0])) is not None:
-        raise InputError(
-            f"{path}: text ({text!r} …), not token ids; tokenise it first (docs/corpus.md)"
-        )
-    width = width_of_ids(spots)
-    if width is not None and 1 < dtype.itemsize < width:
-        raise InputError(
-            f"{path}: ids of {'uint32' if width == 4 else 'int64'} read as {dtype.name}: every "
-            f"second number is a high half; set data.memmap_dtype: uint{8 * width}"
-        )
 
 
 def read_tokens(file: TokenFile, start: int, stop: int) -> np.ndarray:

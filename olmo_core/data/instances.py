@@ -1,7 +1,8 @@
 """Random access to the windows of a manifest: their token ids, and where those lie."""
 
 import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 
@@ -10,50 +11,53 @@ from olmo_core.data.manifest import Manifest, Range
 from olmo_core.errors import InputError
 
 
+@dataclass(eq=False)
 class Instances:
     """The windows of all streams, numbered from 0 in the manifest's order.
 
     Opening checks every file's size and header; token ids are checked when they are read.
 
-    Args:
-        manifest: What to read.
-        sequence_length: Tokens per window; a stream's shorter tail is dropped.
-        vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
-
     Raises:
         InputError: a file does not fit, or there is not a single window.
     """
 
-    def __init__(
-        self, manifest: Manifest, *, sequence_length: int, vocab_size: int | None = None
-    ) -> None:
-        if sequence_length < 1:
-            raise ValueError(f"sequence_length {sequence_length}: must be at least 1")
-        self.files = manifest.open_files(vocab_size=vocab_size)
+    manifest: Manifest
+    _: KW_ONLY
+    sequence_length: int  # tokens of a window; a stream's shorter tail is dropped
+    vocab_size: int | None = None  # of the model; an id at or beyond it is an error
+
+    def __post_init__(self) -> None:
+        manifest, sequence_length = self.manifest, self.sequence_length
+        self.files = manifest.open_files(vocab_size=self.vocab_size)
         for file in self.files.values():
             if file.header and file.header.row_tokens not in (None, sequence_length):
                 raise InputError(
                     f"{file.path}: made of rows of {file.header.row_tokens} tokens, but "
                     f"model.max_sequence_length is {sequence_length}"
                 )
-        self.manifest = manifest
-        self.sequence_length = sequence_length
-        self.vocab_size = vocab_size
         self.dtype = little_endian(manifest.dtype)
-        self._reader = manifest.files
-        self._ranges = [stream.ranges for stream in manifest.streams]
-        # Token offsets in the join where each range of a stream starts; windows before a stream.
-        self._starts = [_cumulative([r.stop - r.start for r in ranges]) for ranges in self._ranges]
-        self._first = _cumulative([starts[-1] // sequence_length for starts in self._starts])
-        self.count = self._first[-1]
+        # Without the tails all ranges make one join: a window is its place there, cut to length.
+        self._ranges: list[Range] = []
+        self._starts = [0]  # of each range in the join, and its end
+        self._first: list[int] = []  # window of each stream
+        for stream in manifest.streams:
+            self._first.append(self._starts[-1] // sequence_length)
+            left = stream.tokens // sequence_length * sequence_length
+            for part in stream.ranges:
+                kept = min(part.stop - part.start, left)
+                if kept:
+                    self._ranges.append(replace(part, stop=part.start + kept))
+                    self._starts.append(self._starts[-1] + kept)
+                left -= kept
+        self.count = self._starts[-1] // sequence_length
         if self.count == 0:
             raise InputError(
                 f"{manifest.streams[0].name}{' …' if len(manifest.streams) > 1 else ''}: "
                 f"{manifest.tokens} tokens in all, and no file or stream has the {sequence_length} "
                 "of one window (model.max_sequence_length)"
             )
-        self._places = [[manifest.resolve(r.path) for r in ranges] for ranges in self._ranges]
-        self.has_label_masks = any(r.label_mask for ranges in self._ranges for r in ranges)
+        self._places = [manifest.resolve(part.path) for part in self._ranges]
+        self.has_label_masks = any(part.label_mask for part in self._ranges)
 
     def read(self, instances: np.ndarray) -> np.ndarray:
         """Return the token ids of these instances, shape (b, T), in the files' dtype.
@@ -64,13 +68,13 @@ class Instances:
         tokens = np.empty((len(instances), self.sequence_length), dtype=self.dtype)
         buffer = tokens.reshape(-1).view(np.uint8).data
         itemsize = self.dtype.itemsize
-        self._reader.read_all(
+        self.manifest.files.read_all(
             (
-                self._places[stream][part],
+                self._places[part],
                 start * itemsize,
                 buffer[done * itemsize : (done + stop - start) * itemsize],
             )
-            for stream, part, start, stop, done in self._laid_out(instances)
+            for part, start, stop, done in self._laid_out(instances)
         )
         limit = self.vocab_size
         if limit is not None and tokens.size and int(tokens.max()) >= limit:
@@ -90,10 +94,10 @@ class Instances:
         """
         masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
         buffer = masks.reshape(-1).data
-        self._reader.read_all(
+        self.manifest.files.read_all(
             (self.manifest.resolve(mask), start, buffer[done : done + stop - start])
-            for stream, part, start, stop, done in self._laid_out(instances)
-            if (mask := self._ranges[stream][part].label_mask) is not None
+            for part, start, stop, done in self._laid_out(instances)
+            if (mask := self._ranges[part].label_mask) is not None
         )
         if masks.max(initial=0) > 1:
             byte, part, position = self._first_where(masks > 1, masks, instances)
@@ -106,53 +110,43 @@ class Instances:
     def pieces(self, instance: int) -> list[Range]:
         """Return where the tokens of an instance lie, in order; paths are the manifest's."""
         return [
-            Range(path=self._ranges[stream][part].path, start=start, stop=stop)
-            for stream, part, start, stop in self._parts(instance)
+            Range(path=self._ranges[part].path, start=start, stop=stop)
+            for part, start, stop in self._parts(instance)
         ]
 
     def overlapping(self, path: str, start: int, stop: int) -> list[int]:
         """Return the instances that hold any of the tokens [start, stop) of a file, ascending."""
         found: set[int] = set()
-        for stream, ranges in enumerate(self._ranges):
-            base = self._first[stream]
-            final = self._first[stream + 1] - base - 1  # beyond it lies the tail
-            for part, place in zip(ranges, self._starts[stream], strict=False):
-                low, high = max(start, part.start), min(stop, part.stop)
-                if part.path != path or low >= high:
-                    continue
+        for part, place in zip(self._ranges, self._starts, strict=False):
+            low, high = max(start, part.start), min(stop, part.stop)
+            if part.path == path and low < high:
                 first = (place + low - part.start) // self.sequence_length
                 last = (place + high - 1 - part.start) // self.sequence_length
-                found.update(range(base + first, base + min(last, final) + 1))
+                found.update(range(first, last + 1))
         return sorted(found)
 
     def first_windows(self) -> np.ndarray:
         """Return the first window of each stream that has one, int64, ascending."""
-        return np.unique(self._first)[:-1]
+        return np.setdiff1d(self._first, [self.count])
 
-    def _parts(self, instance: int) -> list[tuple[int, int, int, int]]:
-        """Return (stream, range, start, stop) of a window, the latter two as tokens of the file."""
+    def _parts(self, instance: int) -> Iterator[tuple[int, int, int]]:
+        """Yield (range, start, stop) of a window, the latter two as tokens of the file."""
         if not 0 <= instance < self.count:
             raise IndexError(f"instance {instance} of {self.count}")
-        stream = bisect.bisect_right(self._first, instance) - 1
-        starts, ranges = self._starts[stream], self._ranges[stream]
-        place = (instance - self._first[stream]) * self.sequence_length
-        end = place + self.sequence_length
-        part = bisect.bisect_right(starts, place) - 1
-        found: list[tuple[int, int, int, int]] = []
+        place, end = (number * self.sequence_length for number in (instance, instance + 1))
+        part = bisect.bisect_right(self._starts, place) - 1
         while place < end:
-            stop = min(end, starts[part + 1])
-            shift = ranges[part].start - starts[part]
-            found.append((stream, part, place + shift, stop + shift))
-            place = stop
-            part += 1
-        return found
+            stop = min(end, self._starts[part + 1])
+            shift = self._ranges[part].start - self._starts[part]
+            yield part, place + shift, stop + shift
+            place, part = stop, part + 1
 
-    def _laid_out(self, instances: np.ndarray) -> Iterator[tuple[int, int, int, int, int]]:
+    def _laid_out(self, instances: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
         """Yield `_parts` of these instances, and the number of tokens before each in the batch."""
         done = 0
         for instance in instances.tolist():
-            for stream, part, start, stop in self._parts(instance):
-                yield stream, part, start, stop, done
+            for part, start, stop in self._parts(instance):
+                yield part, start, stop, done
                 done += stop - start
 
     def _first_where(
@@ -161,13 +155,8 @@ class Instances:
         """Return the first bad value of a batch, its range, and its position in the file."""
         row, column = np.argwhere(bad)[0].tolist()
         ahead = column
-        for stream, part, start, stop in self._parts(int(instances[row])):
+        for part, start, stop in self._parts(int(instances[row])):
             if ahead < stop - start:
-                return int(values[row, column]), self._ranges[stream][part], start + ahead
+                return int(values[row, column]), self._ranges[part], start + ahead
             ahead -= stop - start
         raise IndexError(f"instance {instances[row]}: token {column} beyond its end")
-
-
-def _cumulative(lengths: Sequence[int]) -> list[int]:
-    """Return where parts laid end to end start, and where the last one ends."""
-    return [0, *np.cumsum(np.asarray(lengths, dtype=np.int64)).tolist()]

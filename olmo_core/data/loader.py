@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from olmo_core.config.data import InstanceFilterConfig
-from olmo_core.config.duration import Origin
+from olmo_core.config.duration import BEGINNING, Origin
 from olmo_core.data.batching import Batching
 from olmo_core.data.derived import document_positions, instance_mask
 from olmo_core.data.instances import Instances
@@ -25,6 +25,7 @@ from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import VERSIONS, Order, OrderName, make_order
 from olmo_core.errors import InputError
 
+_READ_AHEAD = 4  # batches
 _LEAVE_SECONDS = 5.0  # for a read in progress; one that hangs on a network dies with the process
 
 
@@ -39,58 +40,40 @@ class Batch:
     instances: np.ndarray  # int64 (b,): window numbers in the manifest
 
 
+@dataclass(kw_only=True, eq=False)
 class Loader:
     """Random access to global batches, without state that a checkpoint would have to save.
-
-    Args:
-        manifest: What to read.
-        sequence_length: Tokens per instance.
-        global_batch_size: Instances per step, over all ranks.
-        seed: Of the order.
-        order: `olmo` or `feistel` (see `olmo_core.data.order`).
-        instance_filter: Mask instances that repeat themselves; None masks none.
-        vocab_size: Entries of the model's vocabulary; an id at or beyond it is an error.
-        document_eos: The id that separates documents, if each token's position in its document is
-            wanted; else None.
-        first_epoch: Epoch of step 0 (OLMo's `epoch`).
 
     Raises:
         InputError: a file does not fit, or there is less than one global batch.
     """
 
-    def __init__(
-        self,
-        *,
-        manifest: Manifest,
-        sequence_length: int,
-        global_batch_size: int,
-        seed: int,
-        order: OrderName = "olmo",
-        instance_filter: InstanceFilterConfig | None = None,
-        vocab_size: int | None = None,
-        document_eos: int | None = None,
-        first_epoch: int = 0,
-    ) -> None:
-        self.data = Instances(manifest, sequence_length=sequence_length, vocab_size=vocab_size)
-        self.global_batch_size = global_batch_size
-        self.batching = Batching(instances=self.data.count, size=global_batch_size)
+    manifest: Manifest
+    sequence_length: int  # tokens of an instance
+    global_batch_size: int  # instances of a step, over all ranks
+    seed: int  # of the order
+    order: OrderName = "olmo"  # see `olmo_core.data.order`
+    instance_filter: InstanceFilterConfig | None = None  # masks instances that repeat themselves
+    vocab_size: int | None = None  # of the model; an id at or beyond it is an error
+    # The id that ends documents, if each token's position in its document is wanted.
+    document_eos: int | None = None
+    first_epoch: int = 0  # of step 0: OLMo's `epoch`
+
+    def __post_init__(self) -> None:
+        length, size, eos = self.sequence_length, self.global_batch_size, self.document_eos
+        self.data = Instances(self.manifest, sequence_length=length, vocab_size=self.vocab_size)
+        self.batching = Batching(instances=self.data.count, size=size)
         if self.batches_per_epoch == 0:
             raise InputError(
-                f"{self.data.count} instances of {sequence_length} tokens do not fill a global "
-                f"batch of {global_batch_size}: {global_batch_size * sequence_length} tokens are "
-                "needed at least"
+                f"{self.data.count} instances of {length} tokens do not fill a global batch of "
+                f"{size}: {size * length} tokens are needed at least"
             )
-        self._order_name: OrderName = order
-        self._seed = seed
-        self._first_epoch = first_epoch
-        self._filter = instance_filter
-        self.document_eos = document_eos
         for file in self.data.files.values():
             written = file.header and file.header.eos_token_id
-            if document_eos is not None and written not in (None, document_eos):
+            if eos is not None and written not in (None, eos):
                 raise InputError(
                     f"{file.path}: its documents end in token {written}, but they are told apart "
-                    f"by {document_eos} (model.eos_token_id)"
+                    f"by {eos} (model.eos_token_id)"
                 )
         # Two epochs: prefetching at the end of one reads the next.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
@@ -129,7 +112,7 @@ class Loader:
         tokens, eos = self.data.read(instances), self.document_eos
         return Batch(
             input_ids=tokens.astype(np.int64),
-            instance_mask=instance_mask(tokens, self._filter),
+            instance_mask=instance_mask(tokens, self.instance_filter),
             label_mask=self.data.read_label_masks(instances) if self.data.has_label_masks else None,
             positions=None if eos is None else document_positions(tokens, eos),
             instances=instances,
@@ -142,7 +125,6 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         stop_step: int | None = None,
-        prefetch: int = 4,
     ) -> Generator[Batch]:
         """Yield batches from `start_step` on, endlessly without `stop_step`; a thread reads ahead.
 
@@ -151,7 +133,7 @@ class Loader:
         """
         steps = itertools.count(start_step) if stop_step is None else range(start_step, stop_step)
         ready: queue.SimpleQueue[Batch | BaseException | None] = queue.SimpleQueue()
-        room, closed = threading.Semaphore(prefetch), threading.Event()
+        room, closed = threading.Semaphore(_READ_AHEAD), threading.Event()
 
         def read_ahead() -> None:
             try:
@@ -181,15 +163,15 @@ class Loader:
         """Return what fixes the sequence of global batches; checkpoints and exports keep it."""
         origin = self.batching.origin
         return {
-            "algorithm": self._order_name,
-            "version": VERSIONS[self._order_name],
-            "seed": self._seed,
-            "first_epoch": self._first_epoch,
+            "algorithm": self.order,
+            "version": VERSIONS[self.order],
+            "seed": self.seed,
+            "first_epoch": self.first_epoch,
             "windows": self.data.count,
-            "sequence_length": self.data.sequence_length,
+            "sequence_length": self.sequence_length,
             "global_batch_size": self.global_batch_size,
             "manifest_sha256": self.data.manifest.sha256,
-            **({} if origin == Origin() else {"origin": dataclasses.asdict(origin)}),
+            **({} if origin == BEGINNING else {"origin": dataclasses.asdict(origin)}),
         }
 
     def steps_of(self, instance: int, *, epochs: int = 1) -> list[int]:
@@ -201,9 +183,5 @@ class Loader:
         return [step for step in steps if step is not None]
 
     def _make_order(self, epoch: int) -> Order:
-        return make_order(
-            self._order_name,
-            count=self.data.count,
-            seed=self._seed,
-            epoch=self._first_epoch + epoch,
-        )
+        number = self.first_epoch + epoch
+        return make_order(self.order, count=self.data.count, seed=self.seed, epoch=number)

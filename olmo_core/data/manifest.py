@@ -86,7 +86,10 @@ class Manifest:
                 vocab_size=int(content["vocab_size"]),
                 tokenizer_sha256=str(content["tokenizer_sha256"]),
                 eos_token_id=int(content["eos_token_id"]),
-                streams=tuple(_stream(stream) for stream in content["streams"]),
+                streams=tuple(
+                    Stream(name=str(stream["name"]), ranges=tuple(map(_range, stream["ranges"])))
+                    for stream in content["streams"]
+                ),
                 root=root,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -220,18 +223,12 @@ class Manifest:
         }
 
 
-def _stream(content: dict[str, Any]) -> Stream:
-    return Stream(
-        name=str(content["name"]),
-        ranges=tuple(
-            Range(
-                path=_path(part["path"]),
-                start=int(part["start"]),
-                stop=int(part["stop"]),
-                label_mask=_path(part["label_mask"]) if "label_mask" in part else None,
-            )
-            for part in content["ranges"]
-        ),
+def _range(content: dict[str, Any]) -> Range:
+    return Range(
+        path=_path(content["path"]),
+        start=int(content["start"]),
+        stop=int(content["stop"]),
+        label_mask=_path(content["label_mask"]) if "label_mask" in content else None,
     )
 
 

@@ -8,7 +8,14 @@ from typing import Any
 import yaml
 
 from olmo_core.checkpoint.layout import checkpoint_at
-from olmo_core.config.duration import EXTRA_STEPS, Duration, Origin, changed_batch_size, last_step
+from olmo_core.config.duration import (
+    BEGINNING,
+    EXTRA_STEPS,
+    Duration,
+    Origin,
+    changed_batch_size,
+    last_step,
+)
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
@@ -16,7 +23,7 @@ from olmo_core.config.url import is_remote
 from olmo_core.data.batching import Batching
 from olmo_core.errors import ConfigError
 from olmo_core.monitor.memory import Memory, memory_per_device
-from olmo_core.optim.schedule import ENDLESS, Schedule
+from olmo_core.optim.schedule import ENDLESS, build_schedule
 
 AFTER_THE_END = f"and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
 DEVICES_PER_NODE = 8  # where the launcher does not say
@@ -108,7 +115,7 @@ def steps_of(config: TrainConfig) -> tuple[int | None, str | None]:
     if isinstance(windows, str):
         return None, f"max_duration is {config.max_duration}: {windows}"
     batching = Batching(instances=windows, size=config.global_train_batch_size, origin=origin)
-    return batching.end_of(int(duration.value) - 1), None
+    return batching.end_of(duration.value - 1), None
 
 
 def _origin_of(config: TrainConfig) -> tuple[int | None, Origin]:
@@ -118,7 +125,7 @@ def _origin_of(config: TrainConfig) -> tuple[int | None, Origin]:
     """
     restored = config.restore_dataloader and not config.reset_trainer_state
     if config.load_path is None or is_remote(config.load_path) or not restored:
-        return None, Origin()
+        return None, BEGINNING
     checkpoint = checkpoint_at(Path(config.load_path))
     content = checkpoint.read_train() if checkpoint is not None else {}
     order = content.get("order", {})
@@ -154,35 +161,18 @@ def _windows(config: TrainConfig) -> int | str:
 
 
 def _rates(config: TrainConfig, steps: int | None, moments: Sequence[int]) -> dict[str, float]:
-    in_tokens = config.scheduler.units == "tokens"
-    clock = config.tokens_per_step if in_tokens else 1
-    origin = _origin_of(config)[1]
-
-    def moment(step: int) -> int:
-        return origin.tokens_at(step, clock) if in_tokens else step
-
-    end = config.scheduler.t_max
-    if end is None and steps is not None:
-        duration = Duration.parse(config.max_duration)
-        end = duration.value if in_tokens and duration.unit == "tokens" else moment(steps)
-        try:  # epochs are known by now
-            config.scheduler.refuse_unreachable(
-                peak=config.optimizer.learning_rate, step=clock, end=end
-            )
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-    if end is None:
-        if config.scheduler.name not in ENDLESS:
-            return {}
-        end = config.scheduler.t_warmup  # the curve does not ask for it
-    last = steps or max(1, int(end / clock))
-    schedule = Schedule(config=config.scheduler, peak=config.optimizer.learning_rate, end=end)
+    scheduler, origin = config.scheduler, _origin_of(config)[1]
+    if steps is None and scheduler.t_max is None and scheduler.name not in ENDLESS:
+        return {}
+    schedule = build_schedule(config, steps, origin)
+    per_moment = config.tokens_per_step if scheduler.units == "tokens" else 1
+    last = steps or max(1, int((scheduler.t_max or scheduler.t_warmup) / per_moment))
     first, length = origin.step, last - origin.step
     chosen = moments or sorted(
         {first + part for part in (1, length // 4, length // 2, 3 * length // 4, length) if part}
         | {config.stop_at or last}
     )
-    return {str(step): schedule.learning_rate(moment(step)) for step in chosen}
+    return {str(step): schedule.learning_rate(schedule.moment(step)) for step in chosen}
 
 
 def last_rate(config: TrainConfig) -> float | None:

@@ -10,7 +10,7 @@ import torch
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.train import TrainConfig
-from olmo_core.train.spikes import SCORED_STEPS, WINDOW, History
+from olmo_core.train.state import SCORED_STEPS, WINDOW, History
 
 JOULES_PER_KWH = 3.6e6
 

@@ -8,7 +8,10 @@ curves: allenai/OLMo `olmo/optim.py`.
 import math
 from dataclasses import dataclass
 
+from olmo_core.config.duration import BEGINNING, Duration, Origin
 from olmo_core.config.optim import SchedulerConfig, SchedulerName
+from olmo_core.config.train import TrainConfig
+from olmo_core.errors import ConfigError
 
 # Curves that go on as they are, whenever the run ends.
 ENDLESS: tuple[SchedulerName, ...] = (
@@ -22,20 +25,21 @@ _DEFAULT_WARMUP_START = 0.1  # share of the peak at which OLMo's warm-up begins 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Learning rate and gradient bound of a run whose last step is known.
-
-    Args:
-        config: The official `scheduler:` keys.
-        peak: `optimizer.learning_rate`.
-        end: Where the decay ends, in the units of `config`.
-        rewarmup_start: Moment at which a second warm-up began, because the optimizer's moments were
-            dropped in the middle of a run.
-    """
+    """Learning rate and gradient bound of a run whose last step is known."""
 
     config: SchedulerConfig
-    peak: float
-    end: float
+    peak: float  # `optimizer.learning_rate`
+    end: float  # of the decay, in the units of `config`
+    # Moment of a second warm-up: the optimizer's moments were dropped in the middle of a run.
     rewarmup_start: float | None = None
+    origin: Origin = BEGINNING  # where the batch size took effect
+    tokens_per_step: int = 1  # from there on
+
+    def moment(self, step: int) -> int:
+        """Return the moment after `step` steps of the run."""
+        if self.config.units == "steps":
+            return step
+        return self.origin.tokens_at(step, self.tokens_per_step)
 
     def learning_rate(self, t: float) -> float:
         """Return the learning rate of the step that brings the run to moment `t`."""
@@ -89,3 +93,34 @@ class Schedule:
         if bound is None or steps is None or factor is None or t == 0 or t > steps:
             return bound
         return bound * factor
+
+
+def build_schedule(
+    config: TrainConfig, steps: int | None, origin: Origin, rewarmup_start: float | None = None
+) -> Schedule:
+    """Return the schedule of a run that ends its `max_duration` after `steps` steps.
+
+    Raises:
+        ConfigError: a value of `scheduler` cannot be meant, now that the steps of an epoch are
+            known.
+    """
+    in_tokens = config.scheduler.units == "tokens"
+    per_step = config.tokens_per_step if in_tokens else 1
+    end = None
+    if steps is not None:
+        duration = Duration.parse(config.max_duration)
+        end = origin.tokens_at(steps, per_step) if in_tokens else steps
+        end = duration.value if in_tokens and duration.unit == "tokens" else end
+    peak = config.optimizer.learning_rate
+    try:
+        config.scheduler.refuse_unreachable(peak=peak, step=per_step, end=end)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    return Schedule(
+        config=config.scheduler,
+        peak=peak,
+        end=config.scheduler.t_max or end or 0,  # 0: an endless curve does not use it
+        rewarmup_start=rewarmup_start,
+        origin=origin,
+        tokens_per_step=per_step,
+    )

@@ -30,17 +30,22 @@ class Gradients(ABC):
     def accumulate(self, *, last: bool) -> None:
         """Announce the next microbatch and whether it is the last of its step."""
 
-    @abstractmethod
     def reduce(self, world: World) -> None:
-        """Sum gradients and `sums` over the ranks."""
+        """Sum gradients and `sums` over the ranks, as far as `accumulate` has not."""
+        world.sum_(self.sums)
 
     @abstractmethod
     def norm(self) -> Tensor:
         """Return the global L2 norm of all gradients, a scalar equal on every rank."""
 
-    @abstractmethod
     def scale_(self, factor: Tensor) -> None:
         """Multiply all gradients by a scalar."""
+        for part in self._parts():
+            part.mul_(factor)
+
+    @abstractmethod
+    def _parts(self) -> list[Tensor]:
+        """Return the tensors that hold what this rank has of the gradients."""
 
     def normalise(self, count: Tensor, max_norm: float | None) -> Tensor:
         """Divide by the global count and clip to `max_norm` (global L2), in one pass.
@@ -91,6 +96,5 @@ class ReplicatedGradients(Gradients):
         """Return the L2 norm of the buffer."""
         return torch.linalg.vector_norm(self.values)
 
-    def scale_(self, factor: Tensor) -> None:
-        """Multiply the buffer."""
-        self.values.mul_(factor)
+    def _parts(self) -> list[Tensor]:
+        return [self.values]

@@ -3,8 +3,7 @@
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.activation_checkpointing import checkpoint_activations
-from olmo_core.parallel.compiling import compile_blocks
+from olmo_core.parallel.blocks import checkpoint_activations, compile_blocks
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.parallel.parameters import materialise
 from olmo_core.parallel.world import World

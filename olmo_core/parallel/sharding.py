@@ -31,8 +31,7 @@ _KEEP_AFTER_FORWARD = ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2")  # ZeRO-2: gather
 def shard(
     model: Transformer, config: FSDPConfig, precision: str | None, world: World
 ) -> FSDPModule:
-    """Shard the parameters in place along dimension 0; they become DTensors. Return the root
-    module.
+    """Shard the parameters in place along dimension 0 (as DTensors); return the root module.
 
     Args:
         model: May be on the meta device.
@@ -120,21 +119,12 @@ class ShardedGradients(Gradients):
         self._root.set_requires_gradient_sync(last or self._every_microbatch)
         self._root.set_requires_all_reduce(last)
 
-    def reduce(self, world: World) -> None:
-        """Sum `sums` over the ranks; the gradients are reduced already."""
-        world.sum_(self.sums)
-
     def norm(self) -> Tensor:
         """Return the L2 norm over all shards."""
-        squared = nn.utils.get_total_norm(self._shards()).square()
+        squared = nn.utils.get_total_norm(self._parts()).square()
         dist.all_reduce(squared, group=self._shard_group)
         return squared.sqrt()
 
-    def scale_(self, factor: Tensor) -> None:
-        """Multiply this rank's shards."""
-        for shard in self._shards():
-            shard.mul_(factor)
-
-    def _shards(self) -> list[Tensor]:
+    def _parts(self) -> list[Tensor]:
         found = [parameter.grad for parameter in self._parameters]
         return [gradient.to_local() for gradient in found if isinstance(gradient, DTensor)]

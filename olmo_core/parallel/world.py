@@ -75,24 +75,14 @@ def read_world(environment: Mapping[str, str]) -> World:
     except ValueError:
         raise ConfigError(f"environment: not all whole numbers: {given}") from None
     # a node's ranks are consecutive, and nodes have equally many: a mesh over nodes counts on it
-    if (
-        not 0 <= rank < size
-        or local_size < 1
-        or size % local_size
-        or rank % local_size != local_rank
-    ):
+    even = local_size > 0 and size % local_size == 0 and rank % local_size == local_rank
+    if not (even and 0 <= rank < size):
         raise ConfigError(f"environment: inconsistent ranks: {given}")
-    if size > 1:
-        for name in _ADDRESS:
-            if name not in environment:
-                raise ConfigError(f"environment: {size} ranks, but no {name}; use torchrun")
-    return World(
-        rank=rank,
-        size=size,
-        local_rank=local_rank,
-        local_size=local_size,
-        device=_device(local_rank),
-    )
+    for name in _ADDRESS:
+        if size > 1 and name not in environment:
+            raise ConfigError(f"environment: {size} ranks, but no {name}; use torchrun")
+    device = _device(local_rank)
+    return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
 
 
 def _require_one_task(environment: Mapping[str, str]) -> None:

@@ -46,8 +46,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.checkpoint.retention": "deletes checkpoints that are no longer kept",
     "olmo_core.data.check": "reads tokens before the first step, and refuses some",
     "olmo_core.data.content": "tells what a file that is no token file is, to refuse it",
-    "olmo_core.train.freed_memory": "keeps freed memory with the process",
-    "olmo_core.train.garbage": "says when Python collects garbage",
+    "olmo_core.train.host_memory": "keeps freed memory, says when Python collects garbage",
     # `load_path` may name these formats, but a recipe cannot: the graph starts from first weights
     # or from a checkpoint of ours.
     "olmo_core.checkpoint.weights_source": "reads formats that the graph never starts from",

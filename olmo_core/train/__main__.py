@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _print_plan(
     config: TrainConfig, ignored_keys: Sequence[str], options: argparse.Namespace
 ) -> None:
-    """The plan on standard output; everything else goes to standard error."""
+    """Print the plan to standard output; everything else goes to standard error."""
     planned = plan(config, _steps(options.lr_at), devices=options.devices)
     if options.json:
         print(json.dumps(planned))

@@ -42,7 +42,7 @@ def build_trainer(
     if not resumed and config.load_path is None:
         initialise(model, config.seed, held_rows)
     trainer = Trainer(
-        config,
+        config=config,
         world=world,
         loader=loader,
         model=model,
@@ -63,7 +63,7 @@ def build_trainer(
 
 
 def build_loader(config: TrainConfig) -> Loader:
-    """The data that `core.manifest` or `data.paths` names.
+    """Return the data that `core.manifest` or `data.paths` names.
 
     Raises:
         ConfigError: neither is given, or the manifest's root is not.
@@ -83,7 +83,10 @@ def build_loader(config: TrainConfig) -> Loader:
         )
     else:
         raise ConfigError("no data: give data.paths or core.manifest")
-    _require_same_vocabulary(config, manifest)
+    for key in ("vocab_size", "eos_token_id"):
+        of_data, of_model = getattr(manifest, key), getattr(config.model, key)
+        if of_data is not None and of_data != of_model:
+            raise InputError(f"model.{key} is {of_model}; the tokens were made with {of_data}")
     return Loader(
         manifest=manifest,
         sequence_length=config.sequence_length,
@@ -98,7 +101,7 @@ def build_loader(config: TrainConfig) -> Loader:
 
 
 def _check_tokens(loader: Loader, world: World) -> None:
-    """`check_tokens` once a machine, as its ranks read the same files; all learn what it found."""
+    """Do `check_tokens` once per machine, as its ranks read the same files; all learn of it."""
     problem: str | None = None
     if world.local_rank == 0:
         try:
@@ -108,10 +111,3 @@ def _check_tokens(loader: Loader, world: World) -> None:
     for found in world.gather(problem):
         if found is not None:
             raise InputError(str(found))
-
-
-def _require_same_vocabulary(config: TrainConfig, manifest: Manifest) -> None:
-    for key in ("vocab_size", "eos_token_id"):
-        of_data, of_model = getattr(manifest, key), getattr(config.model, key)
-        if of_data is not None and of_data != of_model:
-            raise InputError(f"model.{key} is {of_model}; the tokens were made with {of_data}")

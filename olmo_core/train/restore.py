@@ -2,18 +2,17 @@
 
 import dataclasses
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.mirror import bring_back, remote_steps
 from olmo_core.checkpoint.own import find_latest, load_state
-from olmo_core.checkpoint.source import Position, Source
+from olmo_core.checkpoint.source import Position
 from olmo_core.config.duration import Origin, changed_batch_size
-from olmo_core.config.load import parse
-from olmo_core.config.train import TrainConfig, build_train_config, identity, load_train_config
+from olmo_core.config.load import Tree, load, parse
+from olmo_core.config.train import TrainConfig, build_train_config, identity
 from olmo_core.data.loader import Loader
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_atomic
@@ -41,11 +40,7 @@ _MAY_CHANGE = {
 
 
 def restore(
-    config: TrainConfig,
-    world: World,
-    loader: Loader,
-    model: Transformer,
-    optimizer: AdamW,
+    config: TrainConfig, world: World, loader: Loader, model: Transformer, optimizer: AdamW
 ) -> tuple[State, Loader, bool]:
     """Bring model and optimizer to where the run stands.
 
@@ -70,7 +65,22 @@ def restore(
     if config.load_path is None:
         return State(), loader, False
     source = resolve(config.load_path, model=config.model, world=world, cache=config.core.cache)
-    return *_start_from(source, config, world, loader, model, optimizer), False
+    whole = source.has_training_state
+    source.load(model, optimizer if whole and not config.reset_optimizer_state else None)
+    log.info("starting from %s", source.location)
+    state = State(parent=source.identify() if world.first else None)
+    if not whole:
+        log.info("it holds weights alone: moments and counters are fresh")
+    elif not config.reset_trainer_state:
+        if config.restore_dataloader:
+            position = source.position()
+            loader = _go_on(source.location, position, loader)
+            state.step, state.tokens = position.step, position.tokens
+            state.origin = state.step
+        if config.reset_optimizer_state:
+            in_tokens = config.scheduler.units == "tokens"
+            state.rewarmup_start = state.tokens if in_tokens else state.step
+    return state, loader, False
 
 
 def fetch_copy(config: TrainConfig) -> None:
@@ -94,20 +104,19 @@ def fetch_copy(config: TrainConfig) -> None:
     if content is None:
         raise ConfigError(f"{held}, but no config.yaml that says of which run; give another")
     tree = parse(content.decode(errors="replace"), file=written)
-    earlier = build_train_config(tree)[0]
-    _require_same_identity(config, earlier, written, key="remote_save_folder")
+    _require_same_identity(config, tree, key="remote_save_folder")
     bring_back(config.save_folder, url)
     if not (own := RunFolder(config.save_folder).config).exists():
         write_atomic(own, content)
 
 
 def begins_again(config: TrainConfig) -> bool:
-    """Whether the run leaves what its folder holds, finished or not, and starts from the start."""
+    """Return whether the run leaves what its folder holds and starts from the start."""
     return config.save_overwrite and not config.try_load_latest_save
 
 
 def require_startable(config: TrainConfig) -> None:
-    """Look, before anything is built, whether the run can start in its folder.
+    """Refuse, before anything is built, a folder that the run cannot start in.
 
     Raises:
         ConfigError: the folder's checkpoints are of a run that learns by other values, or are
@@ -118,7 +127,7 @@ def require_startable(config: TrainConfig) -> None:
     if not earlier:
         return
     if config.try_load_latest_save:
-        require_same_run(config, run)
+        require_same_run(config)
     elif not config.save_overwrite:
         raise ConfigError(
             f"save_folder {run}: holds checkpoints up to step {earlier[-1].step}, and "
@@ -127,12 +136,13 @@ def require_startable(config: TrainConfig) -> None:
         )
 
 
-def require_same_run(config: TrainConfig, run: Path) -> None:
+def require_same_run(config: TrainConfig) -> None:
     """Compare what a resumed run learns with what its folder says that it did.
 
     Raises:
         ConfigError: they differ; names the keys.
     """
+    run = config.save_folder
     written = RunFolder(run).config
     if not written.exists():
         raise ConfigError(
@@ -140,51 +150,19 @@ def require_same_run(config: TrainConfig, run: Path) -> None:
             "Put it back, or go on from one of them in another save_folder, with "
             f"load_path={run}/{layout.CHECKPOINTS}/step…"
         )
-    earlier = load_train_config(written)[0]
-    _require_same_identity(config, earlier, str(written), key="save_folder")
+    _require_same_identity(config, load(written), key="save_folder")
 
 
-def _require_same_identity(
-    config: TrainConfig, earlier: TrainConfig, written: str, *, key: str
-) -> None:
-    before, now = (_flat(identity(one)) for one in (earlier, config))
-    changed = sorted(
-        key
-        for key in before.keys() | now.keys()
-        if before.get(key) != now.get(key) and key not in _MAY_CHANGE
-    )
-    if changed:
-        what = ", ".join(f"{key} {before.get(key)!r} -> {now.get(key)!r}" for key in changed)
+def _require_same_identity(config: TrainConfig, written: Tree, *, key: str) -> None:
+    earlier, _ = build_train_config(written)
+    before, now = (dict(_flat(identity(one))) for one in (earlier, config))
+    everywhere = before.keys() | now.keys()
+    changes = _changes(before, now, sorted(everywhere - _MAY_CHANGE))
+    if changes:
         raise ConfigError(
-            f"{written}: this folder holds a run that learns by other values ({what}); give those, "
-            f"or another {key}"
+            f"{written.file}: this folder holds a run that learns by other values ({changes}); "
+            f"give those, or another {key}"
         )
-
-
-def _start_from(
-    source: Source,
-    config: TrainConfig,
-    world: World,
-    loader: Loader,
-    model: Transformer,
-    optimizer: AdamW,
-) -> tuple[State, Loader]:
-    whole = source.has_training_state
-    source.load(model, optimizer if whole and not config.reset_optimizer_state else None)
-    log.info("starting from %s", source.location)
-    state = State(parent=source.identify() if world.first else None)
-    if not whole:
-        log.info("it holds weights alone: moments and counters are fresh")
-        return state, loader
-    if not config.reset_trainer_state and config.restore_dataloader:
-        position = source.position()
-        loader = _go_on(source.location, position, loader)
-        state.step, state.tokens = position.step, position.tokens
-        state.origin = state.step
-    if config.reset_optimizer_state and not config.reset_trainer_state:
-        in_tokens = config.scheduler.units == "tokens"
-        state.rewarmup_start = state.tokens if in_tokens else state.step
-    return state, loader
 
 
 def _clear(config: TrainConfig, world: World) -> None:
@@ -201,12 +179,10 @@ def _clear(config: TrainConfig, world: World) -> None:
 
 
 def _require_same_order(where: str, then: Mapping[str, Any], loader: Loader) -> None:
-    now = loader.order_spec()
-    changed = [key for key in then if then[key] != now.get(key)]
-    if changed:
-        what = ", ".join(f"{key} {then[key]!r} -> {now.get(key)!r}" for key in changed)
+    changes = _changes(then, loader.order_spec(), then)
+    if changes:
         raise InputError(
-            f"{where}: it was trained on other data or in another order ({what}); "
+            f"{where}: it was trained on other data or in another order ({changes}); "
             "restore_dataloader: false starts at the first batch"
         )
 
@@ -235,10 +211,18 @@ def _go_on(where: str, position: Position, loader: Loader) -> Loader:
     return loader.beginning_at(origin)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+        if isinstance(value, dict):
+            yield from _flat(cast(dict[str, Any], value), f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """Return which of the keys have other values, and which; empty where none has."""
+    return ", ".join(
+        f"{key} {before.get(key)!r} -> {now.get(key)!r}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    )

@@ -3,20 +3,17 @@
 import hashlib
 import shutil
 import statistics
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from olmo_core.checkpoint.weights import WEIGHTS, save_model
 from olmo_core.config.model import count_parameters
-from olmo_core.config.train import TrainConfig, identity
-from olmo_core.data.loader import Loader
+from olmo_core.config.train import identity
 from olmo_core.files import sha256_file
 from olmo_core.monitor.metrics import JOULES_PER_KWH
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.run.job import Report
-from olmo_core.train.state import State
 from olmo_core.train.trainer import Trainer
 
 CONTENT = (f"model/{WEIGHTS}", "model/config.yaml")  # what the result's digest covers
@@ -35,28 +32,34 @@ def write_outputs(trainer: Trainer) -> Report:
     loss = sum(losses) / len(losses) if losses else None
     pace = _median(rows, "throughput/device/tokens_per_second")
     mfu = _median(rows, "throughput/device/MFU")
-    count = count_parameters(config.model)
-    numbers: dict[str, int | float | str] = {
-        "parameters": count.total,
+    source = trainer.energy.source
+    numbers: dict[str, int | float | None] = {
+        "parameters": count_parameters(config.model).total,
         "steps": state.step,
         "tokens": state.tokens,
         "threads": torch.get_num_threads(),
         "ranks": trainer.world.size,
+        "loss_nats_per_token": None if loss is None else round(loss, 4),
+        "tokens_per_second": None if pace is None else round(pace * trainer.world.size, 1),
+        "mfu_percent": None if mfu is None else round(mfu, 2),
+        "energy_kwh": None if source is None else round(state.joules / JOULES_PER_KWH, 9),
     }
-    if loss is not None:
-        numbers["loss_nats_per_token"] = round(loss, 4)
-    if pace is not None:
-        numbers["tokens_per_second"] = round(pace * trainer.world.size, 1)
-    if mfu is not None:
-        numbers["mfu_percent"] = round(mfu, 2)
-    if trainer.energy.source is not None:
-        numbers["energy_kwh"] = round(state.joules / JOULES_PER_KWH, 9)
+    first_batch = trainer.loader.batch(state.origin).input_ids.astype("<i8")
     return Report(
-        numbers=numbers,
+        numbers={name: value for name, value in numbers.items() if value is not None},
         tables={"learning": _curve(rows)},
         data={
-            **_facts(config, state, trainer.loader, loss),
-            "energy_source": trainer.energy.source,
+            "run_name": config.run_name,
+            "step": state.step,
+            "tokens": state.tokens,
+            "checkpoint": f"checkpoints/step{state.step}",
+            "model_sha256": sha256_file(folder.path / "model" / WEIGHTS),
+            "parent": state.parent,
+            "first_batch_sha256": hashlib.sha256(first_batch.tobytes()).hexdigest(),
+            "first_step": state.origin,
+            "order": trainer.loader.order_spec(),
+            "loss": loss,
+            "energy_source": source,
         },
     )
 
@@ -66,26 +69,8 @@ def _median(rows: list[dict[str, Any]], name: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _facts(config: TrainConfig, state: State, loader: Loader, loss: float | None) -> dict[str, Any]:
-    weights = Path(config.save_folder) / "model" / WEIGHTS
-    return {
-        "run_name": config.run_name,
-        "step": state.step,
-        "tokens": state.tokens,
-        "checkpoint": f"checkpoints/step{state.step}",
-        "model_sha256": sha256_file(weights),
-        "parent": state.parent,
-        "first_batch_sha256": hashlib.sha256(
-            loader.batch(state.origin).input_ids.astype("<i8").tobytes()
-        ).hexdigest(),
-        "first_step": state.origin,
-        "order": loader.order_spec(),
-        "loss": loss,
-    }
-
-
 def _curve(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A table short enough to read: evenly spaced steps, the last among them."""
+    """Return a table short enough to read: evenly spaced steps, the last among them."""
     stride = max(1, -(-len(rows) // _CURVE_ROWS))
     return [
         {

@@ -20,7 +20,7 @@ from olmo_core.parallel.world import joined, read_world, set_threads
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from olmo_core.train.build import build_trainer
-from olmo_core.train.freed_memory import keep_freed_memory
+from olmo_core.train.host_memory import keep_freed_memory
 from olmo_core.train.restore import begins_again, require_same_run
 from olmo_core.train.result import CONTENT, write_outputs
 from olmo_core.train.trainer import Diverged
@@ -99,7 +99,7 @@ def _wait_for_mirror(job: Job, steps: int, what: str) -> None:
 
 def _require_nothing_to_do(config: TrainConfig, folder: RunFolder) -> None:
     """A finished run is not asked for other values, nor to go further: nothing would be done."""
-    require_same_run(config, folder.path)
+    require_same_run(config)
     step = folder.read_result()["report"]["data"]["step"]
     if config.stop_at is not None and config.stop_at > step:
         raise ConfigError(

@@ -14,7 +14,7 @@ log = logging.getLogger("olmo")
 
 
 def kind_due(config: TrainConfig, step: int) -> Kind | None:
-    """The kind of checkpoint that the intervals ask for at `step`; the longest kept wins."""
+    """Return the kind of checkpoint that is due at `step`, if any; the longest kept wins."""
     intervals: tuple[tuple[Kind, int | None, int], ...] = (
         (
             "unsharded",
@@ -36,7 +36,7 @@ def saves_first(config: TrainConfig) -> bool:
 
 
 def last_kind(config: TrainConfig) -> Kind:
-    """The kind of the checkpoint at a run's end, which is always kept."""
+    """Return the kind of the checkpoint at a run's end, which is always kept."""
     return "unsharded" if config.save_interval_unsharded else "sharded"
 
 

@@ -1,6 +1,9 @@
-"""One rank's part of a step: forward and backward over the microbatches of its batch."""
+"""One rank's part of a step: forward and backward, and what the host reads of it."""
 
 import contextlib
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,10 +28,11 @@ SUMS: tuple[str, ...] = (
     "joules",
     "save_failed",
 )
+READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
 
 
 def labels_of(batch: Batch) -> Tensor:
-    """Targets (b, T): each position's next token; IGNORED at the end and where masked."""
+    """Return targets (b, T): each position's next token; IGNORED at the end and where masked."""
     targets = torch.from_numpy(batch.input_ids).clone()
     if batch.label_mask is not None:
         targets[~torch.from_numpy(batch.label_mask)] = IGNORED
@@ -37,7 +41,7 @@ def labels_of(batch: Batch) -> Tensor:
 
 
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor there; a GPU fetches it from pinned memory while the host goes on."""
+    """Return the tensor there; a GPU fetches it from pinned memory while the host goes on."""
     if device.type == "cpu":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -70,11 +74,7 @@ def forward_backward(
         within = None if positions is None else positions[rows]
         hidden = model.hidden(ids[rows], within).flatten(0, 1)  # (b·T, d)
         loss, ce, z = cross_entropy(
-            hidden,
-            model.lm_head.weight,
-            labels[rows].flatten(),
-            z_loss=z_loss,
-            compiled=compiled,
+            hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss, compiled=compiled
         )
         loss.backward()
         sums[0] += ce
@@ -84,9 +84,52 @@ def forward_backward(
 
 
 def autocast(precision: str | None, device: torch.device) -> contextlib.AbstractContextManager:
-    """The arithmetic of `precision`: bfloat16 products with float32 weights, or float32 alone."""
+    """Return the arithmetic of `precision`: bfloat16 products of float32 weights, or float32."""
     if precision == "amp_bf16":
         # no cache of cast weights: with sharded ones it gave wrong gradients (measured, precision
         # null), and it would keep a whole model in memory
         return torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     return contextlib.nullcontext()
+
+
+def lag_of(device: torch.device) -> int:
+    """Return how many steps may be queued while the values of one are not read.
+
+    One is enough for a GPU never to wait for the host; a CPU has nothing queued.
+    """
+    return 1 if device.type == "cuda" else 0
+
+
+class Readings:
+    """Values of steps on their way to the host, in the order of the steps.
+
+    Args:
+        lag: So many of the latest steps are not waited for.
+    """
+
+    def __init__(self, lag: int) -> None:
+        self._lag = lag
+        self._waiting: deque[tuple[dict[str, Any], Tensor, torch.cuda.Event | None]] = deque()
+
+    def put(self, values: Tensor, **known: Any) -> None:
+        """Start to copy a step's values to the host; they must not be changed afterwards.
+
+        Args:
+            values: Those of `READ`, one-dimensional.
+            known: What the host knows of the step as it queues it.
+        """
+        arrived = None
+        if values.is_cuda:
+            host = torch.empty_like(values, device="cpu", pin_memory=True)
+            values = host.copy_(values, non_blocking=True)
+            arrived = torch.cuda.Event()
+            arrived.record()
+        self._waiting.append((known, values, arrived))
+
+    def take(self, *, wait: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield what is known of the steps that are due, oldest first; all of them if `wait`."""
+        while len(self._waiting) > (0 if wait else self._lag):
+            known, values, arrived = self._waiting.popleft()
+            if arrived is not None:
+                arrived.synchronize()
+            yield known | dict(zip(READ, values.tolist(), strict=True))

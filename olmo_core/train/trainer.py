@@ -5,6 +5,8 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,121 +17,77 @@ from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.load import to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.loader import Batch, Loader
-from olmo_core.errors import ConfigError, InputError, Stopped
+from olmo_core.errors import InputError, Stopped
 from olmo_core.model.transformer import Transformer
+from olmo_core.monitor import metrics
 from olmo_core.monitor.energy import Energy
-from olmo_core.monitor.metrics import (
-    Speed,
-    device_metrics,
-    energy_metrics,
-    loss_metrics,
-    spike_metrics,
-    step_status,
-    update_metrics,
-)
 from olmo_core.monitor.mfu import peak_flops
 from olmo_core.monitor.profiling import profiling
 from olmo_core.monitor.tracking import Tracker
 from olmo_core.optim.adamw import AdamW
-from olmo_core.optim.schedule import Schedule
+from olmo_core.optim.schedule import build_schedule
 from olmo_core.parallel.gradients import Gradients
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
-from olmo_core.train.garbage import collecting
-from olmo_core.train.guard import Guard, SkipStep
-from olmo_core.train.readings import Readings, StepRecord, lag_of
+from olmo_core.train.guard import Guard
+from olmo_core.train.host_memory import collecting
 from olmo_core.train.saving import kind_due, last_kind, once_whole, saves_first
-from olmo_core.train.spikes import WINDOW
-from olmo_core.train.state import State
-from olmo_core.train.step import SUMS, autocast, forward_backward
+from olmo_core.train.state import WINDOW, State
+from olmo_core.train.step import SUMS, Readings, autocast, forward_backward, lag_of
 
 log = logging.getLogger("olmo")
-
-_READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
 
 
 class Diverged(RuntimeError):
     """Loss or gradient is not a number; says at which step, and where to go back to."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Trainer:
-    """Everything that a step needs, built by `olmo_core.train.run`."""
+    """Everything that a step needs, built by `olmo_core.train.build`."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        *,
-        world: World,
-        loader: Loader,
-        model: Transformer,
-        optimizer: AdamW,
-        gradients: Gradients,
-        state: State,
-        resumed: bool,
-        job: Job | None,
-        mirror: Mirror | None,
-        stop_requests: Callable[[], int],
-    ) -> None:
-        self.config, self.world, self.loader = config, world, loader
-        self.model, self.optimizer, self.state, self.job = model, optimizer, state, job
-        self.gradients, self.mirror = gradients, mirror
+    config: TrainConfig
+    world: World
+    loader: Loader
+    model: Transformer
+    optimizer: AdamW
+    gradients: Gradients
+    state: State
+    resumed: bool
+    job: Job | None  # of the first rank
+    mirror: Mirror | None
+    stop_requests: Callable[[], int]
+
+    def __post_init__(self) -> None:
+        config, world, state, batching = self.config, self.world, self.state, self.loader.batching
         duration = Duration.parse(config.max_duration)
-        per_step, batching = config.tokens_per_step, loader.batching
         if duration.unit == "epochs":
-            self.max_steps = batching.end_of(int(duration.value) - 1)
+            steps = batching.end_of(duration.value - 1)
         else:
-            self.max_steps = duration.steps(per_step, None, batching.origin) or 0
-        in_tokens = duration.value if duration.unit == "tokens" else self._tokens(self.max_steps)
-        end = in_tokens if self._in_tokens else self.max_steps
-        if job is not None and (doubt := duration.doubt(per_step, loader.batches_per_epoch)):
+            steps = duration.steps(config.tokens_per_step, None, batching.origin) or 0
+        doubt = duration.doubt(config.tokens_per_step, batching.per_epoch)
+        if self.job is not None and doubt:
             log.warning(doubt)
-        peak = config.optimizer.learning_rate
-        try:  # epochs are known by now
-            config.scheduler.refuse_unreachable(peak=peak, step=1, end=end)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        self.schedule = Schedule(
-            config=config.scheduler,
-            peak=peak,
-            end=config.scheduler.t_max or end or 0,
-            rewarmup_start=state.rewarmup_start,
-        )
-        self.last_step = last_step(self.max_steps, config.stop_at)
+        self.schedule = build_schedule(config, steps, batching.origin, state.rewarmup_start)
+        self.last_step = last_step(steps, config.stop_at)
         self.saver = Saver(config.save_folder, world, asynchronous=config.core.save_async)
-        self.saver.whole_step = self._saved_step = state.step if resumed else None
+        self.saver.whole_step = self._saved_step = state.step if self.resumed else None
         self.cancel = Cancel(
-            config, requests=stop_requests, step=state.step, last_step=self.last_step
+            config, requests=self.stop_requests, step=state.step, last_step=self.last_step
         )
         skip = config.core.skip_step
         self._kept_values = max(WINDOW, skip.window if skip else 0)
-        self.guard = Guard(
-            None if skip is None else SkipStep(skip, state.history, world.device), world.device
-        )
+        self.guard = Guard(skip, state.history, world.device)
         self.readings = Readings(lag_of(world.device))
         self._asked = 0.0, 0.0  # ranks that are asked to stop, and at once
         self._tracker = Tracker(None, config.save_folder, {})
         self.energy = Energy(world, config.core.power_watts)
-        self.speed = Speed(config, world.size, self._peak_flops())
-
-    def moment(self, steps: int) -> float:
-        """The schedule's clock after `steps` steps: steps or tokens."""
-        return self._tokens(steps) if self._in_tokens else steps
-
-    def _tokens(self, steps: int) -> int:
-        """Tokens seen in so many steps."""
-        return self.loader.batching.origin.tokens_at(steps, self.config.tokens_per_step)
-
-    @property
-    def _in_tokens(self) -> bool:
-        return self.config.scheduler.units == "tokens"
-
-    def _peak_flops(self) -> float | None:
-        if self.job is None:  # only the first rank tells
-            return None
-        given = self.config.speed_monitor.gpu_flops_available
-        bf16 = self.config.precision == "amp_bf16"
-        return peak_flops(self.world.device, bf16=bf16, given=given)
+        peak = None
+        if self.job is not None:  # only the first rank tells
+            given, bf16 = config.speed_monitor.gpu_flops_available, config.precision == "amp_bf16"
+            peak = peak_flops(world.device, bf16=bf16, given=given)
+        self.speed = metrics.Speed(config, world.size, peak)
 
     def fit(self, tracker: Tracker) -> None:
         """Train to the end, or until asked to stop.
@@ -144,12 +102,10 @@ class Trainer:
             InputError: a checkpoint could not be written, or the data are not what they were.
         """
         config, state, gradients = self.config, self.state, self.gradients
+        schedule = self.schedule
         self._tracker = tracker
         reader = self.loader.iterate(
-            state.step,
-            rank=self.world.rank,
-            world_size=self.world.size,
-            stop_step=self.last_step,
+            state.step, rank=self.world.rank, world_size=self.world.size, stop_step=self.last_step
         )
         with (
             self.saver,
@@ -164,9 +120,9 @@ class Trainer:
                 self._forward_backward(batch, waited)
                 gradients.reduce(self.world)
                 labels = gradients.sums[SUMS.index("labels")]
-                bound = self.schedule.max_grad_norm(config.max_grad_norm, self.moment(state.step))
+                bound = schedule.max_grad_norm(config.max_grad_norm, schedule.moment(state.step))
                 norm = gradients.normalise(labels.clamp(min=1.0), bound)
-                rate = self.schedule.learning_rate(self.moment(state.step + 1))
+                rate = schedule.learning_rate(schedule.moment(state.step + 1))
                 self.optimizer.learning_rate = rate
                 self._update(labels, norm, rate)
                 self._read()
@@ -181,7 +137,7 @@ class Trainer:
                 self.save(last_kind(config))
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
-        """This rank's share of a step: gradients and sums."""
+        """Add this rank's share of a step to the gradients and sums."""
         config, sums = self.config, self.gradients.sums
         with autocast(config.precision, self.world.device):
             forward_backward(
@@ -211,31 +167,29 @@ class Trainer:
         self.optimizer.step(left_out)
         state.step += 1
         state.tokens += self.config.tokens_per_step
-        self.readings.put(
-            StepRecord(number=state.step, tokens=state.tokens, learning_rate=rate),
-            torch.cat((sums, torch.stack((loss, norm, skipped)))),
-        )
+        values = torch.cat((sums, torch.stack((loss, norm, skipped))))
+        self.readings.put(values, step=state.step, tokens=state.tokens, learning_rate=rate)
 
     def _read(self, *, wait: bool = False) -> None:
-        """Take in the values of the steps that are due, or of all; refuses what is not finite."""
+        """Take in the values of the steps that are due, or of all; refuse what is not finite."""
         state = self.state
-        for step, values in self.readings.take(wait=wait):
-            sums = dict(zip(_READ, values, strict=True))
-            self._require_finite(sums["cross_entropy"] + sums["z_loss"], "loss", step)
-            self._require_finite(sums["norm"], "gradient norm", step)
-            if sums["save_failed"]:
+        for known in self.readings.take(wait=wait):
+            self._require_finite(known["cross_entropy"] + known["z_loss"], "loss", known["step"])
+            self._require_finite(known["norm"], "gradient norm", known["step"])
+            if known["save_failed"]:
                 self.saver.finish()  # raises on all ranks: each learns of it, sooner or later
             spikes: dict[str, float] = {}
-            if sums["labels"]:
-                spike = state.history.record(sums["loss"], sums["norm"], keep=self._kept_values)
-                spikes = spike_metrics(state.history, spike)
-            state.joules += sums["joules"]
-            self._asked = sums["stop"], sums["stop_at_once"]
-            speed = self.speed.step_done(step.tokens, sums["waited_seconds"] / self.world.size)
+            if known["labels"]:
+                spike = state.history.record(known["loss"], known["norm"], keep=self._kept_values)
+                spikes = metrics.spike_metrics(state.history, spike)
+            state.joules += known["joules"]
+            self._asked = known["stop"], known["stop_at_once"]
+            waited = known["waited_seconds"] / self.world.size
+            speed = self.speed.step_done(known["tokens"], waited)
             if self.job is not None:
-                self._log_step(self.job, step, sums, speed | spikes)
+                self._log_step(self.job, known, speed | spikes)
 
-    def _require_finite(self, value: float, what: str, step: StepRecord) -> None:
+    def _require_finite(self, value: float, what: str, step: int) -> None:
         if math.isfinite(value):
             return
         with contextlib.suppress(InputError):  # logged when the loop is left
@@ -246,9 +200,7 @@ class Trainer:
             if whole is None
             else f"Go back to {self.config.save_folder}/checkpoints/step{whole}"
         )
-        raise Diverged(
-            f"the {what} of step {step.number} is {value}; its update was not made. {back}"
-        )
+        raise Diverged(f"the {what} of step {step} is {value}; its update was not made. {back}")
 
     def _save_if_due(self) -> None:
         """Save what the intervals ask for, and where the run is stopped; nothing after that."""
@@ -278,44 +230,42 @@ class Trainer:
         self.saver.save(self.model, self.optimizer, content, kind=kind, then=then)
         self._saved_step = state.step
 
-    def _log_step(
-        self, job: Job, step: StepRecord, sums: dict[str, float], others: dict[str, float]
-    ) -> None:
-        config, number = self.config, step.number
-        losses = loss_metrics(sums, z_loss=config.z_loss > 0)
+    def _log_step(self, job: Job, known: dict[str, Any], others: dict[str, float]) -> None:
+        config, step, rate = self.config, known["step"], known["learning_rate"]
+        losses = metrics.loss_metrics(known, z_loss=config.z_loss > 0)
         loss = losses.get("train/CrossEntropyLoss")
-        shown = step_status(
-            number,
+        shown = metrics.step_status(
+            step,
             self.last_step,
             loss=loss,
-            learning_rate=step.learning_rate,
+            learning_rate=rate,
             speed=others,
             world_size=self.world.size,
             url=self._tracker.url,
         )
-        job.progress(number, self.last_step, unit="steps", **shown)
-        if number % config.console_log_interval and number != self.last_step:
+        job.progress(step, self.last_step, unit="steps", **shown)
+        if step % config.console_log_interval and step != self.last_step:
             return
         row = {
             **losses,
-            **update_metrics(
-                sums,
-                learning_rate=step.learning_rate,
+            **metrics.update_metrics(
+                known,
+                learning_rate=rate,
                 groups=len(self.optimizer.groups),
                 skips=config.core.skip_step is not None,
             ),
             **others,
-            **device_metrics(self.world.device),
-            **energy_metrics(self.energy.source, self.state.joules),
+            **metrics.device_metrics(self.world.device),
+            **metrics.energy_metrics(self.energy.source, self.state.joules),
         }
-        job.metric({"step": number, **row})
-        self._tracker.log(row, number)
+        job.metric({"step": step, **row})
+        self._tracker.log(row, step)
         said = "no labels" if loss is None else f"loss {loss:.4f}"
-        log.info("step %d/%d %s rate %.3g", number, self.last_step, said, step.learning_rate)
+        log.info("step %d/%d %s rate %.3g", step, self.last_step, said, rate)
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch, and the seconds that were waited for it."""
+    """Yield each batch, and the seconds that were waited for it."""
     start = time.perf_counter()
     for batch in batches:
         yield batch, time.perf_counter() - start

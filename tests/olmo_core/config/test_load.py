@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from olmo_core.config.load import build, load, parse, to_dict
+from olmo_core.config.load import Tree, apply_override, build, load, parse, to_dict
 from olmo_core.errors import ConfigError
 
 
@@ -29,6 +29,13 @@ class Train:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"limit: must be at least 1, found {self.limit}")
+
+
+def overridden(text: str, *overrides: str) -> Tree:
+    tree = parse(text, file="f.yaml")
+    for override in overrides:
+        apply_override(tree, override)
+    return tree
 
 
 def test_numbers_that_pyyaml_reads_as_text_are_coerced() -> None:
@@ -71,16 +78,13 @@ def test_a_mistake_names_file_line_and_key(yaml: str, message: str) -> None:
         build(Train, parse(yaml, file="f.yaml"))
 
 
-def test_overrides_are_dotted_with_or_without_dashes(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
-    tree = load(
-        tmp_path / "c.yaml",
-        [
-            "--optimizer.learning_rate=2e-3",
-            "paths=[a, b]",
-            "--evaluators.x.learning_rate=1",
-            "--shuffle",
-        ],
+def test_overrides_are_dotted_with_or_without_dashes() -> None:
+    tree = overridden(
+        "optimizer: {learning_rate: 1}\n",
+        "--optimizer.learning_rate=2e-3",
+        "paths=[a, b]",
+        "--evaluators.x.learning_rate=1",
+        "--shuffle",
     )
     config = build(Train, tree)
     assert config.optimizer.learning_rate == 2e-3
@@ -92,10 +96,9 @@ def test_overrides_are_dotted_with_or_without_dashes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "override", ["limit", "=3", "--", "optimizer.learning_rate.x=1", "limit=[1"]
 )
-def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
-    (tmp_path / "c.yaml").write_text("optimizer: {learning_rate: 1}\n")
+def test_a_malformed_override_is_refused(override: str) -> None:
     with pytest.raises(ConfigError, match="override"):
-        load(tmp_path / "c.yaml", [override])
+        overridden("optimizer: {learning_rate: 1}\n", override)
 
 
 def test_a_configuration_survives_the_round_trip(tmp_path: Path) -> None:
@@ -122,11 +125,9 @@ def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_mapping_from_an_override_is_named_by_it(tmp_path: Path) -> None:
-    path = tmp_path / "f.yaml"
-    path.write_text("limit: 1")
+def test_a_mapping_from_an_override_is_named_by_it() -> None:
     with pytest.raises(ConfigError, match=r"^override optimizer:1: optimizer\.x: unknown key"):
-        build(Train, load(path, ["optimizer={x: 1}"]))
+        build(Train, overridden("limit: 1", "optimizer={x: 1}"))
 
 
 @pytest.mark.parametrize(
@@ -140,9 +141,7 @@ def test_a_mapping_from_an_override_is_named_by_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_of_the_command_line_is_not_looked_for_in_the_file(
-    tmp_path: Path, override: str, message: str
+    override: str, message: str
 ) -> None:
-    path = tmp_path / "f.yaml"
-    path.write_text("optimizer: {learning_rate: 1}\nlimit: 1")
     with pytest.raises(ConfigError, match=message):
-        build(Train, load(path, [override]))
+        build(Train, overridden("optimizer: {learning_rate: 1}\nlimit: 1", override))

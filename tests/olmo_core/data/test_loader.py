@@ -242,7 +242,7 @@ def test_a_truncated_file_is_named(manifest: Manifest, tmp_path: Path) -> None:
 
 
 def test_leaving_the_iteration_ends_its_thread(manifest: Manifest) -> None:
-    batches = loader(manifest).iterate(prefetch=2)
+    batches = loader(manifest).iterate()
     assert len(list(itertools.islice(batches, 3))) == 3
     batches.close()
     assert not [t for t in threading.enumerate() if t.name == "loader"]

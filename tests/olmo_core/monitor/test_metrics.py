@@ -16,7 +16,7 @@ from olmo_core.config.train import TrainConfig, load_train_config
 from olmo_core.monitor.metrics import Speed, loss_metrics
 from olmo_core.monitor.mfu import known_flops, peak_flops
 from olmo_core.run.folder import RunFolder, read_metrics
-from olmo_core.train.garbage import collecting
+from olmo_core.train.host_memory import collecting
 
 
 @pytest.fixture

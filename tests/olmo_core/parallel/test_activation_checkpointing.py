@@ -11,8 +11,7 @@ from torch import nn
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.activation_checkpointing import checkpoint_activations
-from olmo_core.parallel.compiling import compile_blocks
+from olmo_core.parallel.blocks import checkpoint_activations, compile_blocks
 
 MakeModel = Callable[..., Transformer]
 LAYERS = {

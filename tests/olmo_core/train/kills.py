@@ -24,7 +24,7 @@ from olmo_core.remote import storage
 from olmo_core.run import job as jobs
 from olmo_core.run.job import Job
 from olmo_core.train import restore, step, trainer
-from olmo_core.train.readings import Readings
+from olmo_core.train.step import Readings
 
 PATIENCE_SECONDS = 60  # of a thread that waits for the training, should that have ended
 

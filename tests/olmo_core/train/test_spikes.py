@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from olmo_core.monitor.metrics import spike_metrics
-from olmo_core.train.spikes import History, is_spike
+from olmo_core.train.state import History, is_spike
 
 
 def test_counts_and_scores_are_those_of_the_whole_series() -> None:
