@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import Document, clip, shards, totals, write_documents
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import (
@@ -44,17 +44,15 @@ BLOOM_BITS_PER_ENTRY = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeduplicatedConfig:
+class DeduplicatedConfig(Bounded):
     """Section `deduplicated` of corpus.yaml.
 
     Raises:
         ValueError: a length below 1.
     """
 
-    min_paragraph_bytes: int = 40  # shorter paragraphs never count, as duplicate or contamination
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "min_paragraph_bytes")
+    # shorter paragraphs never count, as duplicate or contamination
+    min_paragraph_bytes: int = at_least(1, default=40)
 
 
 def paragraphs(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
     Document,
     clip,
@@ -37,7 +37,7 @@ SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilteredConfig:
+class FilteredConfig(Bounded):
     """Section `filtered` of corpus.yaml.
 
     Raises:
@@ -47,7 +47,7 @@ class FilteredConfig:
     rules: Mapping[str, tuple[Rule, ...]]  # source -> rules; the first that drops is the reason
     min_kept_share: Mapping[str, float]  # source -> documents that must remain, or the job fails
     may_drop_nothing: bool = False  # a filter that removes nothing is a mistake unless set
-    shard_bytes: int = 1_000_000  # of text in one file
+    shard_bytes: int = at_least(1, default=1_000_000)  # of text in one file
 
     def __post_init__(self) -> None:
         if set(self.rules) != set(self.min_kept_share):
@@ -64,7 +64,7 @@ class FilteredConfig:
             twice = [n for n, count in Counter(rule.name for rule in rules).items() if count > 1]
             if twice:
                 raise ConfigError(f"filtered: rules: {source}: {twice} given twice")
-        at_least(self, 1, "shard_bytes")
+        super().__post_init__()
 
 
 def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report:

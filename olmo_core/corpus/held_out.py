@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
     Document,
     clip,
@@ -29,7 +29,7 @@ from olmo_core.run.job import Job, Report
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutConfig:
+class HeldOutConfig(Bounded):
     """Section `held_out` of corpus.yaml.
 
     Raises:
@@ -38,8 +38,9 @@ class HeldOutConfig:
 
     seed: int = 0  # of the hash that chooses clusters
     share: float = 0.02  # of each domain's documents
-    min_documents: int = 5  # scored in each domain, whatever the share
-    max_domain_bytes: int = 90_000  # scored in each domain; evaluation time grows with it
+    min_documents: int = at_least(1, default=5)  # scored in each domain, whatever the share
+    # scored in each domain; evaluation time grows with it
+    max_domain_bytes: int = at_least(1, default=90_000)
     # A cluster that holds more of a source's documents stays in training: a widespread licence
     # would otherwise take most of its source along.
     max_cluster_share: float = 0.05
@@ -48,7 +49,7 @@ class HeldOutConfig:
     def __post_init__(self) -> None:
         if not (0.0 <= self.share < 1.0 and 0.0 < self.max_cluster_share <= 1.0):
             raise ValueError("share and max_cluster_share are shares between 0 and 1")
-        at_least(self, 1, "min_documents", "max_domain_bytes")
+        super().__post_init__()
 
 
 @dataclass(kw_only=True, slots=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.load import nearest
 from olmo_core.data.format import TokenFile, open_token_file, read_tokens
 from olmo_core.data.manifest import Manifest, Range, Stream
@@ -41,7 +41,7 @@ class SourceShare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixConfig:
+class MixConfig(Bounded):
     """Sections `stage1_mix` and `stage2_mix` of corpus.yaml.
 
     Raises:
@@ -49,7 +49,7 @@ class MixConfig:
     """
 
     sources: dict[str, SourceShare] = field(default_factory=dict[str, SourceShare])
-    max_tokens: int | None = None  # of the mix; every share shrinks alike
+    max_tokens: int | None = at_least(1, default=None)  # of the mix; every share shrinks alike
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -59,7 +59,7 @@ class MixConfig:
             raise ValueError(
                 f"sources: weight is given for {', '.join(weighted)} only; expected for all or none"
             )
-        at_least(self, 1, "max_tokens")
+        super().__post_init__()
 
 
 def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:

@@ -10,29 +10,30 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from olmo_core.config.bounds import above, at_least, at_most
+from olmo_core.config.bounds import Bounded, above, at_least
 
 WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearDuplicateConfig:
+class NearDuplicateConfig(Bounded):
     """When two texts are near copies of each other.
 
     Raises:
         ValueError: values with which no pair, or every pair, would be found.
     """
 
-    threshold: float = 0.7  # estimated Jaccard similarity of the two sets of shingles
-    shingle_words: int = 5
-    permutations: int = 128  # 128 give a standard error of about 0.04 at the threshold
-    bands: int = 16  # pairs are compared when one band of permutations / bands values is equal
+    # estimated Jaccard similarity of the two sets of shingles
+    threshold: float = above(0, at_most=1, default=0.7)
+    shingle_words: int = at_least(1, default=5)
+    # 128 give a standard error of about 0.04 at the threshold
+    permutations: int = at_least(1, default=128)
+    # pairs are compared when one band of permutations / bands values is equal
+    bands: int = at_least(1, default=16)
     seed: int = 42
 
     def __post_init__(self) -> None:
-        above(self, 0, "threshold")
-        at_most(self, 1, "threshold")
-        at_least(self, 1, "shingle_words", "permutations", "bands")
+        super().__post_init__()
         if self.permutations % self.bands:
             raise ValueError(
                 f"permutations is {self.permutations}; expected a multiple of bands, {self.bands}"

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import Document, clip, totals, write_shards
 from olmo_core.corpus.readers import READERS, Passage, UnitReader, Unreadable
 from olmo_core.corpus.rows import write_rows
@@ -25,7 +25,7 @@ from olmo_core.tasks.map import Task, map_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
-class RawConfig:
+class RawConfig(Bounded):
     """Section `raw` of corpus.yaml.
 
     Raises:
@@ -33,13 +33,14 @@ class RawConfig:
     """
 
     sources: tuple[SourceConfig, ...]
-    shard_bytes: int = 1_000_000  # of text in one file; later steps work on files in parallel
+    # of text in one file; later steps work on files in parallel
+    shard_bytes: int = at_least(1, default=1_000_000)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"sources: {names}: expected at least one, each name once")
-        at_least(self, 1, "shard_bytes")
+        super().__post_init__()
 
 
 @dataclass(kw_only=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.config.bounds import at_least
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.encoder import Encoder
 from olmo_core.corpus.rows import packed
@@ -34,17 +34,15 @@ _COMPARED = 64  # every so many documents, one is encoded by Hugging Face and co
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokensConfig:
+class TokensConfig(Bounded):
     """Section `tokens` of corpus.yaml.
 
     Raises:
         ValueError: no room in a file.
     """
 
-    max_tokens_per_file: int = 1 << 30  # a longer document has a file of its own
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "max_tokens_per_file")
+    # a longer document has a file of its own
+    max_tokens_per_file: int = at_least(1, default=1 << 30)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,8 +70,8 @@ MEANING = [
     ),
     (
         "olmo_core/corpus/near_duplicates.py",
-        "threshold: float = 0.7",
-        "threshold: float = 0.8",
+        "threshold: float = above(0, at_most=1, default=0.7)",
+        "threshold: float = above(0, at_most=1, default=0.8)",
         {"held_out"},
         "class NearDuplicateConfig",
     ),
