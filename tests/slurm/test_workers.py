@@ -152,7 +152,8 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     with drained(toys, first):
         gates += hold(launch, "worker")
         toys.cluster.run("scontrol", "requeue", record["job_id"])
-        until(lambda: len(begun(launch)) == TASKS + PROCESSES, "the leader's next turn")
+        until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
+        until(lambda: len(begun(launch)) >= TASKS + PROCESSES, "its tasks")
         second = node_of(toys, launch)
         assert second != first
         release(gates)
@@ -160,7 +161,10 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     assert attempts.latest(launch.folder) == 2
     again = Counter(begun(launch))
     assert sorted(again) == list(range(TASKS))
-    assert sorted(again.values()) == [1] * (TASKS - PROCESSES) + [2] * PROCESSES
+    # What was done stays so. A task that the leader had begun may begin once more on the worker
+    # before the scheduler ends with the leader, too.
+    assert sum(times == 1 for times in again.values()) == TASKS - PROCESSES
+    assert max(again.values()) <= 3
     assert (
         "ends: the run is finished" in (launch.folder.log / "submission1.worker1.log").read_text()
     )
@@ -188,7 +192,8 @@ def test_the_node_of_a_leader_is_lost(toys: Toys) -> None:
     gates += hold(launch, "worker")
     toys.cluster.kill_node(node)
     try:
-        until(lambda: len(begun(launch)) == TASKS + PROCESSES, "the leader's next turn")
+        until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
+        until(lambda: len(begun(launch)) >= TASKS + PROCESSES, "its tasks")
         release(gates)
         ends_well(toys, launcher, launch)
     finally:
