@@ -32,18 +32,24 @@ def is_faster(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-@torch.library.custom_op("olmo_core::matmul", mutates_args=())
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Return a (M, K) times b (K, N), float32 on a CPU; fastest if both are row-major.
+    """Return a (M, K) times b (K, N), float32 on a CPU; fastest if both are row-major."""
+    # `torch.compile` must leave it as it is; called elsewhere, an operator imports the compiler
+    return _operator(a, b) if torch.compiler.is_compiling() else _matmul(a, b)
 
-    A custom operator, so that `torch.compile` calls it unchanged.
-    """
+
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
     if is_faster(a, b.T):
         return torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
     return a @ b
 
 
-@matmul.register_fake
+@torch.library.custom_op("olmo_core::matmul", mutates_args=())
+def _operator(a: Tensor, b: Tensor) -> Tensor:
+    return _matmul(a, b)
+
+
+@_operator.register_fake
 def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], b.shape[1])
 
@@ -79,7 +85,21 @@ def contiguous_transpose(x: Tensor) -> Tensor:
     return x.T.contiguous()
 
 
-class Linear(nn.Linear):
+class Undrawn(nn.Module):
+    """Mix into a layer of torch: on the meta device no weights are drawn.
+
+    Drawing there imports torch's compiler, 2.4 s of a job's start (torch 2.13).
+    """
+
+    weight: Tensor
+
+    def reset_parameters(self) -> None:
+        """Draw torch's default weights, unless they have no memory."""
+        if not self.weight.is_meta:
+            super().reset_parameters()  # pyright: ignore
+
+
+class Linear(Undrawn, nn.Linear):
     """Map linearly as torch's layer without a bias, laid out for oneDNN."""
 
     def __init__(self, size: int, out_size: int) -> None:

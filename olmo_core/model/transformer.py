@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.attention import Attention, document_mask, rope_tables
-from olmo_core.model.linear import Linear
+from olmo_core.model.linear import Linear, Undrawn
 from olmo_core.model.norm import Norm
 
 
@@ -61,16 +61,24 @@ class Block(nn.Module):
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
+class _Embedding(Undrawn, nn.Embedding):
+    pass
+
+
+class _Head(Undrawn, nn.Linear):
+    pass
+
+
 class Transformer(nn.Module):
     """Map token ids to logits. Weights are torch's defaults until `model.init.initialise`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = nn.Embedding(config.padded_vocab_size, config.d_model)
+        self.embeddings = _Embedding(config.padded_vocab_size, config.d_model)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = make_norm(config)
-        self.lm_head = nn.Linear(config.d_model, config.padded_vocab_size, bias=False)
+        self.lm_head = _Head(config.d_model, config.padded_vocab_size, bias=False)
         if config.weight_tying:
             self.lm_head.weight = self.embeddings.weight
         self._rope: tuple[Tensor, Tensor] | None = None

@@ -17,7 +17,11 @@ def materialise(model: nn.Module, device: torch.device) -> None:
     for parameter in model.parameters():
         if not parameter.is_meta:
             continue
-        empty = nn.Parameter(torch.empty_like(parameter, device=device))
+        if _as_shards(parameter) is None:  # `empty_like` of a meta tensor imports sympy
+            values = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
+        else:
+            values = torch.empty_like(parameter, device=device)
+        empty = nn.Parameter(values)
         torch.utils.swap_tensors(parameter, empty)
 
 
