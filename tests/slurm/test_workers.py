@@ -76,9 +76,14 @@ def release(paths: list[Path]) -> None:
         path.unlink()
 
 
-def begun(launch: Launch, who: str = "[lw]*") -> list[int]:
-    found = launch.folder.path.parent.glob(f"began.{who}.*.*.*")
-    return sorted(int(path.name.split(".")[2]) for path in found)
+def begun(launch: Launch, who: str = "[lw]*", *, attempt: int = 1) -> list[int]:
+    """The tasks that have begun since this attempt of the leader did."""
+    first = attempts.began(launch.folder).get(attempt)
+    if first is None:
+        return []
+    names = [path.name for path in launch.folder.path.parent.glob(f"began.{who}.*.*.*")]
+    later = [name.split(".") for name in names if int(name.split(".")[4]) > 1e9 * first["time"]]
+    return sorted(int(parts[2]) for parts in later)
 
 
 def tasks(toys: Toys, launch: Launch) -> dict[str, str]:
@@ -138,6 +143,7 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     assert not toys.launcher(cpus_per_node=PROCESSES, workers=1).submit([launch])
     assert toys.read(launch)["job_id"] == record["job_id"]
     until(lambda: len(begun(launch, "leader")) == PROCESSES, "the leader's tasks")
+    in_flight = begun(launch, "leader")
     release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == TASKS - PROCESSES, "the worker's tasks")
     said = until(lambda: matching(launcher, launch, "1 of 1 workers"), "what the queue says")
@@ -152,19 +158,18 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     with drained(toys, first):
         gates += hold(launch, "worker")
         toys.cluster.run("scontrol", "requeue", record["job_id"])
-        until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
-        until(lambda: len(begun(launch)) >= TASKS + PROCESSES, "its tasks")
+        until(lambda: begun(launch, attempt=2) == in_flight, "the leader's next turn")
         second = node_of(toys, launch)
         assert second != first
         release(gates)
         ends_well(toys, launcher, launch)
     assert attempts.latest(launch.folder) == 2
-    again = Counter(begun(launch))
-    assert sorted(again) == list(range(TASKS))
-    # What was done stays so. A task that the leader had begun may begin once more on the worker
-    # before the scheduler ends with the leader, too.
-    assert sum(times == 1 for times in again.values()) == TASKS - PROCESSES
-    assert max(again.values()) <= 3
+    # Dask may hand a task of the leader that ends to the worker before the scheduler ends too, so
+    # those in flight are counted by turns.
+    assert begun(launch, attempt=2) == in_flight
+    every = Counter(begun(launch))
+    assert sorted(every) == list(range(TASKS))
+    assert all(every[number] == 1 for number in every if number not in in_flight)
     assert (
         "ends: the run is finished" in (launch.folder.log / "submission1.worker1.log").read_text()
     )
@@ -186,14 +191,14 @@ def test_the_node_of_a_leader_is_lost(toys: Toys) -> None:
     launcher = toys.launcher(cpus_per_node=PROCESSES, workers=1)
     launcher.submit([launch])
     until(lambda: len(begun(launch, "leader")) == PROCESSES, "the leader's tasks")
+    in_flight = begun(launch, "leader")
     release(workers_gates)
     until(lambda: len(begun(launch, "worker")) == TASKS - PROCESSES, "the worker's tasks")
     node = node_of(toys, launch)
     gates += hold(launch, "worker")
     toys.cluster.kill_node(node)
     try:
-        until(lambda: attempts.latest(launch.folder) == 2, "the leader's next turn")
-        until(lambda: len(begun(launch)) >= TASKS + PROCESSES, "its tasks")
+        until(lambda: begun(launch, attempt=2) == in_flight, "the leader's next turn")
         release(gates)
         ends_well(toys, launcher, launch)
     finally:
