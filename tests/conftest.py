@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 # Before torch is imported, here or in a job: threads that wait for each other spin, and tests that
-# run side by side would take each other's cores (measured: three times as long).
+# run side by side would take each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from assets.graph import Graph
