@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig, recomputes
 from olmo_core.errors import ConfigError
+from olmo_core.model.linear import MATMUL_OPERATORS
 from olmo_core.model.transformer import Transformer
 
 # What `fine_grained` keeps: matrix products and attention. All else in a block (norms, rotations,
@@ -20,7 +21,7 @@ _KEPT = [
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
     torch.ops.aten.bmm.default,
-    torch.ops.olmo_core.matmul.default,
+    *MATMUL_OPERATORS,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
