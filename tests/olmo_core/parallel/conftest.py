@@ -51,7 +51,9 @@ def make_model() -> MakeModel:
 @pytest.fixture(scope="session")
 def rank_forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["olmo_core.parallel.prepare", "olmo_core.train.step"])
+    # the last imports FSDP2, which `prepare` does only where it shards
+    modules = ("train.step", "parallel.prepare", "parallel.sharding")
+    context.set_forkserver_preload([f"olmo_core.{module}" for module in modules])
     return context
 
 

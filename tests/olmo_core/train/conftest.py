@@ -86,7 +86,15 @@ def config_file(tmp_path_factory: pytest.TempPathFactory, token_files: list[str]
 def forks() -> ForkServerContext:
     """Training's modules are imported once, in a server that forks the processes."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["olmo_core.train.run", "olmo_core.train.__main__"])
+    # the last three take seconds, and training imports them only when it shards, saves or resumes
+    modules = (
+        "train.run",
+        "train.__main__",
+        "parallel.sharding",
+        "checkpoint.shards",
+        "checkpoint.index",
+    )
+    context.set_forkserver_preload([f"olmo_core.{module}" for module in modules])
     return context
 
 
