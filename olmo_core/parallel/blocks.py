@@ -69,6 +69,8 @@ def compile_blocks(model: Transformer, config: CompileConfig, device: torch.devi
             f"compile: on a CPU torch.compile needs a C++ compiler, and {compiler} is not found; "
             "install one, name it in CXX, or leave compile out"
         )
+    # once more, with the compiler loaded: this also tells it whether to choose kernels by timing
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     for block in model.blocks:
         try:
             block.compile(
