@@ -76,7 +76,7 @@ def main() -> None:
                 for _ in range(ROUNDS)
             ]
             pace = [2e-9 * m * k * n / statistics.median(each) for each in zip(*pairs, strict=True)]
-            ratio = statistics.median(theirs / ours for ours, theirs in pairs)
+            ratio = statistics.median(onednn / plain for plain, onednn in pairs)
             print(f"{count:7} {f'{m}, {k}, {n}':>18} {pace[0]:6.0f} {pace[1]:6.0f} {ratio:16.2f}")
 
 

@@ -59,7 +59,7 @@ def require_ids(path: str, dtype: np.dtype, files: Files, size_bytes: int) -> No
 def _as_text(head: bytes) -> str | None:
     """Return the first line of `head`, up to 40 characters, if it is printable text; else None."""
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last one may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # the last character may be cut
     except UnicodeDecodeError:
         return None
     if len(head) < _TEXT_BYTES or not all(line.isprintable() for line in text.split()):

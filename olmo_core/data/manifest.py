@@ -185,12 +185,14 @@ class Manifest:
             ),
             (self.resolve(part.path) for _, part in ranges),
         )
+        expected = self.tokenizer_sha256
         for file in opened.values():
-            written = file.header and file.header.tokenizer_sha256
-            if self.tokenizer_sha256 and written and written != self.tokenizer_sha256:
+            if expected is None or file.header is None:
+                continue
+            if (written := file.header.tokenizer_sha256) != expected:
                 raise InputError(
                     f"{file.path}: written by tokenizer {written[:12]}, the manifest says "
-                    f"{self.tokenizer_sha256[:12]}"
+                    f"{expected[:12]}"
                 )
         masks = (self.resolve(part.label_mask) for _, part in ranges if part.label_mask is not None)
         mask_bytes = self.files.each(self.files.size, masks)

@@ -122,5 +122,5 @@ def build_schedule(
         end=config.scheduler.t_max or end or 0,  # 0: an endless curve does not use it
         rewarmup_start=rewarmup_start,
         origin=origin,
-        tokens_per_step=per_step,
+        tokens_per_step=config.tokens_per_step,
     )

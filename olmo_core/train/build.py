@@ -101,7 +101,7 @@ def build_loader(config: TrainConfig) -> Loader:
 
 
 def _check_tokens(loader: Loader, world: World) -> None:
-    """Do `check_tokens` once per machine, as its ranks read the same files; all learn of it."""
+    """Check the tokens once per machine, whose ranks read the same files; tell all ranks."""
     problem: str | None = None
     if world.local_rank == 0:
         try:

@@ -8,7 +8,7 @@ from olmo_core.train.state import History
 
 
 class Guard:
-    """Answers for each step whether its update is left out, without waiting for the device.
+    """Decide for each step whether its update is left out, without waiting for the device.
 
     After a loss or a gradient that is not finite no update is made any more: when the host reads
     the values, a step later perhaps, the weights are still those of before.

@@ -98,7 +98,7 @@ def _wait_for_mirror(job: Job, steps: int, what: str) -> None:
 
 
 def _require_nothing_to_do(config: TrainConfig, folder: RunFolder) -> None:
-    """A finished run is not asked for other values, nor to go further: nothing would be done."""
+    """Refuse other values, or more steps, for a finished run: nothing would be done."""
     require_same_run(config)
     step = folder.read_result()["report"]["data"]["step"]
     if config.stop_at is not None and config.stop_at > step:
@@ -115,7 +115,7 @@ def _record(config: TrainConfig, folder: RunFolder) -> None:
 
 
 def prepare_arithmetic(config: CoreConfig) -> int:
-    """Make equal inputs give equal bits on this machine, if asked to; returns the threads."""
+    """Make equal inputs give equal bits on this machine, if asked to; return the threads used."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not, without it
     # `use_deterministic_algorithms` would import the compiler, which takes longer than torch; where
@@ -129,7 +129,7 @@ def prepare_arithmetic(config: CoreConfig) -> int:
 
 @contextlib.contextmanager
 def _counting_requests(job: Job | None) -> Iterator[Callable[[], int]]:
-    """How often this rank was asked to stop, by SIGTERM or Ctrl-C; a third Ctrl-C ends it as it is.
+    """Count how often SIGTERM or Ctrl-C asked this rank to stop; a third Ctrl-C ends it as it is.
 
     The first rank's job already listens to SIGTERM. Where SIGINT is ignored, it stays so. Srun and
     the node runner may both ask: a rank that has been asked is not ended by SIGTERM on its way out.
