@@ -28,3 +28,20 @@ def test_values_and_gradients(
     for ours, right in exact.values():
         assert ours is not None
         torch.testing.assert_close(ours.double(), right, rtol=1e-5, atol=1e-5)
+
+
+def test_compiled_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.compile` then calls the product as one operator."""
+    monkeypatch.setattr(linear, "_LARGE", 1)
+    layer, x = Linear(48, 96), torch.randn(15, 48)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    found: list[list[torch.Tensor | None]] = []
+    for call in (layer, compiled):
+        rows = x.clone().requires_grad_()
+        layer.weight.grad = None
+        y = call(rows)
+        y.square().sum().backward()
+        found.append([y.detach(), rows.grad, layer.weight.grad])
+    for ours, theirs in zip(*found, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)

@@ -2,13 +2,16 @@
 
 import collections
 from collections.abc import Callable
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
+from olmo_core.model import linear
+from olmo_core.model.linear import MATMUL_OPERATORS
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.blocks import checkpoint_activations, compile_blocks
@@ -54,6 +57,33 @@ def test_the_layers_meant_are_computed_again_to_the_same_bits(
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     kept = 0.55 if strategy == "fine_grained" else 1 - 0.9 * len(LAYERS[strategy]) / 9
     assert held < kept * before
+
+
+class Products(TorchDispatchMode):
+    """Counts the matrix products that are computed, not those taken from what was kept."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten.mm.default, *MATMUL_OPERATORS)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("large", [1, 1 << 60])
+def test_fine_grained_computes_no_product_again(
+    large: int, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "_LARGE", large)  # 1: oneDNN's, where it is called at all
+    counts: list[int] = []
+    for strategy in (None, "fine_grained", "whole_layer"):
+        model = make_model()
+        if strategy is not None:
+            checkpoint_activations(model, strategy)
+        with Products() as products:
+            model.hidden(IDS).square().sum().backward()
+        counts.append(products.count)
+    plain, fine_grained, whole_layer = counts
+    assert fine_grained == plain < whole_layer
 
 
 def test_compiled_it_is_one_graph_and_the_same_numbers(make_model: MakeModel) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from olmo_core.config.compute import CompileConfig
 from olmo_core.errors import ConfigError
@@ -34,6 +35,17 @@ def test_all_blocks_share_one_graph_a_shape_and_compute_the_same(make_model: Mak
     names = [name for name, _ in plain.named_parameters()]
     assert [name for name, _ in compiled.named_parameters()] == names
     assert list(compiled.state_dict()) == names
+
+
+@pytest.mark.parametrize("mode", ["error", "default"])
+def test_the_compiler_is_as_deterministic_as_the_run(mode: str, make_model: MakeModel) -> None:
+    torch.set_deterministic_debug_mode(mode)
+    try:
+        compile_blocks(make_model(), CompileConfig(backend="aot_eager"), CPU)
+        assert torch.are_deterministic_algorithms_enabled() is (mode == "error")
+        assert inductor.deterministic is (mode == "error")
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_without_a_c_compiler_the_message_says_so(
