@@ -14,7 +14,7 @@ from torch.distributed.checkpoint import metadata as stored
 from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageInfo
 from torch.distributed.checkpoint.state_dict_loader import load
 
-from olmo_core.checkpoint.state import require_same
+from olmo_core.checkpoint.state import MODEL, OPTIM, require_same
 from olmo_core.checkpoint.unpickler import Unpickler
 from olmo_core.errors import InputError
 
@@ -70,11 +70,11 @@ def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
     """
     reader = IndexReader(folder)
     entries = reader.read_metadata().state_dict_metadata
-    parts = {name.partition(".")[0] for name in state}
+    moments = any(name.startswith(OPTIM) for name in state)
     shapes = {
         name: tuple(entry.size) if isinstance(entry, stored.TensorStorageMetadata) else None
         for name, entry in entries.items()
-        if name.partition(".")[0] in parts
+        if moments or name.startswith(MODEL)
     }
     require_same(folder, shapes, state)
     with warnings.catch_warnings():

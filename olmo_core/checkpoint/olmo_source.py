@@ -222,11 +222,13 @@ def _moments(state: Mapping[Key, Any], model: ModelConfig) -> dict[str, Stored]:
         names |= {name: _name(name) for name in by_name}
     stored: dict[str, Stored] = {}
     for key, value in state.items():
-        if key[0] != "state" or key[-1] in ("step", _ADAPTIVE_CLIPPING):
+        if key[0] != "state" or key[-1] == _ADAPTIVE_CLIPPING:
             continue
         _, parameter, kind = key
         if parameter not in names:
             raise InputError(f"the optimizer's state has {parameter!r}, which no group names")
+        if kind == "step":
+            continue
         count = state.get(("state", parameter, "step"))
         for ours, part in parts(names[parameter], _stored(value), model).items():
             stored[f"{OPTIM}{ours}.{kind}"] = part

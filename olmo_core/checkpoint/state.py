@@ -52,10 +52,10 @@ def require_same(
         if names:
             raise InputError(f"{where}: {len(names)} {title} tensors: {listed(names)}")
     for name, tensor in state.items():
-        if shapes[name] != tuple(tensor.shape):
-            raise InputError(
-                f"{where}: {name} is {shapes[name]}, the model's {tuple(tensor.shape)}"
-            )
+        shape = shapes[name]
+        if shape != tuple(tensor.shape):
+            found = "no tensor" if shape is None else shape
+            raise InputError(f"{where}: {name} is {found}, the model's {tuple(tensor.shape)}")
 
 
 def copy_strictly(where: object, stored: Mapping[str, Stored], state: Mapping[str, Tensor]) -> None:
