@@ -39,7 +39,7 @@ def resolve(
     if place.has(olmo.CONFIG) and (weights := place.first_of(olmo.WEIGHTS)):
         path = place.file(weights)  # the names of the tensors tell whether it is OLMo's or ours
         if path.suffix == ".safetensors" and "embeddings.weight" in open_safetensors(path):
-            return open_model_folder(place, model)
+            return open_model_folder(place, path, model)
         return olmo.open_olmo(place, model)
     steps: list[str] = []
     unlisted = ""

@@ -47,13 +47,12 @@ class Weights(Source):
         return {MODEL + name: tensor for name, tensor in self.tensors.items()}
 
 
-def open_model_folder(place: Place, model: ModelConfig) -> Weights:
-    """Open a model folder, as a run or a soup leaves it.
+def open_model_folder(place: Place, path: Path, model: ModelConfig) -> Weights:
+    """Open a model folder, as a run or a soup leaves it; `path` is its weights on this machine.
 
     Raises:
         InputError: a file is missing or damaged, or it is another model than the run's.
     """
-    path = place.file(WEIGHTS)
     require_same_model(f"{place}/{CONFIG}", load(place.file(CONFIG)), model)
     return Weights(place.location, open_safetensors(path), (path,), ours=True)
 
