@@ -30,9 +30,10 @@ def cached_scores(
     texts = [json.dumps(key, sort_keys=True) for key in keys]
     names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
     paths = [folder / name[:2] / f"{name}.json" for name in names]
-    scores = {n: read_json(path)["value"] for n, path in enumerate(paths) if path.exists()}
-    missing = [number for number in range(len(keys)) if number not in scores]
+    scores = {path: read_json(path)["value"] for path in set(paths) if path.exists()}
+    # models of equal weights have equal keys and are scored once
+    missing = [n for n, path in enumerate(paths) if path not in scores and path not in paths[:n]]
     for number, value in zip(missing, score(missing), strict=True):
         write_json(paths[number], {"key": dict(keys[number]), "value": value})
-        scores[number] = value
-    return [scores[number] for number in range(len(keys))], len(keys) - len(missing)
+        scores[paths[number]] = value
+    return [scores[path] for path in paths], len(keys) - len(missing)

@@ -90,7 +90,7 @@ def main() -> None:
         raise SystemExit("usage: python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml")
     with exit_codes():
         asset = load(sys.argv[1]).get("asset")
-        if asset not in CONFIGS:
+        if str(asset) not in CONFIGS:  # it may be a list
             raise ConfigError(f"{sys.argv[1]}: asset: {asset!r}; {nearest(str(asset), CONFIGS)}")
     run_job(CONFIGS[str(asset)], make)
 
