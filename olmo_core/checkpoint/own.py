@@ -142,7 +142,7 @@ def load_state(
     Raises:
         InputError: a tensor is missing, unexpected or of another shape.
     """
-    from olmo_core.checkpoint.index import read_into  # 1.5 s, and only to go on
+    from olmo_core.checkpoint.index import read_into  # 1.5 s, and only a resumed run needs it
 
     folder = checkpoint.path / layout.STATE
     read_into(state_of(model, optimizer), folder, alone=world.size == 1)

@@ -33,7 +33,7 @@ _SPARE_BYTES = 64 << 20  # beside the tensors: metadata, metrics, and room for o
 
 
 class Saver:
-    """Writes the checkpoints of a run, one after the other; every rank makes one and calls it.
+    """Write the checkpoints of a run, one after the other; every rank makes one and calls it.
 
     As a context it waits for what is being written when the block ends; where the block fails, an
     error of the saving is logged and does not hide the block's own.
@@ -90,7 +90,7 @@ class Saver:
         state = state_of(model, optimizer)
         self._prepare(target, state)
         if self._shards is None:
-            from olmo_core.checkpoint.shards import Shards  # 1.5 s, and later than the first step
+            from olmo_core.checkpoint.shards import Shards  # 1.5 s, at the first save
 
             self._shards = Shards(state, self._group)
         self._shards.copy(state)
@@ -150,7 +150,7 @@ class Saver:
         train: Mapping[str, Any],
         then: Callable[[], None] | None,
     ) -> None:
-        """The thread: write, learn how the other ranks fared, make the checkpoint whole."""
+        """Write in the thread, learn how the other ranks fared, make the checkpoint whole."""
         whole, problems = False, list[str]()
         try:
             part: list[Written] = []

@@ -111,7 +111,7 @@ class _Writer(FileSystemWriter):
         self.files = self.fs = _DigestedFiles()
 
     def storage_meta(self) -> None:
-        """Nothing: torch's own would be a random number and the temporary folder's name."""
+        """Return nothing: torch's own is a random number and the temporary folder's name."""
 
 
 class _DigestedFiles(FileSystem):

@@ -36,7 +36,7 @@ ITEM_BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}  # names of floating-point dtypes
+NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}  # numpy's names of its floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class TensorFile:
         self.tensors: dict[str, TensorSpec] = {}
         self._offsets: dict[str, slice] = {}
         try:
-            # opened first: the library says of each file that it cannot open: no such file
+            # opened first, since the library calls every file missing that it cannot open
             with path.open("rb") as file, safe_open(path, framework="np"):
                 (length,) = struct.unpack("<Q", file.read(8))
                 header = json.loads(file.read(length))
