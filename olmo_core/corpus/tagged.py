@@ -77,6 +77,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         target = job.folder / "attributes" / EXPERIMENT
         for chunk in chunks:
             _write_attributes(chunk / "view", target)
+        marked_files(documents, target)  # each document file has been tagged
         samples = _samples(target)
     return Report(
         numbers={
@@ -106,7 +107,8 @@ def _tag(documents: Path, config: TaggedConfig, job: Job, *, reads: str) -> list
         Task(
             name=f"tag {chunk + 1} of {number}",
             reads=reads,
-            output=job.scratch / "chunks" / f"{chunk:04d}",
+            # Another attempt may cut otherwise: a marker must not find that one's chunk.
+            output=job.scratch / "chunks" / f"{chunk:04d}-of-{number:04d}",
             call=partial(
                 tag_files,
                 names[chunk::number],  # each has long files and short ones
