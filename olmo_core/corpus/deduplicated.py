@@ -11,7 +11,8 @@ A paragraph is a line without the blanks around it, so that a docstring is found
 was taken from; shorter ones than the configured minimum never count. Nothing is removed here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,18 +100,18 @@ def _write_paragraphs(
     Returns:
         Numbers of documents, and of paragraphs long enough to count.
     """
-    count = entries = 0
+    counts: Counter[str] = Counter()
+
+    def split(rows: Iterable[Marked]) -> Iterator[Document]:
+        for document, _ in rows:
+            lines = paragraphs(document.text)
+            long = sum(len(line.encode()) >= config.min_paragraph_bytes for line in lines)
+            counts.update(documents=1, paragraphs=long)
+            yield replace(document, text="\n".join(lines), metadata={})
+
     for name, rows in files:
-        split = [(document, paragraphs(document.text)) for document, _ in rows]
-        write_documents(
-            target / name,
-            (replace(document, text="\n".join(lines), metadata={}) for document, lines in split),
-        )
-        count += len(split)
-        entries += sum(
-            len(line.encode()) >= config.min_paragraph_bytes for _, lines in split for line in lines
-        )
-    return count, entries
+        write_documents(target / name, split(rows))
+    return counts["documents"], counts["paragraphs"]
 
 
 def _steps(
@@ -177,26 +178,32 @@ def _write_shares(documents: Path, job: Job) -> tuple[list[dict[str, Any]], dict
     for name, rows in marked_files(documents, *spans):
         source = name.parts[0]
         row = table.setdefault(source, {"source": source, **dict.fromkeys(COUNTS, 0)})
-        attributes: list[dict[str, Any]] = []
-        for document, marks in rows:
-            copied, repeated, contaminated = _shares(document, marks)
-            row["documents"] += 1
-            row["exact_duplicates"] += copied
-            row["mostly_repeated"] += repeated > 0.5
-            row["contaminated"] += contaminated > 0
-            row["mostly_contaminated"] += contaminated > 0.5
-            for label, hit in (("exact duplicates", copied), ("contaminated", contaminated > 0.5)):
-                if hit and len(samples[label]) < 5:
-                    samples[label].append(f"{document.id}\n{clip(document.text, 200)}")
-            whole = [0, len(document.text)]
-            values = {
-                TEXT: [[*whole, 1.0]] if copied else [],
-                PARAGRAPHS: [[*whole, repeated]],
-                CONTAMINATION: [[*whole, contaminated]],
-            }
-            attributes.append({"id": document.id, "attributes": values})
+        attributes = _attributes(rows, row, samples)
         write_rows(job.folder / "attributes" / EXPERIMENT / name, attributes)
     return list(table.values()), samples
+
+
+def _attributes(
+    rows: Iterable[Marked], row: dict[str, Any], samples: Mapping[str, list[str]]
+) -> Iterator[dict[str, Any]]:
+    """Yield the attributes of each document, counted in the table's row, some shown as samples."""
+    for document, marks in rows:
+        copied, repeated, contaminated = _shares(document, marks)
+        row["documents"] += 1
+        row["exact_duplicates"] += copied
+        row["mostly_repeated"] += repeated > 0.5
+        row["contaminated"] += contaminated > 0
+        row["mostly_contaminated"] += contaminated > 0.5
+        for label, hit in (("exact duplicates", copied), ("contaminated", contaminated > 0.5)):
+            if hit and len(samples[label]) < 5:
+                samples[label].append(f"{document.id}\n{clip(document.text, 200)}")
+        whole = [0, len(document.text)]
+        values = {
+            TEXT: [[*whole, 1.0]] if copied else [],
+            PARAGRAPHS: [[*whole, repeated]],
+            CONTAMINATION: [[*whole, contaminated]],
+        }
+        yield {"id": document.id, "attributes": values}
 
 
 def _shares(document: Document, marks: Sequence[dict[str, Any]]) -> tuple[bool, float, float]:
