@@ -179,7 +179,8 @@ def compared(folder: Path, verdict: Verdict) -> Iterator[Document]:
     missing = next(expected, None)
     if missing is not None:
         raise ToolkitError(
-            f"{folder}: dolma dropped {missing[0]!r}; the rules of {folder.name} keep it"
+            f"{folder}: dolma dropped {missing[0]!r}; the rules of {folder.name} keep it (a "
+            "temporary file is left over there where it did not finish)"
         )
 
 

@@ -61,7 +61,9 @@ def run_stage(steps: list[dict[str, Any]], processes: int) -> None:
             process = running.pop(ended)
             process.join()
             if process.exitcode != 0:
-                with open(f"log/{process.name}.log", errors="replace") as log:
+                # Made here where the step ended before it could.
+                with open(f"log/{process.name}.log", "a+", errors="replace") as log:
+                    log.seek(0)
                     tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
                 print(f"dolma step {process.name} exited {process.exitcode}:\n{tail}", flush=True)
                 os._exit(1)  # the other steps die with this process
