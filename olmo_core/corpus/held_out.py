@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from olmo_core.config.bounds import Bounded, at_least
+from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.corpus.document import (
     Document,
     clip,
@@ -43,13 +43,13 @@ class HeldOutConfig(Bounded):
     max_domain_bytes: int = at_least(1, default=90_000)
     # A cluster that holds more of a source's documents stays in training: a widespread licence
     # would otherwise take most of its source along.
-    max_cluster_share: float = 0.05
+    max_cluster_share: float = above(0, at_most=1, default=0.05)
     near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
 
     def __post_init__(self) -> None:
-        if not (0.0 <= self.share < 1.0 and 0.0 < self.max_cluster_share <= 1.0):
-            raise ValueError("share and max_cluster_share are shares between 0 and 1")
         super().__post_init__()
+        if not 0.0 <= self.share < 1.0:
+            raise ValueError(f"share is {self.share}; expected 0 or more, and below 1")
 
 
 @dataclass(kw_only=True, slots=True)

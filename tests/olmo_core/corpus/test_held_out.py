@@ -120,5 +120,9 @@ def test_an_id_given_twice_is_refused(corpus: Any) -> None:
 
 
 def test_shares_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="shares between 0 and 1"):
-        HeldOutConfig(share=2.0)
+    with pytest.raises(ValueError, match=r"^share is 1\.0; expected 0 or more, and below 1"):
+        HeldOutConfig(share=1.0)
+    with pytest.raises(ValueError, match=r"^max_cluster_share is 2\.0; expected 1 or less"):
+        HeldOutConfig(max_cluster_share=2.0)
+    with pytest.raises(ValueError, match=r"^max_cluster_share is 0\.0; expected a number above 0"):
+        HeldOutConfig(max_cluster_share=0.0)
