@@ -92,7 +92,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return state_of(self.model, self.optimizer)
+        return state_of(self.model, self.optimizer.state)
 
     def save(self, saver: Saver) -> None:
         """As the trainer does; the checkpoint before goes once this one is whole."""

@@ -145,4 +145,5 @@ def load_state(
     from olmo_core.checkpoint.index import read_into  # 1.5 s, and only a resumed run needs it
 
     folder = checkpoint.path / layout.STATE
-    read_into(state_of(model, optimizer), folder, alone=world.size == 1)
+    state = state_of(model, None if optimizer is None else optimizer.state)
+    read_into(state, folder, alone=world.size == 1)

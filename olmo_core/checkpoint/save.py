@@ -87,7 +87,7 @@ class Saver:
         """
         self.finish()
         target = self.run / layout.CHECKPOINTS / f"step{int(train['step'])}"
-        state = state_of(model, optimizer)
+        state = state_of(model, optimizer.state)
         self._prepare(target, state)
         if self._shards is None:
             from olmo_core.checkpoint.shards import Shards  # 1.5 s, at the first save

@@ -132,7 +132,8 @@ class Source(ABC):
                 copied.
         """
         stored = self.read(moments=optimizer is not None)
-        copy_strictly(self.location, stored, state_of(model, optimizer))
+        state = state_of(model, None if optimizer is None else optimizer.state)
+        copy_strictly(self.location, stored, state)
 
     def read(self, *, moments: bool) -> Mapping[str, Stored]:
         """Return the weights, and the moments if asked, by `olmo_core.checkpoint.state`'s names."""

@@ -13,26 +13,27 @@ from olmo_core.checkpoint.tensor_file import Stored
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError, listed
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.adamw import AdamW
 from olmo_core.parallel.parameters import fill, materialise
 
 MODEL, OPTIM = "model.", "optim."
 
+Moments = Mapping[nn.Parameter, Mapping[str, Tensor]]
 
-def state_of(model: nn.Module, optimizer: AdamW | None) -> dict[str, Tensor]:
+
+def state_of(model: nn.Module, moments: Moments | None) -> dict[str, Tensor]:
     """Return the tensors as they are: writing to them writes to the model and the optimizer.
 
     A tied head is there once.
 
     Args:
         model: Its parameters.
-        optimizer: Its moments; None: the parameters alone.
+        moments: `AdamW.state`; None: the parameters alone.
     """
     names = {parameter: name for name, parameter in model.named_parameters()}
     state = {MODEL + name: parameter.detach() for parameter, name in names.items()}
-    if optimizer is not None:
-        for parameter, moments in optimizer.state.items():
-            for key, value in moments.items():
+    if moments is not None:
+        for parameter, values in moments.items():
+            for key, value in values.items():
                 state[f"{OPTIM}{names[parameter]}.{key}"] = value
     return state
 

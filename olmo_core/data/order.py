@@ -8,6 +8,7 @@ versioned: a changed algorithm gets a new version, and golden hashes pin the old
 import functools
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -66,30 +67,32 @@ class FeistelOrder:
 
     def windows(self, positions: np.ndarray) -> np.ndarray:
         """Return the windows at these positions of the epoch, int64, same shape."""
-        return self._walk(_checked(positions, self._count), inverse=False)
+        return self._walk(_checked(positions, self._count), self._forward)
 
     def positions(self, windows: np.ndarray) -> np.ndarray:
         """Return the positions of these windows in the epoch, int64, same shape: the inverse."""
-        return self._walk(_checked(windows, self._count), inverse=True)
+        return self._walk(_checked(windows, self._count), self._backward)
 
-    def _walk(self, numbers: np.ndarray, *, inverse: bool) -> np.ndarray:
-        out = self._once(numbers.astype(np.uint64), inverse)
+    def _walk(self, numbers: np.ndarray, once: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        out = once(numbers.astype(np.uint64))
         while (outside := out >= np.uint64(self._count)).any():
-            out[outside] = self._once(out[outside], inverse)
+            out[outside] = once(out[outside])
         return out.astype(np.int64)
 
-    def _once(self, numbers: np.ndarray, inverse: bool) -> np.ndarray:
+    def _forward(self, numbers: np.ndarray) -> np.ndarray:
         row, column = np.divmod(numbers, self._columns)
-        rounds = list(enumerate(self._keys))
-        for number, key in reversed(rounds) if inverse else rounds:
-            size, other = (self._columns, row) if number % 2 else (self._rows, column)
-            shift = _mixed(other, key) % size
-            if inverse:
-                shift = size - shift
-            if number % 2:
-                column = (column + shift) % size
-            else:
-                row = (row + shift) % size
+        for turn in range(0, _FEISTEL_ROUNDS, 2):
+            row = (row + _mixed(column, self._keys[turn]) % self._rows) % self._rows
+            column = (column + _mixed(row, self._keys[turn + 1]) % self._columns) % self._columns
+        return row * self._columns + column
+
+    def _backward(self, numbers: np.ndarray) -> np.ndarray:
+        row, column = np.divmod(numbers, self._columns)
+        for turn in range(_FEISTEL_ROUNDS - 2, -1, -2):
+            back = self._columns - _mixed(row, self._keys[turn + 1]) % self._columns
+            column = (column + back) % self._columns
+            back = self._rows - _mixed(column, self._keys[turn]) % self._rows
+            row = (row + back) % self._rows
         return row * self._columns + column
 
 

@@ -49,6 +49,7 @@ class AdamW:
         }
 
     @torch.no_grad()
+    @torch.profiler.record_function("AdamW.step")
     def step(self, left_out: Tensor | None = None) -> None:
         """Update every parameter that has a gradient.
 

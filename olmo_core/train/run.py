@@ -118,8 +118,8 @@ def prepare_arithmetic(config: CoreConfig) -> int:
     """Make equal inputs give equal bits on this machine, if asked to; return the threads used."""
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not, without it
-    # `use_deterministic_algorithms` would import the compiler, which takes longer than torch; where
-    # there is something to compile, `compile_blocks` calls it
+    # `use_deterministic_algorithms` would import the compiler; where there is something to compile,
+    # `compile_blocks` calls it
     torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
     # the default fills every fresh tensor so that reading one unwritten is reproducible too; none
     # is read, and the fill costs a pass over memory

@@ -233,7 +233,7 @@ def test_a_resumed_run_takes_everything_of_its_own_whatever_the_flags(
     flags = ("reset_optimizer_state=true", "stop_at=20", "max_duration=20")
     trainer = begin(*flags)
     trainer.state.step += 1
-    for name, tensor in state_of(trainer.model, trainer.optimizer).items():
+    for name, tensor in state_of(trainer.model, trainer.optimizer.state).items():
         if name.startswith(OPTIM):
             tensor.fill_(2.0 if name.endswith("exp_avg_sq") else 0.0)
     trainer.save("sharded")
