@@ -52,7 +52,7 @@ class Fingerprint:
         return self if found is None else Fingerprint(parts=found.old["parts"], accepted=found)
 
     def record(self) -> dict[str, Any]:
-        """What launch.json keeps: value and parts, and the code's hashes by function and class."""
+        """Return what launch.json keeps: value, parts, and the code's hashes by definition."""
         if self.accepted is not None:
             said = {"who": self.accepted.who, "when": self.accepted.when}
             said |= {"because": self.accepted.because, "new": self.accepted.new["fingerprint"]}
@@ -73,7 +73,7 @@ def fingerprint(
     packages: tuple[str, ...],
     inputs: Mapping[str, Fingerprint],
 ) -> Fingerprint:
-    """The fingerprint of what `python -m module` makes from `config` and `inputs`."""
+    """Return the fingerprint of what `python -m module` makes from `config` and `inputs`."""
     return Fingerprint(
         parts={
             "module": module,
@@ -90,7 +90,7 @@ def fingerprint(
 
 
 def sha256_json(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON (sorted keys, no blanks)."""
+    """Return the SHA-256 of a value's canonical JSON (sorted keys, no blanks)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -114,7 +114,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
 
 def _changed_code(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> str:
-    """What differs between two versions of a module, by function and class."""
+    """Return what differs between two versions of a module, by function and class."""
     if old is None or new is None:
         return "counts now" if old is None else "counts no more"
     changed = [
@@ -128,9 +128,9 @@ def _changed_code(old: Mapping[str, str] | None, new: Mapping[str, str] | None) 
 
 @functools.cache
 def package_version(name: str) -> str:
-    """The version of a distribution that jobs run with, without a build label such as `+cpu`.
+    """Return the version of a package that jobs run with, without a build label such as `+cpu`.
 
-    The installed one; on a machine that only orchestrates, and has no torch, the locked one.
+    It is the installed one; on a machine that only orchestrates, and has no torch, the locked one.
     """
     try:
         return importlib.metadata.version(name).partition("+")[0]

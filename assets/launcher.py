@@ -89,17 +89,20 @@ class Observer(Protocol):
     """Is told how the work on an asset goes; shows it on a terminal or in a log."""
 
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
-        """`how` is `launched`, `following`, `finished before`, or `submitted` for a later step."""
+        """Hear that the work begins.
+
+        `how` is `launched`, `following`, `finished before`, or `submitted` for a later step.
+        """
         ...
 
     def state(self, asset: str, state: JobState) -> None:
-        """The engine says something else of the job than before: why it waits, where it runs."""
+        """Hear what the engine says anew of the job: why it waits, where it runs."""
         ...
 
     def progress(self, asset: str, status: Mapping[str, Any]) -> None:
-        """`status` is the content of the run's status.json."""
+        """Hear how far the job is; `status` is the content of the run's status.json."""
         ...
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
-        """`result` is the content of the run's result.json."""
+        """Hear that it has ended; `result` is the content of the run's result.json."""
         ...

@@ -67,7 +67,7 @@ def storage_errors() -> Generator[None]:
 
 @contextlib.contextmanager
 def open_instance() -> Generator[dg.DagsterInstance]:
-    """The instance of DAGSTER_HOME; of several first processes, one makes its databases."""
+    """Open the instance of DAGSTER_HOME; of several first processes, one makes its databases."""
     home = use_dagster_home()
     if shutil.disk_usage(home).free < LEAST_FREE_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(home))
@@ -82,7 +82,7 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 
 
 def own_tags() -> dict[str, str]:
-    """Tags by which a run of this process is known as such, and shown at its job in the UI."""
+    """Return tags by which a run of this process is known, and shown at its job in the UI."""
     return {**own_process(), ".dagster/repository": "__repository__@pipelines.definitions"}
 
 
@@ -96,7 +96,7 @@ def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def orphaned_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """Runs that are taken to be at work, but whose process on this machine is gone."""
+    """Return runs that are taken to be at work, but whose process on this machine is gone."""
     found: list[dg.DagsterRun] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
         pid = run.tags.get(PID_TAG)

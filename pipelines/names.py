@@ -98,7 +98,7 @@ LABEL_VALUE = Kind(
 
 
 def refusal(value: object, kind: Kind) -> str | None:
-    """Why a value is no such name; None if it is one."""
+    """Return why a value is no such name; None if it is one."""
     if isinstance(value, str) and re.fullmatch(kind.pattern, value):
         if kind.is_path and ".." in re.split("[/:]", value):
             return f"found {shown(value)}; .. may not be part of it"
@@ -107,7 +107,7 @@ def refusal(value: object, kind: Kind) -> str | None:
 
 
 def shown(value: object) -> str:
-    """A refused value as a message shows it: on one line, escaped, and not 10,000 letters long."""
+    """Return a refused value as a message shows it: on one line, escaped, never 10,000 letters."""
     text = ascii(value)
     if len(text) <= SHOWN_LENGTH:
         return text
@@ -115,7 +115,7 @@ def shown(value: object) -> str:
 
 
 def job_name(recipe: str, asset: str, key: str, attempt: int) -> str:
-    """`olmo.<recipe>.<asset>.<key>.<attempt>`, the name by which an engine's queue has a job.
+    """Return `olmo.<recipe>.<asset>.<key>.<attempt>`, a job's name in an engine's queue.
 
     Raises:
         ConfigError: a part of it could mean something else to a shell, an engine or a path.
@@ -125,7 +125,7 @@ def job_name(recipe: str, asset: str, key: str, attempt: int) -> str:
 
 
 def kubernetes_name(recipe: str, asset: str, key: str, attempt: int) -> str:
-    """The same name as a DNS label that leaves room for what Kubernetes adds for each pod.
+    """Return the same as a DNS label that leaves room for what Kubernetes adds for each pod.
 
     Recipe and asset are cut where they are too long: the key keeps the name unique.
 

@@ -37,7 +37,7 @@ class Orphans:
 def find_orphans(
     instance: dg.DagsterInstance, launcher: Launcher, root: Path, recipe: str | None = None
 ) -> Orphans:
-    """Jobs at work, of one recipe or of all, without a run, and runs without a process.
+    """Return jobs at work, of one recipe or all, without a run, and runs without a process.
 
     Raises:
         EngineUnavailable: an engine does not say what is at work.
@@ -57,7 +57,7 @@ def _step(place: Place) -> tuple[str, str | None]:
 def _followed(
     instance: dg.DagsterInstance, without: Collection[str]
 ) -> set[tuple[str, str | None]]:
-    """Steps, with their partitions, that some run is at or has yet to come to."""
+    """Return steps, with their partitions, that some run is at or has yet to come to."""
     found: set[tuple[str, str | None]] = set()
     for run in instance.get_runs(dg.RunsFilter(statuses=ACTIVE)):
         if run.run_id in without or run.execution_plan_snapshot_id is None:
@@ -76,7 +76,7 @@ def _followed(
 
 
 def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | None]:
-    """The partitions that a run makes: of a backfill several, of the main line none."""
+    """Return the partitions that a run makes: of a backfill several, of the main line none."""
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
     if not (first and last):
         return [run.tags.get(PARTITION_TAG)]

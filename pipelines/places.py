@@ -28,7 +28,7 @@ class Place:
 
 
 def submitted(root: Path, recipe: str | None = None, asset: str | None = None) -> Iterator[Place]:
-    """Return the run folders whose job has been submitted at some time, sorted by their path.
+    """Yield the run folders whose job has been submitted at some time, sorted by their path.
 
     Names are looked for, never built: a hostile one finds nothing.
     """

@@ -13,7 +13,7 @@ from pipelines.launchers.router import site_launcher
 def resources(
     *, launcher: Launcher | None = None, observer: ObserverFactory = DagsterObserver
 ) -> dict[str, Any]:
-    """What every asset asks for; by default the site's engines, and Dagster is told."""
+    """Return what every asset asks for; by default the site's engines, and Dagster is told."""
     return {
         "launcher": dg.ResourceDefinition.hardcoded_resource(launcher or site_launcher()),
         "observer": dg.ResourceDefinition.hardcoded_resource(observer),

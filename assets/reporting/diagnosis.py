@@ -32,7 +32,7 @@ _ENDS = {
 
 
 def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
-    """Several lines on why a job ended without a result.
+    """Return several lines on why a job ended without a result.
 
     Args:
         name: The asset's.
@@ -59,7 +59,7 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
 
 
 def _given_up(failure: Mapping[str, Any]) -> list[str]:
-    """What the supervisor found."""
+    """Return what the supervisor found."""
     lines = [str(failure["summary"])]
     if failure["error"]:
         lines.append(str(failure["error"]))
@@ -71,7 +71,7 @@ def _given_up(failure: Mapping[str, Any]) -> list[str]:
 
 
 def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list[str]:
-    """What can be seen of a job that had no supervisor, or has lost it."""
+    """Return what can be seen of a job that had no supervisor, or has lost it."""
     status = folder.read_status() or {}
     lines = [str(status.get("error") or "the job ended without a result")]
     exit_code, number = (None, None) if state.exit_code is None else exit_status(state.exit_code)
@@ -93,7 +93,7 @@ def _meaning(word: str) -> str:
 
 
 def _earlier(folder: RunFolder) -> list[str]:
-    """A line an attempt, where there was more than one."""
+    """Return one line per attempt, where there was more than one."""
     ends = [row for row in attempts.read(folder) if row.get("event") == "ended"]
     if len(ends) < 2:
         return []

@@ -29,9 +29,9 @@ EVERY_SECONDS = 60.0
 MOST_SECONDS = 300.0  # between two observations of a long job
 SHARE_OF_AGE = 1 / 60  # a day's job is observed every five minutes
 LOG_BYTES = 4096  # of the log's end, in each observation
-P = ParamSpec("P")
-
 NUMBERS = ("loss", "learning_rate", "tokens_per_second")  # as training's status has them
+
+P = ParamSpec("P")
 
 
 class Pace:

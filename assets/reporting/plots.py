@@ -12,7 +12,7 @@ RATE = "optim/learning_rate_group0"
 
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
-    """A PNG of loss and learning rate by step; None where no step has been logged."""
+    """Return a PNG of loss and learning rate by step; None where no step has been logged."""
     logged = [row for row in rows if LOSS in row and RATE in row]
     if not logged:
         return None

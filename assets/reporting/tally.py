@@ -39,7 +39,7 @@ class Tally:
         self._observe_if_due()
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
-        """Nothing: the partition's materialisation says it."""
+        """Do nothing: the partition's materialisation says it."""
 
     def ended(self, asset: str, error: Exception | None) -> None:
         """Count one that is over; log why it failed."""

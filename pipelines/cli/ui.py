@@ -53,7 +53,7 @@ def announce(host: str, port: int) -> None:
 
 
 def ui_command(host: str, port: int) -> list[str]:
-    """Dagster's UI and daemon, listening on this address alone."""
+    """Return the command of Dagster's UI and daemon, listening on this address alone."""
     listen = ["--host", host, "--port", str(port)]
     workspace = ["--workspace", str(CHECKOUT / "workspace.yaml")]
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor wants a project
