@@ -60,7 +60,6 @@ def _costs(graph: Graph, root: Path, made: Sequence[str], wall_seconds: float) -
     total = {"start_seconds": starts, "work_seconds": work, "peak_memory_bytes": peak}
     rows = [_row(name, result) for name, result in results.items()]
     costs = table(("asset", *FIGURES), rows, right=FIGURES, title="What it took")
-    costs.add_section()
     costs.add_row(*_row("all jobs", total))
     # Whatever is not the work of a job: Dagster, the definitions, waiting for a process to end.
     dagster = wall_seconds - starts - work

@@ -35,8 +35,8 @@ MARGIN = " " * 2  # as wide as the mark of what is done, and a bar's spinner
 def terminal() -> Console:
     """Return standard output; wide where it is no terminal, so that a log cuts no table.
 
-    Long lines are left to the terminal to wrap. It has a descriptor of its own, since Dagster may
-    redirect the process's while a step runs.
+    Long lines are left to the terminal to wrap. The console has a descriptor of its own, since
+    Dagster may redirect the process's while a step runs.
     """
     sys.stdout.flush()
     try:
@@ -60,14 +60,18 @@ def table(
     unwrapped: Collection[str] = (),
     title: str | None = None,
 ) -> Table:
-    """Return a table without lines; the columns in `right` hold figures, which never wrap."""
+    """Return a table without lines; the columns in `right` hold figures, which never wrap.
+
+    Where even that is too wide, an ellipsis shows that a figure or a name has been cut.
+    """
     made = Table(title=title, title_justify="left", box=None, padding=(0, 2))
     for column in columns:
+        whole = column in right or column in unwrapped
         made.add_column(
             column,
             justify="right" if column in right else "left",
-            no_wrap=column in right or column in unwrapped,
-            overflow="fold",
+            no_wrap=whole,
+            overflow="ellipsis" if whole else "fold",
         )
     for row in rows:
         made.add_row(*row)
