@@ -13,8 +13,9 @@ import pytest
 # run side by side would take each other's cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from assets.execution.produce import AssetBuild, Maker, Produced, only
 from assets.graph import Graph
-from assets.launcher import JobState
+from assets.launcher import JobState, Launcher, Observer
 from assets.node import Node
 from assets.recipe import Recipe
 from olmo_core.config.load import Tree
@@ -79,6 +80,14 @@ class SilentObserver:
 
     def finished(self, asset: str, result: Mapping[str, Any]) -> None:
         assert result["fingerprint"]
+
+
+def make_work(
+    work: AssetBuild, *, root: Path, launcher: Launcher, observer: Observer, force: bool = False
+) -> Produced:
+    """Make one piece of work as a step does, without Dagster."""
+    maker = Maker(root=root, launcher=launcher, observer=observer, force=force)
+    return only(maker.make({work.node.name: work}))
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ class Maker:
         """Make work, by name; yields each as it ends, with what was made or why there is nothing.
 
         What its engine has a queue for is submitted together, and `further` with it, which is not
-        followed here; the rest is made one after another.
+        followed here; the rest is made one after another. Of two calls at once, by whomever, one
+        starts a job and the other follows it.
 
         Raises:
             EngineError: the engine refuses the jobs, or has not answered for ten minutes.
@@ -149,22 +150,13 @@ class Maker:
         return Produced(folder=folder, result=result, how=how, reused_from=origin)
 
 
-def make(
-    work: AssetBuild, *, root: Path, launcher: Launcher, observer: Observer, force: bool = False
-) -> Produced:
-    """Return the finished run of a piece of work, making it if need be; safe to call twice at once.
+def only(made: Made) -> Produced:
+    """Return the one thing made.
 
     Raises:
-        Refused: an input is missing, damaged or fails a check, or the code has been edited since
-            the fingerprint was taken; nothing was started.
+        Refused: nothing was started, as `launch_of` says.
         JobFailed: the job ended without a result.
     """
-    maker = Maker(root=root, launcher=launcher, observer=observer, force=force)
-    return only(maker.make({work.node.name: work}))
-
-
-def only(made: Made) -> Produced:
-    """Return the one thing made; raises what kept it from being made."""
     [(_, ended)] = made
     if isinstance(ended, RuntimeError):
         raise ended
@@ -189,7 +181,8 @@ def launch_of(
     and nothing is written.
 
     Raises:
-        Refused: as `make`.
+        Refused: an input is missing, damaged or fails a check, or the code has been edited since
+            the fingerprint was taken.
     """
     node, inputs = work.node, work.inputs(progress)
     if code_hashes(node.module, now=True) != work.fingerprint.code:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from assets.execution.produce import Produced, launch_of, main_line_work, make
+from assets.execution.produce import Produced, launch_of, main_line_work
 from olmo_core.run.accepted import read_acceptances, write_acceptance
 from pipelines.cli.accept import acceptances_of
-from tests.conftest import SilentObserver, toy_graph
+from tests.conftest import SilentObserver, make_work, toy_graph
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys, set_up, until
 
@@ -45,7 +45,7 @@ def test_a_requeued_job_whose_difference_is_accepted_is_followed(
     def follow() -> None:
         work = main_line_work(accepted, "first", toy_root)
         observer = SilentObserver()
-        made.append(make(work, root=toy_root, launcher=launcher, observer=observer))
+        made.append(make_work(work, root=toy_root, launcher=launcher, observer=observer))
 
     thread = threading.Thread(target=follow)
     thread.start()

@@ -14,12 +14,12 @@ import pytest
 
 from assets.execution import follow as follow_module
 from assets.execution.follow import Following, JobFailed
-from assets.execution.produce import main_line_work, make
+from assets.execution.produce import main_line_work
 from assets.launcher import EngineUnavailable, JobState, Launch
 from olmo_core.files import read_json, write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
-from tests.conftest import SilentObserver, toy_graph
+from tests.conftest import SilentObserver, make_work, toy_graph
 
 
 @dataclass(kw_only=True)
@@ -90,7 +90,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(root: Path, launcher: Distant, watcher: Watcher, **config: Any) -> Mapping[str, Any]:
     graph = toy_graph(first={"wait": str(watcher.gate), **config})
     work = main_line_work(graph, "first", root)
-    return make(work, root=root, launcher=launcher, observer=watcher).result
+    return make_work(work, root=root, launcher=launcher, observer=watcher).result
 
 
 def test_an_engine_that_does_not_answer_for_a_while_is_asked_again(

@@ -19,7 +19,7 @@ from assets.execution.whole import Refused
 from assets.graph import Graph
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
-from tests.conftest import SilentObserver, toy_graph
+from tests.conftest import SilentObserver, make_work, toy_graph
 
 
 def produce(
@@ -32,7 +32,7 @@ def produce(
     force: bool = False,
 ) -> Produced:
     work = main_line_work(graph, name, root)
-    return produce_module.make(work, root=root, launcher=launcher, observer=observer, force=force)
+    return make_work(work, root=root, launcher=launcher, observer=observer, force=force)
 
 
 def make(graph: Graph, name: str, root: Path, *, force: bool = False) -> Produced:

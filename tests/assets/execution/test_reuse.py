@@ -12,7 +12,6 @@ import pytest
 
 from assets.evals.sweep import checkpoints
 from assets.execution.produce import Produced, launch_of, main_line_work
-from assets.execution.produce import make as make_work
 from assets.execution.step import cancel_jobs
 from assets.execution.whole import Refused
 from assets.graph import Graph
@@ -23,7 +22,7 @@ from pipelines.cli.show import latest_finished, plan_of
 from pipelines.launchers.local import LocalLauncher
 from pipelines.places import at_work
 from tests.assets.execution.test_produce import wait_until
-from tests.conftest import SilentObserver, toy_graph
+from tests.conftest import SilentObserver, make_work, toy_graph
 
 
 def recipe(name: str, **configs: Mapping[str, Any]) -> Graph:
