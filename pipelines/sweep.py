@@ -43,7 +43,7 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
                 if work.finished() is not None:
                     finished += 1
                 else:
-                    launch_of(work, root, own_folder=True)
+                    launch_of(work, root, own_folder=True)  # refuses what cannot be launched
                     works.append(work)
             except Refused as error:
                 refused[f"{name} {key}"] = str(error)

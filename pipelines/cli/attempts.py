@@ -42,7 +42,7 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
         cells = [_cells(row, ended.get(number, {})) for number, row in began.items()]
         console.print(table((*COLUMNS, "then"), cells))
     else:
-        console.print("No supervisor has run it: a single process has one attempt a submission.")
+        console.print("No supervisor has run it: a single process has one attempt per submission.")
     if place.folder.finished:
         console.print("It has finished.")
         return
