@@ -77,9 +77,11 @@ class LocalLauncher:
         """Ask the jobs to reach a safe point, then end every process of them."""
         found: dict[int, psutil.Process] = {}
         for folder in folders:
-            if processes := _processes(folder):
+            processes = _processes(folder)
+            # The file alone reaches a job of which no process is seen: one on another node, say.
+            if processes or self.state(folder).alive:
                 folder.cancel.touch()
-                found |= processes
+            found |= processes
         send([*found], signal.SIGTERM)
         _, alive = psutil.wait_procs([*found.values()], timeout=CANCEL_PATIENCE_SECONDS)
         send([process.pid for process in alive], signal.SIGKILL)

@@ -15,7 +15,7 @@ from assets.execution.follow import JobFailed, follow
 from assets.graph import Graph
 from assets.launcher import Launch
 from olmo_core.run import attempts
-from olmo_core.run.folder import RunFolder
+from olmo_core.run.folder import RunFolder, locked
 from olmo_core.supervisor.members import members
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, toy_graph
@@ -116,6 +116,16 @@ def test_a_job_outlives_its_supervisor_and_is_ended_by_a_cancel(
     assert not LocalLauncher().submit([launch])
     LocalLauncher().cancel([launch.folder])
     assert not members(launch.folder.path)
+
+
+def test_a_job_of_which_no_process_is_seen_is_asked_by_the_cancel_file(tmp_path: Path) -> None:
+    folder, over = RunFolder(tmp_path / "at_work"), RunFolder(tmp_path / "over")
+    for each in (folder, over):
+        each.path.mkdir()
+    with locked(folder.path / "job.lock"):  # as a job on another node holds it
+        LocalLauncher().cancel([folder, over])
+    assert folder.cancel.exists()
+    assert not over.cancel.exists()
 
 
 def test_a_second_submission_counts_on_from_the_attempts_that_were(
