@@ -88,7 +88,8 @@ def read_launch(folder: RunFolder) -> Mapping[str, Any]:
     it is parsed anew only once it has been replaced.
     """
     try:
-        found = folder.launch.stat()
+        with folder.launch.open("rb") as content:  # NFS asks its server, as it may not for a stat
+            found = os.fstat(content.fileno())
     except FileNotFoundError:
         return {}
     return _read_launch(folder.path, found.st_ino, found.st_mtime_ns, found.st_size)
