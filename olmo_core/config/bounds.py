@@ -19,6 +19,8 @@ def above(bound: float, *, default: Any, at_most: float = math.inf) -> Any:
 def _bounded(
     from_below: Callable[[float], bool], expected: str, at_most: float, default: Any
 ) -> Any:
+    if default is None:
+        expected += ", or null"
     bounds: dict[str, Callable[[float], bool]] = {
         expected: lambda value: from_below(value) and value < math.inf
     }

@@ -120,7 +120,8 @@ class TrainConfig(PlacementConfig):
 
     # steps, "50e9T" tokens or "2ep" epochs; None stands in templates, and only a dry run takes it
     max_duration: int | str | None = 10_000
-    # None: ten steps past the end of max_duration, as OLMo does
+    # None: ten steps past the end of max_duration, as OLMo does. Never 0: a run of no step would
+    # pass for a trained model
     stop_at: int | None = at_least(1, default=None)
     global_train_batch_size: int = at_least(1, default=512)
     device_train_microbatch_size: int = at_least(1, default=16)

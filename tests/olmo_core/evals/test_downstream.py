@@ -147,7 +147,7 @@ def test_unknown_task_and_bad_values() -> None:
         build_task("arc_esy", Path("unused"))
     with pytest.raises(ConfigError, match="copa is given twice"):
         build(DownstreamConfig, {"tasks": [{"name": "copa"}, {"name": "copa"}]}, where="downstream")
-    with pytest.raises(ConfigError, match="limit is 0; expected 1 or more"):
+    with pytest.raises(ConfigError, match="limit is 0; expected 1 or more, or null"):
         build(DownstreamConfig, {"tasks": [{"name": "copa", "limit": 0}]}, where="downstream")
 
 
