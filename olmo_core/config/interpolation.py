@@ -79,7 +79,8 @@ class _Reader:
         for opening in re.finditer(r"\\?\$\{", text):
             if opening.start() < position:  # inside the one before
                 continue
-            parts.append(text[position : opening.start()])
+            if plain := text[position : opening.start()]:
+                parts.append(plain)
             if opening[0].startswith("\\"):
                 parts.append("${")
                 position = opening.end()
@@ -87,7 +88,8 @@ class _Reader:
                 end = self.closing(text, opening.end())
                 parts.append(self.expression(text[opening.end() : end]))
                 position = end + 1
-        parts = [part for part in (*parts, text[position:]) if part != ""]
+        if plain := text[position:]:
+            parts.append(plain)
         if len(parts) == 1:
             return parts[0]
         for part in parts:

@@ -74,6 +74,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("${oc.env:SLURM_JOB_ID,${run_name}}", "OLMo-1B"),
         ("${oc.env:SLURM_JOB_ID,null}", None),
         ("${oc.env:SLURM_JOB_ID,'a, b'}", "a, b"),
+        ("${oc.env:SLURM_JOB_ID,''}${model.width}", "2048"),  # a text of two parts, one empty
         ("'plain $x {y}'", "plain $x {y}"),
         ("'\\${run_name}'", "${run_name}"),
     ],
