@@ -165,7 +165,8 @@ def test_train_jobs_of_one_shape_share_a_runtime_and_others_do_not() -> None:
         return manifests(job)[0]["metadata"]["name"]
 
     job = pod_job("trainjob")
-    assert runtime(job) == runtime(replace(pod_job("trainjob", nodes=2), name="other"))
+    other = replace(pod_job("trainjob", nodes=2), name="other", command=["x"])
+    assert runtime(job) == runtime(other)
     assert runtime(job) != runtime(replace(job, site=replace(job.site, claim="other")))
 
 
