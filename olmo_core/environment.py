@@ -25,7 +25,7 @@ WORKERS = "OLMO_WORKERS"  # that the leader may be joined by
 DASK_ADDRESS = "OLMO_DASK_ADDRESS"  # of a cluster that is there already
 DASK_DASHBOARD = "OLMO_DASK_DASHBOARD"  # port on 127.0.0.1
 SUBMITTED_AT = "OLMO_SUBMITTED_AT"  # Unix time
-RESTART = "OLMO_RESTART"  # how often the pods of this job have been started anew
+RESTART = "OLMO_RESTART"  # how often the pods of this JobSet have been started anew
 
 # Of the process that started this one, not of what this one starts.
 NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK, RESTART)
@@ -74,7 +74,8 @@ def _paths(name: str) -> list[Path]:
     return [Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part]
 
 
-# These return what is set, in the order given; None, or an empty list, where nothing is.
+# One reader per variable; above, beside its name, stands what it means. They return None, or an
+# empty list, where it is not set. Folders are searched in the order of the list.
 root = functools.partial(_path, ROOT)
 shared_roots = functools.partial(_paths, SHARED_ROOTS)
 recipe_folders = functools.partial(_paths, RECIPES)

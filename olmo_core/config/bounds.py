@@ -1,4 +1,4 @@
-"""The values that a number of a configuration may have, said where it stands. Free of torch."""
+"""Bounds of the numbers in a configuration, declared with each number. Free of torch."""
 
 import math
 from collections.abc import Callable

@@ -54,7 +54,7 @@ class FSDPConfig(Bounded):
         "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2"
     ] = "FULL_SHARD"
     precision: Literal["pure", "mixed"] | None = "pure"
-    # None: one replica a node
+    # None: one replica per node
     hybrid_sharding_num_model_replicas: int | None = at_least(1, default=None)
     wrapping_strategy: str | None = None
     use_orig_params: bool = True

@@ -51,7 +51,7 @@ class CorePlacementConfig(Bounded):
 
     manifest: Path | None = None  # a mix's manifest.json, in place of data.paths
     roots: dict[str, Path] = field(default_factory=dict[str, Path])  # asset -> its run folder
-    # CPU threads a rank; None: OMP_NUM_THREADS, then torch's choice
+    # CPU threads per rank; None: OMP_NUM_THREADS, then torch's choice
     threads: int | None = at_least(1, default=None)
     deterministic: bool = True  # equal inputs give equal bits, at some cost on a GPU
     save_async: bool = True  # training goes on while a checkpoint is written

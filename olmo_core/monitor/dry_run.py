@@ -143,7 +143,7 @@ def _origin_of(config: TrainConfig) -> tuple[int | None, Origin]:
 
 def _windows(config: TrainConfig) -> int | str:
     """Return how many windows the data have, or why that is not known here."""
-    from olmo_core.data.manifest import ASSET, Manifest  # numpy and fsspec: only with data
+    from olmo_core.data.manifest import ASSET, Manifest  # numpy and fsspec: only for epochs
 
     core, data = config.core, config.data
     if core.manifest is not None and core.manifest.is_file():

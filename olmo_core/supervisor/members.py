@@ -13,7 +13,7 @@ from pathlib import Path
 
 from olmo_core.environment import ATTEMPT, RUN_FOLDER
 
-DUMP_SECONDS = 2.0  # for a stack a thread, into the rank's log
+DUMP_SECONDS = 2.0  # for a stack per thread, into the rank's log
 SRUN_SECONDS = 30.0  # for Slurm to end the processes on all nodes
 GONE_SECONDS = 10.0
 

@@ -73,7 +73,7 @@ class Router:
             end.result()
 
     def close(self) -> None:
-        """Start no further job; those at work go on."""
+        """Refuse what is submitted from now on; a submission under way, and jobs at work, go on."""
         self._closed = True
 
     def _informed(self, launch: Launch) -> Launch:

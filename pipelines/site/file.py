@@ -198,7 +198,7 @@ def _refused_keys(site: Site, work: ResourceSpec) -> Iterator[tuple[str, str]]:
     if 0 < devices < ranks:
         yield (
             "processes_per_node",
-            f"found {ranks}; expected at most devices_per_node ({devices}), one rank a device",
+            f"found {ranks}; expected at most devices_per_node ({devices}), one rank per device",
         )
 
 

@@ -103,7 +103,7 @@ WRONG = [
     ),
     ("work:\n  train:\n    memory_gib_per_node: 64G", "expected a whole number, found '64G'"),
     ("work:\n  train:\n    time_limit_minutes: 24:00:00", ":3: 24:00:00: YAML reads this to the"),
-    ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank a device"),
+    ("work:\n  train: {processes_per_node: 8, devices_per_node: 4}", "one rank per device"),
     ("work:\n  corpus:\n    workers: 2", ":3: work.corpus.workers: found 2, but engine is 'local'"),
     ("work:\n  corpus:\n    workers: 500", ":3: work.corpus.workers: found 500; expected 0 to 256"),
     (
