@@ -46,7 +46,8 @@ class Attempt:
         self.hung = ""  # what was seen of a hang
         self.step: int | None = None
         self.reached_a_step = False
-        self.out_of_memory_kills = -out_of_memory_kills()  # the attempt's own once it has ended
+        self.out_of_memory_kills = 0  # since it began; counted when it has ended
+        self._kills_before = out_of_memory_kills()
         # Each value of status.json as it was seen last, and since when.
         self._seen: dict[str, tuple[Any, float]] = {
             name: (None, time.monotonic()) for name in ("heartbeat", "progressed", "busy")
@@ -68,7 +69,7 @@ class Attempt:
         """Take in how the command ended."""
         self._look()
         self.code = code
-        self.out_of_memory_kills += out_of_memory_kills()
+        self.out_of_memory_kills = out_of_memory_kills() - self._kills_before
 
     def _look(self) -> None:
         """Take in what status.json says now."""
