@@ -4,7 +4,6 @@ Of the recipe's own folder the newest run counts. Of those elsewhere it is the o
 recipes of this root come before shared roots: a forced repeat elsewhere changes nothing here.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,21 @@ def runs_of(parent: Path, root: Path, identity: Fingerprint) -> Iterator[RunFold
     """Yield the run folders of a fingerprint, the one that counts most first.
 
     `parent` is the asking recipe's own folder of the asset. Elsewhere the whole fingerprint is
-    compared: a folder's name holds only its beginning. Of shared roots only results count.
+    compared: a folder's name holds only its beginning. Unfinished runs come last, those of this
+    root alone.
     """
     yield from reversed(versions(parent, identity.version))
-    for other in (root, *shared_roots(root)):
-        folders = [folder for folder in _same_asset(parent, root, other) if folder != parent]
+
+    def others(where: Path, *, finished: bool) -> list[tuple[RunFolder, Mapping[str, Any]]]:
+        folders = [folder for folder in _same_asset(parent, root, where) if folder != parent]
         runs = [run for folder in folders for run in versions(folder, identity.version)]
-        records = [(run, _record(run)) for run in runs if other == root or run.finished]
-        equal = [pair for pair in records if pair[1].get("fingerprint") == identity.value]
-        for run, _ in sorted(equal, key=lambda pair: pair[1].get("finished", math.inf)):
+        records = [(run, _record(run)) for run in runs if run.finished == finished]
+        return [pair for pair in records if pair[1].get("fingerprint") == identity.value]
+
+    for other in (root, *shared_roots(root)):
+        for run, _ in sorted(others(other, finished=True), key=lambda pair: pair[1]["finished"]):
             yield run
+    yield from (run for run, _ in others(root, finished=False))
 
 
 def own_jobs(parent: Path, root: Path) -> list[RunFolder]:

@@ -59,13 +59,13 @@ def queue_together(
     of the checkpoints that lack an evaluation.
     """
     found = lacking(graph, root(), keys)
+    incomplete = {work.partition for work in found.works}
     if waiting := found.waiting(launcher):
         try:
             started = launcher.submit([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:
-            log.info(f"queued {len(started)} evaluations of {len(keys)} checkpoints")
-    incomplete = {work.partition for work in found.works}
+            log.info(f"queued {len(started)} evaluations of {len(incomplete)} checkpoints")
     incomplete |= {refused.partition(" ")[2] for refused in found.refused}
     return [key for key in keys if key in incomplete]

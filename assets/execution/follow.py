@@ -131,8 +131,10 @@ def submit_patiently(
         EngineUnavailable: it has not answered for ten minutes.
         EngineError: the engine refuses the jobs.
     """
+    if not launches:
+        return set()
     deadline = time.monotonic() + SUBMIT_PATIENCE_SECONDS
-    while launches:
+    while True:
         try:
             started = {run.folder.path for run in launcher.submit([*launches.values()])}
             return {name for name, launch in launches.items() if launch.folder.path in started}
@@ -144,7 +146,6 @@ def submit_patiently(
             observer.state(name, state)
         meanwhile()
         time.sleep(SUBMIT_WAIT_SECONDS)
-    return set()
 
 
 def _wait_seconds(began: float) -> float:

@@ -16,6 +16,7 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
             stage="release",
             description="One model card of the final model, from the measured results.",
             inputs=("leaderboard", "export", *models, "tokens", *recipe.mixes),
+            packages=("duckdb",),
             kinds=("markdown",),
         )
     ]

@@ -101,8 +101,8 @@ def build_schedule(
     """Return the schedule of a run that ends its `max_duration` after `steps` steps.
 
     Raises:
-        ConfigError: a value of `scheduler` cannot be meant, now that the steps of an epoch are
-            known.
+        ConfigError: a value of `scheduler` contradicts the run's length, now that the steps of an
+            epoch are known.
     """
     in_tokens = config.scheduler.units == "tokens"
     per_step = config.tokens_per_step if in_tokens else 1

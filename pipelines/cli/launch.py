@@ -80,7 +80,12 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         for work in waits:
             print(f"  {work.node.name} {work.partition}")
     else:
-        started = launcher.submit([launch_of(work, root()) for work in waits])
+        try:
+            launches = [launch_of(work, root()) for work in waits]
+        except Refused as error:
+            print(f"olmo: {error}", file=sys.stderr)
+            return EXIT_REFUSED
+        started = launcher.submit(launches)
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")

@@ -64,7 +64,7 @@ def table(
 
     Where even that is too wide, an ellipsis shows that a figure or a name has been cut.
     """
-    made = Table(title=title, title_justify="left", box=None, padding=(0, 2))
+    made = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     for column in columns:
         whole = column in right or column in unwrapped
         made.add_column(

@@ -169,7 +169,7 @@ def test_workers_follow_a_leader_that_was_requeued_on_another_node(toys: Toys) -
     assert begun(launch, attempt=2) == in_flight
     every = Counter(begun(launch))
     assert sorted(every) == list(range(TASKS))
-    assert all(every[number] == 1 for number in every if number not in in_flight)
+    assert all(times in ((2, 3) if n in in_flight else (1,)) for n, times in every.items())
     assert (
         "ends: the run is finished" in (launch.folder.log / "submission1.worker1.log").read_text()
     )

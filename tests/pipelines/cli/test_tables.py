@@ -12,14 +12,28 @@ from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.show import rows_table
 from pipelines.cli.summary import print_summary
+from pipelines.cli.terminal import table
 from tests.conftest import toy_graph
 
 
 def printed(thing: Any) -> list[list[str]]:
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=160, soft_wrap=True)
     console.print(thing)
     assert isinstance(console.file, io.StringIO)
     return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_wide_table_folds_its_words_and_keeps_its_figures_at_80_columns() -> None:
+    console = Console(file=io.StringIO(), width=80, soft_wrap=True)
+    why = "function read_documents changed, function totals added and 4 more"
+    row = ("stage2_ingredient1", "137000/480000", "2.345", why)
+    console.print(table(("asset", "step", "loss", "why"), [row], right=("step", "loss")))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split()[1:3] == ["137000/480000", "2.345"]
+    assert why.replace(" ", "") in "".join(line[40:] for line in lines[1:]).replace(" ", "")
 
 
 def test_the_points_of_a_columns_figures_stand_below_each_other() -> None:
@@ -61,7 +75,7 @@ def test_jobs_that_ran_side_by_side_are_not_taken_from_the_time_of_all(
     names = list(graph.nodes)[:1]
     finish(graph, toy_root, names[0], 20.0)
     monkeypatch.setattr("pipelines.cli.summary.time.time", lambda: 1000.0)
-    console = Console(file=io.StringIO(), width=160)
+    console = Console(file=io.StringIO(), width=160, soft_wrap=True)
     print_summary(console, graph, toy_root, names, made=names, began=1000.0 - wall)
     assert isinstance(console.file, io.StringIO)
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
