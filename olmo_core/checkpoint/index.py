@@ -15,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, _StorageIn
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from olmo_core.checkpoint.state import MODEL, OPTIM, require_same
-from olmo_core.checkpoint.unpickler import Unpickler
+from olmo_core.checkpoint.unpickler import UNREADABLE, Unpickler
 from olmo_core.errors import InputError
 
 
@@ -51,10 +51,6 @@ _PLAIN: dict[str, dict[str, Any]] = {
         )
     },
 }
-
-# What a torn or made-up pickle may raise.
-_UNREADABLE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError)
-_UNREADABLE += (AttributeError, RuntimeError, OverflowError)
 
 
 def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
@@ -98,7 +94,7 @@ class IndexReader(FileSystemReader):
         """
         try:
             index = Unpickler(self._index.read_bytes(), _PLAIN).load()
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise InputError(f"{self._index}: cannot be read as a plain index: {error}") from None
         if not isinstance(index, stored.Metadata):
             raise InputError(f"{self._index}: expected an index, found {type(index).__name__}")

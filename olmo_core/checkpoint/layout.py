@@ -48,6 +48,7 @@ class Checkpoint:
 
         Raises:
             CorruptCheckpoint: there is no manifest, or it is none.
+            InputError: it names a file that lies elsewhere.
         """
         manifest = self.path / MANIFEST
         if not manifest.is_file():
@@ -61,6 +62,9 @@ class Checkpoint:
             raise CorruptCheckpoint(f"{manifest}: not a manifest ({error})") from None
         if version != SCHEMA_VERSION:
             raise CorruptCheckpoint(f"{manifest}: schema_version {version}, not {SCHEMA_VERSION}")
+        for name in files:
+            if not {"", ".", ".."}.isdisjoint(name.split("/")):
+                raise InputError(f"{manifest}: {name!r} is no file below the checkpoint's folder")
         return files
 
     def verify(self, *, share: tuple[int, int] = (0, 1)) -> None:
@@ -114,14 +118,14 @@ def temporary(target: Path) -> Path:
     return target.with_name(target.name + TEMPORARY)
 
 
-def publish(temporary: Path, target: Path) -> None:
+def publish(whole: Path, target: Path) -> None:
     """Give a whole checkpoint its name; a corrupt one of that name is kept aside, not deleted."""
     if target.exists():
         aside = target.with_name(target.name + CORRUPT)
         shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
-    fsync(temporary)
-    temporary.rename(target)
+    fsync(whole)
+    whole.rename(target)
     fsync(target.parent)
 
 

@@ -137,9 +137,11 @@ def bring_back(run: Path, url: str) -> None:
                 return
             source = _checkpoint(url, step)
             try:
-                return _fetch(source, run, step)
+                _fetch(source, run, step)
             except CorruptCheckpoint as error:
                 log.warning("%s: passed over, as it was not sent to its end: %s", source, error)
+            else:
+                return
 
 
 def remote_steps(url: str) -> list[int]:
@@ -153,7 +155,7 @@ def _fetch(source: str, run: Path, step: int) -> None:
 
     Raises:
         CorruptCheckpoint: it has none, or one that was cut short.
-        InputError: a file is not what the manifest says.
+        InputError: a file is not what the manifest says, or lies elsewhere.
     """
     target = run / layout.CHECKPOINTS / f"step{step}"
     temporary = layout.temporary(target)

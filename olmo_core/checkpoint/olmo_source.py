@@ -7,7 +7,6 @@ matrices divide: `scripts/convert_olmo2_to_hf.py`.
 
 import base64
 import pathlib
-import pickle
 import re
 from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch import Tensor
 from olmo_core.checkpoint.source import Place, Position, Source, require_same_model
 from olmo_core.checkpoint.state import MODEL, OPTIM
 from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
-from olmo_core.checkpoint.unpickler import Unpickler
+from olmo_core.checkpoint.unpickler import UNREADABLE, Unpickler
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
@@ -143,7 +142,7 @@ def read_flat(path: Path, *, only: Container[str] | None = None) -> dict[Key, An
             key, is_pickled = Unpickler(base64.urlsafe_b64decode(name)).load()
             if only is None or key[0] in only:
                 found[key] = Unpickler(stored.read().numpy()).load() if is_pickled else stored
-        except (ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        except UNREADABLE as error:
             raise InputError(f"{path}: {name[:60]!r}: {error}") from error
     return found
 
@@ -162,7 +161,7 @@ def _read_torch(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(harmless):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except UNREADABLE as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: cannot be read as plain tensors: {reason}") from error
 

@@ -28,9 +28,15 @@ def load_exported(folder: Path, device: torch.device) -> Transformer:
         InputError: the file is truncated, a parameter is missing, unexpected or misshapen, or
             the folder holds another kind of model.
     """
-    config = model_config(read_json(folder / "config.json"))
+    values = read_json(folder / "config.json")
     path = folder / "model.safetensors"
-    return assemble(config, from_huggingface(open_safetensors(path), config), path, device)
+    stored = open_safetensors(path)
+    try:
+        config = model_config(values)
+        weights = from_huggingface(stored, config)
+    except (InputError, KeyError) as error:
+        raise InputError(f"{folder}: {error}") from error
+    return assemble(config, weights, path, device)
 
 
 def load_pretrained(folder: Path, device: torch.device) -> "PreTrainedModel":

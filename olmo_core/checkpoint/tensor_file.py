@@ -75,10 +75,7 @@ class TensorFile:
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; expected a model's weights") from None
         except SafetensorError as error:
-            size = path.stat().st_size
-            raise InputError(
-                f"{path}: not a whole safetensors file ({size} bytes): {error}"
-            ) from None
+            raise InputError(f"{path}: {_what_is_wrong(path, error)}") from None
         header.pop("__metadata__", None)
         for name, entry in header.items():
             if entry["dtype"] not in ITEM_BYTES:
@@ -90,16 +87,47 @@ class TensorFile:
         """Return the tensor's bytes, a view of the file."""
         return memoryview(self._bytes)[self._offsets[name]]
 
+    def require_numpy(self, name: str) -> None:
+        """Refuse a tensor that holds no floating-point numbers that numpy has.
+
+        Raises:
+            InputError: names file, tensor and dtype.
+        """
+        if (dtype := self.tensors[name].dtype) not in NUMPY:
+            raise InputError(f"{self.path}: {name}: {dtype}; expected {', '.join(NUMPY)}")
+
     def float64(self, name: str) -> np.ndarray:
         """Return the tensor as f64 (exact), in its shape.
 
         Raises:
             InputError: it holds no floating-point numbers that numpy has.
         """
+        self.require_numpy(name)
         spec = self.tensors[name]
-        if spec.dtype not in NUMPY:
-            raise InputError(f"{self.path}: {name}: {spec.dtype}; expected {', '.join(NUMPY)}")
         return np.frombuffer(self.data(name), NUMPY[spec.dtype]).astype("f8").reshape(spec.shape)
+
+
+def _what_is_wrong(path: Path, reason: SafetensorError) -> str:
+    """Say why the library refuses a file: by the first tensor that does not fit, if there is one."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")  # of the tensors
+        try:
+            header = json.loads(file.read(start - 8)) if start <= size else {}
+        except (ValueError, RecursionError) as error:
+            return f"not a safetensors header: {error}"
+    try:
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            spec = TensorSpec(dtype=entry["dtype"], shape=tuple(entry["shape"]))
+            begin, end = entry["data_offsets"]
+            if end - begin != spec.size_bytes:
+                return f"{name}: {end - begin} bytes, but {spec} takes {spec.size_bytes}"
+            if start + end > size:
+                return f"truncated: {name} ends at byte {start + end}, the file has {size}"
+    except (AttributeError, LookupError, TypeError, ValueError):
+        pass  # entries that are none: the library's reason
+    return f"not a whole safetensors file ({size} bytes): {reason}"
 
 
 @dataclass(frozen=True)

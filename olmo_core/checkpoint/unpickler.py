@@ -5,6 +5,10 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
+# What a torn or made-up pickle may raise.
+UNREADABLE = (pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError)
+UNREADABLE += (AttributeError, RuntimeError, OverflowError)
+
 
 class Unpickler(pickle.Unpickler):
     """Read numbers, texts and their collections, and what is `known` by module and name.

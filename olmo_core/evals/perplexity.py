@@ -184,9 +184,9 @@ def _score_unigram(manifest: Manifest, tokenised: Mapping[str, Tokens], job: Job
     counts = np.zeros(manifest.vocab_size, np.int64)
     files = manifest.open_files(vocab_size=manifest.vocab_size)
     for part in (part for stream in manifest.streams for part in stream.ranges):
-        stream = np.memmap(manifest.resolve(part.path), dtype=files[part.path].dtype, mode="r")
+        file = np.memmap(manifest.resolve(part.path), dtype=files[part.path].dtype, mode="r")
         for start in range(part.start, part.stop, CHUNK_TOKENS):
-            chunk = stream[start : min(start + CHUNK_TOKENS, part.stop)]
+            chunk = file[start : min(start + CHUNK_TOKENS, part.stop)]
             counts += np.bincount(chunk, minlength=manifest.vocab_size)
             done = int(counts.sum())
             job.progress(done, manifest.tokens, unit="tokens", message="unigram: counting")

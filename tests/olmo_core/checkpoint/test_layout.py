@@ -7,6 +7,7 @@ import pytest
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
+from olmo_core.errors import InputError
 from olmo_core.run.result import describe
 
 
@@ -35,6 +36,13 @@ def test_a_manifest_that_is_none_is_named(
 ) -> None:
     (checkpoint.path / layout.MANIFEST).write_text(content)
     with pytest.raises(CorruptCheckpoint, match=rf"manifest\.json: .*{message}"):
+        checkpoint.verify()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "model_and_optim/../../x", "", "."])
+def test_files_elsewhere_are_refused(checkpoint: Checkpoint, name: str) -> None:
+    layout.write_manifest(checkpoint.path, {name: {"bytes": 1, "sha256": "0"}}, {}, 7)
+    with pytest.raises(InputError, match=rf"manifest\.json: '{name}' is no file below the"):
         checkpoint.verify()
 
 

@@ -1,6 +1,8 @@
 """Training can start from an unsharded checkpoint of OLMo's, and from none that does not fit."""
 
+import base64
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +10,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
+from olmo_core.checkpoint.olmo_source import read_flat
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from tests.olmo_core.checkpoint import olmo_writer
@@ -73,6 +76,22 @@ def test_no_code_of_a_file_is_run(
     with pytest.raises(InputError, match=rf"model\.{form}: "):
         opened(folder, OLMO2_GROUPED).load(fresh(OLMO2_GROUPED)[0], None)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"N}b.",  # AttributeError: None has no __dict__
+        pickle.dumps(((), False)),  # IndexError: there is no outermost key
+        pickle.dumps(7),  # TypeError
+    ],
+)
+def test_a_made_up_key_is_named(key: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "train.safetensors"
+    name = base64.urlsafe_b64encode(key).decode()
+    olmo_writer.save_file({name: torch.ones(1)}, path)
+    with pytest.raises(InputError, match=rf"train\.safetensors: '{name}': "):
+        read_flat(path, only=("global_step",))
 
 
 @pytest.mark.parametrize(

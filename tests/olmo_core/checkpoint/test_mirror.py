@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,27 @@ def test_what_is_not_verified_is_not_deleted(
     assert [found.step for found in layout.list_checkpoints(run)] == [10]
 
 
+def test_what_could_not_be_deleted_after_a_whole_copy_is_tried_again(
+    run: Path, there: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(run, 5)
+    asked: list[tuple[int, list[int]]] = []
+
+    def retain(newest: int, unsent: Collection[int]) -> None:
+        asked.append((newest, sorted(unsent)))
+        if len(asked) == 1:
+            raise OSError("the disk is busy")
+
+    sender = Mirror(run, f"faulty://{there}", retain)
+    sender.start()
+    sender.send(5)
+    finish(sender)
+    assert asked == [(5, []), (5, [])]
+    assert "step5 is not sent yet: the disk is busy" in caplog.text
+    names = [Path(path).name for path in Faulty.sent]
+    assert names.count(layout.MANIFEST) == 1  # the copy was whole
+
+
 def test_what_cannot_be_sent_stays_and_is_told_at_the_end(run: Path, there: Path) -> None:
     make(run, 5)
     make(run, 10)
@@ -230,6 +252,18 @@ def test_a_damaged_copy_is_named_and_nothing_else_taken(run: Path, there: Path) 
     (there / "checkpoints/step10" / SHARD).write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"step10/model_and_optim/__0_0.distcp: its SHA-256 is"):
         bring_back(run, f"faulty://{there}")
+    assert layout.list_checkpoints(run) == []
+
+
+def test_a_copy_that_names_files_elsewhere_is_not_fetched(run: Path, there: Path) -> None:
+    copied(run, there, 5, 10)
+    content = b"from elsewhere"
+    (there / "checkpoints" / "x").write_bytes(content)
+    files = {"../x": describe(there / "checkpoints" / "x")}
+    layout.write_manifest(there / "checkpoints/step10", files, {}, 10)
+    with pytest.raises(InputError, match=r"manifest\.json: '\.\./x' is no file below"):
+        bring_back(run, f"faulty://{there}")
+    assert not [path for path, found in contents(run).items() if found == content]
     assert layout.list_checkpoints(run) == []
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.checkpoint.state_dict_saver import save as save_state_dict
 
 from olmo_core.checkpoint import layout, shards
 from olmo_core.checkpoint.layout import Checkpoint
@@ -108,6 +109,35 @@ def test_training_may_go_on_and_the_next_save_waits(
     load_state(layout.list_checkpoints(tmp_path)[0], ALONE, again, other)
     found = whole(again, other)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("model.1.weight"), r"1 missing tensors: model\.1\.weight$"),
+        (lambda state: state.update({"foo.x": torch.ones(1)}), r"1 unexpected tensors: foo\.x$"),
+        (
+            lambda state: state.update({"model.1.weight": "text"}),
+            r"model\.1\.weight is no tensor, ",
+        ),
+        (lambda state: state.update({"model.1.weight": torch.ones(2)}), r"weight is \(2,\), the "),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_tensors_of_another_checkpoint_are_not_read(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    path = save(Saver(tmp_path, ALONE, asynchronous=False), 1)
+    dcp_to_torch_save(path / layout.STATE, tmp_path / "plain.pt")
+    state = torch.load(tmp_path / "plain.pt", weights_only=True)
+    change(state)
+    save_state_dict(state, checkpoint_id=tmp_path / "changed" / layout.STATE, no_dist=True)
+    model, optimizer = trained(2)
+    before = whole(model, optimizer)
+    with pytest.raises(InputError, match=rf"{layout.STATE}: .*{message}"):
+        load_state(Checkpoint(tmp_path / "changed"), ALONE, model, optimizer)
+    found = whole(model, optimizer)
+    assert all(torch.equal(found[name], before[name]) for name in before)
 
 
 @contextmanager

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 from olmo_core.checkpoint.soup import ingredient_order, make
 from olmo_core.config.load import build
@@ -121,8 +123,18 @@ def test_other_bad_ingredients_are_refused(tmp_path: Path) -> None:
         stir(tmp_path, {"one": one, "other": other})
     weights = other / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-3])
-    with pytest.raises(InputError, match="not a whole safetensors file"):
+    with pytest.raises(InputError, match="truncated"):
         stir(tmp_path, {"one": one, "other": other})
+
+
+def test_bfloat16_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    inputs = {str(i): ingredient(tmp_path / str(i), random_tensors(i)) for i in (1, 2)}
+    for folder in inputs.values():
+        tensors = {"a": torch.ones(3), "z.brain": torch.ones(2).bfloat16()}
+        save_torch_file(tensors, folder / "model" / "model.safetensors")
+    with pytest.raises(InputError, match=r"1/model/model\.safetensors: z\.brain: BF16; expected"):
+        stir(tmp_path, inputs)
+    assert not (tmp_path / "root/recipe/soup/0/model").exists()
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -95,9 +95,16 @@ def test_what_is_no_checkpoint_is_refused(family: Any, step_folder: Path, tmp_pa
         export_checkpoint(copy, family.runs["tokenizer"], tmp_path / "scratch")
 
 
-def test_unknown_asset(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("asset: checkpoint_downstrem\nconfig: {}\ninputs: {}\n")
+@pytest.mark.parametrize(
+    ("asset", "message"),
+    [
+        ("checkpoint_downstrem", "did you mean 'checkpoint_downstream'"),
+        ("[x]", "configuration: {}/config.yaml: asset: ['x']; "),
+    ],
+)
+def test_unknown_asset(asset: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"asset: {asset}\nconfig: {{}}\ninputs: {{}}\n")
     command = [sys.executable, "-m", "olmo_core.evals.checkpoint", str(tmp_path / "config.yaml")]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == ExitCode.CONFIG
-    assert "did you mean 'checkpoint_downstream'" in process.stderr
+    assert message.format(tmp_path) in process.stderr
