@@ -12,7 +12,7 @@ from typing import Any, cast
 from tokenizers import Tokenizer
 
 from olmo_core.corpus.tokenizer import TOKENIZER
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import read_json
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -48,8 +48,8 @@ class ChatTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.vocab_size = max(self._tokenizer.get_vocab().values()) + 1
-        self.eos_token_id = self._special("eos_token", eos_token)
-        self.pad_token_id = self._special("pad_token", pad_token)
+        self.eos_token, self.eos_token_id = self._special("eos_token", eos_token)
+        _, self.pad_token_id = self._special("pad_token", pad_token)
         self._newline = self._encode(["\n"])[0]
 
     def rows(
@@ -57,34 +57,44 @@ class ChatTokenizer:
     ) -> Iterator[tuple[list[int], list[bool]]]:
         """Yield ids and label mask of each conversation, in full or up to one token too many.
 
-        EOS is put behind an answer as an id, so that it cannot melt into the text before it.
+        Raises:
+            InputError: the tokenizer does not keep EOS apart from the text around it.
         """
         texts = (
             text
             for messages in conversations
             for role, content in messages
-            for text in (f"<|{role}|>\n", content.strip() + ("" if role == ASSISTANT else "\n"))
+            for text in (f"<|{role}|>\n", f"{content.strip()}{self._end(role)}\n")
         )
         encoded = iter(self._encode(list(texts)))
-        end, newline = [self.eos_token_id], self._newline
         for messages in conversations:
-            ids, labels = list(end), [False]
+            ids, labels = [self.eos_token_id], [False]
             for role, _ in messages:
                 header, text = next(encoded), next(encoded)
-                if role == ASSISTANT:
-                    ids += header + text + end + newline
-                    labels += [False] * len(header) + [True] * (len(text) + 1)
-                    labels += [False] * len(newline)
-                else:
-                    ids += header + text
-                    labels += [False] * len(header + text)
+                ids += header + text
+                labels += [False] * len(header)
+                labels += self._labels(text) if role == ASSISTANT else [False] * len(text)
             yield ids[: sequence_length + 1], labels[: sequence_length + 1]
+
+    def _end(self, role: str) -> str:
+        return self.eos_token if role == ASSISTANT else ""
+
+    def _labels(self, text: list[int]) -> list[bool]:
+        """Return which tokens are labels: all up to EOS, not the newline behind it."""
+        spoken = len(text) - len(self._newline)
+        expected, found = [self.eos_token_id, *self._newline], text[spoken - 1 :]
+        if found != expected:
+            raise InputError(
+                f"{self.path}: {self.eos_token!r} and a newline are encoded as {found}, expected "
+                f"{expected}: EOS must be a special token"
+            )
+        return [True] * spoken + [False] * len(self._newline)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
-    def _special(self, key: str, given: str | None) -> int:
+    def _special(self, key: str, given: str | None) -> tuple[str, int]:
         beside = self.path.with_name("tokenizer_config.json")
         token: Any = given
         if token is None and beside.is_file():
@@ -97,4 +107,4 @@ class ChatTokenizer:
         number = self._tokenizer.token_to_id(token)
         if number is None:
             raise ConfigError(f"--{key}: {self.path} has no token {token!r}")
-        return number
+        return token, number

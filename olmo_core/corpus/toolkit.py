@@ -94,14 +94,16 @@ def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, proce
     }
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.
     command = [str(toolkit_python()), "-I", str(toolkit_worker.__file__)]
-    with log.open("w", encoding="utf-8") as out:
+    with log.open("w", encoding="utf-8") as errors:
         # Whatever is raised here ends it, and its children die with it.
         worker = subprocess.run(
-            command, input=json.dumps(plan), stdout=out, stderr=subprocess.STDOUT, text=True
+            command, input=json.dumps(plan), stdout=subprocess.PIPE, stderr=errors, text=True
         )
-    if worker.returncode != 0:
+    missing = {step.name for stage in stages for step in stage} - set(worker.stdout.splitlines())
+    if worker.returncode != 0 or missing:
         tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        raise ToolkitError("\n".join([f"the dolma toolkit exited {worker.returncode}:", *tail]))
+        ended = f"the dolma toolkit exited {worker.returncode} before steps {sorted(missing)}:"
+        raise ToolkitError("\n".join([ended, *tail]))
 
 
 def marked_files(documents: Path, *attributes: Path) -> list[tuple[Path, Generator[Marked]]]:

@@ -1,8 +1,9 @@
 """Run prepared steps of the dolma toolkit; this file runs in the toolkit's own environment.
 
 `toolkit.py` starts it as `python -I toolkit_worker.py`. It reads a plan from stdin, imports the
-toolkit once, and forks one process per step. Steps of one stage run side by side; a step that fails
-ends the plan, with the end of its log. Nothing of this project is used.
+toolkit once, and forks one process per step. Steps of one stage run side by side; the names of those
+that have ended are its output. A step that fails ends the plan, with the end of its log. Nothing of
+this project is used.
 """
 
 import ctypes
@@ -47,26 +48,35 @@ def run_step(step: dict[str, Any], parent: int) -> None:
 
 
 def run_stage(steps: list[dict[str, Any]], processes: int) -> None:
-    """Run the steps of a stage, at most `processes` at once; the first that fails ends them all."""
+    """Run the steps of a stage, at most `processes` at once, and print the name of each that ended.
+
+    Raises:
+        SystemExit: a step failed, with the end of its log.
+    """
     fork = multiprocessing.get_context("fork")
     waiting = list(steps)
     running: dict[Any, BaseProcess] = {}  # by what tells that it has ended
-    while running or waiting:
-        while waiting and len(running) < processes:
-            step = waiting.pop(0)
-            process = fork.Process(target=run_step, args=(step, os.getpid()), name=step["name"])
-            process.start()
-            running[process.sentinel] = process
-        for ended in multiprocessing.connection.wait(list(running)):
-            process = running.pop(ended)
-            process.join()
-            if process.exitcode != 0:
-                # Made here where the step ended before it could.
-                with open(f"log/{process.name}.log", "a+", errors="replace") as log:
-                    log.seek(0)
-                    tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
-                print(f"dolma step {process.name} exited {process.exitcode}:\n{tail}", flush=True)
-                os._exit(1)  # the other steps die with this process
+    try:
+        while running or waiting:
+            while waiting and len(running) < processes:
+                step = waiting.pop(0)
+                process = fork.Process(target=run_step, args=(step, os.getpid()), name=step["name"])
+                process.start()
+                running[process.sentinel] = process
+            for ended in multiprocessing.connection.wait(list(running)):
+                process = running.pop(ended)
+                process.join()
+                if process.exitcode != 0:
+                    # Made here where the step ended before it could.
+                    with open(f"log/{process.name}.log", "a+", errors="replace") as log:
+                        log.seek(0)
+                        tail = "".join(log.readlines()[-LOG_TAIL_LINES:])
+                    sys.exit(f"dolma step {process.name} exited {process.exitcode}:\n{tail}")
+                print(process.name, flush=True)
+    finally:
+        # After an error none is left at work: this process would wait for them.
+        for process in multiprocessing.active_children():
+            process.kill()
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Driving the real dolma toolkit: what it leaves is checked, and a failure says what failed."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -99,37 +101,75 @@ def test_an_environment_without_dolma_is_told(
 ) -> None:
     monkeypatch.setenv("OLMO_DOLMA_PYTHON", sys.executable)
     step = ToolkitCommand(name="tag", kind="tag", config={})
-    with pytest.raises(ToolkitError, match=r"toolkit exited 1:[\s\S]*No module named 'dolma'"):
+    with pytest.raises(
+        ToolkitError, match=r"before steps \['tag'\]:[\s\S]*No module named 'dolma'"
+    ):
         run_steps([[step]], tmp_path, processes=1)
 
 
+def test_a_toolkit_that_was_killed_is_told_with_the_steps_that_had_not_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho first\nkill -9 $$\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("OLMO_DOLMA_PYTHON", str(python))
+    stages = [[ToolkitCommand(name=name, kind="tag", config={})] for name in ("first", "second")]
+    with pytest.raises(ToolkitError, match=r"toolkit exited -9 before steps \['second'\]"):
+        run_steps(stages, tmp_path, processes=1)
+
+
+BAD = ToolkitCommand(
+    name="bad", kind="tag", config={"documents": [], "taggers": ["no_such_tagger"]}
+)
+
+
 def test_a_failed_step_shows_the_end_of_its_log_and_ends_the_plan(tmp_path: Path) -> None:
-    bad = ToolkitCommand(
-        name="bad", kind="tag", config={"documents": [], "taggers": ["no_such_tagger"]}
-    )
     later = ToolkitCommand(name="later", kind="tag", config={})
     with pytest.raises(ToolkitError, match=r"step bad exited 1:[\s\S]*no_such_tagger"):
-        run_steps([[bad], [later]], tmp_path, processes=1)
+        run_steps([[BAD], [later]], tmp_path, processes=1)
     assert not (tmp_path / "log" / "later.log").exists()
 
 
-STUCK = """
-import sys
+def stuck_step(folder: Path) -> ToolkitCommand:
+    """A step that waits for ever: opening a fifo for reading waits for a writer."""
+    fifo = folder / "documents" / "part.jsonl"
+    fifo.parent.mkdir()
+    os.mkfifo(fifo)
+    config = {
+        "documents": [str(fifo)],
+        "destination": ["out"],
+        "metadata": "meta",
+        "experiment": "x",
+        "taggers": ["char_length_v1"],
+    }
+    return ToolkitCommand(name="stuck", kind="tag", config=config)
+
+
+@pytest.mark.parametrize("by", ["a failed step", "an error of the toolkit's process itself"])
+def test_no_step_outlives_what_ends_the_plan(tmp_path: Path, by: str) -> None:
+    plan, message = tmp_path / "plan", "step bad exited 1"
+    if by != "a failed step":
+        (plan / "log" / "bad.log").mkdir(parents=True)  # where a file is opened
+        message = "IsADirectoryError"
+    with pytest.raises(ToolkitError, match=message):
+        run_steps([[stuck_step(tmp_path), BAD]], plan, processes=2)
+    assert (plan / "nltk_data").is_dir()  # they work in this folder
+    assert not [each for each in psutil.process_iter(["cwd"]) if each.info["cwd"] == str(plan)]
+
+
+JOB = """
+import json, sys
 from pathlib import Path
 from olmo_core.corpus.toolkit import ToolkitCommand, run_steps
-fifo = sys.argv[2]
-config = {"documents": [fifo], "destination": ["out"], "metadata": "meta", "experiment": "x",
-          "taggers": ["char_length_v1"]}
-command = ToolkitCommand(name="stuck", kind="tag", config=config)
-run_steps([[command]], Path(sys.argv[1]), processes=1)
+step = ToolkitCommand(**json.loads(sys.argv[2]))
+run_steps([[step]], Path(sys.argv[1]), processes=1)
 """
 
 
 def test_the_toolkit_dies_with_the_job(tmp_path: Path) -> None:
-    fifo = tmp_path / "documents" / "part.jsonl"  # opening it for reading waits for a writer
-    fifo.parent.mkdir()
-    os.mkfifo(fifo)
-    job = subprocess.Popen([sys.executable, "-c", STUCK, str(tmp_path / "plan"), str(fifo)])
+    step = json.dumps(asdict(stuck_step(tmp_path)))
+    job = subprocess.Popen([sys.executable, "-c", JOB, str(tmp_path / "plan"), step])
     deadline = time.monotonic() + 60
     tree: list[psutil.Process] = []
     while len(tree) < 2 and time.monotonic() < deadline:  # the worker and its step
