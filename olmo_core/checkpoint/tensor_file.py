@@ -108,7 +108,7 @@ class TensorFile:
 
 
 def _what_is_wrong(path: Path, reason: SafetensorError) -> str:
-    """Say why the library refuses a file: by the first tensor that does not fit, if there is one."""
+    """Return why the library refuses a file, with the first tensor that does not fit, if any."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")  # of the tensors

@@ -116,7 +116,7 @@ def of_two_ranks(ranks: Callable[..., list[int | None]], tmp_path: Path) -> byte
 def test_a_rank_that_is_killed_and_one_that_is_stopped_cost_no_bit(
     supervised: Supervised, of_two_ranks: bytes
 ) -> None:
-    code = supervised.run({1: ("1", "SIGKILL"), 2: ("1", "SIGSTOP")}, stall_timeout_seconds=25)
+    code = supervised.run({1: ("1", "SIGKILL"), 2: ("1", "SIGSTOP")}, stall_timeout_seconds=60)
     assert code == 0, supervised.log
     assert supervised.ends == [("killed", "resume"), ("hung", "resume"), ("finished", "")]
     killed, hung = (row for row in attempts.read(supervised.folder) if row.get("next") == "resume")
