@@ -51,7 +51,11 @@ def load_pretrained(folder: Path, device: torch.device) -> "PreTrainedModel":
 
     disable_progress_bar()
     loaded: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
+        folder,
+        dtype=torch.float32,
+        output_loading_info=True,
+        local_files_only=True,
+        ignore_mismatched_sizes=True,  # they are refused below, with the folder's name
     )
     model, info = loaded
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -1,9 +1,9 @@
 """Run prepared steps of the dolma toolkit; this file runs in the toolkit's own environment.
 
 `toolkit.py` starts it as `python -I toolkit_worker.py`. It reads a plan from stdin, imports the
-toolkit once, and forks one process per step. Steps of one stage run side by side; it prints the name
-of each that has ended. A step that fails ends the plan, with the end of its log. Nothing of this
-project is used.
+toolkit once, and forks one process per step. Steps of one stage run side by side; it prints the
+name of each that has ended. A step that fails ends the plan, with the end of its log. Nothing of
+this project is used.
 """
 
 import ctypes
