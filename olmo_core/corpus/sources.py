@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class Unit:
 
 def _package_version(name: str, source: SourceConfig) -> str:
     try:
-        return _version(name)
+        return _versions().get(_normalised(name)) or importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         raise ConfigError(
             f"sources: {source.name}: package {name!r} is not installed in this environment; "
@@ -101,8 +102,19 @@ def _package_version(name: str, source: SourceConfig) -> str:
 
 
 @functools.cache
-def _version(name: str) -> str:
-    return importlib.metadata.version(name)  # parses a long file
+def _versions() -> dict[str, str]:
+    """Return the versions of installed packages, by normalised name.
+
+    They are read from the names of the packages' folders (PEP 427): `importlib.metadata` parses a
+    long file per package.
+    """
+    found = [path for entry in reversed(sys.path) for path in Path(entry).glob("*.dist-info")]
+    pairs = [path.name.removesuffix(".dist-info").partition("-") for path in found]
+    return {_normalised(name): version for name, _, version in pairs}
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
 
 
 def package_files(source: SourceConfig) -> Iterator[Unit]:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from assets.assemble import build_graph
 from assets.execution.step import cancel_jobs
+from assets.fingerprint import Fingerprint
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -163,19 +164,19 @@ def to_make(
     forced: set[str],
 ) -> list[str]:
     """Return the selected assets that are not finished, or not known to Dagster as finished."""
+    keys = {name: dg.AssetKey(graph.nodes[name].key) for name in selected}
+    known = instance.get_latest_materialization_events(keys.values())  # one query for all
     return [
         name
-        for name in selected
+        for name, key in keys.items()
         if name in forced
         or graph.finished(root, name) is None
-        or not is_reported(instance, graph, name)
+        or not _is_reported(known.get(key), graph.fingerprints[name])
     ]
 
 
-def is_reported(instance: dg.DagsterInstance, graph: Graph, name: str) -> bool:
+def _is_reported(event: dg.EventLogEntry | None, identity: Fingerprint) -> bool:
     """Return whether Dagster knows the asset as it counts now, and by whose word if accepted."""
-    identity = graph.fingerprints[name]
-    event = instance.get_latest_materialization_event(dg.AssetKey(graph.nodes[name].key))
     shown = event.asset_materialization if event is not None else None
     if shown is None or (shown.tags or {}).get("dagster/data_version") != identity.value:
         return False

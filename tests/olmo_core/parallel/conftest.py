@@ -51,9 +51,10 @@ def make_model() -> MakeModel:
 @pytest.fixture(scope="session")
 def rank_forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    # the last imports FSDP2, which `prepare` does only where it shards
+    # once for all ranks: FSDP2, which `prepare` imports only where it shards, and the compiler
     modules = ("train.step", "parallel.prepare", "parallel.sharding")
-    context.set_forkserver_preload([f"olmo_core.{module}" for module in modules])
+    preload = [f"olmo_core.{module}" for module in modules]
+    context.set_forkserver_preload([*preload, "torch._inductor.compile_fx"])
     return context
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from assets.graph import Graph
 from assets.node import Check, Verdict
-from pipelines.cli.run import is_reported, run_graph
+from pipelines.cli.run import run_graph, to_make
 from pipelines.cli.show import asset_entry, plan_of
 from pipelines.instance import open_instance
 from tests.assets.execution.test_reuse import recipe
@@ -71,8 +71,8 @@ def test_going_back_to_an_old_value_reports_the_old_folder_and_starts_no_job(
     assert run(old) == run(new) == run(old) == 0
     assert (old.folder(toy_root, "first") / "starts").read_text() == "xx"
     with open_instance() as opened:
-        assert is_reported(opened, old, "first")
-        assert not is_reported(opened, new, "first")
+        assert to_make(old, toy_root, opened, ["first"], set()) == []
+        assert to_make(new, toy_root, opened, ["first"], set()) == ["first"]  # not reported last
 
 
 def test_dagster_shows_what_the_job_reported(toy_root: Path) -> None:
