@@ -69,11 +69,20 @@ def _nvml(device: torch.device) -> Callable[[], float] | None:
         # by UUID: NVML's numbers are not those of CUDA_VISIBLE_DEVICES
         uuid = torch.cuda.get_device_properties(device).uuid
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        last = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except nvml.NVMLError as error:
         log.info("no energy from NVML: %s", error)
         return None
-    return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3  # millijoules
+
+    def joules() -> float:
+        nonlocal last
+        try:
+            last = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        except nvml.NVMLError as error:  # the counter goes on, and the next reading holds all
+            log.warning("NVML did not read the energy of this step: %s", error)
+        return last / 1e3  # of millijoules
+
+    return joules
 
 
 def _packages(powercap: Path) -> list[Path]:

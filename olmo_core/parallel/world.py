@@ -2,12 +2,14 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import distributed as dist
+from torch.distributed import distributed_c10d
 
 from olmo_core.errors import ConfigError
 
@@ -96,7 +98,10 @@ def _require_one_task(environment: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def joined(world: World) -> Iterator[None]:
-    """Join the world's process group for the length of a block; a single process needs none."""
+    """Join the world's process group for the length of a block; a single process needs none.
+
+    A rank that leaves by an exception does not wait for the others, which may wait for it.
+    """
     if world.size == 1:
         yield
         return
@@ -104,11 +109,32 @@ def joined(world: World) -> Iterator[None]:
     if world.device.type == "cuda":
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(world.device)
+    default_gloo_interface()
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        distributed_c10d._abort_process_group()  # pyright: ignore[reportPrivateUsage]
+        raise
+    dist.destroy_process_group()
+
+
+def default_gloo_interface() -> None:
+    """Let gloo use the network that NCCL is told to use; by itself it may take the loopback."""
+    said = os.environ.get("NCCL_SOCKET_IFNAME", "")
+    if not said or "GLOO_SOCKET_IFNAME" in os.environ:
+        return
+    # As NCCL reads it: beginnings of names; `=` before whole names, `^` before those to leave out.
+    names = [name for _, name in socket.if_nameindex()]
+    listed = tuple(said.lstrip("^=").split(","))
+    if said.startswith("="):
+        found = [name for name in names if name in listed]
+    elif said.startswith("^"):
+        found = [name for name in names if not name.startswith((*listed, "lo", "docker"))]
+    else:
+        found = [name for name in names if name.startswith(listed)]
+    if found:
+        os.environ["GLOO_SOCKET_IFNAME"] = found[0]
 
 
 def _device(local_rank: int) -> torch.device:

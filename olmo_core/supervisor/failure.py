@@ -4,6 +4,7 @@ Each node runner leaves `log/attempt{N}.node{K}.failure.json`; the supervisor re
 where it gives up it writes `failure.json`.
 """
 
+import re
 import signal
 import socket
 import time
@@ -27,6 +28,7 @@ _CONSEQUENCES = (
     "DistNetworkError",
     "DistStoreError",
 )
+_EXCEPTION = re.compile(r"(\[rank\d+\]: )?[\w.]+(Error|Exception)(:|$)")  # a traceback's last line
 _OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate")
 
 
@@ -108,7 +110,9 @@ def says_out_of_memory(folder: RunFolder, failure: Failure) -> bool:
 def is_consequence(folder: RunFolder, failure: Failure) -> bool:
     """Return whether a process seems to have ended because another had."""
     if failure.signal == signal.SIGTERM:
-        return True  # the node runner ends what is left
+        # The node runner ends what is left, and what is still leaving by an exception of its own.
+        own = _EXCEPTION.match(failure.message) is not None
+        return not own or _says(folder, failure, _CONSEQUENCES)
     return failure.exit_code == 1 and _says(folder, failure, _CONSEQUENCES)
 
 

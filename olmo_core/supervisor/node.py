@@ -7,6 +7,7 @@ restarts: those are the supervisor's. When it is done, each rank has its log, wh
 
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -101,6 +102,9 @@ def run(node: Node) -> int:
     os.environ[ATTEMPT] = str(node.attempt)  # for the ranks, where no supervisor has said so
     os.environ[RUN_FOLDER] = str(node.folder.path)
     node.folder.log.mkdir(exist_ok=True)
+    # Each rank has a socket to each other rank per group; the usual 1,024 files are soon used up.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     agent = _Agent(node)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, agent.on_stop)

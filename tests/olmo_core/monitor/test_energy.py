@@ -60,14 +60,20 @@ def test_where_nothing_measures_a_power_is_taken_or_nothing(
 
 
 def test_nvml_s_counter_is_read_in_millijoules(monkeypatch: pytest.MonkeyPatch) -> None:
-    counter = iter((0, 7_000, 9_500))
+    counter = iter((0, 7_000, 9_500, None, 12_000))
+
+    def read(handle: bytes) -> int:
+        assert handle == b"GPU-1-2"
+        value = next(counter)
+        if value is None:
+            raise RuntimeError("Unknown Error")
+        return value
+
     nvml: Any = SimpleNamespace(
         NVMLError=RuntimeError,
         nvmlInit=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
-        nvmlDeviceGetTotalEnergyConsumption=lambda handle: (
-            next(counter) if handle == b"GPU-1-2" else pytest.fail("another GPU")
-        ),
+        nvmlDeviceGetTotalEnergyConsumption=read,
     )
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     properties = SimpleNamespace(uuid="1-2")
@@ -75,6 +81,8 @@ def test_nvml_s_counter_is_read_in_millijoules(monkeypatch: pytest.MonkeyPatch) 
     world = World(device=torch.device("cuda", 0))
     energy = Energy(world, None)
     assert energy.source == "nvml"
+    assert energy.joules() == 2.5
+    assert energy.joules() == 0.0  # a passing error ends no run, and loses nothing
     assert energy.joules() == 2.5
 
     def refuse() -> None:

@@ -16,12 +16,12 @@ import pytest
 from olmo_core.files import write_json
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
-from olmo_core.supervisor.failure import first_failure, read_nodes
+from olmo_core.supervisor.failure import Failure, first_failure, read_nodes, write_node
 from olmo_core.supervisor.members import members
 
 # What each rank does stands beside it in toy_rank.json: rank -> words.
 TOY = """
-import json, os, signal, sys, threading
+import contextlib, json, os, resource, signal, sys, threading
 from pathlib import Path
 rank = os.environ["RANK"]
 folder = Path(sys.argv[1]).parent
@@ -29,9 +29,10 @@ asked = threading.Event()
 def wait(*files):
     while not all((folder / name).exists() for name in files):
         threading.Event().wait(0.01)
-for word in json.loads(Path(__file__).with_suffix(".json").read_text()).get(rank, []):
+def act(word, stack):
     if word == "log":
         print("rank", rank, "of", os.environ["WORLD_SIZE"], "on node", os.environ["GROUP_RANK"])
+        assert len(set(resource.getrlimit(resource.RLIMIT_NOFILE))) == 1  # a rank has many sockets
         print("an error of rank", rank, file=sys.stderr)
     elif word == "listen":
         signal.signal(signal.SIGTERM, lambda *_: asked.set())
@@ -59,8 +60,19 @@ for word in json.loads(Path(__file__).with_suffix(".json").read_text()).get(rank
         raise ValueError("the data of this rank")
     elif word == "lost":
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
+    elif word == "join":
+        from olmo_core.parallel.world import joined, read_world
+        world = read_world(os.environ)
+        stack.enter_context(joined(world))
+        world.barrier()
+    elif word == "collective":
+        import torch
+        torch.distributed.barrier()
     else:
         sys.exit(int(word))
+with contextlib.ExitStack() as stack:
+    for word in json.loads(Path(__file__).with_suffix(".json").read_text()).get(rank, []):
+        act(word, stack)
 """
 
 
@@ -156,6 +168,32 @@ def test_the_exit_code_is_that_of_the_rank_that_failed_first(
     assert first.log == "log/attempt1.rank1.log"
     assert "an error of rank 1" in (nodes.folder.path / first.log).read_text()
     assert {failure.rank for failure in read_nodes(nodes.folder, 1)} == {0, 1}
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_rank_that_raises_while_the_others_wait_for_it_ends_them_all(
+    nodes: Nodes, size: int
+) -> None:
+    acts = {rank: ["join", "collective"] for rank in range(size)} | {1: ["join", "raise"]}
+    began = time.monotonic()
+    assert nodes.run(acts, processes=size) == [1], nodes.log("main0")
+    assert time.monotonic() - began < 60
+    first = first_failure(nodes.folder, 1, 1)
+    assert (first.rank, first.exit_code) == (1, 1)
+    assert "ValueError: the data of this rank" in nodes.log("attempt1.rank1")
+
+
+def test_a_rank_that_is_ended_while_it_leaves_by_its_own_exception_is_named(nodes: Nodes) -> None:
+    nodes.folder.log.mkdir()
+    said = "[rank{}]: RuntimeError: Connection closed by peer [127.0.0.1]:1"
+    failures = [
+        Failure(rank=0, exit_code=1, message=said.format(0)),
+        Failure(rank=1, signal=15, message="[rank1]: ValueError: the data of this rank"),
+        Failure(rank=2, signal=15, message="INFO step 7"),
+        Failure(rank=3, signal=15, message=said.format(3)),
+    ]
+    write_node(nodes.folder, 1, 0, failures)
+    assert first_failure(nodes.folder, 1, 1).rank == 1
 
 
 def test_of_two_nodes_the_one_that_failed_by_itself_is_named(nodes: Nodes) -> None:
