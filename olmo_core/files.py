@@ -90,6 +90,13 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON: {error}") from None
 
 
+def read_end(path: Path, most_bytes: int) -> bytes:
+    """Return the end of a file, at most so many bytes of it."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+        return file.read(most_bytes)
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as handle:

@@ -4,7 +4,6 @@ An observation is the one event that Dagster shows at the asset while its step i
 fields and a log's end one click away. They are few: a training of a month leaves some thousands.
 """
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from assets.reporting.texts import (
     progress_text,
     remaining_seconds,
 )
+from olmo_core.files import read_end
 from olmo_core.run.folder import RunFolder
 
 FIRST_AFTER_SECONDS = 5.0  # a job that is over by then is reported by its materialisation alone
@@ -185,12 +185,10 @@ def log_path(folder: RunFolder) -> Path:
 def log_end(log: Path) -> str:
     """Return the last whole lines of a log, as far as they fit; nothing before there is one."""
     try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LOG_BYTES))
-            text = file.read().decode(errors="replace")
+        end = read_end(log, LOG_BYTES + 1)
     except FileNotFoundError:
         return ""  # the job has not begun to write
     except OSError as error:
         return f"{log}: {error.strerror}"
-    return text.partition("\n")[2] if size > LOG_BYTES else text
+    text = end.decode(errors="replace")
+    return text.partition("\n")[2] if len(end) > LOG_BYTES else text

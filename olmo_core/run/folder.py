@@ -6,7 +6,6 @@ follows it. Readers trust `result.json`, written last, never the presence of the
 
 import argparse
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -14,7 +13,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from olmo_core.files import PARTIAL, read_json
+from olmo_core.files import PARTIAL, read_end, read_json
 from olmo_core.run.process import main_module
 
 SCHEMA_VERSION = 1
@@ -53,15 +52,9 @@ class RunFolder:
         A result torn by a copy or a full disk is none: the job is to be run again.
         """
         try:
-            with self.result.open("rb") as result:
-                result.seek(-len(RESULT_END), os.SEEK_END)
-                return result.read() == RESULT_END
+            return read_end(self.result, len(RESULT_END)) == RESULT_END
         except (FileNotFoundError, NotADirectoryError):
             return False
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # shorter than its own end
-                return False
-            raise
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """Return a contract file's content; None while it is not there.
@@ -191,20 +184,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Generator[bool]:
-    """Hold an exclusive lock on a file; yields False at once if it is held and `wait` is False.
+def locked(path: Path, *, wait: bool = True, kind: int = fcntl.LOCK_EX) -> Generator[int | None]:
+    """Hold a lock on a file; yields None at once if it is held and `wait` is False.
 
-    The kernel releases the lock when the holder dies, however it dies, so none is ever stale.
+    Else it yields the descriptor, by which a child process may hold on to the lock. The kernel
+    releases it when the last holder dies, however it dies, so none is ever stale.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        ours = None
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
+            ours = descriptor
+        yield ours
     finally:
         os.close(descriptor)
 
@@ -213,12 +206,6 @@ def is_locked(path: Path) -> bool:
     """Return whether some process holds the lock on `path`."""
     if not path.exists():
         return False
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        # Shared, so that two observers never see each other.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    # Shared, so that two observers never see each other.
+    with locked(path, wait=False, kind=fcntl.LOCK_SH) as ours:
+        return ours is None

@@ -113,7 +113,7 @@ class Job:
             ) from error
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
         with contextlib.ExitStack() as stack:
-            while not stack.enter_context(locked(folder / "job.lock", wait=False)):
+            while stack.enter_context(locked(folder / "job.lock", wait=False)) is None:
                 if time.monotonic() > deadline:
                     raise AlreadyRunning(f"{folder}: another job is at work here")
                 time.sleep(0.1)

@@ -8,6 +8,7 @@ from typing import Any
 from olmo_core.run import attempts
 from olmo_core.run.attempts import CAUSES, Cause, Ended, Next
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.process import out_of_memory_kills
 from olmo_core.supervisor import requeue
 from olmo_core.supervisor.failure import (
     Failure,
@@ -16,7 +17,6 @@ from olmo_core.supervisor.failure import (
     says_out_of_memory,
 )
 from olmo_core.supervisor.launch_spec import LaunchSpec
-from olmo_core.supervisor.members import out_of_memory_kills
 
 WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over a slow file system
 

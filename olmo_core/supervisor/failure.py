@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from olmo_core.files import read_json, write_json
+from olmo_core.files import read_end, read_json, write_json
 from olmo_core.run.attempts import CAUSES, Ended
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
@@ -125,9 +125,7 @@ def last_lines(folder: RunFolder, log: str) -> list[str]:
     """Return the end of a log, a path relative to the folder; empty where there is none."""
     if not log or not (folder.path / log).is_file():
         return []
-    with (folder.path / log).open("rb") as handle:
-        handle.seek(max(0, handle.seek(0, 2) - _LOG_END_BYTES))
-        text = handle.read().decode(errors="replace")
+    text = read_end(folder.path / log, _LOG_END_BYTES).decode(errors="replace")
     return text.splitlines()[-LAST_LINES:]
 
 

@@ -26,6 +26,7 @@ from olmo_core.errors import ConfigError, ExitCode
 from olmo_core.run import attempts
 from olmo_core.run.command import exit_codes, set_up_logging
 from olmo_core.run.folder import RunFolder, folder_argument
+from olmo_core.run.process import members, out_of_memory_kills, send
 from olmo_core.supervisor.failure import (
     Failure,
     by_cause,
@@ -35,7 +36,6 @@ from olmo_core.supervisor.failure import (
     write_node,
 )
 from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
-from olmo_core.supervisor.members import members, out_of_memory_kills, send
 
 LOOK_SECONDS = 1.0  # between looks at whether this attempt has been given up
 MEETING_SECONDS = 900  # for the nodes to find each other; the supervisor may be less patient

@@ -22,11 +22,11 @@ from olmo_core.errors import AlreadyRunning, ExitCode, exit_codes
 from olmo_core.run import attempts
 from olmo_core.run.attempts import CAUSES, Ended
 from olmo_core.run.folder import RunFolder, folder_argument, is_locked, locked
+from olmo_core.run.process import hung_detail, is_srun, terminate
 from olmo_core.supervisor import requeue
 from olmo_core.supervisor.classify_exit import Attempt, classify_exit
 from olmo_core.supervisor.failure import Failure, read_nodes, sentence, write_failure
 from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
-from olmo_core.supervisor.members import hung_detail, is_srun, terminate
 
 LOCK_PATIENCE_SECONDS = 120.0  # a file system may hold a dead node's lock for a while
 TICK_SECONDS = 1.0
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def supervise(folder: RunFolder, spec: LaunchSpec) -> int:
     """See a job to its end; returns the exit code."""
-    with locked(folder.path / "supervise.lock", wait=False) as ours:
+    with locked(folder.path / "supervise.lock", wait=False) as lock:
         # The other one may be of this very job, on a node that it has lost.
         last = attempts.began(folder).get(attempts.latest(folder), {})
-        if not ours and last.get("job_id") != spec.job_id:
+        if lock is None and last.get("job_id") != spec.job_id:
             raise AlreadyRunning(f"{folder.path}: another supervisor is at work here")
         return Supervisor(folder, spec).run()
 

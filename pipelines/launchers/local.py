@@ -18,8 +18,7 @@ from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
 from olmo_core import environment
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.process import start_ticks
-from olmo_core.supervisor.members import members, send
+from olmo_core.run.process import members, send, start_ticks
 from pipelines.launchers.submission import (
     claim,
     node_command,

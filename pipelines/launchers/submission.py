@@ -1,15 +1,17 @@
 """What every engine records of a job: the claim, the configuration, the launch before and after."""
 
-import contextlib
-import fcntl
 import functools
+import importlib.metadata
 import os
+import platform
 import shlex
 import socket
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,12 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core.files import write_atomic, write_json
 from olmo_core.run.attempts import latest
-from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, is_locked
-from pipelines.launchers.provenance import code_state, versions
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, is_locked, locked
 from pipelines.site.file import ResourceSpec
+
+# Packages whose versions a launch records.
+RECORDED = ("torch", "dagster", "transformers", "lm_eval", "tokenizers", "numpy", "pyarrow")
+DIFF_LIMIT_BYTES = 1 << 20  # of the code's changes, in each record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +38,12 @@ class Claim:
     submission: int  # numbered as its first attempt
 
 
-@contextlib.contextmanager
-def submission_lock(folder: RunFolder) -> Generator[int]:
+def submission_lock(folder: RunFolder) -> AbstractContextManager[int | None]:
     """Hold the folder's submission lock; yields its descriptor, which a child may hold on to.
 
     It covers looking and starting: of two submitters, the second sees the first's job.
     """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder.path / "submit.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return locked(folder.path / "submit.lock")
 
 
 def being_submitted(folder: RunFolder) -> bool:
@@ -176,3 +174,40 @@ def record_before(
 def record_after(launch: Launch, record: Mapping[str, Any], **facts: Any) -> None:
     """Add to launch.json what is known once the job has been started."""
     write_json(launch.folder.launch, {**record, **facts})
+
+
+@functools.cache
+def code_state() -> dict[str, Any]:
+    """Return the checkout's commit and uncommitted changes; empty where git has none."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    diff = _git("diff", "HEAD") or ""
+    return {
+        "commit": commit.strip(),
+        "dirty": bool(diff),
+        "diff": diff[:DIFF_LIMIT_BYTES],
+        "diff_truncated": len(diff) > DIFF_LIMIT_BYTES,
+    }
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of packages that matter to jobs, with build labels."""
+    found = {"python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a machine that only orchestrates has no torch
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(CHECKOUT), *arguments]
+    try:
+        return subprocess.check_output(
+            command, stderr=subprocess.DEVNULL, text=True, errors="replace"
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None

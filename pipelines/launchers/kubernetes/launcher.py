@@ -17,9 +17,8 @@ from olmo_core.environment import JOB_ID, PROCESSES
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes.api import Api, KubernetesError
-from pipelines.launchers.kubernetes.cluster import POD_LABEL, Cluster
+from pipelines.launchers.kubernetes.cluster import POD_LABEL, Cluster, job_state
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
-from pipelines.launchers.kubernetes.state import job_state
 from pipelines.launchers.submission import (
     Claim,
     being_submitted,

@@ -1,29 +1,38 @@
 """What Kubernetes is told of a job: a Job of one pod, or a JobSet or TrainJob of several.
 
-Pure: a job's shape and the site go in, manifests come out.
+Pure: a job's shape and the site go in, manifests come out. No value of a recipe reaches a shell
+(the command is a list), and no secret is known here: a pod takes them by the names of Kubernetes
+secrets.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
 from olmo_core.environment import RESTART
 from olmo_core.errors import ExitCode
 from pipelines.launchers.kubernetes.api import API_VERSIONS
-from pipelines.launchers.kubernetes.pod import (
-    CONTAINER,
-    FIXED_ENVIRONMENT,
-    Manifest,
-    literal,
-    omit_empty,
-    pod_spec,
-    resources,
-)
 from pipelines.site.file import KubernetesSite, ResourceSpec
 
+Manifest = dict[str, Any]
+
+CONTAINER = "node"  # as Kubeflow's runtimes call it, and the rules of a Job's failure policy
+GPU = "nvidia.com/gpu"
+UNREACHABLE_SECONDS = 60  # before the pods of a node that does not answer are given up
+# What programs need where only /tmp can be written to and the user has no name.
+FIXED_ENVIRONMENT = {
+    "HOME": "/tmp",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "PYTHONUNBUFFERED": "1",
+    "TMPDIR": "/tmp",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/torchinductor",  # else torch asks for the user's name
+    "USER": "olmo",
+}
 OURS = {"app.kubernetes.io/managed-by": "olmo-pipelines"}  # the label of all that is made here
 QUEUE = "kueue.x-k8s.io/queue-name"
 TRAINER = "trainer.kubeflow.org"
@@ -61,23 +70,15 @@ def manifests(job: PodJob) -> list[Manifest]:
     if job.kind == "TrainJob":
         runtime = training_runtime(job)
         return [runtime, train_job(job, runtime["metadata"]["name"])]
-    return [batch_job(job) if job.kind == "Job" else job_set(job)]
-
-
-def batch_job(job: PodJob) -> Manifest:
-    """Return a Job of one pod, which comes back when it is lost."""
-    rules = [
-        {"action": "Ignore", "onPodConditions": [DISRUPTED]},  # comes back, uncounted
-        _fail_on(*FINAL_EXIT_CODES),
-    ]
-    spec = {**_job_spec(MAX_RESTARTS, rules), **_pods(job)}
-    return _job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
-
-
-def job_set(job: PodJob) -> Manifest:
-    """Return a JobSet of one Indexed Job: pod K is node K, and all of them are started together."""
-    spec = _set_spec({"spec": {**_job_of_set(), **_pods(job)}})
-    return _job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)
+    if job.kind == "Job":  # of one pod, which comes back when it is lost
+        rules = [
+            {"action": "Ignore", "onPodConditions": [DISRUPTED]},  # comes back, uncounted
+            _fail_on(*FINAL_EXIT_CODES),
+        ]
+        spec = {**_job_spec(MAX_RESTARTS, rules), **_pods(job)}
+    else:  # of one Indexed Job: pod K is node K, and all of them are started together
+        spec = _set_spec({"spec": {**_job_of_set(), **_pods(job)}})
+    return [_job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)]
 
 
 def train_job(job: PodJob, runtime: str) -> Manifest:
@@ -208,6 +209,88 @@ def _program(job: PodJob) -> Manifest:
             ),
         ],
     }
+
+
+def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Manifest:
+    """Return a pod around its one container; `node` is what only this job's container has."""
+    container = {
+        "name": CONTAINER,
+        "image": site.image,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "root", "mountPath": site.root},
+            {"name": "tmp", "mountPath": "/tmp"},
+            {"name": "shm", "mountPath": "/dev/shm"},
+        ],
+        "envFrom": [{"secretRef": {"name": name}} for name in site.secrets],
+        **node,
+    }
+    return omit_empty(
+        restartPolicy="Never",
+        automountServiceAccountToken=False,
+        enableServiceLinks=False,
+        shareProcessNamespace=True,  # the pod's pause process buries what loses its parent
+        terminationGracePeriodSeconds=site.grace_seconds,
+        securityContext=_pod_security(),
+        tolerations=_tolerations(work),
+        containers=[omit_empty(**container)],
+        volumes=[
+            {"name": "root", "persistentVolumeClaim": {"claimName": site.claim}},
+            {"name": "tmp", "emptyDir": {}},
+            # NCCL and the loader share memory; a container by itself has 64 MiB of it.
+            {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        ],
+        serviceAccountName=site.service_account,
+        nodeSelector=dict(site.node_selector),
+    )
+
+
+def omit_empty(**fields: Any) -> Manifest:
+    """Return the fields that hold something; what is None or empty is left to the cluster."""
+    return {name: value for name, value in fields.items() if value not in (None, [], {})}
+
+
+def resources(work: ResourceSpec) -> Manifest:
+    """Return what each node asks for: never less or more, so as to be among the last evicted."""
+    asked: dict[str, str] = {}
+    if work.cpus_per_node:
+        asked["cpu"] = str(work.cpus_per_node)
+    if work.memory_gib_per_node:
+        asked["memory"] = f"{work.memory_gib_per_node}Gi"
+    if work.devices_per_node:
+        asked[GPU] = str(work.devices_per_node)
+    return {"requests": asked, "limits": dict(asked)} if asked else {}
+
+
+def literal(text: str) -> str:
+    """Return a word that the kubelet hands on to the letter: to it `$$` is a `$`."""
+    return text.replace("$", "$$")
+
+
+def _pod_security() -> Manifest:
+    """Return who a pod runs as: never root, else whoever submits, so that each can write on."""
+    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    if os.getuid() != 0:  # else the image's own user
+        security |= {"runAsUser": os.getuid(), "runAsGroup": os.getgid()}
+    return security
+
+
+def _tolerations(work: ResourceSpec) -> list[Manifest]:
+    lost = [
+        {
+            "key": f"node.kubernetes.io/{state}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": UNREACHABLE_SECONDS,
+        }
+        for state in ("not-ready", "unreachable")
+    ]
+    gpu = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+    return [gpu, *lost] if work.devices_per_node else lost
 
 
 class _Dumper(yaml.SafeDumper):

@@ -13,8 +13,15 @@ from assets.launcher import JobState, Launch
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm.cancel import end_jobs, scancel
-from pipelines.launchers.slurm.history import gone_job
-from pipelines.launchers.slurm.queue import Client, Entry, Queue, SlurmUnavailable, Snapshot, client
+from pipelines.launchers.slurm.queue import (
+    Client,
+    Entry,
+    Queue,
+    SlurmUnavailable,
+    Snapshot,
+    client,
+    gone_job,
+)
 from pipelines.launchers.slurm.submit import batch_of, named, queue_up
 from pipelines.launchers.submission import (
     being_submitted,

@@ -1,7 +1,8 @@
-"""What Slurm's queue says: asked once an interval for all jobs that are followed on this machine.
+"""What Slurm says of jobs: its queue, and of those that it no longer has whatever still knows.
 
-Threads and processes share the answer through a small file. A controller that does not answer is
-no news of any job: the last answer stands, with the error and the time since when.
+The queue is asked once an interval for all jobs that are followed on this machine. Threads and
+processes share the answer through a small file. A controller that does not answer is no news of any
+job: the last answer stands, with the error and the time since when.
 """
 
 import functools
@@ -18,8 +19,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from assets.launcher import EngineError, EngineUnavailable
-from olmo_core.files import write_json
+from assets.launcher import EngineError, EngineUnavailable, JobState
+from olmo_core.files import read_end, write_json
 from olmo_core.run.folder import locked
 
 # Of this process's variables these go to Slurm's commands, and by sbatch to the job; not those that
@@ -33,6 +34,7 @@ FINAL = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "REVOKED", "TIMEOUT"}
 )
+LOG_END_BYTES = 4 << 20  # of the log of completed jobs, where there is one
 _JOB_ID = re.compile(r"[0-9]+(?:_[0-9]+)?")
 
 
@@ -217,3 +219,65 @@ def _read(file: Path) -> Snapshot:
         return Snapshot(**json.loads(file.read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return Snapshot()  # none yet, torn by a crash, or of another version
+
+
+def gone_job(job_id: str, *, ask: Client) -> JobState:
+    """Return how a job ended, as far as anything still knows.
+
+    It is alive if the controller does not answer, or has it in the queue after all.
+    """
+    try:
+        found = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
+    except SlurmUnavailable as error:
+        return JobState(alive=True, description=f"Slurm does not answer: {error}")
+    except SlurmError:  # Invalid job id: purged
+        said = f"job {job_id} is no longer known to Slurm, and no accounting says how it ended"
+        unknown = JobState(alive=False, description=said)
+        return _accounted(job_id, ask) or _logged(job_id, ask) or unknown
+    if found.get("JobState") not in FINAL:
+        return JobState(alive=True, description=f"job {job_id}")
+    return _ended(found["JobState"], found.get("ExitCode", ""))
+
+
+def _accounted(job_id: str, ask: Client) -> JobState | None:
+    """Return what Slurm's accounting says, where a cluster has one."""
+    columns = "--format=State,ExitCode"
+    try:
+        text = ask(["sacct", "-n", "-P", "-X", f"--jobs={job_id}", columns])
+    except SlurmError:
+        return None
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 1]
+    return _ended(*rows[-1]) if rows else None
+
+
+def _logged(job_id: str, ask: Client) -> JobState | None:
+    """Return what the log of completed jobs says, where it is a file that can be read here."""
+    try:
+        text = ask(["scontrol", "show", "config"])
+    except SlurmError:
+        return None
+    settings = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", text, re.MULTILINE))
+    path = Path(settings.get("JobCompLoc", ""))
+    if settings.get("JobCompType") != "jobcomp/filetxt" or not os.access(path, os.R_OK):
+        return None
+    lines = read_end(path, LOG_END_BYTES).decode(errors="replace").splitlines()
+    array, _, task = job_id.partition("_")
+    wanted = {"ArrayJobId": array, "ArrayTaskId": task} if task else {"JobId": job_id}
+    for line in reversed(lines):
+        found = _fields(line)
+        if wanted.items() <= found.items():
+            return _ended(found.get("JobState", ""), found.get("ExitCode", ""))
+    return None
+
+
+def _ended(state: str, exit_code: str) -> JobState:
+    """Return the state that `CANCELLED by 1000` or `FAILED`, and `code:signal`, stand for."""
+    code, _, number = exit_code.partition(":")
+    ending = None
+    if code.isdecimal():
+        ending = -int(number) if number.isdecimal() and int(number) else int(code)
+    return JobState(alive=False, exit_code=ending, ended=(state.split() or [""])[0])
+
+
+def _fields(text: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+)=(\S*)", text))

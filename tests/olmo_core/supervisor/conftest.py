@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.supervisor.members import members
+from olmo_core.run.process import members
 
 # What each attempt does stands in toy.json, a list of words an attempt.
 from tests.olmo_core.supervisor.supervised import Toy

@@ -16,8 +16,8 @@ import pytest
 from olmo_core.files import write_json
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.process import members
 from olmo_core.supervisor.failure import Failure, first_failure, read_nodes, write_node
-from olmo_core.supervisor.members import members
 
 # What each rank does stands beside it in toy_rank.json: rank -> words.
 TOY = """

@@ -18,7 +18,7 @@ import yaml
 
 from olmo_core.run import code
 from olmo_core.run.folder import RunFolder
-from olmo_core.supervisor.members import state_of
+from olmo_core.run.process import state_of
 from tests.olmo_core.tasks.sharing import TASKS
 
 MODULE = "tests.olmo_core.tasks.sharing"

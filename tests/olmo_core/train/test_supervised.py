@@ -13,13 +13,13 @@ import yaml
 from olmo_core.files import write_json
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
-from olmo_core.supervisor.members import members
+from olmo_core.run.process import members
 
 # Trains; what befalls which rank in the sixth step stands beside it: attempt -> [rank, what].
 MODULE = """
 import json, os, signal, sys, time
 from pathlib import Path
-from olmo_core.supervisor.members import members
+from olmo_core.run.process import members
 from olmo_core.train.__main__ import main
 from olmo_core.train.trainer import Trainer
 

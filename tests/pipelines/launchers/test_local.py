@@ -16,7 +16,7 @@ from assets.graph import Graph
 from assets.launcher import Launch
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder, locked
-from olmo_core.supervisor.members import members
+from olmo_core.run.process import members
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, toy_graph
 

@@ -12,9 +12,14 @@ from assets.launcher import JobState, Launch
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm import queue as slurm_queue
-from pipelines.launchers.slurm.history import gone_job
 from pipelines.launchers.slurm.launcher import described
-from pipelines.launchers.slurm.queue import Queue, SlurmError, SlurmUnavailable, parse_queue
+from pipelines.launchers.slurm.queue import (
+    Queue,
+    SlurmError,
+    SlurmUnavailable,
+    gone_job,
+    parse_queue,
+)
 from pipelines.launchers.slurm.script import Batch, job_command
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
