@@ -20,6 +20,7 @@ COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 PROGRESS_METHODS = {"progress", "ready", "computes"}  # of a Job
+JOBS = {"job", "self.job"}  # how a Job is called where it reports
 SILENT_MODULES = {"logging", "warnings"}
 
 # Calls that do nothing but return a value.
@@ -114,21 +115,16 @@ class _WithoutMessages(ast.NodeTransformer):
             node.body = node.body[1:]
         return super().visit(node)
 
-    def visit_Import(self, node: ast.Import) -> None:
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
         return None
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        return None
+    visit_ImportFrom = visit_Import
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        match node:
-            case ast.Assign(targets=[ast.Name(name)], value=ast.Call(func=make)) if (
-                ast.unparse(make) == "logging.getLogger"
-            ):
-                self._loggers.add(name)
-                return None
-            case _:
-                return self.generic_visit(node)
+        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "logging.getLogger":
+            self._loggers.update(ast.unparse(target) for target in node.targets)
+            return None
+        return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if isinstance(node.exc, ast.Call):
@@ -147,11 +143,8 @@ class _WithoutMessages(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        match node.func:
-            case ast.Attribute(value=receiver, attr="timed") if _is_job(receiver):
-                _drop_texts(node, ends=False)
-            case _:
-                pass
+        if ast.unparse(node.func) in {f"{job}.timed" for job in JOBS}:
+            _drop_texts(node, ends=False)
         return self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
@@ -161,23 +154,14 @@ class _WithoutMessages(ast.NodeTransformer):
 
     def _reports(self, call: ast.Call) -> bool:
         """Return whether a statement is only a message: log, warning or progress."""
-        match call.func:
-            case ast.Attribute(value=ast.Name(name), attr=method) if name in self._loggers:
-                return method in LOG_METHODS
-            case ast.Attribute(value=ast.Name("logging"), attr=method):
-                return method in LOG_METHODS
-            case ast.Attribute(value=ast.Name("warnings"), attr="warn"):
-                return True
-            case ast.Attribute(value=receiver, attr=method) if method in PROGRESS_METHODS:
-                return _is_job(receiver)
-            case ast.Name("print"):  # standard output may be read by another process
-                return any(ast.unparse(word.value) == "sys.stderr" for word in call.keywords)
-            case _:
-                return False
-
-
-def _is_job(receiver: ast.expr) -> bool:
-    return ast.unparse(receiver) in ("job", "self.job")
+        said_by, _, method = ast.unparse(call.func).rpartition(".")
+        if said_by in JOBS:
+            return method in PROGRESS_METHODS
+        if said_by in {"logging", *self._loggers}:
+            return method in LOG_METHODS
+        if (said_by, method) == ("", "print"):  # standard output may be read by another process
+            return any(ast.unparse(word.value) == "sys.stderr" for word in call.keywords)
+        return (said_by, method) == ("warnings", "warn")
 
 
 def _drop_texts(call: ast.Call, *, ends: bool) -> None:
