@@ -89,8 +89,8 @@ class SameCode(WorkerPlugin):
 class Meeting:
     """Where the scheduler of an attempt is, and what is needed to join it.
 
-    `scheduler.json` may be read by all; certificate and key lie in the same folder, which only the
-    job's user may enter.
+    `scheduler.json` may be read by all; the key, with its certificate, lies in the same folder,
+    which only the job's user may enter.
     """
 
     id: str
@@ -102,31 +102,21 @@ class Meeting:
     def read(cls, folder: Path) -> "Meeting | None":
         """Return what the leader has written last; None while there is nothing whole."""
         try:
-            said = read_json(folder / "scheduler.json")
-            certificate, key = (folder / "cert.pem").read_text(), (folder / "key.pem").read_text()
+            said, pem = read_json(folder / "scheduler.json"), (folder / "key.pem").read_text()
         except (FileNotFoundError, ValueError):
             return None
-        code = SameCode(said["module"], said["code"])
-        return cls(said["id"], said["address"], code, _security(certificate, key))
+        # One key for all: only those who have it may connect, whichever way.
+        holders = {f"tls_{role}_cert": pem for role in ("client", "scheduler", "worker")}
+        security = Security(require_encryption=True, tls_ca_file=pem, **holders)
+        return cls(said["id"], said["address"], SameCode(said["module"], said["code"]), security)
 
     def write(self, folder: Path) -> None:
         """Write the files, the one that is looked for last."""
         folder.mkdir(mode=0o700)
-        for name, content in (
-            ("cert.pem", self.security.tls_ca_file),
-            ("key.pem", self.security.tls_client_key),
-        ):
-            with open(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-                file.write(content)
+        with open(os.open(folder / "key.pem", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(f"{self.security.tls_client_key}{self.security.tls_ca_file}")
         code = {"module": self.code.module, "code": self.code.digest}
         write_json(folder / "scheduler.json", {"id": self.id, "address": self.address, **code})
-
-
-def _security(certificate: str, key: str) -> Security:
-    """Return one key for all: only those who have it may connect, whichever way."""
-    roles = {f"tls_{role}_cert": certificate for role in ("client", "scheduler", "worker")}
-    keys = {f"tls_{role}_key": key for role in ("client", "scheduler", "worker")}
-    return Security(require_encryption=True, tls_ca_file=certificate, **roles, **keys)
 
 
 @contextlib.contextmanager
