@@ -27,14 +27,8 @@ from olmo_core.run import attempts
 from olmo_core.run.command import exit_codes, set_up_logging
 from olmo_core.run.folder import RunFolder, folder_argument
 from olmo_core.run.process import members, out_of_memory_kills, send
-from olmo_core.supervisor.failure import (
-    Failure,
-    by_cause,
-    exit_status,
-    last_lines,
-    rank_log,
-    write_node,
-)
+from olmo_core.supervisor import failure
+from olmo_core.supervisor.failure import Failure
 from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
 
 LOOK_SECONDS = 1.0  # between looks at whether this attempt has been given up
@@ -121,7 +115,7 @@ def run(node: Node) -> int:
     if not agent.failures:
         return 0
     failures = _describe(node, agent.failures, out_of_memory=out_of_memory_kills() > kills)
-    write_node(node.folder, node.attempt, node.rank, failures)
+    failure.write_node(node.folder, node.attempt, node.rank, failures)
     first = failures[0]
     return first.exit_code if first.exit_code is not None else 128 + (first.signal or 0)
 
@@ -195,7 +189,8 @@ class _RankLogs(LogsSpecs):
         self.handed_out = True
         folder, attempt = self._node.folder.path, self._node.attempt
         logs = {
-            local: str(folder / rank_log(attempt, int(env["RANK"]))) for local, env in envs.items()
+            local: str(folder / failure.rank_log(attempt, int(env["RANK"])))
+            for local, env in envs.items()
         }
         none = dict.fromkeys(envs, "")
         return LogsDest(
@@ -217,10 +212,10 @@ def _describe(
     """Return the ranks that failed, first the one that did so by itself."""
     found: list[Failure] = []
     now = time.time()
-    for rank, failure in failed.items():
-        exit_code, number = exit_status(failure.exitcode)
-        log = rank_log(node.attempt, rank)
-        said = [line for line in last_lines(node.folder, log) if line.strip()]
+    for rank, end in failed.items():
+        exit_code, number = failure.exit_status(end.exitcode)
+        log = failure.rank_log(node.attempt, rank)
+        said = [line for line in failure.last_lines(node.folder, log) if line.strip()]
         found.append(
             Failure(
                 rank=rank,
@@ -233,7 +228,7 @@ def _describe(
                 time=now,
             )
         )
-    return by_cause(node.folder, found)
+    return failure.by_cause(node.folder, found)
 
 
 def _attempt(folder: RunFolder, rank: int, environment: Mapping[str, str]) -> int:

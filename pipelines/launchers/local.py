@@ -19,15 +19,7 @@ from assets.paths import CHECKOUT
 from olmo_core import environment
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import members, send, start_ticks
-from pipelines.launchers.submission import (
-    claim,
-    node_command,
-    read_launch,
-    record_after,
-    record_before,
-    submission_lock,
-    supervisor_command,
-)
+from pipelines.launchers import submission
 from pipelines.site.file import Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
@@ -65,7 +57,7 @@ class LocalLauncher:
         child = self._children.get(folder.path)
         if child is not None and child.poll() is None:
             return JobState(alive=True, description=f"process {child.pid}")
-        process = _process(read_launch(folder))
+        process = _process(submission.read_launch(folder))
         if process is not None:
             return JobState(alive=True, description=f"process {process.pid}")
         if folder.is_running():  # its supervisor was killed and it lives on
@@ -87,7 +79,7 @@ class LocalLauncher:
         psutil.wait_procs(alive, timeout=1)
 
     def _submit(self, launch: Launch) -> bool:
-        with submission_lock(launch.folder):
+        with submission.lock(launch.folder):
             if launch.folder.finished or self.state(launch.folder).alive:
                 return False
             self._start(launch)
@@ -97,14 +89,14 @@ class LocalLauncher:
         work = self.site.work_of(launch)
         work = replace(work, cpus_per_node=work.cpus_per_node or len(os.sched_getaffinity(0)))
         command = _command(launch)
-        record = record_before(
+        record = submission.record_before(
             launch,
             work,
-            claim(launch.folder),
+            submission.claim(launch.folder),
             engine="local",
             command=command,
             # A single rank needs no node runner.
-            start=node_command(launch, ranks=work.processes_per_node > 1),
+            start=submission.node_command(launch, ranks=work.processes_per_node > 1),
         )
         variables = {
             **_inherited_environment(),
@@ -129,13 +121,15 @@ class LocalLauncher:
                 preexec_fn=_reset_signals,
             )
         self._children[launch.folder.path] = child
-        ticks = start_ticks(child.pid)
-        record_after(launch, record, job_id=str(child.pid), pid=child.pid, start_ticks=ticks)
+        process = {"pid": child.pid, "start_ticks": start_ticks(child.pid)}
+        submission.record_after(launch, record, job_id=str(child.pid), **process)
 
 
 def _command(launch: Launch) -> list[str]:
     """Return what a submission starts: the supervisor of a distributed job, or the job itself."""
-    return supervisor_command(launch) if launch.distributed else node_command(launch, ranks=False)
+    if launch.distributed:
+        return submission.supervisor_command(launch)
+    return submission.node_command(launch, ranks=False)
 
 
 def _processes(folder: RunFolder) -> dict[int, psutil.Process]:
@@ -144,7 +138,7 @@ def _processes(folder: RunFolder) -> dict[int, psutil.Process]:
     for pid in members(folder.path):
         with contextlib.suppress(psutil.NoSuchProcess):
             found[pid] = psutil.Process(pid)
-    for record in (read_launch(folder), folder.read_status() or {}):
+    for record in (submission.read_launch(folder), folder.read_status() or {}):
         if (process := _process(record)) is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for member in [process, *process.children(recursive=True)]:

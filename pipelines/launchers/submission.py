@@ -38,7 +38,7 @@ class Claim:
     submission: int  # numbered as its first attempt
 
 
-def submission_lock(folder: RunFolder) -> AbstractContextManager[int | None]:
+def lock(folder: RunFolder) -> AbstractContextManager[int | None]:
     """Hold the folder's submission lock; yields its descriptor, which a child may hold on to.
 
     It covers looking and starting: of two submitters, the second sees the first's job.
@@ -46,8 +46,8 @@ def submission_lock(folder: RunFolder) -> AbstractContextManager[int | None]:
     return locked(folder.path / "submit.lock")
 
 
-def being_submitted(folder: RunFolder) -> bool:
-    """Return whether some process holds the folder's submission lock."""
+def under_way(folder: RunFolder) -> bool:
+    """Return whether a submission is under way: some process holds the folder's lock for it."""
     return is_locked(folder.path / "submit.lock")
 
 

@@ -16,21 +16,10 @@ from assets.launcher import JobState, Launch
 from olmo_core.environment import JOB_ID, PROCESSES
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
+from pipelines.launchers import submission
 from pipelines.launchers.kubernetes.api import Api, KubernetesError
 from pipelines.launchers.kubernetes.cluster import POD_LABEL, Cluster, job_state
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
-from pipelines.launchers.submission import (
-    Claim,
-    being_submitted,
-    claim,
-    next_claim,
-    node_command,
-    read_launch,
-    record_after,
-    record_before,
-    submission_lock,
-    supervisor_command,
-)
 from pipelines.names import kubernetes_name
 from pipelines.site.file import KubernetesSite, Site
 
@@ -61,7 +50,7 @@ class KubernetesLauncher:
     def dry_run(self, launch: Launch) -> str:
         """Return the manifests that a submission of this launch would send, as YAML."""
         self._require_volume(launch.folder.path)
-        return as_yaml(manifests(self._pod_job(launch, next_claim(launch.folder))))
+        return as_yaml(manifests(self._pod_job(launch, submission.next_claim(launch.folder))))
 
     def queues(self, launch: Launch) -> bool:
         """Return True: what the cluster has no room for waits."""
@@ -74,10 +63,10 @@ class KubernetesLauncher:
             NotAnswering: the API server has not answered for ten minutes, or not yet at all.
             KubernetesError: it has refused for as long.
         """
-        launch = read_launch(folder)
+        launch = submission.read_launch(folder)
         if not launch.get("job_name"):
             return JobState(alive=False)
-        if launch["job_id"] is None and being_submitted(folder):
+        if launch["job_id"] is None and submission.under_way(folder):
             return JobState(alive=True, queued=True, description="being submitted to Kubernetes")
         jobs = self._jobs(launch["kind"])
         return jobs.state(launch["job_name"], may_come=launch["job_id"] is None)
@@ -94,28 +83,28 @@ class KubernetesLauncher:
 
     def _submit(self, launch: Launch) -> bool:
         self._require_volume(launch.folder.path)
-        with submission_lock(launch.folder):
+        with submission.lock(launch.folder):
             if launch.folder.finished or self._adopt(launch):
                 return False
-            made = claim(launch.folder)
+            made = submission.claim(launch.folder)
             job = self._pod_job(launch, made)
-            record = record_before(
+            record = submission.record_before(
                 launch,
                 job.work,
                 made,
                 engine="kubernetes",
                 command=_by_hand(launch, job),
-                start=node_command(launch, "python", ranks=launch.distributed),
+                start=submission.node_command(launch, "python", ranks=launch.distributed),
                 job_name=job.name,
                 kind=job.kind,
             )
             started = self._create(job)
-            record_after(launch, record, job_id=self._job_id(job.name))
+            submission.record_after(launch, record, job_id=self._job_id(job.name))
             self._jobs(job.kind).forget()
             return started
 
     def _cancel(self, folder: RunFolder) -> None:
-        launch = read_launch(folder)
+        launch = submission.read_launch(folder)
         folder.cancel.touch()
         kind, name = str(launch["kind"]), str(launch["job_name"])
         api = self._jobs(kind).api
@@ -146,7 +135,7 @@ class KubernetesLauncher:
 
         The server itself is asked: a list may be older than the job.
         """
-        record = read_launch(launch.folder)
+        record = submission.read_launch(launch.folder)
         if record.get("engine") != "kubernetes":
             return False
         kind, name = str(record["kind"]), str(record["job_name"])
@@ -154,7 +143,7 @@ class KubernetesLauncher:
         if found is None or not job_state(found, []).alive:
             return False
         if record["job_id"] is None:  # the submitter died between the job and its record
-            record_after(launch, record, job_id=self._job_id(name))
+            submission.record_after(launch, record, job_id=self._job_id(name))
         return True
 
     def _create(self, job: PodJob) -> bool:
@@ -170,7 +159,7 @@ class KubernetesLauncher:
             )
         return created is not None
 
-    def _pod_job(self, launch: Launch, made: Claim) -> PodJob:
+    def _pod_job(self, launch: Launch, made: submission.Claim) -> PodJob:
         site, work = self._kubernetes, self.site.work_of(launch)
         recipe, asset = str(launch.identity["recipe"]), str(launch.identity["asset"])
         name = kubernetes_name(recipe, asset, made.key, made.submission)
@@ -201,7 +190,7 @@ class KubernetesLauncher:
 def _by_hand(launch: Launch, job: PodJob) -> list[str]:
     """Return what resumes the job by hand: of several nodes, only the cluster can."""
     if job.work.nodes == 1:
-        return supervisor_command(launch, "python")
+        return submission.supervisor_command(launch, "python")
     partition = launch.identity.get("partition")
     names = [str(launch.identity["recipe"]), str(launch.identity["asset"])]
     return ["olmo", "launch", *names, *(["--partition", str(partition)] if partition else [])]

@@ -12,6 +12,7 @@ from typing import Any
 from assets.launcher import JobState, Launch
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
+from pipelines.launchers import submission
 from pipelines.launchers.slurm.cancel import end_jobs, scancel
 from pipelines.launchers.slurm.queue import (
     Client,
@@ -23,12 +24,6 @@ from pipelines.launchers.slurm.queue import (
     gone_job,
 )
 from pipelines.launchers.slurm.submit import batch_of, named, queue_up
-from pipelines.launchers.submission import (
-    being_submitted,
-    next_claim,
-    read_launch,
-    submission_lock,
-)
 from pipelines.site.file import Site, SlurmSite
 
 ARRAY_TASKS = 500  # at once; each holds a lock, and so a file, until sbatch has returned
@@ -77,7 +72,7 @@ class SlurmLauncher:
     def dry_run(self, launch: Launch) -> str:
         """Return the batch script, with the command that queues it as a comment."""
         work = self.site.work_of(launch)
-        batch = batch_of(self.slurm, work, [launch], next_claim(launch.folder))
+        batch = batch_of(self.slurm, work, [launch], submission.next_claim(launch.folder))
         first, rest = batch.script.split("\n", 1)
         # A path may hold a newline, and the comment would end there.
         command = shlex.join(batch.command).replace("\n", "\\n")
@@ -91,7 +86,7 @@ class SlurmLauncher:
         """Return what the queue says of the folder's job, at most `poll_seconds` old."""
         if not _is_ours(folder):
             return JobState(alive=False)
-        if read_launch(folder)["job_id"] is None and being_submitted(folder):
+        if submission.read_launch(folder)["job_id"] is None and submission.under_way(folder):
             return JobState(alive=True, queued=True, description="being submitted to Slurm")
         return self._state(self._record(folder), self.queue.look())
 
@@ -118,7 +113,7 @@ class SlurmLauncher:
     def _submit_alike(self, launches: Sequence[Launch]) -> list[Launch]:
         with contextlib.ExitStack() as stack:
             # In the order of the paths: two who lock several never wait for each other.
-            locks = [stack.enter_context(submission_lock(launch.folder)) for launch in launches]
+            locks = [stack.enter_context(submission.lock(launch.folder)) for launch in launches]
             wanted = self._wanted(launches)
             if wanted:
                 work = self.site.work_of(wanted[0])
@@ -155,10 +150,10 @@ class SlurmLauncher:
 
     def _record(self, folder: RunFolder) -> Mapping[str, Any]:
         """Return launch.json, completed where its submitter died between sbatch and the record."""
-        launch = read_launch(folder)
+        launch = submission.read_launch(folder)
         if launch["job_id"] is not None:
             return launch
-        with submission_lock(folder):
+        with submission.lock(folder):
             return _identified(folder, self.queue.look(newer_than=time.time()))
 
     def _state(self, launch: Mapping[str, Any], snapshot: Snapshot) -> JobState:
@@ -186,12 +181,12 @@ class SlurmLauncher:
 
 
 def _is_ours(folder: RunFolder) -> bool:
-    return read_launch(folder).get("engine") == "slurm"
+    return submission.read_launch(folder).get("engine") == "slurm"
 
 
 def _identified(folder: RunFolder, snapshot: Snapshot) -> Mapping[str, Any]:
     """Return launch.json with the job's id, taken from the queue by the job's name if need be."""
-    launch = read_launch(folder)
+    launch = submission.read_launch(folder)
     if launch["job_id"] is not None:
         return launch
     task = launch["array_task"]
@@ -205,8 +200,8 @@ def _identified(folder: RunFolder, snapshot: Snapshot) -> Mapping[str, Any]:
 
 def _note_end(folder: RunFolder, job_id: str) -> None:
     """Record that a job was cancelled: of tasks that waited Slurm knows nothing afterwards."""
-    with submission_lock(folder):
-        launch = read_launch(folder)
+    with submission.lock(folder):
+        launch = submission.read_launch(folder)
         if launch.get("job_id") == job_id:  # and no later one
             write_json(folder.launch, {**launch, "ended": "CANCELLED"})
 

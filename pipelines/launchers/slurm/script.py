@@ -15,7 +15,7 @@ from assets.launcher import Launch
 from assets.paths import CHECKOUT
 from olmo_core import environment
 from olmo_core.errors import ConfigError
-from pipelines.launchers.submission import node_command
+from pipelines.launchers import submission
 from pipelines.site.file import ResourceSpec, SlurmSite
 
 
@@ -142,7 +142,7 @@ class Batch:
 
 def job_command(site: SlurmSite, work: ResourceSpec, launch: Launch) -> list[str]:
     """Return what the supervisor starts: one node runner per node, or the job itself."""
-    command = node_command(launch, _rank_python(site), ranks=launch.distributed)
+    command = submission.node_command(launch, _rank_python(site), ranks=launch.distributed)
     # A step of its own: when the job is preempted, Slurm asks steps at once, the batch shell last.
     return _step(site, work, command, on_all_nodes=launch.distributed)
 

@@ -8,9 +8,9 @@ from assets.launcher import Launch
 from assets.paths import root
 from olmo_core.environment import ROOT
 from olmo_core.files import write_atomic
+from pipelines.launchers import submission
 from pipelines.launchers.slurm.queue import Queue, SlurmUnavailable, client
 from pipelines.launchers.slurm.script import Batch, job_command
-from pipelines.launchers.submission import Claim, claim, record_after, record_before
 from pipelines.names import job_name
 from pipelines.site.file import ResourceSpec, SlurmSite
 
@@ -19,7 +19,7 @@ RETRY_SECONDS = 3.0
 
 
 def batch_of(
-    site: SlurmSite, work: ResourceSpec, launches: Sequence[Launch], first: Claim
+    site: SlurmSite, work: ResourceSpec, launches: Sequence[Launch], first: submission.Claim
 ) -> Batch:
     """Return what Slurm is given of jobs of one shape, named by the claim of the first.
 
@@ -53,10 +53,10 @@ def queue_up(
         SlurmUnavailable: the controller did not come back in time.
         SlurmError: Slurm refuses the job.
     """
-    claims = [claim(launch.folder) for launch in launches]
+    claims = [submission.claim(launch.folder) for launch in launches]
     batch = batch_of(site, work, launches, claims[0])
     records = [
-        record_before(
+        submission.record_before(
             launch,
             work,
             made,
@@ -80,7 +80,7 @@ def queue_up(
     for launch, record in zip(launches, records, strict=True):
         task = record["array_task"]
         own = job_id if task is None else f"{job_id}_{task}"
-        record_after(launch, record, job_id=own, queued_at=time.time())
+        submission.record_after(launch, record, job_id=own, queued_at=time.time())
 
 
 def _sbatch(batch: Batch, queue: Queue, locks: Sequence[int]) -> str:
