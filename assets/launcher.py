@@ -25,6 +25,11 @@ class Launch:
     shares_tasks: bool = False  # with workers on other nodes, where the site gives it some
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The recipe and the asset, as a job's name has them."""
+        return str(self.identity["recipe"]), str(self.identity["asset"])
+
 
 class EngineError(RuntimeError):
     """An engine refuses, or fails, what it was asked for; the message says which and why."""

@@ -154,7 +154,7 @@ class Site:
 
     def work_of(self, launch: Launch) -> ResourceSpec:
         """Return how a launch runs here: one process where it has no ranks, workers for tasks."""
-        recipe, asset = launch.identity["recipe"], launch.identity["asset"]
+        recipe, asset = launch.names
         keys = (f"{recipe}/{asset}", asset, launch.stage)
         work = next((self.work[key] for key in keys if key in self.work), ResourceSpec())
         if not launch.distributed:

@@ -161,7 +161,7 @@ class KubernetesLauncher:
 
     def _pod_job(self, launch: Launch, made: submission.Claim) -> PodJob:
         site, work = self._kubernetes, self.site.work_of(launch)
-        recipe, asset = str(launch.identity["recipe"]), str(launch.identity["asset"])
+        recipe, asset = launch.names
         name = kubernetes_name(recipe, asset, made.key, made.submission)
         environment = {**launch.environment, JOB_ID: self._job_id(name)}
         if work.cpus_per_node:
@@ -192,5 +192,5 @@ def _by_hand(launch: Launch, job: PodJob) -> list[str]:
     if job.work.nodes == 1:
         return submission.supervisor_command(launch, "python")
     partition = launch.identity.get("partition")
-    names = [str(launch.identity["recipe"]), str(launch.identity["asset"])]
-    return ["olmo", "launch", *names, *(["--partition", str(partition)] if partition else [])]
+    chosen = ["--partition", str(partition)] if partition else []
+    return ["olmo", "launch", *launch.names, *chosen]

@@ -7,10 +7,13 @@ import time
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from assets.launcher import JobState, Launch
-from olmo_core.files import write_json
+from assets.paths import root
+from olmo_core.environment import ROOT
+from olmo_core.files import write_atomic, write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers import submission
 from pipelines.launchers.slurm.cancel import end_jobs, scancel
@@ -23,10 +26,13 @@ from pipelines.launchers.slurm.queue import (
     client,
     gone_job,
 )
-from pipelines.launchers.slurm.submit import batch_of, named, queue_up
+from pipelines.launchers.slurm.script import Batch, job_command
+from pipelines.names import job_name
 from pipelines.site.file import Site, SlurmSite
 
 ARRAY_TASKS = 500  # at once; each holds a lock, and so a file, until sbatch has returned
+PATIENCE_SECONDS = 120.0  # with a controller that is being restarted
+RETRY_SECONDS = 3.0
 
 
 @dataclass(kw_only=True)
@@ -61,7 +67,7 @@ class SlurmLauncher:
         for launch in sorted(launches, key=lambda launch: launch.folder.path):
             variables = tuple(sorted(launch.environment.items()))
             shape = (launch.distributed, variables, self.site.work_of(launch))
-            alike[named(launch), shape].append(launch)
+            alike[launch.names, shape].append(launch)
         started: list[Launch] = []
         for group in alike.values():
             size = 1 if self.site.work_of(group[0]).workers else ARRAY_TASKS
@@ -71,8 +77,7 @@ class SlurmLauncher:
 
     def dry_run(self, launch: Launch) -> str:
         """Return the batch script, with the command that queues it as a comment."""
-        work = self.site.work_of(launch)
-        batch = batch_of(self.slurm, work, [launch], submission.next_claim(launch.folder))
+        batch = self._batch([launch], submission.next_claim(launch.folder))
         first, rest = batch.script.split("\n", 1)
         # A path may hold a newline, and the comment would end there.
         command = shlex.join(batch.command).replace("\n", "\\n")
@@ -116,9 +121,74 @@ class SlurmLauncher:
             locks = [stack.enter_context(submission.lock(launch.folder)) for launch in launches]
             wanted = self._wanted(launches)
             if wanted:
-                work = self.site.work_of(wanted[0])
-                queue_up(self.slurm, work, wanted, self.queue, locks)
+                self._queue_up(wanted, [lock for lock in locks if lock is not None])
             return wanted
+
+    def _batch(self, launches: Sequence[Launch], first: submission.Claim) -> Batch:
+        """Return what Slurm is given of jobs of one shape, named by the claim of the first.
+
+        The script lies in the run folder or, an array's, in a folder of its own, which is no job's.
+        """
+        launch = launches[0]
+        name = job_name(*launch.names, first.key, first.submission)
+        path = launch.folder.log / f"submission{first.submission}.sbatch"
+        if len(launches) > 1:
+            path = Path(launch.environment.get(ROOT) or root()) / "slurm" / name / "array.sbatch"
+        work = self.site.work_of(launch)
+        return Batch(site=self.slurm, work=work, launches=launches, name=name, path=path)
+
+    def _queue_up(self, launches: Sequence[Launch], locks: Sequence[int]) -> None:
+        """Claim the folders, record the launches, call sbatch, and record the job's id."""
+        claims = [submission.claim(launch.folder) for launch in launches]
+        batch = self._batch(launches, claims[0])
+        records = [
+            submission.record_before(
+                launch,
+                batch.work,
+                made,
+                engine="slurm",
+                command=batch.command,
+                start=job_command(batch.site, batch.work, launch),
+                job_name=batch.name,
+                array_task=task if batch.last_task else None,
+            )
+            for task, (launch, made) in enumerate(zip(launches, claims, strict=True))
+        ]
+        folder = batch.path.parent
+        if batch.is_array:
+            folder.mkdir(parents=True)
+            for task, (launch, record) in enumerate(zip(launches, records, strict=True)):
+                (folder / f"{task}.log").symlink_to(launch.folder.path / record["log"])
+        elif batch.work.workers:  # Slurm writes the first task's log where everybody looks for it
+            (folder / f"{batch.path.stem}.worker0.log").symlink_to(f"{batch.path.stem}.log")
+        write_atomic(batch.path, batch.script)
+        job_id = self._sbatch(batch, locks)
+        for launch, record in zip(launches, records, strict=True):
+            task = record["array_task"]
+            own = job_id if task is None else f"{job_id}_{task}"
+            submission.record_after(launch, record, job_id=own, queued_at=time.time())
+
+    def _sbatch(self, batch: Batch, locks: Sequence[int]) -> str:
+        """Call sbatch until the controller answers; returns the job's id.
+
+        sbatch may fail after the job has been queued: then it is found by its name. It inherits the
+        locks, so that they are held until it ends, also where this process is killed.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                said = client(batch.command, variables=batch.site.pass_environment, pass_fds=locks)
+                return said.strip().partition(";")[0]
+            except SlurmUnavailable:
+                while True:
+                    time.sleep(RETRY_SECONDS)
+                    snapshot = self.queue.look(newer_than=time.time())
+                    if not snapshot.error:
+                        break
+                    if time.monotonic() > deadline:
+                        raise
+            if queued := snapshot.named(batch.name):
+                return queued[0].job_id.partition("_")[0]
 
     def _wanted(self, launches: Sequence[Launch]) -> list[Launch]:
         """Return those neither finished nor in the queue, even by a name that nobody recorded."""
