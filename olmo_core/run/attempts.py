@@ -5,7 +5,6 @@ all earlier ones: a job whose node was given up, but which lives on, sees it and
 """
 
 import json
-import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from olmo_core.errors import ExitCode
+from olmo_core.files import append_line, fsync, read_end
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, read_rows
 
 Cause = Literal[
@@ -184,11 +184,7 @@ def checkpoint_step(folder: RunFolder) -> int | None:
 
 
 def _append(folder: RunFolder, row: Mapping[str, Any]) -> None:
-    line = json.dumps({"schema_version": SCHEMA_VERSION, **row}) + "\n"
-    with folder.attempts.open("ab+") as attempts:
-        size = attempts.seek(0, os.SEEK_END)
-        attempts.seek(max(0, size - 1))
-        torn = size and attempts.read(1) != b"\n"
-        attempts.write(("\n" if torn else "").encode() + line.encode())
-        attempts.flush()
-        os.fsync(attempts.fileno())
+    line = json.dumps({"schema_version": SCHEMA_VERSION, **row})
+    torn = folder.attempts.exists() and read_end(folder.attempts, 1) not in (b"", b"\n")
+    append_line(folder.attempts, "\n" * torn + line)
+    fsync(folder.attempts)

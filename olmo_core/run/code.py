@@ -98,10 +98,9 @@ sources = functools.cache(sources_now)
 def _file_of(name: str) -> tuple[str, Path | None]:
     """Return the full name and the file of `name`; no file for a name inside a module."""
     base = PACKAGE_ROOT.joinpath(*name.split("."))
-    if base.with_suffix(".py").is_file():
-        return name, base.with_suffix(".py")
-    if (base / "__main__.py").is_file():
-        return f"{name}.__main__", base / "__main__.py"
+    for full, path in ((name, base.with_suffix(".py")), (f"{name}.__main__", base / "__main__.py")):
+        if path.is_file():
+            return full, path
     return name, None
 
 

@@ -201,10 +201,8 @@ def _termination(pod: Object) -> Object | None:
 
 def _condition(job: Object, *kinds: str) -> Object | None:
     """Return the condition of one of these kinds that holds, if one does."""
-    for condition in _listed(job, "conditions"):
-        if condition["type"] in kinds and condition["status"] == "True":
-            return condition
-    return None
+    holding = (each for each in _listed(job, "conditions") if each["status"] == "True")
+    return next((each for each in holding if each["type"] in kinds), None)
 
 
 def _listed(what: Object, key: str) -> Sequence[Object]:

@@ -1,10 +1,17 @@
 """End jobs of Slurm's: asked first, killed after a few seconds, and never queued again."""
 
-import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
-from pipelines.launchers.slurm.queue import Client, Entry, Queue, SlurmError, SlurmUnavailable
+from pipelines.launchers.slurm.queue import (
+    Client,
+    Entry,
+    Queue,
+    SlurmError,
+    SlurmUnavailable,
+    answer,
+)
 
 PATIENCE_SECONDS = 5.0  # then SIGKILL to the ranks: a cancelled job is gone within ten seconds
 LAST_WORD_SECONDS = 2.0  # for the supervisor, whose ranks are gone, to say how it ended
@@ -51,11 +58,8 @@ def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
     it is what it says. The rest is ended by a signal that nothing here listens to, and that leaves
     no core file. By the plain scancel the job is cancelled: else it could be queued again.
     """
-    said = ""
-    with contextlib.suppress(SlurmError):
-        said = ask(
-            ["squeue", "--steps", "--noheader", f"--jobs={','.join(job_ids)}", "--format=%i"]
-        )
+    jobs = f"--jobs={','.join(job_ids)}"
+    said = answer(ask, "squeue", "--steps", "--noheader", jobs, "--format=%i")
     steps = [step.rpartition(".") for step in said.split()]
     ranks = ["".join(step) for step in steps if step[2].isdecimal()]  # and not `4711.batch`
     if ranks:
@@ -68,15 +72,11 @@ def _kill(job_ids: Sequence[str], ask: Client, *, all_of_it: bool) -> None:
 
 def together(job_ids: Sequence[str]) -> list[str]:
     """Return the tasks of each array as one word, `4711_[0,1,5]`, one request for them all."""
-    tasks: dict[str, list[str]] = {}
-    words: list[str] = []
+    tasks: dict[str, list[str]] = defaultdict(list)
     for job_id in job_ids:
         array, _, task = job_id.partition("_")
-        if task:
-            tasks.setdefault(array, []).append(task)
-        else:
-            words.append(job_id)
-    return words + [f"{array}_[{','.join(each)}]" for array, each in tasks.items()]
+        tasks[array] += [task] if task else []
+    return [f"{job}_[{','.join(each)}]" if each else job for job, each in tasks.items()]
 
 
 def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
@@ -94,5 +94,4 @@ def scancel(ask: Client, *words: str) -> None:
 
     A job that has ended, or has not begun, refuses signals; the queue says which it is.
     """
-    with contextlib.suppress(SlurmError):
-        ask(["scancel", *words])
+    answer(ask, "scancel", *words)

@@ -27,6 +27,9 @@ from olmo_core.run.folder import locked
 # turn on options of squeue, scancel and the like.
 LANGUAGE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", *LANGUAGE, "SLURM_CONF")
+# What a command says when the controller, or the way to it, has failed, and not the command.
+SILENCE = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes", "unge")
+SILENCE += ("Unable to establish", "Unexpected message", "Transport endpoint", "No route")
 CLIENT_SECONDS = 60.0  # Slurm's clients try for some time by themselves
 FIELDS = ("JobArrayID", "State", "exit_code", "RestartCnt", "NodeList", "Reason", "Name")
 # All others may still become work: PENDING, RUNNING, COMPLETING, REQUEUED, SUSPENDED, …
@@ -84,8 +87,8 @@ class Snapshot:
 
     def alive(self, job_ids: Sequence[str]) -> list[Entry]:
         """Return those of the jobs that are queued or at work."""
-        found = [self.entries.get(job_id) for job_id in job_ids]
-        return [entry for entry in found if entry is not None and entry.alive]
+        found = (self.entries[job_id] for job_id in job_ids if job_id in self.entries)
+        return [entry for entry in found if entry.alive]
 
 
 Client = Callable[[Sequence[str]], str]
@@ -127,7 +130,7 @@ def client(
     if done.returncode == 0:
         return done.stdout
     said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    kind = SlurmUnavailable if _is_silence(said) else SlurmError
+    kind = SlurmUnavailable if any(words in said for words in SILENCE) else SlurmError
     raise kind(said if said.startswith(command[0]) else f"{command[0]}: {said}")
 
 
@@ -136,11 +139,12 @@ def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
     return {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
 
 
-def _is_silence(said: str) -> bool:
-    """Return whether the controller, or the way to it, has failed, and not the command."""
-    words = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes", "unge")
-    words += ("Unable to establish", "Unexpected message", "Transport endpoint", "No route")
-    return any(word in said for word in words)
+def answer(ask: Client, *command: str) -> str:
+    """Return what one of Slurm's commands says; nothing where it is refused, or not answered."""
+    try:
+        return ask(command)
+    except SlurmError:
+        return ""
 
 
 class Queue:
@@ -242,20 +246,14 @@ def gone_job(job_id: str, *, ask: Client) -> JobState:
 def _accounted(job_id: str, ask: Client) -> JobState | None:
     """Return what Slurm's accounting says, where a cluster has one."""
     columns = "--format=State,ExitCode"
-    try:
-        text = ask(["sacct", "-n", "-P", "-X", f"--jobs={job_id}", columns])
-    except SlurmError:
-        return None
+    text = answer(ask, "sacct", "-n", "-P", "-X", f"--jobs={job_id}", columns)
     rows = [line.split("|") for line in text.splitlines() if line.count("|") == 1]
     return _ended(*rows[-1]) if rows else None
 
 
 def _logged(job_id: str, ask: Client) -> JobState | None:
     """Return what the log of completed jobs says, where it is a file that can be read here."""
-    try:
-        text = ask(["scontrol", "show", "config"])
-    except SlurmError:
-        return None
+    text = answer(ask, "scontrol", "show", "config")
     settings = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", text, re.MULTILINE))
     path = Path(settings.get("JobCompLoc", ""))
     if settings.get("JobCompType") != "jobcomp/filetxt" or not os.access(path, os.R_OK):
