@@ -8,6 +8,7 @@ secrets.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -297,12 +298,7 @@ class _Dumper(yaml.SafeDumper):
     """Quotes what other readers of YAML take for a number, as 1e6."""
 
 
-_Dumper.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="'" if text[:1].isdecimal() else None
-    ),
-)
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile("[0-9]"), [*"0123456789"])
 
 
 def as_yaml(made: Sequence[Manifest]) -> str:
