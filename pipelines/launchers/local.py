@@ -6,6 +6,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -128,7 +129,7 @@ class LocalLauncher:
 def _command(launch: Launch) -> list[str]:
     """Return what a submission starts: the supervisor of a distributed job, or the job itself."""
     if launch.distributed:
-        return submission.supervisor_command(launch)
+        return [sys.executable, "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
     return submission.node_command(launch, ranks=False)
 
 
@@ -156,9 +157,8 @@ def _inherited_environment() -> dict[str, str]:
 
     PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
     """
-    drop = ("PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT")
-    drop += environment.NOT_INHERITED
-    drop += ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+    drop = {"PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT", *environment.NOT_INHERITED}
+    drop |= {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
     return {
         key: value
         for key, value in os.environ.items()

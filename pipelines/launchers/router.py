@@ -48,11 +48,11 @@ class Router:
 
     def dry_run(self, launch: Launch) -> str:
         """Return what the launch's engine would be given; starts and writes nothing."""
-        return self._engine_of(launch).dry_run(self._informed(launch))
+        return self._engine(self.site.work_of(launch).engine).dry_run(self._informed(launch))
 
     def queues(self, launch: Launch) -> bool:
         """Return whether the engine of this work has a queue."""
-        return self._engine_of(launch).queues(launch)
+        return self._engine(self.site.work_of(launch).engine).queues(launch)
 
     def state(self, folder: RunFolder) -> JobState:
         """Return what the engine that started the folder's job says of it."""
@@ -81,9 +81,6 @@ class Router:
         if not launch.shares_tasks:
             return launch
         return replace(launch, environment={**launch.environment, **self.site.dask.variables})
-
-    def _engine_of(self, launch: Launch) -> Launcher:
-        return self._engine(self.site.work_of(launch).engine)
 
     def _engine(self, name: str) -> Launcher:
         if name not in self.engines:

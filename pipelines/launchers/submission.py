@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +69,7 @@ def claim(folder: RunFolder) -> Claim:
         folder.claim,
         {
             "schema_version": SCHEMA_VERSION,
-            "key": made.key,
-            "submission": made.submission,
+            **asdict(made),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "time": time.time(),
@@ -97,11 +96,6 @@ def read_launch(folder: RunFolder) -> Mapping[str, Any]:
 def _read_launch(folder: Path, inode: int, changed_ns: int, size: int) -> Mapping[str, Any]:
     run = RunFolder(folder)
     return run.read(run.launch) or {}
-
-
-def supervisor_command(launch: Launch, python: str = sys.executable) -> list[str]:
-    """Return what starts the supervisor of a job, which reads launch.json."""
-    return [python, "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
 
 
 def node_command(launch: Launch, python: str = sys.executable, *, ranks: bool) -> list[str]:

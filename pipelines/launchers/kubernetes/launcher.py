@@ -190,7 +190,7 @@ class KubernetesLauncher:
 def _by_hand(launch: Launch, job: PodJob) -> list[str]:
     """Return what resumes the job by hand: of several nodes, only the cluster can."""
     if job.work.nodes == 1:
-        return submission.supervisor_command(launch, "python")
+        return ["python", "-m", "olmo_core.supervisor.supervise", str(launch.folder.path)]
     partition = launch.identity.get("partition")
     chosen = ["--partition", str(partition)] if partition else []
     return ["olmo", "launch", *launch.names, *chosen]

@@ -78,8 +78,23 @@ class Snapshot:
 
     @functools.cached_property
     def entries(self) -> dict[str, Entry]:
-        """The jobs by their ids."""
-        return parse_queue(self.text)
+        """The jobs by their ids; those of other people's making are passed over."""
+        entries: dict[str, Entry] = {}
+        for line in self.text.splitlines():
+            values = line.split("|")
+            if len(values) != len(FIELDS) + 1 or not _JOB_ID.fullmatch(values[0]):
+                continue  # another job of this user, with a name that has a | or a newline in it
+            job_id, state, status, restarts, nodes, reason, name = values[:-1]
+            entries[job_id] = Entry(
+                job_id=job_id,
+                state=state,
+                exit_code=os.waitstatus_to_exitcode(int(status)) if status.isdecimal() else None,
+                restarts=int(restarts) if restarts.isdecimal() else 0,
+                nodes=nodes,
+                reason="" if reason == "None" else reason,
+                name=name,
+            )
+        return entries
 
     def named(self, name: str) -> list[Entry]:
         """Return the jobs of a name; the tasks of an array are several."""
@@ -182,26 +197,6 @@ class Queue:
         except SlurmError as error:
             return replace(before, asked=asked, error=str(error))
         return Snapshot(time=asked, asked=asked, text=text)
-
-
-def parse_queue(text: str) -> dict[str, Entry]:
-    """Parse squeue's lines into jobs by id; those of other people's making are passed over."""
-    entries: dict[str, Entry] = {}
-    for line in text.splitlines():
-        values = line.split("|")
-        if len(values) != len(FIELDS) + 1 or not _JOB_ID.fullmatch(values[0]):
-            continue  # another job of this user, with a name that has a | or a newline in it
-        job_id, state, status, restarts, nodes, reason, name = values[:-1]
-        entries[job_id] = Entry(
-            job_id=job_id,
-            state=state,
-            exit_code=os.waitstatus_to_exitcode(int(status)) if status.isdecimal() else None,
-            restarts=int(restarts) if restarts.isdecimal() else 0,
-            nodes=nodes,
-            reason="" if reason == "None" else reason,
-            name=name,
-        )
-    return entries
 
 
 def shared_folder() -> Path:

@@ -17,8 +17,8 @@ from pipelines.launchers.slurm.queue import (
     Queue,
     SlurmError,
     SlurmUnavailable,
+    Snapshot,
     gone_job,
-    parse_queue,
 )
 from pipelines.launchers.slurm.script import Batch, job_command
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
@@ -219,7 +219,7 @@ of two lines|
 
 
 def test_the_queues_lines_are_read_and_other_peoples_oddities_passed_over() -> None:
-    entries = parse_queue(QUEUE)
+    entries = Snapshot(text=QUEUE).entries
     assert {job_id: described(entry) for job_id, entry in entries.items()} == {
         "12": JobState(alive=True, description="job 12 running on n[1-2], its turn 2"),
         "13_7": JobState(alive=True, queued=True, description="job 13_7 pending: Resources"),
@@ -229,7 +229,7 @@ def test_the_queues_lines_are_read_and_other_peoples_oddities_passed_over() -> N
 
 
 def test_workers_at_work_are_counted() -> None:
-    entries = parse_queue(QUEUE)
+    entries = Snapshot(text=QUEUE).entries
     said = described(entries["12"], [entries["12"], entries["13_7"], None])
     assert said.description == "job 12 running on n[1-2], its turn 2, 1 of 3 workers"
 
