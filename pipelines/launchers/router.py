@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from assets.launcher import JobState, Launch, Launcher
+from assets.launcher import EngineError, JobState, Launch, Launcher
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
@@ -13,10 +13,6 @@ from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm.launcher import SlurmLauncher
 from pipelines.launchers.submission import read_launch
 from pipelines.site.file import Site, load_site
-
-
-class LauncherClosed(RuntimeError):
-    """A job was submitted after the run had been cancelled."""
 
 
 @dataclass(kw_only=True)
@@ -31,8 +27,8 @@ class Router:
         """Start each job on its engine unless it is finished or at work on any.
 
         Raises:
-            LauncherClosed: `close` has been called.
-            EngineError: an engine refuses, or does not answer; what has been accepted goes on.
+            EngineError: an engine refuses, or does not answer, or `close` has been called; what
+                has been accepted goes on.
         """
         groups: dict[str, list[Launch]] = defaultdict(list)
         for launch in launches:
@@ -42,7 +38,7 @@ class Router:
         for name, group in groups.items():
             if self._closed:
                 folder = group[0].folder.path
-                raise LauncherClosed(f"{folder}: not started, since the run was cancelled")
+                raise EngineError(f"{folder}: not started, since the run was cancelled")
             started += self._engine(name).submit(group)
         return started
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from assets.launcher import Launch
+from assets.launcher import EngineError, Launch
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm.launcher import SlurmLauncher
-from pipelines.launchers.slurm.queue import SlurmError
 from tests.slurm.cluster import Cluster
 from tests.slurm.jobs import Toys, alive, ended, set_up, until
 from tests.slurm.table import TABLE
@@ -173,7 +172,7 @@ def test_a_controller_that_is_down_is_no_news_of_a_job(toys: Toys, tmp_path: Pat
     toys.cluster.stop_controller()
     try:
         said = until(lambda: _matching(launcher, launch, "Slurm has not answered"), "the error")
-        with pytest.raises(SlurmError, match="not submitted, since an earlier job"):
+        with pytest.raises(EngineError, match="not submitted, since an earlier job"):
             toys.launcher().submit([launch])
         assert launcher.state(launch.folder).alive
     finally:

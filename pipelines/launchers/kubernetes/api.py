@@ -40,15 +40,7 @@ _ADVICE = {
 }
 
 
-class KubernetesError(EngineError):
-    """The API server did not do what it was asked to; the message says what and why."""
-
-
-class NotAnswering(KubernetesError, EngineUnavailable):
-    """No answer, or one that says to come again; whether the call was carried out is not known."""
-
-
-class Refused(KubernetesError):
+class Refused(EngineError):
     """An answer that will be the same the next time."""
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -62,7 +54,7 @@ class Gone(Refused):
 
 @dataclass(kw_only=True)
 class Api:
-    """The API server of a namespace."""
+    """The API server of a namespace; where it does not answer, a call may have been carried out."""
 
     namespace: str
     context: str | None = None  # of the kubeconfig
@@ -122,7 +114,7 @@ class Api:
         for pause in self.pauses_seconds:
             try:
                 return self._call(method, kind, name, **arguments)
-            except NotAnswering:
+            except EngineUnavailable:
                 time.sleep(pause)
         return self._call(method, kind, name, **arguments)
 
@@ -161,12 +153,12 @@ class Api:
             said, about = _status(error.body)
             message = f"{what}: {status} {said or error.reason or ''}"
             if status in (0, 408, 429) or status >= 500:
-                raise NotAnswering(message) from None
+                raise EngineUnavailable(message) from None
             if status == 404 and about == name != "":
                 raise Gone(message, status=status) from None
             raise Refused(message + _ADVICE.get(status, ""), status=status) from None
         except (HTTPError, OSError) as error:
-            raise NotAnswering(f"{what}: no answer: {error}") from None
+            raise EngineUnavailable(f"{what}: no answer: {error}") from None
 
 
 def _connected(context: str | None) -> "ApiClient":

@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from assets.launcher import JobState
+from assets.launcher import EngineError, JobState
 from olmo_core.errors import ExitCode
-from pipelines.launchers.kubernetes.api import Api, KubernetesError, Object
+from pipelines.launchers.kubernetes.api import Api, Object
 from pipelines.launchers.kubernetes.manifests import CONTAINER, OURS
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -38,7 +38,7 @@ class Cluster:
     _seen: Mapping[str, JobState] = field(default_factory=dict[str, JobState], repr=False)
     _asked: float = field(default=-math.inf, repr=False)
     _answered: float = field(default=-math.inf, repr=False)
-    _trouble: KubernetesError | None = field(default=None, repr=False)  # since it answered
+    _trouble: EngineError | None = field(default=None, repr=False)  # since it answered
     _gone: set[str] = field(default_factory=set[str], repr=False)  # names are never used again
 
     def state(self, name: str, *, may_come: bool = False) -> JobState:
@@ -49,8 +49,8 @@ class Cluster:
             may_come: It may not have been created yet; otherwise what is not there is gone.
 
         Raises:
-            NotAnswering: the server has not answered for ten minutes, or not yet at all.
-            KubernetesError: it has refused for as long.
+            EngineUnavailable: the server has not answered for ten minutes, or not yet at all.
+            EngineError: it has refused for as long.
         """
         found = self._look().get(name)
         if found is not None and self._trouble is not None:
@@ -82,7 +82,7 @@ class Cluster:
             try:
                 self._seen, self._trouble = self._states(), None
                 self._answered = time.monotonic()
-            except KubernetesError as error:
+            except EngineError as error:
                 self._trouble = error
         silent = time.monotonic() - self._answered
         if self._trouble is not None and silent > self.patience_seconds:

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.launcher import JobState, Launch
+from assets.launcher import EngineError, JobState, Launch
 from olmo_core.environment import JOB_ID, PROCESSES
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers import submission
-from pipelines.launchers.kubernetes.api import Api, KubernetesError
+from pipelines.launchers.kubernetes.api import Api
 from pipelines.launchers.kubernetes.cluster import POD_LABEL, Cluster, job_state
 from pipelines.launchers.kubernetes.manifests import PodJob, as_yaml, manifests
 from pipelines.names import kubernetes_name
@@ -42,7 +42,7 @@ class KubernetesLauncher:
 
         Raises:
             ConfigError: the site does not fit a launch.
-            KubernetesError: the API server refused it, or does not answer; what it has taken all
+            EngineError: the API server refused it, or does not answer; what it has taken all
                 the same, the next submission finds.
         """
         return [launch for launch in launches if self._submit(launch)]
@@ -60,8 +60,8 @@ class KubernetesLauncher:
         """Return what the cluster says of the folder's job.
 
         Raises:
-            NotAnswering: the API server has not answered for ten minutes, or not yet at all.
-            KubernetesError: it has refused for as long.
+            EngineUnavailable: the API server has not answered for ten minutes, or not yet at all.
+            EngineError: it has refused for as long.
         """
         launch = submission.read_launch(folder)
         if not launch.get("job_name"):
@@ -75,7 +75,7 @@ class KubernetesLauncher:
         """Delete the jobs at work: their pods are asked to reach a safe point, then killed.
 
         Raises:
-            KubernetesError: the API server refused it, or does not answer.
+            EngineError: the API server refused it, or does not answer.
         """
         alive = [folder for folder in folders if self.state(folder).alive]
         with ThreadPoolExecutor(max(1, len(alive))) as pool:  # each may take seconds
@@ -153,7 +153,7 @@ class KubernetesLauncher:
             created = api.create(manifest)
         found = created or api.get(job.kind, job.name)
         if found is None or found["metadata"].get("labels", {}).get(KEY) != job.labels[KEY]:
-            raise KubernetesError(
+            raise EngineError(
                 f"{job.kind} {job.name} in namespace {api.namespace} is not of this run folder, or "
                 "is just being deleted; submit again"
             )

@@ -4,14 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pipelines.launchers.slurm.queue import (
-    Client,
-    Entry,
-    Queue,
-    SlurmError,
-    SlurmUnavailable,
-    answer,
-)
+from assets.launcher import EngineError, EngineUnavailable
+from pipelines.launchers.slurm.queue import Client, Entry, Queue, answer
 
 PATIENCE_SECONDS = 5.0  # then SIGKILL to the ranks: a cancelled job is gone within ten seconds
 LAST_WORD_SECONDS = 2.0  # for the supervisor, whose ranks are gone, to say how it ended
@@ -24,8 +18,8 @@ def end_jobs(job_ids: Sequence[str], queue: Queue) -> None:
     """End the jobs; returns once all of them have ended.
 
     Raises:
-        SlurmUnavailable: the controller does not answer.
-        SlurmError: a job does not end.
+        EngineUnavailable: the controller does not answer.
+        EngineError: a job does not end.
     """
     began, ask = time.monotonic(), queue.ask
     asked: set[str] = set()
@@ -33,7 +27,7 @@ def end_jobs(job_ids: Sequence[str], queue: Queue) -> None:
         waited = time.monotonic() - began
         if waited > LONGEST_SECONDS:
             job = left[0]
-            raise SlurmError(f"job {job.job_id}: {job.state} still, {waited:.0f} s after scancel")
+            raise EngineError(f"job {job.job_id}: {job.state} still, {waited:.0f} s after scancel")
         at_work = [job.job_id for job in left if job.state in AT_WORK]
         pending = [job.job_id for job in left if job.state == "PENDING"]
         # Neither, or for too long at work.
@@ -82,7 +76,7 @@ def together(job_ids: Sequence[str]) -> list[str]:
 def _left(job_ids: Sequence[str], queue: Queue) -> list[Entry]:
     snapshot = queue.look(newer_than=time.time())
     if snapshot.error:
-        raise SlurmUnavailable(
+        raise EngineUnavailable(
             f"job {job_ids[0]}: its cancel file asks it to stop; Slurm could not be: "
             f"{snapshot.error}"
         )

@@ -10,22 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assets.launcher import JobState, Launch
+from assets.launcher import EngineUnavailable, JobState, Launch
 from assets.paths import root
 from olmo_core.environment import ROOT
 from olmo_core.files import write_atomic, write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers import submission
 from pipelines.launchers.slurm.cancel import end_jobs, scancel
-from pipelines.launchers.slurm.queue import (
-    Client,
-    Entry,
-    Queue,
-    SlurmUnavailable,
-    Snapshot,
-    client,
-    gone_job,
-)
+from pipelines.launchers.slurm.queue import Client, Entry, Queue, Snapshot, client, gone_job
 from pipelines.launchers.slurm.script import Batch, job_command
 from pipelines.names import job_name
 from pipelines.site.file import Site, SlurmSite
@@ -60,8 +52,8 @@ class SlurmLauncher:
         first task, they are the others.
 
         Raises:
-            SlurmUnavailable: the controller does not answer; an earlier job may be in the queue.
-            SlurmError: Slurm refuses a job.
+            EngineUnavailable: the controller does not answer; an earlier job may be in the queue.
+            EngineError: Slurm refuses a job.
         """
         alike: dict[Hashable, list[Launch]] = defaultdict(list)
         for launch in sorted(launches, key=lambda launch: launch.folder.path):
@@ -101,8 +93,8 @@ class SlurmLauncher:
         A job at work is asked for a safe point first.
 
         Raises:
-            SlurmUnavailable: the controller does not answer; the cancel file alone asks the job.
-            SlurmError: a job does not end.
+            EngineUnavailable: the controller does not answer; the cancel file alone asks the job.
+            EngineError: a job does not end.
         """
         jobs = {folder: self._jobs(folder) for folder in folders}
         if not any(jobs.values()):
@@ -179,7 +171,7 @@ class SlurmLauncher:
             try:
                 said = client(batch.command, variables=batch.site.pass_environment, pass_fds=locks)
                 return said.strip().partition(";")[0]
-            except SlurmUnavailable:
+            except EngineUnavailable:
                 while True:
                     time.sleep(RETRY_SECONDS)
                     snapshot = self.queue.look(newer_than=time.time())
@@ -198,7 +190,7 @@ class SlurmLauncher:
             return [*wanted.values()]
         snapshot = self.queue.look(newer_than=time.time())
         if snapshot.error:
-            raise SlurmUnavailable(
+            raise EngineUnavailable(
                 f"{before[0].path}: not submitted, since an earlier job of it may be in the "
                 f"queue, and Slurm does not say: {snapshot.error}"
             )

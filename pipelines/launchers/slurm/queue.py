@@ -41,14 +41,6 @@ LOG_END_BYTES = 4 << 20  # of the log of completed jobs, where there is one
 _JOB_ID = re.compile(r"[0-9]+(?:_[0-9]+)?")
 
 
-class SlurmError(EngineError):
-    """Slurm refused a command; the message is its own."""
-
-
-class SlurmUnavailable(SlurmError, EngineUnavailable):
-    """Slurm's controller did not answer: nothing is known of any job."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One job, or one task of an array, as the queue has it."""
@@ -120,8 +112,8 @@ def client(
         pass_fds: Open files that it inherits.
 
     Raises:
-        SlurmUnavailable: the controller did not answer.
-        SlurmError: the command was refused, or is not installed.
+        EngineUnavailable: the controller did not answer.
+        EngineError: the command was refused, or is not installed.
     """
     try:
         done = subprocess.run(
@@ -136,16 +128,16 @@ def client(
             check=False,
         )
     except FileNotFoundError:
-        raise SlurmError(
+        raise EngineError(
             f"{command[0]}: not on the PATH; jobs can be sent to Slurm from a machine with its "
             "commands (Debian: apt-get install slurm-client)"
         ) from None
     except subprocess.TimeoutExpired:
-        raise SlurmUnavailable(f"{command[0]}: no answer in {CLIENT_SECONDS:.0f} s") from None
+        raise EngineUnavailable(f"{command[0]}: no answer in {CLIENT_SECONDS:.0f} s") from None
     if done.returncode == 0:
         return done.stdout
     said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    kind = SlurmUnavailable if any(words in said for words in SILENCE) else SlurmError
+    kind = EngineUnavailable if any(words in said for words in SILENCE) else EngineError
     raise kind(said if said.startswith(command[0]) else f"{command[0]}: {said}")
 
 
@@ -158,7 +150,7 @@ def answer(ask: Client, *command: str) -> str:
     """Return what one of Slurm's commands says; nothing where it is refused, or not answered."""
     try:
         return ask(command)
-    except SlurmError:
+    except EngineError:
         return ""
 
 
@@ -194,7 +186,7 @@ class Queue:
         options = ["--states=all", "--array", "--noheader", f"--Format={columns}"]
         try:
             text = self.ask(["squeue", f"--user={os.getuid()}", *options])
-        except SlurmError as error:
+        except EngineError as error:
             return replace(before, asked=asked, error=str(error))
         return Snapshot(time=asked, asked=asked, text=text)
 
@@ -203,13 +195,13 @@ def shared_folder() -> Path:
     """Return a folder of this user on this machine that nobody else can write to.
 
     Raises:
-        SlurmError: somebody else has taken its name.
+        EngineError: somebody else has taken its name.
     """
     folder = Path(tempfile.gettempdir()) / f"olmo-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise SlurmError(f"{folder}: not a folder of this user alone; remove it, or set TMPDIR")
+        raise EngineError(f"{folder}: not a folder of this user alone; remove it, or set TMPDIR")
     return folder
 
 
@@ -227,9 +219,9 @@ def gone_job(job_id: str, *, ask: Client) -> JobState:
     """
     try:
         found = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
-    except SlurmUnavailable as error:
+    except EngineUnavailable as error:
         return JobState(alive=True, description=f"Slurm does not answer: {error}")
-    except SlurmError:  # Invalid job id: purged
+    except EngineError:  # Invalid job id: purged
         said = f"job {job_id} is no longer known to Slurm, and no accounting says how it ended"
         unknown = JobState(alive=False, description=said)
         return _accounted(job_id, ask) or _logged(job_id, ask) or unknown

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder, locked
-from pipelines.launchers.kubernetes.api import KubernetesError, NotAnswering
-from pipelines.launchers.router import LauncherClosed, site_launcher
+from pipelines.launchers.router import site_launcher
 from tests.pipelines.launchers.kubernetes.kubernetes_bench import Bench, recorded
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_submitted_while_the_server_cannot_say_what_there_is(bench: B
     bench.launcher().submit([launch])
     for _ in range(8):
         bench.cluster.failing("GET", "jobsets", 500)
-    with pytest.raises(NotAnswering, match=r"namespace lm: GET JobSet .*500"):
+    with pytest.raises(EngineUnavailable, match=r"namespace lm: GET JobSet .*500"):
         bench.launcher().submit([launch])
     assert bench.cluster.count("POST", "jobsets") == 1
 
@@ -93,19 +93,19 @@ def test_a_name_that_another_has_taken_is_refused(bench: Bench) -> None:
     job = next(iter(dry))
     job["metadata"] = {"name": job["metadata"]["name"], "labels": {}, "uid": "1"}
     bench.cluster.objects["jobsets", job["metadata"]["name"]] = job
-    with pytest.raises(KubernetesError, match="not of this run folder"):
+    with pytest.raises(EngineError, match="not of this run folder"):
         bench.launcher().submit([launch])
 
 
 def test_what_is_forbidden_is_said_with_what_to_do(bench: Bench) -> None:
     bench.cluster.failing("POST", "jobsets", 403)
-    with pytest.raises(KubernetesError, match=r"POST JobSet: 403 .*docs/kubernetes\.md"):
+    with pytest.raises(EngineError, match=r"POST JobSet: 403 .*docs/kubernetes\.md"):
         bench.launcher().submit([bench.launch()])
     assert bench.cluster.count("POST", "jobsets") == 1
 
 
 def test_a_namespace_that_is_not_there_is_told_from_a_job_that_is_not(bench: Bench) -> None:
-    with pytest.raises(KubernetesError, match="is the namespace right"):
+    with pytest.raises(EngineError, match="is the namespace right"):
         bench.launcher(namespace="elsewhere").submit([bench.launch()])
 
 
@@ -154,7 +154,7 @@ def test_one_process_is_a_plain_job(bench: Bench) -> None:
 def test_a_closed_launcher_starts_nothing(bench: Bench) -> None:
     router = site_launcher(bench.site)
     router.close()
-    with pytest.raises(LauncherClosed):
+    with pytest.raises(EngineError, match="not started, since the run was cancelled"):
         router.submit([bench.launch()])
     assert bench.cluster.named("jobsets") == []
 

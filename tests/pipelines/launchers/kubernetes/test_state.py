@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from assets.launcher import EngineUnavailable
+from assets.launcher import EngineError, EngineUnavailable
 from olmo_core.errors import ConfigError
-from pipelines.launchers.kubernetes.api import KubernetesError, NotAnswering
 from tests.pipelines.launchers.kubernetes.kubernetes_bench import (
     RUNNING,
     Bench,
@@ -164,7 +163,7 @@ def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, sta
     launch, launcher = bench.launch(), bench.launcher()
     launcher.submit([launch])
     bench.cluster.failing("GET", "jobsets", status)
-    with pytest.raises(KubernetesError, match="Kubernetes, namespace lm: GET JobSet: ") as raised:
+    with pytest.raises(EngineError, match="Kubernetes, namespace lm: GET JobSet: ") as raised:
         launcher.state(launch.folder)  # never asked before
     assert isinstance(raised.value, EngineUnavailable) == (status != 403)
     bench.cluster.add_pod(bench.job(), 0, node="n1", **RUNNING)
@@ -174,18 +173,18 @@ def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, sta
     assert state.alive
     assert state.description.startswith("running on n1; 0 s ago, since then: Kubernetes, ")
     bench.cluster.failing("GET", "jobsets", status)
-    with pytest.raises(KubernetesError):  # of a job that it did not know of before
+    with pytest.raises(EngineError):  # of a job that it did not know of before
         launcher.state(bench.submitted("stage2"))
     launcher._jobs("JobSet").patience_seconds = 0
     bench.cluster.failing("GET", "jobsets", status)
-    with pytest.raises(KubernetesError):
+    with pytest.raises(EngineError):
         launcher.state(launch.folder)
     assert launcher.state(launch.folder).description == "running on n1"
 
 
 def test_no_server_at_all_is_said(bench: Bench, tmp_path: Path) -> None:
     write_kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:9")
-    with pytest.raises(NotAnswering, match=r"no answer: .*refused"):
+    with pytest.raises(EngineUnavailable, match=r"no answer: .*refused"):
         bench.launcher().submit([bench.launch()])
     (tmp_path / "kubeconfig").unlink()
     with pytest.raises(ConfigError, match="no way to the API server"):

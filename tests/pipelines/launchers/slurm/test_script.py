@@ -8,18 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from assets.launcher import JobState, Launch
+from assets.launcher import EngineError, EngineUnavailable, JobState, Launch
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.slurm import queue as slurm_queue
 from pipelines.launchers.slurm.launcher import described
-from pipelines.launchers.slurm.queue import (
-    Queue,
-    SlurmError,
-    SlurmUnavailable,
-    Snapshot,
-    gone_job,
-)
+from pipelines.launchers.slurm.queue import Queue, Snapshot, gone_job
 from pipelines.launchers.slurm.script import Batch, job_command
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
@@ -244,7 +238,7 @@ def test_an_error_of_the_queue_keeps_what_was_known_and_is_shared(
     def ask(command: object) -> str:
         asked.append("asked")
         if not answers:
-            raise SlurmUnavailable("squeue: no answer")
+            raise EngineUnavailable("squeue: no answer")
         return answers.pop()
 
     one, other = Queue(1000.0, ask=ask), Queue(1000.0, ask=ask)
@@ -267,11 +261,11 @@ def test_a_shared_folder_of_somebody_else_is_refused(
     monkeypatch.setattr(slurm_queue.tempfile, "tempdir", str(tmp_path))
     folder = slurm_queue.shared_folder()
     folder.chmod(0o777)
-    with pytest.raises(SlurmError, match="not a folder of this user alone"):
+    with pytest.raises(EngineError, match="not a folder of this user alone"):
         slurm_queue.shared_folder()
     shutil.rmtree(folder)
     folder.symlink_to(tmp_path)
-    with pytest.raises(SlurmError, match="not a folder of this user alone"):
+    with pytest.raises(EngineError, match="not a folder of this user alone"):
         slurm_queue.shared_folder()
 
 
@@ -280,12 +274,12 @@ def test_accounting_says_how_a_forgotten_job_ended() -> None:
         assert isinstance(command, list)
         if command[0] == "sacct":
             return "CANCELLED by 1000|0:15\n"
-        raise SlurmError("Invalid job id specified")
+        raise EngineError("Invalid job id specified")
 
     assert gone_job("7", ask=ask) == JobState(alive=False, exit_code=-15, ended="CANCELLED")
 
 
 def test_commands_that_are_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(SlurmError, match="squeue: not on the PATH"):
+    with pytest.raises(EngineError, match="squeue: not on the PATH"):
         slurm_queue.client(["squeue"])
