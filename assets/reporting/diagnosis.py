@@ -6,13 +6,7 @@ from typing import Any
 from assets.launcher import JobState
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
-from olmo_core.supervisor.failure import (
-    Failure,
-    exit_status,
-    last_lines,
-    says_out_of_memory,
-    signal_name,
-)
+from olmo_core.supervisor.failure import Failure, exit_status, last_lines, says_oom, signal_name
 
 MOST_ATTEMPTS = 5  # of which a line is told, the last ones
 
@@ -81,7 +75,7 @@ def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list
         lines.append(f"ended by {signal_name(number)}{hint}")
     elif exit_code is not None:
         lines.append(f"exit code {exit_code}")
-    if says_out_of_memory(folder, Failure(log=log)):
+    if says_oom(folder, Failure(log=log)):
         lines.append("it ran out of memory: its log says so")
     if status:
         lines.append(f"on {status['host']}, attempt {status['attempt']}")

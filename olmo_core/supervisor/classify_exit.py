@@ -10,12 +10,7 @@ from olmo_core.run.attempts import CAUSES, Cause, Ended, Next
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import out_of_memory_kills
 from olmo_core.supervisor import requeue
-from olmo_core.supervisor.failure import (
-    Failure,
-    first_failure,
-    is_consequence,
-    says_out_of_memory,
-)
+from olmo_core.supervisor.failure import Failure, first_failure, is_consequence, says_oom
 from olmo_core.supervisor.launch_spec import LaunchSpec
 
 WORD_SECONDS = 15.0  # within which another pod's node says why it failed, over a slow file system
@@ -131,7 +126,7 @@ def _cause(attempt: Attempt, failure: Failure) -> Cause:
         return "node_lost" if in_vain or requeue.lost_nodes(spec.slurm_job) else "preempted"
     if spec.in_jobset and is_consequence(folder, failure):
         return "node_lost"  # every rank blames another, and that one has said nothing
-    if says_out_of_memory(folder, failure):
+    if says_oom(folder, failure):
         return "out_of_memory"
     return "killed" if failure.signal is not None else "error"
 

@@ -102,7 +102,7 @@ def by_cause(folder: RunFolder, failures: Sequence[Failure]) -> list[Failure]:
     return sorted(failures, key=lambda each: (is_consequence(folder, each), each.time))
 
 
-def says_out_of_memory(folder: RunFolder, failure: Failure) -> bool:
+def says_oom(folder: RunFolder, failure: Failure) -> bool:
     """Return whether memory was what lacked, as the kernel or torch said."""
     return failure.out_of_memory or _says(folder, failure, _OUT_OF_MEMORY)
 

@@ -80,10 +80,12 @@ def read_node(folder: RunFolder, environment: Mapping[str, str]) -> Node:
     address, port = environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")
     if count > 1 and not (address and port):
         raise ConfigError(f"environment: {count} nodes, but no MASTER_ADDR and MASTER_PORT")
+    # Without a supervisor that has numbered it, a node joins what the first one has begun.
+    begun = attempts.latest(folder) if rank > 0 else 0
     return Node(
         folder=folder,
         spec=spec,
-        attempt=_attempt(folder, rank, environment),
+        attempt=int(environment.get(ATTEMPT) or begun or attempts.next_number(folder)),
         rank=rank,
         address=f"{address or '127.0.0.1'}:{port or free_port()}",
         name=next((environment[name] for name in NODE_NAME if name in environment), "")
@@ -229,17 +231,6 @@ def _describe(
             )
         )
     return failure.by_cause(node.folder, found)
-
-
-def _attempt(folder: RunFolder, rank: int, environment: Mapping[str, str]) -> int:
-    """Return the supervisor's number; where there is none, as it would count.
-
-    Another node than the first joins what the first has begun.
-    """
-    if given := environment.get(ATTEMPT):
-        return int(given)
-    begun = attempts.latest(folder)
-    return begun if rank > 0 and begun else attempts.next_number(folder)
 
 
 if __name__ == "__main__":

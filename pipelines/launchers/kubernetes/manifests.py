@@ -17,10 +17,8 @@ import yaml
 
 from olmo_core.environment import RESTART
 from olmo_core.errors import ExitCode
-from pipelines.launchers.kubernetes.api import API_VERSIONS
+from pipelines.launchers.kubernetes.api import API_VERSIONS, Object
 from pipelines.site.file import KubernetesSite, ResourceSpec
-
-Manifest = dict[str, Any]
 
 CONTAINER = "node"  # as Kubeflow's runtimes call it, and the rules of a Job's failure policy
 GPU = "nvidia.com/gpu"
@@ -66,7 +64,7 @@ class PodJob:
         return KINDS[self.site.kind] if self.work.nodes > 1 else "Job"
 
 
-def manifests(job: PodJob) -> list[Manifest]:
+def manifests(job: PodJob) -> list[Object]:
     """Return all that is created for a job, in the order in which it is created."""
     if job.kind == "TrainJob":
         runtime = training_runtime(job)
@@ -82,7 +80,7 @@ def manifests(job: PodJob) -> list[Manifest]:
     return [_job_object(job, spec, ttlSecondsAfterFinished=TTL_SECONDS)]
 
 
-def train_job(job: PodJob, runtime: str) -> Manifest:
+def train_job(job: PodJob, runtime: str) -> Object:
     """Return a TrainJob of Kubeflow Trainer v2 over the runtime of this name."""
     trainer = omit_empty(
         image=job.site.image,
@@ -94,7 +92,7 @@ def train_job(job: PodJob, runtime: str) -> Manifest:
     return _job_object(job, {"runtimeRef": reference, "trainer": trainer, **_deadline(job)})
 
 
-def training_runtime(job: PodJob) -> Manifest:
+def training_runtime(job: PodJob) -> Object:
     """Return the runtime of a TrainJob: what the latter cannot say of its JobSet and its pods.
 
     Its name is a digest of its content: jobs of one kind share it, and none ever changes it.
@@ -104,7 +102,7 @@ def training_runtime(job: PodJob) -> Manifest:
         "metadata": {"labels": {f"{TRAINER}/trainjob-ancestor-step": "trainer"}},
         "spec": {**_job_of_set(), "template": pod},
     }
-    spec: Manifest = {
+    spec: Object = {
         "mlPolicy": {"numNodes": 1},  # the TrainJob says how many
         "template": {"spec": _set_spec(node)},
     }
@@ -112,7 +110,7 @@ def training_runtime(job: PodJob) -> Manifest:
     return _object(job.site, "TrainingRuntime", f"olmo-{digest}", {}, spec)
 
 
-def _job_object(job: PodJob, spec: Manifest, **more: int) -> Manifest:
+def _job_object(job: PodJob, spec: Object, **more: int) -> Object:
     """Return the object that is the job; in Kueue's queue it waits for room for all of its pods."""
     queue = job.work.partition or job.site.queue
     labels = {**job.labels, **({QUEUE: queue} if queue else {})}
@@ -121,13 +119,13 @@ def _job_object(job: PodJob, spec: Manifest, **more: int) -> Manifest:
 
 
 def _object(
-    site: KubernetesSite, kind: str, name: str, labels: Mapping[str, str], spec: Manifest
-) -> Manifest:
+    site: KubernetesSite, kind: str, name: str, labels: Mapping[str, str], spec: Object
+) -> Object:
     metadata = {"name": name, "namespace": site.namespace, "labels": {**OURS, **labels}}
     return {"apiVersion": API_VERSIONS[kind], "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
+def _job_spec(backoff_limit: int, rules: Sequence[Object]) -> Object:
     return {
         "completionMode": "Indexed",
         "backoffLimit": backoff_limit,
@@ -137,19 +135,19 @@ def _job_spec(backoff_limit: int, rules: Sequence[Manifest]) -> Manifest:
     }
 
 
-def _job_of_set() -> Manifest:
+def _job_of_set() -> Object:
     """Return how the one Job of a set fails: with any of its pods, saying by which rule."""
     disrupted = {"action": "FailJob", "onPodConditions": [DISRUPTED]}
     return _job_spec(0, [disrupted, _fail_on(ExitCode.REQUEUE), _fail_on(*FINAL_EXIT_CODES)])
 
 
-def _fail_on(*codes: int) -> Manifest:
+def _fail_on(*codes: int) -> Object:
     values = [int(code) for code in codes]
     on_exit = {"containerName": CONTAINER, "operator": "In", "values": values}
     return {"action": "FailJob", "onExitCodes": on_exit}
 
 
-def _set_spec(job_template: Manifest) -> Manifest:
+def _set_spec(job_template: Object) -> Object:
     """Return a set of one Job; when that fails, all pods are started anew, or it is given up."""
     return {
         "replicatedJobs": [{"name": CONTAINER, "replicas": 1, "template": job_template}],
@@ -175,7 +173,7 @@ def _set_spec(job_template: Manifest) -> Manifest:
     }
 
 
-def _pods(job: PodJob) -> Manifest:
+def _pods(job: PodJob) -> Object:
     """Return the pods of a Job: how many, for how long, and what they are."""
     pod = pod_spec(job.site, job.work, **_program(job), resources=resources(job.work))
     return {
@@ -186,12 +184,12 @@ def _pods(job: PodJob) -> Manifest:
     }
 
 
-def _deadline(job: PodJob) -> Manifest:
+def _deadline(job: PodJob) -> Object:
     minutes = job.work.time_limit_minutes
     return {"activeDeadlineSeconds": minutes * 60} if minutes else {}
 
 
-def _program(job: PodJob) -> Manifest:
+def _program(job: PodJob) -> Object:
     """Return what each container of the job runs, and with which variables."""
     given = {**FIXED_ENVIRONMENT, **job.site.environment, **job.environment}
     of_pod = {"NODE_NAME": "spec.nodeName"}
@@ -212,7 +210,7 @@ def _program(job: PodJob) -> Manifest:
     }
 
 
-def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Manifest:
+def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Object:
     """Return a pod around its one container; `node` is what only this job's container has."""
     container = {
         "name": CONTAINER,
@@ -250,12 +248,12 @@ def pod_spec(site: KubernetesSite, work: ResourceSpec, **node: Any) -> Manifest:
     )
 
 
-def omit_empty(**fields: Any) -> Manifest:
+def omit_empty(**fields: Any) -> Object:
     """Return the fields that hold something; what is None or empty is left to the cluster."""
     return {name: value for name, value in fields.items() if value not in (None, [], {})}
 
 
-def resources(work: ResourceSpec) -> Manifest:
+def resources(work: ResourceSpec) -> Object:
     """Return what each node asks for: never less or more, so as to be among the last evicted."""
     asked: dict[str, str] = {}
     if work.cpus_per_node:
@@ -272,15 +270,15 @@ def literal(text: str) -> str:
     return text.replace("$", "$$")
 
 
-def _pod_security() -> Manifest:
+def _pod_security() -> Object:
     """Return who a pod runs as: never root, else whoever submits, so that each can write on."""
-    security: Manifest = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    security: Object = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     if os.getuid() != 0:  # else the image's own user
         security |= {"runAsUser": os.getuid(), "runAsGroup": os.getgid()}
     return security
 
 
-def _tolerations(work: ResourceSpec) -> list[Manifest]:
+def _tolerations(work: ResourceSpec) -> list[Object]:
     lost = [
         {
             "key": f"node.kubernetes.io/{state}",
@@ -301,6 +299,6 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile("[0-9]"), [*"0123456789"])
 
 
-def as_yaml(made: Sequence[Manifest]) -> str:
+def as_yaml(made: Sequence[Object]) -> str:
     """Return manifests as `kubectl apply -f -` takes them."""
     return yaml.dump_all(made, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
