@@ -149,7 +149,7 @@ def passed_environment(more: Sequence[str] = ()) -> dict[str, str]:
 def answer(ask: Client, *command: str) -> str:
     """Return what one of Slurm's commands says; nothing where it is refused, or not answered."""
     try:
-        return ask(command)
+        return ask([*command])
     except EngineError:
         return ""
 
