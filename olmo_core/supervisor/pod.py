@@ -37,19 +37,15 @@ def main(arguments: list[str] | None = None) -> None:
     # From here on they are waited for, never delivered: none can come at a wrong moment.
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     with _exit_codes():
-        raise SystemExit(_run(folder, int(os.environ.get(INDEX, "0"))))
-
-
-def _run(folder: RunFolder, rank: int) -> int:
-    spec = read_launch_spec(folder, "command", "nodes")
-    logs = [folder.path / spec.log]
-    # Of this start of the pods: each makes its own, which tells the first one that it is there.
-    logs += [
-        logs[0].with_suffix(f".restart{environment.restart()}.node{node}.log")
-        for node in range(1, spec.nodes)
-    ]
-    with _logged(logs[rank]), _exit_codes():
-        return _first(folder, spec, logs) if rank == 0 else _other(folder, spec)
+        rank, spec = int(os.environ.get(INDEX, "0")), read_launch_spec(folder, "command", "nodes")
+        logs = [folder.path / spec.log]
+        # Of this start of the pods: each makes its own, which tells the first one that it is there.
+        logs += [
+            logs[0].with_suffix(f".restart{environment.restart()}.node{node}.log")
+            for node in range(1, spec.nodes)
+        ]
+        with _logged(logs[rank]), _exit_codes():
+            raise SystemExit(_other(folder, spec) if rank else _first(folder, spec, logs))
 
 
 def _first(folder: RunFolder, spec: LaunchSpec, logs: Sequence[Path]) -> int:
