@@ -47,8 +47,7 @@ def requeue(job: str) -> str:
     """Put Slurm's job into the queue again; returns what went wrong, empty if nothing did."""
     error = ""
     for tried in range(TRIES):
-        if tried:
-            time.sleep(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS if tried else 0.0)
         done = _run(["scontrol", "requeue", job])
         if done.returncode == 0:
             return ""

@@ -25,9 +25,6 @@ from pipelines.site.file import Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
 
-# Signals that a parent may have ignored (nohup, a background shell) and that a job must feel.
-RESET_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
 
 @dataclass(kw_only=True)
 class LocalLauncher:
@@ -148,7 +145,8 @@ def _processes(folder: RunFolder) -> dict[int, psutil.Process]:
 
 
 def _reset_signals() -> None:
-    for number in RESET_SIGNALS:
+    # A parent may have ignored them (nohup, a background shell), and a job must feel them.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
 
 

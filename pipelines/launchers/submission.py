@@ -53,11 +53,8 @@ def under_way(folder: RunFolder) -> bool:
 
 def next_claim(folder: RunFolder) -> Claim:
     """Return the claim that the next submission would make; writes nothing."""
-    before = folder.read(folder.claim)
-    return Claim(
-        key=before["key"] if before else uuid.uuid4().hex,
-        submission=max(int(before["submission"]) if before else 0, latest(folder)) + 1,
-    )
+    before = folder.read(folder.claim) or {"key": uuid.uuid4().hex, "submission": 0}
+    return Claim(key=before["key"], submission=max(int(before["submission"]), latest(folder)) + 1)
 
 
 def claim(folder: RunFolder) -> Claim:
