@@ -52,7 +52,7 @@ def _stat(pid: int) -> list[str]:
     """Return the kernel's words on a process, from its state on; none if it is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return []
 
 
@@ -73,7 +73,8 @@ class TreeUsage:
     BUSY_CORES = 0.1  # the heartbeat itself uses a hundredth of that
 
     def __init__(self) -> None:
-        import psutil  # takes 0.2 s, and who only reads definitions of jobs needs none
+        # Takes 0.2 s; supervisors, and who only reads definitions of jobs, are to begin at once.
+        import psutil
 
         self.process, self._gone = psutil.Process(), psutil.NoSuchProcess
         self._seconds, self._time = 0.0, time.monotonic()
