@@ -62,20 +62,18 @@ class RunFolder:
         Raises:
             ValueError: the file is malformed or of another schema version.
         """
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return read_versioned(path, "delete it to begin anew")
-        except FileNotFoundError:
-            return None
+        return None
 
     def read_status(self) -> dict[str, Any] | None:
         """Return the heartbeat; None while there is none that can be read.
 
         It is not flushed to the disk, so a crash may leave garbage; the next beat replaces it.
         """
-        try:
+        with contextlib.suppress(ValueError):
             return self.read(self.status)
-        except ValueError:
-            return None
+        return None
 
     def read_result(self) -> dict[str, Any]:
         """Return what the finished job reported.
@@ -114,10 +112,9 @@ class RunFolder:
 
     def stops_at_once(self, attempt: int) -> bool:
         """Return whether this attempt is asked to stop at once."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             return self.stop.read_text() == str(attempt)
-        except FileNotFoundError:
-            return False
+        return False
 
 
 def folder_argument(arguments: Sequence[str] | None, does: str, more: str = "") -> RunFolder:

@@ -28,8 +28,10 @@ from olmo_core.run.folder import locked
 LANGUAGE = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 PASSED = ("HOME", "USER", "LOGNAME", "SHELL", "PATH", *LANGUAGE, "SLURM_CONF")
 # What a command says when the controller, or the way to it, has failed, and not the command.
-SILENCE = ("contact slurm controller", "timed out", "Connection refused", "Zero Bytes", "unge")
-SILENCE += ("Unable to establish", "Unexpected message", "Transport endpoint", "No route")
+_SILENCE = re.compile(
+    "contact slurm controller|timed out|Connection refused|Zero Bytes|unge"
+    "|Unable to establish|Unexpected message|Transport endpoint|No route"
+)
 CLIENT_SECONDS = 60.0  # Slurm's clients try for some time by themselves
 FIELDS = ("JobArrayID", "State", "exit_code", "RestartCnt", "NodeList", "Reason", "Name")
 # All others may still become work: PENDING, RUNNING, COMPLETING, REQUEUED, SUSPENDED, …
@@ -137,7 +139,7 @@ def client(
     if done.returncode == 0:
         return done.stdout
     said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-    kind = EngineUnavailable if any(words in said for words in SILENCE) else EngineError
+    kind = EngineUnavailable if _SILENCE.search(said) else EngineError
     raise kind(said if said.startswith(command[0]) else f"{command[0]}: {said}")
 
 
