@@ -20,7 +20,16 @@ from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 
 SOUP = "soup"
-SHOWN_TRAINING_KEYS = (
+SHOWN_KEYS = (
+    "model.d_model",
+    "model.n_layers",
+    "model.n_heads",
+    "model.mlp_hidden_size",
+    "model.mlp_ratio",
+    "model.max_sequence_length",
+    "model.vocab_size",
+    "model.rope_theta",
+    "model.weight_tying",
     "max_duration",
     "global_train_batch_size",
     "optimizer.name",
@@ -34,17 +43,11 @@ SHOWN_TRAINING_KEYS = (
     "precision",
     "seed",
 )
-SHOWN_MODEL_KEYS = (
-    "d_model",
-    "n_layers",
-    "n_heads",
-    "mlp_hidden_size",
-    "mlp_ratio",
-    "max_sequence_length",
-    "vocab_size",
-    "rope_theta",
-    "weight_tying",
-)
+DATA_TITLES = {
+    "tokens": "All documents after deduplication and filters:",
+    "stage1_mix": "Stage 1:",
+    "stage2_mix": "Stage 2:",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,7 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
         soup=reports.get(SOUP),
         tables={
             name: reports[name]["tables"]["sources"]
-            for name in ("tokens", "stage1_mix", "stage2_mix")
+            for name in DATA_TITLES
             if "sources" in reports.get(name, {}).get("tables", {})
         },
         configs={
@@ -110,7 +113,11 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _table(facts.export["tables"]["models"], ("model", "revision", "step", "tokens")),
         *_souped(facts.soup),
         "## Data",
-        *_data(facts),
+        *(
+            part
+            for name, rows in facts.tables.items()
+            for part in (DATA_TITLES[name], _table(rows))
+        ),
         "## Training",
         _training(facts),
         "## Evaluation",
@@ -212,33 +219,21 @@ Without a network: HF_HOME on the export's run folder (it holds `hub/`) and HF_H
 `from_pretrained("<export>/exports/<model>")`."""
 
 
-def _data(facts: Facts) -> list[str]:
-    titles = {
-        "tokens": "All documents after deduplication and filters:",
-        "stage1_mix": "Stage 1:",
-        "stage2_mix": "Stage 2:",
-    }
-    return [part for name, rows in facts.tables.items() for part in (titles[name], _table(rows))]
-
-
 def _training(facts: Facts) -> str:
-    rows: list[dict[str, Any]] = []
-    keys = [f"model.{key}" for key in SHOWN_MODEL_KEYS] + list(SHOWN_TRAINING_KEYS)
-    if any(_dotted(config, "model.mlp_hidden_size") for config in facts.configs.values()):
-        keys.remove("model.mlp_ratio")  # OLMo does not read it then
-    for key in keys:
-        values = {name: _dotted(config, key) for name, config in facts.configs.items()}
-        if any(value is not None for value in values.values()):
-            shown = {name: "" if value is None else str(value) for name, value in values.items()}
-            rows.append({"key": f"`{key}`", **shown})
-    return _table(rows)
+    rows = {
+        key: {name: _dotted(config, key) for name, config in facts.configs.items()}
+        for key in SHOWN_KEYS
+    }
+    if any(rows["model.mlp_hidden_size"].values()):
+        del rows["model.mlp_ratio"]  # OLMo does not read it then
+    return _table([{"key": f"`{key}`", **row} for key, row in rows.items() if any(row.values())])
 
 
-def _dotted(config: Mapping[str, Any], key: str) -> Any:
+def _dotted(config: Mapping[str, Any], key: str) -> str:
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return value
+    return "" if value is None else str(value)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:

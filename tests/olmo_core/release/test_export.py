@@ -17,7 +17,7 @@ from olmo_core.config.load import build
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file
-from olmo_core.release import export, parity
+from olmo_core.release import export
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -142,16 +142,16 @@ def test_weights_that_do_not_fit_are_refused(family: Any, tmp_path: Path) -> Non
 
 
 def test_parity_needs_every_top_choice() -> None:
-    good = parity.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=1.0)
-    parity.require(good, "soup", 1e-5)
-    bad = parity.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=0.9)
+    good = export.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=1.0)
+    export.require(good, "soup", 1e-5)
+    bad = export.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=0.9)
     with pytest.raises(InputError, match=r"agrees at 0\.9000 of 10 positions"):
-        parity.require(bad, "soup", 1e-5)
+        export.require(bad, "soup", 1e-5)
 
 
 def test_parity_is_measured_on_real_text(family: Any) -> None:
     tokenizer = family.runs["tokenizer"] / "tokenizer.json"
-    batch = parity.text_batch(tokenizer, 3, 20)
+    batch = export.text_batch(tokenizer, 3, 20)
     assert batch.shape == (3, 20)
     text = Tokenizer.from_file(str(tokenizer)).decode(batch[0].tolist())
     assert text.startswith('The "assert" statement')
