@@ -4,6 +4,7 @@ Run as `python -m olmo_core.evals.leaderboard RUN_FOLDER/config.yaml`.
 """
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.evals.rows import exported_models, read_rows, write_rows
-from olmo_core.files import atomic_path, write_atomic
+from olmo_core.evals.rows import FACTS, exported_models, read_rows, write_rows
+from olmo_core.files import write_atomic
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -32,13 +33,11 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
     cells = table(columns, rows)
     errors = {(row["model"], row["task"], row["metric"]): row["stderr"] for row in rows}
-    with (
-        atomic_path(job.folder / "leaderboard.csv") as beside,
-        beside.open("w", encoding="utf-8", newline="") as text,
-    ):
-        writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(cells)
+    write_atomic(job.folder / "leaderboard.csv", text.getvalue())
     write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, errors))
     return Report(
         numbers={"models": len(order), "figures": len(rows), **_best(cells)},
@@ -88,15 +87,12 @@ def downstream_columns(
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one row per model: its name, revision, step, tokens and figures, None if absent."""
-    titles = {(task, metric): title for title, task, metric in columns}
-    models: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        facts = {key: row[key] for key in ("model", "revision", "step", "tokens")}
-        cells = models.setdefault(row["model"], {**facts, **dict.fromkeys(titles.values())})
-        title = titles.get((row["task"], row["metric"]))
-        if title is not None:
-            cells[title] = row["value"]
-    return list(models.values())
+    facts = {row["model"]: {key: row[key] for key in FACTS} for row in rows}
+    values = {(row["model"], row["task"], row["metric"]): row["value"] for row in rows}
+    return [
+        {**known, **{title: values.get((model, task, name)) for title, task, name in columns}}
+        for model, known in facts.items()
+    ]
 
 
 def markdown_table(
@@ -135,7 +131,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: round(value, 3) if isinstance(value, float) else value
         for key, value in row.items()
-        if key not in ("revision", "step", "tokens")
+        if key == "model" or key not in FACTS
     }
 
 

@@ -84,20 +84,16 @@ def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list
         InputError: there are none, or a file is truncated or malformed; names file and line.
     """
     documents: list[Document] = []
-    for source in sorted(path for path in folder.glob("*") if path.is_dir()):
-        taken = 0
-        for path in sorted((source / "val").glob("*.jsonl.gz")):
-            for line, row in enumerate(read_rows(path), start=1):
-                check_row(row, f"{path}:{line}", ("id", "text"))
-                document = Document(
-                    id=row["id"],
-                    source=source.name,
-                    domain=str(row.get("subdomain") or source.name),
-                    text=row["text"],
-                )
-                if bytes_per_source is None or taken < bytes_per_source:
-                    documents.append(document)
-                taken += len(document.text.encode())
+    taken: Counter[str] = Counter()  # bytes by source
+    for path in sorted(folder.glob("*/val/*.jsonl.gz")):
+        source = path.parts[-3]
+        for line, row in enumerate(read_rows(path), start=1):
+            check_row(row, f"{path}:{line}", ("id", "text"))
+            domain = str(row.get("subdomain") or source)
+            if bytes_per_source is None or taken[source] < bytes_per_source:
+                document = Document(id=row["id"], source=source, domain=domain, text=row["text"])
+                documents.append(document)
+            taken[source] += len(row["text"].encode())
     if not documents:
         raise InputError(f"{folder}: no documents; expected <source>/val/*.jsonl.gz")
     return documents

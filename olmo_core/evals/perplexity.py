@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -37,16 +37,8 @@ SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.pretrained")
 UNIGRAM = "unigram"
 CHUNK_TOKENS = 1 << 24  # counted at once
 
-
 Tokens = Sequence[Sequence[int]]  # ids of each document
-
-
-class Scored(NamedTuple):
-    """One model's log-likelihood of each document."""
-
-    model: ModelFacts
-    tokens: Tokens
-    values: Sequence[float]  # in nats
+Scored = tuple[ModelFacts, Tokens, Sequence[float]]  # a model's log-likelihoods of them, in nats
 
 
 def make(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -96,7 +88,7 @@ def score_models(
 
     keys = [{**_key(config), **identity, "data": data_sha256} for identity in identities]
     values, cached = cached_scores(job.cache / "evals", keys, score)
-    scores = [Scored(*each) for each in zip(models, tokens, values, strict=True)]
+    scores: list[Scored] = [*zip(models, tokens, values, strict=True)]
     if mix is not None:
         with job.timed(UNIGRAM):
             scores.append(_score_unigram(mix, tokenised, job))
@@ -194,7 +186,7 @@ def _score_unigram(manifest: Manifest, tokenised: Mapping[str, Tokens], job: Job
     log_probability = np.log(counts + 1.0) - np.log(float(total) + len(counts))
     values = [float(log_probability[np.asarray(ids, np.int64)].sum()) for ids in tokens]
     model = ModelFacts(model=UNIGRAM, revision=None, step=None, tokens=total, sha256=None)
-    return Scored(model, tokens, values)
+    return model, tokens, values
 
 
 def _report(
@@ -209,13 +201,10 @@ def _report(
             bits.setdefault(row["model"], {})[source or "all"] = row["value"]
         if row["metric"] == "loss" and not source:
             loss[row["model"]] = row["value"]
+    figures = {model: {"loss": loss[model], **cells} for model, cells in bits.items()}
     table = [
-        {
-            "model": model,
-            "loss": round(loss[model], 4),
-            **{source: round(value, 4) for source, value in cells.items()},
-        }
-        for model, cells in bits.items()
+        {"model": model, **{name: round(value, 4) for name, value in cells.items()}}
+        for model, cells in figures.items()
     ]
     return Report(
         numbers={
@@ -237,12 +226,8 @@ def _encode(path: Path, documents: Sequence[Document]) -> list[list[int]]:
 
 
 def _digest(documents: Sequence[Document]) -> str:
-    digest = hashlib.sha256()
-    for document in documents:
-        digest.update(
-            json.dumps([document.id, document.source, document.domain, document.text]).encode()
-        )
-    return digest.hexdigest()
+    rows = [json.dumps([each.id, each.source, each.domain, each.text]) for each in documents]
+    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 if __name__ == "__main__":

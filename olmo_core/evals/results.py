@@ -23,11 +23,10 @@ def connect(*folders: Path) -> "duckdb.DuckDBPyConnection":
     import duckdb  # 0.3 s, and only these tables need it
 
     connection = duckdb.connect()
-    rows = connection.read_parquet([str(path) for path in paths])
-    rows.project("*, row_number() over () as position").create_view("rows")
+    connection.read_parquet([str(path) for path in paths]).create_view("rows")
     connection.execute(
-        "create view leaderboard as select model, revision, step, tokens, task, metric, value, "
-        "stderr from rows order by position"
+        "create view leaderboard as "
+        "select model, revision, step, tokens, task, metric, value, stderr from rows"
     )
     return connection
 

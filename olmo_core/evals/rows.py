@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+FACTS = ("model", "revision", "step", "tokens")  # of a model
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
@@ -46,14 +48,8 @@ class ModelFacts:
 
     def row(self, **figure: Any) -> dict[str, Any]:
         """Return one row of this model; the figure's fields are those of `SCHEMA`."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "step": self.step,
-            "tokens": self.tokens,
-            "model_sha256": self.sha256,
-            **figure,
-        }
+        facts = {name: getattr(self, name) for name in FACTS}
+        return {**facts, "model_sha256": self.sha256, **figure}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +80,7 @@ class EvaluatedModel(ModelFacts):
 def exported_models(export: Path) -> list[EvaluatedModel]:
     """Return the models of a finished `export` run folder, in its order."""
     models = RunFolder(export).read_result()["report"]["data"]["models"]
-    names = ("model", "revision", "step", "tokens", "sha256")
+    names = (*FACTS, "sha256")
     return [
         EvaluatedModel(**{name: model[name] for name in names}, path=export / model["path"])
         for model in models

