@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import Document, clip, shards, totals, write_documents
+from olmo_core.corpus.document import Document, shards, totals, write_documents
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import (
     Marked,
@@ -143,15 +143,13 @@ def _step(
     bloom: str | None = None,
 ) -> ToolkitCommand:
     """Return a call of dolma's deduper, by one process: two give other attributes on every run."""
-    folder = scratch / view / "documents"
+    files = shards(scratch / view / "documents")
     return ToolkitCommand(
         name=name,
-        kind="dedupe",
+        kind="deduper",
         config={
             # Named one by one and sorted: which copy comes first is part of the result.
-            "documents": [
-                f"{view}/documents/{path.relative_to(folder)}" for path in shards(folder)
-            ],
+            "documents": [str(path.relative_to(scratch)) for path in files],
             "dedupe": {"name": name, "skip_empty": True, **what},
             "bloom_filter": {
                 "file": f"bloom/{bloom or name}.bin",
@@ -188,7 +186,11 @@ def _attributes(
 ) -> Iterator[dict[str, Any]]:
     """Yield the attributes of each document, counted in the table's row, some shown as samples."""
     for document, marks in rows:
-        copied, repeated, contaminated = _shares(document, marks)
+        spans: list[Any] = [next(iter(mark.values()), None) or [] for mark in marks]
+        # A blank-free line is as long in the view as here; the separators count as text too.
+        length = sum(map(len, paragraphs(document.text))) + document.text.count("\n")
+        repeated, contaminated = (covered_share(each, length, document.id) for each in spans[1:])
+        copied = bool(spans[0])
         row["documents"] += 1
         row["exact_duplicates"] += copied
         row["mostly_repeated"] += repeated > 0.5
@@ -196,7 +198,7 @@ def _attributes(
         row["mostly_contaminated"] += contaminated > 0.5
         for label, hit in (("exact duplicates", copied), ("contaminated", contaminated > 0.5)):
             if hit and len(samples[label]) < 5:
-                samples[label].append(f"{document.id}\n{clip(document.text, 200)}")
+                samples[label].append(document.sample(characters=200))
         whole = [0, len(document.text)]
         values = {
             TEXT: [[*whole, 1.0]] if copied else [],
@@ -204,19 +206,6 @@ def _attributes(
             CONTAMINATION: [[*whole, contaminated]],
         }
         yield {"id": document.id, "attributes": values}
-
-
-def _shares(document: Document, marks: Sequence[dict[str, Any]]) -> tuple[bool, float, float]:
-    """Return whether a document is a copy, and its repeated and its contaminated share."""
-    spans: list[list[list[float]]] = [next(iter(mark.values()), None) or [] for mark in marks]
-    copies, repeated, contaminated = spans
-    # A blank-free line is as long in the view as here; the separators count as text too.
-    length = sum(map(len, paragraphs(document.text))) + document.text.count("\n")
-    return (
-        bool(copies),
-        covered_share(repeated, length, document.id),
-        covered_share(contaminated, length, document.id),
-    )
 
 
 def covered_share(spans: Sequence[Sequence[float]], length: int, document_id: str) -> float:

@@ -7,6 +7,7 @@ metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same fi
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ class Document:
     def text_bytes(self) -> int:
         """Return the size of the text in UTF-8."""
         return len(self.text.encode())
+
+    def sample(self, *notes: str, characters: int = 400) -> str:
+        """Return the id, notes and the beginning of the text, a line each, as a sample to show."""
+        whole = len(self.text) <= characters
+        text = self.text if whole else self.text[:characters].rstrip() + " …"
+        return "\n".join([self.id, *notes, text])
 
 
 def shards(folder: Path) -> list[Path]:
@@ -103,29 +110,21 @@ def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: in
     Returns:
         The number of files.
     """
+    left = iter(documents)
     count = 0
-    for shard in _cut(documents, shard_bytes):
-        write_documents(folder / f"part-{count:05d}.jsonl.gz", shard)
-        count += 1
+    for count, first in enumerate(left, start=1):
+        shard = list(_up_to(shard_bytes, chain([first], left)))
+        write_documents(folder / f"part-{count - 1:05d}.jsonl.gz", shard)
     return count
 
 
-def _cut(documents: Iterable[Document], shard_bytes: int) -> Iterator[list[Document]]:
-    shard: list[Document] = []
+def _up_to(shard_bytes: int, documents: Iterable[Document]) -> Iterator[Document]:
     filled = 0
     for document in documents:
-        shard.append(document)
+        yield document
         filled += document.text_bytes
         if filled >= shard_bytes:
-            yield shard
-            shard, filled = [], 0
-    if shard:
-        yield shard
-
-
-def clip(text: str, characters: int = 400) -> str:
-    """Return the beginning of a text, as a sample to show."""
-    return text if len(text) <= characters else text[:characters].rstrip() + " …"
+            return
 
 
 def totals(table: Sequence[Mapping[str, Any]], *columns: str) -> dict[str, int]:

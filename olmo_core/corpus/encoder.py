@@ -45,19 +45,15 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of each text, uint32 (n,), without special tokens added."""
-        ids: list[np.ndarray] = [np.empty(0, dtype=np.uint32)] * len(texts)
-        slow: list[int] = []
-        for place, text in enumerate(texts):
-            if self._fast is not None and self._covered(text):
-                ids[place] = self._fast.encode_to_numpy(text, disallowed_special=())
-            else:
-                slow.append(place)
-        encodings = self.tokenizer.encode_batch_fast(
-            [texts[place] for place in slow], add_special_tokens=False
-        )
-        for place, encoding in zip(slow, encodings, strict=True):
-            ids[place] = np.asarray(encoding.ids, dtype=np.uint32)
-        return ids
+        engines = [self._fast if self._fast and self._covered(text) else None for text in texts]
+        slow = [text for text, fast in zip(texts, engines, strict=True) if fast is None]
+        encoded = iter(self.tokenizer.encode_batch_fast(slow, add_special_tokens=False))
+        return [
+            fast.encode_to_numpy(text, disallowed_special=())
+            if fast is not None
+            else np.asarray(next(encoded).ids, dtype=np.uint32)
+            for text, fast in zip(texts, engines, strict=True)
+        ]
 
     def exact(self, text: str) -> list[int]:
         """Return the ids by Hugging Face alone: the truth that `encode` must equal."""
@@ -143,11 +139,8 @@ def _check_parts(content: dict[str, Any]) -> None:
     split: dict[str, Any] = content["pre_tokenizer"] or {}
     if model["type"] != "BPE" or content["normalizer"] is not None:
         raise NotProven("not a plain BPE tokenizer")
-    if (split.get("type"), split.get("add_prefix_space"), split.get("use_regex")) != (
-        "ByteLevel",
-        False,
-        True,
-    ):
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    if any(split.get(key) != value for key, value in byte_level.items()):
         raise NotProven("the text is not split by ByteLevel's own expression")
     options = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
     if on := [name for name in (*options, "byte_fallback", "ignore_merges") if model.get(name)]:

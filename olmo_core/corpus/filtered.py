@@ -12,7 +12,6 @@ from pathlib import Path
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
     Document,
-    clip,
     read_documents,
     read_folder,
     shards,
@@ -144,7 +143,7 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
     ]
     return ToolkitCommand(
         name="mix",
-        kind="mix",
+        kind="mixer",
         config={
             "streams": streams,
             "processes": processes,
@@ -219,7 +218,7 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
         },
         tables={"sources": table, "dropped by rule": rules},
         samples={
-            "kept": [_first_kept(documents / source) for source in verdicts],
+            "kept": [next(read_folder(documents / source)).sample() for source in verdicts],
             "dropped": [
                 sample
                 for verdict in verdicts.values()
@@ -228,11 +227,6 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
         },
         data={"sources": {source: len(verdict.kept) for source, verdict in verdicts.items()}},
     )
-
-
-def _first_kept(folder: Path) -> str:
-    document = next(read_folder(folder))
-    return f"{document.id}\n{clip(document.text)}"
 
 
 if __name__ == "__main__":

@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import (
-    Document,
-    clip,
-    read_documents,
-    shards,
-    totals,
-    write_documents,
-)
+from olmo_core.corpus.document import Document, read_documents, shards, totals, write_documents
 from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
 from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import InputError
@@ -76,7 +69,11 @@ def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
     for member in members:
         clusters[member.cluster].append(member)
     sizes = Counter(member.source for member in members)
-    by_hash = [clusters[name] for name in sorted(clusters, key=lambda c: _hash(config.seed, c))]
+
+    def place(name: str) -> bytes:
+        return hashlib.sha256(f"{config.seed}:{name}".encode()).digest()
+
+    by_hash = [clusters[name] for name in sorted(clusters, key=place)]
     scored: Counter[str] = Counter()
     scored_bytes: Counter[str] = Counter()
     for domain in sorted(sizes):
@@ -85,12 +82,13 @@ def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
             if scored[domain] >= wanted:
                 break
             firsts = {member.source: member for member in reversed(cluster)}
+            inside = Counter(member.source for member in cluster)
             if (
-                domain not in firsts
+                domain not in inside
                 or cluster[0].role != "training"
-                or _widespread(cluster, sizes, config)
                 or any(
-                    scored_bytes[source] + first.text_bytes > config.max_domain_bytes
+                    inside[source] > max(1, config.max_cluster_share * sizes[source])
+                    or scored_bytes[source] + first.text_bytes > config.max_domain_bytes
                     for source, first in firsts.items()
                 )
             ):
@@ -109,17 +107,6 @@ def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
                 f"least min_documents = {config.min_documents}: raise max_domain_bytes or "
                 "max_cluster_share, lower min_documents, or give the source more text"
             )
-
-
-def _hash(seed: int, cluster: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{cluster}".encode()).digest()
-
-
-def _widespread(cluster: Sequence[Member], sizes: Counter[str], config: HeldOutConfig) -> bool:
-    inside = Counter(member.source for member in cluster)
-    return any(
-        count > max(1, config.max_cluster_share * sizes[source]) for source, count in inside.items()
-    )
 
 
 def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -188,7 +175,7 @@ def _write(documents: Path, files: Sequence[Path], roles: Mapping[str, str], job
     for domain, chosen in scored.items():
         rows = ({"text": d.text, "id": d.id, "added": d.added, "source": domain} for d in chosen)
         write_rows(job.folder / "paloma" / domain / "val" / "part-00000.jsonl.gz", rows)
-    return [f"{domain[0].id}\n{clip(domain[0].text)}" for _, domain in sorted(scored.items())]
+    return [chosen[0].sample() for _, chosen in sorted(scored.items())]
 
 
 def _row(source: str, members: Sequence[Member], sizes: Counter[str]) -> dict[str, Any]:

@@ -153,16 +153,13 @@ def choose_ranges(root: Path, files: Sequence[TokenFile], tokens: int) -> list[R
     """
     available = sum(file.tokens for file in files)
     whole, rest = divmod(tokens, available)
-    paths = [Path(file.path).relative_to(root).as_posix() for file in files]
+    parts = [(file, file.tokens) for file in files] * whole
+    parts += [(file, cut(file, rest * file.tokens // available)) for file in files]
     ranges = [
-        Range(path=path, start=0, stop=file.tokens)
-        for _ in range(whole)
-        for path, file in zip(paths, files, strict=True)
+        Range(path=Path(file.path).relative_to(root).as_posix(), start=0, stop=stop)
+        for file, stop in parts
+        if stop
     ]
-    for path, file in zip(paths, files, strict=True):
-        stop = cut(file, rest * file.tokens // available)
-        if stop:
-            ranges.append(Range(path=path, start=0, stop=stop))
     if not ranges:
         raise InputError(
             f"{files[0].path}: {tokens} tokens of this source are wanted, but no document ends "

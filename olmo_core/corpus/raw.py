@@ -6,6 +6,7 @@ a user's folders, the same for the same packages, Python and files.
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import Document, clip, totals, write_shards
+from olmo_core.corpus.document import Document, totals, write_shards
 from olmo_core.corpus.readers import READERS, Passage, UnitReader, Unreadable
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
@@ -105,8 +106,7 @@ def write_source(source: SourceConfig, shard_bytes: int, out: Path) -> dict[str,
         "quarantined": len(reading.quarantined),
         "left_out": "; ".join(f"{number} {reason}" for reason, number in left_out),
     }
-    sample = f"{middle.id}\n{clip(middle.text)}"
-    return {"row": row, "sample": sample, "quarantined": reading.quarantined}
+    return {"row": row, "sample": middle.sample(), "quarantined": reading.quarantined}
 
 
 def read_source(source: SourceConfig) -> Reading:
@@ -120,20 +120,19 @@ def read_source(source: SourceConfig) -> Reading:
     units, read = READERS[source.reader](source)
     reading = Reading()
     places: dict[str, str] = {}  # id -> the file, and the line where a document is a line
-    room = source.max_bytes
-    for unit in sorted(units, key=_choice):
-        if room is not None and room <= 0:
+    room = math.inf if source.max_bytes is None else source.max_bytes
+    for unit in sorted(units, key=lambda unit: hashlib.sha256(unit.name.encode()).digest()):
+        if room <= 0:
             reading.left_out["beyond max_bytes (files)"] += 1
             continue
         reading.units += 1
         for passage in _passages(source, unit, read, reading):
             place = str(unit.path) if passage.line is None else f"{unit.path}:{passage.line}"
             for document in _documents(source, unit, passage, reading):
-                if room is not None:
-                    room -= document.text_bytes
-                    if room < 0:
-                        reading.left_out["beyond max_bytes (texts)"] += 1
-                        continue
+                room -= document.text_bytes
+                if room < 0:
+                    reading.left_out["beyond max_bytes (texts)"] += 1
+                    continue
                 if document.id in places:
                     raise InputError(
                         f"{place}: id {document.id!r} (source {source.name}) is given twice, first "
@@ -145,10 +144,6 @@ def read_source(source: SourceConfig) -> Reading:
         raise InputError(f"source {source.name}: no document was found; widen what it reads")
     reading.documents.sort(key=lambda document: document.id)
     return reading
-
-
-def _choice(unit: Unit) -> bytes:
-    return hashlib.sha256(unit.name.encode()).digest()
 
 
 def _passages(

@@ -40,9 +40,8 @@ def read_lines(path: Path) -> Generator[tuple[int, bytes]]:
                 if not line.strip():
                     blank.append((line_number, b""))
                     continue
-                if blank:
-                    yield from blank
-                    blank.clear()
+                yield from blank
+                blank.clear()
                 yield line_number, line
         if path.suffix == ".gz" and line_number == 0 and path.stat().st_size == 0:
             raise EOFError("0 bytes")  # what gzip takes for an empty file

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from olmo_core.corpus.document import Document, clip
+from olmo_core.corpus.document import Document
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -129,6 +129,4 @@ class Verdict:
         self.matches.update(rule.name for rule in drops)
         if reason.name not in self.samples:
             value = reason.value(document.text, attributes)
-            self.samples[reason.name] = (
-                f"{document.id}\n{reason.name} ({value:.4g})\n{clip(document.text)}"
-            )
+            self.samples[reason.name] = document.sample(f"{reason.name} ({value:.4g})")

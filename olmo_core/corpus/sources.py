@@ -153,23 +153,19 @@ def user_files(source: SourceConfig) -> list[Unit]:
         ConfigError: the folder is missing, relative, or holds no such file.
         InputError: a file's name is not UTF-8.
     """
-    root = Path(os.path.expandvars(source.root)).expanduser()
+    root, found = expanded(source.root)
     if not root.is_absolute() or not root.is_dir():
         raise ConfigError(
-            f"sources: {source.name}: root {source.root!r} ({unset(root) or f'now {root}'}): "
-            "expected an existing folder as an absolute path; ~ and ${VARIABLES} are expanded"
+            f"sources: {source.name}: root {source.root!r} ({found}): expected an existing folder "
+            "as an absolute path; ~ and ${VARIABLES} are expanded"
         )
     patterns = source.include or DEFAULT_INCLUDE
-    names = {
-        path.relative_to(root).as_posix()
-        for pattern in patterns
-        for path in root.glob(pattern)
-        if path.is_file()
-    }
-    names = {name for name in names if not matches(name, source.exclude)}
+    files = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+    names = sorted(path.relative_to(root).as_posix() for path in files)
+    names = [name for name in names if not matches(name, source.exclude)]
     if not names:
         raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
-    for name in sorted(names):
+    for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -177,13 +173,14 @@ def user_files(source: SourceConfig) -> list[Unit]:
                 f"{root}: file {os.fsencode(name)!r} (source {source.name}): its name is not "
                 "UTF-8; rename it, or leave it out with `exclude`"
             ) from None
-    return [Unit(name=name, path=root / name, origin={}) for name in sorted(names)]
+    return [Unit(name=name, path=root / name, origin={}) for name in names]
 
 
-def unset(path: Path) -> str:
-    """Say which environment variables an expanded path still holds; empty if none."""
-    names = re.findall(r"\$\{?(\w+)", str(path))
-    return f"not set: {', '.join(names)}" if names else ""
+def expanded(text: str) -> tuple[Path, str]:
+    """Return a path with ~ and variables replaced, and what an error says that it came to."""
+    path = Path(os.path.expandvars(text)).expanduser()
+    unset = re.findall(r"\$\{?(\w+)", str(path))
+    return path, f"not set: {', '.join(unset)}" if unset else f"now {path}"
 
 
 def matches(relative: str, patterns: Sequence[str]) -> bool:

@@ -128,22 +128,21 @@ def tag_files(
 ) -> None:
     """Tag files in a toolkit process of their own, in the folder `out`."""
     link_view(out / "view" / "documents", {name: documents / name for name in names})
-    run_steps([[_step(Path(name), config) for name in names]], out, processes=processes)
-
-
-def _step(name: Path, config: TaggedConfig) -> ToolkitCommand:
-    stem = name.name.removesuffix(".jsonl.gz")
-    return ToolkitCommand(
-        name="-".join(["tag", *name.parent.parts, stem]),
-        kind="tag",
-        config={
-            "documents": [f"view/documents/{name}"],
-            "destination": [f"view/attributes/{EXPERIMENT}/{name.parent}"],
-            "metadata": f"metadata/{name.parent}/{stem}",
-            "experiment": EXPERIMENT,
-            "taggers": list(config.taggers[name.parts[0]]),
-        },
-    )
+    steps = [
+        ToolkitCommand(
+            name=f"tag/{name}".removesuffix(".jsonl.gz").replace("/", "-"),
+            kind="tag",
+            config={
+                "documents": [f"view/documents/{name}"],
+                "destination": [f"view/attributes/{EXPERIMENT}/{Path(name).parent}"],
+                "metadata": f"metadata/{name}".removesuffix(".jsonl.gz"),
+                "experiment": EXPERIMENT,
+                "taggers": list(config.taggers[Path(name).parts[0]]),
+            },
+        )
+        for name in names
+    ]
+    run_steps([steps], out, processes=processes)
 
 
 def _write_attributes(view: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olmo_core.corpus.document import read_folder, source_names
-from olmo_core.corpus.sources import unset
+from olmo_core.corpus.sources import expanded
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
@@ -61,10 +61,8 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         }
         job.progress(1, 3, unit="stages", message="texts chosen")
     with job.timed("read" if config.file else "train"):
-        if config.file:
-            tokenizer = read_released(config)
-        else:
-            tokenizer = train([text for name in names for text in texts[name]], config)
+        everything = [text for name in names for text in texts[name]]
+        tokenizer = read_released(config) if config.file else train(everything, config)
         job.progress(2, 3, unit="stages", message="read" if config.file else "trained")
     with job.timed("save and check"):
         save(tokenizer, job.folder, config)
@@ -122,11 +120,11 @@ def read_released(config: TokenizerConfig) -> Tokenizer:
 
 
 def _released_path(config: TokenizerConfig) -> Path:
-    path = Path(os.path.expandvars(config.file)).expanduser()
+    path, found = expanded(config.file)
     if not path.is_file():
         raise ConfigError(
-            f"tokenizer: file {config.file!r} ({unset(path) or f'now {path}'}): expected a "
-            "tokenizer.json; ~ and ${VARIABLES} are expanded"
+            f"tokenizer: file {config.file!r} ({found}): expected a tokenizer.json; ~ and "
+            "${VARIABLES} are expanded"
         )
     return path
 

@@ -232,20 +232,19 @@ def report(
     """Return the figures by source and in all; `written` counts token files."""
     tokens = {name: sum(sum(file.lengths) for file in files) for name, files in encoded.items()}
     total = sum(tokens.values())
-    table: list[dict[str, Any]] = []
-    for name, files in sorted(encoded.items()):
-        text_bytes = sum(file.text_bytes for file in files)
-        table.append(
-            {
-                "source": name,
-                "documents": sum(len(file.ids) for file in files),
-                "tokens": tokens[name],
-                "share": round(tokens[name] / total, 4),
-                "text_bytes": text_bytes,
-                "bytes_per_token": round(text_bytes / tokens[name], 3),
-                "files": written[name],
-            }
-        )
+    text_bytes = {name: sum(file.text_bytes for file in files) for name, files in encoded.items()}
+    table = [
+        {
+            "source": name,
+            "documents": sum(len(file.ids) for file in files),
+            "tokens": tokens[name],
+            "share": round(tokens[name] / total, 4),
+            "text_bytes": text_bytes[name],
+            "bytes_per_token": round(text_bytes[name] / tokens[name], 3),
+            "files": written[name],
+        }
+        for name, files in sorted(encoded.items())
+    ]
     numbers = totals(table, "documents", "tokens", "text_bytes", "files")
     reasons = {file.slow_reason for files in encoded.values() for file in files}
     return Report(

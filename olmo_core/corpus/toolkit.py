@@ -10,6 +10,7 @@ import os
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ class ToolkitCommand:
     """One call of the toolkit; paths in `config` are relative to the plan's folder."""
 
     name: str  # unique in a plan; also the name of its log
-    kind: Literal["tag", "dedupe", "mix"]
+    kind: Literal["tag", "deduper", "mixer"]
     config: Mapping[str, Any]
 
 
@@ -133,23 +134,19 @@ def marked_files(documents: Path, *attributes: Path) -> list[tuple[Path, Generat
 
 
 def _marked(documents: Path, attributes: Sequence[Path]) -> Generator[Marked]:
-    rows = {path: read_attributes(path) for path in attributes}
-    line_number = 0
-    for line_number, document in enumerate(read_documents(documents), start=1):
-        marks: list[dict[str, Any]] = []
-        for path in attributes:
-            row = next(rows[path], None)
-            if row is None or row[0] != document.id:
-                found = "no row" if row is None else f"id {row[0]!r}"
-                raise ToolkitError(
-                    f"{path}:{line_number}: found {found}; expected id {document.id!r} as in "
-                    f"{documents}"
-                )
-            marks.append(row[1])
-        yield document, marks
-    for path in attributes:
-        if next(rows[path], None) is not None:
-            raise ToolkitError(f"{path}: more rows than the {line_number} of {documents}")
+    rows: Any = zip_longest(read_documents(documents), *map(read_attributes, attributes))
+    for line_number, (document, *marks) in enumerate(rows, start=1):
+        for path, row in zip(attributes, marks, strict=True):
+            if (row and row[0]) == (document and document.id):
+                continue
+            if not document:
+                raise ToolkitError(f"{path}: more rows than the {line_number - 1} of {documents}")
+            found = f"id {row[0]!r}" if row else "no row"
+            raise ToolkitError(
+                f"{path}:{line_number}: found {found}; expected id {document.id!r} as in "
+                f"{documents}"
+            )
+        yield document, [row[1] for row in marks]
 
 
 def link_view(folder: Path, targets: Mapping[str, Path]) -> None:

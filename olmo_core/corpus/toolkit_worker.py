@@ -39,12 +39,8 @@ def run_step(step: dict[str, Any], parent: int) -> None:
         runtime = importlib.import_module("dolma.core.runtime")
         # debug: in this process; the toolkit would spawn a pool that imports everything again.
         runtime.create_and_run_tagger(**config, num_processes=1, debug=True)
-    elif kind == "dedupe":
-        importlib.import_module("dolma").deduper(config)
-    elif kind == "mix":
-        importlib.import_module("dolma").mixer(config)
-    else:
-        raise ValueError(f"unknown kind of step: {kind}")
+    else:  # named as the toolkit names it
+        getattr(importlib.import_module("dolma"), kind)(config)
 
 
 def run_stage(steps: list[dict[str, Any]], processes: int) -> None:

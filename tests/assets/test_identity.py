@@ -84,8 +84,8 @@ MEANING = [
     ),
     (
         "olmo_core/corpus/encoder.py",
-        "add_special_tokens=False\n",
-        "add_special_tokens=True\n",
+        "slow, add_special_tokens=False",
+        "slow, add_special_tokens=True",
         {"tokens"},
         "function Encoder.encode",
     ),
