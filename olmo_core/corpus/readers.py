@@ -1,6 +1,6 @@
 """The readers of raw text: code, docstrings, topics, package texts, licences, a user's files.
 
-A reader lists the files of a source and yields the texts of one file. Files are parsed, never
+A reader lists the files of a source and yields the texts of one file. Code is parsed, never
 imported; the same files give the same texts under the same names.
 """
 
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from pydoc_data.topics import topics
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
@@ -108,14 +109,10 @@ def _documentable(node: ast.AST, path: str) -> Iterator[tuple[str, Documentable]
             yield from _documentable(child, path)
 
 
-def _topics(unit: Unit) -> Iterator[Passage]:
-    """Yield the text of each `help("topic")`, from the literal in pydoc_data."""
-    for node in ast.parse(_python_text(unit)).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if isinstance(node, ast.Assign) and isinstance(target, ast.Name) and target.id == "topics":
-            topics: dict[str, str] = ast.literal_eval(node.value)
-            for topic, text in sorted(topics.items()):
-                yield Passage(name=topic, text=text.strip())
+def _topics(_: Unit) -> Iterator[Passage]:
+    """Yield the text of each `help("topic")`."""
+    for topic, text in sorted(topics.items()):
+        yield Passage(name=topic, text=text.strip())
 
 
 def _prose(unit: Unit) -> Iterator[Passage]:

@@ -75,8 +75,11 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         chunks = _tag(documents, config, job, reads=reads)
     with job.timed("check attributes"):
         target = job.folder / "attributes" / EXPERIMENT
-        for chunk in chunks:
-            _write_attributes(chunk / "view", target)
+        for view in (chunk / "view" for chunk in chunks):
+            attributes = view / "attributes" / EXPERIMENT
+            for name, rows in marked_files(view / "documents", attributes):
+                found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
+                write_rows(target / name, found)  # anew: the toolkit's gzip holds the time
         marked_files(documents, target)  # each document file has been tagged
         samples = _samples(target)
     return Report(
@@ -143,13 +146,6 @@ def tag_files(
         for name in names
     ]
     run_steps([steps], out, processes=processes)
-
-
-def _write_attributes(view: Path, target: Path) -> None:
-    """Check a chunk's attributes and write them anew: the toolkit's gzip holds the time."""
-    for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
-        found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
-        write_rows(target / name, found)
 
 
 def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None:
