@@ -34,6 +34,7 @@ log = logging.getLogger("olmo")
 
 ROLES = ("system", "user", "assistant", "tool")
 ASSISTANT = "assistant"
+Message = tuple[str, str]  # role, content
 INPUT_IDS, LABEL_MASK, SUMMARY = "input_ids.npy", "label_mask.npy", "summary.json"
 _AT_ONCE = 512  # conversations
 _LOG_SECONDS = 10.0
@@ -49,9 +50,6 @@ examples:
 
 sequence_length is the model's max_sequence_length: a row is one instance of training.
 """
-
-
-Message = tuple[str, str]  # role, content
 
 
 class ChatTokenizer:
