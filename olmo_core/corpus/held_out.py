@@ -82,15 +82,13 @@ def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
             if scored[domain] >= wanted:
                 break
             firsts = {member.source: member for member in reversed(cluster)}
+            if domain not in firsts or cluster[0].role != "training":
+                continue
             inside = Counter(member.source for member in cluster)
-            if (
-                domain not in inside
-                or cluster[0].role != "training"
-                or any(
-                    inside[source] > max(1, config.max_cluster_share * sizes[source])
-                    or scored_bytes[source] + first.text_bytes > config.max_domain_bytes
-                    for source, first in firsts.items()
-                )
+            if any(
+                inside[source] > max(1, config.max_cluster_share * sizes[source])
+                or scored_bytes[source] + first.text_bytes > config.max_domain_bytes
+                for source, first in firsts.items()
             ):
                 continue
             for member in cluster:
