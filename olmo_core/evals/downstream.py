@@ -32,19 +32,24 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
     torch.set_num_threads(job.processes)
     with job.timed("task data"):
         data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
-    pairs = [(model, task) for model in models for task in config.tasks]
+    facts = {task.name: _facts(task, data[task.name]) for task in config.tasks}
+    scored_by = {
+        "kind": "downstream",
+        "batch_size": config.batch_size,  # padding moves the last bits
+        "code": code_digest("olmo_core.evals.harness", "olmo_core.evals.task_data"),
+        "versions": versions(),
+        "device": device_for_evaluation().type,
+    }
     identities = {model.model: model.identity() for model in models}
-    keys = [
-        _key(identities[model.model], task, data[task.name], config.batch_size)
-        for model, task in pairs
-    ]
+    pairs = [(model, task) for model in models for task in config.tasks]
+    keys = [{**scored_by, **identities[model.model], **facts[task.name]} for model, task in pairs]
 
     def score(missing: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
         return _evaluate(config, data, [pairs[number] for number in missing], job)
 
     scores, cached = cached_scores(job.cache / "evals", keys, score)
     rows = [
-        model.row(**_facts(task, data[task.name]), **figure)
+        model.row(**facts[task.name], **figure)
         for (model, task), figures in zip(pairs, scores, strict=True)
         for figure in figures
     ]
@@ -85,20 +90,6 @@ def _evaluate(
 
 def _documents(task: TaskConfig, data: TaskData) -> int:
     return min(task.limit or data.documents, data.documents)
-
-
-def _key(
-    identity: Mapping[str, str], task: TaskConfig, data: TaskData, batch_size: int
-) -> dict[str, Any]:
-    return {
-        "kind": "downstream",
-        **identity,
-        **_facts(task, data),
-        "batch_size": batch_size,  # padding moves the last bits
-        "code": code_digest("olmo_core.evals.harness", "olmo_core.evals.task_data"),
-        "versions": versions(),
-        "device": device_for_evaluation().type,
-    }
 
 
 def _facts(task: TaskConfig, data: TaskData) -> dict[str, Any]:

@@ -86,7 +86,15 @@ def score_models(
             with job.timed(models[number].model):
                 yield _log_likelihoods(config, models[number], tokens[number], job)
 
-    keys = [{**_key(config), **identity, "data": data_sha256} for identity in identities]
+    scored_by = {
+        "kind": "perplexity",
+        "code": code_digest(*SCORED_BY),
+        "max_window": config.max_window,
+        "batch_tokens": config.batch_tokens,
+        "versions": {name: version(name) for name in ("torch", "tokenizers")},
+        "device": device_for_evaluation().type,
+    }
+    keys = [{**scored_by, **identity, "data": data_sha256} for identity in identities]
     values, cached = cached_scores(job.cache / "evals", keys, score)
     scores: list[Scored] = [*zip(models, tokens, values, strict=True)]
     if mix is not None:
@@ -134,18 +142,6 @@ def _write_rows(
     with atomic_path(folder / "documents.parquet") as beside:
         pq.write_table(pa.Table.from_pylist(by_document), beside)
     return rows
-
-
-def _key(config: PerplexityConfig) -> dict[str, Any]:
-    """Return what decides a score besides the model and the documents."""
-    return {
-        "kind": "perplexity",
-        "code": code_digest(*SCORED_BY),
-        "max_window": config.max_window,
-        "batch_tokens": config.batch_tokens,
-        "versions": {name: version(name) for name in ("torch", "tokenizers")},
-        "device": device_for_evaluation().type,
-    }
 
 
 def _log_likelihoods(
