@@ -65,17 +65,31 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
     """Mark duplicates by text and by paragraph, and paragraphs of the perplexity set."""
     documents = inputs["held_out"] / "documents"
     tags = inputs["tagged"] / "attributes" / "tags"
+    scratch = job.scratch
     job.progress(1, 4, unit="parts", message="paragraphs")
-    link_view(job.scratch / "text", {"documents": documents})
+    link_view(scratch / "text", {"documents": documents})
     with job.timed("split paragraphs"):
-        lines, held_out = (job.scratch / view / "documents" for view in ("lines", "held_out"))
+        lines, perplexity_set = (scratch / view / "documents" for view in ("lines", "held_out"))
         count, entries = _write_paragraphs(marked_files(documents, tags), lines, config)
-        perplexity_set = marked_files(inputs["held_out"] / "paloma")
-        _, held_out_entries = _write_paragraphs(perplexity_set, held_out, config)
+        files = marked_files(inputs["held_out"] / "paloma")
+        _, held_out = _write_paragraphs(files, perplexity_set, config)
+    by_text = {"documents": {"attribute_name": "text", "key": "$.text"}}
+    by_paragraph = {
+        "paragraphs": {"attribute_name": "paragraphs"},
+        "min_length": config.min_paragraph_bytes,
+    }
+    steps = [
+        [
+            _step("text", "text", by_text, scratch, entries=count),
+            _step("repeated", "lines", by_paragraph, scratch, entries=entries),
+            _step("held_out", "held_out", by_paragraph, scratch, entries=held_out),
+        ],
+        # Reads the filter that the perplexity set has filled, and adds nothing to it.
+        [_step("contaminated", "lines", by_paragraph, scratch, entries=held_out, bloom="held_out")],
+    ]
     job.progress(2, 4, unit="parts", message="dolma dedupe")
     with job.timed("dolma dedupe"):
-        steps = _steps(job.scratch, count, entries, held_out_entries, config)
-        run_steps(steps, job.scratch, processes=2)
+        run_steps(steps, scratch, processes=2)
     job.progress(3, 4, unit="parts", message="shares")
     with job.timed("shares"):
         table, samples = _write_shares(documents, job)
@@ -84,7 +98,7 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
             "documents": count,
             "paragraphs": entries,
             **totals(table, "exact_duplicates", "contaminated"),
-            "held_out_paragraphs": held_out_entries,
+            "held_out_paragraphs": held_out,
         },
         tables={"sources": table},
         samples=samples,
@@ -112,25 +126,6 @@ def _write_paragraphs(
     for name, rows in files:
         write_documents(target / name, split(rows))
     return counts["documents"], counts["paragraphs"]
-
-
-def _steps(
-    scratch: Path, documents: int, entries: int, held_out: int, config: DeduplicatedConfig
-) -> list[list[ToolkitCommand]]:
-    by_text = {"documents": {"attribute_name": "text", "key": "$.text"}}
-    by_paragraph = {
-        "paragraphs": {"attribute_name": "paragraphs"},
-        "min_length": config.min_paragraph_bytes,
-    }
-    return [
-        [
-            _step("text", "text", by_text, scratch, entries=documents),
-            _step("repeated", "lines", by_paragraph, scratch, entries=entries),
-            _step("held_out", "held_out", by_paragraph, scratch, entries=held_out),
-        ],
-        # Reads the filter that the perplexity set has filled, and adds nothing to it.
-        [_step("contaminated", "lines", by_paragraph, scratch, entries=held_out, bloom="held_out")],
-    ]
 
 
 def _step(
