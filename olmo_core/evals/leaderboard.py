@@ -24,11 +24,9 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     """Join the rows of `perplexity` and `downstream`, models in the order of the export."""
     perplexity = read_rows(inputs["perplexity"] / "rows.parquet")
     downstream = read_rows(inputs["downstream"] / "rows.parquet")
-    released = [model.model for model in exported_models(inputs["export"])]
+    order = {model.model: i for i, model in enumerate(exported_models(inputs["export"]))}
     # Baselines, which are no released model, come first.
-    names = [row["model"] for row in perplexity if row["model"] not in released] + released
-    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    rows = sorted(perplexity + downstream, key=lambda row: order[row["model"]])
+    rows = sorted(perplexity + downstream, key=lambda row: order.get(row["model"], -1))
     write_rows(job.folder / "rows.parquet", rows)
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
     cells = table(columns, rows)
@@ -39,8 +37,13 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     writer.writerows(cells)
     write_atomic(job.folder / "leaderboard.csv", text.getvalue())
     write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, errors))
+    numbers: dict[str, Any] = {"models": len(cells), "figures": len(rows)}
+    losses = {row["model"]: row["loss"] for row in cells if row.get("loss") is not None}
+    if losses:
+        best = min(losses, key=lambda model: losses[model])
+        numbers |= {"lowest_loss": round(losses[best], 4), "lowest_loss_model": best}
     return Report(
-        numbers={"models": len(order), "figures": len(rows), **_best(cells)},
+        numbers=numbers,
         tables={"leaderboard": [_shown(row) for row in cells]},
         data={"columns": [list(column) for column in columns]},
     )
@@ -115,15 +118,6 @@ def markdown_table(
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _best(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the model with the lowest loss, if any has one."""
-    scored = [row for row in cells if row.get("loss") is not None]
-    if not scored:
-        return {}
-    best = min(scored, key=lambda row: row["loss"])
-    return {"lowest_loss": round(best["loss"], 4), "lowest_loss_model": best["model"]}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
