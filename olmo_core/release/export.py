@@ -4,10 +4,10 @@ Run as `python -m olmo_core.release.export RUN_FOLDER/config.yaml`. `exports/<mo
 `from_pretrained`; `hub/` holds the same files by revision; `revisions.txt` lists them.
 """
 
-import pydoc_data.topics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import torch
@@ -132,7 +132,6 @@ def text_batch(tokenizer: Path, sequences: int, length: int) -> Tensor:
     Raises:
         InputError: the tokenizer makes too few tokens of it.
     """
-    topics: dict[str, str] = pydoc_data.topics.topics
     text = "\n\n".join(topics[name] for name in sorted(topics))
     ids = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).ids
     if len(ids) < sequences * length:
