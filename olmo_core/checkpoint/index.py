@@ -5,6 +5,7 @@ Torch's own reader unpickles whatever stands there; a checkpoint from elsewhere 
 
 import pickle
 import warnings
+from dataclasses import is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,17 +39,9 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "torch.serialization": {"_get_layout": torch.serialization._get_layout},
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo": _StorageInfo},
     "torch.distributed.checkpoint.metadata": {
-        name: getattr(stored, name)
-        for name in (
-            "BytesStorageMetadata",
-            "ChunkStorageMetadata",
-            "Metadata",
-            "MetadataIndex",
-            "StorageMeta",
-            "TensorProperties",
-            "TensorStorageMetadata",
-            "_MEM_FORMAT_ENCODING",
-        )
+        name: value
+        for name, value in vars(stored).items()
+        if is_dataclass(value) or value is stored._MEM_FORMAT_ENCODING
     },
 }
 

@@ -30,7 +30,10 @@ def apply_retention(
             doomed += own[: max(0, len(own) - max(0, keep))]
     for item in doomed:
         if item.step not in spare:
-            _remove(item)
+            # renamed first: a kill in the middle of the deletion leaves nothing that looks whole
+            item.path.rename(layout.temporary(item.path))
+            shutil.rmtree(layout.temporary(item.path))
+            log.info("removed %s", item.path)
 
 
 def _kind(checkpoint: layout.Checkpoint) -> str | None:
@@ -39,11 +42,3 @@ def _kind(checkpoint: layout.Checkpoint) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s: damaged, kept and not counted (%s)", checkpoint.path, error)
         return None
-
-
-def _remove(checkpoint: layout.Checkpoint) -> None:
-    # renamed first: a kill in the middle of the deletion leaves nothing that looks whole
-    doomed = layout.temporary(checkpoint.path)
-    checkpoint.path.rename(doomed)
-    shutil.rmtree(doomed)
-    log.info("removed %s", checkpoint.path)

@@ -101,19 +101,18 @@ def make(config: SoupConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     model = job.folder / "model"
     with job.timed("average"):
         write_tensors(model / "model.safetensors", specs, averaged)
-    shares = weights or [1 / len(names)] * len(names)
-    parents = [
-        {**_parent(name, inputs[name]), "weight": share}
-        for name, share in zip(names, shares, strict=True)
-    ]
-    write_json(model / "parents.json", parents)
+    shares = list(weights or [1 / len(names)] * len(names))
+    parents = [_parent(name, inputs[name]) for name in names]
+    weighted = [{**each, "weight": share} for each, share in zip(parents, shares, strict=True)]
+    write_json(model / "parents.json", weighted)
     write_atomic(model / "config.yaml", yaml.safe_dump(architecture, sort_keys=False))
-    return _report(model / "model.safetensors", parents, squared, specs)
+    return _report(model / "model.safetensors", parents, shares, squared, specs)
 
 
 def _report(
     weights: Path,
-    parents: Sequence[Mapping[str, Any]],
+    parents: list[dict[str, Any]],
+    shares: list[float],
     squared: Mapping[str, float],
     specs: Mapping[str, TensorSpec],
 ) -> Report:
@@ -122,13 +121,13 @@ def _report(
     rows = [
         {
             "model": parent["model"],
-            "weight": round(parent["weight"], 6),
+            "weight": round(share, 6),
             "step": parent["step"],
             "tokens": parent["tokens"],
             "distance_to_soup": round(squared[parent["model"]] ** 0.5, 6),
             "sha256": parent["sha256"][:12],
         }
-        for parent in parents
+        for parent, share in zip(parents, shares, strict=True)
     ]
     return Report(
         numbers={
@@ -143,11 +142,8 @@ def _report(
             # The step means something only where all ingredients stopped at the same one.
             "step": steps.pop() if len(steps) == 1 else None,
             "tokens": sum(tokens) if None not in tokens else None,
-            "parents": [
-                {key: value for key, value in parent.items() if key != "weight"}
-                for parent in parents
-            ],
-            "weights": [parent["weight"] for parent in parents],
+            "parents": parents,
+            "weights": shares,
         },
     )
 
