@@ -41,17 +41,15 @@ def http_stat(url: str) -> RemoteFile:
         OSError, HTTPError: anything that may pass.
     """
     # a GET of one byte: what may be read by GET alone (signed addresses) answers no HEAD
-    try:
-        with _get(url, "0-0") as response:
-            version, length = _version(response), response.headers.get("Content-Length") or ""
-            total = re.fullmatch(r"bytes 0-0/(\d+)", response.headers.get("Content-Range") or "")
-            if response.status == 206 and total:
-                response.read(1)  # to its end, so that the connection is kept
-                return RemoteFile(size=int(total[1]), version=version)
-    except _PastTheEnd as error:
-        if error.size == 0:
+    with _get(url, "0-0") as response:
+        version, length = _version(response), response.headers.get("Content-Length") or ""
+        sent = response.headers.get("Content-Range") or ""
+        if response.status == 416 and sent == "bytes */0":
             return RemoteFile(size=0, version="")
-        raise
+        total = re.fullmatch(r"bytes 0-0/(\d+)", sent)
+        if response.status == 206 and total:
+            response.read(1)  # to its end, so that the connection is kept
+            return RemoteFile(size=int(total[1]), version=version)
     if not length.isdigit():
         raise InputError(f"{url}: the server does not say how large the file is")
     return RemoteFile(size=int(length), version=version, ranges=False)
@@ -64,17 +62,17 @@ def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
     """
     with _get(url, f"{start}-{stop - 1}") as response:
         whole = start == 0 and response.headers.get("Content-Length") == str(stop)
-        if response.status != 206 and not whole:
+        if response.status not in (206, 416) and not whole:
             raise InputError(f"{url}: its server answers no byte ranges; give a local copy")
         sent = response.headers.get("Content-Range") or f"bytes {start}-{stop - 1}/{stop}"
-        total = re.fullmatch(rf"bytes {start}-\d+/(\d+)", sent)
+        total = re.fullmatch(rf"bytes (?:{start}-\d+|\*)/(\d+)", sent)
         if total is None:
             raise HTTPError(f"asked for bytes from {start} on, sent {sent}")
         now = RemoteFile(size=int(total[1]), version=_version(response))
         if of is not None and now != of:
             raise Changed(url, of, now)
-        if int(total[1]) < stop:
-            raise _PastTheEnd(url, int(total[1]))
+        if now.size < stop:
+            raise InputError(f"{url}: asked for bytes past its end, it has {now.size}")
         return response.read(stop - start)
 
 
@@ -83,12 +81,6 @@ def http_stream(url: str) -> Iterator[bytes]:
     with _get(url) as response:
         while piece := response.read(_STREAM_BYTES):
             yield piece
-
-
-class _PastTheEnd(InputError):
-    def __init__(self, url: str, size: int) -> None:
-        super().__init__(f"{url}: asked for bytes past its end, it has {size}")
-        self.size = size
 
 
 def _version(response: urllib3.BaseHTTPResponse) -> str:
@@ -114,10 +106,8 @@ def _get(url: str, byte_range: str | None = None) -> Generator[urllib3.BaseHTTPR
         if response.status >= 500 or response.status in _TEMPORARY_STATUS:
             wait = _REDIRECTS.get_retry_after(response)
             raise Busy(f"HTTP {response.status} {response.reason}", retry_after=wait or 0.0)
-        size = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range") or "")
-        if response.status == 416 and size:
-            raise _PastTheEnd(url, int(size[1]))
-        if response.status >= 400:
+        past_the_end = response.status == 416 and "Content-Range" in response.headers
+        if response.status >= 400 and not past_the_end:
             # Object stores say 403 of what is not there to those who may not list.
             kind = Missing if response.status in (403, 404, 410) else InputError
             raise kind(f"{url}: HTTP {response.status} {response.reason}")
