@@ -4,17 +4,19 @@ Training waits only while its tensors are copied to the host; the files are writ
 """
 
 import contextlib
+import functools
 import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
+from torch import distributed as dist
 
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.group import Group
 from olmo_core.checkpoint.state import state_of
 from olmo_core.errors import InputError
 from olmo_core.files import fsync, write_json
@@ -23,6 +25,8 @@ from olmo_core.parallel.world import World
 from olmo_core.run.result import describe
 
 if TYPE_CHECKING:
+    from torch.distributed.checkpoint.utils import _DistWrapper
+
     from olmo_core.checkpoint.shards import Shards, Written
 
 Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format is written for all
@@ -30,6 +34,7 @@ Kind = Literal["sharded", "unsharded", "ephemeral"]  # OLMo's three; one format 
 log = logging.getLogger("olmo")
 
 _SPARE_BYTES = 64 << 20  # beside the tensors: metadata, metrics, and room for others
+_TIMEOUT = timedelta(hours=1)  # a rank may write this much longer than another
 
 
 class Saver:
@@ -50,7 +55,7 @@ class Saver:
     def __init__(self, run: Path, world: World, *, asynchronous: bool) -> None:
         self.run, self.asynchronous = run, asynchronous
         self.whole_step: int | None = None
-        self._group = Group(world)
+        self._distributed = world.size > 1
         self._shards: Shards | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -90,7 +95,7 @@ class Saver:
         state = state_of(model, optimizer.state)
         self._prepare(target, state)
         if self._shards is None:
-            from olmo_core.checkpoint.shards import Shards  # 1.5 s, at the first save
+            from olmo_core.checkpoint.shards import Shards
 
             self._shards = Shards(state, self._group)
         self._shards.copy(state)
@@ -131,16 +136,28 @@ class Saver:
             if error is not raised:
                 log.error("%s", error)
 
+    @functools.cached_property
+    def _group(self) -> "_DistWrapper":
+        """Return how ranks tell each other about a checkpoint, beside the training that goes on.
+
+        A group of its own, on gloo: on the training's group the messages of a save in the
+        background and those of a step would be taken for each other, and both would wait for ever.
+        """
+        from torch.distributed.checkpoint.utils import _DistWrapper  # 1.5 s, at the first save
+
+        group = dist.new_group(backend="gloo", timeout=_TIMEOUT) if self._distributed else None
+        return _DistWrapper(group, use_dist=self._distributed, coordinator_rank=0)
+
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
         """Make the temporary folder, or find on all ranks alike that there is no room."""
         problems: list[str] = []
-        if self._group.first:
+        if self._group.is_coordinator:
             with _noted(problems):
                 self.run.mkdir(parents=True, exist_ok=True)
                 _require_space(self.run, state)
                 shutil.rmtree(layout.temporary(target), ignore_errors=True)
                 _state_folder(target).mkdir(parents=True)
-        for problem in self._group.share(problems):
+        for problem in self._group.broadcast_object(problems):
             raise InputError(problem)
 
     def _write(
@@ -156,7 +173,7 @@ class Saver:
             part: list[Written] = []
             with _noted(problems):
                 part.append(shards.write(_state_folder(target)))
-            gathered = self._group.gather((part, problems))
+            gathered = self._group.gather_object((part, problems))
             if gathered is not None:
                 problems = [problem for _, found in gathered for problem in found]
                 with _noted(problems):
@@ -168,7 +185,7 @@ class Saver:
                             then()
                 if not whole:
                     shutil.rmtree(layout.temporary(target), ignore_errors=True)
-            whole, problems = self._group.share((whole, problems))
+            whole, problems = self._group.broadcast_object((whole, problems))
             if whole:
                 self.whole_step = int(train["step"])
             if problems:

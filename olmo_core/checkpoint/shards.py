@@ -10,10 +10,11 @@ format inside is left out for it.
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,7 @@ from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
-
-from olmo_core.checkpoint.group import Group
+from torch.distributed.checkpoint.utils import _DistWrapper
 
 Digests = dict[str, dict[str, Any]]  # file name -> its bytes and SHA-256
 Written = tuple[list[WriteResult], Digests]  # what one rank wrote: where each tensor lies, its file
@@ -40,15 +40,15 @@ class Shards:
         group: The ranks; all of them build their `Shards` together.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], group: Group) -> None:
+    def __init__(self, state: Mapping[str, Tensor], group: _DistWrapper) -> None:
         self._planner = _StagedPlanner()
-        self._planner.set_up_planner(dict(state), is_coordinator=group.first)
-        plans = group.gather(self._planner.create_local_plan())
+        self._planner.set_up_planner(dict(state), is_coordinator=group.is_coordinator)
+        plans = group.gather_object(self._planner.create_local_plan())
         metadata: Metadata | None = None
         if plans is not None:
             plans, metadata = self._planner.create_global_plan(plans)
             plans = FileSystemWriter("").prepare_global_plan(plans)
-        self._plan: SavePlan = self._planner.finish_plan(group.scatter(plans))
+        self._plan: SavePlan = self._planner.finish_plan(group.scatter_object(plans))
         self._metadata = metadata  # on the first rank alone
 
     def copy(self, state: Mapping[str, Tensor]) -> None:
@@ -120,7 +120,7 @@ class _DigestedFiles(FileSystem):
 
     @contextlib.contextmanager
     def create_stream(self, path: str | os.PathLike[str], mode: str) -> Generator[Any]:
-        stream = _DigestedStream(Path(path).open(mode))  # noqa: SIM115
+        stream = _DigestedStream(io.FileIO(path, mode))
         try:
             with contextlib.closing(stream):
                 yield stream
@@ -134,27 +134,23 @@ class _DigestedFiles(FileSystem):
         self.digests[Path(path).name] = {"bytes": stream.written, "sha256": sha256}
 
 
-class _DigestedStream:
-    """As much of a file as torch uses to write one."""
+class _DigestedStream(io.BufferedWriter):
+    """A file that is digested while it is written."""
 
-    def __init__(self, raw: Any) -> None:
-        self._raw: BinaryIO = raw
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__(raw)
         self.digest = hashlib.sha256()
         self.written = 0
         self.error: OSError | None = None
-        self.flush, self.fileno, self.close = raw.flush, raw.fileno, raw.close
 
-    def write(self, content: Any) -> int:
+    def write(self, content: Any, /) -> int:
         view = memoryview(content)
         try:
             for start in range(0, len(view), _PIECE_BYTES):
                 piece = view[start : start + _PIECE_BYTES]
                 self.digest.update(piece)
-                self.written += self._raw.write(piece)
+                self.written += super().write(piece)
         except OSError as error:
             self.error = error
             raise
         return len(view)
-
-    def tell(self) -> int:
-        return self.written
