@@ -8,6 +8,8 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from olmo_core.errors import InputError
+
 PARTIAL = ".partial"  # suffix of a file that is still being written
 
 
@@ -83,11 +85,11 @@ def append_line(path: Path, line: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; the error of a malformed one names it."""
+    """Read a JSON file; an InputError names one that is malformed."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+        raise InputError(f"{path}: not valid JSON: {error}") from None
 
 
 def read_end(path: Path, most_bytes: int) -> bytes:

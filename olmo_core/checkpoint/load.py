@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from olmo_core import environment
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint import olmo_source as olmo
 from olmo_core.checkpoint.own import open_checkpoint
@@ -11,7 +12,6 @@ from olmo_core.checkpoint.weights_source import HUGGINGFACE, open_huggingface, o
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.parallel.world import World
-from olmo_core.remote.fetch import cache_folder
 
 _SHOWN = 8  # checkpoints that an error lists
 
@@ -26,12 +26,12 @@ def resolve(
             Olmo or Olmo2, an unsharded checkpoint of OLMo's, or a model folder of ours.
         model: The shape that it has to have.
         world: The ranks.
-        cache: Where remote files are kept, see `olmo_core.remote.fetch.cache_folder`.
+        cache: Where remote files are kept; None: `OLMO_CACHE`, then `~/.cache/olmo`.
 
     Raises:
         InputError: there is none, there are several, or it is not whole.
     """
-    place = Place(load_path, cache_folder(cache))
+    place = Place(load_path, cache or environment.cache())
     if place.has(layout.MANIFEST) or (Path(load_path) / layout.STATE).is_dir():
         return open_checkpoint(place, world, model)
     if place.has(HUGGINGFACE):

@@ -12,11 +12,10 @@ from olmo_core.checkpoint.state import copy_strictly, state_of
 from olmo_core.checkpoint.tensor_file import Stored
 from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
-from olmo_core.config.url import is_remote
 from olmo_core.errors import InputError
 from olmo_core.optim.adamw import AdamW
 from olmo_core.remote.fetch import fetch
-from olmo_core.remote.storage import Missing, list_folder, stat
+from olmo_core.remote.storage import Missing, is_remote, list_folder, stat
 
 
 @dataclass(frozen=True)

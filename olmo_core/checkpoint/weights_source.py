@@ -92,10 +92,7 @@ def _weight_files(place: Place) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = read_json(path)
-    except ValueError as error:  # it names the file
-        raise InputError(str(error)) from None
+    values = read_json(path)
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a JSON object, found {type(values).__name__}")
     return cast(dict[str, Any], values)

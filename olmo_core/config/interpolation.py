@@ -16,8 +16,8 @@ from typing import Any, cast, get_args, get_type_hints
 
 from olmo_core.config.load import nearest, place_in
 from olmo_core.config.load_tree import ABSENT, Tree
-from olmo_core.config.url import is_remote
 from olmo_core.errors import ConfigError
+from olmo_core.remote.storage import is_remote
 
 log = logging.getLogger("olmo")
 
@@ -75,21 +75,16 @@ class _Reader:
     def text(self, text: str) -> Any:
         """Return the value of a text: any type where it is one interpolation, else a text."""
         parts: list[Any] = []
-        position = 0
-        for opening in re.finditer(r"\\?\$\{", text):
-            if opening.start() < position:  # inside the one before
-                continue
-            if plain := text[position : opening.start()]:
-                parts.append(plain)
-            if opening[0].startswith("\\"):
-                parts.append("${")
-                position = opening.end()
+        rest = text
+        while "${" in rest:
+            plain, opening, rest = re.split(r"(\\?\$\{)", rest, maxsplit=1)
+            if opening == "${":
+                end = self.closing(rest)
+                parts += [*filter(None, [plain]), self.expression(rest[:end])]
+                rest = rest[end + 1 :]
             else:
-                end = self.closing(text, opening.end())
-                parts.append(self.expression(text[opening.end() : end]))
-                position = end + 1
-        if plain := text[position:]:
-            parts.append(plain)
+                parts.append(f"{plain}${{")
+        parts += filter(None, [rest])
         if len(parts) == 1:
             return parts[0]
         for part in parts:
@@ -97,20 +92,20 @@ class _Reader:
                 raise ConfigError(f"{self.place}: {text!r}: a part of a text cannot be {part!r}")
         return "".join(str(part) for part in parts)
 
-    def closing(self, text: str, start: int) -> int:
-        """Return the place of the brace that closes what begins before `start`."""
+    def closing(self, text: str) -> int:
+        """Return the place of the brace that closes the one before `text`."""
         depth = 1
-        for position in range(start, len(text)):
-            depth += {"{": 1, "}": -1}.get(text[position], 0)
+        for position, character in enumerate(text):
+            depth += {"{": 1, "}": -1}.get(character, 0)
             if depth == 0:
                 return position
-        raise ConfigError(f"{self.place}: {text!r}: '${{' without its '}}'")
+        raise ConfigError(f"{self.place}: {'${' + text!r}: '${{' without its '}}'")
 
     def expression(self, expression: str) -> Any:
-        name, *more = _split(expression, ":")
-        if not more:
-            return self.reference(str(self.text(name)).strip())
-        name, arguments = name.strip(), _split(":".join(more), ",")
+        name, colon, after = expression.partition(":")
+        if not colon or "${" in name:
+            return self.reference(str(self.text(expression)).strip())
+        name, arguments = name.strip(), _split(after)
         if name == "oc.env":
             return self.environment(expression, arguments)
         if name not in _PATH_RESOLVERS:
@@ -213,8 +208,8 @@ _PATH_RESOLVERS: dict[str, Callable[[Sequence[str]], Any]] = {
 }
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """Split outside of braces and quotes."""
+def _split(text: str) -> list[str]:
+    """Split at the commas outside of braces and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if quote:
@@ -223,7 +218,7 @@ def _split(text: str, separator: str) -> list[str]:
             quote = character
         else:
             depth += {"{": 1, "}": -1}.get(character, 0)
-            if character == separator and depth == 0:
+            if character == "," and depth == 0:
                 parts.append("")
                 continue
         parts[-1] += character

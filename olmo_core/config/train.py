@@ -20,8 +20,8 @@ from olmo_core.config.load import Tree, apply_override, build, load, place_in, t
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.official import drop_neutral, drop_without_meaning
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
-from olmo_core.config.url import is_remote
 from olmo_core.errors import ConfigError
+from olmo_core.remote.storage import is_remote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +212,7 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
     dry = tree.get("dry_run") is True
     kept, ignored_keys = drop_without_meaning(tree)
     resolved = interpolate(kept, root=tree, schema=TrainConfig, dry=dry)
-    config = _expand_home(build(TrainConfig, drop_neutral(resolved)))
+    config = build(TrainConfig, drop_neutral(resolved))
     folder = str(resolved.get("save_folder", "."))
     place = place_in(tree, "save_folder")
     if not folder:  # a shell's variable that is not set, say
@@ -221,18 +221,14 @@ def build_train_config(tree: Tree) -> tuple[TrainConfig, list[str]]:
         raise ConfigError(
             f"{place}: {folder} is remote; give a folder of this machine, as in save_folder=/runs/a"
         )
-    return config, ignored_keys
-
-
-def _expand_home(config: TrainConfig) -> TrainConfig:
-    """Return the configuration with `~` replaced in the places that a run writes to or loads."""
     cache = config.core.cache
-    return dataclasses.replace(
+    config = dataclasses.replace(  # `~` in the places that a run writes to or loads
         config,
         save_folder=config.save_folder.expanduser(),
         load_path=config.load_path and os.path.expanduser(config.load_path),
         core=dataclasses.replace(config.core, cache=cache and cache.expanduser()),
     )
+    return config, ignored_keys
 
 
 def identity(config: TrainConfig) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections import Counter
 
 import numpy as np
 
-from olmo_core.config.url import is_remote
 from olmo_core.data.instances import Instances
 from olmo_core.data.loader import Loader
 from olmo_core.errors import InputError
+from olmo_core.remote.storage import is_remote
 
 log = logging.getLogger("olmo")
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from olmo_core.config.url import is_remote
 from olmo_core.data.files import Files
 from olmo_core.errors import InputError
+from olmo_core.remote.storage import is_remote
 
 _SPOT_BYTES = 1 << 14  # a multiple of the widest id
 

@@ -1,6 +1,7 @@
 """Token files and label masks by name, local or remote: their sizes and their bytes."""
 
 import functools
+import io
 import os
 import resource
 from collections.abc import Callable, Iterable
@@ -8,11 +9,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
-from olmo_core.config.url import is_remote
+from olmo_core import environment
 from olmo_core.errors import InputError
 from olmo_core.remote.blocks import RemoteFiles
-from olmo_core.remote.fetch import cache_folder
-from olmo_core.remote.storage import Missing
+from olmo_core.remote.storage import Missing, is_remote
 
 REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send
 
@@ -30,8 +30,7 @@ class Files:
         self._cache = cache
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         capacity = 4096 if soft == resource.RLIM_INFINITY else min(4096, max(16, soft // 4))
-        # An evicted descriptor closes when its last reader drops it.
-        self._descriptor = functools.lru_cache(maxsize=capacity)(_Descriptor)
+        self._open = functools.lru_cache(maxsize=capacity)(_File)
 
     def size(self, path: str) -> int:
         """Return the size of a file in bytes.
@@ -65,12 +64,12 @@ class Files:
             self._remote.read_into(path, offset, buffer)
             return
         try:
-            number = self._descriptor(path).number
+            file = self._open(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file (there when it was opened)") from None
         done = 0
         while done < len(buffer):
-            count = os.preadv(number, [buffer[done:]], offset + done)
+            count = os.preadv(file.fileno(), [buffer[done:]], offset + done)
             if count == 0:
                 raise InputError(
                     f"{path}: ends at byte {offset + done}, expected {offset + len(buffer)}: "
@@ -114,7 +113,7 @@ class Files:
 
     @functools.cached_property
     def _remote(self) -> RemoteFiles:
-        return RemoteFiles(cache_folder(self._cache))
+        return RemoteFiles(self._cache or environment.cache())
 
     @functools.cached_property
     def _threads(self) -> ThreadPool:
@@ -122,14 +121,8 @@ class Files:
         return ThreadPool(REMOTE_THREADS)
 
 
-class _Descriptor:
-    """Close a file descriptor once nobody reads through it any more."""
-
-    __slots__ = ("number",)
-
-    def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+class _File(io.FileIO):
+    """A file that closes once it is evicted and its last reader drops it."""
 
     def __del__(self) -> None:
-        if hasattr(self, "number"):
-            os.close(self.number)
+        self.close()

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.config.url import is_remote
 from olmo_core.data.content import require_ids
 from olmo_core.data.files import Files
 from olmo_core.errors import InputError
-from olmo_core.remote.storage import Missing
+from olmo_core.remote.storage import Missing, is_remote
 
 SCHEMA_VERSION = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64")

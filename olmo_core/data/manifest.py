@@ -76,8 +76,6 @@ class Manifest:
             content = read_json(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such manifest") from None
-        except ValueError as error:
-            raise InputError(str(error)) from None
         if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"{path}: expected a manifest of schema_version {SCHEMA_VERSION}")
         try:

@@ -19,11 +19,11 @@ from olmo_core.config.duration import (
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
-from olmo_core.config.url import is_remote
 from olmo_core.data.batching import Batching
 from olmo_core.errors import ConfigError
 from olmo_core.monitor.memory import Memory, memory_per_device
 from olmo_core.optim.schedule import ENDLESS, build_schedule
+from olmo_core.remote.storage import is_remote
 
 AFTER_THE_END = f"and {EXTRA_STEPS} more at the schedule's end: stop_at is not given"
 DEVICES_PER_NODE = 8  # where the launcher does not say

@@ -9,18 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from olmo_core import environment
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_json
 from olmo_core.remote.storage import RemoteFile, read_pieces, retried, stat
 from olmo_core.run.folder import locked
 
 log = logging.getLogger("olmo")
-
-
-def cache_folder(configured: Path | None) -> Path:
-    """Return where remote files are kept: `core.cache`, else `OLMO_CACHE`, else `~/.cache/olmo`."""
-    return configured or environment.cache()
 
 
 def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:

@@ -201,6 +201,11 @@ def retried(url: str, act: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
+def is_remote(place: str) -> bool:
+    """Return whether `place` is to be read over http(s) or fsspec, rather than a local path."""
+    return "://" in place
+
+
 def _is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
