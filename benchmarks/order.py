@@ -92,7 +92,7 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
         order=order,
         vocab_size=100_352,
     )
-    last = loader.batches_per_epoch - 1
+    last = loader.batching.per_epoch - 1
     loader.instances(last)
     opened = time.perf_counter() - start
     steps = np.random.default_rng(0).integers(0, last, SEEKS).tolist()

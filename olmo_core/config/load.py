@@ -3,6 +3,7 @@
 Every error names the file, the line, the key, what stands there and what would be right.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -245,13 +246,9 @@ def _coerce_scalar(hint: type, value: Any, place: str) -> Any:
 
 
 def _number(value: Any) -> int | float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None  # YAML's true is no 1 here
-    if not isinstance(value, str):
-        return value
-    for kind in (int, float):
-        try:
-            return kind(value)
-        except ValueError:
-            continue
-    return None
+    if isinstance(value, str):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    # YAML's true is no 1 here
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

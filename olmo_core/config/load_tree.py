@@ -1,6 +1,7 @@
 """YAML as it stands in a file: mappings that remember where each of their keys was written."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import yaml
@@ -67,9 +68,13 @@ def merge(base: Tree, changes: Tree) -> Tree:
 class _LocatedLoader(_BaseLoader):
     """A safe loader whose mappings are `Tree`s; a key given twice is an error."""
 
+    def __init__(self, text: str, file: str) -> None:
+        super().__init__(text)
+        self.file = file
+
 
 def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
-    file = str(getattr(loader, "olmo_file", "<string>"))
+    file = loader.file
     loader.flatten_mapping(node)
     tree = Tree({}, file=file)
     for key_node, value_node in node.value:
@@ -84,7 +89,7 @@ def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
 
 def _construct_int(loader: Any, node: yaml.ScalarNode) -> int:
     if ":" in node.value:  # 24:00:00 would silently become 86,400
-        place = f"{getattr(loader, 'olmo_file', '<string>')}:{node.start_mark.line + 1}"
+        place = f"{loader.file}:{node.start_mark.line + 1}"
         raise ConfigError(f"{place}: {node.value}: YAML reads this to the base 60; write a number")
     return loader.construct_yaml_int(node)
 
@@ -95,9 +100,4 @@ _LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 def read_tree(text: str, file: str) -> Any:
     """Return the content of a text; `file` is the name that errors give."""
-    loader = _LocatedLoader(text)
-    loader.olmo_file = file
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
+    return yaml.load(text, partial(_LocatedLoader, file=file))

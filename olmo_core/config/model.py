@@ -163,7 +163,6 @@ class ParameterCount:
 
     total: int
     without_input_embedding: int
-    blocks_and_norms: int
 
 
 def count_parameters(config: ModelConfig) -> ParameterCount:
@@ -174,12 +173,9 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     if config.attention_layer_norm and config.attention_layer_norm_with_affine:
         attention += d + kv
     block = attention + 3 * d * config.feed_forward_size + 2 * norm
-    inner = config.n_layers * block + norm
     table = config.padded_vocab_size * d
-    total = inner + (table if config.weight_tying else 2 * table)
-    return ParameterCount(
-        total=total, without_input_embedding=total - table, blocks_and_norms=inner
-    )
+    total = config.n_layers * block + norm + (table if config.weight_tying else 2 * table)
+    return ParameterCount(total=total, without_input_embedding=total - table)
 
 
 def flops_per_token(config: ModelConfig, sequence_length: int) -> int:

@@ -1,7 +1,7 @@
 """Random access to the windows of a manifest: their token ids, and where those lie."""
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
@@ -57,7 +57,10 @@ class Instances:
                 "of one window (model.max_sequence_length)"
             )
         self._places = [manifest.resolve(part.path) for part in self._ranges]
-        self.has_label_masks = any(part.label_mask for part in self._ranges)
+        self._masks = [
+            part.label_mask and manifest.resolve(part.label_mask) for part in self._ranges
+        ]
+        self.has_label_masks = any(self._masks)
 
     def read(self, instances: np.ndarray) -> np.ndarray:
         """Return the token ids of these instances, shape (b, T), in the files' dtype.
@@ -66,21 +69,12 @@ class Instances:
             InputError: a file was truncated, or an id lies beyond the vocabulary.
         """
         tokens = np.empty((len(instances), self.sequence_length), dtype=self.dtype)
-        buffer = tokens.reshape(-1).view(np.uint8).data
-        itemsize = self.dtype.itemsize
-        self.manifest.files.read_all(
-            (
-                self._places[part],
-                start * itemsize,
-                buffer[done * itemsize : (done + stop - start) * itemsize],
-            )
-            for part, start, stop, done in self._laid_out(instances)
-        )
+        self._fill(tokens, instances, self._places)
         limit = self.vocab_size
         if limit is not None and tokens.size and int(tokens.max()) >= limit:
             token, part, position = self._first_where(tokens >= limit, tokens, instances)
             raise InputError(
-                f"{self.manifest.resolve(part.path)}: token id {token} at position {position}, but "
+                f"{self._places[part]}: token id {token} at position {position}, but "
                 f"the model's vocabulary has {limit} entries: another tokenizer, or another dtype "
                 f"than {self.dtype.name}"
             )
@@ -93,17 +87,12 @@ class Instances:
             InputError: a file was truncated, or holds something other than bools.
         """
         masks = np.ones((len(instances), self.sequence_length), dtype=np.uint8)
-        buffer = masks.reshape(-1).data
-        self.manifest.files.read_all(
-            (self.manifest.resolve(mask), start, buffer[done : done + stop - start])
-            for part, start, stop, done in self._laid_out(instances)
-            if (mask := self._ranges[part].label_mask) is not None
-        )
+        self._fill(masks, instances, self._masks)
         if masks.max(initial=0) > 1:
             byte, part, position = self._first_where(masks > 1, masks, instances)
             raise InputError(
-                f"{self.manifest.resolve(str(part.label_mask))}: byte {byte} at position "
-                f"{position}; a label mask has one bool per token, 0 or 1"
+                f"{self._masks[part]}: byte {byte} at position {position}; a label mask has one "
+                "bool per token, 0 or 1"
             )
         return masks.view(np.bool_)
 
@@ -141,6 +130,15 @@ class Instances:
             yield part, place + shift, stop + shift
             place, part = stop, part + 1
 
+    def _fill(self, rows: np.ndarray, instances: np.ndarray, places: Sequence[str | None]) -> None:
+        """Read into the rows of a batch from a file per range; None: they stay as they are."""
+        buffer, size = rows.reshape(-1).view(np.uint8).data, rows.itemsize
+        self.manifest.files.read_all(
+            (place, start * size, buffer[done * size : (done + stop - start) * size])
+            for part, start, stop, done in self._laid_out(instances)
+            if (place := places[part]) is not None
+        )
+
     def _laid_out(self, instances: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
         """Yield `_parts` of these instances, and the number of tokens before each in the batch."""
         done = 0
@@ -151,12 +149,8 @@ class Instances:
 
     def _first_where(
         self, bad: np.ndarray, values: np.ndarray, instances: np.ndarray
-    ) -> tuple[int, Range, int]:
-        """Return the first bad value of a batch, its range, and its position in the file."""
-        row, column = np.argwhere(bad)[0].tolist()
-        ahead = column
-        for part, start, stop in self._parts(int(instances[row])):
-            if ahead < stop - start:
-                return int(values[row, column]), self._ranges[part], start + ahead
-            ahead -= stop - start
-        raise IndexError(f"instance {instances[row]}: token {column} beyond its end")
+    ) -> tuple[int, int, int]:
+        """Return the first bad value of a batch, its range's number, its position in the file."""
+        at = int(bad.argmax())  # in the batch, row after row
+        *_, (part, start, _, done) = (laid for laid in self._laid_out(instances) if laid[3] <= at)
+        return int(values.flat[at]), part, start + at - done

@@ -63,7 +63,7 @@ class Loader:
         length, size, eos = self.sequence_length, self.global_batch_size, self.document_eos
         self.data = Instances(self.manifest, sequence_length=length, vocab_size=self.vocab_size)
         self.batching = Batching(instances=self.data.count, size=size)
-        if self.batches_per_epoch == 0:
+        if self.batching.per_epoch == 0:
             raise InputError(
                 f"{self.data.count} instances of {length} tokens do not fill a global batch of "
                 f"{size}: {size * length} tokens are needed at least"
@@ -77,11 +77,6 @@ class Loader:
                 )
         # Two epochs: prefetching at the end of one reads the next.
         self._order = functools.lru_cache(maxsize=2)(self._make_order)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        """Global batches of a whole epoch."""
-        return self.batching.per_epoch
 
     def beginning_at(self, origin: Origin) -> "Loader":
         """Return a loader of the same data whose batches count from `origin` on."""

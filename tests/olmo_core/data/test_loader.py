@@ -30,7 +30,7 @@ def loader(manifest: Manifest, **changes) -> Loader:
 def test_batches_are_olmos(manifest: Manifest) -> None:
     """Three epochs against the definition: shuffle, drop the last, stride over ranks."""
     data = loader(manifest)
-    assert data.batches_per_epoch == 103 // 12
+    assert data.batching.per_epoch == 103 // 12
     step = 0
     for epoch in range(3):
         indices = np.arange(103, dtype=np.uint32)
@@ -51,7 +51,7 @@ def test_batches_are_olmos(manifest: Manifest) -> None:
 @pytest.mark.parametrize("order", ["olmo", "feistel"])
 def test_an_epoch_sees_every_window_once(manifest: Manifest, order) -> None:
     data = loader(manifest, order=order, global_batch_size=1)
-    assert data.batches_per_epoch == 103
+    assert data.batching.per_epoch == 103
     for epoch in range(2):
         seen = [int(data.instances(epoch * 103 + step)[0]) for step in range(103)]
         assert sorted(seen) == list(range(103))
@@ -113,7 +113,7 @@ def test_the_same_global_batch_for_any_world(rich: Callable[..., Loader], order)
 def test_resumed_anywhere_with_any_number_of_ranks(rich: Callable[..., Loader], order) -> None:
     """Three epochs of eight steps, interrupted within and between them, by changing ranks."""
     data = rich(order)
-    assert data.batches_per_epoch == 8
+    assert data.batching.per_epoch == 8
     undisturbed = [fields(batch) for batch in data.iterate(0, stop_step=24)]
     seen: list[list[np.ndarray]] = []
     for start, stop, world_size in ((0, 5, 1), (5, 8, 2), (8, 13, 4), (13, 18, 3), (18, 24, 1)):
@@ -211,7 +211,7 @@ def test_the_order_specification_names_all_that_fixes_the_batches(manifest: Mani
 def test_steps_of_an_instance(manifest: Manifest, order) -> None:
     data = loader(manifest, order=order)
     seen: dict[int, list[int]] = {}
-    for step in range(3 * data.batches_per_epoch):
+    for step in range(3 * data.batching.per_epoch):
         for instance in data.instances(step).tolist():
             seen.setdefault(instance, []).append(step)
     for instance in range(103):

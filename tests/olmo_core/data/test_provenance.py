@@ -95,7 +95,7 @@ def test_both_questions_agree(corpus: Corpus, order) -> None:
         manifest=corpus.manifest, sequence_length=32, global_batch_size=5, seed=1, order=order
     )
     saw: dict[str, set[int]] = {}
-    for step in range(2 * loader.batches_per_epoch):
+    for step in range(2 * loader.batching.per_epoch):
         expected = []
         for instance in loader.instances(step).tolist():
             ids = [

@@ -56,7 +56,7 @@ def loader(place: str, cache: Path) -> Loader:
 
 def assert_same_batches(one: Loader, other: Loader) -> None:
     assert one.order_spec() == other.order_spec()
-    for step in range(one.batches_per_epoch):
+    for step in range(one.batching.per_epoch):
         a, b = one.batch(step), other.batch(step)
         assert np.array_equal(a.input_ids, b.input_ids)
         assert a.label_mask is not None

@@ -61,7 +61,7 @@ def test_a_path_listed_twice_is_seen_twice_an_epoch(token_files: list[str]) -> N
     a, b = token_files
     manifest = Manifest.from_paths([a, b, a], dtype="uint16")
     data = Loader(manifest=manifest, sequence_length=32, global_batch_size=1, seed=1)
-    seen = [data.batch(step).input_ids.tobytes() for step in range(data.batches_per_epoch)]
+    seen = [data.batch(step).input_ids.tobytes() for step in range(data.batching.per_epoch)]
     for path, times in ((a, 2), (b, 1)):
         ids = np.fromfile(path, "<u2").astype(np.int64)
         for start in range(0, len(ids) - 31, 32):

@@ -292,5 +292,5 @@ def test_the_epoch_of_the_file_is_the_order_s_first(config_file: Path) -> None:
     second, _ = load_train_config(config_file, ["--epoch=1"])
     loaders = [build_loader(config) for config in (first, second)]
     assert [loader.order_spec()["first_epoch"] for loader in loaders] == [0, 1]
-    start = loaders[0].batches_per_epoch  # where the second epoch begins by itself
+    start = loaders[0].batching.per_epoch  # where the second epoch begins by itself
     assert (loaders[1].instances(0) == loaders[0].instances(start)).all()
