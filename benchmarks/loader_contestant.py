@@ -22,7 +22,7 @@ Batches = Iterator[int]  # tokens of each batch
 
 def ours(given: dict[str, Any]) -> tuple[Batches, str]:
     """As the trainer reads: a thread ahead of it."""
-    from olmo_core.config.data import InstanceFilterConfig
+    from olmo_core.config.train import InstanceFilterConfig
     from olmo_core.data.loader import Loader
     from olmo_core.data.manifest import Manifest
 

@@ -17,7 +17,7 @@ from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file, write_atomic
-from olmo_core.remote.fetch import download
+from olmo_core.remote.cache import download
 from olmo_core.remote.storage import list_folder, read_file, remove, stat, upload
 from olmo_core.run.folder import RunFolder, locked
 

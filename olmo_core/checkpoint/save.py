@@ -80,7 +80,7 @@ class Saver:
             model: Its parameters.
             optimizer: Its moments.
             train: Content of `train.json`; `step` and `order` are among it.
-            kind: By which interval it is kept (see `olmo_core.checkpoint.retention`).
+            kind: By which interval it is kept (see `olmo_core.train.saving`).
             then: What the first rank does when the checkpoint is whole.
 
         Returns:

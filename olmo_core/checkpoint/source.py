@@ -14,7 +14,7 @@ from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.optim.adamw import AdamW
-from olmo_core.remote.fetch import fetch
+from olmo_core.remote.cache import fetch
 from olmo_core.remote.storage import Missing, is_remote, list_folder, stat
 
 

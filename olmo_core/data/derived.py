@@ -6,7 +6,7 @@ Both are OLMo's definitions: allenai/OLMo `olmo/data/util.py`, `get_document_len
 
 import numpy as np
 
-from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.config.train import InstanceFilterConfig
 
 _FEWEST_REPEATS = 3  # OLMo's detection cannot see fewer
 _PROBES = 4  # positions looked at in every run that is long enough

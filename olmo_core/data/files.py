@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from olmo_core import environment
 from olmo_core.errors import InputError
-from olmo_core.remote.blocks import RemoteFiles
+from olmo_core.remote.cache import RemoteFiles
 from olmo_core.remote.storage import Missing, is_remote
 
 REMOTE_THREADS = 32  # requests at one time: a server takes longer to answer than to send

@@ -41,9 +41,8 @@ NEVER_COUNTS: Mapping[str, str] = {
     # A finished training has done the same steps, however often it was stopped and resumed.
     "olmo_core.train.__main__": "reads the command line; its imports are followed",
     "olmo_core.train.cancel": "says when a run is stopped; a stopped run has no result",
-    "olmo_core.train.saving": "says at which steps a checkpoint is written, not what is in it",
+    "olmo_core.train.saving": "says when a checkpoint is written and deleted, not what is in it",
     "olmo_core.checkpoint.mirror": "copies checkpoints elsewhere, and back by their digests",
-    "olmo_core.checkpoint.retention": "deletes checkpoints that are no longer kept",
     "olmo_core.data.check": "reads tokens before the first step, and refuses some",
     "olmo_core.data.content": "tells what a file that is no token file is, to refuse it",
     "olmo_core.train.host_memory": "keeps freed memory, says when Python collects garbage",

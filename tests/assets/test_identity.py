@@ -47,7 +47,7 @@ WORDS = [
     ("olmo_core/monitor/mfu.py", TEXT),  # the table of peak FLOP/s
     ("olmo_core/monitor/metrics.py", r'(")(?=throughput/|train/|optim/)'),  # names of metrics
     ("olmo_core/monitor/dry_run.py", TEXT),
-    ("olmo_core/remote/fetch.py", LOG),
+    ("olmo_core/remote/cache.py", LOG),
     ("olmo_core/supervisor/supervise.py", TEXT),
     ("olmo_core/run/job.py", TEXT),
     ("olmo_core/data/check.py", LOG),

@@ -12,11 +12,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from olmo_core.checkpoint import layout, mirror
 from olmo_core.checkpoint.mirror import Mirror, bring_back
-from olmo_core.checkpoint.retention import apply_retention
 from olmo_core.errors import InputError
 from olmo_core.files import write_json
 from olmo_core.remote import storage
 from olmo_core.run.result import describe
+from olmo_core.train.saving import apply_retention
 
 SHARD = f"{layout.STATE}/__0_0.distcp"
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.config.train import InstanceFilterConfig
 from olmo_core.data import check
 from olmo_core.data.check import check_tokens
 from olmo_core.data.loader import Loader

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.config.train import InstanceFilterConfig
 from olmo_core.data.derived import document_positions, instance_mask
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from olmo_core.config.data import InstanceFilterConfig
+from olmo_core.config.train import InstanceFilterConfig
 from olmo_core.data.loader import Batch, Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.order import OrderName

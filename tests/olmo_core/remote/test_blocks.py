@@ -14,8 +14,9 @@ from olmo_core.data.files import REMOTE_THREADS, Files
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import InputError
-from olmo_core.remote import blocks, storage
-from olmo_core.remote.blocks import RemoteFiles
+from olmo_core.remote import cache as kept
+from olmo_core.remote import storage
+from olmo_core.remote.cache import RemoteFiles
 from olmo_core.remote.storage import Changed, RemoteFile
 from tests.olmo_core.file_server import FileServer, serving
 
@@ -25,9 +26,9 @@ NAMES = ("a.npy", "b.npy")
 @pytest.fixture(autouse=True)
 def _small_and_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "PAUSES_SECONDS", (0.0, 0.0, 0.0))
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)  # windows of 32 bytes cross their ends
-    monkeypatch.setattr(blocks, "KEPT_FREE_BYTES", 0)
-    monkeypatch.setattr(blocks, "KEPT_FREE", 0.0)
+    monkeypatch.setattr(kept, "BLOCK_BYTES", 100)  # windows of 32 bytes cross their ends
+    monkeypatch.setattr(kept, "KEPT_FREE_BYTES", 0)
+    monkeypatch.setattr(kept, "KEPT_FREE", 0.0)
 
 
 @pytest.fixture
@@ -143,9 +144,9 @@ def test_without_room_exact_ranges_are_read(
     data = loader(server.url, tmp_path / "cache")
     opening = len(ranges_asked(server))
     if why == "nearly full":
-        monkeypatch.setattr(blocks, "KEPT_FREE", 1.0)
+        monkeypatch.setattr(kept, "KEPT_FREE", 1.0)
     else:
-        monkeypatch.setattr(blocks, "write_atomic", _no_space)
+        monkeypatch.setattr(kept, "write_atomic", _no_space)
     assert_same_batches(data, loader(str(server.folder), tmp_path))
     assert not list((tmp_path / "cache").rglob("*.block"))
     ends = (part[6:].split("-") for _, part in ranges_asked(server)[opening:] if part)
@@ -161,8 +162,8 @@ def _no_space(path: Path, content: bytes) -> None:
 def test_processes_share_a_cache(server: FileServer, tmp_path: Path) -> None:
     """Three at once, all reading everything; what they leave is whole."""
     code = (
-        "import sys, pathlib; from olmo_core.remote import blocks; blocks.BLOCK_BYTES = 100\n"
-        "files = blocks.RemoteFiles(pathlib.Path(sys.argv[2])); url = sys.argv[1]\n"
+        "import sys, pathlib; from olmo_core.remote import cache; cache.BLOCK_BYTES = 100\n"
+        "files = cache.RemoteFiles(pathlib.Path(sys.argv[2])); url = sys.argv[1]\n"
         "content = bytearray(files.size(url)); files.read_into(url, 0, memoryview(content))\n"
         "sys.stdout.buffer.write(content)"
     )
@@ -191,6 +192,6 @@ def test_a_thousand_files_are_opened_side_by_side(
         together.wait()
         return RemoteFile(size=8, version="1")
 
-    monkeypatch.setattr(blocks, "stat", answer)
+    monkeypatch.setattr(kept, "stat", answer)
     urls = [f"https://host/{number}.npy" for number in range(8 * REMOTE_THREADS)]
     assert set(Files(tmp_path).each(RemoteFiles(tmp_path).size, urls).values()) == {8}

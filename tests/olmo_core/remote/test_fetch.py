@@ -13,7 +13,7 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.remote import storage
-from olmo_core.remote.fetch import cache_path, fetch
+from olmo_core.remote.cache import cache_path, fetch
 from olmo_core.remote.storage import Changed, Missing, read_range, stat
 from tests.olmo_core.file_server import FileServer, serving
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.checkpoint.retention import apply_retention
 from olmo_core.files import write_json
+from olmo_core.train.saving import apply_retention
 
 
 @pytest.mark.parametrize(
