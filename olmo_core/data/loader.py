@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.config.duration import BEGINNING, Origin
+from olmo_core.config.duration import BEGINNING, Batching, Origin
 from olmo_core.config.train import InstanceFilterConfig
-from olmo_core.data.batching import Batching
 from olmo_core.data.derived import document_positions, instance_mask
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest

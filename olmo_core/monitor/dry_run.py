@@ -9,6 +9,7 @@ import yaml
 
 from olmo_core.checkpoint.layout import checkpoint_at
 from olmo_core.config.duration import (
+    Batching,
     BEGINNING,
     EXTRA_STEPS,
     Duration,
@@ -19,7 +20,6 @@ from olmo_core.config.duration import (
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
-from olmo_core.data.batching import Batching
 from olmo_core.errors import ConfigError
 from olmo_core.monitor.memory import Memory, memory_per_device
 from olmo_core.optim.schedule import ENDLESS, build_schedule

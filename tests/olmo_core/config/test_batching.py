@@ -2,8 +2,7 @@
 
 import pytest
 
-from olmo_core.config.duration import Duration, Origin
-from olmo_core.data.batching import Batching
+from olmo_core.config.duration import Batching, Duration, Origin
 
 
 def counted(batching: Batching, steps: int) -> dict[int, tuple[int, int]]:
