@@ -74,10 +74,6 @@ def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
 class IndexReader(FileSystemReader):
     """Torch's reader of a checkpoint's folder, for folders that anybody may have written."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._index = folder / ".metadata"
-
     def read_metadata(self, *args: Any, **kwargs: Any) -> stored.Metadata:
         """Return which tensors there are, and where they lie.
 
@@ -85,14 +81,15 @@ class IndexReader(FileSystemReader):
             InputError: it is torn, holds objects that only running code could make, or names
                 files elsewhere.
         """
+        path = Path(self.path) / ".metadata"
         try:
-            index = Unpickler(self._index.read_bytes(), _PLAIN).load()
+            index = Unpickler(path.read_bytes(), _PLAIN).load()
         except UNREADABLE as error:
-            raise InputError(f"{self._index}: cannot be read as a plain index: {error}") from None
+            raise InputError(f"{path}: cannot be read as a plain index: {error}") from None
         if not isinstance(index, stored.Metadata):
-            raise InputError(f"{self._index}: expected an index, found {type(index).__name__}")
+            raise InputError(f"{path}: expected an index, found {type(index).__name__}")
         for entry in (index.storage_data or {}).values():
             if entry.relative_path in ("", ".", "..") or "/" in entry.relative_path:
-                raise InputError(f"{self._index}: {entry.relative_path!r} is no file beside it")
+                raise InputError(f"{path}: {entry.relative_path!r} is no file beside it")
         index.storage_meta = stored.StorageMeta(load_id=self.load_id)
         return index

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.metadata import Metadata, MetadataIndex
 from torch.distributed.checkpoint.planner import SavePlan, WriteItem
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.checkpoint.utils import _DistWrapper
+from torch.utils.serialization import config as serialization
 
 Digests = dict[str, dict[str, Any]]  # file name -> its bytes and SHA-256
 Written = tuple[list[WriteResult], Digests]  # what one rank wrote: where each tensor lies, its file
@@ -58,12 +59,8 @@ class Shards:
     def write(self, folder: Path) -> Written:
         """Write what was copied last as this rank's file in `folder`, flushed to the disk."""
         writer = _Writer(folder)
-        before = torch.serialization.get_crc32_options()
-        torch.serialization.set_crc32_options(False)
-        try:
+        with serialization.patch({"save.compute_crc32": False}):
             results = writer.write_data(self._plan, self._planner).value()
-        finally:
-            torch.serialization.set_crc32_options(before)
         return results, writer.files.digests
 
     def write_index(self, folder: Path, results: list[list[WriteResult]]) -> Digests:
@@ -84,17 +81,14 @@ class _StagedPlanner(DefaultSavePlanner):
 
     def stage(self, state: Mapping[str, Tensor], plan: SavePlan) -> None:
         self.state_dict = dict(state)
-        wait_for: set[torch.device] = set()
-        for item in plan.items:
-            shard: Tensor = self.lookup_object(item.index).detach()
-            if item.index not in self._buffers:
-                self._buffers[item.index] = torch.empty(
+        shards = {item.index: self.lookup_object(item.index).detach() for item in plan.items}
+        for index, shard in shards.items():
+            if index not in self._buffers:
+                self._buffers[index] = torch.empty(
                     shard.shape, dtype=shard.dtype, pin_memory=shard.is_cuda
                 )
-            self._buffers[item.index].copy_(shard, non_blocking=True)
-            if shard.is_cuda:
-                wait_for.add(shard.device)
-        for device in wait_for:
+            self._buffers[index].copy_(shard, non_blocking=True)
+        for device in {shard.device for shard in shards.values() if shard.is_cuda}:
             torch.cuda.synchronize(device)
         self.state_dict = {}
 

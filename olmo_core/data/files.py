@@ -4,10 +4,10 @@ import functools
 import io
 import os
 import resource
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from olmo_core import environment
 from olmo_core.errors import InputError
@@ -94,22 +94,21 @@ class Files:
         return bytes(spot)
 
     def read_all(self, reads: Iterable[tuple[str, int, memoryview]]) -> None:
-        """Do many `read_into`, remote ones concurrently."""
-        remote: list[tuple[str, int, memoryview]] = []
-        for path, offset, buffer in reads:
-            if is_remote(path):
-                remote.append((path, offset, buffer))
-            else:
-                self.read_into(path, offset, buffer)
-        if remote:
-            self._threads.starmap(self._remote.read_into, remote, chunksize=1)
+        """Do many `read_into`, concurrently if any is remote."""
+        self._starmap(self.read_into, [*reads])
 
     def each(self, act: Callable[[str], T], paths: Iterable[str]) -> dict[str, T]:
         """Return `act(path)` of each distinct path, concurrently if any is remote."""
         paths = list(dict.fromkeys(paths))
-        if any(map(is_remote, paths)):
-            return dict(zip(paths, self._threads.map(act, paths, chunksize=1), strict=True))
-        return {path: act(path) for path in paths}
+        return dict(zip(paths, self._starmap(act, [(path,) for path in paths]), strict=True))
+
+    def _starmap(
+        self, act: Callable[..., T], arguments: Sequence[tuple[str, *tuple[Any, ...]]]
+    ) -> list[T]:
+        """Act on each of the arguments, of which the first is a path."""
+        if any(is_remote(path) for path, *_ in arguments):
+            return self._threads.starmap(act, arguments, chunksize=1)
+        return [act(*each) for each in arguments]
 
     @functools.cached_property
     def _remote(self) -> RemoteFiles:

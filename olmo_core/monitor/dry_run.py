@@ -9,9 +9,9 @@ import yaml
 
 from olmo_core.checkpoint.layout import checkpoint_at
 from olmo_core.config.duration import (
-    Batching,
     BEGINNING,
     EXTRA_STEPS,
+    Batching,
     Duration,
     Origin,
     changed_batch_size,

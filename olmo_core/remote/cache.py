@@ -50,8 +50,8 @@ def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
         if kept is None or not _is_current(url, kept, sha256):
             remote = stat(url)
             digest = download(url, remote, target, sha256)
-            record = {"url": url, "bytes": remote.size, "version": remote.version}
-            write_json(_record(target), {**record, "sha256": digest})
+            record = {"bytes": remote.size, "version": remote.version, "sha256": digest}
+            write_json(_record(target), {"url": url, **record})
     return target
 
 
