@@ -9,7 +9,7 @@ import base64
 import pathlib
 import re
 from collections.abc import Container, Hashable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.checkpoint.source import Place, Position, Source, require_same_model
-from olmo_core.checkpoint.state import MODEL, OPTIM
+from olmo_core.checkpoint.state import MODEL, OPTIM, copy_strictly
 from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
 from olmo_core.checkpoint.unpickler import UNREADABLE, Unpickler
 from olmo_core.config.load import load
@@ -55,66 +55,66 @@ _FUSED = {
 }
 
 
-@dataclass(frozen=True)
-class OlmoCheckpoint(Source):
-    """A folder of OLMo's, fetched as far as it is asked for."""
-
-    place: Place
-    config: Mapping[str, Any]  # its config.yaml
-    model: ModelConfig
-
-    def position(self) -> Position:
-        """Return where OLMo's trainer stood, and how its data were shuffled."""
-        state = read_flat(self._file(TRAINER), only=(_STEP, _TOKENS, _EXAMPLES))
-        missing = [key for key in (_STEP, _TOKENS) if (key,) not in state]
-        if missing:
-            raise InputError(f"{self.place}: its trainer state lacks {', '.join(missing)}")
-        seed = (self.config.get("data") or {}).get("seed")
-        order = {
-            "algorithm": "olmo",
-            "seed": self.config.get("seed") if seed is None else seed,
-            "global_batch_size": self.config.get("global_train_batch_size"),
-        }
-        return Position(
-            step=int(state[_STEP,]),
-            tokens=int(state[_TOKENS,]),
-            order=order,
-            examples=state.get((_EXAMPLES,)),
-        )
-
-    def identify(self) -> dict[str, Any]:
-        """Return its step, if its name tells, and its weights' digest."""
-        step = re.fullmatch(r"step(\d+)(-unsharded)?", self.place.name)
-        path = self._file(WEIGHTS)
-        digest = {"model_sha256": None, "weights_sha256": {path.name: sha256_file(path)}}
-        return {"step": int(step[1]) if step else None, **digest}
-
-    def read(self, *, moments: bool) -> Mapping[str, Stored]:
-        """Return weights and moments, fused matrices in their parts."""
-        try:
-            stored = _weights(read_flat(self._file(WEIGHTS)), self.model)
-            if moments:
-                stored |= _moments(read_flat(self._file(MOMENTS)), self.model)
-        except InputError as error:
-            raise InputError(f"{self.place}: {error}") from error
-        return stored
-
-    def _file(self, names: tuple[str, ...]) -> Path:
-        found = self.place.first_of(names)
-        if found is None:
-            raise InputError(f"{self.place}: there is no {' or '.join(names)}")
-        return self.place.file(found)
-
-
-def open_olmo(place: Place, model: ModelConfig) -> OlmoCheckpoint:
-    """Open a folder of OLMo's.
+def open_olmo(place: Place, model: ModelConfig) -> Source:
+    """Open a folder of OLMo's, fetched as far as it is asked for.
 
     Raises:
         InputError: it is another model than the run's.
     """
     config = load(place.file(CONFIG))
     require_same_model(f"{place}/{CONFIG}", config, model)
-    return OlmoCheckpoint(place.location, place, config, model)
+    return Source(
+        location=place.location,
+        identify=partial(_identify, place),
+        copy_into=partial(_copy_into, place, model),
+        position=partial(_position, place, config),
+    )
+
+
+def _position(place: Place, config: Mapping[str, Any]) -> Position:
+    """Return where OLMo's trainer stood, and how its data were shuffled."""
+    state = read_flat(_file(place, TRAINER), only=(_STEP, _TOKENS, _EXAMPLES))
+    missing = [key for key in (_STEP, _TOKENS) if (key,) not in state]
+    if missing:
+        raise InputError(f"{place}: its trainer state lacks {', '.join(missing)}")
+    seed = (config.get("data") or {}).get("seed")
+    order = {
+        "algorithm": "olmo",
+        "seed": config.get("seed") if seed is None else seed,
+        "global_batch_size": config.get("global_train_batch_size"),
+    }
+    return Position(
+        step=int(state[_STEP,]),
+        tokens=int(state[_TOKENS,]),
+        order=order,
+        examples=state.get((_EXAMPLES,)),
+    )
+
+
+def _identify(place: Place) -> dict[str, Any]:
+    """Return its step, if its name tells, and its weights' digest."""
+    step = re.fullmatch(r"step(\d+)(-unsharded)?", place.name)
+    path = _file(place, WEIGHTS)
+    digest = {"model_sha256": None, "weights_sha256": {path.name: sha256_file(path)}}
+    return {"step": int(step[1]) if step else None, **digest}
+
+
+def _copy_into(place: Place, model: ModelConfig, state: dict[str, Tensor]) -> None:
+    """Copy weights and moments, fused matrices in their parts."""
+    try:
+        stored = _weights(read_flat(_file(place, WEIGHTS)), model)
+        if any(name.startswith(OPTIM) for name in state):
+            stored |= _moments(read_flat(_file(place, MOMENTS)), model)
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error
+    copy_strictly(place, stored, state)
+
+
+def _file(place: Place, names: tuple[str, ...]) -> Path:
+    found = place.first_of(names)
+    if found is None:
+        raise InputError(f"{place}: there is no {' or '.join(names)}")
+    return place.file(found)
 
 
 def read_flat(path: Path, *, only: Container[str] | None = None) -> dict[Key, Any]:

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
@@ -20,35 +20,6 @@ from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder
 
 log = logging.getLogger("olmo")
-
-
-@dataclass(frozen=True)
-class OwnCheckpoint(Source):
-    """A checkpoint of ours, verified."""
-
-    checkpoint: Checkpoint
-    world: World
-
-    def position(self) -> Position:
-        """Return where the run stood."""
-        content = self.checkpoint.read_train()
-        return Position(step=content["step"], tokens=content["tokens"], order=content["order"])
-
-    def identify(self) -> dict[str, Any]:
-        """Return its manifest's digest; for the last one of a finished run the weights' too."""
-        path = self.checkpoint.path
-        result = RunFolder(path.parent.parent)
-        facts = result.read_result()["report"]["data"] if result.finished else {}
-        final = facts.get("checkpoint") == f"{path.parent.name}/{path.name}"
-        return {
-            "step": self.checkpoint.step,
-            "manifest_sha256": sha256_file(path / layout.MANIFEST),
-            "model_sha256": facts.get("model_sha256") if final else None,
-        }
-
-    def load(self, model: nn.Module, optimizer: AdamW | None) -> None:
-        """Copy the weights and, unless None, the moments."""
-        load_state(self.checkpoint, self.world, model, optimizer)
 
 
 def verify(checkpoint: Checkpoint, world: World) -> None:
@@ -102,7 +73,7 @@ def _newest_whole(
     return None, problems
 
 
-def open_checkpoint(place: Place, world: World, model: ModelConfig) -> OwnCheckpoint:
+def open_checkpoint(place: Place, world: World, model: ModelConfig) -> Source:
     """Open one checkpoint, verified; from elsewhere it is fetched by its manifest.
 
     Raises:
@@ -119,9 +90,27 @@ def open_checkpoint(place: Place, world: World, model: ModelConfig) -> OwnCheckp
             verify(checkpoint, world)
     except CorruptCheckpoint as error:
         raise InputError(f"load_path: {error}{_whole_one_before(place, world)}") from None
-    where = f"{place}/{layout.TRAIN}"
-    require_same_model(where, checkpoint.read_train(), model)
-    return OwnCheckpoint(place.location, checkpoint, world)
+    train = checkpoint.read_train()
+    require_same_model(f"{place}/{layout.TRAIN}", train, model)
+    return Source(
+        location=place.location,
+        identify=partial(_identify, checkpoint),
+        copy_into=partial(_copy_into, checkpoint, world),
+        position=lambda: Position(step=train["step"], tokens=train["tokens"], order=train["order"]),
+    )
+
+
+def _identify(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return its manifest's digest; for the last one of a finished run the weights' too."""
+    path = checkpoint.path
+    result = RunFolder(path.parent.parent)
+    facts = result.read_result()["report"]["data"] if result.finished else {}
+    final = facts.get("checkpoint") == f"{path.parent.name}/{path.name}"
+    return {
+        "step": checkpoint.step,
+        "manifest_sha256": sha256_file(path / layout.MANIFEST),
+        "model_sha256": facts.get("model_sha256") if final else None,
+    }
 
 
 def _whole_one_before(damaged: Place, world: World) -> str:
@@ -142,8 +131,10 @@ def load_state(
     Raises:
         InputError: a tensor is missing, unexpected or of another shape.
     """
+    _copy_into(checkpoint, world, state_of(model, None if optimizer is None else optimizer.state))
+
+
+def _copy_into(checkpoint: Checkpoint, world: World, state: dict[str, Tensor]) -> None:
     from olmo_core.checkpoint.index import read_into  # 1.5 s, and only a resumed run needs it
 
-    folder = checkpoint.path / layout.STATE
-    state = state_of(model, None if optimizer is None else optimizer.state)
-    read_into(state, folder, alone=world.size == 1)
+    read_into(state, checkpoint.path / layout.STATE, alone=world.size == 1)

@@ -1,15 +1,13 @@
 """What training can start from, whatever its format, and where that lies."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from olmo_core.checkpoint.state import copy_strictly, state_of
-from olmo_core.checkpoint.tensor_file import Stored
+from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
@@ -103,40 +101,31 @@ class Position:
     examples: int | None = None
 
 
-@dataclass(frozen=True)
-class Source(ABC):
+@dataclass(frozen=True, kw_only=True)
+class Source:
     """A checkpoint, verified as far as its format allows, that a run can start from.
 
     Attributes:
         location: Where it lies.
-        has_training_state: Whether it holds moments and a position; else weights alone.
+        identify: Returns what tells it from other checkpoints, wherever it lies.
+        copy_into: Copies its tensors into those of a state (`olmo_core.checkpoint.state`), one in
+            memory at a time, as `load` says.
+        position: Returns where its training stood; None: it holds weights alone.
     """
 
     location: str
-    has_training_state: ClassVar[bool] = True
-
-    def position(self) -> Position:
-        """Return where its training stood; called only where `has_training_state`."""
-        raise NotImplementedError
-
-    @abstractmethod
-    def identify(self) -> dict[str, Any]:
-        """Return what tells it from other checkpoints, wherever it lies."""
+    identify: Callable[[], dict[str, Any]]
+    copy_into: Callable[[dict[str, Tensor]], None]
+    position: Callable[[], Position] | None = None
 
     def load(self, model: nn.Module, optimizer: AdamW | None) -> None:
-        """Copy the weights and, unless None, the moments, one tensor in memory at a time.
+        """Copy the weights and, unless None, the moments.
 
         Raises:
             InputError: a tensor is missing, unexpected or of another shape; nothing has been
                 copied.
         """
-        stored = self.read(moments=optimizer is not None)
-        state = state_of(model, None if optimizer is None else optimizer.state)
-        copy_strictly(self.location, stored, state)
-
-    def read(self, *, moments: bool) -> Mapping[str, Stored]:
-        """Return the weights, and the moments if asked, by `olmo_core.checkpoint.state`'s names."""
-        raise NotImplementedError
+        self.copy_into(state_of(model, None if optimizer is None else optimizer.state))
 
 
 def require_same_model(

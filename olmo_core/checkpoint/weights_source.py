@@ -1,13 +1,13 @@
 """Start from weights alone: a Hugging Face folder of Olmo or Olmo2, or a model folder of ours."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from olmo_core.checkpoint.huggingface import from_huggingface, model_config
 from olmo_core.checkpoint.source import Place, Source, require_same_model
-from olmo_core.checkpoint.state import MODEL
+from olmo_core.checkpoint.state import MODEL, copy_strictly
 from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
 from olmo_core.checkpoint.weights import CONFIG, WEIGHTS
 from olmo_core.config.load import load
@@ -20,44 +20,17 @@ INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # of older exports
 
 
-@dataclass(frozen=True)
-class Weights(Source):
-    """A folder of weights, its files on this machine.
-
-    Attributes:
-        tensors: What lies in the files, by the names of our parameters.
-        files: All of them.
-        ours: Whether it is a model folder of ours.
-    """
-
-    tensors: Mapping[str, Stored]
-    files: tuple[Path, ...]
-    ours: bool
-    has_training_state: ClassVar[bool] = False
-
-    def identify(self) -> dict[str, Any]:
-        """Return the digests of its weights."""
-        digests = {path.name: sha256_file(path) for path in self.files}
-        if self.ours:
-            return {"step": None, "model_sha256": digests[WEIGHTS]}
-        return {"step": None, "model_sha256": None, "weights_sha256": digests}
-
-    def read(self, *, moments: bool) -> Mapping[str, Stored]:
-        """Return the weights; there are no moments."""
-        return {MODEL + name: tensor for name, tensor in self.tensors.items()}
-
-
-def open_model_folder(place: Place, path: Path, model: ModelConfig) -> Weights:
+def open_model_folder(place: Place, path: Path, model: ModelConfig) -> Source:
     """Open a model folder, as a run or a soup leaves it; `path` is its weights on this machine.
 
     Raises:
         InputError: a file is missing or damaged, or it is another model than the run's.
     """
     require_same_model(f"{place}/{CONFIG}", load(place.file(CONFIG)), model)
-    return Weights(place.location, open_safetensors(path), (path,), ours=True)
+    return _source(place, open_safetensors(path), lambda: {"model_sha256": sha256_file(path)})
 
 
-def open_huggingface(place: Place, model: ModelConfig) -> Weights:
+def open_huggingface(place: Place, model: ModelConfig) -> Source:
     """Open a Hugging Face folder, all of whose files are fetched where they lie elsewhere.
 
     Raises:
@@ -72,7 +45,24 @@ def open_huggingface(place: Place, model: ModelConfig) -> Weights:
     except (InputError, KeyError) as error:
         raise InputError(f"{place}: {error}") from error
     require_same_model(f"{place}/{HUGGINGFACE}", theirs, model)
-    return Weights(place.location, tensors, files, ours=False)
+
+    def digests() -> dict[str, Any]:
+        weights = {path.name: sha256_file(path) for path in files}
+        return {"model_sha256": None, "weights_sha256": weights}
+
+    return _source(place, tensors, digests)
+
+
+def _source(
+    place: Place, tensors: Mapping[str, Stored], digests: Callable[[], dict[str, Any]]
+) -> Source:
+    """Return a source of weights on this machine, by the names of our parameters."""
+    stored = {MODEL + name: tensor for name, tensor in tensors.items()}
+    return Source(
+        location=place.location,
+        identify=lambda: {"step": None, **digests()},
+        copy_into=partial(copy_strictly, place.location, stored),
+    )
 
 
 def _weight_files(place: Place) -> list[str]:

@@ -65,11 +65,11 @@ def restore(
     if config.load_path is None:
         return State(), loader, False
     source = resolve(config.load_path, model=config.model, world=world, cache=config.core.cache)
-    whole = source.has_training_state
-    source.load(model, optimizer if whole and not config.reset_optimizer_state else None)
+    fresh = source.position is None or config.reset_optimizer_state
+    source.load(model, None if fresh else optimizer)
     log.info("starting from %s", source.location)
     state = State(parent=source.identify() if world.first else None)
-    if not whole:
+    if source.position is None:
         log.info("it holds weights alone: moments and counters are fresh")
     elif not config.reset_trainer_state:
         if config.restore_dataloader:

@@ -10,7 +10,7 @@ from transformers.models.olmo import OlmoConfig, OlmoForCausalLM
 from transformers.models.olmo2 import Olmo2Config, Olmo2ForCausalLM
 
 from olmo_core.checkpoint.load import resolve
-from olmo_core.checkpoint.source import Source
+from olmo_core.checkpoint.source import Position, Source
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.transformer import Transformer
@@ -77,6 +77,11 @@ def theirs(config: ModelConfig) -> Any:
 
 def opened(path: Path | str, config: ModelConfig, cache: Path | None = None) -> Source:
     return resolve(str(path), model=config, world=ALONE, cache=cache)
+
+
+def position(source: Source) -> Position:
+    assert source.position is not None
+    return source.position()
 
 
 def fresh(config: ModelConfig) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from tests.olmo_core.checkpoint.models import (
     OLMO2_GROUPED,
     fresh,
     opened,
+    position,
     same_logits,
     theirs,
     write_olmo,
@@ -61,7 +62,7 @@ def test_one_of_ours_over_http_is_fetched_by_its_manifest(
     url, cache = f"{server.url}/run/checkpoints/step4", tmp_path / "cache"
     server.faults = ["", "500", "short"]
     source = opened(url, OLMO2_GROUPED, cache)
-    assert source.position().step == 4
+    assert position(source).step == 4
     assert source.identify()["step"] == 4
     model, optimizer = fresh(OLMO2_GROUPED)
     source.load(model, optimizer)
@@ -90,7 +91,7 @@ def test_others_over_http(server: FileServer, tmp_path: Path) -> None:
     for name in ("hf", "step7-unsharded"):
         model, optimizer = fresh(OLMO2_GROUPED)
         source = opened(f"{server.url}/{name}", OLMO2_GROUPED, tmp_path / "cache")
-        source.load(model, optimizer if source.has_training_state else None)
+        source.load(model, optimizer if source.position else None)
         assert same_logits(model, other)
     with pytest.raises(InputError, match=r"no checkpoint there.*cannot be listed over http"):
         opened(f"{server.url}/run", OLMO2_GROUPED, tmp_path / "cache")
@@ -99,7 +100,7 @@ def test_others_over_http(server: FileServer, tmp_path: Path) -> None:
 def test_a_run_folder_s_newest_is_taken_here_and_by_fsspec(tmp_path: Path) -> None:
     write_own(tmp_path / "run", 4, 12)
     for url in (str(tmp_path / "run"), f"file://{tmp_path}/run"):
-        assert opened(url, OLMO2_GROUPED, tmp_path / "cache").position().step == 12
+        assert position(opened(url, OLMO2_GROUPED, tmp_path / "cache")).step == 12
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -129,7 +130,8 @@ def test_a_damaged_newest_one_of_another_run_is_not_passed_over(tmp_path: Path) 
         opened(tmp_path / "run", OLMO2_GROUPED)
     assert f"{shard}: 100 bytes" in str(error.value)
     assert f"the whole one before it is {tmp_path}/run/checkpoints/step4" in str(error.value)
-    assert opened(tmp_path / "run" / "checkpoints" / "step4", OLMO2_GROUPED).position().step == 4
+    before = opened(tmp_path / "run" / "checkpoints" / "step4", OLMO2_GROUPED)
+    assert position(before).step == 4
 
 
 def test_each_rank_reads_its_share_and_none_is_left_out(tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_model_folder_of_ours_as_a_soup_leaves_it(tmp_path: Path) -> None:
             parameter.normal_()
     save_model(tmp_path / "model", original, {"model": to_dict(OLMO2_GROUPED)})
     source = opened(tmp_path / "model", OLMO2_GROUPED)
-    assert not source.has_training_state
+    assert source.position is None
     model, _ = fresh(OLMO2_GROUPED)
     source.load(model, None)
     for name, parameter in original.named_parameters():

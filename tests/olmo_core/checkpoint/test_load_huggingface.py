@@ -33,7 +33,7 @@ def test_a_hugging_face_folder(
     other.save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors").exists() == (shard == "1GB")
     source = opened(tmp_path, config)
-    assert not source.has_training_state
+    assert source.position is None
     model, _ = fresh(config)
     source.load(model, None)
     other = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)

@@ -19,6 +19,7 @@ from tests.olmo_core.checkpoint.models import (
     OLMO2_GROUPED,
     fresh,
     opened,
+    position,
     same_logits,
     write_olmo,
 )
@@ -32,11 +33,10 @@ def test_an_unsharded_checkpoint_of_olmo_s(
     folder = tmp_path / "step7-unsharded"
     other, moments = write_olmo(folder, config, form, numbered=numbered)
     source = opened(folder, config)
-    assert source.has_training_state
     assert source.identify()["step"] == 7
-    position = source.position()
-    assert (position.step, position.tokens, position.examples) == (7, 7000, 56)
-    assert position.order == {"algorithm": "olmo", "seed": 6198, "global_batch_size": 8}
+    stood = position(source)
+    assert (stood.step, stood.tokens, stood.examples) == (7, 7000, 56)
+    assert stood.order == {"algorithm": "olmo", "seed": 6198, "global_batch_size": 8}
     model, optimizer = fresh(config)
     source.load(model, optimizer)
     assert same_logits(model, other)
