@@ -46,13 +46,12 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }
 
 
-def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
-    """Copy a checkpoint's tensors into those of `state`; all ranks call it, if not alone.
+def read_into(state: dict[str, Tensor], folder: Path) -> None:
+    """Copy a checkpoint's tensors into those of `state`; all ranks call it.
 
     Args:
         state: See `olmo_core.checkpoint.state`; where there are no moments, none are read.
         folder: The checkpoint's `model_and_optim/`.
-        alone: Whether there is one rank.
 
     Raises:
         InputError: the index cannot be read; a tensor is missing, unexpected or of another shape.
@@ -68,7 +67,7 @@ def read_into(state: dict[str, Tensor], folder: Path, *, alone: bool) -> None:
     require_same(folder, shapes, state)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as meant
-        load(state, storage_reader=reader, no_dist=alone)
+        load(state, storage_reader=reader)
 
 
 class IndexReader(FileSystemReader):

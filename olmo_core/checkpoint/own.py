@@ -6,16 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from olmo_core.checkpoint import layout
 from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
 from olmo_core.checkpoint.source import Place, Position, Source, require_same_model
-from olmo_core.checkpoint.state import state_of
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file
-from olmo_core.optim.adamw import AdamW
 from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder
 
@@ -95,7 +93,7 @@ def open_checkpoint(place: Place, world: World, model: ModelConfig) -> Source:
     return Source(
         location=place.location,
         identify=partial(_identify, checkpoint),
-        copy_into=partial(_copy_into, checkpoint, world),
+        copy_into=partial(load_state, checkpoint),
         position=lambda: Position(step=train["step"], tokens=train["tokens"], order=train["order"]),
     )
 
@@ -123,18 +121,12 @@ def _whole_one_before(damaged: Place, world: World) -> str:
     return f"; the whole one before it is {whole.path}" if whole else "; none before it is whole"
 
 
-def load_state(
-    checkpoint: Checkpoint, world: World, model: nn.Module, optimizer: AdamW | None
-) -> None:
-    """Read a verified checkpoint into the model and, unless None, the optimizer's moments.
+def load_state(checkpoint: Checkpoint, state: dict[str, Tensor]) -> None:
+    """Read a verified checkpoint into a state (`olmo_core.checkpoint.state`); all ranks call it.
 
     Raises:
         InputError: a tensor is missing, unexpected or of another shape.
     """
-    _copy_into(checkpoint, world, state_of(model, None if optimizer is None else optimizer.state))
-
-
-def _copy_into(checkpoint: Checkpoint, world: World, state: dict[str, Tensor]) -> None:
     from olmo_core.checkpoint.index import read_into  # 1.5 s, and only a resumed run needs it
 
-    read_into(state, checkpoint.path / layout.STATE, alone=world.size == 1)
+    read_into(state, checkpoint.path / layout.STATE)

@@ -8,7 +8,6 @@ not. The format is a little-endian header length, a JSON header and the tensors 
 import json
 import math
 import mmap
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -69,7 +68,7 @@ class TensorFile:
         try:
             # opened first, since the library calls every file missing that it cannot open
             with path.open("rb") as file, safe_open(path, framework="np"):
-                (length,) = struct.unpack("<Q", file.read(8))
+                length = int.from_bytes(file.read(8), "little")
                 header = json.loads(file.read(length))
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
@@ -177,7 +176,7 @@ def write_tensors(
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # tensors start on a multiple of 8
     with atomic_path(path) as beside, beside.open("wb") as handle:
-        handle.write(struct.pack("<Q", len(text)) + text)
+        handle.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             content = data(name)
             if len(content) != specs[name].size_bytes:

@@ -38,7 +38,7 @@ def interpolate(tree: Tree, *, root: Tree, schema: type, dry: bool = False) -> T
         ConfigError: an unknown key (the nearest is named) or resolver, a key that refers to itself,
             a variable that is not set, a path that does not exist.
     """
-    return _Reader(root, dict(_defaults(schema)), dry).tree(tree)
+    return tree.changed(_Reader(root, dict(_defaults(schema)), dry).at)
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,12 @@ class _Reader:
     place: str = ""
     pending: tuple[str, ...] = ()
 
-    def tree(self, tree: Tree, prefix: str = "") -> Tree:
-        def resolved(dotted: str, place: str, value: Any) -> Any:
-            if isinstance(value, Tree):
-                return value
-            return replace(self, place=place).value(value, dotted)
-
-        return tree.changed(resolved, prefix)
+    def at(self, dotted: str, place: str, value: Any) -> Any:
+        return value if isinstance(value, Tree) else replace(self, place=place).value(value, dotted)
 
     def value(self, value: Any, dotted: str) -> Any:
         if isinstance(value, Tree):
-            return self.tree(value, f"{dotted}.")
+            return value.changed(self.at, f"{dotted}.")
         if isinstance(value, list):
             items = cast(list[Any], value)
             return [self.value(item, f"{dotted}.{i}") for i, item in enumerate(items)]

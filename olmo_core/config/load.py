@@ -173,12 +173,16 @@ def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:
         raise ConfigError(f"{place}: {value!r} is not one of {', '.join(map(repr, arguments))}")
     if origin in (list, tuple):
         return _coerce_items(origin, arguments, value, place, where)
-    if origin in (dict, Mapping):
-        return _coerce_mapping(arguments, value, place, where)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+    if origin in (dict, Mapping) or dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
-        return build(hint, cast(Mapping[str, Any], value), where=where)
+        values = cast(Mapping[str, Any], value)
+        if origin is None:
+            return build(hint, values, where=where)
+        return {
+            str(key): _coerce(arguments[1], item, place_in(values, key, where), _dotted(where, key))
+            for key, item in values.items()
+        }
     if isinstance(hint, type):
         return _coerce_scalar(hint, value, place)
     raise TypeError(f"{place}: a configuration cannot hold the type {hint}")
@@ -217,16 +221,6 @@ def _coerce_items(
     return built if origin is list else tuple(built)
 
 
-def _coerce_mapping(arguments: tuple[Any, ...], value: Any, place: str, where: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
-    values = cast(Mapping[str, Any], value)
-    return {
-        str(key): _coerce(arguments[1], item, place_in(values, key, where), _dotted(where, key))
-        for key, item in values.items()
-    }
-
-
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}
 
 
@@ -235,10 +229,8 @@ def _coerce_scalar(hint: type, value: Any, place: str) -> Any:
         return Path(value)
     if hint in (int, float):
         number = _number(value)
-        if number is not None and hint is float:
-            return float(number)
-        if number is not None and float(number).is_integer():
-            return int(number)
+        if number is not None and (hint is float or float(number).is_integer()):
+            return hint(number)
     elif isinstance(value, hint):
         return value
     kind = _KINDS.get(hint.__name__, hint.__name__)

@@ -104,8 +104,7 @@ def _header_of(path: str) -> str:
     """Return `header_path` of a local file or of a URL, which may end in a query."""
     if not is_remote(path):
         return str(header_path(path))
-    place, mark, query = path.partition("?")
-    return re.sub(r"\.[^./]*$", "", place) + ".json" + mark + query
+    return re.sub(r"(\.[^./?]*)?(\?.*)?$", r".json\2", path, count=1)
 
 
 def open_token_file(

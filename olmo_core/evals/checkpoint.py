@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from olmo_core.checkpoint.layout import STATE, Checkpoint
-from olmo_core.checkpoint.own import load_state, verify
+from olmo_core.checkpoint.own import load_state
+from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import read_model, save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
 from olmo_core.config.load import load, nearest, to_dict
@@ -21,7 +20,6 @@ from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.files import sha256_file
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.world import World
 from olmo_core.release.hub import revision_name, write_export
 from olmo_core.run.command import exit_codes, run_job
 from olmo_core.run.job import Job, Report
@@ -48,13 +46,12 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     """
     if not (step_folder / STATE).is_dir():
         raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")
-    world = World(device=torch.device("cpu"))
     checkpoint = Checkpoint(step_folder)
-    verify(checkpoint, world)
+    checkpoint.verify()
     run = step_folder.parent.parent
     config = read_model(load(run / "config.yaml"), str(run / "config.yaml"))
     model = Transformer(config)
-    load_state(checkpoint, world, model, None)
+    load_state(checkpoint, state_of(model, None))
     save_model(scratch / "model", model, {"model": to_dict(config)})
     write_export(scratch / "model", tokenizer, scratch / "export")
     train = checkpoint.read_train()

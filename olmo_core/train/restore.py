@@ -10,6 +10,7 @@ from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.mirror import bring_back, remote_steps
 from olmo_core.checkpoint.own import find_latest, load_state
 from olmo_core.checkpoint.source import Position
+from olmo_core.checkpoint.state import state_of
 from olmo_core.config.duration import Origin, changed_batch_size
 from olmo_core.config.load import Tree, load, parse
 from olmo_core.config.train import TrainConfig, build_train_config, identity
@@ -59,7 +60,7 @@ def restore(
         order = dict(content["order"])
         loader = loader.beginning_at(Origin(**order.get("origin", {})))
         _require_same_order(str(latest.path), order, loader)
-        load_state(latest, world, model, optimizer)
+        load_state(latest, state_of(model, optimizer.state))
         log.info("resuming from %s", latest.path)
         return State.from_dict(content), loader, True
     if config.load_path is None:

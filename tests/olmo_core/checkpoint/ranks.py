@@ -18,6 +18,7 @@ from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.load import resolve
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.state import state_of
 from olmo_core.config.load import build, load
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
@@ -72,7 +73,7 @@ def _save(folder: Path, world: World, prepare: Callable[[nn.Module], object]) ->
     expected = whole(model, optimizer)
     saver.finish()
     again, other = trained(2, prepare)
-    load_state(Checkpoint(folder / "checkpoints" / "step1"), world, again, other)
+    load_state(Checkpoint(folder / "checkpoints" / "step1"), state_of(again, other.state))
     found = whole(again, other)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -99,7 +100,7 @@ def _fail_on_rank_1(folder: Path, world: World) -> str:
 def _reshard(folder: Path, world: World) -> str:
     """Read what one process has written."""
     model, optimizer = trained(2, fully_shard)
-    load_state(Checkpoint(folder / "checkpoints" / "step1"), world, model, optimizer)
+    load_state(Checkpoint(folder / "checkpoints" / "step1"), state_of(model, optimizer.state))
     expected, found = torch.load(folder / "expected.pt"), whole(model, optimizer)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     return "ok"

@@ -22,6 +22,7 @@ from olmo_core.checkpoint import layout, shards
 from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.load import to_dict
 from olmo_core.config.model import ModelConfig
@@ -106,7 +107,7 @@ def test_training_may_go_on_and_the_next_save_waits(
     saver.finish()
     assert seen == [2]
     again, other = trained(2)
-    load_state(layout.list_checkpoints(tmp_path)[0], ALONE, again, other)
+    load_state(layout.list_checkpoints(tmp_path)[0], state_of(again, other.state))
     found = whole(again, other)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
@@ -135,7 +136,7 @@ def test_tensors_of_another_checkpoint_are_not_read(
     model, optimizer = trained(2)
     before = whole(model, optimizer)
     with pytest.raises(InputError, match=rf"{layout.STATE}: .*{message}"):
-        load_state(Checkpoint(tmp_path / "changed"), ALONE, model, optimizer)
+        load_state(Checkpoint(tmp_path / "changed"), state_of(model, optimizer.state))
     found = whole(model, optimizer)
     assert all(torch.equal(found[name], before[name]) for name in before)
 
@@ -275,7 +276,7 @@ def test_ranks_write_together_what_one_reads(tmp_path: Path, size: int, task: st
     assert len(files) == size
     assert max(sizes) < 1.5 * sum(sizes) / size  # each wrote a share, nobody everything
     model, optimizer = trained(2)
-    load_state(checkpoint, ALONE, model, optimizer)
+    load_state(checkpoint, state_of(model, optimizer.state))
     expected, found = torch.load(tmp_path / "expected.pt"), whole(model, optimizer)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

@@ -136,7 +136,7 @@ def test_a_checkpoint_of_the_model_alone_can_be_read(
 ) -> None:
     trainer = begin(*STAGE2)
     fresh = Transformer(trainer.config.model)
-    load_state(Checkpoint(stage1 / "checkpoints" / "step12"), ALONE, fresh, None)
+    load_state(Checkpoint(stage1 / "checkpoints" / "step12"), state_of(fresh, None))
     for name, parameter in fresh.named_parameters():
         assert torch.equal(parameter, trainer.model.get_parameter(name))
 
