@@ -66,7 +66,7 @@ def open_olmo(place: Place, model: ModelConfig) -> Source:
     return Source(
         location=place.location,
         identify=partial(_identify, place),
-        copy_into=partial(_copy_into, place, model),
+        load=partial(_load, place, model),
         position=partial(_position, place, config),
     )
 
@@ -99,7 +99,7 @@ def _identify(place: Place) -> dict[str, Any]:
     return {"step": int(step[1]) if step else None, **digest}
 
 
-def _copy_into(place: Place, model: ModelConfig, state: dict[str, Tensor]) -> None:
+def _load(place: Place, model: ModelConfig, state: dict[str, Tensor]) -> None:
     """Copy weights and moments, fused matrices in their parts."""
     try:
         stored = _weights(read_flat(_file(place, WEIGHTS)), model)

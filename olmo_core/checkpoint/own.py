@@ -93,7 +93,7 @@ def open_checkpoint(place: Place, world: World, model: ModelConfig) -> Source:
     return Source(
         location=place.location,
         identify=partial(_identify, checkpoint),
-        copy_into=partial(load_state, checkpoint),
+        load=partial(load_state, checkpoint),
         position=lambda: Position(step=train["step"], tokens=train["tokens"], order=train["order"]),
     )
 

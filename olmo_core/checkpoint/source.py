@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import read_model
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
-from olmo_core.optim.adamw import AdamW
 from olmo_core.remote.cache import fetch
 from olmo_core.remote.storage import Missing, is_remote, list_folder, stat
 
@@ -108,24 +106,16 @@ class Source:
     Attributes:
         location: Where it lies.
         identify: Returns what tells it from other checkpoints, wherever it lies.
-        copy_into: Copies its tensors into those of a state (`olmo_core.checkpoint.state`), one in
-            memory at a time, as `load` says.
+        load: Copies its tensors into those of a state (`olmo_core.checkpoint.state`). Raises an
+            `InputError` where one is missing, unexpected or of another shape; nothing has been
+            copied then.
         position: Returns where its training stood; None: it holds weights alone.
     """
 
     location: str
     identify: Callable[[], dict[str, Any]]
-    copy_into: Callable[[dict[str, Tensor]], None]
+    load: Callable[[dict[str, Tensor]], None]
     position: Callable[[], Position] | None = None
-
-    def load(self, model: nn.Module, optimizer: AdamW | None) -> None:
-        """Copy the weights and, unless None, the moments.
-
-        Raises:
-            InputError: a tensor is missing, unexpected or of another shape; nothing has been
-                copied.
-        """
-        self.copy_into(state_of(model, None if optimizer is None else optimizer.state))
 
 
 def require_same_model(

@@ -61,7 +61,7 @@ def _source(
     return Source(
         location=place.location,
         identify=lambda: {"step": None, **digests()},
-        copy_into=partial(copy_strictly, place.location, stored),
+        load=partial(copy_strictly, place.location, stored),
     )
 
 

@@ -67,7 +67,7 @@ def restore(
         return State(), loader, False
     source = resolve(config.load_path, model=config.model, world=world, cache=config.core.cache)
     fresh = source.position is None or config.reset_optimizer_state
-    source.load(model, None if fresh else optimizer)
+    source.load(state_of(model, None if fresh else optimizer.state))
     log.info("starting from %s", source.location)
     state = State(parent=source.identify() if world.first else None)
     if source.position is None:

@@ -111,7 +111,7 @@ def _weights_alone(folder: Path, world: World) -> str:
     config = build(ModelConfig, load(folder / "config.yaml")["model"], where="model")
     model: Any = Transformer(config)
     fully_shard(model)
-    resolve(str(folder), model=config, world=world).load(model, None)
+    resolve(str(folder), model=config, world=world).load(state_of(model, None))
     expected = load_file(folder / "model.safetensors")
     found = {name: parameter.full_tensor() for name, parameter in model.named_parameters()}
     assert found.keys() == expected.keys()

@@ -11,6 +11,7 @@ import torch
 
 from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import save_model
 from olmo_core.config.load import to_dict
 from olmo_core.errors import InputError
@@ -65,7 +66,7 @@ def test_one_of_ours_over_http_is_fetched_by_its_manifest(
     assert position(source).step == 4
     assert source.identify()["step"] == 4
     model, optimizer = fresh(OLMO2_GROUPED)
-    source.load(model, optimizer)
+    source.load(state_of(model, optimizer.state))
     for name, parameter in original.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter)
     asked = [path for path, _ in server.requests]
@@ -91,7 +92,7 @@ def test_others_over_http(server: FileServer, tmp_path: Path) -> None:
     for name in ("hf", "step7-unsharded"):
         model, optimizer = fresh(OLMO2_GROUPED)
         source = opened(f"{server.url}/{name}", OLMO2_GROUPED, tmp_path / "cache")
-        source.load(model, optimizer if source.position else None)
+        source.load(state_of(model, optimizer.state if source.position else None))
         assert same_logits(model, other)
     with pytest.raises(InputError, match=r"no checkpoint there.*cannot be listed over http"):
         opened(f"{server.url}/run", OLMO2_GROUPED, tmp_path / "cache")
@@ -157,7 +158,7 @@ def test_a_model_folder_of_ours_as_a_soup_leaves_it(tmp_path: Path) -> None:
     source = opened(tmp_path / "model", OLMO2_GROUPED)
     assert source.position is None
     model, _ = fresh(OLMO2_GROUPED)
-    source.load(model, None)
+    source.load(state_of(model, None))
     for name, parameter in original.named_parameters():
         assert torch.equal(model.get_parameter(name), parameter)
 
@@ -201,7 +202,7 @@ def test_a_checkpoint_of_another_model_is_refused_wherever_it_comes_from(
     other = dataclasses.replace(OLMO2_GROUPED, **change)
     model, optimizer = fresh(other)
     with pytest.raises(InputError) as refused:
-        opened(tmp_path / "there" / below, other).load(model, optimizer)
+        opened(tmp_path / "there" / below, other).load(state_of(model, optimizer.state))
     assert f"{named}: another model: " in str(refused.value)
     assert said in str(refused.value)
 
@@ -210,4 +211,5 @@ def test_keys_that_change_no_function_may_differ(tmp_path: Path) -> None:
     write_own(tmp_path, 4)
     same = {"max_sequence_length": 16, "vocab_size": 50, "init_std": 0.1, "eos_token_id": 3}
     other = dataclasses.replace(OLMO2_GROUPED, **same)
-    opened(tmp_path, other).load(*fresh(other))
+    model, optimizer = fresh(other)
+    opened(tmp_path, other).load(state_of(model, optimizer.state))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from olmo_core.checkpoint.state import state_of
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from tests.olmo_core.checkpoint.models import (
@@ -35,7 +36,7 @@ def test_a_hugging_face_folder(
     source = opened(tmp_path, config)
     assert source.position is None
     model, _ = fresh(config)
-    source.load(model, None)
+    source.load(state_of(model, None))
     other = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     assert same_logits(model, other)
     digests = source.identify()["weights_sha256"]
@@ -90,5 +91,5 @@ def test_a_hugging_face_folder_that_does_not_fit(
     theirs(OLMO2_GROUPED).save_pretrained(tmp_path)
     damage(tmp_path)
     with pytest.raises(InputError, match=message) as error:
-        opened(tmp_path, OLMO2_GROUPED).load(fresh(OLMO2_GROUPED)[0], None)
+        opened(tmp_path, OLMO2_GROUPED).load(state_of(fresh(OLMO2_GROUPED)[0], None))
     assert str(tmp_path) in str(error.value)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from olmo_core.checkpoint.olmo_source import read_flat
+from olmo_core.checkpoint.state import state_of
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from tests.olmo_core.checkpoint import olmo_writer
@@ -38,7 +39,7 @@ def test_an_unsharded_checkpoint_of_olmo_s(
     assert (stood.step, stood.tokens, stood.examples) == (7, 7000, 56)
     assert stood.order == {"algorithm": "olmo", "seed": 6198, "global_batch_size": 8}
     model, optimizer = fresh(config)
-    source.load(model, optimizer)
+    source.load(state_of(model, optimizer.state))
     assert same_logits(model, other)
     layer = model.blocks[1]
     for ours, name in (
@@ -74,7 +75,7 @@ def test_no_code_of_a_file_is_run(
         content = olmo_writer.encoded({"transformer.wte.weight": Arbitrary()})
         olmo_writer.save_file(content, folder / "model.safetensors")
     with pytest.raises(InputError, match=rf"model\.{form}: "):
-        opened(folder, OLMO2_GROUPED).load(fresh(OLMO2_GROUPED)[0], None)
+        opened(folder, OLMO2_GROUPED).load(state_of(fresh(OLMO2_GROUPED)[0], None))
     assert not (tmp_path / "run").exists()
 
 
@@ -115,5 +116,5 @@ def test_one_of_olmo_s_that_does_not_fit(
     model, optimizer = fresh(OLMO2_GROUPED)
     before = model.norm.weight.clone()
     with pytest.raises(InputError, match=message):
-        opened(tmp_path / "step7-unsharded", OLMO2_GROUPED).load(model, optimizer)
+        opened(tmp_path / "step7-unsharded", OLMO2_GROUPED).load(state_of(model, optimizer.state))
     assert torch.equal(before, model.norm.weight)
