@@ -102,7 +102,7 @@ class Mirror:
         """Send one checkpoint; one that is there already, or damaged here, is passed over."""
         start = time.perf_counter()
         checkpoint = Checkpoint(self._run.path / layout.CHECKPOINTS / f"step{step}")
-        target = _checkpoint(self._url, step)
+        target = f"{self._url}/{layout.CHECKPOINTS}/step{step}"
         manifest = checkpoint.path / layout.MANIFEST
         if read_file(f"{target}/{layout.MANIFEST}") == manifest.read_bytes():
             return
@@ -135,7 +135,7 @@ def bring_back(run: Path, url: str) -> None:
         for step in reversed(remote_steps(url)):
             if local and local[-1].step >= step:
                 return
-            source = _checkpoint(url, step)
+            source = f"{url}/{layout.CHECKPOINTS}/step{step}"
             try:
                 _fetch(source, run, step)
             except CorruptCheckpoint as error:
@@ -170,7 +170,3 @@ def _fetch(source: str, run: Path, step: int) -> None:
         download(f"{source}/{name}", stat(f"{source}/{name}"), path, entry["sha256"])
     layout.publish(temporary, target)
     log.info("fetched %s, later than what %s held", source, run)
-
-
-def _checkpoint(url: str, step: int) -> str:
-    return f"{url}/{layout.CHECKPOINTS}/step{step}"

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from olmo_core.checkpoint.index import read_into
 from olmo_core.checkpoint.layout import STATE, Checkpoint
-from olmo_core.checkpoint.own import load_state
 from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import read_model, save_model
 from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
@@ -51,7 +51,7 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     run = step_folder.parent.parent
     config = read_model(load(run / "config.yaml"), str(run / "config.yaml"))
     model = Transformer(config)
-    load_state(checkpoint, state_of(model, None))
+    read_into(state_of(model, None), step_folder / STATE)
     save_model(scratch / "model", model, {"model": to_dict(config)})
     write_export(scratch / "model", tokenizer, scratch / "export")
     train = checkpoint.read_train()

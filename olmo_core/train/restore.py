@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from olmo_core.checkpoint import layout
-from olmo_core.checkpoint.load import resolve
+from olmo_core.checkpoint.load import find_latest, load_state, resolve
 from olmo_core.checkpoint.mirror import bring_back, remote_steps
-from olmo_core.checkpoint.own import find_latest, load_state
 from olmo_core.checkpoint.source import Position
 from olmo_core.checkpoint.state import state_of
 from olmo_core.config.duration import Origin, changed_batch_size

@@ -15,8 +15,7 @@ from torch.distributed.fsdp import fully_shard
 
 from olmo_core.checkpoint import shards
 from olmo_core.checkpoint.layout import Checkpoint
-from olmo_core.checkpoint.load import resolve
-from olmo_core.checkpoint.own import load_state
+from olmo_core.checkpoint.load import load_state, resolve
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.state import state_of
 from olmo_core.config.load import build, load

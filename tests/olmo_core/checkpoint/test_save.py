@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_state_dic
 
 from olmo_core.checkpoint import layout, shards
 from olmo_core.checkpoint.layout import Checkpoint
-from olmo_core.checkpoint.own import load_state
+from olmo_core.checkpoint.load import load_state
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import save_model

@@ -11,7 +11,7 @@ import torch
 
 from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
 from olmo_core.checkpoint.layout import Checkpoint
-from olmo_core.checkpoint.own import load_state
+from olmo_core.checkpoint.load import load_state
 from olmo_core.checkpoint.state import OPTIM, state_of
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.load import parse, to_dict
