@@ -18,7 +18,7 @@ from olmo_core.checkpoint.layout import Checkpoint, CorruptCheckpoint
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file, write_atomic
 from olmo_core.remote.cache import download
-from olmo_core.remote.storage import list_folder, read_file, remove, stat, upload
+from olmo_core.remote.storage import list_folder, read_file, remove, upload
 from olmo_core.run.folder import RunFolder, locked
 
 log = logging.getLogger("olmo")
@@ -167,6 +167,6 @@ def _fetch(source: str, run: Path, step: int) -> None:
     for name, entry in Checkpoint(temporary).read_manifest().items():
         path = temporary / name
         path.parent.mkdir(exist_ok=True)
-        download(f"{source}/{name}", stat(f"{source}/{name}"), path, entry["sha256"])
+        download(f"{source}/{name}", path, entry["sha256"])
     layout.publish(temporary, target)
     log.info("fetched %s, later than what %s held", source, run)

@@ -102,7 +102,11 @@ def _identify(place: Place) -> dict[str, Any]:
 def _load(place: Place, model: ModelConfig, state: dict[str, Tensor]) -> None:
     """Copy weights and moments, fused matrices in their parts."""
     try:
-        stored = _weights(read_flat(_file(place, WEIGHTS)), model)
+        stored = {
+            MODEL + ours: part
+            for key, whole in read_flat(_file(place, WEIGHTS)).items()
+            for ours, part in parts(_name(key[0]), _stored(whole), model).items()
+        }
         if any(name.startswith(OPTIM) for name in state):
             stored |= _moments(read_flat(_file(place, MOMENTS)), model)
     except InputError as error:
@@ -199,14 +203,6 @@ def parts(name: str, whole: Stored, model: ModelConfig) -> dict[str, Stored]:
 def _rows(whole: Stored, start: int, count: int) -> Stored:
     shape = (count, *whole.shape[1:])
     return Stored(shape, lambda: whole.read()[start : start + count].contiguous())
-
-
-def _weights(state: Mapping[Key, Any], model: ModelConfig) -> dict[str, Stored]:
-    return {
-        MODEL + ours: part
-        for key, whole in state.items()
-        for ours, part in parts(_name(key[0]), _stored(whole), model).items()
-    }
 
 
 def _moments(state: Mapping[Key, Any], model: ModelConfig) -> dict[str, Stored]:

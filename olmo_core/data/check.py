@@ -109,4 +109,4 @@ def _windows(data: Instances) -> tuple[np.ndarray, str]:
     size_bytes = data.count * data.sequence_length * data.dtype.itemsize
     if size_bytes <= SCANNED_BYTES and data.count <= SCANNED_WINDOWS:
         return np.arange(data.count), "all windows"
-    return np.union1d(spaced, data.first_windows()), "windows, some of each stream"
+    return np.union1d(spaced, data.first_windows), "windows, some of each stream"

@@ -39,10 +39,11 @@ class Instances:
         # Without the tails all ranges make one join: a window is its place there, cut to length.
         self._ranges: list[Range] = []
         self._starts = [0]  # of each range in the join, and its end
-        self._first: list[int] = []  # window of each stream
+        self.first_windows: list[int] = []  # of each stream that has one
         for stream in manifest.streams:
-            self._first.append(self._starts[-1] // sequence_length)
             left = stream.tokens // sequence_length * sequence_length
+            if left:
+                self.first_windows.append(self._starts[-1] // sequence_length)
             for part in stream.ranges:
                 kept = min(part.stop - part.start, left)
                 if kept:
@@ -113,10 +114,6 @@ class Instances:
                 last = (place + high - 1 - part.start) // self.sequence_length
                 found.update(range(first, last + 1))
         return sorted(found)
-
-    def first_windows(self) -> np.ndarray:
-        """Return the first window of each stream that has one, int64, ascending."""
-        return np.setdiff1d(self._first, [self.count])
 
     def _parts(self, instance: int) -> Iterator[tuple[int, int, int]]:
         """Yield (range, start, stop) of a window, the latter two as tokens of the file."""

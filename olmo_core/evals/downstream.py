@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from olmo_core.checkpoint.pretrained import device_for_evaluation
+from olmo_core.checkpoint.huggingface import device_for_evaluation
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
 from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.harness import Harness, versions

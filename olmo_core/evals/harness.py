@@ -21,7 +21,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from transformers import AutoTokenizer
 
-from olmo_core.checkpoint.pretrained import device_for_evaluation, load_pretrained
+from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrained
 from olmo_core.config.evals import TaskConfig
 
 FEWSHOT_SEED = 1234  # lm-eval's own default

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer
 
-from olmo_core.checkpoint.pretrained import device_for_evaluation, load_exported
+from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import InputError
@@ -33,7 +33,7 @@ from olmo_core.run.job import Job, Report
 
 DEFINITION_VERSION = "1"  # of `paloma`; stands in the rows
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.
-SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.pretrained")
+SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.huggingface")
 UNIGRAM = "unigram"
 CHUNK_TOKENS = 1 << 24  # counted at once
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from olmo_core.checkpoint.pretrained import device_for_evaluation, load_pretrained
+from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrained
 from olmo_core.checkpoint.soup import ingredient_order
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.release import ExportConfig

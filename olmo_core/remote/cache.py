@@ -48,20 +48,19 @@ def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
     with locked(target.with_name(f".{target.name}.lock")):
         kept = _kept(target)
         if kept is None or not _is_current(url, kept, sha256):
-            remote = stat(url)
-            digest = download(url, remote, target, sha256)
-            record = {"bytes": remote.size, "version": remote.version, "sha256": digest}
-            write_json(_record(target), {"url": url, **record})
+            write_json(_record(target), {"url": url, **download(url, target, sha256)})
     return target
 
 
-def download(url: str, remote: RemoteFile, target: Path, sha256: str | None) -> str:
-    """Bring a file; it takes its name only when whole and as expected. Returns its SHA-256.
+def download(url: str, target: Path, sha256: str | None) -> dict[str, Any]:
+    """Bring a file; it takes its name only when whole and as expected.
+
+    Returns what tells it from another version: its bytes, version and SHA-256.
 
     Raises:
         InputError: as `fetch`.
     """
-    free = shutil.disk_usage(target.parent).free
+    remote, free = stat(url), shutil.disk_usage(target.parent).free
     if free < remote.size:
         raise InputError(
             f"{url}: {remote.size / 1e6:.0f} MB, and {target.parent} has {free / 1e6:.0f} MB free"
@@ -78,7 +77,7 @@ def download(url: str, remote: RemoteFile, target: Path, sha256: str | None) -> 
             raise InputError(f"{url}: its SHA-256 is {digest}, not {sha256}")
         if sha256 is None and stat(url) != remote:
             raise InputError(f"{url}: changed while it was read; start again")
-    return digest
+    return {"bytes": remote.size, "version": remote.version, "sha256": digest}
 
 
 def cache_path(url: str, cache: Path) -> Path:

@@ -13,10 +13,11 @@ from olmo_core.checkpoint.huggingface import (
     convert_file,
     from_huggingface,
     huggingface_config,
+    load_exported,
+    load_pretrained,
     model_config,
     to_huggingface,
 )
-from olmo_core.checkpoint.pretrained import load_exported, load_pretrained
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import write_json

@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from olmo_core.checkpoint.pretrained import load_exported
+from olmo_core.checkpoint.huggingface import load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.errors import InputError, Stopped
 from olmo_core.evals import perplexity
