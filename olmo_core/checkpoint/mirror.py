@@ -137,11 +137,9 @@ def bring_back(run: Path, url: str) -> None:
                 return
             source = f"{url}/{layout.CHECKPOINTS}/step{step}"
             try:
-                _fetch(source, run, step)
+                return _fetch(source, run, step)
             except CorruptCheckpoint as error:
                 log.warning("%s: passed over, as it was not sent to its end: %s", source, error)
-            else:
-                return
 
 
 def remote_steps(url: str) -> list[int]:

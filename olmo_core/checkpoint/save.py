@@ -156,7 +156,7 @@ class Saver:
                 self.run.mkdir(parents=True, exist_ok=True)
                 _require_space(self.run, state)
                 shutil.rmtree(layout.temporary(target), ignore_errors=True)
-                _state_folder(target).mkdir(parents=True)
+                (layout.temporary(target) / layout.STATE).mkdir(parents=True)
         for problem in self._group.broadcast_object(problems):
             raise InputError(problem)
 
@@ -172,7 +172,7 @@ class Saver:
         try:
             part: list[Written] = []
             with _noted(problems):
-                part.append(shards.write(_state_folder(target)))
+                part.append(shards.write(layout.temporary(target) / layout.STATE))
             gathered = self._group.gather_object((part, problems))
             if gathered is not None:
                 problems = [problem for _, found in gathered for problem in found]
@@ -200,19 +200,15 @@ def _complete(
 ) -> None:
     """Write index, `train.json`, manifest, name: in this order, by the first rank."""
     temporary = layout.temporary(target)
-    digests = shards.write_index(_state_folder(target), [results for results, _ in parts])
+    digests = shards.write_index(temporary / layout.STATE, [results for results, _ in parts])
     for _, own in parts:
         digests |= own
     files = {f"{layout.STATE}/{name}": entry for name, entry in digests.items()}
     write_json(temporary / layout.TRAIN, dict(train))
     files[layout.TRAIN] = describe(temporary / layout.TRAIN)
-    fsync(_state_folder(target))
+    fsync(temporary / layout.STATE)
     layout.write_manifest(temporary, files, train["order"], int(train["step"]))
     layout.publish(temporary, target)
-
-
-def _state_folder(target: Path) -> Path:
-    return layout.temporary(target) / layout.STATE
 
 
 @contextlib.contextmanager

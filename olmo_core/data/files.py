@@ -102,9 +102,7 @@ class Files:
         paths = list(dict.fromkeys(paths))
         return dict(zip(paths, self._starmap(act, [(path,) for path in paths]), strict=True))
 
-    def _starmap(
-        self, act: Callable[..., T], arguments: Sequence[tuple[str, *tuple[Any, ...]]]
-    ) -> list[T]:
+    def _starmap(self, act: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
         """Act on each of the arguments, of which the first is a path."""
         if any(is_remote(path) for path, *_ in arguments):
             return self._threads.starmap(act, arguments, chunksize=1)
