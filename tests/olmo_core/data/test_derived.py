@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from olmo_core.config.train import InstanceFilterConfig
-from olmo_core.data.derived import document_positions, instance_mask
+from olmo_core.data.loader import document_positions, instance_mask
 
 
 def repeats_itself(tokens: list[int], config: InstanceFilterConfig) -> bool:

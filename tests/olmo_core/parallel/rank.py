@@ -16,8 +16,7 @@ from olmo_core.config.compute import CompileConfig, FSDPConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.config.train import CoreConfig, DataConfig, TrainConfig
-from olmo_core.data.derived import document_positions
-from olmo_core.data.loader import Batch
+from olmo_core.data.loader import Batch, document_positions
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.adamw import AdamW
