@@ -40,10 +40,6 @@ class Graph:
             ).resolve(self.acceptances)
         return known
 
-    def op_name(self, name: str) -> str:
-        """Return Dagster's name of the step that makes an asset."""
-        return "__".join(self.nodes[name].key)
-
     def folder(self, root: Path, name: str) -> Path:
         """Return the folder of all versions of an asset."""
         return asset_folder(root, self.recipe.name, name)

@@ -31,6 +31,10 @@ class Launch:
         return str(self.identity["recipe"]), str(self.identity["asset"])
 
 
+class Refused(RuntimeError):
+    """A job is not started, or a result not used; the message says why and what to do."""
+
+
 class EngineError(RuntimeError):
     """An engine refuses, or fails, what it was asked for; the message says which and why."""
 

@@ -13,11 +13,6 @@ from olmo_core.run.result import damaged_files
 STAGES = ("corpus", "train", "evals", "release")
 
 
-def nothing_more() -> Mapping[str, Any]:
-    """Return no further identity: the configuration describes the job completely."""
-    return {}
-
-
 @dataclass(frozen=True)
 class Verdict:
     """What a check found: passed or not, in a sentence, with the figures behind it."""
@@ -107,7 +102,7 @@ class Node:
     kinds: tuple[str, ...] = ("python",)
     distributed: bool = False
     shares_tasks: bool = False  # by `olmo_core.tasks.map`
-    further_identity: Callable[[], Mapping[str, Any]] = nothing_more
+    further_identity: Callable[[], Mapping[str, Any]] = dict[str, Any]  # none
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
 

@@ -1,5 +1,6 @@
 """Where run folders lie: `<root>/<recipe>/<asset>[/<partition>]/<version>/`."""
 
+import re
 from pathlib import Path
 
 from olmo_core import environment
@@ -42,14 +43,10 @@ def versions(folder: Path, version: str) -> list[RunFolder]:
     """Return the run folders of a version and its forced repeats (`.2`, `.3`, …), oldest first."""
     if not folder.is_dir():
         return []
-    repeats = {
-        int(path.name[len(version) + 1 :]): path
-        for path in folder.iterdir()
-        if path.name.startswith(version + ".") and path.name[len(version) + 1 :].isdigit()
-    }
-    if (folder / version).is_dir():
-        repeats[1] = folder / version
-    return [RunFolder(repeats[number]) for number in sorted(repeats)]
+    pattern = re.compile(rf"{version}(?:\.(\d+))?")
+    matches = {path: pattern.fullmatch(path.name) for path in folder.iterdir()}
+    found = {int(match[1] or 1): path for path, match in matches.items() if match}
+    return [RunFolder(found[number]) for number in sorted(found)]
 
 
 def open_version(folder: Path, version: str) -> RunFolder:

@@ -36,6 +36,13 @@ def runs_of(parent: Path, root: Path, identity: Fingerprint) -> Iterator[RunFold
     yield from (run for run, _ in others(root, finished=False))
 
 
+def every_run(parent: Path, root: Path, *shared: Path) -> Iterator[RunFolder]:
+    """Yield the runs of an asset below some roots, whatever made them: its own recipe's first."""
+    found = [folder for place in (root, *shared) for folder in _same_asset(parent, root, place)]
+    for folder in sorted(found, key=lambda folder: folder != parent):
+        yield from (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
+
+
 def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
     """Return the unfinished jobs of an asset that its own recipe has submitted, wherever they are.
 
@@ -43,8 +50,7 @@ def own_jobs(parent: Path, root: Path) -> list[RunFolder]:
     follows is not among them.
     """
     recipe = parent.relative_to(root).parts[0]
-    paths = [path for folder in _same_asset(parent, root, root) for path in folder.iterdir()]
-    runs = [RunFolder(path) for path in paths if path.is_dir()]
+    runs = every_run(parent, root)
     return [run for run in runs if not run.finished and submitter(run) == recipe]
 
 

@@ -1,28 +1,27 @@
 """The only place that assembles: every recipe on the search path as Dagster definitions."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import dagster as dg
 
 from assets.assemble import build_graph
-from assets.execution.materialise import build_asset, build_checks
+from assets.execution.materialise import ObserverFactory, build_asset, build_checks
 from assets.graph import Graph
+from assets.launcher import Launcher
 from assets.recipe import find_recipes, load_recipe
+from assets.reporting.observe import DagsterObserver
 from pipelines.jobs import evaluation_jobs, main_job
-from pipelines.resources import resources
+from pipelines.launchers.router import site_launcher
 
 # The graph is one process's work: jobs are processes of their own, so steps only wait for them.
 EXECUTOR = dg.in_process_executor
 
 
-def build_definitions(
-    recipes: Iterable[str] | None = None, with_resources: Mapping[str, Any] | None = None
-) -> dg.Definitions:
+def build_definitions(recipes: Iterable[str] | None = None) -> dg.Definitions:
     """Return definitions of the named recipes, all on the search path by default."""
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
     parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
-    return assembled(*parts, with_resources=with_resources)
+    return assembled(*parts)
 
 
 def main_line(graph: Graph) -> dg.Definitions:
@@ -36,11 +35,16 @@ def main_line(graph: Graph) -> dg.Definitions:
 
 
 def assembled(
-    *parts: dg.Definitions, with_resources: Mapping[str, Any] | None = None
+    *parts: dg.Definitions,
+    launcher: Launcher | None = None,
+    observer: ObserverFactory = DagsterObserver,
 ) -> dg.Definitions:
-    """Return these definitions with the resources and the executor that all assets want."""
-    shared = dg.Definitions(resources=dict(with_resources or resources()), executor=EXECUTOR)
-    return dg.Definitions.merge(*parts, shared)
+    """Return these definitions with what all assets want: an executor, and as resources the engines
+    (by default the site's) and who is told of progress (by default Dagster).
+    """
+    shared = {"launcher": launcher or site_launcher(), "observer": observer}
+    resources = {k: dg.ResourceDefinition.hardcoded_resource(v) for k, v in shared.items()}
+    return dg.Definitions.merge(*parts, dg.Definitions(resources=resources, executor=EXECUTOR))
 
 
 @dg.definitions

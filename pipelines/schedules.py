@@ -21,7 +21,6 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
         name=f"{recipe}_nightly_sweep",
         cron_schedule=EVERY_NIGHT,
         job_name=job_name,
-        default_status=dg.DefaultScheduleStatus.STOPPED,
         description=f"Evaluates what is missing or stale of {recipe}'s checkpoints.",
     )
     def sweep(

@@ -6,9 +6,8 @@ import dagster as dg
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.materialise import checkpoint_partitions
-from assets.execution.whole import Refused
 from assets.graph import Graph
-from assets.launcher import EngineError, Launcher
+from assets.launcher import EngineError, Launcher, Refused
 from assets.paths import root
 from olmo_core.errors import ConfigError
 from pipelines.instance import close_orphaned_runs
@@ -32,7 +31,6 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
         name=f"{recipe}_checkpoints",
         asset_selection=[dg.AssetKey([recipe, name]) for name in SWEEP],
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Evaluates each checkpoint of {recipe}'s runs as it appears.",
     )
     def watch(
@@ -67,7 +65,6 @@ def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
         name=f"{recipe}_orphans",
         asset_selection=[dg.AssetKey(key) for key in keys],
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Follows each job of {recipe} that has lost its run, or never had one.",
     )
     def adopt(

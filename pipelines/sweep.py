@@ -11,9 +11,8 @@ from pathlib import Path
 
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, queues
-from assets.execution.whole import Refused
 from assets.graph import Graph
-from assets.launcher import EngineError, Launcher
+from assets.launcher import EngineError, Launcher, Refused
 from assets.paths import root
 
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from assets.execution.produce import AssetBuild, Input, input_of
-from assets.execution.whole import Refused
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
+from assets.launcher import Refused
 from assets.node import Node
 from assets.paths import asset_folder
 from assets.reuse import runs_of

@@ -9,8 +9,8 @@ import dagster as dg
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.produce import AssetBuild, Produced
 from assets.execution.step import AssetStep
-from assets.execution.whole import Refused
 from assets.graph import Graph
+from assets.launcher import Refused
 from assets.node import Node
 from assets.paths import root
 from assets.reporting.report import partition_report

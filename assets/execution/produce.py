@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from assets.execution.follow import JobFailed, Meanwhile, follow, nothing, submit_patiently
-from assets.execution.whole import Progress, Refused, require_whole, shown_by
+from assets.execution.whole import Progress, require_whole, shown_by
 from assets.fingerprint import Fingerprint, sha256_json
 from assets.graph import Graph
-from assets.launcher import Launch, Launcher, Observer
+from assets.launcher import Launch, Launcher, Observer, Refused
 from assets.node import Node
 from assets.paths import open_version
 from assets.reuse import location, reused_from, root_of

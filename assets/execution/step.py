@@ -19,9 +19,9 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.execution.produce import AssetBuild, Maker, launch_of, main_line_work, queues
-from assets.execution.whole import Refused, shown_by
+from assets.execution.whole import shown_by
 from assets.graph import Graph
-from assets.launcher import EngineUnavailable, Launcher, Observer
+from assets.launcher import EngineUnavailable, Launcher, Observer, Refused
 from assets.paths import root
 from assets.reuse import own_jobs
 from olmo_core.run.folder import RunFolder

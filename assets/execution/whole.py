@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from assets.execution.follow import Meanwhile
-from assets.launcher import Observer
+from assets.launcher import Observer, Refused
 from assets.reuse import root_of
 from olmo_core.files import append_line
 from olmo_core.run.folder import RunFolder
@@ -16,10 +16,6 @@ PIECE_BYTES = 16 * 2**20
 SHOWN_AFTER_SECONDS = 2.0  # what is compared sooner needs no progress
 
 Progress = Callable[[str, int, int], None]  # asset, bytes compared, bytes in all; may raise to end
-
-
-class Refused(RuntimeError):
-    """A job is not started, or a result not used; the message says why and what to do."""
 
 
 def shown_by(observer: Observer, meanwhile: Meanwhile) -> Progress:

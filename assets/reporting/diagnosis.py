@@ -38,7 +38,8 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     lines = _given_up(failure) if failure else _gone(folder, state, launch)
     lines[0] = f"{name}: {lines[0]}"
     if state.ended:
-        lines.append(f"the engine says: {state.ended}{_meaning(state.ended)}")
+        meaning = f" ({_ENDS[state.ended]})" if state.ended in _ENDS else ""
+        lines.append(f"the engine says: {state.ended}{meaning}")
     lines += _earlier(folder)
     checkpoint = folder.last_checkpoint()
     if checkpoint is not None:
@@ -82,17 +83,11 @@ def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list
     return lines
 
 
-def _meaning(word: str) -> str:
-    return f" ({_ENDS[word]})" if word in _ENDS else ""
-
-
 def _earlier(folder: RunFolder) -> list[str]:
     """Return one line per attempt, where there was more than one."""
-    ends = [row for row in attempts.read(folder) if row.get("event") == "ended"]
-    if len(ends) < 2:
-        return []
+    ends = [*attempts.ended(folder).values()]
     lines: list[str] = []
-    for row in ends[-MOST_ATTEMPTS:]:
+    for row in ends[-MOST_ATTEMPTS:] if len(ends) > 1 else []:
         words = [f"attempt {row['attempt']}: {row['cause']}"]
         if row["signal"] is not None:
             words.append(signal_name(row["signal"]))

@@ -89,34 +89,21 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
     return row
 
 
-def update_metrics(
-    sums: Mapping[str, float], *, learning_rate: float, groups: int, skips: bool
-) -> dict[str, float]:
-    """Return gradient norm, what was skipped, and the learning rate that the groups share.
-
-    Args:
-        sums: Of the step.
-        learning_rate: Of its update.
-        groups: How many the optimizer has.
-        skips: Whether the run leaves out the updates of spikes.
+def update_metrics(known: Mapping[str, float], *, groups: int, skips: bool) -> dict[str, float]:
+    """Return gradient norm, the learning rate that the optimizer's groups share, and, in a run that
+    leaves out the updates of spikes, whether this one was.
     """
-    rates = {f"optim/learning_rate_group{i}": learning_rate for i in range(groups)}
-    skipped = {"optim/step_skipped": sums["skipped"]} if skips else {}
-    return {"optim/total_grad_norm": sums["norm"], **rates, **skipped}
-
-
-def energy_metrics(source: str | None, joules: float) -> dict[str, float]:
-    """Return the energy of the run so far; nothing where nothing measures it."""
-    return {} if source is None else {"energy/total_kWh": joules / JOULES_PER_KWH}
+    rates = {f"optim/learning_rate_group{i}": known["learning_rate"] for i in range(groups)}
+    skipped = {"optim/step_skipped": known["skipped"]} if skips else {}
+    return {"optim/total_grad_norm": known["norm"], **rates, **skipped}
 
 
 def step_status(
-    step: int,
-    last_step: int,
+    known: Mapping[str, Any],
+    speed: Mapping[str, float],
     *,
     loss: float | None,
-    learning_rate: float,
-    speed: Mapping[str, float],
+    last_step: int,
     world_size: int,
     url: str | None,
 ) -> dict[str, Any]:
@@ -124,11 +111,11 @@ def step_status(
     pace = speed.get("throughput/device/tokens_per_second", 0.0) * world_size
     rate = speed.get("throughput/device/batches_per_second", 0.0)
     figures = {
-        "step": step,
+        "step": known["step"],
         "loss": loss,
-        "learning_rate": learning_rate,
+        "learning_rate": known["learning_rate"],
         "tokens_per_second": round(pace, 1) or None,
-        "remaining_seconds": round((last_step - step) / rate, 1) if rate else None,
+        "remaining_seconds": round((last_step - known["step"]) / rate, 1) if rate else None,
         "wandb_url": url,
     }
     said = "no labels" if loss is None else f"loss {loss:.3f}"

@@ -231,37 +231,25 @@ class Trainer:
         self._saved_step = state.step
 
     def _log_step(self, job: Job, known: dict[str, Any], others: dict[str, float]) -> None:
-        config, step, rate = self.config, known["step"], known["learning_rate"]
+        config, step, last = self.config, known["step"], self.last_step
         losses = metrics.loss_metrics(known, z_loss=config.z_loss > 0)
         loss = losses.get("train/CrossEntropyLoss")
+        size, url = self.world.size, self._tracker.url
         shown = metrics.step_status(
-            step,
-            self.last_step,
-            loss=loss,
-            learning_rate=rate,
-            speed=others,
-            world_size=self.world.size,
-            url=self._tracker.url,
+            known, others, loss=loss, last_step=last, world_size=size, url=url
         )
-        job.progress(step, self.last_step, unit="steps", **shown)
-        if step % config.console_log_interval and step != self.last_step:
+        job.progress(step, last, unit="steps", **shown)
+        if step % config.console_log_interval and step != last:
             return
-        row = {
-            **losses,
-            **metrics.update_metrics(
-                known,
-                learning_rate=rate,
-                groups=len(self.optimizer.groups),
-                skips=config.core.skip_step is not None,
-            ),
-            **others,
-            **metrics.device_metrics(self.world.device),
-            **metrics.energy_metrics(self.energy.source, self.state.joules),
-        }
+        groups, skips = len(self.optimizer.groups), config.core.skip_step is not None
+        row = losses | metrics.update_metrics(known, groups=groups, skips=skips) | others
+        row |= metrics.device_metrics(self.world.device)
+        if self.energy.source is not None:
+            row["energy/total_kWh"] = self.state.joules / metrics.JOULES_PER_KWH
         job.metric({"step": step, **row})
         self._tracker.log(row, step)
         said = "no labels" if loss is None else f"loss {loss:.4f}"
-        log.info("step %d/%d %s rate %.3g", step, self.last_step, said, rate)
+        log.info("step %d/%d %s rate %.3g", step, last, said, known["learning_rate"])
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

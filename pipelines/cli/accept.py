@@ -1,9 +1,8 @@
 """`olmo accept`: declare that what makes a result stale changes nothing that matters."""
 
 import datetime
-import functools
 import getpass
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root, shared_roots
 from assets.recipe import load_recipe
+from assets.reuse import every_run
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.run.accepted import Acceptance, remove_acceptance, write_acceptance
@@ -64,15 +64,9 @@ def acceptances_of(
 ) -> list[Acceptance]:
     """Return what `accept_differences` accepts, in the order of the graph."""
     launcher = site_launcher()
-    # Asked again for each acceptance: what a job reads on this machine is looked at once.
-    nodes = {
-        name: replace(node, further_identity=functools.cache(node.further_identity))
-        for name, node in graph.nodes.items()
-    }
-    graph = replace(graph, nodes=nodes)
     made: dict[str, Acceptance] = {}
     lines: set[str] = set()
-    for name, node in nodes.items():
+    for name, node in graph.nodes.items():
         descends = not made.keys().isdisjoint(node.inputs)
         if names and name not in names and not descends:
             continue
@@ -115,7 +109,7 @@ def find_stale(graph: Graph, root: Path, name: str, launcher: Launcher) -> Stale
         return None
     now = graph.fingerprints[name].record()
     found: list[Stale] = []
-    for run in _runs(graph, root, name):
+    for run in every_run(graph.folder(root, name), root, *shared_roots(root)):
         record = run.read(run.launch) or {}
         if record.get("fingerprint") != now["fingerprint"] and "definitions" in record:
             found.append(Stale(run=run, record=record, why=differences(record, now)))
@@ -148,15 +142,6 @@ def revoke_acceptances(recipe: str, names: Sequence[str]) -> None:
     for acceptance in revoked:
         remove_acceptance(root(), acceptance)
         print(f"{acceptance.asset}: no more accepted as {acceptance.old['fingerprint'][:12]}")
-
-
-def _runs(graph: Graph, root: Path, name: str) -> Iterator[RunFolder]:
-    """Yield the runs of an asset, whatever made them: the recipe's own, then those of others."""
-    own = graph.folder(root, name)
-    others = [folder for base in (root, *shared_roots(root)) for folder in base.glob(f"*/{name}")]
-    for folder in (own, *(folder for folder in sorted(others) if folder != own)):
-        if folder.is_dir():
-            yield from (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
 
 
 def _require_acceptable(

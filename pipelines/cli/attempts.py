@@ -30,15 +30,13 @@ def print_attempts(recipe: str, asset: str, partition: str | None, *, as_json: b
         EngineError: the engine does not say whether the job is at work.
     """
     place = latest(require_asset(recipe, asset), root(), asset, partition)
-    rows = attempts.read(place.folder)
     if as_json:
-        print_json(rows)
+        print_json(attempts.read(place.folder))
         return
     console = terminal()
     console.print(f"{place.label}: {place.folder.path}")
-    began = {row["attempt"]: row for row in rows if row.get("event") == "began"}
-    ended = {row["attempt"]: row for row in rows if row.get("event") == "ended"}
-    if began:
+    ended = attempts.ended(place.folder)
+    if began := attempts.began(place.folder):
         cells = [_cells(row, ended.get(number, {})) for number, row in began.items()]
         console.print(table((*COLUMNS, "then"), cells))
     else:
@@ -130,17 +128,12 @@ def log_path(folder: RunFolder, rank: int | None) -> Path:
     launch = folder.read(folder.launch) or {}
     path = folder.path / str(launch.get("log"))
     if rank is not None:
-        found = {path.name: path for path in folder.log.glob("attempt*.rank*.log")}
-        of_rank = [path for name, path in found.items() if name.endswith(f".rank{rank}.log")]
+        logs = [*folder.log.glob("attempt*.rank*.log")]
+        of_rank = [path for path in logs if path.name.endswith(f".rank{rank}.log")]
         if not of_rank:
-            there = ", ".join(sorted(found)[-8:]) or "none"
+            there = ", ".join(sorted(path.name for path in logs)[-8:]) or "none"
             raise ConfigError(f"{folder.log}: no log of rank {rank}; logs of ranks: {there}")
-        path = max(of_rank, key=_attempt_of)
+        path = max(of_rank, key=lambda log: (len(log.name), log.name))  # of the highest number
     if not path.is_file():
         raise ConfigError(f"{path}: not there; the job has not begun to write")
     return path
-
-
-def _attempt_of(log: Path) -> int:
-    digits = log.name.removeprefix("attempt").partition(".")[0]
-    return int(digits) if digits.isdecimal() else 0

@@ -7,9 +7,8 @@ from dataclasses import replace
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, main_line_work
-from assets.execution.whole import Refused
 from assets.graph import Graph
-from assets.launcher import Launch
+from assets.launcher import Launch, Refused
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reuse import reused_from
@@ -29,6 +28,7 @@ def launch_asset(
 
     Raises:
         ConfigError: unknown recipe, asset or partition, or a malformed recipe or site file.
+        Refused: an input is missing, damaged or fails a check.
     """
     work = work_named(require_asset(recipe, asset), asset, partition)
     launcher = site_launcher()
@@ -41,11 +41,7 @@ def launch_asset(
         whose = f" (reused from {origin})" if origin else ""
         print(f"{asset}: finished before{whose}; {finished.path}")
         return 0
-    try:
-        launch = launch_of(work, root(), own_folder=force)
-    except Refused as error:
-        print(f"olmo: {error}", file=sys.stderr)
-        return EXIT_REFUSED
+    launch = launch_of(work, root(), own_folder=force)
     how = "submitted" if launcher.submit([launch]) else "at work already"
     print(f"{asset}: {how}; {described(launcher, launch)}")
     print(f"folder: {launch.folder.path}")
@@ -58,6 +54,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
 
     Raises:
         ConfigError: unknown or malformed recipe, or a malformed site file.
+        Refused: what one of them reads has been damaged meanwhile.
         EngineError: an engine refuses the jobs, or does not answer.
     """
     graph = build_graph(load_recipe(recipe))
@@ -80,12 +77,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         for work in waits:
             print(f"  {work.node.name} {work.partition}")
     else:
-        try:
-            launches = [launch_of(work, root()) for work in waits]
-        except Refused as error:
-            print(f"olmo: {error}", file=sys.stderr)
-            return EXIT_REFUSED
-        started = launcher.submit(launches)
+        started = launcher.submit([launch_of(work, root()) for work in waits])
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")

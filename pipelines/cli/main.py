@@ -264,17 +264,14 @@ def _names(select: list[str] | None) -> list[str]:
 
 def main() -> None:
     """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
-    from assets.launcher import EngineError
+    from assets.launcher import EngineError, Refused
     from olmo_core.errors import ConfigError, StorageError
 
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, EngineError, Refused, StorageError) as error:
         print(f"olmo: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (EngineError, StorageError) as error:
-        print(f"olmo: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from assets.assemble import build_graph
 from assets.execution.step import cancel_jobs
 from assets.fingerprint import Fingerprint
 from assets.graph import Graph
-from assets.launcher import Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reporting.observe import Both, DagsterObserver
@@ -27,7 +26,6 @@ from pipelines.cli.terminal import TerminalObserver, terminal
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
 from pipelines.launchers.router import site_launcher
-from pipelines.resources import resources
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130  # as a shell has it
@@ -133,10 +131,31 @@ def _run_once(
 ) -> int:
     """Make the wanted assets in one Dagster run; returns the exit code."""
     launcher = site_launcher()
+    definitions = assembled(
+        main_line(graph),
+        launcher=launcher,
+        observer=lambda context: Both(observer, DagsterObserver(context)),
+    )
+    keys = {asset: dg.AssetKey(graph.nodes[asset].key) for asset in wanted}
+    forcing = {
+        keys[asset].to_python_identifier(): {"config": {"force": True}}
+        for asset in wanted
+        if asset in forced
+    }
     with observer.bars, ThreadPoolExecutor(1) as executor:
         # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
         # Ctrl-C ends the jobs, and a SIGTERM this process alone.
-        execution = executor.submit(_execute, graph, instance, wanted, forced, launcher, observer)
+        execution = executor.submit(
+            definitions.resolve_job_def(graph.recipe.name).execute_in_process,
+            instance=instance,
+            asset_selection=[*keys.values()],
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": forcing,
+            },
+            tags=own_tags(),
+            raise_on_error=False,
+        )
         try:
             result = execution.result()
         except KeyboardInterrupt:
@@ -186,35 +205,6 @@ def _is_reported(event: dg.EventLogEntry | None, identity: Fingerprint) -> bool:
     )
 
 
-def _execute(
-    graph: Graph,
-    instance: dg.DagsterInstance,
-    wanted: Sequence[str],
-    forced: set[str],
-    launcher: Launcher,
-    observer: TerminalObserver,
-) -> dg.ExecuteInProcessResult:
-    name = graph.recipe.name
-    shown = resources(
-        launcher=launcher, observer=lambda context: Both(observer, DagsterObserver(context))
-    )
-    definitions = assembled(main_line(graph), with_resources=shown)
-    return definitions.resolve_job_def(name).execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey(graph.nodes[asset].key) for asset in wanted],
-        run_config={
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            "ops": {
-                graph.op_name(asset): {"config": {"force": True}}
-                for asset in wanted
-                if asset in forced
-            },
-        },
-        tags=own_tags(),
-        raise_on_error=False,
-    )
-
-
 def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None:
     for event in events:
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
@@ -229,5 +219,5 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             message = error.message.strip() if error is not None else "no message"
             if "DagsterAssetCheckFailedError" in message:
                 continue  # the check itself has been printed
-            message = re.sub(r"^assets\.execution\.\w+\.\w+: ", "", message)
+            message = re.sub(r"^assets\.[\w.]+: ", "", message)
             console.print(f"[red]✗[/] {message}")

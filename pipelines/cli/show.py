@@ -251,8 +251,7 @@ def print_leaderboard(recipe: str, *, as_json: bool) -> None:
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
     """Return the current leaderboard's run, else the latest."""
-    run = graph.finished(root, "leaderboard")
-    run = run or latest_finished(graph, root, "leaderboard")
+    run = graph.finished(root, "leaderboard") or latest_finished(graph, root, "leaderboard")
     if run is None:
         name = graph.recipe.name
         raise ConfigError(f"{name}: no leaderboard has been made; start with: olmo run {name}")

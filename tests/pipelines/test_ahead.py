@@ -15,7 +15,6 @@ from assets.node import Check, Verdict
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import open_instance
 from pipelines.launchers.local import LocalLauncher
-from pipelines.resources import resources
 from tests.conftest import SilentObserver, toy_graph
 
 
@@ -44,8 +43,9 @@ def starts(graph: Graph, root: Path, name: str) -> Path:
 
 
 def execute(graph: Graph, launcher: LocalLauncher, **config: Any) -> dg.ExecuteInProcessResult:
-    shown = resources(launcher=launcher, observer=lambda context: SilentObserver())
-    job = assembled(main_line(graph), with_resources=shown).resolve_job_def("toy")
+    job = assembled(
+        main_line(graph), launcher=launcher, observer=lambda context: SilentObserver()
+    ).resolve_job_def("toy")
     with open_instance() as instance:
         return job.execute_in_process(instance=instance, raise_on_error=False, **config)
 

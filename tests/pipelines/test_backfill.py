@@ -23,7 +23,6 @@ from olmo_core.run.folder import RunFolder
 from pipelines.definitions import assembled
 from pipelines.launchers.local import LocalLauncher
 from pipelines.orphans import _partitions
-from pipelines.resources import resources
 from pipelines.site.file import Site
 from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 from tests.pipelines.kills import CANCEL_SECONDS
@@ -83,9 +82,7 @@ def backfill(
         build_asset(graph, sweep_node(graph, key.path[-1])) for key in (DOWNSTREAM, PERPLEXITY)
     ]
     job = dg.define_asset_job("toy_sweep", selection=[DOWNSTREAM, PERPLEXITY])
-    definitions = assembled(
-        dg.Definitions(assets=assets, jobs=[job]), with_resources=resources(launcher=launcher)
-    )
+    definitions = assembled(dg.Definitions(assets=assets, jobs=[job]), launcher=launcher)
     return definitions.resolve_job_def("toy_sweep").execute_in_process(
         instance=instance,
         tags={FIRST: KEYS[0], LAST: last},

@@ -17,8 +17,7 @@ import yaml
 from assets.assemble import build_graph
 from assets.evals.sweep import sweep_work
 from assets.execution.produce import launch_of, main_line_work
-from assets.execution.whole import Refused
-from assets.launcher import Launch
+from assets.launcher import Launch, Refused
 from assets.paths import CHECKOUT
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.config.load import load

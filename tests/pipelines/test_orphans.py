@@ -22,7 +22,6 @@ from pipelines.definitions import assembled, build_definitions, main_line
 from pipelines.instance import open_instance
 from pipelines.launchers.local import LocalLauncher
 from pipelines.orphans import Orphans, find_orphans
-from pipelines.resources import resources
 from pipelines.sensors import MOST_ADOPTIONS, orphan_sensor
 from tests.conftest import SilentObserver, toy_graph
 
@@ -94,8 +93,7 @@ def follow(
 ) -> dg.ExecuteInProcessResult:
     """What Dagster's daemon does with a request."""
     observer = SilentObserver()
-    shown = resources(launcher=launcher, observer=lambda context: observer)
-    definitions = assembled(main_line(graph), with_resources=shown)
+    definitions = assembled(main_line(graph), launcher=launcher, observer=lambda context: observer)
     return definitions.resolve_job_def("toy").execute_in_process(
         instance=instance,
         asset_selection=list(request.asset_selection or []),

@@ -11,9 +11,8 @@ import pytest
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
 from assets.execution.produce import launch_of
-from assets.execution.whole import Refused
 from assets.graph import Graph
-from assets.launcher import EngineUnavailable, Launch
+from assets.launcher import EngineUnavailable, Launch, Refused
 from assets.recipe import load_recipe
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_json

@@ -15,8 +15,8 @@ import pytest
 from assets.execution import produce as produce_module
 from assets.execution.follow import JobFailed
 from assets.execution.produce import Produced, main_line_work
-from assets.execution.whole import Refused
 from assets.graph import Graph
+from assets.launcher import Refused
 from olmo_core.run.folder import RunFolder
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import SilentObserver, make_work, toy_graph

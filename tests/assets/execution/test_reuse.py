@@ -13,8 +13,8 @@ import pytest
 from assets.evals.sweep import checkpoints
 from assets.execution.produce import Produced, launch_of, main_line_work
 from assets.execution.step import cancel_jobs
-from assets.execution.whole import Refused
 from assets.graph import Graph
+from assets.launcher import Refused
 from assets.reuse import own_jobs
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
