@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from assets.paths import CHECKOUT
+from olmo_core.errors import listed
 from olmo_core.run.accepted import VERSION_LENGTH, Acceptance
 from olmo_core.run.code import code_hashes, sources
 
-MOST_NAMED = 5  # changed functions and classes of a module
 LOCKS = ("environments/main.txt", "environments/eval-data.txt")
 
 
@@ -117,13 +117,11 @@ def _changed_code(old: Mapping[str, str] | None, new: Mapping[str, str] | None) 
     """Return what differs between two versions of a module, by function and class."""
     if old is None or new is None:
         return "counts now" if old is None else "counts no more"
-    changed = [
+    return listed(
         f"{name} {'added' if name not in old else 'removed' if name not in new else 'changed'}"
-        for name in sorted(old.keys() | new.keys())
+        for name in old.keys() | new.keys()
         if old.get(name) != new.get(name)
-    ]
-    more = f" and {len(changed) - MOST_NAMED} more" if len(changed) > MOST_NAMED else ""
-    return ", ".join(changed[:MOST_NAMED]) + more
+    )
 
 
 @functools.cache

@@ -66,21 +66,6 @@ class Variant:
             raise ConfigError(f"{folder}: cannot be saved: {str(error.strerror).lower()}") from None
         return folder
 
-    def require_free_name(self) -> None:
-        """Refuse a name that another recipe has; the same recipe may be there already.
-
-        Raises:
-            ConfigError: as said, or the name cannot be a recipe's.
-        """
-        require_name(self.name, f"--as {self.name}")
-        folder = find_recipes().get(self.name)
-        if folder is None or (base_of(folder), changed_files(folder)) == (self.base, self.changes):
-            return
-        raise ConfigError(
-            f"--as {self.name}: a recipe of this name with other values is there ({folder}); "
-            f"choose another name, or run it as it stands: olmo run {self.name}"
-        )
-
 
 def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant]:
     """Return the variants that the settings describe, one per combination of their values.
@@ -111,7 +96,13 @@ def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant
         for number, combination in enumerate(combinations, start=1)
     ]
     for variant in made:
-        variant.require_free_name()
+        require_name(variant.name, f"--as {variant.name}")
+        folder = find_recipes().get(variant.name)
+        if folder and (base_of(folder), changed_files(folder)) != (recipe, variant.changes):
+            raise ConfigError(
+                f"--as {variant.name}: a recipe of this name with other values is there ({folder});"
+                f" choose another name, or run it as it stands: olmo run {variant.name}"
+            )
     return made
 
 

@@ -43,7 +43,7 @@ from olmo_core.config.train import TrainConfig
 from olmo_core.files import sha256_file
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.build import build_optimizer
+from olmo_core.optim.adamw import build_optimizer
 from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.world import World
 from olmo_core.train.step import SUMS, forward_backward

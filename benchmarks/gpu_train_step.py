@@ -59,8 +59,8 @@ def ours(shape: dict[str, Any]) -> Step:
 
     from olmo_core.config.compute import CompileConfig
     from olmo_core.model.transformer import Transformer
-    from olmo_core.parallel.blocks import compile_blocks
     from olmo_core.parallel.gradients import ReplicatedGradients
+    from olmo_core.parallel.prepare import compile_blocks
     from olmo_core.train.step import SUMS, autocast, forward_backward
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

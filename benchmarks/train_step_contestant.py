@@ -71,8 +71,8 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     from olmo_core.config.compute import CompileConfig
     from olmo_core.config.train import CoreConfig
     from olmo_core.model.transformer import Transformer
-    from olmo_core.parallel.blocks import compile_blocks
     from olmo_core.parallel.gradients import ReplicatedGradients
+    from olmo_core.parallel.prepare import compile_blocks
     from olmo_core.train.host_memory import keep_freed_memory
     from olmo_core.train.run import prepare_arithmetic
     from olmo_core.train.step import SUMS, forward_backward

@@ -50,6 +50,10 @@ class Stopped(Exception):
     """The job was asked to stop (SIGTERM or the cancel file) and has reached a safe point."""
 
 
+class Diverged(RuntimeError):
+    """Loss or gradient is not a number; says at which step, and where to go back to."""
+
+
 class AlreadyRunning(Exception):
     """Another job is at work in this run folder."""
 
@@ -67,6 +71,8 @@ def exit_codes() -> Generator[None]:
         _leave(ExitCode.STOPPED, f"stopped: {error}" if str(error) else "stopped on request")
     except AlreadyRunning as error:
         _leave(ExitCode.RUNNING, str(error))
+    except Diverged as error:
+        _leave(ExitCode.DIVERGED, str(error))
     except OSError as error:
         if error.errno not in REFUSALS:
             _leave(ExitCode.FAILED, traceback.format_exc())

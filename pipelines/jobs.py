@@ -1,15 +1,18 @@
-"""The jobs of a recipe: its main line, its evaluations, and the sweep over its checkpoints."""
+"""The jobs of a recipe: its main line, its evaluations, and the sweep of checkpoints by night."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, sweep_node
+from assets.evals.sweep import SWEEP, checkpoints, partitions_name, sweep_node
 from assets.execution.materialise import build_asset
 from assets.graph import Graph
-from pipelines.schedules import sweep_schedule
+from assets.launcher import Launcher
+from assets.paths import root
 from pipelines.sensors import checkpoint_sensor, orphan_sensor
+from pipelines.sweep import queue_together
 
+EVERY_NIGHT = "0 3 * * *"
 EVALUATIONS = ("perplexity", "downstream", "leaderboard", "model_card")
 
 
@@ -33,6 +36,31 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
             schedules=[sweep_schedule(graph, sweep)],
         ),
     )
+
+
+def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
+    """Return `<recipe>_nightly_sweep`: it evaluates each checkpoint that lacks an evaluation."""
+    recipe = graph.recipe.name
+
+    @dg.schedule(
+        name=f"{recipe}_nightly_sweep",
+        cron_schedule=EVERY_NIGHT,
+        job_name=job_name,
+        description=f"Evaluates what is missing or stale of {recipe}'s checkpoints.",
+    )
+    def sweep(
+        context: dg.ScheduleEvaluationContext, launcher: dg.ResourceParam[Launcher]
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        lacking = queue_together(graph, launcher, checkpoints(graph, root()), context.log)
+        if not lacking:
+            yield dg.SkipReason("every checkpoint has been evaluated")
+            return
+        context.instance.add_dynamic_partitions(partitions_name(recipe), lacking)
+        night = context.scheduled_execution_time.isoformat()
+        for key in lacking:  # Dagster wants a key of each of several requests
+            yield dg.RunRequest(run_key=f"{night} {key}", partition_key=key)
+
+    return sweep
 
 
 def _job(recipe: str, name: str, assets: Iterable[str], description: str) -> dg.Definitions:

@@ -49,6 +49,7 @@ def _located(
 def _text_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets from text as found to the documents that are trained on."""
     node = functools.partial(section_node, recipe, "corpus")
+    of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
     return [
         node(
@@ -67,31 +68,25 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("raw",),
             packages=("rensa",),
         ),
-        node(
+        of_dolma(
             "tagged",
             TaggedConfig,
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
             inputs=("held_out",),
-            kinds=("dolma",),
             shares_tasks=True,
-            further_identity=toolkit_identity,
         ),
-        node(
+        of_dolma(
             "deduplicated",
             DeduplicatedConfig,
             description="One row of attributes per document: exact copies, repeated paragraphs, "
             "and paragraphs of the held-out set.",
             inputs=("held_out", "tagged"),
-            kinds=("dolma",),
-            further_identity=toolkit_identity,
         ),
-        node(
+        of_dolma(
             "filtered",
             FilteredConfig,
             description="One row per kept document: dolma's mix of documents by attributes.",
             inputs=("held_out", "tagged", "deduplicated"),
-            kinds=("dolma",),
-            further_identity=toolkit_identity,
         ),
     ]
 

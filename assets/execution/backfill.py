@@ -13,8 +13,8 @@ from assets.graph import Graph
 from assets.launcher import Refused
 from assets.node import Node
 from assets.paths import root
+from assets.reporting.observe import Tally
 from assets.reporting.report import partition_report
-from assets.reporting.tally import Tally
 from olmo_core.errors import ConfigError
 
 MOST_NAMED = 20  # of the failed partitions, in the run's own error; the log has each

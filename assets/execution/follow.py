@@ -51,8 +51,10 @@ class Following:
         Raises:
             JobFailed: the job is gone and has left no result.
         """
-        # Before the look at the result: a job may end in between.
-        state = _ask(self.launcher, self.folder)
+        try:  # before the look at the result: a job may end in between
+            state = self.launcher.state(self.folder)
+        except EngineUnavailable as error:  # the job is taken to go on
+            state = JobState(alive=True, description=f"not known now: {error}")
         if self.folder.finished:
             result = self.folder.read_result()
             self.observer.finished(self.name, result)
@@ -108,7 +110,8 @@ def follow(
             if ended is not None:
                 del left[name]
                 yield name, ended
-        wait_seconds = _wait_seconds(began)
+        share = SHARE_OF_AGE * (time.monotonic() - began)
+        wait_seconds = min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, share))
         if len(left) > 1:
             wait_seconds = max(wait_seconds, looking_seconds / LOOKING_SHARE)
         next_round = time.monotonic() + wait_seconds
@@ -146,17 +149,3 @@ def submit_patiently(
             observer.state(name, state)
         meanwhile()
         time.sleep(SUBMIT_WAIT_SECONDS)
-
-
-def _wait_seconds(began: float) -> float:
-    """Return the time until the next look at what has been watched since then."""
-    age = time.monotonic() - began
-    return min(MOST_WAIT_SECONDS, max(LEAST_WAIT_SECONDS, SHARE_OF_AGE * age))
-
-
-def _ask(launcher: Launcher, folder: RunFolder) -> JobState:
-    """Return the job's state; a job whose engine does not answer is taken to go on."""
-    try:
-        return launcher.state(folder)
-    except EngineUnavailable as error:
-        return JobState(alive=True, description=f"not known now: {error}")

@@ -5,8 +5,8 @@ wait in an engine's queue together. So whatever has its inputs is submitted at o
 step follows it when its turn comes.
 """
 
+import collections
 import contextlib
-import functools
 import itertools
 import os
 import socket
@@ -40,10 +40,7 @@ class Ahead:
     finished: set[str] = field(default_factory=set[str])  # of these, as of the last look
 
 
-@functools.cache
-def _ahead_of(run_id: str) -> Ahead:
-    """Return what this process has submitted early for a run."""
-    return Ahead()
+_ahead: dict[str, Ahead] = collections.defaultdict(Ahead)  # by run, as far as in this process
 
 
 @dataclass(kw_only=True)
@@ -60,7 +57,7 @@ class AssetStep:
     @property
     def ahead(self) -> Ahead:
         """What this run has submitted before its step."""
-        return _ahead_of(self.context.run.run_id)
+        return _ahead[self.context.run.run_id]
 
     @property
     def maker(self) -> Maker:

@@ -55,14 +55,8 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
 
 def _given_up(failure: Mapping[str, Any]) -> list[str]:
     """Return what the supervisor found."""
-    lines = [str(failure["summary"])]
-    if failure["error"]:
-        lines.append(str(failure["error"]))
-    if failure["signal"] is not None:
-        lines.append(f"ended by {signal_name(failure['signal'])}")
-    elif failure["exit_code"] is not None:
-        lines.append(f"exit code {failure['exit_code']}")
-    return lines
+    said = [str(failure[key]) for key in ("summary", "error") if failure[key]]
+    return [*said, *_end(failure["exit_code"], failure["signal"])]
 
 
 def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list[str]:
@@ -71,16 +65,19 @@ def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list
     lines = [str(status.get("error") or "the job ended without a result")]
     exit_code, number = (None, None) if state.exit_code is None else exit_status(state.exit_code)
     log = str(launch.get("log", ""))
-    if number is not None:
-        hint = "; the kernel may have run out of memory" if number == 9 else ""
-        lines.append(f"ended by {signal_name(number)}{hint}")
-    elif exit_code is not None:
-        lines.append(f"exit code {exit_code}")
+    hint = "; the kernel may have run out of memory" if number == 9 else ""
+    lines += [f"{line}{hint}" for line in _end(exit_code, number)]
     if says_oom(folder, Failure(log=log)):
         lines.append("it ran out of memory: its log says so")
     if status:
         lines.append(f"on {status['host']}, attempt {status['attempt']}")
     return lines
+
+
+def _end(exit_code: int | None, number: int | None) -> list[str]:
+    if number is not None:
+        return [f"ended by {signal_name(number)}"]
+    return [] if exit_code is None else [f"exit code {exit_code}"]
 
 
 def _earlier(folder: RunFolder) -> list[str]:

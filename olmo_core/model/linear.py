@@ -86,11 +86,6 @@ def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
     return c.addmm_(a, b)
 
 
-def contiguous_transpose(x: Tensor) -> Tensor:
-    """Return the transpose of a matrix, row-major."""
-    return x.T.contiguous()
-
-
 class Undrawn(nn.Module):
     """Mix into a layer of torch: on the meta device no weights are drawn.
 
@@ -122,7 +117,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        y = matmul(x.flatten(0, -2), contiguous_transpose(weight))
+        y = matmul(x.flatten(0, -2), weight.T.contiguous())
         return y.unflatten(0, x.shape[:-1])
 
     @staticmethod
@@ -135,7 +130,7 @@ class _Linear(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             # One factor has to be transposed: the narrower costs less.
             if weight.shape[0] < weight.shape[1]:
-                grad_weight = matmul(contiguous_transpose(gradient), rows)
+                grad_weight = matmul(gradient.T.contiguous(), rows)
             else:
-                grad_weight = contiguous_transpose(matmul(contiguous_transpose(rows), gradient))
+                grad_weight = matmul(rows.T.contiguous(), gradient).T.contiguous()
         return grad_x, grad_weight

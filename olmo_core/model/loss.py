@@ -14,13 +14,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.config.compute import LOGITS_AT_ONCE
-from olmo_core.model.linear import (
-    contiguous_transpose,
-    matmul,
-    matmul_add,
-    matmul_prepacked,
-    prepacked,
-)
+from olmo_core.model.linear import matmul, matmul_add, matmul_prepacked, prepacked
 
 # Vocabulary rows per tile (measured, docs/performance.md). Not a power of two: the rows of a tile
 # would all map to the same cache sets.
@@ -173,7 +167,7 @@ def _in_tiles(
             for tile, factor, part in zip(tiles, factors, parts, strict=True):
                 grad_states[span].addcmul_(matmul(tile, part), factor.unsqueeze(1))
         if needs[1]:
-            transposed = contiguous_transpose(piece)
+            transposed = piece.T.contiguous()
             for i, (tile, factor) in enumerate(zip(tiles, factors, strict=True)):
                 transposed_grad[i] = matmul_add(transposed * factor, tile, transposed_grad[i])
     grad_hidden = grad_weight = None

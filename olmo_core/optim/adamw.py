@@ -1,4 +1,4 @@
-"""AdamW by torch's fused kernel."""
+"""AdamW by torch's fused kernel, with OLMo's parameter groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
+
+from olmo_core.config.optim import OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,3 +79,24 @@ class AdamW:
                 eps=self.eps,
                 maximize=False,
             )
+
+
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> AdamW:
+    """Return AdamW over all parameters: a group that decays and one that does not, none empty.
+
+    The input embedding decays if `decay_embeddings` says so (a tied head with it), vectors (norms)
+    if `decay_norm_and_bias` says so, all other matrices always.
+    """
+    groups: dict[float, list[nn.Parameter]] = {config.weight_decay: [], 0.0: []}
+    for name, parameter in model.named_parameters():
+        if name.startswith("embeddings."):
+            decays = config.decay_embeddings
+        else:
+            decays = parameter.ndim > 1 or config.decay_norm_and_bias
+        groups[config.weight_decay if decays else 0.0].append(parameter)
+    return AdamW(
+        [Group(parameters=found, weight_decay=decay) for decay, found in groups.items() if found],
+        learning_rate=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+    )

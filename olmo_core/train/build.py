@@ -11,7 +11,7 @@ from olmo_core.data.manifest import ASSET, Manifest
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.build import build_optimizer
+from olmo_core.optim.adamw import build_optimizer
 from olmo_core.parallel.parameters import held_rows
 from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.world import World

@@ -13,7 +13,7 @@ import yaml
 from olmo_core.checkpoint.weights import lend_shards
 from olmo_core.config.load import to_dict
 from olmo_core.config.train import CoreConfig, TrainConfig, load_train_config
-from olmo_core.errors import ConfigError, Stopped
+from olmo_core.errors import ConfigError, Diverged, Stopped
 from olmo_core.files import write_atomic
 from olmo_core.monitor.tracking import Tracker
 from olmo_core.parallel.world import joined, read_world, set_threads
@@ -23,7 +23,6 @@ from olmo_core.train.build import build_trainer
 from olmo_core.train.host_memory import keep_freed_memory
 from olmo_core.train.restore import begins_again, require_same_run
 from olmo_core.train.result import CONTENT, write_outputs
-from olmo_core.train.trainer import Diverged
 
 log = logging.getLogger("olmo")
 

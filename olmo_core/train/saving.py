@@ -1,5 +1,6 @@
 """Decide when a checkpoint is due, and which older ones are deleted once it is whole."""
 
+import functools
 import logging
 import shutil
 import time
@@ -36,11 +37,6 @@ def saves_first(config: TrainConfig) -> bool:
     return not config.no_pre_train_checkpoint and config.load_path is None
 
 
-def last_kind(config: TrainConfig) -> Kind:
-    """Return the kind of the checkpoint at a run's end, which is always kept."""
-    return "unsharded" if config.save_interval_unsharded else "sharded"
-
-
 def open_mirror(config: TrainConfig, step: int) -> Mirror | None:
     """Return what sends the checkpoints to `remote_save_folder`, if one is given.
 
@@ -48,11 +44,8 @@ def open_mirror(config: TrainConfig, step: int) -> Mirror | None:
     """
     if config.remote_save_folder is None:
         return None
-    mirror = Mirror(
-        config.save_folder,
-        config.remote_save_folder,
-        lambda newest, unsent: _retain(config, newest, unsent),
-    )
+    retain = functools.partial(_retain, config)
+    mirror = Mirror(config.save_folder, config.remote_save_folder, retain)
     for checkpoint in list_checkpoints(config.save_folder):
         if checkpoint.step <= step:
             mirror.send(checkpoint.step)

@@ -17,7 +17,7 @@ from olmo_core.config.duration import Duration, last_step
 from olmo_core.config.load import to_dict
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.loader import Batch, Loader
-from olmo_core.errors import InputError, Stopped
+from olmo_core.errors import Diverged, InputError, Stopped
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor import metrics
 from olmo_core.monitor.energy import Energy
@@ -32,15 +32,11 @@ from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.guard import Guard
 from olmo_core.train.host_memory import collecting
-from olmo_core.train.saving import kind_due, last_kind, once_whole, saves_first
+from olmo_core.train.saving import kind_due, once_whole, saves_first
 from olmo_core.train.state import WINDOW, State
 from olmo_core.train.step import SUMS, Readings, autocast, forward_backward, lag_of
 
 log = logging.getLogger("olmo")
-
-
-class Diverged(RuntimeError):
-    """Loss or gradient is not a number; says at which step, and where to go back to."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -134,7 +130,7 @@ class Trainer:
                 profiled()
                 collect(state.step)
             if self._saved_step != state.step:
-                self.save(last_kind(config))
+                self.save("unsharded" if config.save_interval_unsharded else "sharded")
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
         """Add this rank's share of a step to the gradients and sums."""

@@ -1,5 +1,6 @@
 """`olmo launch`, `olmo sweep`: jobs as they would be submitted, or submitted and left alone."""
 
+import collections
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -104,9 +105,8 @@ def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
 
 def described(launcher: Router, launch: Launch) -> str:
     """Return the engine, its name for the job, and what it says of it."""
-    record = launch.folder.read(launch.folder.launch) or {}
     state = launcher.state(launch.folder).description
-    return f"{record.get('engine')} job {record.get('job_id')}" + (f" ({state})" if state else "")
+    return _job(launch) + (f" ({state})" if state else "")
 
 
 def print_dry_run(launcher: Router, work: AssetBuild) -> None:
@@ -151,12 +151,13 @@ def _count(number: int, word: str, ending: str = "s") -> str:
     return f"{number} {word}{'' if number == 1 else ending}"
 
 
+def _job(launch: Launch) -> str:
+    record = launch.folder.read(launch.folder.launch) or {}
+    return f"{record.get('engine')} job {record.get('job_id')}"
+
+
 def _jobs(started: Sequence[Launch]) -> list[str]:
     """Return one line per job of an engine's, the tasks of an array together."""
-    tasks: dict[str, int] = {}
-    for launch in started:
-        record = launch.folder.read(launch.folder.launch) or {}
-        job = f"{record.get('engine')} job {str(record.get('job_id')).partition('_')[0]}"
-        line = f"{job}: {launch.identity['asset']}"
-        tasks[line] = tasks.get(line, 0) + 1
+    of_task = ((_job(launch).partition("_")[0], launch.identity["asset"]) for launch in started)
+    tasks = collections.Counter(f"{job}: {asset}" for job, asset in of_task)
     return [f"{line}, {count} tasks" if count > 1 else line for line, count in tasks.items()]

@@ -69,19 +69,14 @@ def problems(section: Any, path: tuple[str | int, ...] = ()) -> Iterator[Problem
 
 
 def _broken(value: Any, path: tuple[str | int, ...], rule: Mapping[str, Any]) -> Iterator[Problem]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            reason = refusal(key, rule["keys"])
-            if reason is None and rule["secrets"]:
-                reason = _secret(key, item, rule["secrets"])
-            if reason := reason or refusal(item, rule["kind"]):
-                yield Problem((*path, key), reason)
-        return
-    one = isinstance(value, str)
-    items = {path: value} if one else {(*path, n): item for n, item in enumerate(value)}
-    for place, item in items.items():
-        if reason := refusal(item, rule["kind"]):
-            yield Problem(place, reason)
+    """Yield each text, list item, or entry of a mapping that breaks its field's rule."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for key, item in [(None, value)] if isinstance(value, str) else items:
+        reason = refusal(key, rule["keys"]) if rule["keys"] else None
+        if reason is None and rule["secrets"]:
+            reason = _secret(key, item, rule["secrets"])
+        if reason := reason or refusal(item, rule["kind"]):
+            yield Problem(path if key is None else (*path, key), reason)
 
 
 def _secret(name: str, value: str, elsewhere: str) -> str | None:

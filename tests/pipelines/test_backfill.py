@@ -18,7 +18,7 @@ from assets.execution.materialise import build_asset, checkpoint_partitions
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher
-from assets.reporting.tally import Tally
+from assets.reporting.observe import Tally
 from olmo_core.run.folder import RunFolder
 from pipelines.definitions import assembled
 from pipelines.launchers.local import LocalLauncher

@@ -19,8 +19,7 @@ from olmo_core.config.train import CoreConfig, DataConfig, TrainConfig
 from olmo_core.data.loader import Batch, document_positions
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.adamw import AdamW
-from olmo_core.optim.build import build_optimizer
+from olmo_core.optim.adamw import AdamW, build_optimizer
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.parallel.parameters import gather, held_rows
 from olmo_core.parallel.prepare import prepare

@@ -14,7 +14,7 @@ from olmo_core.model import linear
 from olmo_core.model.linear import MATMUL_OPERATORS
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.blocks import checkpoint_activations, compile_blocks
+from olmo_core.parallel.prepare import checkpoint_activations, compile_blocks
 
 MakeModel = Callable[..., Transformer]
 LAYERS = {

@@ -10,7 +10,7 @@ from torch._inductor import config as inductor
 from olmo_core.config.compute import CompileConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.blocks import compile_blocks
+from olmo_core.parallel.prepare import compile_blocks
 
 CPU = torch.device("cpu")
 LAYERS = 10  # more than the graphs (8) that torch keeps of one function before it gives up

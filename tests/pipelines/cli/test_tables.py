@@ -10,8 +10,8 @@ from rich.console import Console
 from assets.graph import Graph
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
+from pipelines.cli.run import print_summary
 from pipelines.cli.show import rows_table
-from pipelines.cli.summary import print_summary
 from pipelines.cli.terminal import table
 from tests.conftest import toy_graph
 
@@ -74,7 +74,7 @@ def test_jobs_that_ran_side_by_side_are_not_taken_from_the_time_of_all(
     graph = toy_graph()
     names = list(graph.nodes)[:1]
     finish(graph, toy_root, names[0], 20.0)
-    monkeypatch.setattr("pipelines.cli.summary.time.time", lambda: 1000.0)
+    monkeypatch.setattr("pipelines.cli.run.time.time", lambda: 1000.0)
     console = Console(file=io.StringIO(), width=160, soft_wrap=True)
     print_summary(console, graph, toy_root, names, made=names, began=1000.0 - wall)
     assert isinstance(console.file, io.StringIO)

@@ -7,7 +7,7 @@ import pytest
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
 from olmo_core.model.transformer import Transformer
-from olmo_core.optim.build import build_optimizer
+from olmo_core.optim.adamw import build_optimizer
 
 SHAPE: dict[str, Any] = {
     "d_model": 16,
