@@ -84,11 +84,9 @@ def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
             context.log.warning(reason)
         if not adopted:
             return dg.SkipReason("; ".join(reasons) or "every job at work is followed by a run")
-        known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-        new = [place.partition for place in adopted if place.partition]
-        new = [key for key in dict.fromkeys(new) if key not in known]
+        keys = {place.partition: None for place in adopted if place.partition}
         return dg.SensorResult(
-            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
+            dynamic_partitions_requests=[partitions.build_add_request([*keys])] if keys else [],
             run_requests=[_request(place) for place in adopted],
         )
 

@@ -16,8 +16,9 @@ from assets.launcher import Refused
 from assets.node import Node
 from assets.paths import asset_folder
 from assets.reuse import runs_of
+from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
 from olmo_core.errors import ConfigError
-from olmo_core.files import read_json, sha256_file
+from olmo_core.files import sha256_file
 
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
@@ -30,16 +31,14 @@ def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
 
     A checkpoint without its manifest is still being written and is not there yet.
     """
-    found: dict[str, Path] = {}
+    found: dict[tuple[str, int], Path] = {}
     for name, node in graph.nodes.items():
-        if not node.distributed:
-            continue
-        for run in graph.runs(root, name):
-            for manifest in run.path.glob("checkpoints/step*/manifest.json"):
-                folder = manifest.parent
-                if read_json(folder / "train.json")["kind"] != "ephemeral":  # which is soon gone
-                    found.setdefault(f"{name}@{folder.name}", folder)
-    return dict(sorted(found.items(), key=lambda item: _order(item[0])))
+        runs = graph.runs(root, name) if node.distributed else ()
+        for checkpoint in [each for run in runs for each in list_checkpoints(run.path)]:
+            whole = (checkpoint.path / MANIFEST).is_file()
+            if whole and checkpoint.read_train()["kind"] != "ephemeral":  # which is soon gone
+                found.setdefault((name, checkpoint.step), checkpoint.path)
+    return {f"{name}@step{step}": found[name, step] for name, step in sorted(found)}
 
 
 def partitions_name(recipe: str) -> str:
@@ -76,7 +75,7 @@ def sweep_work(
     if folder is None:
         raise Refused(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
     node = sweep_node(graph, name)
-    manifest = sha256_file(folder / "manifest.json")  # it holds the SHA-256 of every file
+    manifest = sha256_file(folder / MANIFEST)  # it holds the SHA-256 of every file
     others = [entry for entry in node.inputs if not graph.nodes[entry].distributed]
     inputs = {
         "checkpoint": Fingerprint(parts={"manifest": manifest}),
@@ -99,8 +98,3 @@ def sweep_work(
         },
         partition=key,
     )
-
-
-def _order(key: str) -> tuple[str, int]:
-    run, _, step = key.partition("@step")
-    return run, int(step)

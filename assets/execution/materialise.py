@@ -90,22 +90,15 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
         work = main_line_work(step.graph, node.name, root())
     with step.at_work(node.name, [work]):
         produced = only(step.maker.make({node.name: work}))
-    if node.distributed:
-        _add_partitions(step.context.instance, step.graph)
+    if node.distributed:  # its checkpoints can be chosen in the UI, whoever watches for them
+        keys = [*checkpoints(step.graph, root())]
+        step.context.instance.add_dynamic_partitions(partitions_name(node.recipe), keys)
     return report(node, produced, work.fingerprint.accepted)
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """Return the partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(recipe))
-
-
-def _add_partitions(instance: dg.DagsterInstance, graph: Graph) -> None:
-    """Let a person choose the checkpoints of finished runs in the UI, whoever watches for them."""
-    name = partitions_name(graph.recipe.name)
-    known = set(instance.get_dynamic_partitions(name))
-    if new := [key for key in checkpoints(graph, root()) if key not in known]:
-        instance.add_dynamic_partitions(name, new)
 
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:

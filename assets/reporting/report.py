@@ -93,12 +93,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
 
 
 def _column_type(values: Sequence[Any]) -> str:
-    present = [value for value in values if value is not None]
-    if present and all(isinstance(v, int) and not isinstance(v, bool) for v in present):
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int}:
         return "int"
-    if present and all(isinstance(v, int | float) for v in present):
-        return "float"
-    return "string"
+    return "float" if kinds and kinds <= {int, float, bool} else "string"
 
 
 def _samples(texts: Sequence[str]) -> dg.MetadataValue:

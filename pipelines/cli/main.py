@@ -18,6 +18,14 @@ app = typer.Typer(
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="One of its assets, as in stage1.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="ASSETS",
+        help="Only these assets and what they are made from; comma-separated or repeated.",
+    ),
+]
 Partition = Annotated[
     str | None,
     typer.Option("--partition", metavar="KEY", help="Of a sweep's asset: stage1@step100."),
@@ -36,14 +44,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard out
 )
 def run(
     recipe: RecipeName,
-    select: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--select",
-            metavar="ASSETS",
-            help="Only these assets and what they are made from; comma-separated or repeated.",
-        ),
-    ] = None,
+    select: Select = None,
     force: Annotated[
         bool, typer.Option("--force", help="Make the selected assets again, as new versions.")
     ] = False,
@@ -75,12 +76,7 @@ def run(
 
 
 @app.command(epilog="Example:\n\n  olmo plan demo")
-def plan(
-    recipe: RecipeName,
-    select: Annotated[
-        list[str] | None, typer.Option("--select", metavar="ASSETS", help="As for `olmo run`.")
-    ] = None,
-) -> None:
+def plan(recipe: RecipeName, select: Select = None) -> None:
     """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
     from pipelines.cli.show import print_plan
 
