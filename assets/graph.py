@@ -7,7 +7,7 @@ from pathlib import Path
 
 from assets.fingerprint import Fingerprint, fingerprint
 from assets.node import Finished, Node
-from assets.paths import asset_folder, versions
+from assets.paths import versions
 from assets.recipe import Recipe
 from assets.reuse import located, runs_of
 from olmo_core.config.load import nearest
@@ -42,7 +42,7 @@ class Graph:
 
     def folder(self, root: Path, name: str) -> Path:
         """Return the folder of all versions of an asset."""
-        return asset_folder(root, self.recipe.name, name)
+        return root / self.recipe.name / name
 
     def finished(self, root: Path, name: str) -> RunFolder | None:
         """Return the finished run of the asset as it would be made now; None if it is to be made.

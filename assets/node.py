@@ -51,11 +51,6 @@ class Finished:
     inputs: Mapping[str, RunFolder]
 
     @property
-    def numbers(self) -> Mapping[str, Any]:
-        """The numbers that the job reported."""
-        return self.result["report"]["numbers"]
-
-    @property
     def data(self) -> Mapping[str, Any]:
         """The machine-readable facts that the job reported."""
         return self.result["report"]["data"]

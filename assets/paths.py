@@ -33,12 +33,6 @@ def shared_roots(root: Path) -> list[Path]:
     return found
 
 
-def asset_folder(root: Path, recipe: str, asset: str, partition: str | None = None) -> Path:
-    """Return the folder that holds all versions of one asset (or of one partition of it)."""
-    folder = root / recipe / asset
-    return folder / partition if partition else folder
-
-
 def versions(folder: Path, version: str) -> list[RunFolder]:
     """Return the run folders of a version and its forced repeats (`.2`, `.3`, …), oldest first."""
     if not folder.is_dir():

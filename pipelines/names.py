@@ -120,7 +120,16 @@ def job_name(recipe: str, asset: str, key: str, attempt: int) -> str:
     Raises:
         ConfigError: a part of it could mean something else to a shell, an engine or a path.
     """
-    _require_parts(recipe, asset, key, attempt)
+    for what, name in (("recipe", recipe), ("asset", asset)):
+        if not NAME.fullmatch(name):
+            raise ConfigError(
+                f"{what} {shown(name)}: a job's name takes a letter, then letters, digits and _ "
+                "(at most 63)"
+            )
+    if not _KEY.fullmatch(key):
+        raise ConfigError(f"claim.json: key: found {shown(key)}; expected 12 to 64 hex digits")
+    if not 1 <= attempt < 10**9:
+        raise ConfigError(f"claim.json: attempt: found {attempt}; expected a number from 1 on")
     return f"olmo.{recipe}.{asset}.{key[:KEY_LENGTH]}.{attempt}"
 
 
@@ -132,20 +141,7 @@ def kubernetes_name(recipe: str, asset: str, key: str, attempt: int) -> str:
     Raises:
         ConfigError: as for `job_name`.
     """
-    _require_parts(recipe, asset, key, attempt)
-    end = f"-{key[:KEY_LENGTH]}-{attempt}"
-    words = f"olmo-{recipe}-{asset}".replace("_", "-").lower()
+    *words, short_key, number = job_name(recipe, asset, key, attempt).split(".")
+    end = f"-{short_key}-{number}"
+    words = "-".join(words).replace("_", "-").lower()
     return words[: LABEL_LENGTH - INDEX_LENGTH - len(end)].rstrip("-") + end
-
-
-def _require_parts(recipe: str, asset: str, key: str, attempt: int) -> None:
-    for what, name in (("recipe", recipe), ("asset", asset)):
-        if not NAME.fullmatch(name):
-            raise ConfigError(
-                f"{what} {shown(name)}: a job's name takes a letter, then letters, digits and _ "
-                "(at most 63)"
-            )
-    if not _KEY.fullmatch(key):
-        raise ConfigError(f"claim.json: key: found {shown(key)}; expected 12 to 64 hex digits")
-    if not 1 <= attempt < 10**9:
-        raise ConfigError(f"claim.json: attempt: found {attempt}; expected a number from 1 on")

@@ -17,7 +17,6 @@ from pipelines.places import Place, at_work
 
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 ACTIVE = [status for status in dg.DagsterRunStatus if status not in ENDED]
-PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 
@@ -74,7 +73,7 @@ def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | 
     """Return the partitions that a run makes: of a backfill several, of the main line none."""
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
     if not (first and last):
-        return [run.tags.get(PARTITION_TAG)]
+        return [run.tags.get("dagster/partition")]
     for recipe in {key.path[0] for key in run.asset_selection or ()}:
         known = instance.get_dynamic_partitions(partitions_name(recipe))
         if first in known and last in known:

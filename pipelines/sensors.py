@@ -84,9 +84,9 @@ def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
             context.log.warning(reason)
         if not adopted:
             return dg.SkipReason("; ".join(reasons) or "every job at work is followed by a run")
-        keys = {place.partition: None for place in adopted if place.partition}
+        new = [*dict.fromkeys(place.partition for place in adopted if place.partition)]
         return dg.SensorResult(
-            dynamic_partitions_requests=[partitions.build_add_request([*keys])] if keys else [],
+            dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
             run_requests=[_request(place) for place in adopted],
         )
 

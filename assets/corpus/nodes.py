@@ -32,7 +32,7 @@ def _located(
 ) -> Callable[[], Mapping[str, Any]]:
     """Let what is refused of a section's files name where the recipe names them."""
 
-    @functools.cache  # a graph whose acceptances change asks again
+    @functools.cache  # a graph asks again when its acceptances change
     def located() -> Mapping[str, Any]:
         try:
             return identity()

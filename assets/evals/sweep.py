@@ -14,7 +14,6 @@ from assets.fingerprint import Fingerprint, fingerprint
 from assets.graph import Graph
 from assets.launcher import Refused
 from assets.node import Node
-from assets.paths import asset_folder
 from assets.reuse import runs_of
 from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
 from olmo_core.errors import ConfigError
@@ -82,7 +81,7 @@ def sweep_work(
         **{entry: graph.fingerprints[entry] for entry in others},
     }
     identity = fingerprint(module=MODULE, config=node.config, packages=node.packages, inputs=inputs)
-    parent = asset_folder(root, graph.recipe.name, name, key)
+    parent = graph.folder(root, name) / key
     return AssetBuild(
         node=node,
         fingerprint=identity,

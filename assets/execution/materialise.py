@@ -30,12 +30,6 @@ class RunOptions(dg.Config):
     force: bool = False  # make a new version although there is a finished one
 
 
-def node_version(node: Node) -> str:
-    """Return Dagster's code version of an asset: its configuration, code and packages."""
-    packages = {name: package_version(name) for name in node.packages}
-    return sha256_json([node.config, code_hashes(node.module), packages])[:12]
-
-
 def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
     """Return the Dagster asset of a node: it resolves, launches or follows, and reports.
 
@@ -43,6 +37,7 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
     """
     recipe, swept = node.recipe, node.name in SWEEP
     stage = "sweep" if swept else node.stage
+    packages = {name: package_version(name) for name in node.packages}
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # of a backfill's policy
@@ -53,7 +48,7 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
             group_name=f"{recipe}_{stage}",
             description=node.description,
             kinds=set(node.kinds),
-            code_version=node_version(node),
+            code_version=sha256_json([node.config, code_hashes(node.module), packages])[:12],
             partitions_def=checkpoint_partitions(recipe) if swept else None,
             backfill_policy=dg.BackfillPolicy.single_run() if swept else None,
             output_required=not swept,  # many partitions are reported one by one

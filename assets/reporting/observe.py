@@ -46,11 +46,6 @@ class Pace:
         """Whether it is time for the next observation."""
         return time.monotonic() >= self.next
 
-    @property
-    def may_begin(self) -> bool:
-        """Whether the job is no longer one that is over in a moment."""
-        return time.monotonic() >= self.began + FIRST_AFTER_SECONDS
-
     def observe(
         self,
         context: dg.AssetExecutionContext,
@@ -98,8 +93,9 @@ class DagsterObserver:
         """Observe a further attempt and the first figures at once, progress now and then."""
         again = bool(self.status) and status["attempt"] != self.status["attempt"]
         self.status = status
+        lasts = time.monotonic() >= self.pace.began + FIRST_AFTER_SECONDS
         # A job that has waited was shown as it began to run, when it had no figures yet.
-        first = has_figures(status) and not self.shown_at_work and self.pace.may_begin
+        first = has_figures(status) and not self.shown_at_work and lasts
         if again or first or self.pace.due:
             self._observe()
 
@@ -215,7 +211,8 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
             kept = f"{shlex.quote(str(folder.path / 'wandb'))}/offline-run-*"
             shown["wandb"] = f"offline; to send it: wandb sync {kept}"
     if folder is not None:
-        log = log_path(folder)
+        launch = folder.read(folder.launch) or {}
+        log = folder.path / str(launch.get("log", "log/job.log"))
         if end := log_end(log):
             shown["log_end"] = dg.MetadataValue.md(code_block(end))
         shown["log"] = dg.PathMetadataValue(str(log))
@@ -235,12 +232,6 @@ def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any
     text = said if "running" in said else f"running ({said})" if said else "running"
     attempt = int(status.get("attempt", 1))
     return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
-
-
-def log_path(folder: RunFolder) -> Path:
-    """Return the main log of the folder's latest attempt."""
-    launch = folder.read(folder.launch) or {}
-    return folder.path / str(launch.get("log", "log/job.log"))
 
 
 def log_end(log: Path) -> str:

@@ -62,7 +62,7 @@ def ingredients_differ(finished: Finished) -> Verdict:
 
 @check("transformers and our model compute the same logits.")
 def logits_agree(finished: Finished) -> Verdict:
-    error = finished.numbers["max_relative_error"]
+    error = finished.result["report"]["numbers"]["max_relative_error"]
     tolerance = finished.node.config["parity_tolerance"]
     said = f"largest relative error of logits {error:.2g}, at most {tolerance:g}"
     return Verdict(error <= tolerance, said, {"max_relative_error": error})

@@ -194,28 +194,21 @@ def render(planned: Mapping[str, Any], memory: Memory, devices: int) -> str:
         f"{name.replace('_', ' ')} {value / unit_bytes:.2f}"
         for name, value in to_dict(memory).items()
     )
-    lines = [
-        yaml.safe_dump(planned["config"], sort_keys=False),
-        f"parameters         {parameters['total']:,} "
-        f"({parameters['without_input_embedding']:,} without the input embedding)",
-        f"tokens per step    {tokens:,}",
-        f"steps              {whole}, {ending}",
-        f"FLOPs per token    {planned['flops_per_token']:.4g}",
-    ]
-    if doubt := planned.get("max_steps_doubt"):
-        lines.append(f"is that meant?     {doubt}")
-    if change := planned.get("batch_size_change"):
-        lines.append(f"batch size         {change}")
-    if steps:
-        in_all = planned["flops_per_token"] * last_step(steps, stop_at) * tokens
-        lines.append(f"FLOPs in all       {in_all:.4g}")
-    lines += [
-        f"memory per device  {memory.total / unit_bytes:.2f} {unit} on {devices} device"
-        f"{'s' if devices > 1 else ''} ({parts})",
-        "                   without the device's context, fragmentation and collectives",
-    ]
+    inner, total = parameters["without_input_embedding"], f"{memory.total / unit_bytes:.2f} {unit}"
+    run_flops = planned["flops_per_token"] * tokens * (last_step(steps, stop_at) if steps else 0)
     rates = planned["learning_rate"].items()
-    lines += [f"learning rate      {rate:<12.6g} at step {int(step):,}" for step, rate in rates]
-    if not rates:
-        lines.append("learning rate      not known: the schedule ends with the data")
-    return "\n".join(lines)
+    rows = [
+        ("parameters", f"{parameters['total']:,} ({inner:,} without the input embedding)"),
+        ("tokens per step", f"{tokens:,}"),
+        ("steps", f"{whole}, {ending}"),
+        ("FLOPs per token", f"{planned['flops_per_token']:.4g}"),
+        ("is that meant?", planned.get("max_steps_doubt")),
+        ("batch size", planned.get("batch_size_change")),
+        ("FLOPs in all", f"{run_flops:.4g}" if steps else None),
+        ("memory per device", f"{total} on {devices} device{'s' * (devices > 1)} ({parts})"),
+        ("", "without the device's context, fragmentation and collectives"),
+        *(("learning rate", f"{rate:<12.6g} at step {int(step):,}") for step, rate in rates),
+        ("learning rate", None if rates else "not known: the schedule ends with the data"),
+    ]
+    figures = (f"{title:<19}{text}" for title, text in rows if text)
+    return "\n".join((yaml.safe_dump(planned["config"], sort_keys=False), *figures))

@@ -2,6 +2,8 @@
 
 import contextlib
 import cProfile
+import functools
+import itertools
 import logging
 import pstats
 from collections.abc import Callable, Iterator
@@ -31,7 +33,7 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
         hooks: list[Callable[[], None]] = []
         folder = config.save_folder / "profiler"
         if first and config.python_profiling:
-            hooks.append(_python(folder))
+            hooks.append(functools.partial(next, _python(folder)))
         if first and config.torch_profiling:
             hooks.append(stack.enter_context(_torch(folder)))
 
@@ -42,23 +44,19 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
         yield step_done
 
 
-def _python(folder: Path) -> Callable[[], None]:
-    profile, steps = cProfile.Profile(), 0
-
-    def step_done() -> None:
-        nonlocal steps
-        steps += 1
-        if steps == _PYTHON_STEPS[0] - 1:
+def _python(folder: Path) -> Iterator[None]:
+    profile = cProfile.Profile()
+    for step in itertools.count(1):
+        if step == _PYTHON_STEPS[0] - 1:
             profile.enable()
-        elif steps == _PYTHON_STEPS[1]:
+        elif step == _PYTHON_STEPS[1]:
             profile.disable()
             folder.mkdir(exist_ok=True)
             path = folder / "python.txt"
             with path.open("w", encoding="utf-8") as text:
                 pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(100)
             log.info("wrote %s", path)
-
-    return step_done
+        yield
 
 
 @contextlib.contextmanager

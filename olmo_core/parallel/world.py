@@ -67,7 +67,12 @@ def read_world(environment: Mapping[str, str]) -> World:
     """
     given = {name: environment[name] for name in _VARIABLES if name in environment}
     if not given:
-        _require_one_task(environment)
+        for name in _TASKS:
+            if environment.get(name, "1") != "1":
+                raise ConfigError(
+                    f"environment: {name} is {environment[name]}, but {_VARIABLES[0]} is not set: "
+                    "start one torchrun a node, and let it start the ranks"
+                )
         return World(device=_device(0))
     if len(given) < len(_VARIABLES):
         missing = ", ".join(name for name in _VARIABLES if name not in given)
@@ -85,15 +90,6 @@ def read_world(environment: Mapping[str, str]) -> World:
             raise ConfigError(f"environment: {size} ranks, but no {name}; use torchrun")
     device = _device(local_rank)
     return World(rank=rank, size=size, local_rank=local_rank, local_size=local_size, device=device)
-
-
-def _require_one_task(environment: Mapping[str, str]) -> None:
-    for name in _TASKS:
-        if environment.get(name, "1") != "1":
-            raise ConfigError(
-                f"environment: {name} is {environment[name]}, but {_VARIABLES[0]} is not set: "
-                "start one torchrun a node, and let it start the ranks"
-            )
 
 
 @contextlib.contextmanager

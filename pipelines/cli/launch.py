@@ -44,7 +44,8 @@ def launch_asset(
         return 0
     launch = launch_of(work, root(), own_folder=force)
     how = "submitted" if launcher.submit([launch]) else "at work already"
-    print(f"{asset}: {how}; {described(launcher, launch)}")
+    state = launcher.state(launch.folder).description
+    print(f"{asset}: {how}; {_job(launch)}" + (f" ({state})" if state else ""))
     print(f"folder: {launch.folder.path}")
     print(f"follow: olmo jobs {recipe} · olmo logs {recipe} {asset} --follow")
     return 0
@@ -101,12 +102,6 @@ def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:
     if partition is not None:
         raise ConfigError(f"{asset}: --partition given, but this asset has no partitions")
     return main_line_work(graph, asset, root())
-
-
-def described(launcher: Router, launch: Launch) -> str:
-    """Return the engine, its name for the job, and what it says of it."""
-    state = launcher.state(launch.folder).description
-    return _job(launch) + (f" ({state})" if state else "")
 
 
 def print_dry_run(launcher: Router, work: AssetBuild) -> None:

@@ -117,7 +117,6 @@ class TerminalObserver:
         self._waits = False
         self._attempt: int | None = None
         self._folder: RunFolder | None = None
-        self._live = console.is_terminal
         self.bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -140,7 +139,7 @@ class TerminalObserver:
             self._say(f"{asset}: submitted ({folder.path})")
             return
         self._attempt, self._folder = None, folder
-        if self._live:
+        if self.console.is_terminal:
             self._task = self.bars.add_task(f"{self._count()} {asset}", total=None)
         else:
             self._next_line = time.monotonic() + PLAIN_EVERY_SECONDS
