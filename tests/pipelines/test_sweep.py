@@ -68,6 +68,9 @@ def test_whole_checkpoints_are_found_in_order_and_others_are_not(
     save(graph, toy_root, "stage1", 20)
     save(graph, toy_root, "stage1", 200, whole=False)
     save(graph, toy_root, "stage1", 210, kind="ephemeral")
+    save(graph, toy_root, "stage1", 30)
+    [damaged] = toy_root.glob("*/stage1/*/checkpoints/step30")
+    damaged.rename(damaged.with_name("step30.corrupt"))  # as a run keeps it aside
     save(graph, toy_root, "stage2_ingredient1", 5)
     assert list(checkpoints(graph, toy_root)) == [
         "stage1@step20",
