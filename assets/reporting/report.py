@@ -93,7 +93,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:
 
 
 def _column_type(values: Sequence[Any]) -> str:
-    kinds = {type(value) for value in values if value is not None}
+    kinds: set[Any] = {type(value) for value in values if value is not None}
     if kinds == {int}:
         return "int"
     return "float" if kinds and kinds <= {int, float, bool} else "string"

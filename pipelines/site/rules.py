@@ -74,7 +74,7 @@ def _broken(value: Any, path: tuple[str | int, ...], rule: Mapping[str, Any]) ->
     for key, item in [(None, value)] if isinstance(value, str) else items:
         reason = refusal(key, rule["keys"]) if rule["keys"] else None
         if reason is None and rule["secrets"]:
-            reason = _secret(key, item, rule["secrets"])
+            reason = _secret(str(key), item, rule["secrets"])
         if reason := reason or refusal(item, rule["kind"]):
             yield Problem(path if key is None else (*path, key), reason)
 
