@@ -133,15 +133,15 @@ def test_a_job_that_hangs_is_ended_and_resumed(toy: Toy, how: str) -> None:
 
 
 def test_a_job_that_computes_is_not_hung_but_ranks_that_only_compute_are(toy: Toy) -> None:
-    assert toy.run(["step 1", "compute 6", "step 2"], stall_timeout_seconds=4) == 0, toy.log
+    assert toy.run(["step 1", "compute 12", "step 2"], stall_timeout_seconds=8) == 0, toy.log
     assert toy.causes == [("finished", "")]
     toy.folder.result.unlink()
     endless = ["step 1", "compute inf"]  # however late a busy machine looks, it still computes
-    assert toy.run([], endless, ["step 3"], stall_timeout_seconds=4, distributed=True) == 0, toy.log
+    assert toy.run([], endless, ["step 3"], stall_timeout_seconds=8, distributed=True) == 0, toy.log
     assert toy.causes[1:] == [("hung", "resume"), ("finished", "")]
 
 
 def test_a_slow_job_is_not_hung(toy: Toy) -> None:
     slow = [act for number in range(4) for act in (f"step {number}", "pause 1.5")]
-    assert toy.run(slow, stall_timeout_seconds=4) == 0
+    assert toy.run(slow, stall_timeout_seconds=5) == 0
     assert toy.causes == [("finished", "")]

@@ -140,7 +140,7 @@ def test_a_port_in_use_is_named(toy_root: Path) -> None:
 
 def test_the_address_of_the_ui_is_printed_when_its_port_answers() -> None:
     code = (
-        "import socket\n"
+        "import socket, sys\n"
         "from pipelines.cli.ui import announce\n"
         "server = socket.socket()\n"
         "server.bind(('127.0.0.1', 0))\n"
@@ -148,13 +148,10 @@ def test_the_address_of_the_ui_is_printed_when_its_port_answers() -> None:
         "print('open', flush=True)\n"
         "server.listen()\n"
         "server.accept()\n"
-        "print(server.getsockname()[1])\n"
+        "print(server.getsockname()[1], file=sys.stderr)\n"  # both may print at once
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    first, *lines = done.stdout.split("\n")
-    port = next(line for line in lines if line.isdigit())
-    assert first == "open"
-    assert f"Dagster UI: http://127.0.0.1:{port}" in lines
+    assert done.stdout == f"open\nDagster UI: http://127.0.0.1:{done.stderr.strip()}\n"
 
 
 def test_definitions_load_without_torch() -> None:
