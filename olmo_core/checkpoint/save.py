@@ -145,7 +145,9 @@ class Saver:
         """
         from torch.distributed.checkpoint.utils import _DistWrapper  # 1.5 s, at the first save
 
-        group = dist.new_group(backend="gloo", timeout=_TIMEOUT) if self._distributed else None
+        group: Any = None
+        if self._distributed:
+            group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         return _DistWrapper(group, use_dist=self._distributed, coordinator_rank=0)
 
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:

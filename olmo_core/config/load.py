@@ -178,7 +178,7 @@ def _coerce(hint: Any, value: Any, place: str, where: str) -> Any:
             raise ConfigError(f"{place}: expected a mapping of keys, found {value!r}")
         values = cast(Mapping[str, Any], value)
         if origin is None:
-            return build(hint, values, where=where)
+            return build(cast(type[Any], hint), values, where=where)
         return {
             str(key): _coerce(arguments[1], item, place_in(values, key, where), _dotted(where, key))
             for key, item in values.items()

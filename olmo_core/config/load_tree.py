@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -69,7 +69,7 @@ class _LocatedLoader(_BaseLoader):
     """A safe loader whose mappings are `Tree`s; a key given twice is an error."""
 
     def __init__(self, text: str, file: str) -> None:
-        super().__init__(text)
+        super().__init__(text)  # pyright: ignore[reportUnknownMemberType]
         self.file = file
 
 
@@ -100,4 +100,4 @@ _LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 def read_tree(text: str, file: str) -> Any:
     """Return the content of a text; `file` is the name that errors give."""
-    return yaml.load(text, partial(_LocatedLoader, file=file))
+    return yaml.load(text, cast(Any, partial(_LocatedLoader, file=file)))
