@@ -87,18 +87,17 @@ def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
         new = [*dict.fromkeys(place.partition for place in adopted if place.partition)]
         return dg.SensorResult(
             dynamic_partitions_requests=[partitions.build_add_request(new)] if new else [],
-            run_requests=[_request(place) for place in adopted],
+            run_requests=[
+                dg.RunRequest(
+                    asset_selection=[dg.AssetKey([recipe, place.asset])],
+                    partition_key=place.partition,
+                    tags={ADOPTS_TAG: _submission(place)},
+                )
+                for place in adopted
+            ],
         )
 
     return adopt
-
-
-def _request(place: Place) -> dg.RunRequest:
-    return dg.RunRequest(
-        asset_selection=[dg.AssetKey([place.recipe, place.asset])],
-        partition_key=place.partition,
-        tags={ADOPTS_TAG: _submission(place)},
-    )
 
 
 def _submission(place: Place) -> str:

@@ -35,7 +35,11 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     """
     failure = folder.read(folder.failure)
     launch = folder.read(folder.launch) or {}
-    lines = _given_up(failure) if failure else _gone(folder, state, launch)
+    if failure:  # what the supervisor found
+        said = [str(failure[key]) for key in ("summary", "error") if failure[key]]
+        lines = [*said, *_end(failure["exit_code"], failure["signal"])]
+    else:
+        lines = _gone(folder, state, launch)
     lines[0] = f"{name}: {lines[0]}"
     if state.ended:
         meaning = f" ({_ENDS[state.ended]})" if state.ended in _ENDS else ""
@@ -51,12 +55,6 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     if launch.get("command_line"):
         lines.append(f"by hand: {launch['command_line']}")
     return "\n".join(lines)
-
-
-def _given_up(failure: Mapping[str, Any]) -> list[str]:
-    """Return what the supervisor found."""
-    said = [str(failure[key]) for key in ("summary", "error") if failure[key]]
-    return [*said, *_end(failure["exit_code"], failure["signal"])]
 
 
 def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list[str]:

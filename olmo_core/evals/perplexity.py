@@ -71,7 +71,8 @@ def score_models(
     """
     torch.set_num_threads(1)  # of one batch; batches run beside each other
     documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
-    data_sha256 = _digest(documents)
+    rows = [json.dumps([each.id, each.source, each.domain, each.text]) for each in documents]
+    data_sha256 = hashlib.sha256("".join(rows).encode()).hexdigest()
     identities = [model.identity() for model in models]
     tokenizers = {
         identity["tokenizer"]: model.path / "tokenizer.json"
@@ -219,11 +220,6 @@ def _encode(path: Path, documents: Sequence[Document]) -> list[list[int]]:
     tokenizer = Tokenizer.from_file(str(path))
     texts = [document.text for document in documents]
     return [item.ids for item in tokenizer.encode_batch(texts, add_special_tokens=False)]
-
-
-def _digest(documents: Sequence[Document]) -> str:
-    rows = [json.dumps([each.id, each.source, each.domain, each.text]) for each in documents]
-    return hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 if __name__ == "__main__":

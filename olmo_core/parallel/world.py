@@ -120,17 +120,12 @@ def default_gloo_interface() -> None:
     said = os.environ.get("NCCL_SOCKET_IFNAME", "")
     if not said or "GLOO_SOCKET_IFNAME" in os.environ:
         return
-    # As NCCL reads it: beginnings of names; `=` before whole names, `^` before those to leave out.
-    names = [name for _, name in socket.if_nameindex()]
-    listed = tuple(said.lstrip("^=").split(","))
-    if said.startswith("="):
-        found = [name for name in names if name in listed]
-    elif said.startswith("^"):
-        found = [name for name in names if not name.startswith((*listed, "lo", "docker"))]
-    else:
-        found = [name for name in names if name.startswith(listed)]
-    if found:
-        os.environ["GLOO_SOCKET_IFNAME"] = found[0]
+    # As NCCL reads it: beginnings of names, or after `=` whole names; after `^` none are named.
+    listed = tuple(said.removeprefix("=").split(","))
+    for _, name in socket.if_nameindex():
+        if name in listed or (name.startswith(listed) and not said.startswith("=")):
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+            return
 
 
 def _device(local_rank: int) -> torch.device:

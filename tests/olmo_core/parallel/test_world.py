@@ -15,8 +15,7 @@ from olmo_core.parallel.world import default_gloo_interface
         ("eth1,ib", "ib0"),
         ("=eth1", "eth1"),
         ("=eth", None),
-        ("^eth", "ib0"),
-        ("^ib,eth", None),
+        ("^eth", None),
         ("", None),
     ],
 )
