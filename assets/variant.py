@@ -11,18 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from assets.recipe import (
-    EXTENDS,
-    FILES,
-    Recipe,
-    base_of,
-    changed_files,
-    extended,
-    find_recipes,
-    recipe_folder,
-    require_name,
-    save_folder,
-)
+from assets import recipe as recipes
 from olmo_core.config.load import Tree, apply_override, nearest, to_dict
 from olmo_core.errors import ConfigError
 from olmo_core.files import fsync, write_atomic
@@ -37,10 +26,11 @@ class Variant:
     settings: tuple[str, ...]
     changes: Mapping[str, Tree]
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> recipes.Recipe:
         """Return the resolved recipe, saved or not."""
-        folder = save_folder() / self.name
-        return Recipe(name=self.name, folder=folder, **extended(self.base, self.changes))
+        folder = recipes.save_folder() / self.name
+        sections = recipes.extended(self.base, self.changes)
+        return recipes.Recipe(name=self.name, folder=folder, **sections)
 
     def save(self) -> Path:
         """Write the recipe where the search path finds it, and return its folder.
@@ -48,14 +38,14 @@ class Variant:
         Raises:
             ConfigError: the folder cannot be written.
         """
-        existing = find_recipes().get(self.name)
+        existing = recipes.find_recipes().get(self.name)
         if existing is not None:
             return existing
-        folder = save_folder() / self.name
+        folder = recipes.save_folder() / self.name
         beside = folder.with_name(f".{folder.name}.{os.getpid()}")
         try:
             beside.mkdir(parents=True)
-            write_atomic(beside / EXTENDS, f"extends: {self.base}\n")
+            write_atomic(beside / recipes.EXTENDS, f"extends: {self.base}\n")
             for file, tree in self.changes.items():
                 text = yaml.safe_dump(to_dict(tree), sort_keys=False, allow_unicode=True)
                 write_atomic(beside / f"{file}.yaml", text)
@@ -78,7 +68,7 @@ def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant
     Raises:
         ConfigError: a setting is malformed, the recipe is a variant itself, or a name is taken.
     """
-    base = base_of(recipe_folder(recipe))
+    base = recipes.base_of(recipes.recipe_folder(recipe))
     if base is not None:
         raise ConfigError(
             f"--set: {recipe!r} itself extends {base!r}, and a variant of a variant is not kept; "
@@ -96,9 +86,10 @@ def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant
         for number, combination in enumerate(combinations, start=1)
     ]
     for variant in made:
-        require_name(variant.name, f"--as {variant.name}")
-        folder = find_recipes().get(variant.name)
-        if folder and (base_of(folder), changed_files(folder)) != (recipe, variant.changes):
+        recipes.require_name(variant.name, f"--as {variant.name}")
+        folder = recipes.find_recipes().get(variant.name)
+        wanted = (recipe, variant.changes)
+        if folder and (recipes.base_of(folder), recipes.changed_files(folder)) != wanted:
             raise ConfigError(
                 f"--as {variant.name}: a recipe of this name with other values is there ({folder});"
                 f" choose another name, or run it as it stands: olmo run {variant.name}"
@@ -115,8 +106,9 @@ def _alternatives(setting: str) -> list[str]:
             f"--set {setting}: expected <file>.<key>=<value>, as in "
             "stage1.optimizer.learning_rate=2e-3"
         )
-    if file not in FILES:
-        raise ConfigError(f"--set {setting}: no file {file!r} in a recipe; {nearest(file, FILES)}")
+    if file not in recipes.FILES:
+        known = nearest(file, recipes.FILES)
+        raise ConfigError(f"--set {setting}: no file {file!r} in a recipe; {known}")
     values = list(_split(value))
     if len(set(values)) < len(values):
         raise ConfigError(f"--set {setting}: two values are equal; they would be one recipe twice")

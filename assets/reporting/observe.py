@@ -14,13 +14,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.launcher import JobState, Observer
-from assets.reporting.texts import (
-    attempt_text,
-    code_block,
-    duration,
-    progress_text,
-    remaining_seconds,
-)
+from assets.reporting import texts
 from olmo_core.files import read_end
 from olmo_core.run.folder import RunFolder
 
@@ -197,14 +191,14 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
     """Return what is known of a job at this moment, as metadata."""
     shown: dict[str, Any] = {"state": state_text(folder, job, status)}
     if status and not job.queued:
-        shown["progress"] = progress_text(status)
+        shown["progress"] = texts.progress_text(status)
         if isinstance(status.get("step"), int):
             shown["step"] = status["step"]
         for name in NUMBERS:
             if isinstance(status.get(name), int | float):
                 shown[name] = float(f"{status[name]:.6g}")
-        if (left := remaining_seconds(status)) is not None:
-            shown["time_remaining"] = duration(left)
+        if (left := texts.remaining_seconds(status)) is not None:
+            shown["time_remaining"] = texts.duration(left)
         if status.get("wandb_url"):
             shown["wandb"] = dg.MetadataValue.url(str(status["wandb_url"]))
         elif folder is not None and any(folder.path.glob("wandb/offline-run-*")):
@@ -214,7 +208,7 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
         launch = folder.read(folder.launch) or {}
         log = folder.path / str(launch.get("log", "log/job.log"))
         if end := log_end(log):
-            shown["log_end"] = dg.MetadataValue.md(code_block(end))
+            shown["log_end"] = dg.MetadataValue.md(texts.code_block(end))
         shown["log"] = dg.PathMetadataValue(str(log))
     return shown
 
@@ -231,7 +225,7 @@ def state_text(folder: RunFolder | None, job: JobState, status: Mapping[str, Any
     said = job.description
     text = said if "running" in said else f"running ({said})" if said else "running"
     attempt = int(status.get("attempt", 1))
-    return f"{text}, {attempt_text(folder, attempt)}" if folder and attempt > 1 else text
+    return f"{text}, {texts.attempt_text(folder, attempt)}" if folder and attempt > 1 else text
 
 
 def log_end(log: Path) -> str:

@@ -8,18 +8,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from rich import progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -84,10 +74,10 @@ def done_text(status: Mapping[str, Any]) -> str:
     return f"{amount(status['done'])}{total} {status['unit']}".rstrip()
 
 
-class AmountColumn(ProgressColumn):
+class AmountColumn(progress.ProgressColumn):
     """`12.3k/50k tokens, 4.1k/s`, as far as it is known."""
 
-    def render(self, task: Task) -> Text:
+    def render(self, task: progress.Task) -> Text:
         """Return the text beside the bar."""
         unit = str(task.fields.get("unit", ""))
         if not task.total:
@@ -112,18 +102,18 @@ class TerminalObserver:
         self.done = 0
         self.total = total
         self.launched: list[str] = []
-        self._task: TaskID | None = None
+        self._task: progress.TaskID | None = None
         self._next_line = 0.0
         self._waits = False
         self._attempt: int | None = None
         self._folder: RunFolder | None = None
-        self.bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
+        self.bars = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=28),
             AmountColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
         )

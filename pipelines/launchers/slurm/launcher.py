@@ -104,8 +104,11 @@ class SlurmLauncher:
         for folder in jobs if snapshot.error else at_work:
             folder.cancel.touch()
         end_jobs([job for own in jobs.values() for job in own], self.queue)
-        for folder in at_work:
-            _note_end(folder, jobs[folder][0])
+        for folder in at_work:  # of tasks that waited Slurm knows nothing afterwards
+            with submission.lock(folder):
+                launch = submission.read_launch(folder)
+                if launch.get("job_id") == jobs[folder][0]:  # and no later one
+                    write_json(folder.launch, {**launch, "ended": "CANCELLED"})
 
     def _submit_alike(self, launches: Sequence[Launch]) -> list[Launch]:
         with contextlib.ExitStack() as stack:
@@ -258,14 +261,6 @@ def _identified(folder: RunFolder, snapshot: Snapshot) -> Mapping[str, Any]:
             write_json(folder.launch, found)
             return found
     return launch
-
-
-def _note_end(folder: RunFolder, job_id: str) -> None:
-    """Record that a job was cancelled: of tasks that waited Slurm knows nothing afterwards."""
-    with submission.lock(folder):
-        launch = submission.read_launch(folder)
-        if launch.get("job_id") == job_id:  # and no later one
-            write_json(folder.launch, {**launch, "ended": "CANCELLED"})
 
 
 def _workers(launch: Mapping[str, Any]) -> list[str]:
