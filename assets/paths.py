@@ -39,7 +39,7 @@ def versions(folder: Path, version: str) -> list[RunFolder]:
         return []
     pattern = re.compile(rf"{version}(?:\.(\d+))?")
     matches = {path: pattern.fullmatch(path.name) for path in folder.iterdir()}
-    found = {int(match[1] or 1): path for path, match in matches.items() if match}
+    found = {int(m[1] or 1): path for path, m in matches.items() if m and path.is_dir()}
     return [RunFolder(found[number]) for number in sorted(found)]
 
 

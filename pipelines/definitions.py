@@ -39,9 +39,7 @@ def assembled(
     launcher: Launcher | None = None,
     observer: ObserverFactory = DagsterObserver,
 ) -> dg.Definitions:
-    """Return these definitions with what all assets want: an executor, and as resources the engines
-    (by default the site's) and who is told of progress (by default Dagster).
-    """
+    """Return definitions that share executor, engines (by default the site's) and observer."""
     shared = {"launcher": launcher or site_launcher(), "observer": observer}
     resources = {k: dg.ResourceDefinition.hardcoded_resource(v) for k, v in shared.items()}
     return dg.Definitions.merge(*parts, dg.Definitions(resources=resources, executor=EXECUTOR))

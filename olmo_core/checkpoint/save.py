@@ -55,7 +55,11 @@ class Saver:
     def __init__(self, run: Path, world: World, *, asynchronous: bool) -> None:
         self.run, self.asynchronous = run, asynchronous
         self.whole_step: int | None = None
-        self._distributed = world.size > 1
+        # On gloo: on the training's group the messages of a save in the background and those of a
+        # step would be taken for each other, and both would wait for ever.
+        self._ranks: Any = None
+        if world.size > 1:
+            self._ranks = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         self._shards: Shards | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -138,17 +142,10 @@ class Saver:
 
     @functools.cached_property
     def _group(self) -> "_DistWrapper":
-        """Return how ranks tell each other about a checkpoint, beside the training that goes on.
-
-        A group of its own, on gloo: on the training's group the messages of a save in the
-        background and those of a step would be taken for each other, and both would wait for ever.
-        """
+        """Return how ranks tell each other about a checkpoint, beside the training that goes on."""
         from torch.distributed.checkpoint.utils import _DistWrapper  # 1.5 s, at the first save
 
-        group: Any = None
-        if self._distributed:
-            group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
-        return _DistWrapper(group, use_dist=self._distributed, coordinator_rank=0)
+        return _DistWrapper(self._ranks, use_dist=self._ranks is not None, coordinator_rank=0)
 
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
         """Make the temporary folder, or find on all ranks alike that there is no room."""

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from pydoc_data.topics import topics
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
@@ -111,6 +110,8 @@ def _documentable(node: ast.AST, path: str) -> Iterator[tuple[str, Documentable]
 
 def _topics(_: Unit) -> Iterator[Passage]:
     """Yield the text of each `help("topic")`."""
+    from pydoc_data.topics import topics  # 0.7 MB, and few processes read it
+
     for topic, text in sorted(topics.items()):
         yield Passage(name=topic, text=text.strip())
 

@@ -71,8 +71,10 @@ def score_models(
     """
     torch.set_num_threads(1)  # of one batch; batches run beside each other
     documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
-    rows = [json.dumps([each.id, each.source, each.domain, each.text]) for each in documents]
-    data_sha256 = hashlib.sha256("".join(rows).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for each in documents:
+        digest.update(json.dumps([each.id, each.source, each.domain, each.text]).encode())
+    data_sha256 = digest.hexdigest()
     identities = [model.identity() for model in models]
     tokenizers = {
         identity["tokenizer"]: model.path / "tokenizer.json"

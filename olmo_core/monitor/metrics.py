@@ -90,9 +90,7 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
 
 
 def update_metrics(known: Mapping[str, float], *, groups: int, skips: bool) -> dict[str, float]:
-    """Return gradient norm, the learning rate that the optimizer's groups share, and, in a run that
-    leaves out the updates of spikes, whether this one was.
-    """
+    """Return gradient norm, the groups' learning rate and, if the run skips any, the skipped."""
     rates = {f"optim/learning_rate_group{i}": known["learning_rate"] for i in range(groups)}
     skipped = {"optim/step_skipped": known["skipped"]} if skips else {}
     return {"optim/total_grad_norm": known["norm"], **rates, **skipped}

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +10,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, Diverged, Stopped
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
@@ -105,27 +104,16 @@ def joined(world: World) -> Iterator[None]:
     if world.device.type == "cuda":
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(world.device)
-    default_gloo_interface()
     dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
     try:
         yield
+    except (Stopped, Diverged):  # all ranks leave together
+        dist.destroy_process_group()
+        raise
     except BaseException:
         distributed_c10d._abort_process_group()  # pyright: ignore[reportPrivateUsage]
         raise
     dist.destroy_process_group()
-
-
-def default_gloo_interface() -> None:
-    """Let gloo use the network that NCCL is told to use; by itself it may take the loopback."""
-    said = os.environ.get("NCCL_SOCKET_IFNAME", "")
-    if not said or "GLOO_SOCKET_IFNAME" in os.environ:
-        return
-    # As NCCL reads it: beginnings of names, or after `=` whole names; after `^` none are named.
-    listed = tuple(said.removeprefix("=").split(","))
-    for _, name in socket.if_nameindex():
-        if name in listed or (name.startswith(listed) and not said.startswith("=")):
-            os.environ["GLOO_SOCKET_IFNAME"] = name
-            return
 
 
 def _device(local_rank: int) -> torch.device:

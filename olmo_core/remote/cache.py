@@ -236,9 +236,10 @@ class RemoteFiles:
                     self._stop_keeping(str(error))
 
     def _has_room(self) -> bool:
-        disk = shutil.disk_usage(self._cache)
-        if not self._full and disk.free < max(KEPT_FREE_BYTES, KEPT_FREE * disk.total):
-            self._stop_keeping(f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} are free")
+        if not self._full:
+            disk = shutil.disk_usage(self._cache)
+            if disk.free < max(KEPT_FREE_BYTES, KEPT_FREE * disk.total):
+                self._stop_keeping(f"{disk.free / 1e9:.1f} GB of {disk.total / 1e9:.1f} are free")
         return not self._full
 
     def _stop_keeping(self, why: str) -> None:

@@ -50,7 +50,7 @@ def http_stat(url: str) -> RemoteFile:
         if response.status == 206 and total:
             response.read(1)  # to its end, so that the connection is kept
             return RemoteFile(size=int(total[1]), version=version)
-    if not length.isdigit():
+    if response.status == 416 or not length.isdigit():
         raise InputError(f"{url}: the server does not say how large the file is")
     return RemoteFile(size=int(length), version=version, ranges=False)
 
@@ -71,7 +71,7 @@ def http_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
         now = RemoteFile(size=int(total[1]), version=_version(response))
         if of is not None and now != of:
             raise Changed(url, of, now)
-        if now.size < stop:
+        if now.size < stop or response.status == 416:
             raise InputError(f"{url}: asked for bytes past its end, it has {now.size}")
         return response.read(stop - start)
 

@@ -181,8 +181,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True, kind: int = fcntl.LOCK_EX) -> Generator[int | None]:
-    """Hold a lock on a file; yields None at once if it is held and `wait` is False.
+def locked(path: Path, *, wait: bool = True) -> Generator[int | None]:
+    """Hold an exclusive lock on a file; yields None at once if it is held and `wait` is False.
 
     Else it yields the descriptor, by which a child process may hold on to the lock. The kernel
     releases it when the last holder dies, however it dies, so none is ever stale.
@@ -192,7 +192,7 @@ def locked(path: Path, *, wait: bool = True, kind: int = fcntl.LOCK_EX) -> Gener
     try:
         ours = None
         with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, kind | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             ours = descriptor
         yield ours
     finally:
@@ -203,6 +203,12 @@ def is_locked(path: Path) -> bool:
     """Return whether some process holds the lock on `path`."""
     if not path.exists():
         return False
-    # Shared, so that two observers never see each other.
-    with locked(path, wait=False, kind=fcntl.LOCK_SH) as ours:
-        return ours is None
+    descriptor = os.open(path, os.O_RDWR)  # what is gone by now is not made again
+    try:
+        # Shared, so that two observers never see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

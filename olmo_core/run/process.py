@@ -119,7 +119,9 @@ def send(pids: list[int], number: signal.Signals) -> None:
 
 def state_of(pid: int) -> str:
     """Return the kernel's letter for what a process does (T: stopped); empty if it is gone."""
-    return next(iter(_stat(pid)), "")
+    with contextlib.suppress(OSError):
+        return next(iter(_stat(pid)), "")
+    return ""
 
 
 def out_of_memory_kills() -> int:

@@ -133,22 +133,20 @@ def _run_once(
 ) -> int:
     """Make the wanted assets in one Dagster run; returns the exit code."""
     launcher = site_launcher()
-    definitions = assembled(
-        main_line(graph),
-        launcher=launcher,
-        observer=lambda context: Both(observer, DagsterObserver(context)),
-    )
     keys = {asset: dg.AssetKey(graph.nodes[asset].key) for asset in wanted}
     forcing = {
         keys[asset].to_python_identifier(): {"config": {"force": True}}
         for asset in wanted
         if asset in forced
     }
-    with observer.bars, ThreadPoolExecutor(1) as executor:
-        # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
-        # Ctrl-C ends the jobs, and a SIGTERM this process alone.
-        execution = executor.submit(
-            definitions.resolve_job_def(graph.recipe.name).execute_in_process,
+
+    def execute() -> dg.ExecuteInProcessResult:
+        definitions = assembled(
+            main_line(graph),
+            launcher=launcher,
+            observer=lambda context: Both(observer, DagsterObserver(context)),
+        )
+        return definitions.resolve_job_def(graph.recipe.name).execute_in_process(
             instance=instance,
             asset_selection=[*keys.values()],
             run_config={
@@ -158,6 +156,11 @@ def _run_once(
             tags=own_tags(),
             raise_on_error=False,
         )
+
+    with observer.bars, ThreadPoolExecutor(1) as executor:
+        # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
+        # Ctrl-C ends the jobs, and a SIGTERM this process alone.
+        execution = executor.submit(execute)
         try:
             result = execution.result()
         except KeyboardInterrupt:
