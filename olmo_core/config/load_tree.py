@@ -1,8 +1,7 @@
 """YAML as it stands in a file: mappings that remember where each of their keys was written."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -68,10 +67,6 @@ def merge(base: Tree, changes: Tree) -> Tree:
 class _LocatedLoader(_BaseLoader):
     """A safe loader whose mappings are `Tree`s; a key given twice is an error."""
 
-    def __init__(self, text: str, file: str) -> None:
-        super().__init__(text)  # pyright: ignore[reportUnknownMemberType]
-        self.file = file
-
 
 def _construct_tree(loader: Any, node: yaml.MappingNode) -> Tree:
     file = loader.file
@@ -100,4 +95,9 @@ _LocatedLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 def read_tree(text: str, file: str) -> Any:
     """Return the content of a text; `file` is the name that errors give."""
-    return yaml.load(text, cast(Any, partial(_LocatedLoader, file=file)))
+    loader = _LocatedLoader(text)
+    loader.file = file
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

@@ -102,7 +102,7 @@ def in_a_shard(part: str, act: Callable[[], object]) -> None:
 
     def write(self: Any, content: Any) -> int:
         count = original(self, content)
-        if part in str(self._raw.name) and self.written > 4_000:
+        if part in str(self.name) and self.written > 4_000:
             self.flush()
             act()
         return count
@@ -115,8 +115,9 @@ def no_space_in_step_8() -> None:
     original = shards._DigestedStream.write
 
     def write(self: Any, content: Any) -> int:
-        if "step8" in str(self._raw.name) and self.written > 4_000:
-            self._raw = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115
+        if "step8" in str(self.name) and self.written > 4_000:
+            with Path("/dev/full").open("wb") as full:
+                os.dup2(full.fileno(), self.fileno())
         return original(self, content)
 
     shards._DigestedStream.write = write
