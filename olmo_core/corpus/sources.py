@@ -108,9 +108,8 @@ def _versions() -> dict[str, str]:
     They are read from the names of the packages' folders (PEP 427): `importlib.metadata` parses a
     long file per package.
     """
-    found = [path for entry in reversed(sys.path) for path in Path(entry).glob("*.dist-info")]
-    pairs = [path.name.removesuffix(".dist-info").partition("-") for path in found]
-    return {_normalised(name): version for name, _, version in pairs}
+    found = [path.stem for entry in reversed(sys.path) for path in Path(entry).glob("*.dist-info")]
+    return {_normalised(name): version for name, _, version in (s.partition("-") for s in found)}
 
 
 def _normalised(name: str) -> str:

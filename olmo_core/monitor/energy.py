@@ -78,8 +78,8 @@ def _nvml(device: torch.device) -> Callable[[], float] | None:
         nonlocal last
         try:
             last = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-        except nvml.NVMLError as error:  # the counter goes on, and the next reading holds all
-            log.warning("NVML did not read the energy of this step: %s", error)
+        except nvml.NVMLError as error:
+            log.warning("energy is read at the next step, NVML failing now: %s", error)
         return last / 1e3  # of millijoules
 
     return joules

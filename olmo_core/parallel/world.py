@@ -1,5 +1,6 @@
 """The ranks of a run and their devices, derived from the environment here and nowhere else."""
 
+import atexit
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -95,7 +96,8 @@ def read_world(environment: Mapping[str, str]) -> World:
 def joined(world: World) -> Iterator[None]:
     """Join the world's process group for the length of a block; a single process needs none.
 
-    A rank that leaves by an exception does not wait for the others, which may wait for it.
+    A rank that leaves by an exception waits for no other, since they may wait for it. They see it
+    go once its message is out: what has failed first is known by its words.
     """
     if world.size == 1:
         yield
@@ -111,7 +113,7 @@ def joined(world: World) -> Iterator[None]:
         dist.destroy_process_group()
         raise
     except BaseException:
-        distributed_c10d._abort_process_group()  # pyright: ignore[reportPrivateUsage]
+        atexit.register(distributed_c10d._abort_process_group)  # pyright: ignore
         raise
     dist.destroy_process_group()
 

@@ -111,8 +111,7 @@ def is_consequence(folder: RunFolder, failure: Failure) -> bool:
     """Return whether a process seems to have ended because another had."""
     if failure.signal == signal.SIGTERM:
         # The node runner ends what is left, and what is still leaving by an exception of its own.
-        own = _EXCEPTION.match(failure.message) is not None
-        return not own or _says(folder, failure, _CONSEQUENCES)
+        return not _EXCEPTION.match(failure.message) or _says(folder, failure, _CONSEQUENCES)
     return failure.exit_code == 1 and _says(folder, failure, _CONSEQUENCES)
 
 

@@ -171,7 +171,7 @@ def test_the_exit_code_is_that_of_the_rank_that_failed_first(
     assert {failure.rank for failure in read_nodes(nodes.folder, 1)} == {0, 1}
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_rank_that_raises_while_the_others_wait_for_it_ends_them_all(
     nodes: Nodes, size: int
 ) -> None:
