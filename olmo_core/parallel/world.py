@@ -96,8 +96,7 @@ def read_world(environment: Mapping[str, str]) -> World:
 def joined(world: World) -> Iterator[None]:
     """Join the world's process group for the length of a block; a single process needs none.
 
-    A rank that leaves by an exception waits for no other, since they may wait for it. They see it
-    go once its message is out: what has failed first is known by its words.
+    A rank that leaves by an exception waits for no other; they see it go once its message is out.
     """
     if world.size == 1:
         yield

@@ -28,7 +28,7 @@ _CONSEQUENCES = (
     "DistNetworkError",
     "DistStoreError",
 )
-_EXCEPTION = re.compile(r"(\[rank\d+\]: )?[\w.]+(Error|Exception)(:|$)")  # a traceback's last line
+EXCEPTION = re.compile(r"(\[rank\d+\]: )?[\w.]+(Error|Exception)(:|$)")  # a traceback's last line
 _OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate")
 
 
@@ -110,8 +110,7 @@ def says_oom(folder: RunFolder, failure: Failure) -> bool:
 def is_consequence(folder: RunFolder, failure: Failure) -> bool:
     """Return whether a process seems to have ended because another had."""
     if failure.signal == signal.SIGTERM:
-        # The node runner ends what is left, and what is still leaving by an exception of its own.
-        return not _EXCEPTION.match(failure.message) or _says(folder, failure, _CONSEQUENCES)
+        return True  # the node runner ends what is left
     return failure.exit_code == 1 and _says(folder, failure, _CONSEQUENCES)
 
 

@@ -17,11 +17,11 @@ from olmo_core.files import write_json
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import members
-from olmo_core.supervisor.failure import Failure, first_failure, read_nodes, write_node
+from olmo_core.supervisor.failure import first_failure, read_nodes
 
 # What each rank does stands beside it in toy_rank.json: rank -> words.
 TOY = """
-import contextlib, json, os, resource, signal, sys, threading
+import atexit, contextlib, json, os, resource, signal, sys, threading
 from pathlib import Path
 rank = os.environ["RANK"]
 folder = Path(sys.argv[1]).parent
@@ -59,6 +59,10 @@ def act(word, stack):
     elif word == "raise":
         (folder / "raised").touch()
         raise ValueError("the data of this rank")
+    elif word == "linger":
+        atexit.register(lambda: ((folder / "left").touch(), threading.Event().wait()))
+    elif word == "left":
+        wait("left")
     elif word == "lost":
         raise RuntimeError("Connection closed by peer [127.0.0.1]:1")
     elif word == "join":
@@ -184,16 +188,10 @@ def test_a_rank_that_raises_while_the_others_wait_for_it_ends_them_all(
 
 
 def test_a_rank_that_is_ended_while_it_leaves_by_its_own_exception_is_named(nodes: Nodes) -> None:
-    nodes.folder.log.mkdir()
-    said = "[rank{}]: RuntimeError: Connection closed by peer [127.0.0.1]:1"
-    failures = [
-        Failure(rank=0, exit_code=1, message=said.format(0)),
-        Failure(rank=1, signal=15, message="[rank1]: ValueError: the data of this rank"),
-        Failure(rank=2, signal=15, message="INFO step 7"),
-        Failure(rank=3, signal=15, message=said.format(3)),
-    ]
-    write_node(nodes.folder, 1, 0, failures)
-    assert first_failure(nodes.folder, 1, 1).rank == 1
+    acts = {0: ["left", "lost"], 1: ["linger", "raise"]}
+    assert nodes.run(acts, processes=2) == [1], nodes.log("main0")
+    first = first_failure(nodes.folder, 1, 1)
+    assert (first.rank, first.exit_code, first.signal) == (1, 1, None)
 
 
 def test_of_two_nodes_the_one_that_failed_by_itself_is_named(nodes: Nodes) -> None:
