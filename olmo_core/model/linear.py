@@ -54,12 +54,6 @@ def _(a: Tensor, b: Tensor) -> Tensor:
     return a.new_empty(a.shape[0], b.shape[1])
 
 
-# What `matmul` calls beside torch's own product: compiled, and not compiled.
-MATMUL_OPERATORS = [torch.ops.olmo_core.matmul.default]
-if _ONEDNN:
-    MATMUL_OPERATORS.append(torch.ops.mkldnn._linear_pointwise.default)
-
-
 def prepacked(weight: Tensor, x: Tensor) -> Tensor:
     """Return weight (N, K) in the layout that `matmul_prepacked` multiplies fastest with x (M, K).
 

@@ -90,7 +90,7 @@ def loss_metrics(sums: Mapping[str, float], *, z_loss: bool) -> dict[str, float]
 
 
 def update_metrics(known: Mapping[str, float], *, groups: int, skips: bool) -> dict[str, float]:
-    """Return gradient norm, the groups' learning rate and, if the run skips any, the skipped."""
+    """Return gradient norm, rate per group and, where updates may be skipped, if this one was."""
     rates = {f"optim/learning_rate_group{i}": known["learning_rate"] for i in range(groups)}
     skipped = {"optim/step_skipped": known["skipped"]} if skips else {}
     return {"optim/total_grad_norm": known["norm"], **rates, **skipped}
@@ -120,10 +120,10 @@ def step_status(
     return {"message": f"{said}, {pace:,.0f} tokens/s", "figures": figures}
 
 
-def device_metrics(device: torch.device) -> dict[str, float]:
-    """Return the peak memory of the first rank's GPU since the last row; nothing on a CPU."""
-    if device.type != "cuda":
-        return {}
-    peak = torch.cuda.max_memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    return {"System/Peak GPU Memory (MB)": round(peak / 1e6, 1)}
+def device_metrics(device: torch.device, joules: float | None) -> dict[str, float]:
+    """Return the run's energy, if measured, and a GPU's peak memory (MB) since the last row."""
+    row = {} if joules is None else {"energy/total_kWh": joules / JOULES_PER_KWH}
+    if device.type == "cuda":
+        row["System/Peak GPU Memory (MB)"] = round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+        torch.cuda.reset_peak_memory_stats(device)
+    return row

@@ -13,7 +13,6 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig, recomputes
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
-from olmo_core.model.linear import MATMUL_OPERATORS
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.parallel.parameters import materialise
@@ -25,12 +24,14 @@ _KEPT = [
     torch.ops.aten.mm.default,
     torch.ops.aten.addmm.default,
     torch.ops.aten.bmm.default,
-    *MATMUL_OPERATORS,
+    torch.ops.olmo_core.matmul.default,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
     torch.ops.aten._scaled_dot_product_flash_attention.default,
     torch.ops.aten._scaled_dot_product_efficient_attention.default,
     torch.ops.aten._scaled_dot_product_cudnn_attention.default,
 ]
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # `matmul` where it is not compiled
+    _KEPT.append(torch.ops.mkldnn._linear_pointwise.default)
 
 
 def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int) -> Gradients:

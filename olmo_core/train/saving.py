@@ -37,6 +37,11 @@ def saves_first(config: TrainConfig) -> bool:
     return not config.no_pre_train_checkpoint and config.load_path is None
 
 
+def last_kind(config: TrainConfig) -> Kind:
+    """Return the kind of the checkpoint at a run's end, which is always kept."""
+    return "unsharded" if config.save_interval_unsharded else "sharded"
+
+
 def open_mirror(config: TrainConfig, step: int) -> Mirror | None:
     """Return what sends the checkpoints to `remote_save_folder`, if one is given.
 

@@ -32,7 +32,7 @@ from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.guard import Guard
 from olmo_core.train.host_memory import collecting
-from olmo_core.train.saving import kind_due, once_whole, saves_first
+from olmo_core.train.saving import kind_due, last_kind, once_whole, saves_first
 from olmo_core.train.state import WINDOW, State
 from olmo_core.train.step import SUMS, Readings, autocast, forward_backward, lag_of
 
@@ -130,7 +130,7 @@ class Trainer:
                 profiled()
                 collect(state.step)
             if self._saved_step != state.step:
-                self.save("unsharded" if config.save_interval_unsharded else "sharded")
+                self.save(last_kind(config))
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
         """Add this rank's share of a step to the gradients and sums."""
@@ -239,9 +239,8 @@ class Trainer:
             return
         groups, skips = len(self.optimizer.groups), config.core.skip_step is not None
         row = losses | metrics.update_metrics(known, groups=groups, skips=skips) | others
-        row |= metrics.device_metrics(self.world.device)
-        if self.energy.source is not None:
-            row["energy/total_kWh"] = self.state.joules / metrics.JOULES_PER_KWH
+        joules = self.state.joules if self.energy.source else None
+        row |= metrics.device_metrics(self.world.device, joules)
         job.metric({"step": step, **row})
         self._tracker.log(row, step)
         said = "no labels" if loss is None else f"loss {loss:.4f}"
