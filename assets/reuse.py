@@ -24,16 +24,16 @@ def runs_of(parent: Path, root: Path, identity: Fingerprint) -> Iterator[RunFold
     """
     yield from reversed(versions(parent, identity.version))
 
-    def others(where: Path, *, finished: bool) -> list[tuple[RunFolder, Mapping[str, Any]]]:
-        folders = [folder for folder in _same_asset(parent, root, where) if folder != parent]
-        runs = [run for folder in folders for run in versions(folder, identity.version)]
-        records = [(run, _record(run)) for run in runs if run.finished == finished]
-        return [pair for pair in records if pair[1].get("fingerprint") == identity.value]
-
+    unfinished: list[RunFolder] = []
     for other in (root, *shared_roots(root)):
-        for run, _ in sorted(others(other, finished=True), key=lambda pair: pair[1]["finished"]):
-            yield run
-    yield from (run for run, _ in others(root, finished=False))
+        folders = [folder for folder in _same_asset(parent, root, other) if folder != parent]
+        runs = [run for folder in folders for run in versions(folder, identity.version)]
+        records = [(run, _record(run)) for run in runs if other == root or run.finished]
+        equal = [pair for pair in records if pair[1].get("fingerprint") == identity.value]
+        made = [pair for pair in equal if "finished" in pair[1]]
+        yield from (run for run, _ in sorted(made, key=lambda pair: pair[1]["finished"]))
+        unfinished += [run for run, record in equal if "finished" not in record]
+    yield from unfinished
 
 
 def every_run(parent: Path, root: Path, *shared: Path) -> Iterator[RunFolder]:
