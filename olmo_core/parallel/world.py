@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -71,7 +72,7 @@ def read_world(environment: Mapping[str, str]) -> World:
             if environment.get(name, "1") != "1":
                 raise ConfigError(
                     f"environment: {name} is {environment[name]}, but {_VARIABLES[0]} is not set: "
-                    "start one torchrun a node, and let it start the ranks"
+                    "start one torchrun per node, and let it start the ranks"
                 )
         return World(device=_device(0))
     if len(given) < len(_VARIABLES):
@@ -96,7 +97,7 @@ def read_world(environment: Mapping[str, str]) -> World:
 def joined(world: World) -> Iterator[None]:
     """Join the world's process group for the length of a block; a single process needs none.
 
-    A rank that leaves by an exception waits for no other; they see it go once its message is out.
+    A rank that leaves by an exception waits for no other; they see it go after its message is out.
     """
     if world.size == 1:
         yield
@@ -111,8 +112,10 @@ def joined(world: World) -> Iterator[None]:
     except (Stopped, Diverged):  # all ranks leave together
         dist.destroy_process_group()
         raise
-    except BaseException:
+    except BaseException:  # for gloo too, whatever the function's own docstring says
         atexit.register(distributed_c10d._abort_process_group)  # pyright: ignore
+        # Before that: the SIGTERM that the others' end brings must not hide this rank's exit code.
+        atexit.register(signal.signal, signal.SIGTERM, signal.SIG_IGN)
         raise
     dist.destroy_process_group()
 

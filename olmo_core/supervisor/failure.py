@@ -4,7 +4,6 @@ Each node runner leaves `log/attempt{N}.node{K}.failure.json`; the supervisor re
 where it gives up it writes `failure.json`.
 """
 
-import re
 import signal
 import socket
 import time
@@ -28,7 +27,6 @@ _CONSEQUENCES = (
     "DistNetworkError",
     "DistStoreError",
 )
-EXCEPTION = re.compile(r"(\[rank\d+\]: )?[\w.]+(Error|Exception)(:|$)")  # a traceback's last line
 _OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "DefaultCPUAllocator: can't allocate")
 
 

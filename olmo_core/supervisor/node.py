@@ -217,9 +217,7 @@ def _describe(
     for rank, end in failed.items():
         exit_code, number = failure.exit_status(end.exitcode)
         log = failure.rank_log(node.attempt, rank)
-        said = ["", *(line for line in failure.last_lines(node.folder, log) if line.strip())]
-        if number == signal.SIGTERM and failure.EXCEPTION.match(said[-1]):
-            exit_code, number = 1, None  # it was leaving by itself, and is ended with the others
+        said = [line for line in failure.last_lines(node.folder, log) if line.strip()]
         found.append(
             Failure(
                 rank=rank,
@@ -227,7 +225,7 @@ def _describe(
                 exit_code=exit_code,
                 signal=number,
                 out_of_memory=out_of_memory and number == signal.SIGKILL,
-                message=said[-1],
+                message=said[-1] if said else "",
                 log=log,
                 time=now,
             )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -60,7 +61,7 @@ def act(word, stack):
         (folder / "raised").touch()
         raise ValueError("the data of this rank")
     elif word == "linger":
-        atexit.register(lambda: ((folder / "left").touch(), threading.Event().wait()))
+        atexit.register(lambda: ((folder / "left").touch(), threading.Event().wait(3)))
     elif word == "left":
         wait("left")
     elif word == "lost":
@@ -79,6 +80,11 @@ with contextlib.ExitStack() as stack:
     for word in json.loads(Path(__file__).with_suffix(".json").read_text()).get(rank, []):
         act(word, stack)
 """
+
+
+def few_files() -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, most - 1), most))
 
 
 class Nodes:
@@ -120,6 +126,7 @@ class Nodes:
                 env=environment,
                 stdout=log,
                 stderr=log,
+                preexec_fn=few_files,
             )
 
     def run(self, acts: Mapping[int, list[str]], **shape: Any) -> list[int]:
@@ -187,11 +194,14 @@ def test_a_rank_that_raises_while_the_others_wait_for_it_ends_them_all(
     assert "ValueError: the data of this rank" in nodes.log("attempt1.rank1")
 
 
-def test_a_rank_that_is_ended_while_it_leaves_by_its_own_exception_is_named(nodes: Nodes) -> None:
-    acts = {0: ["left", "lost"], 1: ["linger", "raise"]}
-    assert nodes.run(acts, processes=2) == [1], nodes.log("main0")
-    first = first_failure(nodes.folder, 1, 1)
-    assert (first.rank, first.exit_code, first.signal) == (1, 1, None)
+@pytest.mark.parametrize(("act", "code"), [("raise", 1), ("3", 3)])
+def test_a_rank_that_leaves_by_itself_is_named_though_it_is_asked_to_end_meanwhile(
+    nodes: Nodes, act: str, code: int
+) -> None:
+    acts = {0: ["join", "left", "lost"], 1: ["join", "linger", act]}
+    assert nodes.run(acts, processes=2) == [code], nodes.log("main0")
+    first = first_failure(nodes.folder, 1, code)
+    assert (first.rank, first.exit_code, first.signal) == (1, code, None)
 
 
 def test_of_two_nodes_the_one_that_failed_by_itself_is_named(nodes: Nodes) -> None:
