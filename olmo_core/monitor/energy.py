@@ -9,6 +9,7 @@ reported.
 import importlib
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def _nvml(device: torch.device) -> Callable[[], float] | None:
         try:
             last = nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except nvml.NVMLError as error:
-            log.warning("energy is read at the next step, NVML failing now: %s", error)
+            # once per text: it may fail at each step from now on
+            warnings.warn(f"NVML: {error}; its next answer holds this step's energy", stacklevel=1)
         return last / 1e3  # of millijoules
 
     return joules

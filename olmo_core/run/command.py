@@ -29,7 +29,7 @@ def run_job(
     """Run one job from the command line: `python -m MODULE RUN_FOLDER/config.yaml`.
 
     The file holds `config` (the recipe's section) and `inputs` (asset name -> run folder).
-    Exits 0, or with one of the `EXIT_…` codes above.
+    Exits 0, or with one of the codes of `ExitCode`.
     """
     parser = argparse.ArgumentParser(
         description=(make.__doc__ or "").strip().splitlines()[0] if make.__doc__ else None,

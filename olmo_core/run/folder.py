@@ -201,9 +201,10 @@ def locked(path: Path, *, wait: bool = True) -> Generator[int | None]:
 
 def is_locked(path: Path) -> bool:
     """Return whether some process holds the lock on `path`."""
-    if not path.exists():
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
         return False
-    descriptor = os.open(path, os.O_RDWR)  # what is gone by now is not made again
     try:
         # Shared, so that two observers never see each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

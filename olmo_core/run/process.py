@@ -73,7 +73,7 @@ class TreeUsage:
     BUSY_CORES = 0.1  # the heartbeat itself uses a hundredth of that
 
     def __init__(self) -> None:
-        # Takes 0.2 s; supervisors, and who only reads definitions of jobs, are to begin at once.
+        # Takes 0.2 s: supervisors, and whoever only reads definitions of jobs, do not need it.
         import psutil
 
         self.process, self._gone = psutil.Process(), psutil.NoSuchProcess
@@ -156,9 +156,9 @@ def _oom_kills(path: Path) -> int:
 def hung_detail(folder: Path, attempt: int) -> str:
     """Return which ranks on this node are seen not to run; empty if all do."""
     seen = [
-        f"; rank {given['RANK']} (process {pid}) {_STATES[state_of(pid)]}"
+        f"; rank {given['RANK']} (process {pid}) {state}"
         for pid, given in members(folder, attempt).items()
-        if "RANK" in given and state_of(pid) in _STATES
+        if "RANK" in given and (state := _STATES.get(state_of(pid)))
     ]
     return "".join(sorted(seen))
 

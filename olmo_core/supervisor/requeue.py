@@ -44,10 +44,11 @@ def lost_nodes(job: str | None) -> str:
 
 
 def requeue(job: str) -> str:
-    """Put Slurm's job into the queue again; returns what went wrong, empty if nothing did."""
+    """Put Slurm's job into the queue again; return what went wrong, empty if nothing did."""
     error = ""
     for tried in range(TRIES):
-        time.sleep(PAUSE_SECONDS if tried else 0.0)
+        if tried:
+            time.sleep(PAUSE_SECONDS)
         done = _run(["scontrol", "requeue", job])
         if done.returncode == 0:
             return ""

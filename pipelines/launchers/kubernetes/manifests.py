@@ -199,9 +199,9 @@ def _program(job: PodJob) -> Object:
         given |= {"MASTER_ADDR": first, "MASTER_PORT": str(RENDEZVOUS_PORT)}
         of_pod[RESTART] = "metadata.labels['jobset.sigs.k8s.io/restart-attempt']"
     return {
-        "command": [literal(word) for word in job.command],
+        "command": [word.replace("$", "$$") for word in job.command],  # to the kubelet $$ is a $
         "env": [
-            *({"name": name, "value": literal(given[name])} for name in sorted(given)),
+            *({"name": name, "value": given[name].replace("$", "$$")} for name in sorted(given)),
             *(
                 {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
                 for name, path in of_pod.items()
@@ -263,11 +263,6 @@ def resources(work: ResourceSpec) -> Object:
     if work.devices_per_node:
         asked[GPU] = str(work.devices_per_node)
     return {"requests": asked, "limits": dict(asked)} if asked else {}
-
-
-def literal(text: str) -> str:
-    """Return a word that the kubelet hands on to the letter: to it `$$` is a `$`."""
-    return text.replace("$", "$$")
 
 
 def _pod_security() -> Object:

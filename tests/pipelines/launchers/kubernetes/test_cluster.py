@@ -173,11 +173,11 @@ def test_a_server_that_does_not_answer_says_nothing_of_the_job(bench: Bench, sta
     assert state.alive
     assert state.description.startswith("running on n1; 0 s ago, since then: Kubernetes, ")
     bench.cluster.failing("GET", "jobsets", status)
-    with pytest.raises(EngineError):  # of a job that it did not know of before
+    with pytest.raises(EngineError, match="GET JobSet"):  # a job that it did not know of before
         launcher.state(bench.submitted("stage2"))
     launcher._jobs("JobSet").patience_seconds = 0
     bench.cluster.failing("GET", "jobsets", status)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="GET JobSet"):
         launcher.state(launch.folder)
     assert launcher.state(launch.folder).description == "running on n1"
 
