@@ -31,13 +31,13 @@ RESTART = "OLMO_RESTART"  # how often the pods of this JobSet have been started 
 NOT_INHERITED = (ATTEMPT, RUN_FOLDER, JOB_ID, NODE_RANK, RESTART)
 
 
-def cache() -> Path:
-    """Return the folder of what can be had again: as set, else `~/.cache/olmo`.
+def cache(configured: Path | None = None) -> Path:
+    """Return the folder of what can be had again: as configured or set, else `~/.cache/olmo`.
 
     Raises:
         RuntimeError: it is not set, and this account has no home folder.
     """
-    return _path(CACHE) or Path.home() / ".cache" / "olmo"
+    return configured or _path(CACHE) or Path.home() / ".cache" / "olmo"
 
 
 def processes() -> int:
@@ -74,8 +74,8 @@ def _paths(name: str) -> list[Path]:
     return [Path(part) for part in os.environ.get(name, "").split(os.pathsep) if part]
 
 
-# One reader per variable; above, beside its name, stands what it means. They return None, or an
-# empty list, where it is not set. Folders are searched in the order of the list.
+# One reader per variable, whose meaning stands beside its name above. Each returns None, or an
+# empty list, where the variable is not set; folders are searched in the order of the list.
 root = functools.partial(_path, ROOT)
 shared_roots = functools.partial(_paths, SHARED_ROOTS)
 recipe_folders = functools.partial(_paths, RECIPES)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
-Tensor = TypeVar("Tensor")
+T = TypeVar("T")
 
 MATRICES = {
     "attention.w_q": "self_attn.q_proj",
@@ -89,7 +89,7 @@ def parameter_names(config: ModelConfig) -> dict[str, str]:
     return names
 
 
-def to_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def to_huggingface(state: Mapping[str, T], config: ModelConfig) -> dict[str, T]:
     """Return our state dict under transformers' names; the tensors are the same objects.
 
     Raises:
@@ -98,7 +98,7 @@ def to_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str
     return _rename(state, parameter_names(config))
 
 
-def from_huggingface(state: Mapping[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
+def from_huggingface(state: Mapping[str, T], config: ModelConfig) -> dict[str, T]:
     """Return a transformers state dict under our names; the tensors are the same objects.
 
     Raises:
@@ -115,7 +115,7 @@ def convert_file(source: Path, target: Path, config: ModelConfig) -> None:
     write_tensors(target, specs, lambda theirs: file.data(names[theirs]))
 
 
-def _rename(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def _rename(state: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
     kinds = {"missing": names.keys() - state.keys(), "unexpected": state.keys() - names.keys()}
     if wrong := [f"{kind} parameters: {listed(found)}" for kind, found in kinds.items() if found]:
         raise InputError("; ".join(wrong))

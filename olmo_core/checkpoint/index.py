@@ -5,7 +5,6 @@ Torch's own reader unpickles whatever stands there; a checkpoint from elsewhere 
 
 import pickle
 import warnings
-from dataclasses import is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +29,8 @@ def _memory_format(kind: Any, name: Any) -> Any:
     return stored._MEM_FORMAT_ENCODING[name]
 
 
+_STORED = ("BytesStorageMetadata", "ChunkStorageMetadata", "TensorStorageMetadata", "Metadata")
+_STORED += ("MetadataIndex", "StorageMeta", "TensorProperties", "_MEM_FORMAT_ENCODING")
 _PLAIN: dict[str, dict[str, Any]] = {
     "builtins": {"getattr": _memory_format},
     "pathlib": {"PosixPath": PurePosixPath},  # where it was saved
@@ -38,11 +39,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
     | {name: value for name, value in vars(torch).items() if isinstance(value, torch.dtype)},
     "torch.serialization": {"_get_layout": torch.serialization._get_layout},
     "torch.distributed.checkpoint.filesystem": {"_StorageInfo": _StorageInfo},
-    "torch.distributed.checkpoint.metadata": {
-        name: value
-        for name, value in vars(stored).items()
-        if is_dataclass(value) or value is stored._MEM_FORMAT_ENCODING
-    },
+    "torch.distributed.checkpoint.metadata": {name: getattr(stored, name) for name in _STORED},
 }
 
 

@@ -92,7 +92,7 @@ def resolve(
     Raises:
         InputError: there is none, there are several, or it is not whole.
     """
-    place = Place(load_path, cache or environment.cache())
+    place = Place(load_path, environment.cache(cache))
     if place.has(layout.MANIFEST) or (Path(load_path) / layout.STATE).is_dir():
         return open_checkpoint(place, world, model)
     if place.has(HUGGINGFACE):

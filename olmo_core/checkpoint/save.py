@@ -57,9 +57,9 @@ class Saver:
         self.whole_step: int | None = None
         # On gloo: on the training's group the messages of a save in the background and those of a
         # step would be taken for each other, and both would wait for ever.
-        self._ranks: Any = None
+        self._gloo: Any = None
         if world.size > 1:
-            self._ranks = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+            self._gloo = dist.new_group(backend="gloo", timeout=_TIMEOUT)
         self._shards: Shards | None = None
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -142,10 +142,10 @@ class Saver:
 
     @functools.cached_property
     def _group(self) -> "_DistWrapper":
-        """Return how ranks tell each other about a checkpoint, beside the training that goes on."""
+        """Return torch's wrapper of the gloo group, made at the first save; it also acts alone."""
         from torch.distributed.checkpoint.utils import _DistWrapper  # 1.5 s, at the first save
 
-        return _DistWrapper(self._ranks, use_dist=self._ranks is not None, coordinator_rank=0)
+        return _DistWrapper(self._gloo, use_dist=self._gloo is not None, coordinator_rank=0)
 
     def _prepare(self, target: Path, state: Mapping[str, Tensor]) -> None:
         """Make the temporary folder, or find on all ranks alike that there is no room."""
@@ -166,7 +166,7 @@ class Saver:
         train: Mapping[str, Any],
         then: Callable[[], None] | None,
     ) -> None:
-        """Write in the thread, learn how the other ranks fared, make the checkpoint whole."""
+        """Write this rank's file, learn how the others fared, publish; runs in the thread."""
         whole, problems = False, list[str]()
         try:
             part: list[Written] = []

@@ -79,10 +79,9 @@ def make(config: SoupConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     if weights is not None and len(weights) != len(names):
         raise ConfigError(f"soup.weights: {len(weights)} weights for {len(names)} ingredients")
     files = {name: TensorFile(inputs[name] / "model" / "model.safetensors") for name in names}
-    for file in files.values():
-        for tensor in file.tensors:
-            file.require_numpy(tensor)
     require_equal_tensors(files)
+    for tensor in (first := files[names[0]]).tensors:
+        first.require_numpy(tensor)
     architecture = _common_architecture({name: inputs[name] for name in names})
     ordered = list(files.values())
     specs = ordered[0].tensors

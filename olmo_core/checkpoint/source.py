@@ -107,9 +107,8 @@ class Source:
         location: Where it lies.
         identify: Returns what tells it from other checkpoints, wherever it lies.
         load: Copies its tensors into those of a state (`olmo_core.checkpoint.state`), one in memory
-            at a time. Raises an
-            `InputError` where one is missing, unexpected or of another shape; nothing has been
-            copied then.
+            at a time. Raises an InputError where one is missing, unexpected or of another shape;
+            nothing has been copied then.
         position: Returns where its training stood; None: it holds weights alone.
     """
 

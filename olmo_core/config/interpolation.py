@@ -73,28 +73,28 @@ class _Reader:
         rest = text
         while "${" in rest:
             plain, opening, rest = re.split(r"(\\?\$\{)", rest, maxsplit=1)
-            if opening == "${":
-                end = self.closing(rest)
-                parts += [*filter(None, [plain]), self.expression(rest[:end])]
-                rest = rest[end + 1 :]
-            else:
+            if opening != "${":
                 parts.append(f"{plain}${{")
-        parts += filter(None, [rest])
-        if len(parts) == 1:
-            return parts[0]
+                continue
+            end = self.closing(rest, text)
+            value, rest = self.expression(rest[:end]), rest[end + 1 :]
+            if not (parts or plain or rest):
+                return value
+            parts += [plain, value]
+        parts.append(rest)
         for part in parts:
             if isinstance(part, Mapping | list):
                 raise ConfigError(f"{self.place}: {text!r}: a part of a text cannot be {part!r}")
         return "".join(str(part) for part in parts)
 
-    def closing(self, text: str) -> int:
-        """Return the place of the brace that closes the one before `text`."""
+    def closing(self, rest: str, text: str) -> int:
+        """Return the place of the brace that closes the one before `rest`, the end of `text`."""
         depth = 1
-        for position, character in enumerate(text):
+        for position, character in enumerate(rest):
             depth += {"{": 1, "}": -1}.get(character, 0)
             if depth == 0:
                 return position
-        raise ConfigError(f"{self.place}: {'${' + text!r}: '${{' without its '}}'")
+        raise ConfigError(f"{self.place}: {text!r}: '${{' without its '}}'")
 
     def expression(self, expression: str) -> Any:
         name, colon, after = expression.partition(":")

@@ -110,7 +110,7 @@ class Files:
 
     @functools.cached_property
     def _remote(self) -> RemoteFiles:
-        return RemoteFiles(self._cache or environment.cache())
+        return RemoteFiles(environment.cache(self._cache))
 
     @functools.cached_property
     def _threads(self) -> ThreadPool:
@@ -119,7 +119,7 @@ class Files:
 
 
 class _File(io.FileIO):
-    """A file that closes once it is evicted and its last reader drops it."""
+    """A file that closes, without a ResourceWarning, once it is evicted and its reader drops it."""
 
     def __del__(self) -> None:
         self.close()

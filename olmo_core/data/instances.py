@@ -149,5 +149,5 @@ class Instances:
     ) -> tuple[int, int, int]:
         """Return the first bad value of a batch, its range's number, its position in the file."""
         at = int(bad.argmax())  # in the batch, row after row
-        *_, (part, start, _, done) = (laid for laid in self._laid_out(instances) if laid[3] <= at)
+        part, start, _, done = [laid for laid in self._laid_out(instances) if laid[3] <= at][-1]
         return int(values.flat[at]), part, start + at - done

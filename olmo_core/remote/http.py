@@ -106,8 +106,8 @@ def _get(url: str, byte_range: str | None = None) -> Generator[urllib3.BaseHTTPR
         if response.status >= 500 or response.status in _TEMPORARY_STATUS:
             wait = _REDIRECTS.get_retry_after(response)
             raise Busy(f"HTTP {response.status} {response.reason}", retry_after=wait or 0.0)
-        past_the_end = response.status == 416 and "Content-Range" in response.headers
-        if response.status >= 400 and not past_the_end:
+        beyond = response.status == 416 and "bytes */" in response.headers.get("Content-Range", "")
+        if response.status >= 400 and not beyond:
             # Object stores say 403 of what is not there to those who may not list.
             kind = Missing if response.status in (403, 404, 410) else InputError
             raise kind(f"{url}: HTTP {response.status} {response.reason}")

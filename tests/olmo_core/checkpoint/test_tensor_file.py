@@ -33,12 +33,15 @@ def test_bytes_are_those_of_the_library(tmp_path: Path) -> None:
         source.float64("a.brain")
 
 
-@pytest.mark.parametrize("keep", [4, 20, -1])
-def test_a_truncated_file_is_refused(tmp_path: Path, keep: int) -> None:
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [(4, "not a whole"), (20, "not a whole"), (-1, "truncated: weight ends at byte")],
+)
+def test_a_truncated_file_is_refused(tmp_path: Path, keep: int, message: str) -> None:
     path = tmp_path / "model.safetensors"
     save_file({"weight": torch.ones(10)}, path)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"model\.safetensors: (truncated|not a whole)"):
+    with pytest.raises(InputError, match=rf"model\.safetensors: {message}"):
         TensorFile(path)
 
 
@@ -54,8 +57,8 @@ def test_what_is_not_a_tensor_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"dtype": "F32", "shape": [3], "data_offsets": [8, 16]}, "8 bytes, but F32 [3] takes 12"),
-        ({"dtype": "F32", "shape": [3], "data_offsets": [8, 20]}, "ends at byte {20}, the file "),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [8, 16]}, "bad: 8 bytes, but F32 [3] "),
+        ({"dtype": "F32", "shape": [3], "data_offsets": [8, 20]}, "truncated: bad ends at {20}"),
         ({"dtype": "X9", "shape": [3], "data_offsets": [8, 20]}, "unknown variant `X9`"),
         ({"dtype": "F32", "shape": [2]}, "missing field `data_offsets`"),
         ("F32", "expected struct TensorInfo"),
@@ -66,12 +69,10 @@ def test_a_header_that_does_not_fit_is_named(tmp_path: Path, entry: Any, message
     header = json.dumps({"__metadata__": {"a": "b"}, "good": good, "bad": entry}).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
-    message = message.replace("{20}", str(8 + len(header) + 20))
+    message = message.replace("{20}", f"byte {8 + len(header) + 20}")
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         TensorFile(path)
     assert str(caught.value).startswith(f"{path}: ")
-    if "file " in message or "takes" in message:
-        assert "bad" in str(caught.value)
 
 
 def test_a_tensor_of_another_size_is_not_written(tmp_path: Path) -> None:

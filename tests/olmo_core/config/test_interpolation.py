@@ -109,7 +109,7 @@ def test_only_what_is_kept_is_resolved() -> None:
         ("${job}", r"f\.yaml:10: job: refers to itself: job -> job"),
         ("a/${model.width}", None),
         ("x${lists}", "a part of a text cannot be"),
-        ("${run_name", "without its '}'"),
+        ("a/${run_name", r"'a/\$\{run_name': "),
         ("${.d_model}", "expected a whole key"),
         ("${oc.evn:DATA_PATH}", r"unknown resolver 'oc\.evn'; did you mean 'oc\.env'"),
         ("${oc.env:CHECKPOINTS_PATH}/x", "CHECKPOINTS_PATH is not set"),
