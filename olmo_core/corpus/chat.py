@@ -115,7 +115,7 @@ class ChatTokenizer:
         if found != expected:
             raise InputError(
                 f"{self.path}: {self.eos_token!r} and a newline are encoded as {found}, expected "
-                f"{expected}: EOS must be a special token"
+                f"{expected}: it must keep the two apart, EOS as a special token"
             )
         return [True] * spoken + [False] * len(self._newline)
 

@@ -113,7 +113,7 @@ def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: in
     left = iter(documents)
     count = 0
     for count, first in enumerate(left, start=1):
-        shard = list(_up_to(shard_bytes, chain([first], left)))
+        shard = _up_to(shard_bytes, chain([first], left))
         write_documents(folder / f"part-{count - 1:05d}.jsonl.gz", shard)
     return count
 

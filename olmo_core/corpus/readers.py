@@ -1,7 +1,7 @@
 """The readers of raw text: code, docstrings, topics, package texts, licences, a user's files.
 
-A reader lists the files of a source and yields the texts of one file. Code is parsed, never
-imported; the same files give the same texts under the same names.
+A reader lists the files of a source and yields the texts of one file. Code is parsed, not
+imported (but for Python's help topics); the same files give the same texts, under the same names.
 """
 
 import ast

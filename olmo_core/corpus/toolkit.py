@@ -83,7 +83,7 @@ def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, proce
 
     Raises:
         ConfigError: the toolkit's environment is missing.
-        ToolkitError: a step failed; with the end of its log.
+        ToolkitError: a step failed or did not end; with the end of the log.
     """
     log = folder / "log" / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, proce
     missing = {step.name for stage in stages for step in stage} - set(worker.stdout.splitlines())
     if worker.returncode != 0 or missing:
         tail = log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
-        ended = f"the dolma toolkit exited {worker.returncode} before steps {sorted(missing)}:"
+        ended = f"the dolma toolkit exited {worker.returncode}; not done: {sorted(missing)}"
         raise ToolkitError("\n".join([ended, *tail]))
 
 

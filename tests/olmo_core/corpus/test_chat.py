@@ -165,7 +165,7 @@ def test_an_eos_that_is_no_special_token(tmp_path: Path) -> None:
     plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     plain.save(str(tmp_path / "plain.json"))
     tokenizer = ChatTokenizer(tmp_path / "plain.json", eos_token="b", pad_token="a")
-    with pytest.raises(InputError, match=r"encoded as \[3, 2\], expected \[1, 2\]: EOS must be"):
+    with pytest.raises(InputError, match=r"encoded as \[3, 2\], expected \[1, 2\]: it must keep"):
         list(tokenizer.rows([[("assistant", "a")]], 64))
 
 

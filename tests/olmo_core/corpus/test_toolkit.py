@@ -102,7 +102,7 @@ def test_an_environment_without_dolma_is_told(
     monkeypatch.setenv("OLMO_DOLMA_PYTHON", sys.executable)
     step = ToolkitCommand(name="tag", kind="tag", config={})
     with pytest.raises(
-        ToolkitError, match=r"before steps \['tag'\]:[\s\S]*No module named 'dolma'"
+        ToolkitError, match=r"exited 1; not done: \['tag'\][\s\S]*No module named 'dolma'"
     ):
         run_steps([[step]], tmp_path, processes=1)
 
@@ -115,7 +115,7 @@ def test_a_toolkit_that_was_killed_is_told_with_the_steps_that_had_not_ended(
     python.chmod(0o755)
     monkeypatch.setenv("OLMO_DOLMA_PYTHON", str(python))
     stages = [[ToolkitCommand(name=name, kind="tag", config={})] for name in ("first", "second")]
-    with pytest.raises(ToolkitError, match=r"toolkit exited -9 before steps \['second'\]"):
+    with pytest.raises(ToolkitError, match=r"toolkit exited -9; not done: \['second'\]"):
         run_steps(stages, tmp_path, processes=1)
 
 
