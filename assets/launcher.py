@@ -27,7 +27,7 @@ class Launch:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The recipe and the asset, as a job's name has them."""
+        """Return the recipe and the asset, as a job's name has them."""
         return str(self.identity["recipe"]), str(self.identity["asset"])
 
 

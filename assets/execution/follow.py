@@ -91,7 +91,7 @@ def follow(
     observer: Observer,
     meanwhile: Meanwhile = nothing,
 ) -> Iterator[tuple[str, Mapping[str, Any] | JobFailed]]:
-    """Watch run folders, by name; yields each as it ends, with its result or why it has none."""
+    """Watch run folders, by name; yield each as it ends, with its result or why it has none."""
     began = time.monotonic()
     left = {
         name: Following(name=name, folder=folder, launcher=launcher, observer=observer)

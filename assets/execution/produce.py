@@ -88,7 +88,7 @@ class Maker:
     def make(
         self, works: Mapping[str, AssetBuild], further: Mapping[str, AssetBuild] | None = None
     ) -> Made:
-        """Make work, by name; yields each as it ends, with what was made or why there is nothing.
+        """Make work, by name; yield each as it ends, with what was made or why there is nothing.
 
         What its engine has a queue for is submitted together, and `further` with it, which is not
         followed here; the rest is made one after another. Of two calls at once, by whomever, one
@@ -104,7 +104,7 @@ class Maker:
             yield from self._together({name: everything[name] for name in names}, wanted=works)
 
     def _together(self, works: Mapping[str, AssetBuild], wanted: Collection[str]) -> Made:
-        """Submit work at once; yields each of the wanted names as it ends."""
+        """Submit work at once; yield each of the wanted names as it ends."""
         ended: dict[str, Produced | Refused] = {}
         launches: dict[str, Launch] = {}
         progress = shown_by(self.observer, self.meanwhile)

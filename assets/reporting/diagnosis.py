@@ -80,9 +80,11 @@ def _end(exit_code: int | None, number: int | None) -> list[str]:
 
 def _earlier(folder: RunFolder) -> list[str]:
     """Return one line per attempt, where there was more than one."""
-    ends = [*attempts.ended(folder).values()]
+    ends = [*attempts.ended(folder).values()][-MOST_ATTEMPTS:]
+    if len(ends) < 2:
+        return []
     lines: list[str] = []
-    for row in ends[-MOST_ATTEMPTS:] if len(ends) > 1 else []:
+    for row in ends:
         words = [f"attempt {row['attempt']}: {row['cause']}"]
         if row["signal"] is not None:
             words.append(signal_name(row["signal"]))

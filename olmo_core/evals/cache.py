@@ -25,7 +25,7 @@ def cached_scores(
         score: Takes the numbers of the scores that are missing and yields them in this order.
 
     Returns:
-        The scores, and how many of them were kept.
+        The scores, and how many of them were not made now.
     """
     texts = [json.dumps(key, sort_keys=True) for key in keys]
     names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]

@@ -71,10 +71,10 @@ def score_models(
     """
     torch.set_num_threads(1)  # of one batch; batches run beside each other
     documents = read_documents(held_out / "paloma", bytes_per_source=config.bytes_per_source)
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for each in documents:
-        digest.update(json.dumps([each.id, each.source, each.domain, each.text]).encode())
-    data_sha256 = digest.hexdigest()
+        hashed.update(json.dumps([each.id, each.source, each.domain, each.text]).encode())
+    data_sha256 = hashed.hexdigest()
     identities = [model.identity() for model in models]
     tokenizers = {
         identity["tokenizer"]: model.path / "tokenizer.json"

@@ -29,7 +29,7 @@ from olmo_core.run.job import Job, Report
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far the two models' logits are apart."""
+    """How far transformers' logits are from ours."""
 
     tokens: int  # positions compared
     max_relative_error: float  # largest |difference| over the largest |logit|
@@ -126,8 +126,7 @@ def compare(config: ExportConfig, source: Path, target: Path) -> tuple[Parity, P
 
 
 def text_batch(tokenizer: Path, sequences: int, length: int) -> Tensor:
-    """Return token ids (sequences, length) of real text that every Python carries: its language
-    manual.
+    """Return token ids (sequences, length) of the language manual that every Python carries.
 
     Raises:
         InputError: the tokenizer makes too few tokens of it.

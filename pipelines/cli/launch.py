@@ -25,7 +25,7 @@ EXIT_REFUSED = 1
 def launch_asset(
     recipe: str, asset: str, partition: str | None, *, dry_run: bool, force: bool
 ) -> int:
-    """Submit the job of one asset, or show it; returns the exit code.
+    """Submit the job of one asset, or show it; return the exit code.
 
     Raises:
         ConfigError: unknown recipe, asset or partition, or a malformed recipe or site file.
@@ -52,7 +52,7 @@ def launch_asset(
 
 
 def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
-    """Queue every evaluation that is lacking; returns the exit code.
+    """Queue every evaluation that is lacking; return the exit code.
 
     Raises:
         ConfigError: unknown or malformed recipe, or a malformed site file.

@@ -34,7 +34,7 @@ FIGURES = ("start s", "work s", "peak MiB")
 
 
 def run_recipe(name: str, select: Sequence[str], *, force: bool) -> int:
-    """Make the selected assets of a recipe (all by default); returns the exit code.
+    """Make the selected assets of a recipe (all by default); return the exit code.
 
     Raises:
         ConfigError: unknown recipe or asset, or a recipe that is malformed.
@@ -117,7 +117,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
 
 
 def _failed_checks(console: Console, graph: Graph, selected: Sequence[str]) -> int:
-    """Print the failed checks of finished assets; returns the exit code that they make."""
+    """Print the failed checks of finished assets; return the exit code that they make."""
     failed = {name: why for name in selected if (why := graph.failed_check(root(), name))}
     for name, why in failed.items():
         console.print(f"[red]✗[/] {name}: {why}")
@@ -131,7 +131,7 @@ def _run_once(
     forced: set[str],
     observer: TerminalObserver,
 ) -> int:
-    """Make the wanted assets in one Dagster run; returns the exit code."""
+    """Make the wanted assets in one Dagster run; return the exit code."""
     launcher = site_launcher()
     keys = {asset: dg.AssetKey(graph.nodes[asset].key) for asset in wanted}
     forcing = {

@@ -72,7 +72,7 @@ class Snapshot:
 
     @functools.cached_property
     def entries(self) -> dict[str, Entry]:
-        """The jobs by their ids; those of other people's making are passed over."""
+        """Return the jobs by id, without those that have another's name."""
         entries: dict[str, Entry] = {}
         for line in self.text.splitlines():
             values = line.split("|")
