@@ -51,6 +51,7 @@ def test_the_second_run_touches_nothing(tiny: World) -> None:
     assert stamps() == before
 
 
+@pytest.mark.slow
 def test_a_copy_with_another_learning_rate_has_the_same_corpus_at_once(
     tiny: World, tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def test_an_evaluation_alone_is_made_again_when_its_limit_changes(
     assert "limit" in planned
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_run_is_evaluated_as_the_models_are(
     tiny: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_job_without_a_run_gets_one_that_reports_its_end(
     assert isinstance(tick(graph, instance, launcher), dg.SkipReason)
 
 
+@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_leaves_a_job_that_is_followed_again(
     gate: Path,
     graph: Graph,

@@ -42,6 +42,7 @@ def test_bfloat16_parameters_are_gathered_and_float32_reduced(ranks: Ranks) -> N
     ranks(RANK, 2, cases=[mixed, plain])
 
 
+@pytest.mark.slow
 def test_four_ranks_on_two_nodes(ranks: Ranks) -> None:
     hybrid = {"sharding_strategy": "HYBRID_SHARD"}
     cases = [

@@ -194,7 +194,9 @@ def test_a_rank_that_raises_while_the_others_wait_for_it_ends_them_all(
     assert "ValueError: the data of this rank" in nodes.log("attempt1.rank1")
 
 
-@pytest.mark.parametrize(("act", "code"), [("raise", 1), ("3", 3)])
+@pytest.mark.parametrize(
+    ("act", "code"), [("raise", 1), pytest.param("3", 3, marks=pytest.mark.slow)]
+)
 def test_a_rank_that_leaves_by_itself_is_named_though_it_is_asked_to_end_meanwhile(
     nodes: Nodes, act: str, code: int
 ) -> None:

@@ -132,6 +132,7 @@ def test_a_job_that_hangs_is_ended_and_resumed(toy: Toy, how: str) -> None:
         assert "most recent call first" in toy.log  # its stacks
 
 
+@pytest.mark.slow
 def test_a_job_that_computes_is_not_hung_but_ranks_that_only_compute_are(toy: Toy) -> None:
     assert toy.run(["step 1", "compute 12", "step 2"], stall_timeout_seconds=8) == 0, toy.log
     assert toy.causes == [("finished", "")]

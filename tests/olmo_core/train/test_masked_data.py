@@ -15,6 +15,7 @@ STEPS = 50
 Ranks = Callable[..., list[int | None]]
 
 
+@pytest.mark.slow
 def test_one_two_one_ranks_equal_one(ranks: Ranks, token_files: list[str], tmp_path: Path) -> None:
     """50 steps over three epochs; label masks, documents, and instances that repeat themselves.
 

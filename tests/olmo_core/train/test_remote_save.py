@@ -94,6 +94,7 @@ def test_copies_of_another_run_are_refused(
     assert "no config.yaml that says of which run" in (tmp_path / "said.txt").read_text()
 
 
+@pytest.mark.slow
 def test_two_ranks_send_and_fetch(
     ranks: Callable[..., list[int | None]], tmp_path: Path, there: Path, remote: str
 ) -> None:

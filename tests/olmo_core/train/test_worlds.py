@@ -64,6 +64,7 @@ def learn(ranks: Ranks, masks: list[str], tmp_path: Path) -> Callable[..., Path]
     return learn
 
 
+@pytest.mark.slow
 def test_one_two_or_four_ranks_and_back_learn_the_same(learn: Callable[..., Path]) -> None:
     alone = learn("alone", (1, STEPS))
     batches, expected = instances(alone), read_metrics(alone / "metrics.jsonl")

@@ -188,6 +188,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_a_job_at_work_is_followed_when_its_code_changes_without_meaning_or_is_accepted(
     tmp_path: Path, toy_root: Path
 ) -> None:

@@ -158,6 +158,7 @@ def test_ctrl_c_starts_no_sibling_of_what_it_ended(toy_root: Path, tmp_path: Pat
     assert sum(path.exists() for path in begun) == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_only_stops_following_the_job_of_another_recipe(
     toy_root: Path, tmp_path: Path
 ) -> None:
