@@ -1,5 +1,6 @@
 """Where run folders lie: `<root>/<recipe>/<asset>[/<partition>]/<version>/`."""
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,11 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 def root() -> Path:
     """Return the folder of all results: `OLMO_ROOT`, else `runs/` in the checkout."""
     return (environment.root() or CHECKOUT / "runs").absolute()
+
+
+def dagster_home() -> Path:
+    """Return the folder of Dagster's instance: `DAGSTER_HOME`, else `dagster` in the root."""
+    return Path(os.environ.get("DAGSTER_HOME") or root() / "dagster").absolute()
 
 
 def shared_roots(root: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import dagster as dg
 import sqlalchemy.exc
 
 from assets.execution.step import HOST_TAG, PID_TAG, own_process
-from assets.paths import CHECKOUT, root
+from assets.paths import CHECKOUT, dagster_home, root
 from olmo_core.errors import StorageError
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
@@ -23,8 +23,8 @@ LEAST_FREE_BYTES = 32 << 20  # under which a run is not begun, and is taken to h
 
 
 def use_dagster_home() -> Path:
-    """Make sure that DAGSTER_HOME is set and exists: the caller's, else `<root>/dagster`."""
-    home = Path(os.environ.get("DAGSTER_HOME") or root() / "dagster")
+    """Make sure that DAGSTER_HOME is set, exists and holds our configuration; return it."""
+    home = dagster_home()
     home.mkdir(parents=True, exist_ok=True)
     configuration = home / "dagster.yaml"
     if configuration.is_symlink() and not configuration.exists():

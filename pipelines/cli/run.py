@@ -1,35 +1,24 @@
 """`olmo run`: what is missing or stale, made in one Dagster run of this process, per variant."""
 
-import itertools
-import re
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 from rich.console import Console
 from rich.table import Table
 
 from assets.assemble import build_graph
-from assets.execution.step import cancel_jobs
-from assets.fingerprint import Fingerprint
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import load_recipe
-from assets.reporting.observe import Both, DagsterObserver
-from assets.reuse import own_jobs, reused_from
+from assets.reuse import reused_from
 from assets.variant import variants_of
 from olmo_core.errors import ConfigError
+from pipelines.cli.reported import is_reported
 from pipelines.cli.show import print_doubts, print_models
-from pipelines.cli.terminal import TerminalObserver, table, terminal
-from pipelines.definitions import assembled, main_line
-from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
-from pipelines.launchers.router import site_launcher
+from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, table, terminal
 
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130  # as a shell has it
 FIGURES = ("start s", "work s", "peak MiB")
 
 
@@ -88,31 +77,20 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     began = time.time()
     console = terminal()
     selected = graph.select(select or graph.nodes)
-    with storage_errors(), open_instance() as instance:
-        close_orphaned_runs(instance)
+    launched: Sequence[str] | None = None
+    if force or not is_reported(graph, selected):
+        from pipelines.cli.execute import make_missing  # 3 s: Dagster
+
         forced = set(select or graph.nodes) if force else set[str]()
-        wanted = to_make(graph, root(), instance, selected, forced)
-        if not wanted:
-            console.print(
-                f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has "
-                "changed; no run was started."
-            )
-            print_summary(console, graph, root(), selected)
-            return _failed_checks(console, graph, selected)
-        launched: list[str] = []
-        while wanted:
-            observer = TerminalObserver(console, len(wanted))
-            code = _run_once(graph, instance, wanted, forced, observer)
-            if code:
-                return code
-            launched += observer.launched
-            # An input that was made again may hold other bits than before (`--force`): what read
-            # the old ones follows in a second pass.
-            made, forced = wanted, set[str]()
-            wanted = to_make(graph, root(), instance, selected, forced)
-            if wanted == made:
-                raise RuntimeError(f"made, and still to be made: {', '.join(wanted)}")
-    print_summary(console, graph, root(), selected, made=launched, began=began)
+        code, launched = make_missing(graph, selected, forced)
+        if code:
+            return code
+    if launched is None:
+        console.print(
+            f"{graph.recipe.name}: all {len(selected)} assets are finished and nothing has "
+            "changed; no run was started."
+        )
+    print_summary(console, graph, root(), selected, made=launched or (), began=began)
     return _failed_checks(console, graph, selected)
 
 
@@ -122,110 +100,6 @@ def _failed_checks(console: Console, graph: Graph, selected: Sequence[str]) -> i
     for name, why in failed.items():
         console.print(f"[red]✗[/] {name}: {why}")
     return EXIT_FAILED if failed else 0
-
-
-def _run_once(
-    graph: Graph,
-    instance: dg.DagsterInstance,
-    wanted: Sequence[str],
-    forced: set[str],
-    observer: TerminalObserver,
-) -> int:
-    """Make the wanted assets in one Dagster run; return the exit code."""
-    launcher = site_launcher()
-    keys = {asset: dg.AssetKey(graph.nodes[asset].key) for asset in wanted}
-    forcing = {
-        keys[asset].to_python_identifier(): {"config": {"force": True}}
-        for asset in wanted
-        if asset in forced
-    }
-
-    def execute() -> dg.ExecuteInProcessResult:
-        definitions = assembled(
-            main_line(graph),
-            launcher=launcher,
-            observer=lambda context: Both(observer, DagsterObserver(context)),
-        )
-        return definitions.resolve_job_def(graph.recipe.name).execute_in_process(
-            instance=instance,
-            asset_selection=[*keys.values()],
-            run_config={
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                "ops": forcing,
-            },
-            tags=own_tags(),
-            raise_on_error=False,
-        )
-
-    with observer.bars, ThreadPoolExecutor(1) as executor:
-        # In a thread, since Dagster would take SIGINT and SIGTERM over and treat them alike: here
-        # Ctrl-C ends the jobs, and a SIGTERM this process alone.
-        execution = executor.submit(execute)
-        try:
-            result = execution.result()
-        except KeyboardInterrupt:
-            observer.console.print("Ctrl-C: ending the job; what is whole is kept")
-            launcher.close()
-            folders = [own_jobs(graph.folder(root(), asset), root()) for asset in wanted]
-            cancel_jobs(launcher, itertools.chain(*folders))
-            # Ends the step also where it follows another recipe's job, which goes on.
-            at_work = dg.RunsFilter(tags=own_tags(), statuses=[dg.DagsterRunStatus.STARTED])
-            for run in instance.get_runs(at_work):
-                instance.report_run_canceling(run)
-            wait([execution])
-            return EXIT_INTERRUPTED
-    if result.success:
-        return 0
-    _print_failures(observer.console, result.all_events)
-    return EXIT_FAILED
-
-
-def to_make(
-    graph: Graph,
-    root: Path,
-    instance: dg.DagsterInstance,
-    selected: Sequence[str],
-    forced: set[str],
-) -> list[str]:
-    """Return the selected assets that are not finished, or not known to Dagster as finished."""
-    keys = {name: dg.AssetKey(graph.nodes[name].key) for name in selected}
-    known = instance.get_latest_materialization_events(keys.values())  # one query for all
-    return [
-        name
-        for name, key in keys.items()
-        if name in forced
-        or graph.finished(root, name) is None
-        or not _is_reported(known.get(key), graph.fingerprints[name])
-    ]
-
-
-def _is_reported(event: dg.EventLogEntry | None, identity: Fingerprint) -> bool:
-    """Return whether Dagster knows the asset as it counts now, and by whose word if accepted."""
-    shown = event.asset_materialization if event is not None else None
-    if shown is None or (shown.tags or {}).get("dagster/data_version") != identity.value:
-        return False
-    said = shown.metadata.get("accepted")
-    return (str(said.value) if said else None) == (
-        str(identity.accepted) if identity.accepted else None
-    )
-
-
-def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None:
-    for event in events:
-        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = event.asset_check_evaluation_data
-            if not check.passed:
-                what = f"check {check.check_name}: {check.description}"
-                console.print(f"[red]✗[/] {check.asset_key.path[-1]}: {what}")
-        elif event.is_step_failure:
-            error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
-                error = error.cause
-            message = error.message.strip() if error is not None else "no message"
-            if "DagsterAssetCheckFailedError" in message:
-                continue  # the check itself has been printed
-            message = re.sub(r"^assets\.[\w.]+: ", "", message)
-            console.print(f"[red]✗[/] {message}")
 
 
 def print_summary(

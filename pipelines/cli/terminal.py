@@ -17,6 +17,8 @@ from assets.launcher import JobState
 from assets.reporting.texts import attempt_text
 from olmo_core.run.folder import RunFolder
 
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130  # as a shell has it
 PLAIN_EVERY_SECONDS = 15.0
 FILE_WIDTH = 160  # columns, where the output is no terminal
 MARGIN = " " * 2  # as wide as the mark of what is done, and a bar's spinner

@@ -15,7 +15,9 @@ import pytest
 
 from assets.graph import Graph
 from assets.node import Check, Verdict
-from pipelines.cli.run import run_graph, to_make
+from pipelines.cli.execute import to_make
+from pipelines.cli.reported import is_reported
+from pipelines.cli.run import run_graph
 from pipelines.cli.show import asset_entry, plan_of
 from pipelines.instance import open_instance
 from tests.assets.execution.test_reuse import recipe
@@ -52,6 +54,42 @@ def test_the_second_run_starts_nothing_and_touches_nothing(
     assert "nothing has changed" in capsys.readouterr().out
     assert stamps(toy_root) == before
     assert len(runs()) == count == 1
+
+
+AGAIN = """
+import sys
+from pipelines.cli.run import run_graph
+from tests.conftest import toy_graph
+code = run_graph(toy_graph(), [], force=False)
+print(sorted({"dagster", "sqlalchemy", "torch"} & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def test_with_nothing_to_make_and_nothing_new_in_dagster_it_starts_without_dagster(
+    toy_root: Path,
+) -> None:
+    def again() -> str:
+        done = subprocess.run([sys.executable, "-c", AGAIN], stdout=subprocess.PIPE, text=True)
+        assert done.returncode == 0
+        assert "nothing has changed" in done.stdout
+        return done.stdout.splitlines()[-1]
+
+    graph = toy_graph()
+    assert run(graph) == 0
+    assert again() == "[]"
+    assert is_reported(graph, ["first", "second"])
+    assert not is_reported(toy_graph(second={"value": 5}), ["first", "second"])
+    with open_instance() as opened:  # as another recipe's run does, or a person in the UI
+        opened.report_runless_asset_event(dg.AssetMaterialization(["other", "first"]))
+    assert not is_reported(graph, ["first"])
+    assert again() == "['dagster', 'sqlalchemy']"
+    assert again() == "[]"
+    result = graph.finished(toy_root, "second")
+    assert result is not None
+    result.result.unlink()
+    assert is_reported(graph, ["first"])
+    assert not is_reported(graph, ["second"])
 
 
 def test_a_change_remakes_what_descends_from_it_and_nothing_else(toy_root: Path) -> None:
