@@ -1,13 +1,17 @@
 """Profile a few early steps of an attempt, as OLMo does."""
 
 import contextlib
-import cProfile
 import functools
 import itertools
 import logging
 import pstats
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import torch
 
@@ -15,7 +19,7 @@ from olmo_core.config.train import TrainConfig
 
 log = logging.getLogger("olmo")
 
-_PYTHON_STEPS = (5, 8)  # the first and the last that cProfile sees
+_PYTHON_STEPS = (5, 8)  # the first and the last that Python's calls are timed in
 _WAIT, _WARM_UP, _ACTIVE = 1, 5, 3  # steps of torch's profiler
 
 
@@ -23,8 +27,8 @@ _WAIT, _WARM_UP, _ACTIVE = 1, 5, 3  # steps of torch's profiler
 def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None]]:
     """Profile the first rank into `<run>/profiler/`: `python_profiling` and `torch_profiling`.
 
-    `python.txt` is cProfile's table of the attempt's steps 5 to 8, `trace.json` a Chrome trace of
-    steps 7 to 9. An attempt that ends earlier leaves neither.
+    `python.txt` is a table of the training thread's calls in the attempt's steps 5 to 8,
+    `trace.json` a Chrome trace of steps 7 to 9. An attempt that ends earlier leaves neither.
 
     Yields:
         A function to call after each step.
@@ -45,7 +49,7 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
 
 
 def _python(folder: Path) -> Iterator[None]:
-    profile = cProfile.Profile()
+    profile = ThreadProfile()
     for step in itertools.count(1):
         if step == _PYTHON_STEPS[0] - 1:
             profile.enable()
@@ -57,6 +61,52 @@ def _python(folder: Path) -> Iterator[None]:
                 pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(100)
             log.info("wrote %s", path)
         yield
+
+
+class ThreadProfile:
+    """Time the calls of one thread, as cProfile did before Python 3.12 mixed up those of all.
+
+    Attributes:
+        stats: As `pstats` reads them: by file, line and name the number of calls from outside and
+            of all, seconds in the function itself and in all that it called, and no callers.
+    """
+
+    def __init__(self) -> None:
+        self.stats: dict[tuple[str, int, str], tuple[int, int, float, float, dict[Any, Any]]] = {}
+        self._open: list[tuple[tuple[str, int, str], float]] = []  # calls, and when they began
+        self._below = [0.0]  # per open call, and outside of all: seconds in what it called
+        self._depth = Counter[tuple[str, int, str]]()  # of recursion
+
+    def enable(self) -> None:
+        """Begin, in the calling thread."""
+        sys.setprofile(self._note)
+
+    def disable(self) -> None:
+        """End; calls that have not returned are left out."""
+        sys.setprofile(None)
+
+    def create_stats(self) -> None:
+        """Do nothing: `pstats` asks for it."""
+
+    def _note(self, frame: FrameType, event: str, called: Any) -> None:
+        if event in ("call", "c_call"):
+            code = frame.f_code
+            function = (code.co_filename, code.co_firstlineno, code.co_name)
+            if event == "c_call":
+                function = ("~", 0, f"<{called.__module__ or 'method'} {called.__qualname__}>")
+            self._depth[function] += 1
+            self._below.append(0.0)
+            self._open.append((function, time.perf_counter()))
+        elif self._open:  # else the call began before
+            function, began = self._open.pop()
+            seconds, below = time.perf_counter() - began, self._below.pop()
+            self._below[-1] += seconds
+            self._depth[function] -= 1
+            outer = self._depth[function] == 0
+            first, calls, own, total, callers = self.stats.get(function, (0, 0, 0.0, 0.0, {}))
+            total += seconds if outer else 0.0
+            own += seconds - below
+            self.stats[function] = (first + outer, calls + 1, own, total, callers)
 
 
 @contextlib.contextmanager
