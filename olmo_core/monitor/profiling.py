@@ -58,7 +58,8 @@ def _python(folder: Path) -> Iterator[None]:
             folder.mkdir(exist_ok=True)
             path = folder / "python.txt"
             with path.open("w", encoding="utf-8") as text:
-                pstats.Stats(profile, stream=text).sort_stats("cumulative").print_stats(100)
+                table = pstats.Stats(profile, stream=text)  # pyright: ignore[reportArgumentType]
+                table.sort_stats("cumulative").print_stats(100)
             log.info("wrote %s", path)
         yield
 
