@@ -48,7 +48,7 @@ class CompileConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FSDPConfig(Bounded):
-    """Official keys of `fsdp:`; blocks are always the unit of sharding, whatever the wrapping."""
+    """Official keys of `fsdp:`; the units of sharding are the same, whatever the wrapping."""
 
     sharding_strategy: Literal[
         "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2"
@@ -58,6 +58,11 @@ class FSDPConfig(Bounded):
     hybrid_sharding_num_model_replicas: int | None = at_least(1, default=None)
     wrapping_strategy: str | None = None
     use_orig_params: bool = True
+
+    @property
+    def keeps_gathered(self) -> bool:
+        """Return whether weights, once gathered, stay so until gradients are reduced (ZeRO-2)."""
+        return self.sharding_strategy in ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,8 @@ Parameter names are the format of our weights files:
 `lm_head.weight`. A norm without a weight has no entry; a tied head is `embeddings.weight` alone.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,8 @@ from olmo_core.config.model import ModelConfig
 from olmo_core.model.attention import Attention, document_mask, rope_tables
 from olmo_core.model.linear import Linear, Undrawn
 from olmo_core.model.norm import Norm
+
+Criterion = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]]
 
 
 def make_norm(config: ModelConfig) -> Norm:
@@ -66,7 +70,9 @@ class _Embedding(Undrawn, nn.Embedding):
 
 
 class _Head(Undrawn, nn.Linear):
-    pass
+    def loss(self, criterion: Criterion, hidden: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        """Return `criterion` with this weight, which is whole here however it is sharded."""
+        return criterion(hidden, self.weight, labels)
 
 
 class Transformer(nn.Module):
@@ -100,6 +106,24 @@ class Transformer(nn.Module):
         for block in self.blocks:
             x_BTD = block(x_BTD, sine, cosine, mask)
         return self.norm(x_BTD)
+
+    def loss(
+        self,
+        criterion: Criterion,
+        input_ids: Tensor,
+        labels: Tensor,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return `criterion` of the final states, without making logits.
+
+        Args:
+            criterion: Of states (N, D), head (V, D) and labels (N,), over N positions.
+            input_ids: As for `hidden`.
+            labels: Targets, int64 (B, T).
+            positions: As for `hidden`.
+        """
+        hidden_ND = self.hidden(input_ids, positions).flatten(0, 1)
+        return self.lm_head.loss(criterion, hidden_ND, labels.flatten())
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return logits (B, T, V) of token ids (B, T), padding rows of the vocabulary included."""

@@ -7,7 +7,8 @@ a microbatch. Counted, in bytes:
 - weights 4·N/s, Adam's moments 8·N/s, gradients 4·N/s, all float32; where FSDP sums up
   microbatches, the unsharded sum, 4·N, as well, unless each is reduced at once;
 - the weights that products are taken with, c each: all of them where they are not sharded (under
-  amp_bf16) or stay gathered (SHARD_GRAD_OP), else those of two blocks and the tables;
+  amp_bf16) or stay gathered (SHARD_GRAD_OP), else those of two blocks and of one table,
+  embeddings or head, which are never gathered at the same time;
 - activations of m tokens: what each layer saves for backward; of a checkpointed layer its input
   (`fine_grained`: and its products), and of one of these the rest too, while it is computed again;
 - the loss: the head's gradient, the final states and theirs, the logits of one chunk.
@@ -82,10 +83,10 @@ def _working(config: TrainConfig, parameters: int, table: int, shards: int, widt
     if shards == 1:
         return width * parameters if width < _FLOAT32 else 0  # float32: the kept ones themselves
     gathered = _FLOAT32 if config.fsdp.precision is None else width
-    if config.fsdp.sharding_strategy in ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2"):
+    if config.fsdp.keeps_gathered:
         return gathered * parameters
     tables = table if config.model.weight_tying else 2 * table
-    return gathered * (tables + 2 * (parameters - tables) // config.model.n_layers)
+    return gathered * (table + 2 * (parameters - tables) // config.model.n_layers)
 
 
 def _of_token(config: TrainConfig, width: int) -> int:

@@ -62,9 +62,7 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
 
     root = shard(model, config.fsdp, config.precision, world)
     materialise(model, world.device)
-    return ShardedGradients(
-        model, root, sums=sums, every_microbatch=config.core.reduce_every_microbatch
-    )
+    return ShardedGradients(model, root, config, sums=sums)
 
 
 def is_sharded(config: TrainConfig, world: World) -> bool:

@@ -1,4 +1,4 @@
-"""FSDP2 and HSDP: each block, and the rest of the model, is sharded over a mesh of ranks.
+"""FSDP2 and HSDP: blocks, embeddings, head, and the rest, are each sharded over a mesh of ranks.
 
 Reductions are sums in float32. Nothing is divided by the number of ranks, since the loss is a sum
 that is divided once by its global count. Importing FSDP2 takes 1.5 s: only sharded training does.
@@ -19,13 +19,13 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 from olmo_core.config.compute import FSDPConfig
+from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.gradients import Gradients
 from olmo_core.parallel.world import World
 
 _HYBRID = ("HYBRID_SHARD", "_HYBRID_SHARD_ZERO2")
-_KEEP_AFTER_FORWARD = ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2")  # ZeRO-2: gathered once a microbatch
 
 
 def shard(
@@ -49,13 +49,19 @@ def shard(
         reduce_dtype=torch.float32,
         cast_forward_inputs=False,  # the rotary tables stay float32
     )
-    reshard = config.sharding_strategy not in _KEEP_AFTER_FORWARD
-    for block in model.blocks:
-        fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
-    # The rest (embeddings, last norm, head) stays gathered from `hidden` on: the loss takes the
-    # head's weight, and the backward begins there.
+    reshard = not config.keeps_gathered
+    units: list[nn.Module] = list(model.blocks)
+    if not model.config.weight_tying:  # a tied table is in the rest: both ends of a step need it
+        units += [model.embeddings, model.lm_head]
+    for unit in units:
+        fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard)
+    # the rest stays gathered from the forward on: the backward begins with it
     root = fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    register_fsdp_forward_method(model, "hidden")
+    register_fsdp_forward_method(model, "loss")
+    register_fsdp_forward_method(model.lm_head, "loss")  # does nothing to a tied one
+    for table in (model.embeddings, model.lm_head):
+        if isinstance(table, FSDPModule):
+            table.set_unshard_in_backward(False)  # neither's backward takes its weight
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
@@ -91,18 +97,22 @@ class ShardedGradients(Gradients):
     much memory as the whole model. Reducing with every microbatch avoids that; replicas are summed
     once per step even then.
 
+    Where gathered weights are kept, they are until gradients are reduced, as FSDP1 keeps them
+    inside `no_sync` (torch's documentation of `ShardingStrategy`).
+
     Args:
         model: Whose parameters they belong to.
         root: The same model, as `shard` returns it.
+        config: `fsdp.sharding_strategy`, `core.reduce_every_microbatch`.
         sums: Number of sums.
-        every_microbatch: Reduce over the shards with each microbatch.
     """
 
     def __init__(
-        self, model: Transformer, root: FSDPModule, *, sums: int, every_microbatch: bool
+        self, model: Transformer, root: FSDPModule, config: TrainConfig, *, sums: int
     ) -> None:
         self._root, self._parameters = root, list(model.parameters())
-        self._every_microbatch = every_microbatch
+        self._every_microbatch = config.core.reduce_every_microbatch
+        self._keeps_gathered = config.fsdp.keeps_gathered
         mesh = cast(DTensor, self._parameters[0]).device_mesh
         # replicas hold the same shards: a norm is summed over the shards of one
         self._shard_group = mesh.get_group(mesh.ndim - 1)
@@ -116,8 +126,10 @@ class ShardedGradients(Gradients):
 
     def accumulate(self, *, last: bool) -> None:
         """Reduce with the last microbatch only, or with each if so configured."""
-        self._root.set_requires_gradient_sync(last or self._every_microbatch)
+        reduces = last or self._every_microbatch
+        self._root.set_requires_gradient_sync(reduces)
         self._root.set_requires_all_reduce(last)
+        self._root.set_reshard_after_backward(reduces or not self._keeps_gathered)
 
     def norm(self) -> Tensor:
         """Return the L2 norm over all shards."""

@@ -1,6 +1,7 @@
 """One rank's part of a step: forward and backward, and what the host reads of it."""
 
 import contextlib
+import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -68,14 +69,12 @@ def forward_backward(
     positions = None
     if batch.positions is not None:
         positions = on_device(torch.from_numpy(batch.positions), device)
+    criterion = functools.partial(cross_entropy, z_loss=z_loss, compiled=compiled)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
         within = None if positions is None else positions[rows]
-        hidden = model.hidden(ids[rows], within).flatten(0, 1)  # (b·T, d)
-        loss, ce, z = cross_entropy(
-            hidden, model.lm_head.weight, labels[rows].flatten(), z_loss=z_loss, compiled=compiled
-        )
+        loss, ce, z = model.loss(criterion, ids[rows], labels[rows], within)
         loss.backward()
         sums[0] += ce
         sums[1] += z

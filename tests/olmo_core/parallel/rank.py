@@ -83,19 +83,25 @@ def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
     for name, parameter in model.named_parameters():
         assert isinstance(parameter, DTensor)
         assert torch.equal(gather(parameter), reference[name]), name
-    replicas = world.size // cast(DTensor, model.norm.weight).device_mesh.size(-1)
+    mesh = cast(DTensor, model.embeddings.weight).device_mesh
+    replicas = world.size // mesh.size(-1)
     held = sum(cast(DTensor, each).to_local().numel() for each in model.parameters())
     total = sum(each.numel() for each in whole.parameters())
     assert held < 1.25 * total * replicas / world.size  # shards of few rows are of unequal size
     microbatches = -(-(ROWS // world.size) // config.device_train_microbatch_size)
     reduced = microbatches if config.core.reduce_every_microbatch else 1
+    # the rest is a unit where it has parameters; a tied table is among it
+    layers, tables = config.model.n_layers, 0 if config.model.weight_tying else 2
+    units = layers + tables + (config.model.weight_tying or config.model.layer_norm_with_affine)
+    gathered = reduced * units if config.fsdp.keeps_gathered else microbatches * (units + layers)
     for _ in range(2):  # the second step begins anew
         with torch.profiler.profile() as profile:
             step(model, gradients, config, world)
         # as recorded: `key_averages` takes seconds to make Python objects of all events
         kineto: Any = cast(Any, profile.profiler).kineto_results
         recorded = Counter(event.name() for event in kineto.events())
-        assert recorded["c10d::_reduce_scatter_base_"] == reduced * (config.model.n_layers + 1)
+        assert recorded["c10d::_reduce_scatter_base_"] == reduced * units
+        assert recorded["c10d::_allgather_base_"] == gathered
         torch.testing.assert_close(gradients.sums, expected.sums, rtol=tolerance, atol=0.1)
         for name, parameter in model.named_parameters():
             assert isinstance(parameter.grad, DTensor)

@@ -32,6 +32,8 @@ def test_two_ranks(ranks: Ranks) -> None:
         },
         {"fsdp": full, "activation_checkpointing": "fine_grained"},
         {"fsdp": full, "reduce_every_microbatch": True},
+        {"fsdp": grad_op, "reduce_every_microbatch": True},
+        {"fsdp": full, "shape": {"layer_norm_with_affine": False}},
     ]
     ranks(RANK, 2, cases=cases)
 
