@@ -34,6 +34,8 @@ def act(word, stack):
     if word == "log":
         print("rank", rank, "of", os.environ["WORLD_SIZE"], "on node", os.environ["GROUP_RANK"])
         assert len(set(resource.getrlimit(resource.RLIMIT_NOFILE))) == 1  # a rank has many sockets
+        dumps = os.environ["TORCH_FR_DUMP_TEMP_FILE"]
+        assert dumps == str(folder / "log" / "attempt1.collectives.rank")
         print("an error of rank", rank, file=sys.stderr)
     elif word == "listen":
         signal.signal(signal.SIGTERM, lambda *_: asked.set())

@@ -1,0 +1,55 @@
+"""What the ranks of a node find in their environment, beyond what torchrun says."""
+
+import fcntl
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+_NCCL_NETWORK, _GLOO_NETWORK = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"
+# Where NCCL's flight recorder writes a rank's last collectives as one of them times out: its rank
+# is appended. The second is the older name; torch takes the first that is set.
+_DUMPS = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
+
+
+def defaults(environment: Mapping[str, str], log: Path, attempt: int) -> dict[str, str]:
+    """Return variables for the ranks; none that the operator has set.
+
+    gloo's network is NCCL's: by itself gloo takes that of the host's name, which may be the
+    loopback or a network for management.
+    """
+    added: dict[str, str] = {}
+    asked = environment.get(_NCCL_NETWORK)
+    if asked and _GLOO_NETWORK not in environment:
+        chosen = network(asked, (name for _, name in socket.if_nameindex() if _has_address(name)))
+        if chosen is not None:
+            added[_GLOO_NETWORK] = chosen
+    if not any(name in environment for name in _DUMPS):
+        added[_DUMPS[0]] = str(log / f"attempt{attempt}.collectives.rank")
+    return added
+
+
+def network(asked: str, interfaces: Iterable[str]) -> str | None:
+    """Return the first interface that NCCL would take for this value of NCCL_SOCKET_IFNAME.
+
+    A list of prefixes; of whole names after `=`. After `^` it says what not to take, which chooses
+    nothing: None, as where none fits. Source: NCCL's user guide, "Environment Variables".
+    """
+    if asked.startswith("^"):
+        return None
+    exact = asked.startswith("=")
+    wanted = tuple(part for part in asked.removeprefix("=").split(",") if part)
+    for name in interfaces:
+        if name in wanted or (not exact and name.startswith(wanted)):
+            return name
+    return None
+
+
+def _has_address(interface: str) -> bool:
+    request = interface.encode().ljust(32, b"\0")  # a struct ifreq: the name, then the answer
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            fcntl.ioctl(any_socket, _SIOCGIFADDR, request)
+        except OSError:  # EADDRNOTAVAIL: gloo could not use it
+            return False
+    return True

@@ -1,0 +1,40 @@
+"""Which network gloo takes, where dumps go, and that an operator's word is kept."""
+
+from pathlib import Path
+
+import pytest
+
+from olmo_core.supervisor.rank_environment import defaults, network
+
+INTERFACES = ("lo", "eth0", "eth1", "ib0", "ib1", "docker0")
+LOG = Path("/run/log")
+
+
+@pytest.mark.parametrize(
+    ("asked", "chosen"),
+    [
+        ("ib0", "ib0"),
+        ("ib", "ib0"),
+        ("eth1,ib", "eth1"),
+        ("=ib1", "ib1"),
+        ("=ib1,ib0", "ib0"),  # NCCL takes them in the machine's order
+        ("=ib", None),
+        ("wlan", None),
+        ("^docker", None),
+        ("^=docker0", None),
+        (",", None),
+    ],
+)
+def test_gloo_takes_the_first_network_that_nccl_would(asked: str, chosen: str | None) -> None:
+    assert network(asked, INTERFACES) == chosen
+
+
+def test_only_what_the_operator_has_not_set_is_added() -> None:
+    dumps = {"TORCH_FR_DUMP_TEMP_FILE": "/run/log/attempt3.collectives.rank"}
+    assert defaults({}, LOG, 3) == dumps
+    on_loopback = {"NCCL_SOCKET_IFNAME": "=lo"}
+    assert defaults(on_loopback, LOG, 3) == {**dumps, "GLOO_SOCKET_IFNAME": "lo"}
+    assert defaults({**on_loopback, "GLOO_SOCKET_IFNAME": "ib0"}, LOG, 3) == dumps
+    assert defaults({"NCCL_SOCKET_IFNAME": "^lo"}, LOG, 3) == dumps
+    for name in ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE"):
+        assert defaults({name: "/tmp/mine"}, LOG, 3) == {}
