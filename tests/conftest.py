@@ -21,6 +21,13 @@ from assets.recipe import Recipe
 from olmo_core.config.load import Tree
 from olmo_core.run.folder import RunFolder
 
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Compute on the CPU, unless tests of a GPU are chosen; what tests start does so as well."""
+    if not any(item.get_closest_marker("gpu") for item in session.items):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 TOY_JOB = '''
 """Write what the configuration says; fail, wait or spawn where it says so."""
 import os, subprocess, sys, time
