@@ -57,7 +57,7 @@ def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int)
         compile_blocks(model, config.compile, world.device)
     if not is_sharded(config, world):
         materialise(model, world.device)
-        return ReplicatedGradients(model.parameters(), sums=sums)
+        return ReplicatedGradients(model.parameters(), sums=sums, ranks=world.size)
     from olmo_core.parallel.sharding import ShardedGradients, shard  # 1.5 s
 
     root = shard(model, config.fsdp, config.precision, world)

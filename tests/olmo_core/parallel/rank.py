@@ -1,15 +1,18 @@
-"""One rank of a sharded model, against the whole model on one device. Run by the tests.
+"""One rank of a sharded or replicated model, against one on one device. Run by the tests.
 
 `GIVEN` is a global that whoever runs this file gives.
 """
 
+import contextlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
 from olmo_core.config.compute import CompileConfig, FSDPConfig
@@ -20,6 +23,7 @@ from olmo_core.data.loader import Batch, document_positions
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from olmo_core.optim.adamw import AdamW, build_optimizer
+from olmo_core.parallel import gradients as gradients_module
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
 from olmo_core.parallel.parameters import gather, held_rows
 from olmo_core.parallel.prepare import prepare
@@ -119,6 +123,50 @@ def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
     check_skipping(model, optimizers[0])
 
 
+def check_replicated(config: TrainConfig, world: World, *, tolerance: float) -> None:
+    """Summed in slices, gradients and sums are those of one device, and of one whole reduction."""
+    model, own = Transformer(config.model), Transformer(config.model)
+    initialise(model, SEED)
+    initialise(own, SEED)
+    gradients = prepare(model, config, world, sums=len(SUMS))
+    assert isinstance(gradients, ReplicatedGradients)
+    unreduced = ReplicatedGradients(own.parameters(), sums=len(SUMS))
+    whole, expected = alone(config)
+    for _ in range(2):  # the second step begins anew
+        with noted_reductions() as sent:
+            step(model, gradients, config, world)
+        numbers = [len(part) for part, _ in sent]
+        ends = [part.storage_offset() + len(part) for part, _ in sent]
+        assert ends == [sum(numbers[i:]) for i in range(len(sent))]  # from the end to the begin
+        assert ends[0] == len(gradients.buffer)
+        assert len(sent) > 3
+        assert [early for _, early in sent] == [True] * (len(sent) - 1) + [False]
+        step(own, unreduced, config, world)
+        dist.all_reduce(unreduced.buffer)
+        if world.size == 2:  # of more ranks gloo may add up in another order
+            assert torch.equal(gradients.buffer, unreduced.buffer)
+        torch.testing.assert_close(gradients.sums, expected.sums, rtol=tolerance, atol=1e-4)
+        for (name, one), two in zip(model.named_parameters(), whole.parameters(), strict=True):
+            ours, theirs = cast(torch.Tensor, one.grad), cast(torch.Tensor, two.grad)
+            assert (ours - theirs).norm() <= tolerance * theirs.norm(), name
+
+
+@contextlib.contextmanager
+def noted_reductions() -> Iterator[list[tuple[torch.Tensor, bool]]]:
+    """Note what is reduced, and whether a backward pass is going on."""
+    sent: list[tuple[torch.Tensor, bool]] = []
+
+    def noting(tensor: torch.Tensor, **how: Any) -> Any:
+        sent.append((tensor, torch._C._current_graph_task_id() >= 0))  # pyright: ignore
+        return original(tensor, **how)
+
+    original, dist.all_reduce = dist.all_reduce, noting
+    try:
+        yield sent
+    finally:
+        dist.all_reduce = original
+
+
 def check_skipping(model: Transformer, optimizer: AdamW) -> None:
     """An update that is left out changes nothing, without asking the device."""
 
@@ -138,6 +186,7 @@ def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **giv
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     world = read_world(environment)
+    gradients_module._SLICE = 500  # pyright: ignore  # several slices of a tiny model
     with joined(world):
         for case in given["cases"]:
             torch.compiler.reset()
@@ -146,7 +195,8 @@ def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **giv
                 optimizer=OptimizerConfig(name="adamw", learning_rate=1e-2, eps=1e-5),
                 precision=case.get("precision", "fp32"),
                 device_train_microbatch_size=2,
-                fsdp=FSDPConfig(**case["fsdp"]),
+                distributed_strategy="fsdp" if "fsdp" in case else "ddp",
+                fsdp=FSDPConfig(**case.get("fsdp", {})),
                 data=DataConfig(generate_doc_lengths="documents" in case),
                 core=CoreConfig(reduce_every_microbatch="reduce_every_microbatch" in case),
                 compile=CompileConfig(backend="aot_eager", fullgraph=True)
@@ -154,7 +204,8 @@ def main(environment: dict[str, str], shape: dict[str, Any], folder: Path, **giv
                 else None,
                 activation_checkpointing=case.get("activation_checkpointing"),
             )
-            check(config, world, tolerance=case.get("tolerance", 1e-5))
+            checked = check if "fsdp" in case else check_replicated
+            checked(config, world, tolerance=case.get("tolerance", 1e-5))
 
 
 if __name__ == "__main__":

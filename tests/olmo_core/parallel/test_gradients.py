@@ -1,6 +1,11 @@
-"""The one buffer of gradients: clipping as torch's, and views that autograd adds into."""
+"""The one buffer of gradients: clipping as torch's, views that autograd adds into, and slices.
+
+Two and four ranks reduce it while the backward pass goes on (`check_replicated` of rank.py).
+"""
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,3 +47,21 @@ def test_a_new_step_forgets_the_last() -> None:
     gradients.zero()
     assert not gradients.buffer.any()
     assert all(parameter.grad is not None for parameter in ours.parameters())
+
+
+def test_one_rank_listens_to_no_backward_pass() -> None:
+    ours = model()
+    ReplicatedGradients(ours.parameters(), sums=1)
+    assert all(parameter._post_accumulate_grad_hooks is None for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_slices_are_sent_in_one_order_while_the_backward_pass_goes_on(
+    size: int, ranks: Callable[..., None]
+) -> None:
+    cases = [
+        {},
+        {"shape": {"weight_tying": True}, "activation_checkpointing": "one_in_two"},
+        {"compile": True, "activation_checkpointing": "whole_layer", "documents": True},
+    ]
+    ranks(Path(__file__).with_name("rank.py"), size, cases=cases)
