@@ -78,7 +78,7 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
         ConfigError: the ranks do not divide into the configured replicas.
     """
     kind = world.device.type
-    if config.sharding_strategy not in _HYBRID:
+    if config.sharding_strategy not in _HYBRID:  # the world's own group
         return init_device_mesh(kind, (world.size,), mesh_dim_names=("shard",))
     replicas = config.hybrid_sharding_num_model_replicas or world.nodes
     if world.size % replicas:
@@ -87,7 +87,14 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
             f"{replicas} equal replicas"
         )
     shape = (replicas, world.size // replicas)
-    return init_device_mesh(kind, shape, mesh_dim_names=("replicate", "shard"))
+    # NCCL alone: with the world's backends each group would also connect all its ranks by gloo
+    backend = "nccl" if kind == "cuda" else "gloo"
+    return init_device_mesh(
+        kind,
+        shape,
+        mesh_dim_names=("replicate", "shard"),
+        backend_override={"replicate": backend, "shard": backend},
+    )
 
 
 class ShardedGradients(Gradients):

@@ -18,7 +18,9 @@ _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 # How many tasks Slurm's srun or an MPI started: without torchrun each would train on its own.
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-_TIMEOUT = timedelta(minutes=30)  # a rank may wait this long for another's checkpoint
+# How long a rank waits for another: where one may compile, connect, write or send, and in a step.
+PATIENCE = timedelta(minutes=30)
+STEP_PATIENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,15 @@ class World:
         """Sum a tensor over the ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
+
+    def set_patience(self, limit: timedelta) -> None:
+        """Let NCCL's collectives that begin from now on fail after `limit`; gloo's keep theirs."""
+        if self.size == 1 or self.device.type != "cuda":
+            return
+        for group in distributed_c10d._world.pg_map:  # pyright: ignore
+            backend = group._get_backend(self.device)  # of groups of gloo alone: gloo
+            if backend.name() == "nccl":
+                backend._set_default_timeout(limit)
 
 
 def read_world(environment: Mapping[str, str]) -> World:
@@ -106,7 +117,7 @@ def joined(world: World) -> Iterator[None]:
     if world.device.type == "cuda":
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(world.device)
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=_TIMEOUT)
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=PATIENCE)
     try:
         yield
     except (Stopped, Diverged):  # all ranks leave together

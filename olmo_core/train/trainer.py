@@ -27,7 +27,7 @@ from olmo_core.monitor.tracking import Tracker
 from olmo_core.optim.adamw import AdamW
 from olmo_core.optim.schedule import build_schedule
 from olmo_core.parallel.gradients import Gradients
-from olmo_core.parallel.world import World
+from olmo_core.parallel.world import PATIENCE, STEP_PATIENCE, World
 from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.guard import Guard
@@ -76,6 +76,7 @@ class Trainer:
         self._kept_values = max(WINDOW, skip.window if skip else 0)
         self.guard = Guard(skip, state.history, world.device)
         self.readings = Readings(lag_of(world.device))
+        self._first_step = state.step + 1
         self._asked = 0.0, 0.0  # ranks that are asked to stop, and at once
         self._tracker = Tracker(None, config.save_folder, {})
         self.energy = Energy(world, config.core.power_watts)
@@ -109,6 +110,7 @@ class Trainer:
             profiling(config, first=self.job is not None) as profiled,
             collecting(config.gen1_gc_interval) as collect,
         ):
+            self.world.set_patience(PATIENCE)  # the first step compiles and connects
             if self._saved_step is None and saves_first(config):
                 self.save("sharded")
             for batch, waited in timed(reader):
@@ -131,6 +133,7 @@ class Trainer:
                 collect(state.step)
             if self._saved_step != state.step:
                 self.save(last_kind(config))
+        self.world.set_patience(PATIENCE)  # the first rank now writes and sends
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
         """Add this rank's share of a step to the gradients and sums."""
@@ -178,6 +181,8 @@ class Trainer:
             if known["labels"]:
                 spike = state.history.record(known["loss"], known["norm"], keep=self._kept_values)
                 spikes = metrics.spike_metrics(state.history, spike)
+            if known["step"] == self._first_step:  # done on all ranks: its sums are of them all
+                self.world.set_patience(STEP_PATIENCE)
             state.joules += known["joules"]
             self._asked = known["stop"], known["stop_at_once"]
             waited = known["waited_seconds"] / self.world.size

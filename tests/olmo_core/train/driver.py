@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from olmo_core.data.loader import Batch
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
+from olmo_core.parallel.world import World
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main
 from olmo_core.train.trainer import Trainer
@@ -71,6 +73,27 @@ def note_instances() -> None:
     setattr(Trainer, "_forward_backward", noting)  # noqa: B010 (for the type checker)
 
 
+def note_patience() -> None:
+    """Write down beside the run its steps, and the minutes that ranks then wait for each other."""
+    noted: list[str] = []
+    fit, reduce = Trainer.fit, ReplicatedGradients.reduce
+
+    def fit_and_write(self: Trainer, *arguments: Any) -> None:
+        fit(self, *arguments)
+        (self.config.save_folder / "patience.txt").write_text(" ".join(noted))
+
+    def noting_step(self: ReplicatedGradients, *arguments: Any) -> None:
+        noted.append("step")
+        reduce(self, *arguments)
+
+    def noting_limit(self: World, limit: timedelta) -> None:
+        noted.append(f"{limit.total_seconds() / 60:.0f}")
+
+    setattr(Trainer, "fit", fit_and_write)  # noqa: B010 (for the type checker)
+    setattr(ReplicatedGradients, "reduce", noting_step)  # noqa: B010
+    setattr(World, "set_patience", noting_limit)  # noqa: B010
+
+
 def poison_read_late() -> None:
     noted: list[str] = []
 
@@ -99,6 +122,9 @@ def arrange(moment: str) -> None:
     elif moment == "note instances":
         note_instances()
     elif moment == "read a step late":
+        read_a_step_late()
+    elif moment == "note patience, read a step late":
+        note_patience()
         read_a_step_late()
     elif moment == "NaN in step 6, read a step late":
         poison_read_late()

@@ -111,9 +111,12 @@ def test_where_there_is_no_checkpoint_to_go_back_to_it_says_so(
 def test_values_read_a_step_late_change_nothing(
     train: Train, undisturbed: Path, tmp_path: Path
 ) -> None:
-    assert train("late", moment="read a step late") == 0
+    assert train("late", moment="note patience, read a step late") == 0
     assert weights(tmp_path / "late") == weights(undisturbed)
     assert losses(tmp_path / "late") == losses(undisturbed)
+    # minutes for the others: 5 once step 1 is known to be done, until only the first writes
+    expected = ["30", "step", "step", "5", *["step"] * 10, "30"]
+    assert (tmp_path / "late" / "patience.txt").read_text().split() == expected
     # asked in step 1, told in step 2, and no value of an extra step is lost
     short = ("time_limit=1e-6", "extra_steps_after_cancel=3")
     assert train("short", *short, moment="read a step late") == EXIT_STOPPED

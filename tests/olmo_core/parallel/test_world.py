@@ -1,0 +1,55 @@
+"""How long a collective may take, against stand-ins of NCCL's groups: the CPU build has none."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.distributed import distributed_c10d
+
+from olmo_core.parallel.world import STEP_PATIENCE, World
+
+GPU = torch.device("cuda", 0)
+
+
+class Backend:
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.limits: list[timedelta] = []
+
+    def name(self) -> str:
+        return self._name
+
+    def _set_default_timeout(self, limit: timedelta) -> None:
+        self.limits.append(limit)
+
+
+class Group:
+    """A group that computes on the host with gloo, and on GPUs with gloo or NCCL."""
+
+    def __init__(self, on_gpu: str) -> None:
+        self.backends = {"cpu": Backend("gloo"), "cuda": Backend(on_gpu)}
+
+    def _get_backend(self, device: torch.device) -> Backend:
+        return self.backends[device.type]
+
+
+@pytest.mark.parametrize(
+    ("world", "expected"),
+    [
+        (World(size=2, local_size=2, device=GPU), [STEP_PATIENCE]),
+        (World(size=2, local_size=2, device=torch.device("cpu")), []),
+        (World(device=GPU), []),
+    ],
+)
+def test_the_limit_is_that_of_every_nccl_group_and_of_no_other(
+    world: World, expected: list[timedelta], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody, shards, checkpoint = Group("nccl"), Group("nccl"), Group("gloo")
+    groups = SimpleNamespace(pg_map=dict.fromkeys((everybody, shards, checkpoint)))
+    monkeypatch.setattr(distributed_c10d, "_world", groups)
+    world.set_patience(STEP_PATIENCE)
+    for group in (everybody, shards):
+        assert group.backends["cuda"].limits == expected
+    assert not any(group.backends["cpu"].limits for group in groups.pg_map)
+    assert not checkpoint.backends["cuda"].limits
