@@ -114,6 +114,7 @@ def test_stage_2_starts_at_the_rate_where_stage_1_ends(name: str) -> None:
     for stage2 in ingredients:
         assert stage2.model == stage1.model
         for stage in (stage1, stage2):
+            assert stage.core.deterministic
             steps = Duration.parse(stage.max_duration).steps(stage.tokens_per_step, None)
             assert stage.stop_at == steps
         assert stage1.stop_at is not None
@@ -147,6 +148,7 @@ def test_a_recipe_is_the_published_run(name: str) -> None:
         assert config.optimizer.betas == (0.9, 0.95)
         assert (config.optimizer.weight_decay, config.max_grad_norm) == (0.1, 1.0)
         assert (config.core.order, config.precision) == ("feistel", "amp_bf16")
+        assert not config.core.deterministic
 
 
 @pytest.mark.parametrize(
