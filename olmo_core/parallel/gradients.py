@@ -45,8 +45,8 @@ class Gradients(ABC):
 
     def scale_(self, factor: Tensor) -> None:
         """Multiply all gradients by a scalar."""
-        for part in self._parts():
-            part.mul_(factor)
+        # a few launches for all shards
+        torch._foreach_mul_(self._parts(), factor)  # pyright: ignore[reportPrivateImportUsage]
 
     @abstractmethod
     def _parts(self) -> list[Tensor]:
