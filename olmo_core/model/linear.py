@@ -72,9 +72,16 @@ def matmul_prepacked(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def matmul_add(a: Tensor, b: Tensor, c: Tensor | None) -> Tensor:
-    """Return c + a b for a (M, K), b (K, N), in one pass over the result; may overwrite c."""
+    """Return c + a b for a (M, K), b (K, N), in one pass over the result; may overwrite c.
+
+    The product is as wide as c, also where its factors are narrower: it is not rounded to theirs.
+    """
     if c is None:
         return matmul(a, b)
+    if a.dtype != c.dtype:
+        if c.is_cuda:
+            return torch.addmm(c, a, b, out_dtype=c.dtype, out=c)
+        a, b = a.to(c.dtype), b.to(c.dtype)  # no kernel of a CPU does; the products are exact
     if is_faster(a, b.T):
         return torch.ops.mkldnn._linear_pointwise.binary(a, c, b.T, None, "add")
     return c.addmm_(a, b)

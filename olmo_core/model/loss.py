@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from olmo_core.config.compute import LOGITS_AT_ONCE
+from olmo_core.config.compute import BF16_LOGITS_AT_ONCE, LOGITS_AT_ONCE
 from olmo_core.model.linear import matmul, matmul_add, matmul_prepacked, prepacked
 
 # Vocabulary rows per tile (measured, docs/performance.md). Not a power of two: the rows of a tile
@@ -43,6 +43,16 @@ def cross_entropy(
     return _ChunkedCrossEntropy.apply(hidden, weight, labels, z_loss, compiled)  # pyright: ignore
 
 
+@functools.cache
+def unit(device: torch.device) -> Tensor:
+    """Return the 1 to begin the backward of a loss with: `loss.backward(unit(loss.device))`.
+
+    The gradients made beforehand then stay as they are. It is known as an object, not by its value,
+    which the host would have to wait for; with any other the gradients are multiplied by it.
+    """
+    return torch.ones((), device=device)
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -65,7 +75,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         scale, saved = gradients[0], ctx.saved_tensors
-        if not scale.is_cpu or scale != 1:  # 1 in training; asking a GPU would wait for it
+        if scale is not unit(scale.device):
             saved = (None if gradient is None else gradient * scale for gradient in saved)
         return *saved, None, None, None
 
@@ -81,20 +91,21 @@ def _in_chunks(
     """Return both sums and the requested gradients: of the states, and of the head in float32."""
     counted, target = labels >= 0, labels.clamp(min=0)
     grad_hidden = torch.empty_like(hidden) if needs[0] else None
-    # float32, so that summing over the chunks in a narrower type does not lose any
     grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
     sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
-    count = max(1, min(len(labels), -(-len(labels) * len(weight) // LOGITS_AT_ONCE)))
+    at_once = LOGITS_AT_ONCE if hidden.dtype == torch.float32 else BF16_LOGITS_AT_ONCE
+    # a power of two, as most microbatches are: all chunks have one shape, or all but the last
+    height = 1 << max(0, (at_once // len(weight)).bit_length() - 1)
     gradient_of = _compiled_gradient() if compiled else _gradient
     begin = 0
-    for part in hidden.tensor_split(count):
+    for part in hidden.split(height):
         rows = slice(begin, begin := begin + len(part))
         gradient, both = gradient_of(part @ weight.T, target[rows], counted[rows], z_loss)
         sums += both
         if grad_hidden is not None:
             torch.mm(gradient, weight, out=grad_hidden[rows])
         if grad_weight is not None:
-            grad_weight += gradient.T @ part
+            grad_weight = matmul_add(gradient.T, part, grad_weight)
     return sums[0], sums[1], grad_hidden, grad_weight
 
 
@@ -129,7 +140,7 @@ def _gradient(
 @functools.cache
 def _compiled_gradient() -> Callable[..., tuple[Tensor, Tensor]]:
     """Compile `_gradient` on first use: `torch.compile` takes a second to import."""
-    return torch.compile(_gradient)
+    return torch.compile(_gradient, dynamic=False)
 
 
 def _in_tiles(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.data.loader import Batch
-from olmo_core.model.loss import cross_entropy
+from olmo_core.model.loss import cross_entropy, unit
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.gradients import Gradients
 
@@ -75,7 +75,7 @@ def forward_backward(
         rows = slice(part, part + microbatch_size)
         within = None if positions is None else positions[rows]
         loss, ce, z = model.loss(criterion, ids[rows], labels[rows], within)
-        loss.backward()
+        loss.backward(unit(device))
         sums[0] += ce
         sums[1] += z
     sums[2] += (labels != IGNORED).sum()

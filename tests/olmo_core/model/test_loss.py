@@ -1,8 +1,12 @@
 """The cross-entropy in tiles and in chunks against torch's own."""
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from olmo_core.model import linear, loss
 
@@ -58,7 +62,7 @@ def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.Monkey
 def test_chunks_in_bfloat16_are_near_float32(
     chunk: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "LOGITS_AT_ONCE", chunk)
+    monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", chunk)
     traced = torch.compile(loss._gradient, backend="aot_eager")  # inductor's start takes seconds
     monkeypatch.setattr(loss, "_compiled_gradient", lambda: traced)
     generator = torch.Generator().manual_seed(0)
@@ -73,6 +77,75 @@ def test_chunks_in_bfloat16_are_near_float32(
     torch.testing.assert_close((ce, z), (exact_ce, exact_z), rtol=1e-3, atol=0)
     for ours, right in zip(torch.autograd.grad(total, (hidden, weight)), wanted, strict=True):
         assert (ours - right).norm() / right.norm() < 1e-2
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_head_s_gradient_is_rounded_once_whatever_the_chunks(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As exact as the products of the bfloat16 gradient of the logits are in float64."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(256, 32, generator=generator).bfloat16().to(device)
+    weight = torch.randn(1000, 32, generator=generator).bfloat16().to(device)
+    master = weight.float().requires_grad_()
+    labels = torch.randint(0, 1000, (256,), generator=generator).to(device)
+    softmax = (hidden @ weight.T).double().softmax(dim=1)
+    of_logits = (softmax - F.one_hot(labels, 1000)).bfloat16().double()
+    exact = of_logits.T @ hidden.double()
+    for rows in (1, 8, 256):
+        monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", rows * 1000)
+        with torch.autocast(device, dtype=torch.bfloat16):
+            loss.cross_entropy(hidden, master, labels)[0].backward()
+        assert master.grad is not None
+        assert (master.grad - exact).norm() / exact.norm() < 1e-5, rows
+        master.grad = None
+
+
+@pytest.mark.parametrize(("tokens", "shapes"), [(512, 1), (500, 2), (64, 1)])
+def test_a_step_s_chunks_compile_once_a_shape(
+    tokens: int, shapes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", 190 * 300)  # 128 rows at a time
+    compile_ = functools.partial(torch.compile, backend="aot_eager")  # inductor takes seconds
+    monkeypatch.setattr(loss.torch, "compile", compile_)
+    loss._compiled_gradient.cache_clear()
+    hidden = torch.randn(tokens, 16, dtype=torch.bfloat16, requires_grad=True)
+    weight = torch.randn(300, 16, dtype=torch.bfloat16, requires_grad=True)
+    labels = torch.randint(0, 300, (tokens,))
+    for _ in range(2):
+        loss.cross_entropy(hidden, weight, labels, compiled=True)[0].backward()
+    loss._compiled_gradient.cache_clear()
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == shapes
+
+
+class _Multiplications(TorchDispatchMode):
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.mul.Tensor
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_loss_that_nothing_scales_multiplies_no_gradient(dtype: torch.dtype) -> None:
+    hidden, weight = (torch.randn(size, 8).to(dtype).requires_grad_() for size in (64, 50))
+
+    def backward(scale: torch.Tensor | None) -> tuple[int, list[torch.Tensor]]:
+        hidden.grad = weight.grad = None
+        total = loss.cross_entropy(hidden, weight, torch.arange(64) % 50)[0]
+        with _Multiplications() as multiplied:
+            total.backward(scale)
+        return multiplied.count, [x.grad for x in (hidden, weight) if x.grad is not None]
+
+    none, plain = backward(loss.unit(hidden.device))
+    both, same = backward(None)  # the 1 that autograd makes is another one
+    _, twice = backward(torch.tensor(2.0))
+    assert (none, both) == (0, 2)
+    for gradient, equal, double in zip(plain, same, twice, strict=True):
+        assert torch.equal(gradient, equal)
+        assert torch.equal(2 * gradient, double)
 
 
 def test_without_a_gradient_none_is_made() -> None:
