@@ -103,6 +103,9 @@ class Transformer(nn.Module):
             sine, cosine = (table[positions].unsqueeze(1) for table in (sine, cosine))
             mask = document_mask(positions)
         x_BTD = self.embeddings(input_ids)
+        device = x_BTD.device.type
+        if torch.is_autocast_enabled(device):  # so the residual stream is, however weights are held
+            x_BTD = x_BTD.to(torch.get_autocast_dtype(device))
         for block in self.blocks:
             x_BTD = block(x_BTD, sine, cosine, mask)
         return self.norm(x_BTD)

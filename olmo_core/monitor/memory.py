@@ -93,14 +93,14 @@ def _working(config: TrainConfig, parameters: int, table: int, shards: int, widt
 
 def _of_token(config: TrainConfig, width: int) -> int:
     model, layer = config.model, _of_layer(config.model, width)
-    stream = _FLOAT32 * model.d_model
     strategy = config.activation_checkpointing
     again = 0
     if strategy is not None:
         again = sum(recomputes(strategy, layer) for layer in range(model.n_layers))
-    kept = stream + (_products(model, width) if strategy == "fine_grained" else 0)
+    kept = width * model.d_model + (_products(model, width) if strategy == "fine_grained" else 0)
     whole = model.n_layers - again + (1 if again else 0)  # one is being computed again
-    return whole * layer + again * kept + 2 * stream  # and around the final norm
+    around_norm = 2 * _FLOAT32 * model.d_model  # the final one
+    return whole * layer + again * kept + around_norm
 
 
 def _products(model: ModelConfig, width: int) -> int:
@@ -117,6 +117,5 @@ def _of_layer(model: ModelConfig, width: int) -> int:
         norms += 2 * _FLOAT32 * d  # their results before the weight, float32
     if model.attention_layer_norm:
         norms += 2 * _FLOAT32 * (d + kv)
-    inputs = 4 if width == _FLOAT32 else 7  # autocast casts the input of each product anew
-    products = width * (inputs * d + 2 * kv + 4 * model.feed_forward_size)
+    products = width * (4 * d + 2 * kv + 4 * model.feed_forward_size)
     return norms + products + _FLOAT32 * model.n_heads  # and each query's log-sum

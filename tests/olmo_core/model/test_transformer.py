@@ -140,6 +140,19 @@ def test_logits_in_bfloat16_are_transformers(name: str) -> None:
     assert relative_error(pure, other) <= 2e-2
 
 
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_the_residual_stream_is_autocast_s_however_weights_are_held(weights: torch.dtype) -> None:
+    model = Transformer(ModelConfig(**OLMO2)).to(weights)
+    streams: list[torch.dtype] = []
+    for block in model.blocks:
+        block.register_forward_hook(lambda _, x, y: streams.extend((x[0].dtype, y.dtype)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        final = model.hidden(torch.zeros(1, 8, dtype=torch.int64))
+    assert set(streams) == {torch.bfloat16} == {final.dtype}
+    model.hidden(torch.zeros(1, 8, dtype=torch.int64))
+    assert streams[-1] == weights
+
+
 def test_a_position_sees_the_past_only() -> None:
     model = Transformer(ModelConfig(**OLMO2))
     initialise(model, 0)

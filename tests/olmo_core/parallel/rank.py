@@ -106,7 +106,8 @@ def check(config: TrainConfig, world: World, *, tolerance: float) -> None:
         recorded = Counter(event.name() for event in kineto.events())
         assert recorded["c10d::_reduce_scatter_base_"] == reduced * units
         assert recorded["c10d::_allgather_base_"] == gathered
-        torch.testing.assert_close(gradients.sums, expected.sums, rtol=tolerance, atol=0.1)
+        # the forward pass is the same arithmetic, in bfloat16 as well
+        torch.testing.assert_close(gradients.sums, expected.sums, rtol=2e-6, atol=1e-4)
         for name, parameter in model.named_parameters():
             assert isinstance(parameter.grad, DTensor)
             assert parameter.grad.dtype == torch.float32
