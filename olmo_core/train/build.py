@@ -36,7 +36,8 @@ def build_trainer(
     _check_tokens(loader, world)
     with torch.device("meta"):
         model = Transformer(config.model)
-    gradients = prepare(model, config, world, sums=len(SUMS))
+    per_rank = world.size if world.size > 1 else 0
+    gradients = prepare(model, config, world, sums=len(SUMS) + per_rank)
     optimizer = build_optimizer(config.optimizer, model)
     state, loader, resumed = restore(config, world, loader, model, optimizer)
     if not resumed and config.load_path is None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from olmo_core.data.loader import Batch
 from olmo_core.model.loss import cross_entropy, unit
 from olmo_core.model.transformer import Transformer
+from olmo_core.monitor.straggler import LossTime
 from olmo_core.parallel.gradients import Gradients
 
 IGNORED = -100
@@ -29,6 +30,7 @@ SUMS: tuple[str, ...] = (
     "joules",
     "save_failed",
 )
+# Behind them, of several ranks: each one's loss time, in the place of its number.
 READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
 
 
@@ -56,11 +58,12 @@ def forward_backward(
     microbatch_size: int,
     z_loss: float,
     compiled: bool = False,
+    loss_time: LossTime | None = None,
 ) -> None:
     """Add the gradients of the *summed* loss, and the step's sums, to `gradients`.
 
-    Nothing is divided here: the mean is taken once, over the global count of labels. `compiled` is
-    about the loss; blocks are what `prepare` made them.
+    Nothing is divided here: the mean is taken once, over the global count of labels. `compiled` and
+    `loss_time` are about the loss; blocks are what `prepare` made them.
     """
     sums = gradients.sums
     device = sums.device
@@ -70,6 +73,8 @@ def forward_backward(
     if batch.positions is not None:
         positions = on_device(torch.from_numpy(batch.positions), device)
     criterion = functools.partial(cross_entropy, z_loss=z_loss, compiled=compiled)
+    if loss_time is not None:
+        criterion = loss_time.timed(criterion)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
@@ -114,7 +119,7 @@ class Readings:
         """Start to copy a step's values to the host; they must not be changed afterwards.
 
         Args:
-            values: Those of `READ`, one-dimensional.
+            values: Those of `READ`, one-dimensional, and after them the loss time of each rank.
             known: What the host knows of the step as it queues it.
         """
         arrived = None
@@ -131,4 +136,6 @@ class Readings:
             known, values, arrived = self._waiting.popleft()
             if arrived is not None:
                 arrived.synchronize()
-            yield known | dict(zip(READ, values.tolist(), strict=True))
+            told = values.tolist()
+            read = dict(zip(READ, told[: len(READ)], strict=True))
+            yield known | read | {"loss_seconds": told[len(READ) :]}

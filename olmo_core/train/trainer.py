@@ -23,6 +23,7 @@ from olmo_core.monitor import metrics
 from olmo_core.monitor.energy import Energy
 from olmo_core.monitor.mfu import peak_flops
 from olmo_core.monitor.profiling import profiling
+from olmo_core.monitor.straggler import LossTime, straggler_metrics
 from olmo_core.monitor.tracking import Tracker
 from olmo_core.optim.adamw import AdamW
 from olmo_core.optim.schedule import build_schedule
@@ -79,6 +80,7 @@ class Trainer:
         self._first_step = state.step + 1
         self._asked = 0.0, 0.0  # ranks that are asked to stop, and at once
         self._tracker = Tracker(None, config.save_folder, {})
+        self._loss_time = LossTime(world.device) if world.size > 1 else None
         self.energy = Energy(world, config.core.power_watts)
         peak = None
         if self.job is not None:  # only the first rank tells
@@ -146,7 +148,10 @@ class Trainer:
                 microbatch_size=config.device_train_microbatch_size,
                 z_loss=config.z_loss,
                 compiled=config.compile is not None,
+                loss_time=self._loss_time,
             )
+        if self._loss_time is not None:
+            sums[len(SUMS) + self.world.rank] += self._loss_time.mean_seconds()
         stop, at_once = self.cancel.asked()
         for name, value in (
             ("stop", stop),
@@ -166,7 +171,9 @@ class Trainer:
         self.optimizer.step(left_out)
         state.step += 1
         state.tokens += self.config.tokens_per_step
-        values = torch.cat((sums, torch.stack((loss, norm, skipped))))
+        values = torch.cat(
+            (sums[: len(SUMS)], torch.stack((loss, norm, skipped)), sums[len(SUMS) :])
+        )
         self.readings.put(values, step=state.step, tokens=state.tokens, learning_rate=rate)
 
     def _read(self, *, wait: bool = False) -> None:
@@ -187,6 +194,7 @@ class Trainer:
             self._asked = known["stop"], known["stop_at_once"]
             waited = known["waited_seconds"] / self.world.size
             speed = self.speed.step_done(known["tokens"], waited)
+            speed |= straggler_metrics(known["loss_seconds"])
             if self.job is not None:
                 self._log_step(self.job, known, speed | spikes)
 

@@ -1,10 +1,13 @@
 """How long a collective may take, against stand-ins of NCCL's groups: the CPU build has none."""
 
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
 from olmo_core.parallel.world import STEP_PATIENCE, World
@@ -53,3 +56,16 @@ def test_the_limit_is_that_of_every_nccl_group_and_of_no_other(
         assert group.backends["cuda"].limits == expected
     assert not any(group.backends["cpu"].limits for group in groups.pg_map)
     assert not checkpoint.backends["cuda"].limits
+
+
+@pytest.mark.gpu
+def test_the_limit_is_set_where_nccl_reads_it(tmp_path: Path) -> None:
+    meeting = f"file://{tmp_path / 'store'}"
+    dist.init_process_group("cpu:gloo,cuda:nccl", init_method=meeting, rank=0, world_size=1)
+    try:
+        World(size=2, local_size=2, device=GPU).set_patience(STEP_PATIENCE)
+        whole: Any = dist.group.WORLD
+        assert whole._get_backend(GPU).options._timeout == STEP_PATIENCE
+        assert whole._get_backend(torch.device("cpu")).options._timeout > STEP_PATIENCE
+    finally:
+        dist.destroy_process_group()

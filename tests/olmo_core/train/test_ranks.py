@@ -34,6 +34,9 @@ def test_two_ranks_equal_one_and_each_can_resume_the_other(ranks: Ranks, tmp_pat
         weights = load_file(other / "model" / "model.safetensors")
         for name, tensor in load_file(one / "model" / "model.safetensors").items():
             torch.testing.assert_close(weights[name], tensor, rtol=1e-3, atol=1e-4)
+    slowest = [row.get("throughput/slowest_rank") for row in read_metrics(two / "metrics.jsonl")]
+    assert set(slowest) <= {0, 1}
+    assert not any("slowest" in key for key in read_metrics(one / "metrics.jsonl")[0])
     model = Path("model", "model.safetensors")
     assert (two / model).read_bytes() == (tmp_path / "again" / model).read_bytes()
     first, second = (RunFolder(folder).read_result()["report"]["data"] for folder in (one, two))
