@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
+from olmo_core.model.documents import attend
 from olmo_core.model.linear import Linear
 from olmo_core.model.norm import Norm
 
@@ -31,14 +32,15 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = (Norm(config, size, affine=affine) for size in (d, kv))
 
     def forward(
-        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, begins: Tensor | None = None
     ) -> Tensor:
         """Return the attention's output (B, T, D).
 
         Args:
             x_BTD: Residual stream, or its norm.
             sine, cosine: Of each position's angles, (T, E) or (B, 1, T, E).
-            mask: Which positions a position sees, bool (B, 1, T, T); None: all of the past.
+            begins: Where the documents begin, see `Documents`: a position sees its document's past.
+                None: all of the past.
         """
         q, k, v = self.w_q(x_BTD), self.w_k(x_BTD), self.w_v(x_BTD)
         if self.clip is not None:
@@ -49,23 +51,13 @@ class Attention(nn.Module):
             y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v)
         )
         q_BHTE, k_BKTE = apply_rope(q_BHTE, sine, cosine), apply_rope(k_BKTE, sine, cosine)
-        y_BHTE = F.scaled_dot_product_attention(
-            q_BHTE, k_BKTE, v_BKTE, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
-        )
+        if begins is None:
+            y_BHTE = F.scaled_dot_product_attention(
+                q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=self.grouped
+            )
+        else:
+            y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, begins)
         return self.w_out(y_BHTE.transpose(1, 2).flatten(2))
-
-
-def document_mask(positions: Tensor) -> Tensor:
-    """Return the mask that keeps causal attention within documents, bool (B, 1, T, T).
-
-    Position i of instance b sees j where i - positions[b, i] <= j <= i; the same for all heads.
-
-    Args:
-        positions: Each token's position within its document, int64 (B, T).
-    """
-    at = torch.arange(positions.shape[1], device=positions.device)
-    begin = (at - positions)[:, None, :, None]  # where each position's document begins
-    return (at >= begin) & (at <= at[:, None])
 
 
 def rope_tables(config: ModelConfig, length: int, device: torch.device) -> tuple[Tensor, Tensor]:

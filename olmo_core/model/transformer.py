@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.model.attention import Attention, document_mask, rope_tables
+from olmo_core.model.attention import Attention, rope_tables
+from olmo_core.model.documents import Documents
 from olmo_core.model.linear import Linear, Undrawn
 from olmo_core.model.norm import Norm
 
@@ -55,13 +56,13 @@ class Block(nn.Module):
         self.feed_forward_norm = make_norm(config)
 
     def forward(
-        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, mask: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, begins: Tensor | None = None
     ) -> Tensor:
         """Return the residual stream after this block (B, T, D); arguments as for `Attention`."""
         if self.norm_after:
-            x_BTD = x_BTD + self.attention_norm(self.attention(x_BTD, sine, cosine, mask))
+            x_BTD = x_BTD + self.attention_norm(self.attention(x_BTD, sine, cosine, begins))
             return x_BTD + self.feed_forward_norm(self.feed_forward(x_BTD))
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), sine, cosine, mask)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), sine, cosine, begins)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
@@ -89,25 +90,24 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.embeddings.weight
         self._rope: tuple[Tensor, Tensor] | None = None
 
-    def hidden(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+    def hidden(self, input_ids: Tensor, documents: Documents | None = None) -> Tensor:
         """Return the final normed states (B, T, D).
 
         Args:
             input_ids: Token ids, int64 (B, T).
-            positions: Each token's position within its document, int64 (B, T): attention and
-                rotary positions then stay within documents. None: an instance is one document.
+            documents: Attention and rotary positions stay within them. None: an instance is one.
         """
         sine, cosine = self._rope_for(input_ids)
-        mask = None
-        if positions is not None:
-            sine, cosine = (table[positions].unsqueeze(1) for table in (sine, cosine))
-            mask = document_mask(positions)
+        begins = None
+        if documents is not None:
+            sine, cosine = (table[documents.positions].unsqueeze(1) for table in (sine, cosine))
+            begins = documents.begins
         x_BTD = self.embeddings(input_ids)
         device = x_BTD.device.type
         if torch.is_autocast_enabled(device):  # so the residual stream is, however weights are held
             x_BTD = x_BTD.to(torch.get_autocast_dtype(device))
         for block in self.blocks:
-            x_BTD = block(x_BTD, sine, cosine, mask)
+            x_BTD = block(x_BTD, sine, cosine, begins)
         return self.norm(x_BTD)
 
     def loss(
@@ -115,7 +115,7 @@ class Transformer(nn.Module):
         criterion: Criterion,
         input_ids: Tensor,
         labels: Tensor,
-        positions: Tensor | None = None,
+        documents: Documents | None = None,
     ) -> tuple[Tensor, ...]:
         """Return `criterion` of the final states, without making logits.
 
@@ -123,9 +123,9 @@ class Transformer(nn.Module):
             criterion: Of states (N, D), head (V, D) and labels (N,), over N positions.
             input_ids: As for `hidden`.
             labels: Targets, int64 (B, T).
-            positions: As for `hidden`.
+            documents: As for `hidden`.
         """
-        hidden_ND = self.hidden(input_ids, positions).flatten(0, 1)
+        hidden_ND = self.hidden(input_ids, documents).flatten(0, 1)
         return self.lm_head.loss(criterion, hidden_ND, labels.flatten())
 
     def forward(self, input_ids: Tensor) -> Tensor:

@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import (
+    CheckpointPolicy,
+    checkpoint,
+    create_selective_checkpoint_contexts,
+)
 
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig, recomputes
 from olmo_core.config.train import TrainConfig
@@ -20,18 +24,19 @@ from olmo_core.parallel.world import World
 
 # What `fine_grained` keeps: matrix products and attention. All else in a block (norms, rotations,
 # activations, casts) is cheap to compute again and holds most of the memory.
-_KEPT = [
-    torch.ops.aten.mm.default,
-    torch.ops.aten.addmm.default,
-    torch.ops.aten.bmm.default,
-    torch.ops.olmo_core.matmul.default,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-    torch.ops.aten._scaled_dot_product_flash_attention.default,
-    torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
-]
-if hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # `matmul` where it is not compiled
-    _KEPT.append(torch.ops.mkldnn._linear_pointwise.default)
+_KEPT = {
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "olmo_core::matmul",
+    "mkldnn::_linear_pointwise",  # `matmul` where it is not compiled
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention",
+    "aten::_scaled_dot_product_efficient_attention",
+    "aten::_scaled_dot_product_cudnn_attention",
+    "olmo_core::attend",
+    "torch_attn::_varlen_attn",  # an operator once `model.documents` asked for it
+}
 
 
 def prepare(model: Transformer, config: TrainConfig, world: World, *, sums: int) -> Gradients:
@@ -89,10 +94,15 @@ def checkpoint_activations(model: Transformer, strategy: ActivationCheckpointing
     """
     more: dict[str, Any] = {}
     if strategy == "fine_grained":
-        more["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _KEPT)
+        more["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
     for layer, block in enumerate(model.blocks):
         if recomputes(strategy, layer):
             block.forward = _recomputing(block.forward, more)
+
+
+def _policy(_context: Any, operator: Any, *_arguments: Any, **_keywords: Any) -> CheckpointPolicy:
+    kept = operator.name() in _KEPT
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def _recomputing(forward: Callable[..., Tensor], more: dict[str, Any]) -> Callable[..., Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.data.loader import Batch
+from olmo_core.model.documents import Documents, begins_of
 from olmo_core.model.loss import cross_entropy, unit
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.straggler import LossTime
@@ -50,6 +51,26 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def documents_of(
+    batch: Batch, rows: slice, device: torch.device, *, compiled: bool
+) -> Documents | None:
+    """Return the documents of a microbatch on the device; None where each instance is one.
+
+    Args:
+        batch: Of which `rows` are the microbatch.
+        rows: Of instances.
+        device: Of the model.
+        compiled: By whose blocks they are read; any number of documents is then one graph.
+    """
+    if batch.positions is None:
+        return None
+    positions = torch.from_numpy(batch.positions[rows])
+    begins = on_device(begins_of(positions), device)
+    if compiled:
+        torch._dynamo.mark_dynamic(begins, 0)
+    return Documents(positions=on_device(positions, device), begins=begins)
+
+
 def forward_backward(
     model: Transformer,
     batch: Batch,
@@ -62,24 +83,21 @@ def forward_backward(
 ) -> None:
     """Add the gradients of the *summed* loss, and the step's sums, to `gradients`.
 
-    Nothing is divided here: the mean is taken once, over the global count of labels. `compiled` and
-    `loss_time` are about the loss; blocks are what `prepare` made them.
+    Nothing is divided here: the mean is taken once, over the global count of labels. `loss_time` is
+    about the loss; `compiled` too, and tells whether `prepare` compiled the blocks.
     """
     sums = gradients.sums
     device = sums.device
     ids = on_device(torch.from_numpy(batch.input_ids), device)
     labels = on_device(labels_of(batch), device)
-    positions = None
-    if batch.positions is not None:
-        positions = on_device(torch.from_numpy(batch.positions), device)
     criterion = functools.partial(cross_entropy, z_loss=z_loss, compiled=compiled)
     if loss_time is not None:
         criterion = loss_time.timed(criterion)
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
-        within = None if positions is None else positions[rows]
-        loss, ce, z = model.loss(criterion, ids[rows], labels[rows], within)
+        documents = documents_of(batch, rows, device, compiled=compiled)
+        loss, ce, z = model.loss(criterion, ids[rows], labels[rows], documents)
         loss.backward(unit(device))
         sums[0] += ce
         sums[1] += z

@@ -1,0 +1,156 @@
+"""Causal attention within the documents of packed instances, without a T × T mask.
+
+Shape suffixes: B instances, T positions, H heads, K key and value heads, E head size, N documents.
+"""
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """Where the documents of a batch lie; each instance begins one. Made once for all layers."""
+
+    positions: Tensor  # of each token within its document, int64 (B, T)
+    begins: Tensor  # of each document among the B·T tokens, and then B·T: int32 (N + 1,)
+
+
+def begins_of(positions: Tensor) -> Tensor:
+    """Return `Documents.begins` of positions (B, T) on the host."""
+    begins = (positions.flatten() == 0).nonzero().squeeze(1)
+    return F.pad(begins, (0, 1), value=positions.numel()).int()
+
+
+def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, begins: Tensor) -> Tensor:
+    """Return causal attention within documents (B, H, T, E).
+
+    - On a CPU one document after the other is attended to; whole instances all at once, to the bits
+      of causal attention.
+    - In half precision on CUDA the flash kernel for documents of any length takes `begins`.
+    - In float32 on CUDA, where that kernel does not exist, each layer makes a mask (B, 1, T, T).
+
+    A window of positions would be an argument of all three.
+
+    Args:
+        q_BHTE, k_BKTE, v_BKTE: Of one dtype.
+        begins: See `Documents`; on the same device.
+    """
+    if q_BHTE.device.type == "cpu":
+        return _OneByOne.apply(q_BHTE, k_BKTE, v_BKTE, begins)  # pyright: ignore
+    grouped = q_BHTE.shape[1] != k_BKTE.shape[1]
+    if q_BHTE.dtype in _HALF:
+        return _attend_flash(q_BHTE, k_BKTE, v_BKTE, begins, grouped)
+    mask = document_mask(begins, len(q_BHTE), q_BHTE.shape[2])
+    return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, mask, enable_gqa=grouped)
+
+
+def document_mask(begins: Tensor, instances: int, length: int) -> Tensor:
+    """Return which positions a position sees, bool (B, 1, T, T): its document's up to itself."""
+    token = torch.arange(instances * length, device=begins.device)
+    document = torch.bucketize(token, begins, right=True).view(instances, 1, length)
+    at = token[:length]
+    return (document[..., None] == document[:, :, None]) & (at[:, None] >= at)
+
+
+def _attend_flash(
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, begins: Tensor, grouped: bool
+) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # imports the compiler
+
+    instances, _, length, _ = q_BHTE.shape
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTE, k_BKTE, v_BKTE))
+    # T instead of the longest document: another number would be another graph, and the kernel's
+    # blocks beyond a document's end return at once
+    y = varlen_attn(
+        q, k, v, begins, begins, length, length, window_size=(-1, 0), enable_gqa=grouped
+    )
+    return y.unflatten(0, (instances, length)).transpose(1, 2)  # pyright: ignore
+
+
+class _OneByOne(torch.autograd.Function):
+    # Compiled, the loops over documents are operators: unrolled, each layout would be a graph.
+    # Called elsewhere, an operator imports the compiler.
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> Tensor:
+        forward = _forward_operator if torch.compiler.is_compiling() else _forward
+        y, log_sum = forward(q, k, v, begins)
+        ctx.save_for_backward(q, k, v, begins, y, log_sum)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        backward = _backward_operator if torch.compiler.is_compiling() else _backward
+        return (*backward(gradients[0], *ctx.saved_tensors), None)
+
+
+def _places(begins: Tensor, length: int) -> list[tuple[slice, slice, slice]] | None:
+    """Return where the documents lie in tensors (B, ·, T, …); None: each is a whole instance."""
+    edges: list[int] = begins.tolist()
+    if (len(edges) - 1) * length == edges[-1]:
+        return None
+    places = []
+    for begin, end in itertools.pairwise(edges):
+        row, at = divmod(begin, length)
+        places.append((slice(row, row + 1), slice(None), slice(at, at + end - begin)))
+    return places
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the attention's output (B, H, T, E) and each query's log-sum, float32 (B, H, T)."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    places = _places(begins, q.shape[2])
+    if places is None:
+        return kernel(q, k, v, 0.0, True)
+    y, log_sum = _forward_room(q, k, v, begins)
+    for at in places:
+        y[at], log_sum[at] = kernel(q[at], k[at], v[at], 0.0, True)
+    return y, log_sum
+
+
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, y: Tensor, log_sum: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    given, places = (grad, q, k, v, y, log_sum), _places(begins, q.shape[2])
+    if places is None:
+        return kernel(*given, 0.0, True)
+    gradients = _backward_room(grad, q, k, v, begins, y, log_sum)
+    for at in places:
+        parts = kernel(*(x[at] for x in given), 0.0, True)
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient[at] = part
+    return gradients
+
+
+# Results as the kernel lays them out, which the compiler has to know.
+
+
+def _forward_room(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+    log_sum_BTH = q.new_empty(len(q), q.shape[2], q.shape[1], dtype=torch.float32)
+    return torch.empty_like(q), log_sum_BTH.transpose(1, 2)
+
+
+def _backward_room(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, y: Tensor, log_sum: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    rooms = (x.new_empty(x.transpose(1, 2).shape).transpose(1, 2) for x in (q, k, v))
+    return tuple(rooms)  # pyright: ignore[reportReturnType]
+
+
+def _operator(name: str, function: Any, room: Any) -> Any:
+    operator = torch.library.custom_op(f"olmo_core::{name}", function, mutates_args=())
+    operator.register_fake(room)
+    return operator
+
+
+_forward_operator = _operator("attend", _forward, _forward_room)
+_backward_operator = _operator("attend_backward", _backward, _backward_room)
