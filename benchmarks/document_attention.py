@@ -1,4 +1,4 @@
-"""Attention within documents on this CPU: as `olmo_core.model.documents` computes it, against a mask.
+"""Attention within documents on this CPU, by `olmo_core.model.documents` and by a mask.
 
 examples:
   python benchmarks/document_attention.py                          two threads, two minutes
@@ -9,6 +9,8 @@ turns. The mask is made once, outside of what is timed, as once for all layers.
 """
 
 import argparse
+import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -56,39 +58,27 @@ def main() -> None:
     keep_freed_memory()
     print(f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}")
     print(f"{'T':>5} {'B':>2} {'documents':>9} {'mask':>7} {'without':>7} ms  without/mask")
-    for length in options.length:
-        for instances in options.instances:
-            for documents in DOCUMENTS:
-                begins = begins_of(positions_of(instances, length, documents))
-                mask = document_mask(begins, instances, length)
-                shape = (instances, length, options.heads, HEAD_SIZE)  # as the products lay it out
-                *given, direction = (torch.randn(shape).transpose(1, 2) for _ in range(4))
-                for x in given:
-                    x.requires_grad_()
-                pairs: list[tuple[float, float]] = []
-                for _ in range(options.rounds):
-                    pairs.append(
-                        (
-                            milliseconds(
-                                lambda q, k, v, mask=mask: F.scaled_dot_product_attention(
-                                    q, k, v, mask
-                                ),
-                                given,
-                                direction,
-                            ),
-                            milliseconds(
-                                lambda q, k, v, begins=begins: attend(q, k, v, begins),
-                                given,
-                                direction,
-                            ),
-                        )
-                    )
-                by_mask, without = (statistics.median(each) for each in zip(*pairs, strict=True))
-                print(
-                    f"{length:5} {instances:2} {documents:9} {by_mask:7.0f} {without:7.0f} "
-                    f"{without / by_mask:13.2f}",
-                    flush=True,
-                )
+    for length, instances, documents in itertools.product(
+        options.length, options.instances, DOCUMENTS
+    ):
+        begins = begins_of(positions_of(instances, length, documents))
+        by_mask = functools.partial(
+            F.scaled_dot_product_attention, attn_mask=document_mask(begins, instances, length)
+        )
+        without = functools.partial(attend, begins=begins)
+        shape = (instances, length, options.heads, HEAD_SIZE)  # as the products lay it out
+        *given, direction = (torch.randn(shape).transpose(1, 2) for _ in range(4))
+        for x in given:
+            x.requires_grad_()
+        rounds = [
+            [milliseconds(function, given, direction) for function in (by_mask, without)]
+            for _ in range(options.rounds)
+        ]
+        mask, ours = (statistics.median(each) for each in zip(*rounds, strict=True))
+        print(
+            f"{length:5} {instances:2} {documents:9} {mask:7.0f} {ours:7.0f} {ours / mask:16.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
