@@ -54,13 +54,13 @@ def on_device(tensor: Tensor, device: torch.device) -> Tensor:
 def documents_of(
     batch: Batch, rows: slice, device: torch.device, *, compiled: bool
 ) -> Documents | None:
-    """Return the documents of a microbatch on the device; None where each instance is one.
+    """Return where a microbatch's documents lie; None where the batch does not tell them apart.
 
     Args:
-        batch: Of which `rows` are the microbatch.
-        rows: Of instances.
-        device: Of the model.
-        compiled: By whose blocks they are read; any number of documents is then one graph.
+        batch: Its instances `rows` are the microbatch.
+        rows: A slice of them.
+        device: Where the model is.
+        compiled: The model's blocks are; one graph is then for any number of documents.
     """
     if batch.positions is None:
         return None

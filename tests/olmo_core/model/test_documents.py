@@ -144,8 +144,12 @@ def test_states_and_gradients_are_those_of_the_mask(
         assert len(ours) == len(theirs) == 1 + len(list(model.parameters()))
         errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
         assert max(errors) <= 1e-5, layout
-    if compiled:  # whatever the layout
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    if compiled:
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # whatever the layout
+        with torch.profiler.profile() as profile:
+            learn(model, LAYOUTS[1], compiled=True)
+        calls = [each.count for each in profile.key_averages() if each.key == "olmo_core::attend"]
+        assert calls == [2 * len(model.blocks) if strategy == "whole_layer" else len(model.blocks)]
 
 
 def test_whole_instances_keep_the_bits_of_causal_attention() -> None:
@@ -231,17 +235,23 @@ def test_the_flash_kernel_gets_all_tokens_in_a_row(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(_attend_flash(q, k, v, begins, grouped=True), expected)
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_flash_kernel_computes_what_the_mask_does(layout: Layout) -> None:
-    results = []
+def test_in_bfloat16_the_kernel_computes_what_the_mask_does(layout: Layout, device: str) -> None:
     positions = positions_of(layout)
+    begins = begins_of(positions)
     generator = torch.Generator().manual_seed(0)
-    given = [torch.randn(2, heads, LENGTH, 64, generator=generator) for heads in (4, 2, 2, 4)]
-    for function in (attend, by_mask(positions)):
-        device = torch.device("cuda" if function is attend else "cpu")
-        q, k, v, direction = (x.bfloat16().to(device).requires_grad_() for x in given)
-        y = function(q, k, v, begins_of(positions).to(device))
-        results.append([y, *torch.autograd.grad(y, (q, k, v), direction)])
-    for ours, theirs in zip(*results, strict=True):
-        assert relative_error(ours.cpu().float(), theirs.float()) <= 2e-2
+    given = [
+        torch.randn(2, LENGTH, heads, 64, generator=generator).transpose(1, 2).bfloat16()
+        for heads in (4, 2, 2, 4)
+    ]
+
+    def learned(function: Callable[..., Tensor], at: str, begins: Tensor) -> list[Tensor]:
+        *qkv, direction = (x.to(at).requires_grad_() for x in given)
+        y = function(*qkv, begins)
+        return [x.cpu().float() for x in (y, *torch.autograd.grad(y, qkv, direction))]
+
+    ours = learned(attend, device, begins.to(device))
+    theirs = learned(by_mask(positions), "cpu", begins)
+    errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
+    assert max(errors) <= 2e-2
