@@ -77,7 +77,7 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 def test_a_thousand_layouts_describe_the_pairs_of_the_mask() -> None:
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        rows, length = rng.integers(1, 4), rng.integers(1, 24)
+        rows, length = int(rng.integers(1, 4)), int(rng.integers(1, 24))
         begins = rng.random((rows, length)) < rng.choice([0, 0.05, 0.3, 1])
         begins[:, 0] = True
         at = np.arange(length)
