@@ -1,0 +1,106 @@
+"""Stage `command`: `python -m olmo_core.train` is killed in an asynchronous save, and goes on.
+
+The killed run, one under torchrun and one that nothing happens to must leave the same bytes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+from ours import train_config, write_tokens
+from stage import CUDA, SMALL, case, finish, say, say_checked
+
+from olmo_core.config.load import to_dict
+
+SHAPE = {
+    "d_model": 64 if SMALL else 512,
+    "n_heads": 2 if SMALL else 8,
+    "n_layers": 2 if SMALL else 8,
+    "feed_forward_size": 256 if SMALL else 2048,
+    "vocab_size": 512 if SMALL else 8192,
+    "sequence_length": 64 if SMALL else 512,
+    "microbatch_size": 4,
+    "microbatches": 2,
+}
+STEPS, SAVE_INTERVAL, KILLED_AT = 24, 8, 16
+ALONE = (sys.executable, "-m", "olmo_core.train")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")
+LAST_LINES = 8
+
+
+def main(folder: Path) -> None:
+    """Train three times, and say whether the models are equal."""
+    config = write_run(folder)
+    whole = model_of(folder, "whole", [*ALONE, config])
+    with case("killed and resumed"):
+        kill_in_save(folder / "killed", [*ALONE, config, f"save_folder={folder / 'killed'}"])
+        digest = model_of(folder, "killed", [*ALONE, config])
+        say_checked("killed and resumed", model_sha256=[whole, digest], within=digest == whole)
+    with case("under torchrun"):
+        digest = model_of(folder, "torchrun", [*TORCHRUN, *ALONE[1:], config])
+        say_checked("under torchrun", model_sha256=[whole, digest], within=digest == whole)
+
+
+def write_run(folder: Path) -> str:
+    """Write tokens and configuration; return the latter's path."""
+    tokens = STEPS * SHAPE["microbatches"] * SHAPE["microbatch_size"] * SHAPE["sequence_length"]
+    path = folder / "tokens.npy"
+    write_tokens(path, vocab_size=SHAPE["vocab_size"], count=tokens + 1, document=100)
+    config = train_config(SHAPE, path, compiled=False, deterministic=True, documents=True)
+    config = replace(
+        config,
+        max_duration=STEPS,
+        stop_at=STEPS,
+        save_interval=SAVE_INTERVAL,
+        no_pre_train_checkpoint=True,
+        core=replace(config.core, save_async=True),
+    )
+    (folder / "train.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    return str(folder / "train.yaml")
+
+
+def model_of(folder: Path, name: str, command: list[str]) -> str:
+    """Train to the end, and return the digest of the model."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [*command, f"save_folder={folder / name}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        said = "\n".join(done.stdout.rstrip().splitlines()[-LAST_LINES:])
+        raise RuntimeError(f"{name}: exit code {done.returncode}\n{said}")
+    report = json.loads((folder / name / "result.json").read_text())["report"]
+    say(name, seconds=time.perf_counter() - start, **report["numbers"])
+    return report["data"]["model_sha256"]
+
+
+def kill_in_save(run: Path, command: list[str]) -> None:
+    """Train until the checkpoint of a step is being written, and kill the process."""
+    beginning = run / "checkpoints" / f"step{KILLED_AT}.tmp"
+    with (run.parent / "said.txt").open("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        while process.poll() is None and not beginning.exists():
+            time.sleep(0.001)
+        process.kill()
+        process.wait()
+        names = sorted(os.listdir(run / "checkpoints")) if (run / "checkpoints").is_dir() else []
+        say("killed", in_a_save=beginning.exists(), exit_code=process.returncode, left=names)
+        if not names:
+            said.seek(0)
+            raise RuntimeError("\n".join(said.read().rstrip().splitlines()[-LAST_LINES:]))
+
+
+if __name__ == "__main__":
+    if not CUDA:
+        say("note", note="no CUDA device: the command runs on the CPU")
+    with tempfile.TemporaryDirectory() as folder, case("command"):
+        main(Path(folder))
+    finish()
