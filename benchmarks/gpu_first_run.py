@@ -39,7 +39,7 @@ STAGES = {
     "parity": (90, "loss and each gradient: CPU float32, CUDA float32, bfloat16"),
     "gpu_tests": (80, "the tests that are marked gpu"),
     "step": (120, "OLMo 2 1B: tokens/s, MFU, memory, compilation, kernels"),
-    "variants": (130, "microbatch, logits at once, deterministic twice, documents"),
+    "variants": (150, "deterministic twice, documents, logits at once, larger microbatch"),
     "curves": (50, "50 steps in bfloat16 against float32"),
     "command": (90, "the real command: killed in an asynchronous save, resumed, under torchrun"),
     "sharded": (50, "FSDP and compilation on one device"),

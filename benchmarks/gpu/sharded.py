@@ -18,9 +18,9 @@ from olmo_core.parallel import prepare
 SHAPE = {
     "d_model": 64 if SMALL else 1024,
     "n_heads": 2 if SMALL else 8,
-    "n_layers": 2 if SMALL else 8,
+    "n_layers": 2 if SMALL else 4,
     "feed_forward_size": 256 if SMALL else 4096,
-    "vocab_size": 512 if SMALL else 50_304,
+    "vocab_size": 512 if SMALL else 8192,
     "sequence_length": 64 if SMALL else 2048,
     "microbatch_size": 4,
     "microbatches": 2,

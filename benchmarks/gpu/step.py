@@ -26,7 +26,7 @@ def main() -> None:
         write_tokens(path, vocab_size=SHAPE["vocab_size"], count=count, document=700)
         config = train_config(SHAPE, path)
         batches = batches_of(config, BATCHES)
-        training = Training(config)
+        training = Training(config, drawn_there=True)
         say_speed(
             lambda number: training.step(batches[number % BATCHES]),
             flops_per_token=flops_per_token(config.model, config.sequence_length),

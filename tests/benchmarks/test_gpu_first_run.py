@@ -24,7 +24,7 @@ def lines_of(*stages: Stage, minutes: float = 1) -> tuple[bool, list[dict[str, A
 
 def test_the_next_stage_runs_after_one_that_fails_and_one_that_hangs() -> None:
     good, lines = lines_of(
-        stage("fails", FAILS), stage("hangs", HANGS, seconds=1), stage("says", SAYS)
+        stage("fails", FAILS), stage("hangs", HANGS, seconds=2), stage("says", SAYS)
     )
     assert not good
     assert lines == [
