@@ -3,7 +3,7 @@
 examples:
   python benchmarks/gpu_first_run.py --out=$OUT/first_run.jsonl --peer_path=/tmp/site
   python benchmarks/gpu_first_run.py --only step peer     OLMo 2 1B against ai2-olmo-core alone
-  python benchmarks/gpu_first_run.py --small              a CPU, tiny shapes, two minutes
+  python benchmarks/gpu_first_run.py --small              a CPU, tiny shapes, three minutes
 
 Needs torch, numpy, pyyaml and safetensors beside this checkout, and psutil for the stage
 `command`. Each stage is a process of its own with a time limit; its lines are written at once, and
@@ -102,8 +102,8 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
         finally:
             _end(process)
         reader.join(GRACE_SECONDS)
-        line = {"stage": stage.name, "status": status}
-        line["seconds"] = round(time.monotonic() - start, 1)
+        seconds = round(time.monotonic() - start, 1)
+        line = {"stage": stage.name, "status": status, "seconds": seconds}
         if status != "done":
             said.seek(0)
             line |= {"exit_code": process.returncode}
@@ -209,6 +209,7 @@ def main() -> int:
         "--peer_path", default="", metavar="FOLDER", help="has it, for this Python: PYTHONPATH"
     )
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the stage that runs, too
     lines = Lines(arguments.out)
     good = run(stages_of(arguments), lines.tell, minutes=arguments.minutes)
     lines.compare()

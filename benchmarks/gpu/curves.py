@@ -17,7 +17,7 @@ SHAPE = {
     "microbatches": 1,
 }
 STEPS = 50
-BOUND = 0.02  # relative, of each step's loss
+BOUND = 0.01  # relative, of each step's loss
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from stage import CUDA, synchronize
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 # The first that matches says the kind; flash kernels name cutlass's types, too. A triton kernel
@@ -42,7 +41,7 @@ def kernels_of(work: Callable[[], object]) -> dict[str, Any]:
         synchronize()
     rows: list[tuple[float, int, str]] = []  # ms, calls, name
     for event in found.key_averages():
-        on_device = event.device_type == DeviceType.CUDA
+        on_device = event.device_type.name == "CUDA"
         if on_device != CUDA or getattr(event, "is_user_annotation", False):
             continue
         took = event.self_device_time_total if CUDA else event.self_cpu_time_total

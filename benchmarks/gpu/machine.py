@@ -8,6 +8,7 @@ import subprocess
 
 import torch
 from stage import CUDA, DEVICE, SMALL, case, finish, milliseconds, say
+from torch.cuda import nccl
 
 BYTES = 1 << 24 if SMALL else 1 << 30
 QUERY = "name,driver_version,memory.total,clocks.max.sm,power.limit,pstate"
@@ -30,7 +31,7 @@ def describe() -> None:
         torch=str(torch.__version__),
         cuda=torch.version.cuda,
         cudnn=torch.backends.cudnn.version() if CUDA else None,
-        nccl=torch.cuda.nccl.version() if CUDA else None,
+        nccl=nccl.version() if CUDA else None,
         **{package: version(package) for package in packages},
         compiler=shutil.which(os.environ.get("CXX", "g++")),
         cpus=os.cpu_count(),

@@ -11,6 +11,7 @@ import torch
 from ours import Training, batches_of, train_config, write_tokens
 from stage import CUDA, DEVICE, SMALL, case, finish, milliseconds, peak_gib, say, say_checked
 from torch import distributed as dist
+from torch._C._distributed_c10d import HashStore
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.parallel import prepare
@@ -36,7 +37,7 @@ def main(tokens: Path) -> None:
     if CUDA:
         torch.cuda.set_device(DEVICE)
     backend = "cpu:gloo,cuda:nccl" if CUDA else "gloo"
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
     is_sharded = prepare.is_sharded
     for precision, bound in BOUNDS.items():
         with case(precision):
