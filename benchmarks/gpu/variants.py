@@ -90,12 +90,12 @@ def chunks(config: TrainConfig) -> None:
 @contextmanager
 def logits_at_once(number: int) -> Iterator[None]:
     """Let the loss hold so many logits at one time; nobody else has a reason to choose."""
-    before = loss.LOGITS_AT_ONCE
-    loss.LOGITS_AT_ONCE = number
+    before = loss.BF16_LOGITS_AT_ONCE
+    loss.BF16_LOGITS_AT_ONCE = number
     try:
         yield
     finally:
-        loss.LOGITS_AT_ONCE = before
+        loss.BF16_LOGITS_AT_ONCE = before
 
 
 if __name__ == "__main__":
