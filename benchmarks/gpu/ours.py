@@ -146,6 +146,7 @@ class Training:
     def step(self, batch: Batch) -> Tensor:
         """Train on a batch; return its loss, a scalar that the host has not waited for."""
         loss = self.accumulate(batch)
+        self.gradients.reduce(self.world)
         sums = self.gradients.sums
         labels = sums[SUMS.index("labels")]
         norm = self.gradients.normalise(labels, self.config.max_grad_norm)
