@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 SHAPE = {
     "d_model": 128 if SMALL else 512,
     "n_heads": 4,
-    "n_layers": 2 if SMALL else 4,
+    "n_layers": 2,
     "feed_forward_size": 512 if SMALL else 2048,
     "vocab_size": 2048 if SMALL else 8192,
     "sequence_length": 128 if SMALL else 512,
