@@ -1,7 +1,7 @@
 """What a first lease of one H200 or H100 should tell, in nine minutes: a JSON line per result.
 
 examples:
-  python benchmarks/gpu_first_run.py --out=$OUT/first_run.jsonl --peer_path=/tmp/site
+  python benchmarks/gpu_first_run.py --out=first_run.jsonl --peer_path=/folder/with/ai2-olmo-core
   python benchmarks/gpu_first_run.py --only step peer     OLMo 2 1B against ai2-olmo-core alone
   python benchmarks/gpu_first_run.py --small              a CPU, tiny shapes, three minutes
 
