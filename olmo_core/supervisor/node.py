@@ -100,7 +100,7 @@ def run(node: Node) -> int:
     os.environ[RUN_FOLDER] = str(node.folder.path)
     node.folder.log.mkdir(exist_ok=True)
     os.environ.update(defaults(os.environ, node.folder.log, node.attempt))
-    # Each rank has a socket to each other rank per group; the usual 1,024 files are soon used up.
+    # The first rank has sockets to all others; the usual 1,024 files are soon used up.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     agent = _Agent(node)

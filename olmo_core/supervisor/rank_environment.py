@@ -9,16 +9,18 @@ _NCCL_NETWORK, _GLOO_NETWORK = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"
 # Where NCCL's flight recorder writes a rank's last collectives as one of them times out: its rank
 # is appended. The second is the older name; torch takes the first that is set.
 _DUMPS = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
+_LAZY = "TORCH_GLOO_LAZY_INIT"
 _SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
 
 def defaults(environment: Mapping[str, str], log: Path, attempt: int) -> dict[str, str]:
     """Return variables for the ranks; none that the operator has set.
 
-    gloo's network is NCCL's: by itself gloo takes that of the host's name, which may be the
-    loopback or a network for management.
+    gloo connects those ranks alone that tell each other something; by itself, all of a group. Its
+    network is NCCL's: by itself it takes that of the host's name, which may be the loopback or a
+    network for management.
     """
-    added: dict[str, str] = {}
+    added = {} if _LAZY in environment else {_LAZY: "1"}
     asked = environment.get(_NCCL_NETWORK)
     if asked and _GLOO_NETWORK not in environment:
         chosen = network(asked, (name for _, name in socket.if_nameindex() if _has_address(name)))
