@@ -12,6 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _HALF = (torch.bfloat16, torch.float16)
+# How `varlen_attn` is told of causal attention and of fewer key heads differs by torch's version;
+# torch 2.11 takes fewer heads without being told.
+_TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
+_CAUSAL: dict[str, Any] = {"window_size": (-1, 0)} if _TORCH >= (2, 11) else {"is_causal": True}
+_GROUPED: dict[str, Any] = {"enable_gqa": True} if _TORCH >= (2, 12) else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +73,8 @@ def _attend_flash(
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q_BHTE, k_BKTE, v_BKTE))
     # T instead of the longest document: another number would be another graph, and the kernel's
     # blocks beyond a document's end return at once
-    y = varlen_attn(
-        q, k, v, begins, begins, length, length, window_size=(-1, 0), enable_gqa=grouped
-    )
+    heads = _GROUPED if grouped else {}
+    y = varlen_attn(q, k, v, begins, begins, length, length, **_CAUSAL, **heads)
     return y.unflatten(0, (instances, length)).transpose(1, 2)  # pyright: ignore
 
 
