@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from olmo_core.model.documents import attend, begins_of, document_mask
+from olmo_core.model.documents import attend, cu_doc_lens_of, document_mask
 from olmo_core.train.host_memory import keep_freed_memory
 
 HEAD_SIZE = 64
@@ -61,11 +61,11 @@ def main() -> None:
     for length, instances, documents in itertools.product(
         options.length, options.instances, DOCUMENTS
     ):
-        begins = begins_of(positions_of(instances, length, documents))
+        cu_doc_lens = cu_doc_lens_of(positions_of(instances, length, documents))
         by_mask = functools.partial(
-            F.scaled_dot_product_attention, attn_mask=document_mask(begins, instances, length)
+            F.scaled_dot_product_attention, attn_mask=document_mask(cu_doc_lens, instances, length)
         )
-        without = functools.partial(attend, begins=begins)
+        without = functools.partial(attend, cu_doc_lens=cu_doc_lens)
         shape = (instances, length, options.heads, HEAD_SIZE)  # as the products lay it out
         *given, direction = (torch.randn(shape).transpose(1, 2) for _ in range(4))
         for x in given:

@@ -32,14 +32,14 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = (Norm(config, size, affine=affine) for size in (d, kv))
 
     def forward(
-        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, begins: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, cu_doc_lens: Tensor | None = None
     ) -> Tensor:
         """Return the attention's output (B, T, D).
 
         Args:
             x_BTD: Residual stream, or its norm.
             sine, cosine: Of each position's angles, (T, E) or (B, 1, T, E).
-            begins: Where the documents begin, see `Documents`: a position sees its document's past.
+            cu_doc_lens: Of the documents, see `Documents`: a position sees its document's past.
                 None: all of the past.
         """
         q, k, v = self.w_q(x_BTD), self.w_k(x_BTD), self.w_v(x_BTD)
@@ -51,12 +51,12 @@ class Attention(nn.Module):
             y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in (q, k, v)
         )
         q_BHTE, k_BKTE = apply_rope(q_BHTE, sine, cosine), apply_rope(k_BKTE, sine, cosine)
-        if begins is None:
+        if cu_doc_lens is None:
             y_BHTE = F.scaled_dot_product_attention(
                 q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=self.grouped
             )
         else:
-            y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, begins)
+            y_BHTE = attend(q_BHTE, k_BKTE, v_BKTE, cu_doc_lens)
         return self.w_out(y_BHTE.transpose(1, 2).flatten(2))
 
 

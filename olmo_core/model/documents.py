@@ -24,48 +24,48 @@ class Documents:
     """Where the documents of a batch lie; each instance begins one. Made once for all layers."""
 
     positions: Tensor  # of each token within its document, int64 (B, T)
-    begins: Tensor  # of each document among the B·T tokens, and then B·T: int32 (N + 1,)
+    cu_doc_lens: Tensor  # cumulative lengths: 0, …, B·T; int32 (N + 1,)
 
 
-def begins_of(positions: Tensor) -> Tensor:
-    """Return `Documents.begins` of positions (B, T) on the host."""
-    begins = (positions.flatten() == 0).nonzero().squeeze(1)
-    return F.pad(begins, (0, 1), value=positions.numel()).int()
+def cu_doc_lens_of(positions: Tensor) -> Tensor:
+    """Return `Documents.cu_doc_lens` of positions (B, T) on the host."""
+    cu_doc_lens = (positions.flatten() == 0).nonzero().squeeze(1)
+    return F.pad(cu_doc_lens, (0, 1), value=positions.numel()).int()
 
 
-def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, begins: Tensor) -> Tensor:
+def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cu_doc_lens: Tensor) -> Tensor:
     """Return causal attention within documents (B, H, T, E).
 
     - On a CPU one document after the other is attended to; whole instances all at once, to the bits
       of causal attention.
-    - In half precision on CUDA the flash kernel for documents of any length takes `begins`.
+    - In half precision on CUDA the flash kernel for documents of any length takes `cu_doc_lens`.
     - In float32 on CUDA, where that kernel does not exist, each layer makes a mask (B, 1, T, T).
 
     A window of positions would be an argument of all three.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: Of one dtype.
-        begins: See `Documents`; on the same device.
+        cu_doc_lens: See `Documents`; on the same device.
     """
     if q_BHTE.device.type == "cpu":
-        return _OneByOne.apply(q_BHTE, k_BKTE, v_BKTE, begins)  # pyright: ignore
+        return _OneByOne.apply(q_BHTE, k_BKTE, v_BKTE, cu_doc_lens)  # pyright: ignore
     grouped = q_BHTE.shape[1] != k_BKTE.shape[1]
     if q_BHTE.dtype in _HALF:
-        return _attend_flash(q_BHTE, k_BKTE, v_BKTE, begins, grouped)
-    mask = document_mask(begins, len(q_BHTE), q_BHTE.shape[2])
+        return _attend_flash(q_BHTE, k_BKTE, v_BKTE, cu_doc_lens, grouped)
+    mask = document_mask(cu_doc_lens, len(q_BHTE), q_BHTE.shape[2])
     return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, mask, enable_gqa=grouped)
 
 
-def document_mask(begins: Tensor, instances: int, length: int) -> Tensor:
+def document_mask(cu_doc_lens: Tensor, instances: int, length: int) -> Tensor:
     """Return which positions a position sees, bool (B, 1, T, T): its document's up to itself."""
-    token = torch.arange(instances * length, device=begins.device)
-    document = torch.bucketize(token, begins, right=True).view(instances, 1, length)
+    token = torch.arange(instances * length, device=cu_doc_lens.device)
+    document = torch.bucketize(token, cu_doc_lens, right=True).view(instances, 1, length)
     at = token[:length]
     return (document[..., None] == document[:, :, None]) & (at[:, None] >= at)
 
 
 def _attend_flash(
-    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, begins: Tensor, grouped: bool
+    q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cu_doc_lens: Tensor, grouped: bool
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # imports the compiler
 
@@ -74,7 +74,7 @@ def _attend_flash(
     # T instead of the longest document: another number would be another graph, and the kernel's
     # blocks beyond a document's end return at once
     heads = _GROUPED if grouped else {}
-    y = varlen_attn(q, k, v, begins, begins, length, length, **_CAUSAL, **heads)
+    y = varlen_attn(q, k, v, cu_doc_lens, cu_doc_lens, length, length, **_CAUSAL, **heads)
     return y.unflatten(0, (instances, length)).transpose(1, 2)  # pyright: ignore
 
 
@@ -83,10 +83,10 @@ class _OneByOne(torch.autograd.Function):
     # Called elsewhere, an operator imports the compiler.
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> Tensor:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor) -> Tensor:
         forward = _forward_operator if torch.compiler.is_compiling() else _forward
-        y, log_sum = forward(q, k, v, begins)
-        ctx.save_for_backward(q, k, v, begins, y, log_sum)
+        y, log_sum = forward(q, k, v, cu_doc_lens)
+        ctx.save_for_backward(q, k, v, cu_doc_lens, y, log_sum)
         return y
 
     @staticmethod
@@ -95,9 +95,9 @@ class _OneByOne(torch.autograd.Function):
         return (*backward(gradients[0], *ctx.saved_tensors), None)
 
 
-def _places(begins: Tensor, length: int) -> list[tuple[slice, slice, slice]] | None:
+def _places(cu_doc_lens: Tensor, length: int) -> list[tuple[slice, slice, slice]] | None:
     """Return where the documents lie in tensors (B, ·, T, …); None: each is a whole instance."""
-    edges: list[int] = begins.tolist()
+    edges: list[int] = cu_doc_lens.tolist()
     if (len(edges) - 1) * length == edges[-1]:
         return None
     places = []
@@ -107,27 +107,27 @@ def _places(begins: Tensor, length: int) -> list[tuple[slice, slice, slice]] | N
     return places
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor) -> tuple[Tensor, Tensor]:
     """Return the attention's output (B, H, T, E) and each query's log-sum, float32 (B, H, T)."""
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    places = _places(begins, q.shape[2])
+    places = _places(cu_doc_lens, q.shape[2])
     if places is None:
         return kernel(q, k, v, 0.0, True)
-    y, log_sum = _forward_room(q, k, v, begins)
+    y, log_sum = _forward_room(q, k, v, cu_doc_lens)
     for at in places:
         y[at], log_sum[at] = kernel(q[at], k[at], v[at], 0.0, True)
     return y, log_sum
 
 
 def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, y: Tensor, log_sum: Tensor
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor, y: Tensor, log_sum: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v."""
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    given, places = (grad, q, k, v, y, log_sum), _places(begins, q.shape[2])
+    given, places = (grad, q, k, v, y, log_sum), _places(cu_doc_lens, q.shape[2])
     if places is None:
         return kernel(*given, 0.0, True)
-    gradients = _backward_room(grad, q, k, v, begins, y, log_sum)
+    gradients = _backward_room(grad, q, k, v, cu_doc_lens, y, log_sum)
     for at in places:
         parts = kernel(*(x[at] for x in given), 0.0, True)
         for gradient, part in zip(gradients, parts, strict=True):
@@ -138,13 +138,13 @@ def _backward(
 # Results as the kernel lays them out, which the compiler has to know.
 
 
-def _forward_room(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+def _forward_room(q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor) -> tuple[Tensor, Tensor]:
     log_sum_BTH = q.new_empty(len(q), q.shape[2], q.shape[1], dtype=torch.float32)
     return torch.empty_like(q), log_sum_BTH.transpose(1, 2)
 
 
 def _backward_room(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, begins: Tensor, y: Tensor, log_sum: Tensor
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor, y: Tensor, log_sum: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     rooms = (x.new_empty(x.transpose(1, 2).shape).transpose(1, 2) for x in (q, k, v))
     return tuple(rooms)  # pyright: ignore[reportReturnType]

@@ -56,13 +56,13 @@ class Block(nn.Module):
         self.feed_forward_norm = make_norm(config)
 
     def forward(
-        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, begins: Tensor | None = None
+        self, x_BTD: Tensor, sine: Tensor, cosine: Tensor, cu_doc_lens: Tensor | None = None
     ) -> Tensor:
         """Return the residual stream after this block (B, T, D); arguments as for `Attention`."""
         if self.norm_after:
-            x_BTD = x_BTD + self.attention_norm(self.attention(x_BTD, sine, cosine, begins))
+            x_BTD = x_BTD + self.attention_norm(self.attention(x_BTD, sine, cosine, cu_doc_lens))
             return x_BTD + self.feed_forward_norm(self.feed_forward(x_BTD))
-        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), sine, cosine, begins)
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), sine, cosine, cu_doc_lens)
         return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
 
 
@@ -98,16 +98,16 @@ class Transformer(nn.Module):
             documents: Attention and rotary positions stay within them. None: an instance is one.
         """
         sine, cosine = self._rope_for(input_ids)
-        begins = None
+        cu_doc_lens = None
         if documents is not None:
             sine, cosine = (table[documents.positions].unsqueeze(1) for table in (sine, cosine))
-            begins = documents.begins
+            cu_doc_lens = documents.cu_doc_lens
         x_BTD = self.embeddings(input_ids)
         device = x_BTD.device.type
         if torch.is_autocast_enabled(device):  # so the residual stream is, however weights are held
             x_BTD = x_BTD.to(torch.get_autocast_dtype(device))
         for block in self.blocks:
-            x_BTD = block(x_BTD, sine, cosine, begins)
+            x_BTD = block(x_BTD, sine, cosine, cu_doc_lens)
         return self.norm(x_BTD)
 
     def loss(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.data.loader import Batch
-from olmo_core.model.documents import Documents, begins_of
+from olmo_core.model.documents import Documents, cu_doc_lens_of
 from olmo_core.model.loss import cross_entropy, unit
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.straggler import LossTime
@@ -65,10 +65,10 @@ def documents_of(
     if batch.positions is None:
         return None
     positions = torch.from_numpy(batch.positions[rows])
-    begins = on_device(begins_of(positions), device)
+    cu_doc_lens = on_device(cu_doc_lens_of(positions), device)
     if compiled:
-        torch._dynamo.mark_dynamic(begins, 0)
-    return Documents(positions=on_device(positions, device), begins=begins)
+        torch._dynamo.mark_dynamic(cu_doc_lens, 0)
+    return Documents(positions=on_device(positions, device), cu_doc_lens=cu_doc_lens)
 
 
 def forward_backward(

@@ -16,7 +16,7 @@ from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.data.loader import Batch
 from olmo_core.model import attention
-from olmo_core.model.documents import _attend_flash, attend, begins_of, document_mask
+from olmo_core.model.documents import _attend_flash, attend, cu_doc_lens_of, document_mask
 from olmo_core.model.init import initialise
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
@@ -64,7 +64,7 @@ def mask_of(positions: Tensor) -> Tensor:
 
 
 def by_mask(positions: Tensor) -> Callable[..., Tensor]:
-    def attend_by_mask(q: Tensor, k: Tensor, v: Tensor, begins: Tensor) -> Tensor:
+    def attend_by_mask(q: Tensor, k: Tensor, v: Tensor, cu_doc_lens: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v, mask_of(positions), enable_gqa=True)
 
     return attend_by_mask
@@ -82,7 +82,7 @@ def test_a_thousand_layouts_describe_the_pairs_of_the_mask() -> None:
         begins[:, 0] = True
         at = np.arange(length)
         positions = torch.from_numpy(at - np.maximum.accumulate(begins * at, axis=1))
-        found = begins_of(positions)
+        found = cu_doc_lens_of(positions)
         assert found.dtype == torch.int32
         pairs = [
             (i, j)
@@ -195,16 +195,16 @@ def test_elsewhere_the_dtype_decides(dtype: torch.dtype, kernels: list[str]) -> 
     torch._dynamo.utils.counters.clear()
     compiled = torch.compile(attend, dynamic=False, fullgraph=True, backend="aot_eager")
     for documents in (2, 7, 64):
-        begins = torch.empty(documents + 1, dtype=torch.int32, device="meta")
-        torch._dynamo.mark_dynamic(begins, 0)
+        cu_doc_lens = torch.empty(documents + 1, dtype=torch.int32, device="meta")
+        torch._dynamo.mark_dynamic(cu_doc_lens, 0)
         q, k, v = (
             torch.empty(2, heads, LENGTH, 8, dtype=dtype, device="meta", requires_grad=True)
             for heads in (4, 2, 2)
         )
         with Kernels() as called:
-            attend(q, k, v, begins).sum().backward()
+            attend(q, k, v, cu_doc_lens).sum().backward()
         assert called.names == kernels
-        y = compiled(q, k, v, begins)
+        y = compiled(q, k, v, cu_doc_lens)
         y.sum().backward()
         assert (y.shape, y.dtype) == (q.shape, dtype)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
@@ -230,28 +230,28 @@ def test_the_flash_kernel_gets_all_tokens_in_a_row(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(varlen, "varlen_attn", stand_in)
     q, k, v = (torch.randn(2, LENGTH, heads, 8).transpose(1, 2) for heads in (4, 2, 2))
-    begins = begins_of(positions_of(layout))
-    expected = by_mask(positions_of(layout))(q, k, v, begins)
-    torch.testing.assert_close(_attend_flash(q, k, v, begins, grouped=True), expected)
+    cu_doc_lens = cu_doc_lens_of(positions_of(layout))
+    expected = by_mask(positions_of(layout))(q, k, v, cu_doc_lens)
+    torch.testing.assert_close(_attend_flash(q, k, v, cu_doc_lens, grouped=True), expected)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_in_bfloat16_the_kernel_computes_what_the_mask_does(layout: Layout, device: str) -> None:
     positions = positions_of(layout)
-    begins = begins_of(positions)
+    cu_doc_lens = cu_doc_lens_of(positions)
     generator = torch.Generator().manual_seed(0)
     given = [
         torch.randn(2, LENGTH, heads, 64, generator=generator).transpose(1, 2).bfloat16()
         for heads in (4, 2, 2, 4)
     ]
 
-    def learned(function: Callable[..., Tensor], at: str, begins: Tensor) -> list[Tensor]:
+    def learned(function: Callable[..., Tensor], at: str, cu_doc_lens: Tensor) -> list[Tensor]:
         *qkv, direction = (x.to(at).requires_grad_() for x in given)
-        y = function(*qkv, begins)
+        y = function(*qkv, cu_doc_lens)
         return [x.cpu().float() for x in (y, *torch.autograd.grad(y, qkv, direction))]
 
-    ours = learned(attend, device, begins.to(device))
-    theirs = learned(by_mask(positions), "cpu", begins)
+    ours = learned(attend, device, cu_doc_lens.to(device))
+    theirs = learned(by_mask(positions), "cpu", cu_doc_lens)
     errors = [relative_error(a, b) for a, b in zip(ours, theirs, strict=True)]
     assert max(errors) <= 2e-2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from olmo_core.config.model import ModelConfig
-from olmo_core.model.documents import Documents, begins_of
+from olmo_core.model.documents import Documents, cu_doc_lens_of
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 
@@ -174,7 +174,7 @@ def test_documents_of_an_instance_do_not_see_each_other(name: str) -> None:
     lengths = ((40, 1, 55), (96,))  # documents of each instance
     ids = torch.randint(0, config.vocab_size, (2, 96), generator=torch.Generator().manual_seed(2))
     positions = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in lengths])
-    documents = Documents(positions=positions, begins=begins_of(positions))
+    documents = Documents(positions=positions, cu_doc_lens=cu_doc_lens_of(positions))
     whole = model.hidden(ids, documents)
     for row, states, documents in zip(ids, whole, lengths, strict=True):
         alone = [model.hidden(part[None])[0] for part in row.split(documents)]
