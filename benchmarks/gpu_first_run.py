@@ -145,7 +145,7 @@ def stages_of(arguments: argparse.Namespace) -> list[Stage]:
     for name in arguments.only:
         python, path, skipped = sys.executable, [str(ROOT), *given], ""
         if name == "peer":
-            path = [arguments.peer_path, *theirs] if arguments.peer_path else theirs
+            path = [*filter(None, [arguments.peer_path]), *theirs, str(ROOT / "benchmarks")]
             python = arguments.peer_python or (str(PEER) if PEER.exists() else "")
             if arguments.peer_path:
                 python = arguments.peer_python or sys.executable

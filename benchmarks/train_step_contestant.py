@@ -132,23 +132,9 @@ def _ours(name: str) -> str:
 
 def ai2_olmo_core(shape: dict[str, Any], *, compiled: bool) -> Step:
     """AI2's library: the model and loss of its train module, compiled as it compiles itself."""
-    from olmo_core.nn.transformer import TransformerConfig  # pyright: ignore
+    from ai2_olmo_core import build
 
-    reordered = TransformerConfig.olmo2_190M(vocab_size=shape["vocab_size"]).block.name
-    config = TransformerConfig.llama_like(
-        d_model=shape["d_model"],
-        vocab_size=shape["vocab_size"],
-        n_layers=shape["n_layers"],
-        n_heads=shape["n_heads"],
-        hidden_size_multiplier=1.5,
-        block_name=reordered,
-        qk_norm=True,
-        rope_theta=500_000,
-        layer_norm_eps=1e-6,
-    )
-    assert config.block.feed_forward.hidden_size == shape["feed_forward_size"]
-    model = config.build(init_device="cpu")
-    model.init_weights(max_seq_len=shape["sequence_length"], device=torch.device("cpu"))
+    model = build(shape, torch.device("cpu"))
     theirs = {"lm_head.norm.weight": "norm.weight", "lm_head.w_out.weight": "lm_head.weight"}
     fill({theirs.get(name) or name: value for name, value in model.named_parameters()})
     if compiled:

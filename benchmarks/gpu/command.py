@@ -14,20 +14,11 @@ from pathlib import Path
 
 import yaml
 from ours import train_config, write_tokens
-from stage import CUDA, SMALL, case, finish, say, say_checked
+from stage import CUDA, SHAPES, SMALL, case, finish, say, say_checked
 
 from olmo_core.config.load import to_dict
 
-SHAPE = {
-    "d_model": 64 if SMALL else 512,
-    "n_heads": 2 if SMALL else 8,
-    "n_layers": 2 if SMALL else 8,
-    "feed_forward_size": 256 if SMALL else 2048,
-    "vocab_size": 512 if SMALL else 8192,
-    "sequence_length": 64 if SMALL else 512,
-    "microbatch_size": 4,
-    "microbatches": 2,
-}
+SHAPE = SHAPES["small" if SMALL else "40M"]
 STEPS, SAVE_INTERVAL, KILLED_AT = 24, 8, 16
 ALONE = (sys.executable, "-m", "olmo_core.train")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")

@@ -4,17 +4,11 @@ import tempfile
 from pathlib import Path
 
 from ours import Training, batches_of, train_config, write_tokens
-from stage import SMALL, case, finish, say_checked
+from stage import SHAPES, SMALL, case, finish, say_checked
 
-SHAPE = {
-    "d_model": 64 if SMALL else 512,
-    "n_heads": 2 if SMALL else 8,
-    "n_layers": 2 if SMALL else 8,
-    "feed_forward_size": 256 if SMALL else 2048,
-    "vocab_size": 512 if SMALL else 8192,
-    "sequence_length": 64 if SMALL else 512,
-    "microbatch_size": 4 if SMALL else 16,
+SHAPE = SHAPES["small" if SMALL else "40M"] | {
     "microbatches": 1,
+    "microbatch_size": 4 if SMALL else 16,
 }
 STEPS = 50
 BOUND = 0.01  # relative, of each step's loss

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stage import CUDA, DEVICE, Z_LOSS
+from stage import CUDA, DEVICE, Z_LOSS, draw
 from torch import Tensor
 
 from benchmarks.olmo2 import model_config
@@ -86,16 +86,6 @@ def batches_of(config: TrainConfig, number: int) -> list[Batch]:
     return [loader.batch(step) for step in range(number)]
 
 
-def _draw(model: Transformer) -> None:
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim == 1:
-                weight.fill_(1.0)
-            else:
-                weight.normal_(std=0.02)
-
-
 class Training:
     """A model with its gradients and optimizer, and its step; there is one at a time.
 
@@ -122,7 +112,7 @@ class Training:
             self.model = Transformer(config.model)
         self.gradients = prepare(self.model, config, self.world, sums=len(SUMS))
         if drawn_there:
-            _draw(self.model)
+            draw(self.model)
         else:
             initialise(self.model, config.seed, held_rows)
         self.optimizer = build_optimizer(config.optimizer, self.model)

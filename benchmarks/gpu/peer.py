@@ -7,45 +7,18 @@ import importlib.metadata
 
 import numpy as np
 import torch
-from stage import DEVICE, SHAPE, Z_LOSS, say, say_speed
+from ai2_olmo_core import build
+from stage import DEVICE, SHAPE, Z_LOSS, draw, say, say_speed
 from torch import Tensor
 
 BATCHES = 4
 
 
-def build() -> torch.nn.Module:
-    """Return the model of the shape on the device, with normal weights and norms at 1."""
-    from olmo_core.nn.transformer import TransformerConfig  # pyright: ignore
-
-    reordered = TransformerConfig.olmo2_190M(vocab_size=SHAPE["vocab_size"]).block.name
-    config = TransformerConfig.llama_like(
-        d_model=SHAPE["d_model"],
-        vocab_size=SHAPE["vocab_size"],
-        n_layers=SHAPE["n_layers"],
-        n_heads=SHAPE["n_heads"],
-        hidden_size_multiplier=1.5,
-        block_name=reordered,
-        qk_norm=True,
-        rope_theta=500_000,
-        layer_norm_eps=1e-6,
-    )
-    assert config.block.feed_forward.hidden_size == SHAPE["feed_forward_size"]
-    model = config.build(init_device="cpu").to(DEVICE)
-    model.init_weights(max_seq_len=SHAPE["sequence_length"], device=DEVICE)
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim == 1:
-                weight.fill_(1.0)
-            else:
-                weight.normal_(std=0.02)
-    model.apply_compile()
-    return model
-
-
 def main() -> None:
     """Say the speed of a step: gradients of its microbatches, clipping at 1, fused AdamW."""
-    model = build()
+    model = build(SHAPE, DEVICE)
+    draw(model)
+    model.apply_compile()  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=4e-4, betas=(0.9, 0.95), eps=1e-8, fused=True
     )

@@ -9,23 +9,35 @@ from pathlib import Path
 
 import torch
 from ours import Training, batches_of, train_config, write_tokens
-from stage import CUDA, DEVICE, SMALL, case, finish, milliseconds, peak_gib, say, say_checked
+from stage import (
+    CUDA,
+    DEVICE,
+    SHAPES,
+    SMALL,
+    case,
+    finish,
+    milliseconds,
+    peak_gib,
+    say,
+    say_checked,
+)
 from torch import distributed as dist
 from torch._C._distributed_c10d import HashStore
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.parallel import prepare
 
-SHAPE = {
-    "d_model": 64 if SMALL else 1024,
-    "n_heads": 2 if SMALL else 8,
-    "n_layers": 2 if SMALL else 4,
-    "feed_forward_size": 256 if SMALL else 4096,
-    "vocab_size": 512 if SMALL else 8192,
-    "sequence_length": 64 if SMALL else 2048,
-    "microbatch_size": 4,
-    "microbatches": 2,
-}
+SHAPE = SHAPES["small"]
+if not SMALL:
+    SHAPE = SHAPES["1B"] | {
+        "d_model": 1024,
+        "n_heads": 8,
+        "n_layers": 4,
+        "feed_forward_size": 4096,
+        "vocab_size": 8192,
+        "sequence_length": 2048,
+        "microbatches": 2,
+    }
 STEPS = 3
 BOUNDS = {"fp32": 1e-4, "amp_bf16": 2e-2}  # relative, of each step's loss
 

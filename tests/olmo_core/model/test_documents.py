@@ -22,27 +22,16 @@ from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.prepare import checkpoint_activations, compile_blocks
 from olmo_core.train.step import documents_of
+from tests.olmo_core.parallel.conftest import SHAPE as PLAIN_SHAPE
 
 CPU, LENGTH = torch.device("cpu"), 32
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
-SHAPE: dict[str, Any] = {
+SHAPE: dict[str, Any] = PLAIN_SHAPE | {
     "d_model": 32,
     "n_heads": 4,
     "n_kv_heads": 2,
-    "n_layers": 2,
     "mlp_hidden_size": 48,
     "max_sequence_length": LENGTH,
-    "layer_norm_type": "rms",
-    "attention_layer_norm": True,
-    "norm_after": True,
-    "weight_tying": False,
-    "rope": True,
-    "attention_dropout": 0.0,
-    "residual_dropout": 0.0,
-    "embedding_dropout": 0.0,
-    "include_bias": False,
-    "vocab_size": 63,
-    "embedding_size": 65,
 }
 LAYOUTS: tuple[Layout, ...] = (  # lengths of the documents of two instances
     ((32,), (32,)),
