@@ -1,8 +1,9 @@
 """A toy graph whose jobs are real processes, for what does not need a real corpus or model."""
 
 import os
+import signal
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Compute on the CPU, unless tests of a GPU are chosen; what tests start does so as well."""
     if not any(item.get_closest_marker("gpu") for item in session.items):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before() -> Iterator[None]:
+    """A job that was asked to stop listens no more; what later tests start would inherit that."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 TOY_JOB = '''

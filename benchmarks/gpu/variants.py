@@ -21,6 +21,7 @@ from stage import (
     say_checked,
 )
 
+from olmo_core.config import compute
 from olmo_core.config.train import TrainConfig
 from olmo_core.model import loss
 from olmo_core.train.step import labels_of
@@ -90,12 +91,12 @@ def chunks(config: TrainConfig) -> None:
 @contextmanager
 def logits_at_once(number: int) -> Iterator[None]:
     """Let the loss hold so many logits at one time; nobody else has a reason to choose."""
-    before = loss.BF16_LOGITS_AT_ONCE
-    loss.BF16_LOGITS_AT_ONCE = number
+    before = compute.BF16_LOGITS_AT_ONCE
+    compute.BF16_LOGITS_AT_ONCE = number
     try:
         yield
     finally:
-        loss.BF16_LOGITS_AT_ONCE = before
+        compute.BF16_LOGITS_AT_ONCE = before
 
 
 if __name__ == "__main__":

@@ -29,8 +29,16 @@ def _memory_format(kind: Any, name: Any) -> Any:
     return stored._MEM_FORMAT_ENCODING[name]
 
 
-_STORED = ("BytesStorageMetadata", "ChunkStorageMetadata", "TensorStorageMetadata", "Metadata")
-_STORED += ("MetadataIndex", "StorageMeta", "TensorProperties", "_MEM_FORMAT_ENCODING")
+_STORED = (
+    "BytesStorageMetadata",
+    "ChunkStorageMetadata",
+    "Metadata",
+    "MetadataIndex",
+    "StorageMeta",
+    "TensorProperties",
+    "TensorStorageMetadata",
+    "_MEM_FORMAT_ENCODING",
+)
 _PLAIN: dict[str, dict[str, Any]] = {
     "builtins": {"getattr": _memory_format},
     "pathlib": {"PosixPath": PurePosixPath},  # where it was saved

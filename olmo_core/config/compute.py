@@ -27,6 +27,11 @@ LOGITS_AT_ONCE = 1 << 27
 BF16_LOGITS_AT_ONCE = 1 << 29
 
 
+def logits_at_once(width_bytes: int) -> int:
+    """Return how many logits of this width the loss holds at one time."""
+    return BF16_LOGITS_AT_ONCE if width_bytes < 4 else LOGITS_AT_ONCE
+
+
 def recomputes(strategy: ActivationCheckpointing, layer: int) -> bool:
     """Whether a layer, counted from 0, is computed again for backward, whole or in parts.
 

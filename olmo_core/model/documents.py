@@ -21,7 +21,7 @@ _GROUPED: dict[str, Any] = {"enable_gqa": True} if _TORCH >= (2, 12) else {}
 
 @dataclass(frozen=True, kw_only=True)
 class Documents:
-    """Where the documents of a batch lie; each instance begins one. Made once for all layers."""
+    """Where a batch's documents lie; a new one begins each instance. Made once for all layers."""
 
     positions: Tensor  # of each token within its document, int64 (B, T)
     cu_doc_lens: Tensor  # cumulative lengths: 0, …, B·T; int32 (N + 1,)
@@ -40,8 +40,6 @@ def attend(q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, cu_doc_lens: Tensor) 
       of causal attention.
     - In half precision on CUDA the flash kernel for documents of any length takes `cu_doc_lens`.
     - In float32 on CUDA, where that kernel does not exist, each layer makes a mask (B, 1, T, T).
-
-    A window of positions would be an argument of all three.
 
     Args:
         q_BHTE, k_BKTE, v_BKTE: Of one dtype.

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from olmo_core.config.compute import BF16_LOGITS_AT_ONCE, LOGITS_AT_ONCE
+from olmo_core.config.compute import LOGITS_AT_ONCE, logits_at_once
 from olmo_core.model.linear import matmul, matmul_add, matmul_prepacked, prepacked
 
 # Vocabulary rows per tile (measured, docs/performance.md). Not a power of two: the rows of a tile
@@ -44,11 +44,11 @@ def cross_entropy(
 
 
 @functools.cache
-def unit(device: torch.device) -> Tensor:
-    """Return the 1 to begin the backward of a loss with: `loss.backward(unit(loss.device))`.
+def one(device: torch.device) -> Tensor:
+    """Return the 1 with which a loss's backward begins: `loss.backward(one(loss.device))`.
 
-    The gradients made beforehand then stay as they are. It is known as an object, not by its value,
-    which the host would have to wait for; with any other the gradients are multiplied by it.
+    It is recognised by identity, since comparing its value would make the host wait for a GPU. With
+    any other the gradients, which the forward has made, are multiplied by it.
     """
     return torch.ones((), device=device)
 
@@ -75,7 +75,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         scale, saved = gradients[0], ctx.saved_tensors
-        if scale is not unit(scale.device):
+        if scale is not one(scale.device):
             saved = (None if gradient is None else gradient * scale for gradient in saved)
         return *saved, None, None, None
 
@@ -93,7 +93,7 @@ def _in_chunks(
     grad_hidden = torch.empty_like(hidden) if needs[0] else None
     grad_weight = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
     sums = torch.zeros(2, dtype=torch.float32, device=hidden.device)
-    at_once = LOGITS_AT_ONCE if hidden.dtype == torch.float32 else BF16_LOGITS_AT_ONCE
+    at_once = logits_at_once(hidden.element_size())
     # a power of two, as most microbatches are: all chunks have one shape, or all but the last
     height = 1 << max(0, (at_once // len(weight)).bit_length() - 1)
     gradient_of = _compiled_gradient() if compiled else _gradient

@@ -117,7 +117,7 @@ class Transformer(nn.Module):
         labels: Tensor,
         documents: Documents | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return `criterion` of the final states, without making logits.
+        """Return `criterion` of the final states, which makes the logits that it needs.
 
         Args:
             criterion: Of states (N, D), head (V, D) and labels (N,), over N positions.

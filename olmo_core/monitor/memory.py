@@ -20,7 +20,7 @@ counted as they run without compilation; compiled ones save less.
 
 from dataclasses import astuple, dataclass
 
-from olmo_core.config.compute import BF16_LOGITS_AT_ONCE, LOGITS_AT_ONCE, recomputes
+from olmo_core.config.compute import logits_at_once, recomputes
 from olmo_core.config.model import ModelConfig, count_parameters
 from olmo_core.config.train import TrainConfig
 
@@ -56,9 +56,8 @@ def memory_per_device(config: TrainConfig, *, devices: int, devices_per_node: in
     table = model.padded_vocab_size * model.d_model
     own = -(-parameters // shards)
     summed_up = shards > 1 and instances > microbatch and not config.core.reduce_every_microbatch
-    logits, logit = LOGITS_AT_ONCE, _FLOAT32
-    if width < _FLOAT32:  # as they come, in float32, and their gradient
-        logits, logit = BF16_LOGITS_AT_ONCE, width + _FLOAT32 + width
+    # narrow ones as they come, in float32, and their gradient
+    logits, logit = logits_at_once(width), _FLOAT32 + (2 * width if width < _FLOAT32 else 0)
     return Memory(
         weights=_FLOAT32 * own,
         gradients=_FLOAT32 * (own + (parameters if summed_up else 0)),

@@ -8,7 +8,7 @@ import pstats
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -37,7 +37,8 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
         hooks: list[Callable[[], None]] = []
         folder = config.save_folder / "profiler"
         if first and config.python_profiling:
-            hooks.append(functools.partial(next, _python(folder)))
+            profiler = stack.enter_context(contextlib.closing(_python(folder)))
+            hooks.append(functools.partial(next, profiler))
         if first and config.torch_profiling:
             hooks.append(stack.enter_context(_torch(folder)))
 
@@ -48,20 +49,23 @@ def profiling(config: TrainConfig, *, first: bool) -> Iterator[Callable[[], None
         yield step_done
 
 
-def _python(folder: Path) -> Iterator[None]:
+def _python(folder: Path) -> Generator[None]:
     profile = ThreadProfile()
-    for step in itertools.count(1):
-        if step == _PYTHON_STEPS[0] - 1:
-            profile.enable()
-        elif step == _PYTHON_STEPS[1]:
-            profile.disable()
-            folder.mkdir(exist_ok=True)
-            path = folder / "python.txt"
-            with path.open("w", encoding="utf-8") as text:
-                table = pstats.Stats(profile, stream=text)  # pyright: ignore[reportArgumentType]
-                table.sort_stats("cumulative").print_stats(100)
-            log.info("wrote %s", path)
-        yield
+    try:
+        for step in itertools.count(1):
+            if step == _PYTHON_STEPS[0] - 1:
+                profile.enable()
+            elif step == _PYTHON_STEPS[1]:
+                profile.disable()
+                folder.mkdir(exist_ok=True)
+                path = folder / "python.txt"
+                with path.open("w", encoding="utf-8") as text:
+                    table = pstats.Stats(profile, stream=text)  # pyright: ignore[reportArgumentType]
+                    table.sort_stats("cumulative").print_stats(100)
+                log.info("wrote %s", path)
+            yield
+    finally:
+        profile.disable()
 
 
 class ThreadProfile:

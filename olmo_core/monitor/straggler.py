@@ -1,15 +1,13 @@
 """Which rank is slower than the others, in work that waits for none of them."""
 
+import contextlib
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-
-from olmo_core.model.transformer import Criterion
 
 
 class LossTime:
@@ -24,19 +22,15 @@ class LossTime:
         self._mark = _Instant if device.type == "cpu" else _recorded_event
         self._spans: deque[tuple[Any, Any]] = deque()  # of what `_mark` returns
 
-    def timed(self, criterion: Criterion) -> Criterion:
-        """Return the criterion, measured at each call."""
-
-        def measured(*given: Tensor) -> tuple[Tensor, ...]:
-            begin = self._mark()
-            result = criterion(*given)
-            self._spans.append((begin, self._mark()))
-            return result
-
-        return measured
+    @contextlib.contextmanager
+    def measured(self) -> Generator[None]:
+        """Measure the block."""
+        begin = self._mark()
+        yield
+        self._spans.append((begin, self._mark()))
 
     def mean_seconds(self) -> float:
-        """Return the mean of the calls since the last one told, as far as they are over; or 0."""
+        """Return the mean of the finished blocks that have not been told yet, or 0."""
         found: list[float] = []
         while self._spans and self._spans[0][1].query():
             begin, end = self._spans.popleft()
@@ -66,12 +60,14 @@ def _recorded_event() -> torch.cuda.Event:
 def straggler_metrics(seconds: Sequence[float]) -> dict[str, float]:
     """Return the rank that took longest for a loss, and how much longer than the median rank.
 
+    Of an even number of ranks that is the faster of the two in the middle.
+
     Nothing for one rank alone, or while not all have told.
     """
     if not (seconds and all(seconds)):
         return {}
     slowest = max(range(len(seconds)), key=seconds.__getitem__)
-    above = seconds[slowest] / statistics.median(seconds) - 1
+    above = seconds[slowest] / statistics.median_low(seconds) - 1
     return {
         "throughput/slowest_rank": slowest,
         "throughput/slowest_rank/above median (%)": round(100 * above, 2),

@@ -104,7 +104,9 @@ class ReplicatedGradients(Gradients):
 
     def reduce(self, world: World) -> None:
         """Sum the buffer over the ranks, as far as that has not begun, and wait for all of it."""
-        if self._slices is not None:
+        if self._slices is None:
+            world.sum_(self.buffer)
+        else:
             self._slices.finish()
 
     def norm(self) -> Tensor:
@@ -120,8 +122,8 @@ class _Slices:
 
     A slice is sent once its gradients are finished and the slice behind it is sent. Where slices
     begin follows from the parameters alone, and so does their order: all ranks agree on both, and a
-    run repeats to the last bit. In which order a number is added up over more than two ranks may
-    depend on the size of its slice.
+    run repeats to the last bit. The order in which more than two ranks are added up may depend on
+    the size of the slice.
 
     Args:
         buffer: Its end holds the gradients of the parameters.

@@ -87,14 +87,11 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
             f"{replicas} equal replicas"
         )
     shape = (replicas, world.size // replicas)
-    # NCCL alone: with the world's backends each group would also connect all its ranks by gloo
-    backend = "nccl" if kind == "cuda" else "gloo"
-    return init_device_mesh(
-        kind,
-        shape,
-        mesh_dim_names=("replicate", "shard"),
-        backend_override={"replicate": backend, "shard": backend},
-    )
+    names = ("replicate", "shard")
+    # New groups are of NCCL alone: with the world's backends they would connect by gloo, too. A
+    # dimension of all ranks is the world's own group.
+    alone = dict.fromkeys(names, "nccl") if kind == "cuda" and min(shape) > 1 else None
+    return init_device_mesh(kind, shape, mesh_dim_names=names, backend_override=alone)
 
 
 class ShardedGradients(Gradients):

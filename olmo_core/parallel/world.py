@@ -6,21 +6,18 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
 from olmo_core.errors import ConfigError, Diverged, Stopped
+from olmo_core.parallel.patience import PATIENCE
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _ADDRESS = ("MASTER_ADDR", "MASTER_PORT")
 # How many tasks Slurm's srun or an MPI started: without torchrun each would train on its own.
 _TASKS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-# How long a rank waits for another: where one may compile, connect, write or send, and in a step.
-PATIENCE = timedelta(minutes=30)
-STEP_PATIENCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +57,6 @@ class World:
         """Sum a tensor over the ranks, in place."""
         if self.size > 1:
             dist.all_reduce(tensor)
-
-    def set_patience(self, limit: timedelta) -> None:
-        """Let NCCL's collectives that begin from now on fail after `limit`; gloo's keep theirs."""
-        if self.size == 1 or self.device.type != "cuda":
-            return
-        for group in distributed_c10d._world.pg_map:  # pyright: ignore
-            backend = group._get_backend(self.device)  # of groups of gloo alone: gloo
-            if backend.name() == "nccl":
-                backend._set_default_timeout(limit)
 
 
 def read_world(environment: Mapping[str, str]) -> World:

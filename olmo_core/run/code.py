@@ -45,6 +45,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.checkpoint.mirror": "copies checkpoints elsewhere, and back by their digests",
     "olmo_core.data.check": "reads tokens before the first step, and refuses some",
     "olmo_core.data.content": "tells what a file that is no token file is, to refuse it",
+    "olmo_core.parallel.patience": "says when a rank that waits for others fails",
     "olmo_core.train.host_memory": "keeps freed memory, says when Python collects garbage",
     # `load_path` may name these formats, but a recipe cannot: the graph starts from first weights
     # or from a checkpoint of ours.

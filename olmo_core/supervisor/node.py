@@ -30,7 +30,7 @@ from olmo_core.run.process import members, out_of_memory_kills, send
 from olmo_core.supervisor import failure
 from olmo_core.supervisor.failure import Failure
 from olmo_core.supervisor.launch_spec import LaunchSpec, free_port, read_launch_spec
-from olmo_core.supervisor.rank_environment import defaults
+from olmo_core.supervisor.rank_environment import rank_defaults
 
 LOOK_SECONDS = 1.0  # between looks at whether this attempt has been given up
 MEETING_SECONDS = 900  # for the nodes to find each other; the supervisor may be less patient
@@ -99,7 +99,7 @@ def run(node: Node) -> int:
     os.environ[ATTEMPT] = str(node.attempt)  # for the ranks, where no supervisor has said so
     os.environ[RUN_FOLDER] = str(node.folder.path)
     node.folder.log.mkdir(exist_ok=True)
-    os.environ.update(defaults(os.environ, node.folder.log, node.attempt))
+    os.environ.update(rank_defaults(os.environ, node.folder.log, node.attempt))
     # The first rank has sockets to all others; the usual 1,024 files are soon used up.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

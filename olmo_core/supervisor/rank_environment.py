@@ -1,6 +1,5 @@
 """What the ranks of a node find in their environment, beyond what torchrun says."""
 
-import fcntl
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +9,9 @@ _NCCL_NETWORK, _GLOO_NETWORK = "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"
 # is appended. The second is the older name; torch takes the first that is set.
 _DUMPS = ("TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE")
 _LAZY = "TORCH_GLOO_LAZY_INIT"
-_SIOCGIFADDR = 0x8915  # Linux: the IPv4 address of an interface
 
 
-def defaults(environment: Mapping[str, str], log: Path, attempt: int) -> dict[str, str]:
+def rank_defaults(environment: Mapping[str, str], log: Path, attempt: int) -> dict[str, str]:
     """Return variables for the ranks; none that the operator has set.
 
     gloo connects those ranks alone that tell each other something; by itself, all of a group. Its
@@ -23,7 +21,7 @@ def defaults(environment: Mapping[str, str], log: Path, attempt: int) -> dict[st
     added = {} if _LAZY in environment else {_LAZY: "1"}
     asked = environment.get(_NCCL_NETWORK)
     if asked and _GLOO_NETWORK not in environment:
-        chosen = network(asked, (name for _, name in socket.if_nameindex() if _has_address(name)))
+        chosen = network(asked, _with_address())
         if chosen is not None:
             added[_GLOO_NETWORK] = chosen
     if not any(name in environment for name in _DUMPS):
@@ -47,11 +45,13 @@ def network(asked: str, interfaces: Iterable[str]) -> str | None:
     return None
 
 
-def _has_address(interface: str) -> bool:
-    request = interface.encode().ljust(32, b"\0")  # a struct ifreq: the name, then the answer
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        try:
-            fcntl.ioctl(any_socket, _SIOCGIFADDR, request)
-        except OSError:  # EADDRNOTAVAIL: gloo could not use it
-            return False
-    return True
+def _with_address() -> list[str]:
+    """Return the interfaces that have an IPv4 address, in the machine's order; gloo needs one."""
+    import psutil
+
+    addresses = psutil.net_if_addrs()
+    return [
+        name
+        for _, name in socket.if_nameindex()
+        if any(each.family == socket.AF_INET for each in addresses.get(name, ()))
+    ]

@@ -18,7 +18,7 @@ from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
 from olmo_core.train.restore import fetch_copy, require_startable, restore
 from olmo_core.train.saving import open_mirror
-from olmo_core.train.step import SUMS
+from olmo_core.train.step import count_sums
 from olmo_core.train.trainer import Trainer
 
 
@@ -36,8 +36,7 @@ def build_trainer(
     _check_tokens(loader, world)
     with torch.device("meta"):
         model = Transformer(config.model)
-    per_rank = world.size if world.size > 1 else 0
-    gradients = prepare(model, config, world, sums=len(SUMS) + per_rank)
+    gradients = prepare(model, config, world, sums=count_sums(world.size))
     optimizer = build_optimizer(config.optimizer, model)
     state, loader, resumed = restore(config, world, loader, model, optimizer)
     if not resumed and config.load_path is None:

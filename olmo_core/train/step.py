@@ -1,7 +1,6 @@
 """One rank's part of a step: forward and backward, and what the host reads of it."""
 
 import contextlib
-import functools
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -11,13 +10,13 @@ from torch import Tensor
 
 from olmo_core.data.loader import Batch
 from olmo_core.model.documents import Documents, cu_doc_lens_of
-from olmo_core.model.loss import cross_entropy, unit
+from olmo_core.model.loss import cross_entropy, one
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.straggler import LossTime
 from olmo_core.parallel.gradients import Gradients
 
 IGNORED = -100
-# What a step sums up over microbatches and ranks, in this order, behind the gradients.
+# What a step sums up over microbatches and ranks, in this order.
 # The first four are of the batch, the others of the rank: is it asked to stop, and at once; seconds
 # that it waited for data; joules that it took; has the writing of a checkpoint failed.
 SUMS: tuple[str, ...] = (
@@ -31,8 +30,13 @@ SUMS: tuple[str, ...] = (
     "joules",
     "save_failed",
 )
-# Behind them, of several ranks: each one's loss time, in the place of its number.
-READ = (*SUMS, "loss", "norm", "skipped")  # what the host reads of a step
+# What the host reads of a step; after it, of several ranks, the loss time of each (`count_sums`).
+READ = ("loss", "norm", "skipped", *SUMS)
+
+
+def count_sums(ranks: int) -> int:
+    """Return how many sums a step has: those of `SUMS`, and of several ranks one for each."""
+    return len(SUMS) + (ranks if ranks > 1 else 0)
 
 
 def labels_of(batch: Batch) -> Tensor:
@@ -83,22 +87,33 @@ def forward_backward(
 ) -> None:
     """Add the gradients of the *summed* loss, and the step's sums, to `gradients`.
 
-    Nothing is divided here: the mean is taken once, over the global count of labels. `loss_time` is
-    about the loss; `compiled` too, and tells whether `prepare` compiled the blocks.
+    Nothing is divided here: the mean is taken once, over the global count of labels.
+
+    Args:
+        model: As `prepare` leaves it.
+        batch: This rank's share of the step's.
+        gradients: The model's.
+        microbatch_size: Instances.
+        z_loss: Weight of the squared log-normaliser.
+        compiled: Whether blocks and loss are compiled.
+        loss_time: Measures the loss of each microbatch.
     """
     sums = gradients.sums
     device = sums.device
     ids = on_device(torch.from_numpy(batch.input_ids), device)
     labels = on_device(labels_of(batch), device)
-    criterion = functools.partial(cross_entropy, z_loss=z_loss, compiled=compiled)
-    if loss_time is not None:
-        criterion = loss_time.timed(criterion)
+    measured = contextlib.nullcontext if loss_time is None else loss_time.measured
+
+    def criterion(hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        with measured():
+            return cross_entropy(hidden, weight, labels, z_loss=z_loss, compiled=compiled)
+
     for part in range(0, len(ids), microbatch_size):
         gradients.accumulate(last=part + microbatch_size >= len(ids))
         rows = slice(part, part + microbatch_size)
         documents = documents_of(batch, rows, device, compiled=compiled)
         loss, ce, z = model.loss(criterion, ids[rows], labels[rows], documents)
-        loss.backward(unit(device))
+        loss.backward(one(device))
         sums[0] += ce
         sums[1] += z
     sums[2] += (labels != IGNORED).sum()

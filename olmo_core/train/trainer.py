@@ -27,8 +27,9 @@ from olmo_core.monitor.straggler import LossTime, straggler_metrics
 from olmo_core.monitor.tracking import Tracker
 from olmo_core.optim.adamw import AdamW
 from olmo_core.optim.schedule import build_schedule
+from olmo_core.parallel import patience
 from olmo_core.parallel.gradients import Gradients
-from olmo_core.parallel.world import PATIENCE, STEP_PATIENCE, World
+from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.guard import Guard
@@ -112,7 +113,8 @@ class Trainer:
             profiling(config, first=self.job is not None) as profiled,
             collecting(config.gen1_gc_interval) as collect,
         ):
-            self.world.set_patience(PATIENCE)  # the first step compiles and connects
+            # The first step compiles and connects; groups of hybrid sharding begin with torch's 10.
+            patience.set_patience(self.world.device, patience.PATIENCE)
             if self._saved_step is None and saves_first(config):
                 self.save("sharded")
             for batch, waited in timed(reader):
@@ -135,7 +137,8 @@ class Trainer:
                 collect(state.step)
             if self._saved_step != state.step:
                 self.save(last_kind(config))
-        self.world.set_patience(PATIENCE)  # the first rank now writes and sends
+        # The first rank now writes and sends.
+        patience.set_patience(self.world.device, patience.PATIENCE)
 
     def _forward_backward(self, batch: Batch, waited: float) -> None:
         """Add this rank's share of a step to the gradients and sums."""
@@ -171,9 +174,7 @@ class Trainer:
         self.optimizer.step(left_out)
         state.step += 1
         state.tokens += self.config.tokens_per_step
-        values = torch.cat(
-            (sums[: len(SUMS)], torch.stack((loss, norm, skipped)), sums[len(SUMS) :])
-        )
+        values = torch.cat((torch.stack((loss, norm, skipped)), sums))
         self.readings.put(values, step=state.step, tokens=state.tokens, learning_rate=rate)
 
     def _read(self, *, wait: bool = False) -> None:
@@ -189,7 +190,7 @@ class Trainer:
                 spike = state.history.record(known["loss"], known["norm"], keep=self._kept_values)
                 spikes = metrics.spike_metrics(state.history, spike)
             if known["step"] == self._first_step:  # done on all ranks: its sums are of them all
-                self.world.set_patience(STEP_PATIENCE)
+                patience.set_patience(self.world.device, patience.STEP_PATIENCE)
             state.joules += known["joules"]
             self._asked = known["stop"], known["stop_at_once"]
             waited = known["waited_seconds"] / self.world.size

@@ -15,15 +15,15 @@ from assets.graph import Graph
 from assets.paths import root
 from assets.reporting.observe import Both, DagsterObserver
 from assets.reuse import own_jobs
-from pipelines.cli.reported import last_event, remember, reported_as
-from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, TerminalObserver, terminal
+from pipelines.cli.reported import log_state, remember, reported_as
+from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, TerminalObserver
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
 from pipelines.launchers.router import site_launcher
 
 
 def make_missing(
-    graph: Graph, selected: Sequence[str], forced: set[str]
+    console: Console, graph: Graph, selected: Sequence[str], forced: set[str]
 ) -> tuple[int, list[str] | None]:
     """Make the selected assets that are missing, stale or forced, as often as their inputs change.
 
@@ -36,10 +36,10 @@ def make_missing(
     launched: list[str] | None = None
     with storage_errors(), open_instance() as instance:
         close_orphaned_runs(instance)
-        event = last_event()
+        state = log_state()
         wanted = to_make(graph, root(), instance, selected, forced)
         while wanted:
-            observer = TerminalObserver(terminal(), len(wanted))
+            observer = TerminalObserver(console, len(wanted))
             code = _run_once(graph, instance, wanted, forced, observer)
             launched = [*(launched or ()), *observer.launched]
             if code:
@@ -47,11 +47,11 @@ def make_missing(
             # An input that was made again may hold other bits than before (`--force`): what read
             # the old ones follows in a second pass.
             made, forced = wanted, set[str]()
-            event = last_event()
+            state = log_state()
             wanted = to_make(graph, root(), instance, selected, forced)
             if wanted == made:
                 raise RuntimeError(f"made, and still to be made: {', '.join(wanted)}")
-        remember(graph, selected, event)
+        remember(graph, selected, state)
     return 0, launched
 
 

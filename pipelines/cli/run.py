@@ -15,7 +15,7 @@ from assets.recipe import load_recipe
 from assets.reuse import reused_from
 from assets.variant import variants_of
 from olmo_core.errors import ConfigError
-from pipelines.cli.reported import is_reported
+from pipelines.cli.reported import nothing_to_do
 from pipelines.cli.show import print_doubts, print_models
 from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, table, terminal
 
@@ -78,11 +78,11 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     console = terminal()
     selected = graph.select(select or graph.nodes)
     launched: Sequence[str] | None = None
-    if force or not is_reported(graph, selected):
+    if force or not nothing_to_do(graph, selected):
         from pipelines.cli.execute import make_missing  # 3 s: Dagster
 
         forced = set(select or graph.nodes) if force else set[str]()
-        code, launched = make_missing(graph, selected, forced)
+        code, launched = make_missing(console, graph, selected, forced)
         if code:
             return code
     if launched is None:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.data.loader import Batch
-from olmo_core.model import attention
+from olmo_core.model import attention, documents
 from olmo_core.model.documents import _attend_flash, attend, cu_doc_lens_of, document_mask
 from olmo_core.model.init import initialise
 from olmo_core.model.loss import cross_entropy
@@ -183,8 +183,8 @@ def test_elsewhere_the_dtype_decides(dtype: torch.dtype, kernels: list[str]) -> 
     """Without memory: shapes, and one graph for any number of documents, as on CUDA."""
     torch._dynamo.utils.counters.clear()
     compiled = torch.compile(attend, dynamic=False, fullgraph=True, backend="aot_eager")
-    for documents in (2, 7, 64):
-        cu_doc_lens = torch.empty(documents + 1, dtype=torch.int32, device="meta")
+    for number in (2, 7, 64):
+        cu_doc_lens = torch.empty(number + 1, dtype=torch.int32, device="meta")
         torch._dynamo.mark_dynamic(cu_doc_lens, 0)
         q, k, v = (
             torch.empty(2, heads, LENGTH, 8, dtype=dtype, device="meta", requires_grad=True)
@@ -199,13 +199,23 @@ def test_elsewhere_the_dtype_decides(dtype: torch.dtype, kernels: list[str]) -> 
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-def test_the_flash_kernel_gets_all_tokens_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("causal", "grouped"),
+    [
+        ({"window_size": (-1, 0)}, {"enable_gqa": True}),
+        ({"window_size": (-1, 0)}, {}),  # torch 2.11
+        ({"is_causal": True}, {}),  # torch 2.10
+    ],
+)
+def test_the_flash_kernel_gets_all_tokens_in_a_row(
+    causal: dict[str, Any], grouped: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     layout = LAYOUTS[1]
 
     def stand_in(q: Tensor, k: Tensor, v: Tensor, *lengths: Any, **options: Any) -> Tensor:
         """As torch documents it: (tokens, heads, E), and the first token of each document."""
         cu_seq_q, cu_seq_k, max_q, max_k = lengths
-        assert options == {"window_size": (-1, 0), "enable_gqa": True}
+        assert options == causal | grouped
         assert max_q == max_k >= cu_seq_q.diff().max()
         assert torch.equal(cu_seq_q, cu_seq_k)
         y = torch.empty_like(q)
@@ -218,6 +228,8 @@ def test_the_flash_kernel_gets_all_tokens_in_a_row(monkeypatch: pytest.MonkeyPat
         return y
 
     monkeypatch.setattr(varlen, "varlen_attn", stand_in)
+    monkeypatch.setattr(documents, "_CAUSAL", causal)
+    monkeypatch.setattr(documents, "_GROUPED", grouped)
     q, k, v = (torch.randn(2, LENGTH, heads, 8).transpose(1, 2) for heads in (4, 2, 2))
     cu_doc_lens = cu_doc_lens_of(positions_of(layout))
     expected = by_mask(positions_of(layout))(q, k, v, cu_doc_lens)

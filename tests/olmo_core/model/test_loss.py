@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from olmo_core.config import compute
 from olmo_core.model import linear, loss
 
 
@@ -62,7 +63,7 @@ def test_logits_far_apart_neither_overflow_nor_vanish(monkeypatch: pytest.Monkey
 def test_chunks_in_bfloat16_are_near_float32(
     chunk: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", chunk)
+    monkeypatch.setattr(compute, "BF16_LOGITS_AT_ONCE", chunk)
     traced = torch.compile(loss._gradient, backend="aot_eager")  # inductor's start takes seconds
     monkeypatch.setattr(loss, "_compiled_gradient", lambda: traced)
     generator = torch.Generator().manual_seed(0)
@@ -93,7 +94,7 @@ def test_the_head_s_gradient_is_rounded_once_whatever_the_chunks(
     of_logits = (softmax - F.one_hot(labels, 1000)).bfloat16().double()
     exact = of_logits.T @ hidden.double()
     for rows in (1, 8, 256):
-        monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", rows * 1000)
+        monkeypatch.setattr(compute, "BF16_LOGITS_AT_ONCE", rows * 1000)
         with torch.autocast(device, dtype=torch.bfloat16):
             loss.cross_entropy(hidden, master, labels)[0].backward()
         assert master.grad is not None
@@ -107,7 +108,7 @@ def test_a_step_s_chunks_compile_once_a_shape(
 ) -> None:
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    monkeypatch.setattr(loss, "BF16_LOGITS_AT_ONCE", 190 * 300)  # 128 rows at a time
+    monkeypatch.setattr(compute, "BF16_LOGITS_AT_ONCE", 190 * 300)  # 128 rows at a time
     compile_ = functools.partial(torch.compile, backend="aot_eager")  # inductor takes seconds
     monkeypatch.setattr(loss.torch, "compile", compile_)
     loss._compiled_gradient.cache_clear()
@@ -139,7 +140,7 @@ def test_a_loss_that_nothing_scales_multiplies_no_gradient(dtype: torch.dtype) -
             total.backward(scale)
         return multiplied.count, [x.grad for x in (hidden, weight) if x.grad is not None]
 
-    none, plain = backward(loss.unit(hidden.device))
+    none, plain = backward(loss.one(hidden.device))
     both, same = backward(None)  # the 1 that autograd makes is another one
     _, twice = backward(torch.tensor(2.0))
     assert (none, both) == (0, 2)

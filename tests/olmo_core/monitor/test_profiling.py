@@ -2,8 +2,11 @@ import io
 import pstats
 import sys
 import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
-from olmo_core.monitor.profiling import ThreadProfile
+from olmo_core.monitor.profiling import ThreadProfile, profiling
 
 
 def inner(number: int) -> int:
@@ -18,6 +21,15 @@ def outer() -> None:
     for _ in range(300):
         inner(300)
     recursive(4)
+
+
+def test_an_attempt_that_ends_early_is_profiled_no_further(tmp_path: Path) -> None:
+    config = SimpleNamespace(python_profiling=True, torch_profiling=False, save_folder=tmp_path)
+    with profiling(cast(Any, config), first=True) as step_done:
+        for _ in range(5):
+            step_done()
+        assert sys.getprofile() is not None
+    assert sys.getprofile() is None
 
 
 def test_the_calls_of_this_thread_are_timed_and_no_others() -> None:

@@ -13,6 +13,10 @@ def test_the_slowest_rank_is_named_and_compared_with_the_median() -> None:
         "throughput/slowest_rank": 2,
         "throughput/slowest_rank/above median (%)": 50.0,
     }
+    assert straggler_metrics([1.0, 3.0]) == {
+        "throughput/slowest_rank": 1,
+        "throughput/slowest_rank/above median (%)": 200.0,
+    }
     assert straggler_metrics([]) == {}  # one rank alone
     assert straggler_metrics([0.2, 0.0]) == {}  # the other has not measured any yet
 
@@ -20,15 +24,15 @@ def test_the_slowest_rank_is_named_and_compared_with_the_median() -> None:
 def test_a_cpu_tells_the_mean_of_the_calls_since_it_told(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 3.0, 10.0, 14.0, 20.0, 21.0])
     monkeypatch.setattr(straggler.time, "perf_counter", lambda: next(clock))
-    measured = LossTime(torch.device("cpu"))
-    criterion = measured.timed(lambda *given: given)
-    given = torch.ones(1), torch.ones(2), torch.ones(3)
-    assert criterion(*given) == given
-    criterion(*given)
-    assert measured.mean_seconds() == 3.0
-    criterion(*given)
-    assert measured.mean_seconds() == 1.0
-    assert measured.mean_seconds() == 0.0
+    loss_time = LossTime(torch.device("cpu"))
+    for _ in range(2):
+        with loss_time.measured():
+            pass
+    assert loss_time.mean_seconds() == 3.0
+    with loss_time.measured():
+        pass
+    assert loss_time.mean_seconds() == 1.0
+    assert loss_time.mean_seconds() == 0.0
 
 
 def test_a_gpu_tells_what_it_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,24 +56,25 @@ def test_a_gpu_tells_what_it_has_finished(monkeypatch: pytest.MonkeyPatch) -> No
             return 500.0 * (end.number - self.number)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    measured = LossTime(torch.device("cuda", 0))
-    criterion = measured.timed(lambda *given: given)
+    loss_time = LossTime(torch.device("cuda", 0))
     for _ in range(2):
-        criterion(*[torch.ones(1)] * 3)
-    assert measured.mean_seconds() == 0.0
+        with loss_time.measured():
+            pass
+    assert loss_time.mean_seconds() == 0.0
     Event.done = 3
-    assert measured.mean_seconds() == 0.5
+    assert loss_time.mean_seconds() == 0.5
     Event.done = 4
-    assert measured.mean_seconds() == 0.5
-    assert measured.mean_seconds() == 0.0
+    assert loss_time.mean_seconds() == 0.5
+    assert loss_time.mean_seconds() == 0.0
 
 
 @pytest.mark.gpu
 def test_a_real_gpu_tells_once_it_is_done() -> None:
     device = torch.device("cuda", 0)
-    measured = LossTime(device)
+    loss_time = LossTime(device)
     matrix = torch.randn(4096, 4096, device=device)
     for _ in range(2):  # the first loads the library
-        measured.timed(lambda *given: (given[0] @ given[1],))(matrix, matrix, matrix)
+        with loss_time.measured():
+            matrix @ matrix
         torch.cuda.synchronize()
-        assert 0 < measured.mean_seconds() < 60
+        assert 0 < loss_time.mean_seconds() < 60

@@ -7,13 +7,14 @@ from typing import Any, cast, get_args
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.varlen import varlen_attn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
 from olmo_core.model import linear
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer
-from olmo_core.parallel.prepare import checkpoint_activations, compile_blocks
+from olmo_core.parallel.prepare import _KEPT, checkpoint_activations, compile_blocks
 
 MakeModel = Callable[..., Transformer]
 LAYERS = {
@@ -99,3 +100,11 @@ def test_compiled_it_is_one_graph_and_the_same_numbers(make_model: MakeModel) ->
         for ours, theirs in zip(found, expected, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
         assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_every_operator_that_fine_grained_keeps_is_one() -> None:
+    assert varlen_attn is not None  # makes its operator
+    names = {name for name in _KEPT if not name.startswith("mkldnn::")}  # not in every build
+    assert len(names) > 9
+    for namespace, name in (each.split("::") for each in names):
+        assert getattr(getattr(torch.ops, namespace), name).default.name() in _KEPT

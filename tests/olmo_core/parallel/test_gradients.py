@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import distributed as dist
 from torch import nn
 
 from olmo_core.parallel.gradients import ReplicatedGradients
+from olmo_core.parallel.world import World
 
 
 def model() -> nn.Module:
@@ -53,6 +55,33 @@ def test_one_rank_listens_to_no_backward_pass() -> None:
     ours = model()
     ReplicatedGradients(ours.parameters(), sums=1)
     assert all(parameter._post_accumulate_grad_hooks is None for parameter in ours.parameters())
+
+
+@pytest.mark.parametrize("unused", [0, 1, 2])
+def test_slices_are_sent_once_in_one_order_whatever_a_backward_pass_leaves_out(
+    unused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where one rank's microbatch does not reach a parameter."""
+    sent: list[tuple[int, int]] = []
+
+    def noting(part: torch.Tensor, *, async_op: bool) -> None:
+        assert async_op
+        sent.append((part.storage_offset(), len(part)))
+
+    monkeypatch.setattr(dist, "all_reduce", noting)
+    monkeypatch.setattr("olmo_core.parallel.gradients._SLICE", 1)  # one per parameter
+    weights = [nn.Parameter(torch.ones(size)) for size in (3, 5, 2)]
+    gradients = ReplicatedGradients(weights, sums=2, ranks=2)
+    expected = [(72, 2), (67, 5), (64, 3), (0, 64)]
+    for last in (False, True, True):
+        gradients.accumulate(last=last)
+        sum(w.sum() for i, w in enumerate(weights) if i != unused).backward()  # pyright: ignore
+        behind = len(weights) - 1 - unused
+        assert sent == (expected[:behind] if last else [])
+        if last:
+            gradients.reduce(World(size=2, local_size=2, device=torch.device("cpu")))
+            assert sent == expected
+            sent.clear()
 
 
 @pytest.mark.parametrize("size", [2, 4])

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from olmo_core.data.loader import Batch
+from olmo_core.parallel import patience
 from olmo_core.parallel.gradients import Gradients, ReplicatedGradients
-from olmo_core.parallel.world import World
 from olmo_core.train import trainer
 from olmo_core.train.__main__ import main
 from olmo_core.train.trainer import Trainer
@@ -86,12 +86,12 @@ def note_patience() -> None:
         noted.append("step")
         reduce(self, *arguments)
 
-    def noting_limit(self: World, limit: timedelta) -> None:
+    def noting_limit(device: torch.device, limit: timedelta) -> None:
         noted.append(f"{limit.total_seconds() / 60:.0f}")
 
     setattr(Trainer, "fit", fit_and_write)  # noqa: B010 (for the type checker)
     setattr(ReplicatedGradients, "reduce", noting_step)  # noqa: B010
-    setattr(World, "set_patience", noting_limit)  # noqa: B010
+    patience.set_patience = noting_limit
 
 
 def poison_read_late() -> None:

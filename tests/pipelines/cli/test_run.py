@@ -16,7 +16,7 @@ import pytest
 from assets.graph import Graph
 from assets.node import Check, Verdict
 from pipelines.cli.execute import to_make
-from pipelines.cli.reported import is_reported
+from pipelines.cli.reported import nothing_to_do
 from pipelines.cli.run import run_graph
 from pipelines.cli.show import asset_entry, plan_of
 from pipelines.instance import open_instance
@@ -78,18 +78,27 @@ def test_with_nothing_to_make_and_nothing_new_in_dagster_it_starts_without_dagst
     graph = toy_graph()
     assert run(graph) == 0
     assert again() == "[]"
-    assert is_reported(graph, ["first", "second"])
-    assert not is_reported(toy_graph(second={"value": 5}), ["first", "second"])
+    assert nothing_to_do(graph, ["first", "second"])
+    assert not nothing_to_do(toy_graph(second={"value": 5}), ["first", "second"])
     with open_instance() as opened:  # as another recipe's run does, or a person in the UI
         opened.report_runless_asset_event(dg.AssetMaterialization(["other", "first"]))
-    assert not is_reported(graph, ["first"])
+    assert not nothing_to_do(graph, ["first"])
     assert again() == "['dagster', 'sqlalchemy']"
     assert again() == "[]"
+    with open_instance() as opened:  # a wipe removes events, the last one stays
+        opened.wipe_assets([dg.AssetKey(["toy", "first"])])
+    assert not nothing_to_do(graph, ["first"])
+    assert run(graph) == 0
+    assert nothing_to_do(graph, ["first", "second"])
+    configuration = toy_root / "dagster" / "dagster.yaml"
+    configuration.rename(toy_root / "ours.yaml")  # one that may keep the log elsewhere
+    assert not nothing_to_do(graph, ["first"])
+    (toy_root / "ours.yaml").rename(configuration)
     result = graph.finished(toy_root, "second")
     assert result is not None
     result.result.unlink()
-    assert is_reported(graph, ["first"])
-    assert not is_reported(graph, ["second"])
+    assert nothing_to_do(graph, ["first"])
+    assert not nothing_to_do(graph, ["second"])
 
 
 def test_a_change_remakes_what_descends_from_it_and_nothing_else(toy_root: Path) -> None:

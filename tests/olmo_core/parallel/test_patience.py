@@ -10,7 +10,7 @@ import torch
 from torch import distributed as dist
 from torch.distributed import distributed_c10d
 
-from olmo_core.parallel.world import STEP_PATIENCE, World
+from olmo_core.parallel.patience import STEP_PATIENCE, set_patience
 
 GPU = torch.device("cuda", 0)
 
@@ -38,20 +38,15 @@ class Group:
 
 
 @pytest.mark.parametrize(
-    ("world", "expected"),
-    [
-        (World(size=2, local_size=2, device=GPU), [STEP_PATIENCE]),
-        (World(size=2, local_size=2, device=torch.device("cpu")), []),
-        (World(device=GPU), []),
-    ],
+    ("device", "expected"), [(GPU, [STEP_PATIENCE]), (torch.device("cpu"), [])]
 )
 def test_the_limit_is_that_of_every_nccl_group_and_of_no_other(
-    world: World, expected: list[timedelta], monkeypatch: pytest.MonkeyPatch
+    device: torch.device, expected: list[timedelta], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everybody, shards, checkpoint = Group("nccl"), Group("nccl"), Group("gloo")
     groups = SimpleNamespace(pg_map=dict.fromkeys((everybody, shards, checkpoint)))
     monkeypatch.setattr(distributed_c10d, "_world", groups)
-    world.set_patience(STEP_PATIENCE)
+    set_patience(device, STEP_PATIENCE)
     for group in (everybody, shards):
         assert group.backends["cuda"].limits == expected
     assert not any(group.backends["cpu"].limits for group in groups.pg_map)
@@ -63,7 +58,7 @@ def test_the_limit_is_set_where_nccl_reads_it(tmp_path: Path) -> None:
     meeting = f"file://{tmp_path / 'store'}"
     dist.init_process_group("cpu:gloo,cuda:nccl", init_method=meeting, rank=0, world_size=1)
     try:
-        World(size=2, local_size=2, device=GPU).set_patience(STEP_PATIENCE)
+        set_patience(GPU, STEP_PATIENCE)
         whole: Any = dist.group.WORLD
         assert whole._get_backend(GPU).options._timeout == STEP_PATIENCE
         assert whole._get_backend(torch.device("cpu")).options._timeout > STEP_PATIENCE
