@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 
-def build(shape: dict[str, Any], device: torch.device) -> torch.nn.Module:
+def build(shape: dict[str, Any], device: torch.device) -> Any:
     """Return its model on the device, not compiled; the benchmark gives it first weights."""
     from olmo_core.nn.transformer import TransformerConfig  # pyright: ignore
 

@@ -4,7 +4,7 @@ Reductions are sums in float32. Nothing is divided by the number of ranks, since
 that is divided once by its global count. Importing FSDP2 takes 1.5 s: only sharded training does.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -90,7 +90,9 @@ def make_mesh(config: FSDPConfig, world: World) -> DeviceMesh:
     names = ("replicate", "shard")
     # New groups are of NCCL alone: with the world's backends they would connect by gloo, too. A
     # dimension of all ranks is the world's own group.
-    alone = dict.fromkeys(names, "nccl") if kind == "cuda" and min(shape) > 1 else None
+    alone: dict[Any, Any] = {}
+    if kind == "cuda" and min(shape) > 1:
+        alone = dict.fromkeys(names, "nccl")
     return init_device_mesh(kind, shape, mesh_dim_names=names, backend_override=alone)
 
 

@@ -66,7 +66,7 @@ def test_slices_are_sent_once_in_one_order_whatever_a_backward_pass_leaves_out(
 
     def noting(part: torch.Tensor, *, async_op: bool) -> None:
         assert async_op
-        sent.append((part.storage_offset(), len(part)))
+        sent.append((int(part.storage_offset()), len(part)))
 
     monkeypatch.setattr(dist, "all_reduce", noting)
     monkeypatch.setattr("olmo_core.parallel.gradients._SLICE", 1)  # one per parameter
