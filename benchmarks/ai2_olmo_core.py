@@ -22,6 +22,6 @@ def build(shape: dict[str, Any], device: torch.device) -> Any:
         layer_norm_eps=1e-6,
     )
     assert config.block.feed_forward.hidden_size == shape["feed_forward_size"]
-    model = config.build(init_device="cpu").to(device)
+    model = config.build(init_device="meta")
     model.init_weights(max_seq_len=shape["sequence_length"], device=device)
     return model

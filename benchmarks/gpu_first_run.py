@@ -5,8 +5,8 @@ examples:
   python benchmarks/gpu_first_run.py --only step peer     OLMo 2 1B against ai2-olmo-core alone
   python benchmarks/gpu_first_run.py --small              a CPU, tiny shapes, three minutes
 
-Needs torch, numpy, pyyaml and safetensors beside this checkout, and psutil for the stage
-`command`. Each stage is a process of its own with a time limit; its lines are written at once, and
+Needs torch, numpy, pyyaml and safetensors beside this checkout, psutil for the stage `command` and
+pytest for `gpu_tests`. Each stage is a process of its own with a time limit; its lines are written at once, and
 after them one with its status: done, failed, timed out (with the last lines that it said) or
 skipped (with the reason). The next stage goes on in any case. Without CUDA shapes are small.
 docs/performance.md says how to read the lines. The exit code is 1 if a stage failed or timed out.
@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".venv-peer/bin/python"
 LAST_LINES = 20  # of what a stage said, where it fails
 LEAST_SECONDS = 15.0  # with less left, a stage would only load torch
-GRACE_SECONDS = 3.0  # between SIGTERM, on which torchrun ends its ranks, and SIGKILL
+GRACE_SECONDS = 35.0  # from SIGTERM to SIGKILL: torchrun gives its ranks, in sessions apart, 30
+LAST_SECONDS = 3.0  # for what is dead, or as good as dead
 
 # In the order of their value, with the seconds that each may take: a deadline for all ends a lease.
 STAGES = {
@@ -39,12 +41,14 @@ STAGES = {
     "parity": (90, "loss and each gradient: CPU float32, CUDA float32, bfloat16"),
     "gpu_tests": (80, "the tests that are marked gpu"),
     "step": (120, "OLMo 2 1B: tokens/s, MFU, memory, compilation, kernels"),
+    "peer": (120, "ai2-olmo-core, the same step"),
     "variants": (150, "deterministic twice, documents, logits at once, larger microbatch"),
     "curves": (50, "50 steps in bfloat16 against float32"),
     "command": (90, "the real command: killed in an asynchronous save, resumed, under torchrun"),
     "sharded": (50, "FSDP and compilation on one device"),
-    "peer": (120, "ai2-olmo-core, the same step"),
 }
+
+NEEDS = {"command": "psutil", "gpu_tests": "pytest"}  # that the others do not
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -79,7 +83,7 @@ def run(stages: Iterable[Stage], tell: Tell, *, minutes: float) -> bool:
 def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
     """Pass a stage's lines on as they come, then tell its status; return whether it is done."""
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(
             stage.command,
             env=stage.environment,
@@ -87,6 +91,7 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
+            errors="replace",
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -101,7 +106,7 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
             status = "timed out"
         finally:
             _end(process)
-        reader.join(GRACE_SECONDS)
+        reader.join(LAST_SECONDS)
         seconds = round(time.monotonic() - start, 1)
         line = {"stage": stage.name, "status": status, "seconds": seconds}
         if status != "done":
@@ -124,8 +129,8 @@ def _pass_on(lines: IO[str], stage: str, tell: Tell) -> None:
 
 def _end(process: "subprocess.Popen[str]") -> None:
     """End a stage's process, and what it has started and left in its group."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        end = time.monotonic() + GRACE_SECONDS
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, LAST_SECONDS)):
+        end = time.monotonic() + seconds
         try:
             os.killpg(process.pid, number)
             while time.monotonic() < end:
@@ -151,6 +156,9 @@ def stages_of(arguments: argparse.Namespace) -> list[Stage]:
                 python = arguments.peer_python or sys.executable
             if not python:
                 skipped = "ai2-olmo-core: neither --peer_python nor --peer_path is given"
+        needed = NEEDS.get(name)
+        if needed and find_spec(needed) is None:
+            skipped = f"{needed} is not installed"
         script = ROOT / "benchmarks" / "gpu" / f"{name}.py"
         environment = {
             "OMP_WAIT_POLICY": "PASSIVE",  # as olmo_core.train sets it

@@ -16,7 +16,7 @@ TOKENS = SHAPE["microbatch_size"] * SHAPE["sequence_length"]
 def products() -> None:
     """Say TFLOP/s of the block's and the head's products: forward, and of both gradients."""
     d, wide, vocabulary = SHAPE["d_model"], SHAPE["feed_forward_size"], SHAPE["vocab_size"]
-    rows = TOKENS if SMALL else 2048  # of the head: logits exist in chunks
+    rows = TOKENS if SMALL else 4096  # of the head: logits exist in chunks
     for name, m, k, n in (
         ("q, k, v, out", TOKENS, d, d),
         ("w1, w3", TOKENS, d, wide),
@@ -40,8 +40,10 @@ def attention() -> None:
     """Say what each kernel takes, forward and with its gradients, causal, in bfloat16."""
     heads, size = SHAPE["n_heads"], SHAPE["d_model"] // SHAPE["n_heads"]
     length, b = SHAPE["sequence_length"], SHAPE["microbatch_size"]
-    q, k, v = (
-        torch.randn(b, heads, length, size, device=DEVICE, dtype=DTYPE, requires_grad=True)
+    q, k, v = (  # laid out as the model's
+        torch.randn(b, length, heads, size, device=DEVICE, dtype=DTYPE)
+        .transpose(1, 2)
+        .requires_grad_()
         for _ in range(3)
     )
 
@@ -56,6 +58,8 @@ def attention() -> None:
     for name, backend in backends.items():
         time_attention(name, lambda backend=backend: causal(backend), (q, k, v))
     torch.use_deterministic_algorithms(True)
+    # as `prepare_arithmetic` does: no fresh tensor is filled
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     time_attention("flash, deterministic", lambda: causal(SDPBackend.FLASH_ATTENTION), (q, k, v))
     torch.use_deterministic_algorithms(False)
     if not CUDA:

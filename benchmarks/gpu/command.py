@@ -4,7 +4,6 @@ The killed run, one under torchrun and one that nothing happens to must leave th
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,6 @@ SHAPE = SHAPES["small" if SMALL else "40M"]
 STEPS, SAVE_INTERVAL, KILLED_AT = 24, 8, 16
 ALONE = (sys.executable, "-m", "olmo_core.train")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")
-LAST_LINES = 8
 
 
 def main(folder: Path) -> None:
@@ -59,34 +57,26 @@ def write_run(folder: Path) -> str:
 def model_of(folder: Path, name: str, command: list[str]) -> str:
     """Train to the end, and return the digest of the model."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [*command, f"save_folder={folder / name}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    subprocess.run(
+        [*command, f"save_folder={folder / name}"], stderr=subprocess.STDOUT, check=True
     )
-    if done.returncode:
-        said = "\n".join(done.stdout.rstrip().splitlines()[-LAST_LINES:])
-        raise RuntimeError(f"{name}: exit code {done.returncode}\n{said}")
     report = json.loads((folder / name / "result.json").read_text())["report"]
     say(name, seconds=time.perf_counter() - start, **report["numbers"])
     return report["data"]["model_sha256"]
 
 
 def kill_in_save(run: Path, command: list[str]) -> None:
-    """Train until the checkpoint of a step is being written, and kill the process."""
+    """Train until a file of a step's checkpoint is being written, and kill the process."""
     beginning = run / "checkpoints" / f"step{KILLED_AT}.tmp"
-    with (run.parent / "said.txt").open("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        while process.poll() is None and not beginning.exists():
-            time.sleep(0.001)
-        process.kill()
-        process.wait()
-        names = sorted(os.listdir(run / "checkpoints")) if (run / "checkpoints").is_dir() else []
-        say("killed", in_a_save=beginning.exists(), exit_code=process.returncode, left=names)
-        if not names:
-            said.seek(0)
-            raise RuntimeError("\n".join(said.read().rstrip().splitlines()[-LAST_LINES:]))
+    process = subprocess.Popen(command, stderr=subprocess.STDOUT)
+    while process.poll() is None and not any(beginning.glob("*/*")):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    left = sorted(path.name for path in beginning.parent.glob("*"))
+    say("killed", in_a_save=beginning.exists(), exit_code=process.returncode, left=left)
+    if not beginning.exists():
+        raise RuntimeError("the process was not killed in a save")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from typing import Any
 from stage import CUDA, synchronize
 from torch.profiler import ProfilerActivity, profile
 
-# The first that matches says the kind; flash kernels name cutlass's types, too. A triton kernel
-# that does nothing but cast is a cast.
+# The first that matches says the kind. A Triton kernel that does nothing but cast is a cast; others
+# are named after their neighbours in the graph, too (attention), as flash kernels are after cutlass.
 KINDS = {
+    "casts": r"triton_poi_fused__to_copy(_t|_view|_permute)*_\d+$|copy_kernel|aten::copy_",
+    "compiled": r"^triton_|graph_\d+_cpp_fused",
     "attention": r"flash|fmha|sdpa|attention",
     "optimizer": r"adam|multi_tensor_apply",
-    "casts": r"triton_poi_fused__to_copy(_t|_view|_permute)*_\d+$|copy_kernel|aten::copy_",
-    "compiled": r"triton_|graph_\d+_cpp_fused",
     "products": r"gemm|nvjet|cutlass|xmma|cublas|splitk|::(add|b)?mm$|linear_pointwise",
     "copies": r"memcpy|memset",
 }

@@ -1,6 +1,5 @@
 """Our training step, put together of what `olmo_core.train` puts together, without its loop."""
 
-import gc
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stage import CUDA, DEVICE, Z_LOSS, draw
+from stage import CUDA, DEVICE, Z_LOSS, draw, reset_peak_memory
 from torch import Tensor
 
 from benchmarks.olmo2 import model_config
@@ -103,9 +102,7 @@ class Training:
         self, config: TrainConfig, device: torch.device = DEVICE, *, drawn_there: bool = False
     ) -> None:
         torch._dynamo.reset()
-        gc.collect()  # what the last one held on the device
-        if CUDA:
-            torch.cuda.empty_cache()
+        reset_peak_memory()
         prepare_arithmetic(config.core)
         self.config, self.world = config, World(device=device)
         with torch.device("meta"):

@@ -37,7 +37,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tokens.npy")
         write_tokens(path, vocab_size=SHAPE["vocab_size"], count=tokens, document=60)
-        for documents in (False, True):
+        for documents in (True, False):  # what was tried least, first
             for kv_heads in (None, SHAPE["n_heads"] // 2):
                 words = ["documents" if documents else "whole instances"]
                 words += ["grouped queries"] if kv_heads else []

@@ -4,6 +4,7 @@ Imports nothing of olmo_core: in the peer's process that is another package.
 """
 
 import contextlib
+import gc
 import json
 import statistics
 import sys
@@ -161,8 +162,10 @@ def say_speed(
 
 
 def reset_peak_memory() -> None:
-    """Forget what has been allocated on the device before."""
+    """Free what nobody holds on the device, and forget what has been allocated there before."""
+    gc.collect()  # a compiled block refers to itself
     if CUDA:
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 

@@ -60,7 +60,6 @@ def main() -> None:
 def timed(what: str, config: TrainConfig) -> str:
     """Say what a step takes; return the digest of the parameters after some steps."""
     batches = batches_of(config, BATCHES)
-    reset_peak_memory()
     training = Training(config, drawn_there=True)
     took = milliseconds(lambda: training.step(batches[0]), calls=TIMED, rounds=1, warm_up=2)
     losses = [training.step(batch).item() for batch in batches]
