@@ -1,6 +1,5 @@
 """Stage `attainable`: what the products and the attention of the shape take, alone."""
 
-import inspect
 from collections.abc import Callable
 
 import torch
@@ -8,6 +7,8 @@ from stage import CUDA, DEVICE, SHAPE, SMALL, case, finish, milliseconds, say
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+
+from olmo_core.model.documents import attend
 
 DTYPE = torch.bfloat16
 TOKENS = SHAPE["microbatch_size"] * SHAPE["sequence_length"]
@@ -62,44 +63,21 @@ def attention() -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     time_attention("flash, deterministic", lambda: causal(SDPBackend.FLASH_ATTENTION), (q, k, v))
     torch.use_deterministic_algorithms(False)
-    if not CUDA:
-        say("attention varlen", note="has no kernel for a CPU")
-        return
     for documents in (1, 8):
-        with case(f"attention varlen, {documents} documents an instance"):
-            varlen(documents)
+        ends = torch.arange(0, TOKENS + 1, length // documents, dtype=torch.int32, device=DEVICE)
+        name = f"within documents, {documents} an instance"
+        time_attention(name, lambda ends=ends: attend(q, k, v, ends), (q, k, v))
 
 
-def varlen(documents: int) -> None:
-    """Say what attention within equally long documents takes, as one sequence of tokens."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    heads, size = SHAPE["n_heads"], SHAPE["d_model"] // SHAPE["n_heads"]
-    longest = SHAPE["sequence_length"] // documents
-    ends = torch.arange(0, TOKENS + 1, longest, dtype=torch.int32, device=DEVICE)
-    q, k, v = (
-        torch.randn(TOKENS, heads, size, device=DEVICE, dtype=DTYPE, requires_grad=True)
-        for _ in range(3)
-    )
-    # torch 2.10 says it in one way, later ones in another
-    parameters = inspect.signature(varlen_attn).parameters
-    past = {"window_size": (-1, 0)} if "window_size" in parameters else {"is_causal": True}
-    time_attention(
-        f"varlen, {documents} documents an instance",
-        lambda: varlen_attn(q, k, v, ends, ends, longest, longest, **past),  # pyright: ignore
-        (q, k, v),
-    )
-
-
-def time_attention(name: str, attend: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> None:
+def time_attention(name: str, attended: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> None:
     """Say its milliseconds, and those of all layers of the model."""
     with case(f"attention {name}"):
-        gradient = torch.randn_like(attend())
+        gradient = torch.randn_like(attended())
 
         def both() -> None:
-            torch.autograd.grad(attend(), inputs, gradient)
+            torch.autograd.grad(attended(), inputs, gradient)
 
-        forward, together = milliseconds(attend), milliseconds(both)
+        forward, together = milliseconds(attended), milliseconds(both)
         say(
             f"attention {name}",
             ms_forward=forward,

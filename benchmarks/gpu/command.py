@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from ours import train_config, write_tokens
-from stage import CUDA, SHAPES, SMALL, case, finish, say, say_checked
+from ours import train_config
+from stage import CUDA, SHAPES, SMALL, case, draw_tokens, finish, say, say_checked
 
 from olmo_core.config.load import to_dict
 
@@ -38,9 +38,8 @@ def main(folder: Path) -> None:
 
 def write_run(folder: Path) -> str:
     """Write tokens and configuration; return the latter's path."""
-    tokens = STEPS * SHAPE["microbatches"] * SHAPE["microbatch_size"] * SHAPE["sequence_length"]
     path = folder / "tokens.npy"
-    write_tokens(path, vocab_size=SHAPE["vocab_size"], count=tokens + 1, document=100)
+    draw_tokens(SHAPE, STEPS, document=100).tofile(path)
     config = train_config(SHAPE, path, compiled=False, deterministic=True, documents=True)
     config = replace(
         config,

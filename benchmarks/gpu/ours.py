@@ -1,14 +1,15 @@
 """Our training step, put together of what `olmo_core.train` puts together, without its loop."""
 
 import hashlib
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from stage import CUDA, DEVICE, Z_LOSS, draw, reset_peak_memory
+from stage import CUDA, DEVICE, EOS, Z_LOSS, draw, draw_tokens, reset_peak_memory
 from torch import Tensor
 
 from benchmarks.olmo2 import model_config
@@ -28,23 +29,7 @@ from olmo_core.train.run import prepare_arithmetic
 from olmo_core.train.state import History
 from olmo_core.train.step import SUMS, autocast, forward_backward
 
-EOS = 0
 THREADS = 8 if CUDA else 1  # small shapes are no faster with two
-
-
-def write_tokens(path: Path, *, vocab_size: int, count: int, document: int) -> None:
-    """Write tokens (uint32) of a language that can be learned: each has four successors.
-
-    Documents end in EOS and have lengths around `document`.
-    """
-    rng = np.random.default_rng(0)
-    successors = rng.integers(1, vocab_size, (vocab_size, 4)).tolist()
-    choices = rng.integers(0, 4, count).tolist()
-    ends = (rng.random(count) < 1 / document).tolist()
-    tokens = [1]
-    for choice, end in zip(choices[1:], ends[1:], strict=True):
-        tokens.append(EOS if end else successors[tokens[-1]][choice])
-    np.array(tokens, dtype="<u4").tofile(path)
 
 
 def train_config(
@@ -61,9 +46,8 @@ def train_config(
 
     On a CPU blocks are traced but not translated to C++, which takes a minute; the loss is.
     """
-    model = {**vars(model_config(dict(shape))), "n_kv_heads": kv_heads, "eos_token_id": EOS}
     return TrainConfig(
-        model=type(model_config(dict(shape)))(**model),
+        model=replace(model_config(dict(shape)), n_kv_heads=kv_heads, eos_token_id=EOS),
         optimizer=OptimizerConfig(name="adamw", learning_rate=4e-4, weight_decay=0.1, eps=1e-8),
         data=DataConfig(paths=[str(tokens)], memmap_dtype="uint32", generate_doc_lengths=documents),
         scheduler=SchedulerConfig(name="constant"),
@@ -79,10 +63,23 @@ def train_config(
     )
 
 
-def batches_of(config: TrainConfig, number: int) -> list[Batch]:
-    """Return the run's first batches."""
-    loader = build_loader(config)
-    return [loader.batch(step) for step in range(number)]
+def data_of(
+    shape: Mapping[str, Any], batches: int, *, document: int, **how: Any
+) -> tuple[TrainConfig, list[Batch]]:
+    """Return a run's configuration and its batches.
+
+    Args:
+        shape: Of the model and its batches.
+        batches: As many as one epoch has.
+        document: Length, see `draw_tokens`.
+        how: See `train_config`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tokens.npy")
+        draw_tokens(shape, batches, document=document).tofile(path)
+        config = train_config(shape, path, **how)
+        loader = build_loader(config)
+        return config, [loader.batch(step) for step in range(batches)]
 
 
 class Training:

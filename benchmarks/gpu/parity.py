@@ -1,12 +1,10 @@
 """Stage `parity`: the loss and each gradient against those of a CPU in float32."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
-from ours import Training, batches_of, train_config, write_tokens
+from ours import Training, data_of
 from stage import CUDA, DEVICE, SMALL, case, finish, say, say_checked
 from torch import Tensor
 
@@ -31,30 +29,23 @@ Found = tuple[float, dict[str, Tensor]]  # loss, and gradients by name
 
 def main() -> None:
     """Compare by layout of the model and the data: what takes another path through attention."""
-    tokens = SHAPE["microbatches"] * SHAPE["microbatch_size"] * SHAPE["sequence_length"] + 1
     if not CUDA:
         say("note", note="no CUDA device: float32 and bfloat16 are compared on the CPU")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "tokens.npy")
-        write_tokens(path, vocab_size=SHAPE["vocab_size"], count=tokens, document=60)
-        for documents in (True, False):  # what was tried least, first
-            for kv_heads in (None, SHAPE["n_heads"] // 2):
-                words = ["documents" if documents else "whole instances"]
-                words += ["grouped queries"] if kv_heads else []
-                layout = {"documents": documents, "kv_heads": kv_heads}
-                with case(", ".join(words)):
-                    compare(", ".join(words), path, layout)
+    for documents in (True, False):  # what was tried least, first
+        for kv_heads in (None, SHAPE["n_heads"] // 2):
+            words = ["documents" if documents else "whole instances"]
+            words += ["grouped queries"] if kv_heads else []
+            with case(", ".join(words)):
+                compare(", ".join(words), {"documents": documents, "kv_heads": kv_heads})
 
 
-def compare(what: str, tokens: Path, layout: dict[str, Any]) -> None:
+def compare(what: str, layout: dict[str, Any]) -> None:
     """Say how far loss and gradients are from those of the CPU, for each way to compute them."""
-    wanted = found(CPU, tokens, precision="fp32", compiled=False, **layout)
+    wanted = found(CPU, precision="fp32", compiled=False, **layout)
     for device, precision, compiled in ways():
         where = f"{device.type} {precision}{' compiled' * compiled}"
         with case(f"{what}: {where}"):
-            loss, gradients = found(
-                device, tokens, precision=precision, compiled=compiled, **layout
-            )
+            loss, gradients = found(device, precision=precision, compiled=compiled, **layout)
             each = {name: distance(gradients[name], wanted[1][name]) for name in wanted[1]}
             whole = [
                 torch.cat([part.flatten() for part in side.values()])
@@ -81,11 +72,11 @@ def ways() -> Iterator[tuple[torch.device, str, bool]]:
         yield DEVICE, "amp_bf16", True
 
 
-def found(device: torch.device, tokens: Path, **how: Any) -> Found:
-    """Return loss and gradients of the first batch, on the CPU."""
-    config = train_config(SHAPE, tokens, **how)
+def found(device: torch.device, **how: Any) -> Found:
+    """Return loss and gradients of a batch, on the CPU."""
+    config, batches = data_of(SHAPE, 1, document=60, **how)
     training = Training(config, device)
-    loss = training.accumulate(batches_of(config, 1)[0]).item()
+    loss = training.accumulate(batches[0]).item()
     named = training.model.named_parameters()
     gradients = {n: p.grad.cpu().clone() for n, p in named if p.grad is not None}
     return loss, gradients

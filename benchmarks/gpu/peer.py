@@ -8,10 +8,19 @@ import importlib.metadata
 import numpy as np
 import torch
 from ai2_olmo_core import build
-from stage import CUDA, DEVICE, SHAPE, Z_LOSS, draw, say, say_speed
+from stage import (
+    BATCHES,
+    CUDA,
+    DEVICE,
+    DOCUMENT,
+    SHAPE,
+    Z_LOSS,
+    draw,
+    draw_tokens,
+    say,
+    say_speed,
+)
 from torch import Tensor
-
-BATCHES = 4
 
 
 def main() -> None:
@@ -23,24 +32,20 @@ def main() -> None:
         model.parameters(), lr=4e-4, betas=(0.9, 0.95), eps=1e-8, fused=True
     )
     size = SHAPE["microbatch_size"]
-    rng = np.random.default_rng(0)
-    instances = (SHAPE["microbatches"] * size, SHAPE["sequence_length"])
-    batches = [
-        torch.from_numpy(rng.integers(2, SHAPE["vocab_size"], size=instances))
-        for _ in range(BATCHES)
-    ]
+    drawn = draw_tokens(SHAPE, BATCHES, document=DOCUMENT).astype(np.int64)
+    batches = torch.from_numpy(drawn).view(BATCHES, -1, SHAPE["sequence_length"])
     if CUDA:
-        batches = [batch.pin_memory() for batch in batches]  # so the host does not wait, as in ours
+        batches = batches.pin_memory()  # as in ours: the host does not wait for the copy
 
     def step(number: int) -> Tensor:
         tokens = batches[number % BATCHES].to(DEVICE, non_blocking=True)
         labels = torch.nn.functional.pad(tokens[:, 1:], (0, 1), value=-100)
         count = (labels != -100).sum()
         total = torch.zeros((), device=DEVICE)
-        for part, answers in zip(tokens.split(size), labels.split(size), strict=True):
+        for ids, answers in zip(tokens.split(size), labels.split(size), strict=True):
             with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
                 out = model(
-                    part,
+                    ids,
                     labels=answers,
                     loss_reduction="sum",
                     z_loss_multiplier=Z_LOSS,

@@ -3,12 +3,10 @@
 Everything but the traffic between ranks: hooks, DTensors, casts while gathering, sums in float32.
 """
 
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from unittest import mock
 
 import torch
-from ours import Training, batches_of, train_config, write_tokens
+from ours import Training, data_of
 from stage import (
     CUDA,
     DEVICE,
@@ -22,9 +20,9 @@ from stage import (
     say_checked,
 )
 from torch import distributed as dist
-from torch._C._distributed_c10d import HashStore
 
 from olmo_core.config.train import TrainConfig
+from olmo_core.data.loader import Batch
 from olmo_core.parallel import prepare
 
 SHAPE = SHAPES["small"]
@@ -42,22 +40,19 @@ STEPS = 3
 BOUNDS = {"fp32": 1e-4, "amp_bf16": 2e-2}  # relative, of each step's loss
 
 
-def main(tokens: Path) -> None:
+def main() -> None:
     """Say how far the losses of both are apart, and what a step takes."""
-    count = STEPS * SHAPE["microbatches"] * SHAPE["microbatch_size"] * SHAPE["sequence_length"]
-    write_tokens(tokens, vocab_size=SHAPE["vocab_size"], count=count + 1, document=500)
     if CUDA:
         torch.cuda.set_device(DEVICE)
     backend = "cpu:gloo,cuda:nccl" if CUDA else "gloo"
-    dist.init_process_group(backend, store=HashStore(), rank=0, world_size=1)
-    is_sharded = prepare.is_sharded
+    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     for precision, bound in BOUNDS.items():
         with case(precision):
-            config = train_config(
-                SHAPE, tokens, precision=precision, compiled=precision == "amp_bf16"
-            )
-            whole = losses_of("whole", config, is_sharded)
-            sharded = losses_of("sharded", config, lambda config, world: True)
+            how = {"precision": precision, "compiled": precision == "amp_bf16"}
+            config, batches = data_of(SHAPE, STEPS, document=500, **how)
+            whole = losses_of("whole", config, batches)
+            with mock.patch.object(prepare, "is_sharded", return_value=True):
+                sharded = losses_of("sharded", config, batches)
             apart = [abs(a - b) / b for a, b in zip(sharded, whole, strict=True)]
             say_checked(
                 f"{precision}: sharded against whole",
@@ -69,11 +64,9 @@ def main(tokens: Path) -> None:
     dist.destroy_process_group()
 
 
-def losses_of(what: str, config: TrainConfig, is_sharded: Callable[..., bool]) -> list[float]:
-    """Return the losses of some steps; what `prepare` asks is answered for it."""
-    prepare.is_sharded = is_sharded
+def losses_of(what: str, config: TrainConfig, batches: list[Batch]) -> list[float]:
+    """Return the losses of a step with each batch; say what a step takes."""
     training = Training(config)
-    batches = batches_of(config, STEPS)
     losses = [training.step(batch).item() for batch in batches]
     took = milliseconds(lambda: training.step(batches[0]), calls=STEPS, rounds=1, warm_up=0)
     say(f"{config.precision}: {what}", ms_per_step=took, peak_gib=peak_gib())
@@ -81,6 +74,5 @@ def losses_of(what: str, config: TrainConfig, is_sharded: Callable[..., bool]) -
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        main(Path(folder, "tokens.npy"))
+    main()
     finish()

@@ -10,9 +10,10 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,6 +54,8 @@ SHAPES = {
         "steps": 3,
     },
 }
+BATCHES, DOCUMENT = 4, 700  # of a step's data: how many, and the tokens of a document
+EOS = 0
 Z_LOSS = 1e-5
 LAST_LINES = 5  # of a traceback
 
@@ -108,6 +111,22 @@ def milliseconds(
         synchronize()
         found.append(1e3 * (time.perf_counter() - start) / calls)
     return statistics.median(found)
+
+
+def draw_tokens(shape: Mapping[str, Any], batches: int, *, document: int) -> np.ndarray:
+    """Return tokens (uint32) of a language that can be learned: each has four successors.
+
+    Documents end in EOS and have lengths around `document`.
+    """
+    rng = np.random.default_rng(0)
+    count = batches * shape["microbatches"] * shape["microbatch_size"] * shape["sequence_length"]
+    successors = rng.integers(1, shape["vocab_size"], (shape["vocab_size"], 4)).tolist()
+    choices = rng.integers(0, 4, count).tolist()
+    ends = (rng.random(count) < 1 / document).tolist()
+    tokens = [1]
+    for choice, end in zip(choices[1:], ends[1:], strict=True):
+        tokens.append(EOS if end else successors[tokens[-1]][choice])
+    return np.array(tokens, dtype="<u4")
 
 
 def draw(model: torch.nn.Module) -> None:

@@ -1,12 +1,9 @@
 """Stage `step`: a whole training step of the shape, and where its time goes."""
 
-import tempfile
-from pathlib import Path
-
 import torch
 from kernels import compilations, kernels_of
-from ours import Training, batches_of, train_config, write_tokens
-from stage import CUDA, DEVICE, SHAPE, case, finish, milliseconds, say, say_speed
+from ours import Training, data_of
+from stage import BATCHES, CUDA, DEVICE, DOCUMENT, SHAPE, case, finish, milliseconds, say, say_speed
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.data.loader import Batch
@@ -14,33 +11,25 @@ from olmo_core.model.loss import cross_entropy
 from olmo_core.monitor.mfu import known_flops
 from olmo_core.train.step import labels_of
 
-BATCHES = 4
-
 
 def main() -> None:
     """Say the step's speed, what was compiled for it, its kernels, and its parts alone."""
-    tokens = SHAPE["microbatches"] * SHAPE["microbatch_size"] * SHAPE["sequence_length"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "tokens.npy")
-        count = BATCHES * tokens + 1
-        write_tokens(path, vocab_size=SHAPE["vocab_size"], count=count, document=700)
-        config = train_config(SHAPE, path)
-        batches = batches_of(config, BATCHES)
-        training = Training(config, drawn_there=True)
-        say_speed(
-            lambda number: training.step(batches[number % BATCHES]),
-            flops_per_token=flops_per_token(config.model, config.sequence_length),
-            peak_flops=known_flops(torch.cuda.get_device_name(DEVICE)) if CUDA else None,
-        )
-        with case("compilations"):
-            say("compilations", **compilations())
-        with case("kernels of a step"):
-            found = kernels_of(lambda: training.step(batches[0]))
-            say("kernels of a step", microbatches=SHAPE["microbatches"], **found)
-        parts(training, batches[0])
+    config, batches = data_of(SHAPE, BATCHES, document=DOCUMENT)
+    training = Training(config, drawn_there=True)
+    say_speed(
+        lambda number: training.step(batches[number % BATCHES]),
+        flops_per_token=flops_per_token(config.model, config.sequence_length),
+        peak_flops=known_flops(torch.cuda.get_device_name(DEVICE)) if CUDA else None,
+    )
+    with case("compilations"):
+        say("compilations", **compilations())
+    with case("kernels of a step"):
+        found = kernels_of(lambda: training.step(batches[0]))
+        say("kernels of a step", microbatches=SHAPE["microbatches"], **found)
+    alone(training, batches[0])
 
 
-def parts(training: Training, batch: Batch) -> None:
+def alone(training: Training, batch: Batch) -> None:
     """Say what the loss of a microbatch takes alone, and what is done once a step."""
     size, config = SHAPE["microbatch_size"], training.config
     labels = labels_of(batch)[:size].flatten().to(DEVICE)
