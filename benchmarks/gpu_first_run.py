@@ -1,15 +1,16 @@
-"""What a first lease of one H200 or H100 should tell, in nine minutes: a JSON line per result.
+"""What a first run on one H200 or H100 should tell, in nine minutes: a JSON line per result.
 
 examples:
   python benchmarks/gpu_first_run.py --out=first_run.jsonl --peer_path=/folder/with/ai2-olmo-core
   python benchmarks/gpu_first_run.py --only step peer     OLMo 2 1B against ai2-olmo-core alone
   python benchmarks/gpu_first_run.py --small              a CPU, tiny shapes, three minutes
 
-Needs torch, numpy, pyyaml and safetensors beside this checkout, psutil for the stage `command` and
-pytest for `gpu_tests`. Each stage is a process of its own with a time limit; its lines are written at once, and
-after them one with its status: done, failed, timed out (with the last lines that it said) or
-skipped (with the reason). The next stage goes on in any case. Without CUDA shapes are small.
-docs/performance.md says how to read the lines. The exit code is 1 if a stage failed or timed out.
+Needs torch, numpy, pyyaml and safetensors beside this checkout, psutil for the part `command` and
+pytest for `gpu_tests`. Each part is a process of its own with a time limit; its lines are written
+at once, and after them one with its status: done, failed, timed out (with the last lines that it
+said) or skipped (with the reason). The next part goes on in any case. Without CUDA shapes are
+small. docs/performance.md says how to read the lines. The exit code is 1 if a part failed or timed
+out.
 """
 
 import argparse
@@ -29,13 +30,14 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / ".venv-peer/bin/python"
-LAST_LINES = 20  # of what a stage said, where it fails
-LEAST_SECONDS = 15.0  # with less left, a stage would only load torch
+LAST_LINES = 20  # of what a part said, where it fails
+LEAST_SECONDS = 15.0  # with less left, a part would only load torch
 GRACE_SECONDS = 35.0  # from SIGTERM to SIGKILL: torchrun gives its ranks, in sessions apart, 30
 LAST_SECONDS = 3.0  # for what is dead, or as good as dead
 
-# In the order of their value, with the seconds that each may take: a deadline for all ends a lease.
-STAGES = {
+# In the order of their value, with the seconds that each may take; together these are more than
+# there are, so the last ones may find no time left.
+PARTS = {
     "machine": (40, "device, driver, versions, copy rates"),
     "attainable": (50, "bfloat16 products and attention kernels alone"),
     "parity": (90, "loss and each gradient: CPU float32, CUDA float32, bfloat16"),
@@ -54,7 +56,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class Part:
     """A process that prints JSON lines."""
 
     name: str
@@ -64,29 +66,29 @@ class Stage:
     skipped: str = ""  # why it cannot run
 
 
-def run(stages: Iterable[Stage], tell: Tell, *, minutes: float) -> bool:
-    """Run the stages one after the other, none past the end; return whether none of them failed."""
+def run(parts: Iterable[Part], tell: Tell, *, minutes: float) -> bool:
+    """Run the parts one after the other, none past the end; return whether none of them failed."""
     end = time.monotonic() + 60 * minutes
     good = True
-    for stage in stages:
+    for part in parts:
         left = end - time.monotonic()
-        reason = stage.skipped
+        reason = part.skipped
         if not reason and left < LEAST_SECONDS:
             reason = f"{max(left, 0):.0f} s of {minutes:g} minutes are left"
         if reason:
-            tell({"stage": stage.name, "status": "skipped", "reason": reason})
+            tell({"part": part.name, "status": "skipped", "reason": reason})
         else:
-            good = run_stage(stage, tell, seconds=min(stage.seconds, left)) and good
+            good = run_part(part, tell, seconds=min(part.seconds, left)) and good
     return good
 
 
-def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
-    """Pass a stage's lines on as they come, then tell its status; return whether it is done."""
+def run_part(part: Part, tell: Tell, *, seconds: float) -> bool:
+    """Pass a part's lines on as they come, then tell its status; return whether it is done."""
     start = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         process = subprocess.Popen(
-            stage.command,
-            env=stage.environment,
+            part.command,
+            env=part.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -96,7 +98,7 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
         )
         assert process.stdout is not None
         reader = threading.Thread(
-            target=_pass_on, args=(process.stdout, stage.name, tell), daemon=True
+            target=_pass_on, args=(process.stdout, part.name, tell), daemon=True
         )
         reader.start()
         try:
@@ -108,7 +110,7 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
             _end(process)
         reader.join(LAST_SECONDS)
         seconds = round(time.monotonic() - start, 1)
-        line = {"stage": stage.name, "status": status, "seconds": seconds}
+        line = {"part": part.name, "status": status, "seconds": seconds}
         if status != "done":
             said.seek(0)
             line |= {"exit_code": process.returncode}
@@ -117,18 +119,18 @@ def run_stage(stage: Stage, tell: Tell, *, seconds: float) -> bool:
     return status == "done"
 
 
-def _pass_on(lines: IO[str], stage: str, tell: Tell) -> None:
-    """Tell each line of a stage under its name; one that is no JSON object as it was said."""
+def _pass_on(lines: IO[str], part: str, tell: Tell) -> None:
+    """Tell each line of a part under its name; one that is no JSON object as it was said."""
     for line in lines:
         try:
             found = json.loads(line)
         except ValueError:
             found = None
-        tell({"stage": stage, **(found if isinstance(found, dict) else {"said": line.rstrip()})})
+        tell({"part": part, **(found if isinstance(found, dict) else {"said": line.rstrip()})})
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
-    """End a stage's process, and what it has started and left in its group."""
+    """End a part's process, and what it has started and left in its group."""
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, LAST_SECONDS)):
         end = time.monotonic() + seconds
         try:
@@ -141,12 +143,12 @@ def _end(process: "subprocess.Popen[str]") -> None:
             return
 
 
-def stages_of(arguments: argparse.Namespace) -> list[Stage]:
-    """Return the stages that were asked for; the peer's does not see this checkout's olmo_core."""
+def parts_of(arguments: argparse.Namespace) -> list[Part]:
+    """Return the parts that were asked for; the peer's does not see this checkout's olmo_core."""
     given = [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     theirs = [each for each in given if Path(each).resolve() != ROOT]
     options = json.dumps({"small": arguments.small})
-    found: list[Stage] = []
+    found: list[Part] = []
     for name in arguments.only:
         python, path, skipped = sys.executable, [str(ROOT), *given], ""
         if name == "peer":
@@ -166,10 +168,10 @@ def stages_of(arguments: argparse.Namespace) -> list[Stage]:
             "PYTHONPATH": os.pathsep.join(path),
         }
         found.append(
-            Stage(
+            Part(
                 name=name,
                 command=(python, str(script), options),
-                seconds=STAGES[name][0],
+                seconds=PARTS[name][0],
                 environment=environment,
                 skipped=skipped,
             )
@@ -192,7 +194,7 @@ class Lines:
                 if file is not None:
                     print(json.dumps(line), file=file, flush=True)
             if line.get("what") == "speed":
-                self._speeds[line["stage"]] = line["tokens_per_second"]
+                self._speeds[line["part"]] = line["tokens_per_second"]
 
     def compare(self) -> None:
         """Write how much faster our step is, where both were measured."""
@@ -202,24 +204,24 @@ class Lines:
 
 
 def main() -> int:
-    """Run the stages; 1 where one has failed."""
+    """Run the parts; 1 where one has failed."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="stages:\n" + "\n".join(f"  {name:11} {what}" for name, (_, what) in STAGES.items()),
+        epilog="parts:\n" + "\n".join(f"  {name:11} {what}" for name, (_, what) in PARTS.items()),
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="append the lines to it, too")
-    parser.add_argument("--only", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--small", action="store_true", help="tiny shapes, on a GPU too")
-    parser.add_argument("--minutes", type=float, default=9.0, help="for all stages")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all parts")
     parser.add_argument("--peer_python", default="", help="has ai2-olmo-core; else .venv-peer's")
     parser.add_argument(
         "--peer_path", default="", metavar="FOLDER", help="has it, for this Python: PYTHONPATH"
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the stage that runs, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the part that runs, too
     lines = Lines(arguments.out)
-    good = run(stages_of(arguments), lines.tell, minutes=arguments.minutes)
+    good = run(parts_of(arguments), lines.tell, minutes=arguments.minutes)
     lines.compare()
     return 0 if good else 1
 

@@ -1,9 +1,9 @@
-"""Stage `attainable`: what the products and the attention of the shape take, alone."""
+"""Part `attainable`: what the products and the attention of the shape take, alone."""
 
 from collections.abc import Callable
 
 import torch
-from stage import CUDA, DEVICE, SHAPE, SMALL, case, finish, milliseconds, say
+from part import CUDA, DEVICE, SHAPE, SMALL, case, finish, milliseconds, say
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention

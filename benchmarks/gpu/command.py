@@ -1,4 +1,4 @@
-"""Stage `command`: `python -m olmo_core.train` is killed in an asynchronous save, and goes on.
+"""Part `command`: `python -m olmo_core.train` is killed in an asynchronous save, and goes on.
 
 The killed run, one under torchrun and one that nothing happens to must leave the same bytes.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 from ours import train_config
-from stage import CUDA, SHAPES, SMALL, case, draw_tokens, finish, say, say_checked
+from part import CUDA, SHAPES, SMALL, case, draw_tokens, finish, say, say_checked
 
 from olmo_core.config.load import to_dict
 
@@ -56,9 +56,7 @@ def write_run(folder: Path) -> str:
 def model_of(folder: Path, name: str, command: list[str]) -> str:
     """Train to the end, and return the digest of the model."""
     start = time.perf_counter()
-    subprocess.run(
-        [*command, f"save_folder={folder / name}"], stderr=subprocess.STDOUT, check=True
-    )
+    subprocess.run([*command, f"save_folder={folder / name}"], stderr=subprocess.STDOUT, check=True)
     report = json.loads((folder / name / "result.json").read_text())["report"]
     say(name, seconds=time.perf_counter() - start, **report["numbers"])
     return report["data"]["model_sha256"]

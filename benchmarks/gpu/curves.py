@@ -1,7 +1,7 @@
-"""Stage `curves`: a small model learns in bfloat16 as it does in float32."""
+"""Part `curves`: a small model learns in bfloat16 as it does in float32."""
 
 from ours import Training, data_of
-from stage import SHAPES, SMALL, case, finish, say_checked
+from part import SHAPES, SMALL, case, finish, say_checked
 
 SHAPE = SHAPES["small" if SMALL else "40M"] | {
     "microbatches": 1,

@@ -1,11 +1,11 @@
-"""Stage `gpu_tests`: the tests that are marked `gpu`, which nothing but a GPU can run."""
+"""Part `gpu_tests`: the tests that are marked `gpu`, which nothing but a GPU can run."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from stage import CUDA, say
+from part import CUDA, say
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

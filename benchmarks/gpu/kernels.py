@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from stage import CUDA, synchronize
+from part import CUDA, synchronize
 from torch.profiler import ProfilerActivity, profile
 
 # The first that matches says the kind. A Triton kernel that does nothing but cast is a cast; others
-# are named after their neighbours in the graph, too (attention), as flash kernels are after cutlass.
+# are named after their neighbours in the graph, too (attention), as flash kernels after cutlass.
 KINDS = {
     "casts": r"triton_poi_fused__to_copy(_t|_view|_permute)*_\d+$|copy_kernel|aten::copy_",
     "compiled": r"^triton_|graph_\d+_cpp_fused",

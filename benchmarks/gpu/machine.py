@@ -1,4 +1,4 @@
-"""Stage `machine`: what device, driver and versions these are, and how fast memory is copied."""
+"""Part `machine`: what device, driver and versions these are, and how fast memory is copied."""
 
 import importlib.metadata
 import os
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import torch
-from stage import CUDA, DEVICE, SMALL, case, finish, milliseconds, say
+from part import CUDA, DEVICE, SMALL, case, finish, milliseconds, say
 from torch.cuda import nccl
 
 BYTES = 1 << 24 if SMALL else 1 << 30

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from stage import CUDA, DEVICE, EOS, Z_LOSS, draw, draw_tokens, reset_peak_memory
+from part import CUDA, DEVICE, EOS, Z_LOSS, draw, draw_tokens, reset_peak_memory
 from torch import Tensor
 
 from benchmarks.olmo2 import model_config

@@ -1,11 +1,11 @@
-"""Stage `parity`: the loss and each gradient against those of a CPU in float32."""
+"""Part `parity`: the loss and each gradient against those of a CPU in float32."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from ours import Training, data_of
-from stage import CUDA, DEVICE, SMALL, case, finish, say, say_checked
+from part import CUDA, DEVICE, SMALL, case, finish, say, say_checked
 from torch import Tensor
 
 CPU = torch.device("cpu")

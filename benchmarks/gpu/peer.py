@@ -1,4 +1,4 @@
-"""Stage `peer`: the step of AI2's ai2-olmo-core, which is another package `olmo_core`.
+"""Part `peer`: the step of AI2's ai2-olmo-core, which is another package `olmo_core`.
 
 Its model, loss and autocast are those of its train module, compiled by itself.
 """
@@ -8,7 +8,7 @@ import importlib.metadata
 import numpy as np
 import torch
 from ai2_olmo_core import build
-from stage import (
+from part import (
     BATCHES,
     CUDA,
     DEVICE,

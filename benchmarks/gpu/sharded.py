@@ -1,4 +1,4 @@
-"""Stage `sharded`: FSDP, compiled, on one device, which a run of one rank goes without.
+"""Part `sharded`: FSDP, compiled, on one device, which a run of one rank goes without.
 
 Everything but the traffic between ranks: hooks, DTensors, casts while gathering, sums in float32.
 """
@@ -7,7 +7,7 @@ from unittest import mock
 
 import torch
 from ours import Training, data_of
-from stage import (
+from part import (
     CUDA,
     DEVICE,
     SHAPES,

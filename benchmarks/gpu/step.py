@@ -1,9 +1,9 @@
-"""Stage `step`: a whole training step of the shape, and where its time goes."""
+"""Part `step`: a whole training step of the shape, and where its time goes."""
 
 import torch
 from kernels import compilations, kernels_of
 from ours import Training, data_of
-from stage import BATCHES, CUDA, DEVICE, DOCUMENT, SHAPE, case, finish, milliseconds, say, say_speed
+from part import BATCHES, CUDA, DEVICE, DOCUMENT, SHAPE, case, finish, milliseconds, say, say_speed
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.data.loader import Batch
@@ -13,7 +13,7 @@ from olmo_core.train.step import labels_of
 
 
 def main() -> None:
-    """Say the step's speed, what was compiled for it, its kernels, and its parts alone."""
+    """Say the step's speed, what was compiled for it, its kernels, and pieces of it alone."""
     config, batches = data_of(SHAPE, BATCHES, document=DOCUMENT)
     training = Training(config, drawn_there=True)
     say_speed(

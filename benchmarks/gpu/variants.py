@@ -1,11 +1,11 @@
-"""Stage `variants`: what a step takes set up otherwise, and whether a deterministic one repeats."""
+"""Part `variants`: what a step takes set up otherwise, and whether a deterministic one repeats."""
 
 from typing import Any
 from unittest import mock
 
 import torch
 from ours import Training, data_of
-from stage import (
+from part import (
     DEVICE,
     DOCUMENT,
     SHAPE,
@@ -34,7 +34,7 @@ def main() -> None:
     digests = [timed(f"deterministic, time {time}", deterministic=True) for time in (1, 2)]
     equal = bool(digests[0]) and digests[0] == digests[1]
     say_checked("deterministic, twice", digests=digests, within=equal)
-    timed("as in the stage step, but for the microbatches")
+    timed("as in the part `step`, but for the microbatches")
     timed("documents", documents=True)
     with case("loss chunks"):
         chunks()

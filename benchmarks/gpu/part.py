@@ -1,4 +1,4 @@
-"""What every stage's process has: its shape, its device, a clock, and the lines that it prints.
+"""What every part's process has: its shape, its device, a clock, and the lines that it prints.
 
 Imports nothing of olmo_core: in the peer's process that is another package.
 """
@@ -91,7 +91,7 @@ def say_checked(what: str, *, within: bool, **figures: Any) -> None:
 
 
 def finish() -> None:
-    """Let the stage fail if a case has."""
+    """Let the part fail if a case has."""
     if _failed:
         raise SystemExit(f"failed, or not within its bound: {'; '.join(_failed)}")
 
