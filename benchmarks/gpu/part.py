@@ -121,12 +121,13 @@ def draw_tokens(shape: Mapping[str, Any], batches: int, *, document: int) -> np.
     rng = np.random.default_rng(0)
     count = batches * shape["microbatches"] * shape["microbatch_size"] * shape["sequence_length"]
     successors = rng.integers(1, shape["vocab_size"], (shape["vocab_size"], 4)).tolist()
-    choices = rng.integers(0, 4, count).tolist()
-    ends = (rng.random(count) < 1 / document).tolist()
+    # one more than is returned: the bounds of `parity` were tried with what this draws
+    choices = rng.integers(0, 4, count + 1).tolist()
+    ends = (rng.random(count + 1) < 1 / document).tolist()
     tokens = [1]
     for choice, end in zip(choices[1:], ends[1:], strict=True):
         tokens.append(EOS if end else successors[tokens[-1]][choice])
-    return np.array(tokens, dtype="<u4")
+    return np.array(tokens[:count], dtype="<u4")
 
 
 def draw(model: torch.nn.Module) -> None:

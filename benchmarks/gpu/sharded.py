@@ -45,7 +45,8 @@ def main() -> None:
     if CUDA:
         torch.cuda.set_device(DEVICE)
     backend = "cpu:gloo,cuda:nccl" if CUDA else "gloo"
-    dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+    dist.init_process_group(backend, store=store, rank=0, world_size=1)
     for precision, bound in BOUNDS.items():
         with case(precision):
             how = {"precision": precision, "compiled": precision == "amp_bf16"}
