@@ -138,7 +138,7 @@ def ai2_olmo_core(shape: dict[str, Any], *, compiled: bool) -> Step:
     theirs = {"lm_head.norm.weight": "norm.weight", "lm_head.w_out.weight": "lm_head.weight"}
     fill({theirs.get(name) or name: value for name, value in model.named_parameters()})
     if compiled:
-        model.apply_compile()  # pyright: ignore[reportCallIssue]
+        model.apply_compile()
 
     def loss(ids: Tensor) -> Tensor:
         labels = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)

@@ -27,7 +27,7 @@ def main() -> None:
     """Say the speed of a step: gradients of its microbatches, clipping at 1, fused AdamW."""
     model = build(SHAPE, DEVICE)
     draw(model)
-    model.apply_compile()  # pyright: ignore[reportCallIssue]
+    model.apply_compile()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=4e-4, betas=(0.9, 0.95), eps=1e-8, fused=True
     )

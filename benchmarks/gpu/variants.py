@@ -21,7 +21,7 @@ from part import (
 )
 
 from olmo_core.config import compute
-from olmo_core.model import loss
+from olmo_core.model.loss import cross_entropy
 from olmo_core.train.step import labels_of
 
 TIMED = 2 if SMALL else 3
@@ -71,7 +71,7 @@ def chunks() -> None:
 
     def of_microbatch() -> None:
         with torch.autocast(DEVICE.type, dtype=torch.bfloat16, cache_enabled=False):
-            loss.cross_entropy(hidden, weight, labels, z_loss=Z_LOSS, compiled=True)
+            cross_entropy(hidden, weight, labels, z_loss=Z_LOSS, compiled=True)
 
     for number in AT_ONCE:
         with mock.patch.object(compute, "BF16_LOGITS_AT_ONCE", number):
