@@ -10,9 +10,9 @@ from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import nearest, place_in, to_dict
 from olmo_core.config.train import TrainConfig
-from olmo_core.corpus.mix import MixConfig
-from olmo_core.corpus.raw import RawConfig
-from olmo_core.corpus.tokenizer import TokenizerConfig
+from olmo_core.corpus.intake.raw import RawConfig
+from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals.task_data import TASKS
 from olmo_core.monitor.dry_run import last_rate, steps_of

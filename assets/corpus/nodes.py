@@ -8,16 +8,16 @@ from assets.corpus import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.load import Tree
-from olmo_core.corpus.deduplicated import DeduplicatedConfig
-from olmo_core.corpus.documents import DocumentsConfig
-from olmo_core.corpus.filtered import FilteredConfig
-from olmo_core.corpus.held_out import HeldOutConfig
-from olmo_core.corpus.mix import MixConfig
-from olmo_core.corpus.raw import RawConfig
-from olmo_core.corpus.sources import source_identity
-from olmo_core.corpus.tagged import TaggedConfig
-from olmo_core.corpus.tokenizer import TokenizerConfig, tokenizer_identity
-from olmo_core.corpus.tokens import TokensConfig
+from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
+from olmo_core.corpus.duplicates.held_out import HeldOutConfig
+from olmo_core.corpus.filters.filtered import FilteredConfig
+from olmo_core.corpus.filters.tagged import TaggedConfig
+from olmo_core.corpus.index.documents import DocumentsConfig
+from olmo_core.corpus.intake.raw import RawConfig
+from olmo_core.corpus.intake.sources import source_identity
+from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.corpus.tokens.tokenizer import TokenizerConfig, tokenizer_identity
+from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
 from olmo_core.errors import ConfigError
 
@@ -25,6 +25,12 @@ from olmo_core.errors import ConfigError
 def corpus_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets of the corpus, each from its section of corpus.yaml."""
     return [*_text_nodes(recipe), *_token_nodes(recipe)]
+
+
+def _node(recipe: Recipe, name: str, config_class: type[Any], **fields: Any) -> Node:
+    """Return the node of a section whose configuration stands in the module that makes it."""
+    module = config_class.__module__
+    return section_node(recipe, "corpus", name, config_class, module=module, **fields)
 
 
 def _located(
@@ -48,7 +54,7 @@ def _located(
 
 def _text_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets from text as found to the documents that are trained on."""
-    node = functools.partial(section_node, recipe, "corpus")
+    node = functools.partial(_node, recipe)
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
     return [
@@ -93,7 +99,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
 
 def _token_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets from documents to token files, their index and the training mixes."""
-    node = functools.partial(section_node, recipe, "corpus")
+    node = functools.partial(_node, recipe)
     tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
     return [
         node(
@@ -127,7 +133,6 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             node(
                 f"{stage}_mix",
                 MixConfig,
-                module="olmo_core.corpus.mix",
                 description=f"One manifest: the ranges of token files that {stage} reads.",
                 inputs=("tokens",),
                 checks=(checks.fits_training(trainings),),

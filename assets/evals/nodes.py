@@ -6,7 +6,7 @@ from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
-from olmo_core.corpus.mix import MixConfig
+from olmo_core.corpus.tokens.mix import MixConfig
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:

@@ -21,7 +21,7 @@ from assets.launcher import Launch, Refused
 from assets.paths import CHECKOUT
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.config.load import load
-from olmo_core.corpus.sources import SourceConfig
+from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.jobs import require_asset

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import build, load
-from olmo_core.corpus import documents, tokenizer, tokens
 from olmo_core.corpus.document import Document, write_shards
+from olmo_core.corpus.index import documents
+from olmo_core.corpus.tokens import tokenizer, tokens
 from olmo_core.files import read_json, write_json
 from olmo_core.run.job import Job
 
@@ -89,13 +90,13 @@ def documents_run(tmp_path_factory: pytest.TempPathFactory, tokens_run: Path, ru
 
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny" / "corpus.yaml"
-# asset -> the class of its configuration, its inputs
+# asset -> its folder of the corpus, the class of its configuration, its inputs
 TEXT_JOBS = {
-    "raw": ("RawConfig", ()),
-    "held_out": ("HeldOutConfig", ("raw",)),
-    "tagged": ("TaggedConfig", ("held_out",)),
-    "deduplicated": ("DeduplicatedConfig", ("held_out", "tagged")),
-    "filtered": ("FilteredConfig", ("held_out", "tagged", "deduplicated")),
+    "raw": ("intake", "RawConfig", ()),
+    "held_out": ("duplicates", "HeldOutConfig", ("raw",)),
+    "tagged": ("filters", "TaggedConfig", ("held_out",)),
+    "deduplicated": ("duplicates", "DeduplicatedConfig", ("held_out", "tagged")),
+    "filtered": ("filters", "FilteredConfig", ("held_out", "tagged", "deduplicated")),
 }
 
 
@@ -110,10 +111,14 @@ class Corpus:
     def folder(self, asset: str) -> Path:
         return self.root / "recipe" / asset / ("0" * 12)
 
+    @staticmethod
+    def module(asset: str) -> str:
+        return f"olmo_core.corpus.{TEXT_JOBS[asset][0]}.{asset}"
+
     def run(self, asset: str, config: Mapping[str, Any], *, processes: int = 2) -> dict[str, Any]:
         """Run one job in this process; returns its result.json."""
-        module = importlib.import_module(f"olmo_core.corpus.{asset}")
-        name, inputs = TEXT_JOBS[asset]
+        _, name, inputs = TEXT_JOBS[asset]
+        module = importlib.import_module(self.module(asset))
         settings = build(getattr(module, name), config, where=asset)
         with Job.open(self.folder(asset)) as job:
             job.processes = processes

@@ -75,7 +75,7 @@ def test_a_full_disk_fails_the_job_and_leaves_no_result(
     folder.mkdir(parents=True)
     section = load(corpus.recipe)[asset]
     write_json(folder / "config.yaml", {"config": section, "inputs": inputs})  # JSON is YAML
-    command = [sys.executable, "-m", f"olmo_core.corpus.{asset}", str(folder / "config.yaml")]
+    command = [sys.executable, "-m", corpus.module(asset), str(folder / "config.yaml")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, preexec_fn=small_disk
     )

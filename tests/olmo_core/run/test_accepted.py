@@ -17,7 +17,7 @@ from olmo_core.run.code import code_hashes
 from olmo_core.run.command import require_the_submitted_code
 from olmo_core.run.folder import RunFolder
 
-MODULE = "olmo_core.corpus.mix"
+MODULE = "olmo_core.corpus.tokens.mix"
 
 
 def test_a_job_begins_with_other_code_where_that_is_accepted(

@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from olmo_core.corpus import mix
-from olmo_core.corpus.mix import MixConfig, SourceShare
+from olmo_core.corpus.tokens import mix
+from olmo_core.corpus.tokens.mix import MixConfig, SourceShare
 from olmo_core.data.format import Header, header_path
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from olmo_core.checkpoint.weights import load_model
-from olmo_core.corpus.chat import main as prepare_chats
+from olmo_core.corpus.tokens.chat import main as prepare_chats
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.run.folder import RunFolder, read_metrics

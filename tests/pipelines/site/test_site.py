@@ -207,7 +207,7 @@ def test_a_job_that_shares_tasks_is_told_of_the_cluster(site_file: Path, tmp_pat
     )
     given = Launch(
         folder=RunFolder(tmp_path / "run"),
-        module="olmo_core.corpus.tokens",
+        module="olmo_core.corpus.tokens.tokens",
         stage="corpus",
         config={},
         identity={"recipe": "demo", "asset": "tokens"},

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from olmo_core.corpus.document import read_folder
-from olmo_core.corpus.encoder import Encoder, NotProven, byte_alphabet, fast_encoding
+from olmo_core.corpus.tokens.encoder import Encoder, NotProven, byte_alphabet, fast_encoding
 
 
 def test_the_fast_path_is_taken_and_equals_hugging_face(

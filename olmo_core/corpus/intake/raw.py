@@ -16,9 +16,9 @@ from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import Document, totals, write_shards
-from olmo_core.corpus.readers import READERS, Passage, UnitReader, Unreadable
+from olmo_core.corpus.intake.readers import READERS, Passage, UnitReader, Unreadable
+from olmo_core.corpus.intake.sources import SourceConfig, Unit, source_identity
 from olmo_core.corpus.rows import write_rows
-from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
 from olmo_core.errors import InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report

@@ -17,14 +17,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
-from olmo_core.corpus.rows import check_row, parse_row, read_lines
-from olmo_core.corpus.sources import (
+from olmo_core.corpus.intake.sources import (
     SourceConfig,
     Unit,
     package_files,
     standard_library_files,
     user_files,
 )
+from olmo_core.corpus.rows import check_row, parse_row, read_lines
 from olmo_core.errors import InputError
 
 LICENCE_NAME = re.compile(r"(licen[cs]e|copying|notice|copyright|patents)", re.IGNORECASE)

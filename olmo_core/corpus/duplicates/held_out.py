@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.corpus.document import Document, read_documents, shards, totals, write_documents
-from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups
+from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig, near_duplicate_groups
 from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import InputError
 from olmo_core.run.command import run_job

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import build
-from olmo_core.corpus import filtered
-from olmo_core.corpus.filtered import FilteredConfig
-from olmo_core.corpus.rules import Rule
+from olmo_core.corpus.filters import filtered
+from olmo_core.corpus.filters.filtered import FilteredConfig
+from olmo_core.corpus.filters.rules import Rule
 from olmo_core.corpus.toolkit import ToolkitError
 from olmo_core.errors import ConfigError, InputError
 

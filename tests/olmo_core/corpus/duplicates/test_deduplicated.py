@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.deduplicated import covered_share
+from olmo_core.corpus.duplicates.deduplicated import covered_share
 from olmo_core.corpus.toolkit import ToolkitError
 
 SAME = "This line is long enough to be counted as a paragraph of its own."

@@ -19,8 +19,8 @@ from olmo_core.corpus.document import (
     totals,
     write_shards,
 )
-from olmo_core.corpus.rules import Rule, Verdict, check_families
-from olmo_core.corpus.tagged import check_sources
+from olmo_core.corpus.filters.rules import Rule, Verdict, check_families
+from olmo_core.corpus.filters.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     ToolkitCommand,
     ToolkitError,

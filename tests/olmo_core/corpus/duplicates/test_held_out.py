@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.held_out import HeldOutConfig, Member, choose
+from olmo_core.corpus.duplicates.held_out import HeldOutConfig, Member, choose
 from olmo_core.errors import InputError
 
 

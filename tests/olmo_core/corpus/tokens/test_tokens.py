@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from olmo_core.corpus import tokens
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
-from olmo_core.corpus.tokens import EncodedFile, TokensConfig, shard_numbers
+from olmo_core.corpus.tokens import tokens
+from olmo_core.corpus.tokens.tokens import EncodedFile, TokensConfig, shard_numbers
 from olmo_core.errors import InputError
 from olmo_core.files import read_json, sha256_file, write_json
 

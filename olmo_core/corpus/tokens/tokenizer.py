@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olmo_core.corpus.document import read_folder, source_names
-from olmo_core.corpus.sources import expanded
+from olmo_core.corpus.intake.sources import expanded
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job

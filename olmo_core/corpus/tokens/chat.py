@@ -1,4 +1,4 @@
-"""`python -m olmo_core.corpus.chat CHAT.jsonl … --tokenizer=… --output=…`: chats to fine-tune on.
+"""Chats to fine-tune on: `python -m olmo_core.corpus.tokens.chat CHAT.jsonl … --output=…`.
 
 A line is `{"messages": [{"role": …, "content": …}, …]}`. A conversation becomes one row of
 `sequence_length` tokens by OLMo's template, cut or padded; one without a label is left out. After
@@ -24,7 +24,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from olmo_core.corpus.rows import read_rows, require_utf8
-from olmo_core.corpus.tokenizer import TOKENIZER
+from olmo_core.corpus.tokens.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, header_path
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_json
@@ -41,9 +41,9 @@ _LOG_SECONDS = 10.0
 
 EXAMPLES = f"""\
 examples:
-  python -m olmo_core.corpus.chat tulu.jsonl.gz --tokenizer=/models/olmo2 --output=/data/tulu
-  python -m olmo_core.corpus.chat *.jsonl --tokenizer=dolma2.json --eos_token='<|endoftext|>' \\
-      --pad_token='<|pad|>' --output=/data/chat --sequence_length=2048
+  python -m olmo_core.corpus.tokens.chat tulu.jsonl.gz --tokenizer=/models/olmo2 --output=/data/tulu
+  python -m olmo_core.corpus.tokens.chat *.jsonl --tokenizer=dolma2.json --output=/data/chat \\
+      --eos_token='<|endoftext|>' --pad_token='<|pad|>' --sequence_length=2048
   python -m olmo_core.train CONFIG.yaml --data.paths=[/data/tulu/{INPUT_IDS}] \\
       --data.label_mask_paths=[/data/tulu/{LABEL_MASK}] --load_path=CHECKPOINT \\
       --reset_trainer_state --save_folder=/data/run
@@ -264,7 +264,7 @@ def _messages(row: dict[str, Any], where: str) -> list[Message]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, write the folder, print the summary."""
     parser = argparse.ArgumentParser(
-        prog="python -m olmo_core.corpus.chat",
+        prog="python -m olmo_core.corpus.tokens.chat",
         description="Turn conversations into token files and label masks for fine-tuning.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

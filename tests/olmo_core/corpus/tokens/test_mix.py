@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from olmo_core.config.load import build
-from olmo_core.corpus import mix
-from olmo_core.corpus.mix import MixConfig, SourceShare, wanted_tokens
+from olmo_core.corpus.tokens import mix
+from olmo_core.corpus.tokens.mix import MixConfig, SourceShare, wanted_tokens
 from olmo_core.data.instances import Instances
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError, InputError

@@ -7,9 +7,9 @@ import pytest
 from tokenizers import Tokenizer
 
 from olmo_core.config.load import build
-from olmo_core.corpus import tokenizer
 from olmo_core.corpus.document import read_folder
-from olmo_core.corpus.tokenizer import (
+from olmo_core.corpus.tokens import tokenizer
+from olmo_core.corpus.tokens.tokenizer import (
     TokenizerConfig,
     read_released,
     sample_texts,
@@ -48,7 +48,12 @@ def test_the_same_corpus_gives_the_same_files(
     (tmp_path / "config.yaml").write_text(
         f"config: {{vocab_size: 900}}\ninputs: {{filtered: {filtered}}}\n"
     )
-    command = [sys.executable, "-m", "olmo_core.corpus.tokenizer", str(tmp_path / "config.yaml")]
+    command = [
+        sys.executable,
+        "-m",
+        "olmo_core.corpus.tokens.tokenizer",
+        str(tmp_path / "config.yaml"),
+    ]
     environment = {"PYTHONHASHSEED": str(processes), "OLMO_PROCESSES": str(processes)}
     subprocess.run(command, check=True, env=environment, cwd=Path.cwd(), capture_output=True)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):

@@ -20,9 +20,9 @@ import numpy as np
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
-from olmo_core.corpus.encoder import Encoder
 from olmo_core.corpus.rows import packed
-from olmo_core.corpus.tokenizer import TOKENIZER
+from olmo_core.corpus.tokens.encoder import Encoder
+from olmo_core.corpus.tokens.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, header_path, open_token_file, rows_path
 from olmo_core.files import atomic_path, read_json, write_json
 from olmo_core.run.command import run_job

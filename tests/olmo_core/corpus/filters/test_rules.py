@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from olmo_core.corpus.document import Document
-from olmo_core.corpus.rules import Rule, Verdict, check_families
+from olmo_core.corpus.filters.rules import Rule, Verdict, check_families
 from olmo_core.errors import ConfigError
 
 TEXT = "0123456789"

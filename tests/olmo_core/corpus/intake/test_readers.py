@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.raw import read_source, split_text
-from olmo_core.corpus.readers import READERS
-from olmo_core.corpus.sources import SourceConfig, Unit, source_identity
+from olmo_core.corpus.intake.raw import read_source, split_text
+from olmo_core.corpus.intake.readers import READERS
+from olmo_core.corpus.intake.sources import SourceConfig, Unit, source_identity
 from olmo_core.errors import ConfigError, InputError
 
 MODULE = '''"""What the module is for."""

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import build, load
-from olmo_core.corpus.raw import RawConfig
-from olmo_core.corpus.sources import source_identity
+from olmo_core.corpus.intake.raw import RawConfig
+from olmo_core.corpus.intake.sources import source_identity
 from olmo_core.errors import ConfigError, InputError
 
-DEMO = Path(__file__).parents[3] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
+DEMO = Path(__file__).parents[4] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
 
 
 def test_rows_and_documents_agree(tiny: Any) -> None:

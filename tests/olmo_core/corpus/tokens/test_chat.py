@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from olmo_core.corpus.chat import ChatTokenizer, main, prepare
+from olmo_core.corpus.tokens.chat import ChatTokenizer, main, prepare
 from olmo_core.data.format import open_token_file
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError, InputError

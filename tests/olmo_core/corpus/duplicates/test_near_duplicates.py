@@ -4,7 +4,11 @@ import random
 
 import pytest
 
-from olmo_core.corpus.near_duplicates import NearDuplicateConfig, near_duplicate_groups, shingles
+from olmo_core.corpus.duplicates.near_duplicates import (
+    NearDuplicateConfig,
+    near_duplicate_groups,
+    shingles,
+)
 
 
 def test_shingles_are_runs_of_lower_case_words() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.corpus import documents
-from olmo_core.corpus.documents import DocumentsConfig
+from olmo_core.corpus.index import documents
+from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import InputError
 from olmo_core.files import read_json
