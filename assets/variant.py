@@ -41,20 +41,31 @@ class Variant:
         existing = recipes.find_recipes().get(self.name)
         if existing is not None:
             return existing
-        folder = recipes.save_folder() / self.name
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-        try:
-            beside.mkdir(parents=True)
-            write_atomic(beside / recipes.EXTENDS, f"extends: {self.base}\n")
-            for file, tree in self.changes.items():
-                text = yaml.safe_dump(to_dict(tree), sort_keys=False, allow_unicode=True)
-                write_atomic(beside / f"{file}.yaml", text)
-            beside.rename(folder)
-            fsync(folder.parent)
-        except OSError as error:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise ConfigError(f"{folder}: cannot be saved: {str(error.strerror).lower()}") from None
-        return folder
+        texts = {recipes.EXTENDS: f"extends: {self.base}\n"}
+        for file, tree in self.changes.items():
+            values = yaml.safe_dump(to_dict(tree), sort_keys=False, allow_unicode=True)
+            texts[f"{file}.yaml"] = values
+        return save_recipe(self.name, texts)
+
+
+def save_recipe(name: str, texts: Mapping[str, str]) -> Path:
+    """Write a recipe's files where the search path finds them, and return its folder.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    folder = recipes.save_folder() / name
+    beside = folder.with_name(f".{name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        for file, text in texts.items():
+            write_atomic(beside / file, text)
+        beside.rename(folder)
+        fsync(folder.parent)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise ConfigError(f"{folder}: cannot be saved: {str(error.strerror).lower()}") from None
+    return folder
 
 
 def variants_of(recipe: str, settings: Sequence[str], name: str) -> list[Variant]:

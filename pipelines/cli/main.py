@@ -75,6 +75,35 @@ def run(
     raise typer.Exit(run_recipe(recipe, _names(select), force=force))
 
 
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo new mine --text ~/texts\n\n"
+    "  olmo new mine --text ~/books --text ~/papers --tokens 5e6",
+)
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the recipe is called.")],
+    text: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of .txt, .md or Dolma JSON lines; repeated for more sources.",
+        ),
+    ],
+    tokens: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TOKENS",
+            help="That stage 1 trains on; default: two passes over the text, at most 2e6.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a whole recipe for text of your own; `olmo run NAME` then makes the model."""
+    from pipelines.cli.new import write_recipe
+
+    write_recipe(name, text, tokens)
+
+
 @app.command(epilog="Example:\n\n  olmo plan demo")
 def plan(recipe: RecipeName, select: Select = None) -> None:
     """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
