@@ -1,7 +1,8 @@
 """Asset `filtered`: documents that no rule drops, mixed by the dolma toolkit; one row per document.
 
 After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read. The same rules are
-evaluated here and by the toolkit; the two must agree on every document and every text.
+evaluated here and by the toolkit; the two must agree on every document and every text. What is
+written are the documents of `held_out`: the toolkit's lose digits and keys of their metadata.
 """
 
 from collections import Counter
@@ -93,9 +94,10 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     with job.timed("compare and write"):
         for number, source in enumerate(names):
             job.progress(len(names) + number, 2 * len(names), unit="sources", message=source)
+            compare(job.scratch / "mixed" / source, verdicts[source])
             write_shards(
                 job.folder / "documents" / source,
-                compared(job.scratch / "mixed" / source, verdicts[source]),
+                _kept(documents / source, verdicts[source]),
                 shard_bytes=config.shard_bytes,
             )
     return _report(config, verdicts, job.folder / "documents")
@@ -153,8 +155,8 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
     )
 
 
-def compared(folder: Path, verdict: Verdict) -> Iterator[Document]:
-    """Yield the documents of a source that the toolkit kept, each held against our own verdict.
+def compare(folder: Path, verdict: Verdict) -> None:
+    """Hold the documents of a source that the toolkit kept against our own verdict.
 
     Raises:
         ToolkitError: another document, another text, or too few or too many.
@@ -170,7 +172,6 @@ def compared(folder: Path, verdict: Verdict) -> Iterator[Document]:
                         f"{path}:{line_number}: dolma kept {document.id!r}; the rules of "
                         f"{folder.name} keep {wanted[0] if wanted else 'nothing more'!r} here"
                     )
-                yield document
         except InputError as error:
             raise ToolkitError(
                 f"dolma's mixer ended well and left a damaged file (a full disk?): {error}"
@@ -181,6 +182,16 @@ def compared(folder: Path, verdict: Verdict) -> Iterator[Document]:
             f"{folder}: dolma dropped {missing[0]!r}; the rules of {folder.name} keep it (a "
             "temporary file is left over there where it did not finish)"
         )
+
+
+def _kept(folder: Path, verdict: Verdict) -> Iterator[Document]:
+    """Yield the documents of a source that its rules keep, as they were before the toolkit."""
+    expected = iter(verdict.kept)
+    wanted = next(expected, None)
+    for document in read_folder(folder):  # in the order of the verdict
+        if wanted is not None and document.id == wanted[0]:
+            yield document
+            wanted = next(expected, None)
 
 
 def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: Path) -> Report:

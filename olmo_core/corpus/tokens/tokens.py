@@ -161,9 +161,9 @@ def write_source(
                 out.write(content)
                 start, end = end, end + length
                 rows.append((start, end, *place))
-        # Without a heading, as dolma writes them.
+        # Without a heading, as dolma writes them; a line break of either kind in an id is quoted.
         with packed(rows_path(path)) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
-            csv.writer(text, lineterminator="\n").writerows(rows)
+            csv.writer(text, lineterminator="\r\n").writerows(rows)
         write_json(header_path(path), replace(header, tokens=end, documents=len(rows)).to_dict())
     return check_source(folder, encoded, header)
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from olmo_core.corpus.document import Document, write_documents
 from olmo_core.corpus.index import documents
 from olmo_core.corpus.index.documents import DocumentsConfig
+from olmo_core.corpus.tokens import tokens
 from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import InputError
-from olmo_core.files import read_json
+from olmo_core.files import read_json, write_json
 
 
 def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run: Path) -> None:
@@ -54,6 +56,24 @@ def test_rows_that_do_not_fit_their_file(
     path.write_bytes(gzip.compress(("\n".join(change(rows)) + "\n").encode()))
     with pytest.raises(InputError, match=message):
         run(documents, tmp_path / "index", DocumentsConfig(), {"tokens": copied})
+
+
+def test_ids_with_line_breaks_and_control_characters(
+    tmp_path: Path, tokenizer_run: Path, run
+) -> None:
+    ids = [
+        f"a/x{odd}{place}"
+        for odd in ("\r", "\n", "\r\n", "\0\x1b\x85\u2028")
+        for place in ("y", "")
+    ]
+    shard = tmp_path / "filtered" / "documents" / "a" / "part-00000.jsonl.gz"
+    write_documents(shard, [Document(id=name, text="A text.", source="a") for name in ids])
+    write_json(tmp_path / "filtered" / "result.json", {"digest": "of these texts"})
+    inputs = {"filtered": tmp_path / "filtered", "tokenizer": tokenizer_run}
+    made = run(tokens, tmp_path / "tokens", tokens.TokensConfig(), inputs)
+    index = run(documents, tmp_path / "index", DocumentsConfig(), {"tokens": made})
+    found = [DocumentIndex(index).of_id(name) for name in ids]
+    assert [[span.loc for span in spans] for spans in found] == [[n] for n in range(1, 9)]
 
 
 def test_no_token_file(tmp_path: Path, run) -> None:
