@@ -91,8 +91,8 @@ MEANING = [
     ),
     (
         "olmo_core/corpus/tokens/mix.py",
-        "round(size * weight / whole)",
-        "int(size * weight / whole)",
+        "size * weight / whole for",
+        "size * weight // whole for",
         MIXES,
         "function wanted_tokens",
     ),
@@ -100,7 +100,7 @@ MEANING = [
         "olmo_core/data/order.py",
         "mixed >> np.uint64(31)",
         "mixed >> np.uint64(32)",
-        TRAINING,
+        TRAINING | MIXES,
         "function _mixed",
     ),
     (

@@ -1,24 +1,21 @@
 """Assets `stage1_mix` and `stage2_mix`: which tokens a stage trains on; one stream per source.
 
 After it runs, `manifest.json` lists for each source the ranges of its token files that make up its
-share, by repetition or by weight. A range that ends within a file ends after an EOS.
+share, by repetition or by weight. A part of a source is a sample of its whole documents.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.load import nearest
-from olmo_core.data.format import TokenFile, open_token_file, read_tokens
+from olmo_core.corpus.tokens.sample import SourceTokens, sample
+from olmo_core.data.format import TokenFile, open_token_file
 from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
-
-_LOOK_BACK_TOKENS = 1 << 16  # an end of a document is looked for so far before a cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +28,13 @@ class SourceShare:
 
     repetitions: float | None = None  # 1 is once through; 1 where no weight is given either
     weight: float | None = None  # share of the mix, relative to the other weights
+    max_repetitions: float | None = None  # in place of the mix's
 
     def __post_init__(self) -> None:
         if self.repetitions is not None and self.weight is not None:
             raise ValueError("repetitions and weight: expected one of them")
-        for name, value in (("repetitions", self.repetitions), ("weight", self.weight)):
+        for name in ("repetitions", "weight", "max_repetitions"):
+            value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: {value}: expected above 0; leave the source out")
 
@@ -50,6 +49,7 @@ class MixConfig(Bounded):
 
     sources: dict[str, SourceShare] = field(default_factory=dict[str, SourceShare])
     max_tokens: int | None = at_least(1, default=None)  # of the mix; every share shrinks alike
+    max_repetitions: float | None = None  # of every source; a share that asks for more is refused
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -59,36 +59,47 @@ class MixConfig(Bounded):
             raise ValueError(
                 f"sources: weight is given for {', '.join(weighted)} only; expected for all or none"
             )
+        if self.max_repetitions is not None and not self.max_repetitions > 0:
+            raise ValueError(f"max_repetitions: {self.max_repetitions}: expected above 0")
         super().__post_init__()
+
+    def limit(self, source: str) -> float | None:
+        """Return how often a source may be read; None: as often as is asked for."""
+        own = self.sources[source].max_repetitions
+        return self.max_repetitions if own is None else own
 
 
 def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Choose the ranges of every source and write the manifest."""
     root = inputs["tokens"]
     with job.timed("open token files"):
-        files = {name: source_files(root, name) for name in config.sources}
-    available = {name: sum(file.tokens for file in found) for name, found in files.items()}
+        sources = {name: SourceTokens(source_files(root, name)) for name in sorted(config.sources)}
+    available = {name: source.tokens for name, source in sources.items()}
     wanted = wanted_tokens(available, config)
+    streams: list[Stream] = []
     with job.timed("choose ranges"):
-        streams = tuple(
-            Stream(name=name, ranges=tuple(choose_ranges(root, files[name], wanted[name])))
-            for name in sorted(files)
-        )
-    header = next(iter(files.values()))[0].header
+        for name, source in sources.items():
+            streams.append(
+                Stream(name=name, ranges=tuple(choose_ranges(root, name, source, wanted[name])))
+            )
+            job.progress(len(streams), len(sources), unit="sources")
+    header = next(iter(sources.values())).files[0].header
     assert header is not None
     manifest = Manifest(
         dtype=header.dtype,
         vocab_size=header.vocab_size,
         tokenizer_sha256=header.tokenizer_sha256,
         eos_token_id=header.eos_token_id,
-        streams=streams,
+        streams=tuple(streams),
         root=root,
     )
     manifest.open_files()
     manifest.write(job.folder / "manifest.json")
+    planned = sum(wanted.values())
     return Report(
         numbers={
             "tokens": manifest.tokens,
+            "planned_tokens": planned,
             "sources": len(streams),
             "ranges": sum(len(stream.ranges) for stream in streams),
         },
@@ -97,7 +108,9 @@ def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 {
                     "source": stream.name,
                     "tokens": stream.tokens,
+                    "planned_tokens": wanted[stream.name],
                     "share": round(stream.tokens / manifest.tokens, 4),
+                    "planned_share": round(wanted[stream.name] / planned, 4),
                     "repetitions": round(stream.tokens / available[stream.name], 4),
                     "available_tokens": available[stream.name],
                 }
@@ -129,56 +142,60 @@ def source_files(root: Path, name: str) -> list[TokenFile]:
 def wanted_tokens(available: Mapping[str, int], config: MixConfig) -> dict[str, int]:
     """Return the tokens that the mix takes of each source, before cuts move to document ends.
 
-    With weights, the mix has `max_tokens`, or as many as leave every source read at most once.
+    With weights, the mix has `max_tokens`, or as many as leave every source read at most as often
+    as it may be, once where nothing is said.
+
+    Raises:
+        InputError: a source would be read more often than it may be.
     """
     shares = config.sources
+    limits = {name: config.limit(name) for name in shares}
     if any(share.weight is not None for share in shares.values()):
         weights = {name: share.weight or 0.0 for name, share in shares.items()}
         whole = sum(weights.values())
-        size = config.max_tokens or min(available[n] * whole / w for n, w in weights.items())
-        return {name: max(1, round(size * weight / whole)) for name, weight in weights.items()}
-    wanted = {
-        name: available[name] * (1.0 if share.repetitions is None else share.repetitions)
-        for name, share in shares.items()
-    }
-    scale = min(1.0, (config.max_tokens or float("inf")) / sum(wanted.values()))
-    return {name: max(1, round(tokens * scale)) for name, tokens in wanted.items()}
+        largest = min(available[n] * (limits[n] or 1) * whole / w for n, w in weights.items())
+        size = config.max_tokens or largest
+        wanted = {name: size * weight / whole for name, weight in weights.items()}
+    else:
+        wanted = {
+            name: available[name] * (1.0 if share.repetitions is None else share.repetitions)
+            for name, share in shares.items()
+        }
+        scale = min(1.0, (config.max_tokens or float("inf")) / sum(wanted.values()))
+        largest = None
+        wanted = {name: tokens * scale for name, tokens in wanted.items()}
+    rounded = {name: max(1, round(tokens)) for name, tokens in wanted.items()}
+    for name, limit in limits.items():
+        if limit is not None and rounded[name] > available[name] * limit + 1:
+            raise InputError(
+                f"sources: {name}: {rounded[name]} tokens are wanted of the {available[name]} "
+                f"there are, {rounded[name] / available[name]:.2f} times each; max_repetitions is "
+                f"{limit:g}"
+                + (f"; max_tokens: {int(largest)} is the most that fits" if largest else "")
+            )
+    return rounded
 
 
-def choose_ranges(root: Path, files: Sequence[TokenFile], tokens: int) -> list[Range]:
-    """Return whole files, over and over, and an equal part of each file for the rest.
+def choose_ranges(root: Path, name: str, source: SourceTokens, tokens: int) -> list[Range]:
+    """Return all of a source, over and over, and a sample of its documents for the rest.
 
     Raises:
-        InputError: the share is smaller than the first document of every file.
+        InputError: the share is less than half of the sample's first document.
     """
-    available = sum(file.tokens for file in files)
-    whole, rest = divmod(tokens, available)
-    parts = [(file, file.tokens) for file in files] * whole
-    parts += [(file, cut(file, rest * file.tokens // available)) for file in files]
-    ranges = [
-        Range(path=Path(file.path).relative_to(root).as_posix(), start=0, stop=stop)
-        for file, stop in parts
-        if stop
-    ]
-    if not ranges:
+    times, rest = divmod(tokens, source.tokens)
+    stretches = [(0, source.tokens)] * times + (sample(source, rest) if rest else [])
+    if not stretches:
+        first = source.end_after(0)
         raise InputError(
-            f"{files[0].path}: {tokens} tokens of this source are wanted, but no document ends "
-            "within them; take more, or leave the source out"
+            f"sources: {name}: {tokens} tokens are wanted of {source.tokens}, and 0 is nearest to "
+            f"that: documents stay whole, and they are long (the first one has {first} tokens); "
+            "take more, or leave the source out"
         )
-    return ranges
-
-
-def cut(file: TokenFile, stop: int) -> int:
-    """Return the last document end at or before `stop`; `stop` in a very long document.
-
-    Tokens after a cut would continue, without an EOS, a text that they have nothing to do with.
-    """
-    assert file.header is not None
-    start = max(0, stop - _LOOK_BACK_TOKENS)
-    ends = np.flatnonzero(read_tokens(file, start, stop) == file.header.eos_token_id)
-    if len(ends):
-        return start + int(ends[-1]) + 1
-    return stop if start else 0
+    return [
+        Range(path=Path(file.path).relative_to(root).as_posix(), start=start, stop=stop)
+        for stretch in stretches
+        for file, start, stop in source.parts(*stretch)
+    ]
 
 
 if __name__ == "__main__":

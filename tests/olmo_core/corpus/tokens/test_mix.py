@@ -52,11 +52,8 @@ def test_repetitions(tmp_path: Path, tokens_run: Path, run, repetitions: float) 
     found = stream_tokens(manifest, tokens_run, "code")
     whole = int(repetitions)
     assert np.array_equal(found[: whole * len(once)], np.tile(once, whole))
-    assert len(found) <= repetitions * len(once)
-    # A cut loses less than the longest document of each file.
     longest = np.diff(np.flatnonzero(once == 0)).max()
-    files = len(list((tokens_run / "tokens" / "code").glob("*.npy")))
-    assert len(found) > repetitions * len(once) - files * longest - 1
+    assert abs(len(found) - repetitions * len(once)) <= longest / 2 + 1
     assert found[-1] == 0
     for stream in manifest.streams:
         for part in stream.ranges:
@@ -79,6 +76,26 @@ def test_shares_by_weight_and_size() -> None:
         assert wanted_tokens(available, config(**section)) == expected
 
 
+def test_no_source_is_read_more_often_than_it_may_be() -> None:
+    available = {"a": 1000, "b": 300}
+    weights = {"a": {"weight": 1}, "b": {"weight": 1}}
+    section = {"sources": weights, "max_repetitions": 2}
+    assert wanted_tokens(available, config(**section)) == {"a": 600, "b": 600}
+    with pytest.raises(
+        InputError, match=r"b: 750 tokens .* the 300 there are, 2\.50 times .* max_tokens: 1200 is"
+    ):
+        wanted_tokens(available, config(**section, max_tokens=1500))
+    weights["b"]["max_repetitions"] = 3
+    assert wanted_tokens(available, config(**section, max_tokens=1500)) == {"a": 750, "b": 750}
+    section = {"sources": {"a": {}, "b": {"repetitions": 5}}, "max_repetitions": 4}
+    with pytest.raises(
+        InputError, match=r"b: 1500 tokens .*5\.00 times each; max_repetitions is 4"
+    ):
+        wanted_tokens(available, config(**section))
+    # What is read counts, not what was asked for before the budget.
+    assert sum(wanted_tokens(available, config(**section, max_tokens=1250)).values()) == 1250
+
+
 def test_the_same_manifest_wherever_it_runs(tmp_path: Path, tokens_run: Path, run) -> None:
     settings = config(sources={"odd": {"repetitions": 1.7}, "code": {}})
     one = run(mix, tmp_path / "one", settings, {"tokens": tokens_run})
@@ -93,13 +110,14 @@ def test_bad_mixes(tmp_path: Path, tokens_run: Path, run) -> None:
     with pytest.raises(ConfigError, match="cod: no tokens of such a source; did you mean 'code'"):
         run(mix, tmp_path / "mix", config(sources={"cod": {}}), {"tokens": tokens_run})
     few = config(sources={"code": {"repetitions": 1e-5}})
-    with pytest.raises(InputError, match="no document ends within them"):
+    with pytest.raises(InputError, match=r"0 is nearest .*the first one has 1340"):
         run(mix, tmp_path / "mix", few, {"tokens": tokens_run})
     for section, message in (
         ({"sources": {}}, "at least one"),
         ({"sources": {"a": {"weight": 1}, "b": {}}}, "for a only"),
         ({"sources": {"a": {"weight": 1, "repetitions": 2}}}, "expected one of them"),
         ({"sources": {"a": {"repetitions": 0}}}, "leave the source out"),
+        ({"sources": {"a": {}}, "max_repetitions": 0}, "max_repetitions: 0.0: expected above 0"),
         ({"sources": {"a": {}}, "max_tokens": 0}, "expected 1 or more"),
         ({"sources": {"a": {"repetition": 2}}}, "did you mean 'repetitions'"),
     ):
