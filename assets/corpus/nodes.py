@@ -57,6 +57,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     node = functools.partial(_node, recipe)
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
+    deduplicated = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
     return [
         node(
             "raw",
@@ -81,12 +82,13 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("held_out",),
             shares_tasks=True,
         ),
-        of_dolma(
+        (of_dolma if deduplicated.engine == "dolma" else node)(
             "deduplicated",
             DeduplicatedConfig,
             description="One row of attributes per document: exact copies, repeated paragraphs, "
             "and paragraphs of the held-out set.",
-            inputs=("held_out", "tagged"),
+            inputs=("held_out",),
+            shares_tasks=True,
         ),
         of_dolma(
             "filtered",

@@ -95,7 +95,7 @@ TEXT_JOBS = {
     "raw": ("intake", "RawConfig", ()),
     "held_out": ("duplicates", "HeldOutConfig", ("raw",)),
     "tagged": ("filters", "TaggedConfig", ("held_out",)),
-    "deduplicated": ("duplicates", "DeduplicatedConfig", ("held_out", "tagged")),
+    "deduplicated": ("duplicates", "DeduplicatedConfig", ("held_out",)),
     "filtered": ("filters", "FilteredConfig", ("held_out", "tagged", "deduplicated")),
 }
 

@@ -1,0 +1,290 @@
+"""Exact copies of texts and of paragraphs, found by their digests.
+
+Three maps: digests of each group of shards; per partition of them, how much of each document stood
+before; per shard, the attributes. Text is read once. What a batch of documents repeats of itself is
+settled where it is read, so that a common line is shuffled once per batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.corpus.document import read_documents, shards
+from olmo_core.corpus.duplicates.keys import (
+    BATCH_ROWS,
+    Array,
+    Group,
+    PartitionedFile,
+    answers,
+    by_group,
+    by_key,
+    give,
+    partition_count,
+    place,
+    query,
+    read_partition,
+    shard_groups,
+)
+from olmo_core.corpus.duplicates.marks import Mark, paragraphs, write_marks
+from olmo_core.run.job import Job
+from olmo_core.tasks.map import Task, map_tasks
+
+TEXT_SEED = 1  # a text of one line is not that line
+# `key` and `low`: a digest of 128 bits. `characters`: of a paragraph with its line break; 0: a text.
+KEYS = {"key": "uint64", "low": "uint64", "place": "uint64", "characters": "uint32"}
+REPEATED = {"place": "uint64", "copied": "bool", "characters": "uint64"}
+# What is known of a document where it is read; counts are of characters of stripped paragraphs.
+READ = {
+    "id": "string",
+    "characters": "uint64",  # of the text
+    "length": "uint64",  # of all paragraphs and the line breaks between them
+    "repeated": "uint64",
+    "contaminated": "uint64",
+    "copied": "bool",
+}
+
+# The build side of the join holds only what is repeated. Sums and minima do not depend on the order.
+COMPARE = """
+    with repeated as (
+        select key, low, min(place) as first from keys group by key, low having count(*) > 1
+    )
+    select place, bool_or(characters = 0) as copied, sum(characters)::ubigint as characters
+    from again join repeated using (key, low) where place > first group by place
+"""
+
+
+def mark_copies(
+    documents: Path, paloma: Path, attributes: Path, job: Job, *, reads: str, min_bytes: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Write what each document repeats as attributes, shard by shard.
+
+    Args:
+        documents: The folder of shards.
+        paloma: The perplexity set.
+        attributes: Where to write, under the shards' names.
+        job: Its scratch folder holds the keys.
+        reads: Digest of the input.
+        min_bytes: Shorter paragraphs do not count.
+
+    Returns:
+        What `write_marks` says of each shard, in order; the number of paragraphs that count.
+    """
+    groups, partitions = shard_groups(documents), partition_count(documents)
+    plan = f"of {len(groups)} groups and {partitions} partitions"
+    digested = [
+        Task(
+            name=f"digest group {group.number} {plan}",
+            reads=reads,
+            output=job.scratch / "digests" / f"{group.number:05d}",
+            call=partial(digest_group, group, paloma, min_bytes, partitions),
+        )
+        for group in groups
+    ]
+    counts = map_tasks(digested, job, unit="groups")
+    files = [task.output / "keys.parquet" for task in digested]
+    compared = [
+        Task(
+            name=f"compare partition {number} {plan}",
+            reads=reads,
+            output=job.scratch / "repeated" / f"{number:05d}.parquet",
+            call=partial(compare_partition, files, number, partitions, groups),
+        )
+        for number in range(partitions)
+    ]
+    map_tasks(compared, job, unit="partitions")
+    repeated = [task.output for task in compared]
+    marked = [
+        Task(
+            name=f"mark {path.relative_to(documents)} {plan}",
+            reads=reads,
+            output=attributes / path.relative_to(documents),
+            call=partial(
+                mark_shard, read_file(task.output, shard), repeated, shard, group, len(groups)
+            ),
+        )
+        for group, task in zip(groups, digested, strict=True)
+        for shard, path in group.numbered
+    ]
+    return map_tasks(marked, job, unit="shards"), sum(counts)
+
+
+def paragraph_digests(text: str, min_bytes: int) -> tuple[list[bytes], list[int], int]:
+    """Digest the paragraphs of a text that are long enough to count.
+
+    Returns:
+        128-bit digests; the characters of each, with the line break that ends it; the characters of
+        all paragraphs and the line breaks between them.
+    """
+    from xxhash import xxh3_128_digest
+
+    digests: list[bytes] = []
+    characters: list[int] = []
+    lines = paragraphs(text)
+    least = -(-min_bytes // 4)  # a character has four bytes at most
+    for line in lines:
+        if len(line) >= least:
+            encoded = line.encode()
+            if len(encoded) >= min_bytes:
+                digests.append(xxh3_128_digest(encoded))
+                characters.append(len(line) + 1)
+    if len(lines[-1].encode()) >= min_bytes:
+        characters[-1] -= 1  # no line break ends the text
+    return digests, characters, sum(map(len, lines)) + len(lines) - 1
+
+
+def held_out_digests(paloma: Path, min_bytes: int) -> list[bytes]:
+    """Return the digests of the perplexity set's paragraphs; none where nothing is held out."""
+    if not paloma.exists():
+        return []
+    documents = chain.from_iterable(map(read_documents, shards(paloma)))
+    return [
+        digest
+        for document in documents
+        for digest in paragraph_digests(document.text, min_bytes)[0]
+    ]
+
+
+def read_file(folder: Path, shard: int) -> Path:
+    """Return where a group's task leaves what it read of one of its shards."""
+    return folder / f"{shard:06d}.parquet"
+
+
+@dataclass(kw_only=True)
+class _Batch:
+    """Documents of one shard, in order, whose keys are not yet written."""
+
+    first: int  # place of its first document
+    documents: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in READ})
+    texts: list[bytes] = field(default_factory=list[bytes])  # digests
+    lines: list[bytes] = field(default_factory=list[bytes])
+    characters: list[int] = field(default_factory=list[int])  # of each line
+    counts: list[int] = field(default_factory=list[int])  # lines of each document
+
+    def add(self, document: Any, held_out: set[bytes], min_bytes: int) -> None:
+        """Digest one document."""
+        from xxhash import xxh3_128_digest
+
+        lines, characters, length = paragraph_digests(document.text, min_bytes)
+        held = sum(n for n, line in zip(characters, lines, strict=True) if line in held_out)
+        facts = (document.id, len(document.text), length, 0, held, False)
+        for column, value in zip(self.documents.values(), facts, strict=True):
+            column.append(value)
+        self.texts.append(xxh3_128_digest(document.text.encode(), seed=TEXT_SEED))
+        self.lines += lines
+        self.characters += characters
+        self.counts.append(len(lines))
+
+    def settle(self) -> dict[str, Array]:
+        """Count what the batch repeats of itself; return the keys of what it has for the first time."""
+        number = len(self.texts)
+        owner = np.concatenate((np.arange(number), np.repeat(np.arange(number), self.counts)))
+        characters = np.array([0] * number + self.characters, np.uint32)
+        digests = np.frombuffer(b"".join(self.texts + self.lines), ">u8").reshape(-1, 2)
+        key, low = digests.astype(np.uint64).T
+        order = np.lexsort((low, key))  # stable: the first copy stays the first
+        same = (key[order][1:] == key[order][:-1]) & (low[order][1:] == low[order][:-1])
+        again = np.zeros(len(key), bool)
+        again[order[1:][same]] = True
+        self.documents["copied"] = again[:number].tolist()
+        repeated = np.bincount(owner[again], characters[again], minlength=number)
+        self.documents["repeated"] = repeated.astype(np.uint64).tolist()
+        new = ~again
+        return {
+            "key": key[new],
+            "low": low[new],
+            "place": owner[new].astype(np.uint64) + np.uint64(self.first),
+            "characters": characters[new],
+        }
+
+
+def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, out: Path) -> int:
+    """Write the keys of a group's texts and paragraphs, and what is known of each document.
+
+    Returns:
+        The number of paragraphs that count.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    held_out = set(held_out_digests(paloma, min_bytes))
+    schema: Any = pyarrow.schema(list(READ.items()))
+    out.mkdir()
+    count = 0
+    with PartitionedFile(out / "keys.parquet", KEYS, partitions) as keys:
+        for shard, path in group.numbered:
+            with pyarrow.parquet.ParquetWriter(read_file(out, shard), schema) as known:
+                for batch in _batches(shard, path, held_out, min_bytes):
+                    rows = batch.settle()
+                    keys.write(rows, by_key(rows["key"], partitions))
+                    known.write_table(pyarrow.table(batch.documents, schema=schema))
+                    count += len(batch.lines)
+    return count
+
+
+def _batches(shard: int, path: Path, held_out: set[bytes], min_bytes: int) -> Iterator[_Batch]:
+    batch = _Batch(first=place(shard, 1))
+    for line, document in enumerate(read_documents(path), start=1):
+        batch.add(document, held_out, min_bytes)
+        if len(batch.lines) >= BATCH_ROWS:
+            yield batch
+            batch = _Batch(first=place(shard, line + 1))
+    if batch.texts:
+        yield batch
+
+
+def compare_partition(
+    files: Sequence[Path], number: int, partitions: int, groups: Sequence[Group], out: Path
+) -> None:
+    """Write which documents repeat earlier ones by a key of one partition, by group of shards."""
+    with query(out) as connection, PartitionedFile(out, REPEATED, len(groups)) as repeated:
+        for name in ("keys", "again"):
+            give(connection, name, files, number, partitions)
+        for rows in answers(connection, COMPARE + "order by place"):
+            repeated.write(rows, by_group(rows["place"], groups))
+
+
+def mark_shard(
+    known: Path, repeated: Sequence[Path], shard: int, group: Group, groups: int, out: Path
+) -> dict[str, Any]:
+    """Write the attributes of one shard; return what `write_marks` says of it."""
+    import pyarrow.parquet
+
+    read: Mapping[str, Any] = {
+        name: column.to_numpy() for name, column in _columns(pyarrow.parquet.read_table(known))
+    }
+    copied, characters = read["copied"].copy(), read["repeated"].copy()
+    first = place(shard, 1)
+    for batch in read_partition(repeated, group.number, groups):
+        rows = {name: column.to_numpy(zero_copy_only=False) for name, column in _columns(batch)}
+        line = rows["place"] - np.uint64(first)  # wraps around for earlier shards
+        here = line < len(copied)
+        copied[line[here][rows["copied"][here]]] = True
+        np.add.at(characters, line[here], rows["characters"][here])
+    marks = (
+        Mark(
+            id=name,
+            characters=size,
+            copied=bool(copied[number]),
+            repeated=round(int(characters[number]) / length, 6),
+            contaminated=round(int(held) / length, 6),
+        )
+        for number, (name, size, length, held) in enumerate(
+            zip(
+                read["id"].tolist(),
+                read["characters"].tolist(),
+                read["length"].tolist(),
+                read["contaminated"].tolist(),
+                strict=True,
+            )
+        )
+    )
+    return write_marks(out, marks)
+
+
+def _columns(table: Any) -> Iterator[tuple[str, Any]]:
+    return zip(table.schema.names, table.columns, strict=True)

@@ -1,0 +1,163 @@
+"""The shuffle of narrow keys: equal keys of all shards meet, at any size of the corpus.
+
+A map over groups of shards writes rows of a key and a place to one Parquet file per group, a row
+group per partition; a reduce reads one partition of all files and queries it with DuckDB, which
+spills. So there are as many files as groups and partitions, never their product, and a process
+holds a batch of rows, or DuckDB's limit. Text is never shuffled.
+
+A place is a document: the number of its shard, in the order of their paths, and its line. The least
+place is the first copy.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.corpus.document import shards
+
+Array = np.ndarray[Any, Any]
+
+LINE_BITS = 32  # of a place; the bits above are the shard's number
+# Of one task that reads text. Few large files of keys: each holds a row group per partition.
+GROUP_SHARDS = 64
+GROUP_BYTES = 2_000_000_000  # compressed
+# Compressed text behind one partition: about 100 M keys of lines, more than DuckDB's memory.
+PARTITION_BYTES = 2_000_000_000
+BATCH_ROWS = 1 << 20  # held at a time by what writes keys
+MEMORY_LIMIT = "400MB"  # of DuckDB in one process; beyond it, it spills
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Consecutive shards that one task reads."""
+
+    number: int
+    first: int  # number of its first shard
+    paths: tuple[Path, ...]
+
+    @property
+    def numbered(self) -> Iterator[tuple[int, Path]]:
+        """Yield the number and the path of each shard."""
+        return enumerate(self.paths, start=self.first)
+
+
+def shard_groups(documents: Path) -> list[Group]:
+    """Return the shards below a folder in groups of bounded number and size, in order."""
+    cut: list[list[Path]] = []
+    size = 0
+    for path in shards(documents):
+        if not cut or len(cut[-1]) == GROUP_SHARDS or size >= GROUP_BYTES:
+            cut.append([])
+            size = 0
+        cut[-1].append(path)
+        size += path.stat().st_size
+    firsts = np.cumsum([0, *map(len, cut)]).tolist()
+    return [
+        Group(number=number, first=firsts[number], paths=tuple(paths))
+        for number, paths in enumerate(cut)
+    ]
+
+
+def partition_count(documents: Path) -> int:
+    """Return the number of partitions for a corpus, a power of two."""
+    size = sum(path.stat().st_size for path in shards(documents))
+    return 1 << (size // PARTITION_BYTES).bit_length()
+
+
+def place(shard: int, line: int) -> int:
+    """Return the place of a document; lines count from 1."""
+    return shard << LINE_BITS | line
+
+
+def shard_numbers(places: Array) -> Array:
+    """Return the shard's number of each place."""
+    return (places >> np.uint64(LINE_BITS)).astype(np.int64)
+
+
+def by_key(keys: Array, partitions: int) -> Array:
+    """Return the partition of each 64-bit key: its leading bits."""
+    if partitions == 1:
+        return np.zeros(len(keys), np.int64)
+    return (keys >> np.uint64(65 - partitions.bit_length())).astype(np.int64)
+
+
+def by_group(places: Array, groups: Sequence[Group]) -> Array:
+    """Return the number of the group that each place lies in."""
+    firsts = np.array([group.first for group in groups])
+    return np.searchsorted(firsts, shard_numbers(places), side="right") - 1
+
+
+class PartitionedFile:
+    """Write rows to one Parquet file, batch by batch, each with a row group per partition."""
+
+    def __init__(self, path: Path, columns: Mapping[str, str], partitions: int) -> None:
+        """Open `path`; `columns` names the type of each column in Arrow's words."""
+        import pyarrow
+        import pyarrow.parquet
+
+        self.partitions = partitions
+        self._schema: Any = pyarrow.schema(list(columns.items()))
+        # Digests do not compress, and statistics would be most of the footer.
+        self._writer: Any = pyarrow.parquet.ParquetWriter(
+            path, self._schema, compression="NONE", use_dictionary=False, write_statistics=False
+        )
+        self._table: Any = pyarrow.table
+
+    def __enter__(self) -> "PartitionedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def write(self, rows: Mapping[str, Array], partition: Array) -> None:
+        """Write a batch of rows, given the number of the partition of each."""
+        order = np.argsort(partition, kind="stable")
+        bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1))
+        table = self._table({name: rows[name][order] for name in rows}, schema=self._schema)
+        for begin, end in pairwise(bounds.tolist()):
+            self._writer.write_table(table.slice(begin, end - begin), max(1, end - begin))
+
+
+def read_partition(paths: Sequence[Path], number: int, partitions: int) -> Iterator[Any]:
+    """Yield the Arrow record batches of one partition of all files."""
+    import pyarrow.parquet
+
+    for path in paths:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in range(number, file.num_row_groups, partitions):
+                yield from file.read_row_group(batch).to_batches()
+
+
+@contextlib.contextmanager
+def query(beside: Path) -> Generator[Any]:
+    """Yield a DuckDB connection of one thread and bounded memory, which spills beside a path."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(dir=beside.parent) as spill:
+        settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": spill, "threads": 1}
+        with duckdb.connect(config={**settings, "preserve_insertion_order": False}) as connection:
+            yield connection
+
+
+def give(connection: Any, name: str, paths: Sequence[Path], number: int, partitions: int) -> None:
+    """Name one partition of all files in a connection; a query can read it once."""
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.parquet.read_schema(paths[0])
+    batches = read_partition(paths, number, partitions)
+    connection.register(name, pyarrow.RecordBatchReader.from_batches(schema, batches))
+
+
+def answers(connection: Any, query: str) -> Iterator[dict[str, Array]]:
+    """Yield the rows of a query's result in batches, as arrays by column."""
+    reader = connection.sql(query).to_arrow_reader(BATCH_ROWS)
+    for batch in reader:
+        columns = zip(batch.schema.names, batch.columns, strict=True)
+        yield {name: column.to_numpy(zero_copy_only=False) for name, column in columns}

@@ -1,0 +1,57 @@
+"""The shuffle: every row in its partition once, and queries that spill, against numpy."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from olmo_core.corpus.duplicates import keys
+
+COLUMNS = {"key": "uint64", "place": "uint64"}
+
+
+def test_every_row_comes_back_once_in_the_partition_of_its_leading_bits(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    written: list[np.ndarray] = []
+    files = [tmp_path / f"{n}.parquet" for n in range(3)]
+    for path in files:
+        with keys.PartitionedFile(path, COLUMNS, 8) as out:
+            for size in (1, 0, 1000):
+                rows = noise.integers(0, 2**64, size, np.uint64)
+                out.write({"key": rows, "place": rows}, keys.by_key(rows, 8))
+                written.append(rows)
+    read: list[np.ndarray] = []
+    for number in range(8):
+        for batch in keys.read_partition(files, number, 8):
+            values = batch.column("key").to_numpy()
+            assert all(int(value) >> 61 == number for value in values)
+            read.append(values)
+    assert sorted(np.concatenate(read)) == sorted(np.concatenate(written))
+    assert keys.by_key(written[-1], 1).tolist() == [0] * 1000
+
+
+def test_a_place_is_found_in_its_group() -> None:
+    groups = [keys.Group(number=n, first=first, paths=()) for n, first in enumerate((0, 3, 7))]
+    places = np.array([keys.place(shard, 2**31) for shard in (0, 2, 3, 6, 7, 90)], np.uint64)
+    assert keys.shard_numbers(places).tolist() == [0, 2, 3, 6, 7, 90]
+    assert keys.by_group(places, groups).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_query_over_more_keys_than_its_memory_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, limit = 1_500_000, "40MB"  # 24 MB of keys; to group them takes more than the limit
+    monkeypatch.setattr(keys, "MEMORY_LIMIT", limit)
+    noise = np.random.default_rng(0)
+    found = {name: noise.integers(0, rows, rows).astype(np.uint64) for name in COLUMNS}
+    with keys.PartitionedFile(tmp_path / "keys", COLUMNS, 1) as out:
+        out.write(found, keys.by_key(found["key"], 1))
+    least = np.full(rows, 2**63, np.uint64)
+    np.minimum.at(least, found["key"], found["place"])
+    with keys.query(tmp_path / "out") as connection:
+        keys.give(connection, "keys", [tmp_path / "keys"], 0, 1)
+        sql = "select key, min(place) as place from keys group by key"
+        batches = list(keys.answers(connection, sql))
+    seen = np.concatenate([batch["key"] for batch in batches])
+    assert len(seen) == len(set(found["key"].tolist()))
+    assert np.array_equal(np.concatenate([b["place"] for b in batches]), least[seen])
