@@ -88,7 +88,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             description="One row of attributes per document: exact copies, repeated paragraphs, "
             "and paragraphs of the held-out set.",
             inputs=("held_out",),
-            shares_tasks=True,
+            shares_tasks=deduplicated.engine == "keys",
         ),
         of_dolma(
             "filtered",

@@ -6,6 +6,7 @@ The filters lie in memory whole, 64 bits an entry: for a machine that has it, an
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def _step(
 
 def _marks(rows: Iterable[Marked]) -> Iterator[Mark]:
     for document, marks in rows:
-        copied, repeated, *contaminated = (next(iter(mark.values()), None) or [] for mark in marks)
+        spans: list[Any] = [next(iter(mark.values()), None) or [] for mark in marks]
+        copied, repeated, *contaminated = spans
         # A blank-free line is as long in the view as here; the separators count as text too.
         length = sum(map(len, paragraphs(document.text))) + document.text.count("\n")
         yield Mark(
@@ -139,9 +141,7 @@ def _marks(rows: Iterable[Marked]) -> Iterator[Mark]:
             characters=len(document.text),
             copied=bool(copied),
             repeated=covered_share(repeated, length, document.id),
-            contaminated=covered_share(
-                contaminated[0] if contaminated else [], length, document.id
-            ),
+            contaminated=covered_share([*chain(*contaminated)], length, document.id),
         )
 
 

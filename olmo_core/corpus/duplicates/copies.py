@@ -21,9 +21,11 @@ from olmo_core.corpus.duplicates.keys import (
     Group,
     PartitionedFile,
     answers,
+    arrow,
     by_group,
     by_key,
     give,
+    parquet,
     partition_count,
     place,
     query,
@@ -35,7 +37,7 @@ from olmo_core.run.job import Job
 from olmo_core.tasks.map import Task, map_tasks
 
 TEXT_SEED = 1  # a text of one line is not that line
-# `key` and `low`: a digest of 128 bits. `characters`: of a paragraph with its line break; 0: a text.
+# `key`, `low`: a digest of 128 bits. `characters`: of a paragraph with its line break; of a text 0.
 KEYS = {"key": "uint64", "low": "uint64", "place": "uint64", "characters": "uint32"}
 REPEATED = {"place": "uint64", "copied": "bool", "characters": "uint64"}
 # What is known of a document where it is read; counts are of characters of stripped paragraphs.
@@ -48,7 +50,7 @@ READ = {
     "copied": "bool",
 }
 
-# The build side of the join holds only what is repeated. Sums and minima do not depend on the order.
+# The build side of the join holds only what is repeated. No aggregate depends on the order of rows.
 COMPARE = """
     with repeated as (
         select key, low, min(place) as first from keys group by key, low having count(*) > 1
@@ -180,7 +182,7 @@ class _Batch:
         self.counts.append(len(lines))
 
     def settle(self) -> dict[str, Array]:
-        """Count what the batch repeats of itself; return the keys of what it has for the first time."""
+        """Count what the batch repeats of itself; return the keys of all that is new in it."""
         number = len(self.texts)
         owner = np.concatenate((np.arange(number), np.repeat(np.arange(number), self.counts)))
         characters = np.array([0] * number + self.characters, np.uint32)
@@ -208,20 +210,17 @@ def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, ou
     Returns:
         The number of paragraphs that count.
     """
-    import pyarrow
-    import pyarrow.parquet
-
     held_out = set(held_out_digests(paloma, min_bytes))
-    schema: Any = pyarrow.schema(list(READ.items()))
+    schema = arrow().schema(list(READ.items()))
     out.mkdir()
     count = 0
     with PartitionedFile(out / "keys.parquet", KEYS, partitions) as keys:
         for shard, path in group.numbered:
-            with pyarrow.parquet.ParquetWriter(read_file(out, shard), schema) as known:
+            with parquet().ParquetWriter(read_file(out, shard), schema) as known:
                 for batch in _batches(shard, path, held_out, min_bytes):
                     rows = batch.settle()
                     keys.write(rows, by_key(rows["key"], partitions))
-                    known.write_table(pyarrow.table(batch.documents, schema=schema))
+                    known.write_table(arrow().table(batch.documents, schema=schema))
                     count += len(batch.lines)
     return count
 
@@ -252,10 +251,8 @@ def mark_shard(
     known: Path, repeated: Sequence[Path], shard: int, group: Group, groups: int, out: Path
 ) -> dict[str, Any]:
     """Write the attributes of one shard; return what `write_marks` says of it."""
-    import pyarrow.parquet
-
     read: Mapping[str, Any] = {
-        name: column.to_numpy() for name, column in _columns(pyarrow.parquet.read_table(known))
+        name: column.to_numpy() for name, column in _columns(parquet().read_table(known))
     }
     copied, characters = read["copied"].copy(), read["repeated"].copy()
     first = place(shard, 1)

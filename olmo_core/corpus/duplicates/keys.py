@@ -10,6 +10,7 @@ place is the first copy.
 """
 
 import contextlib
+import importlib
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,16 @@ GROUP_BYTES = 2_000_000_000  # compressed
 PARTITION_BYTES = 2_000_000_000
 BATCH_ROWS = 1 << 20  # held at a time by what writes keys
 MEMORY_LIMIT = "400MB"  # of DuckDB in one process; beyond it, it spills
+
+
+def arrow() -> Any:
+    """Return pyarrow, imported when it is used: definitions load without it."""
+    return importlib.import_module("pyarrow")
+
+
+def parquet() -> Any:
+    """Return pyarrow's module of Parquet files, imported when it is used."""
+    return importlib.import_module("pyarrow.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,16 +109,13 @@ class PartitionedFile:
 
     def __init__(self, path: Path, columns: Mapping[str, str], partitions: int) -> None:
         """Open `path`; `columns` names the type of each column in Arrow's words."""
-        import pyarrow
-        import pyarrow.parquet
-
         self.partitions = partitions
-        self._schema: Any = pyarrow.schema(list(columns.items()))
+        self._arrow = arrow()
+        self._schema = self._arrow.schema(list(columns.items()))
         # Digests do not compress, and statistics would be most of the footer.
-        self._writer: Any = pyarrow.parquet.ParquetWriter(
+        self._writer = parquet().ParquetWriter(
             path, self._schema, compression="NONE", use_dictionary=False, write_statistics=False
         )
-        self._table: Any = pyarrow.table
 
     def __enter__(self) -> "PartitionedFile":
         return self
@@ -119,17 +127,15 @@ class PartitionedFile:
         """Write a batch of rows, given the number of the partition of each."""
         order = np.argsort(partition, kind="stable")
         bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1))
-        table = self._table({name: rows[name][order] for name in rows}, schema=self._schema)
+        table = self._arrow.table({name: rows[name][order] for name in rows}, schema=self._schema)
         for begin, end in pairwise(bounds.tolist()):
             self._writer.write_table(table.slice(begin, end - begin), max(1, end - begin))
 
 
 def read_partition(paths: Sequence[Path], number: int, partitions: int) -> Iterator[Any]:
     """Yield the Arrow record batches of one partition of all files."""
-    import pyarrow.parquet
-
     for path in paths:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with parquet().ParquetFile(path) as file:
             for batch in range(number, file.num_row_groups, partitions):
                 yield from file.read_row_group(batch).to_batches()
 
@@ -137,8 +143,7 @@ def read_partition(paths: Sequence[Path], number: int, partitions: int) -> Itera
 @contextlib.contextmanager
 def query(beside: Path) -> Generator[Any]:
     """Yield a DuckDB connection of one thread and bounded memory, which spills beside a path."""
-    import duckdb
-
+    duckdb: Any = importlib.import_module("duckdb")
     with tempfile.TemporaryDirectory(dir=beside.parent) as spill:
         settings = {"memory_limit": MEMORY_LIMIT, "temp_directory": spill, "threads": 1}
         with duckdb.connect(config={**settings, "preserve_insertion_order": False}) as connection:
@@ -147,12 +152,9 @@ def query(beside: Path) -> Generator[Any]:
 
 def give(connection: Any, name: str, paths: Sequence[Path], number: int, partitions: int) -> None:
     """Name one partition of all files in a connection; a query can read it once."""
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.parquet.read_schema(paths[0])
+    schema = parquet().read_schema(paths[0])
     batches = read_partition(paths, number, partitions)
-    connection.register(name, pyarrow.RecordBatchReader.from_batches(schema, batches))
+    connection.register(name, arrow().RecordBatchReader.from_batches(schema, batches))
 
 
 def answers(connection: Any, query: str) -> Iterator[dict[str, Array]]:

@@ -135,8 +135,8 @@ def test_the_toolkits_bloom_filters_say_the_same(tiny: Any, tmp_path: Path) -> N
     assert list(ours) == list(theirs)
     for document in corpus.documents("held_out"):
         one, other = ours[document["id"]], theirs[document["id"]]
-        # The toolkit leaves out the line break that ends a text. It takes its length in bytes: where
-        # that is more than in characters, its last span may be one too long.
+        # The toolkit leaves out the line break that ends a text. It takes a text's length in bytes:
+        # where that is more than in characters, its last span may be one too long.
         if document["text"].isascii() and not document["text"].endswith("\n"):
             assert one == other
         else:
