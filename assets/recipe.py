@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from assets.paths import CHECKOUT, root
 from olmo_core import environment
-from olmo_core.config.ingredients import choose_ingredient, ingredient_values
+from olmo_core.config.ingredients import choose_ingredient, ingredient_mix, ingredient_values
 from olmo_core.config.load import Tree, build, load, nearest
 from olmo_core.config.load_tree import merge
 from olmo_core.config.train import TrainConfig, build_train_config
@@ -57,7 +57,7 @@ class Recipe:
         """Return the training configuration of stage 1, without places."""
         return _training(self.stage1)
 
-    def ingredients(self) -> list[tuple[Mapping[str, Any], TrainConfig]]:
+    def ingredients(self) -> list[tuple[Tree, TrainConfig]]:
         """Return stage 2's ingredients: the values that set each apart, and its configuration.
 
         None in a recipe without a stage 2.
@@ -87,8 +87,15 @@ class Recipe:
 
     @property
     def mixes(self) -> tuple[str, ...]:
-        """The assets that say which tokens its stages read."""
-        return ("stage1_mix",) if self.stage2 is None else ("stage1_mix", "stage2_mix")
+        """The assets that say which tokens its stages read; ingredients may have their own."""
+        values = [] if self.stage2 is None else ingredient_values(self.stage2)
+        return tuple(dict.fromkeys(("stage1_mix", *map(ingredient_mix, values))))
+
+    def trainings(self, mix: str) -> list[TrainConfig]:
+        """Return the configurations of the runs that read a mix."""
+        if mix == "stage1_mix":
+            return [self.stage1_config()]
+        return [config for values, config in self.ingredients() if ingredient_mix(values) == mix]
 
     def expect_sections(self, file: str, names: list[str]) -> None:
         """Refuse sections of `<file>.yaml` that no asset reads."""

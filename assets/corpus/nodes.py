@@ -133,16 +133,13 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
         ),
         *(
             node(
-                f"{stage}_mix",
+                mix,
                 MixConfig,
-                description=f"One manifest: the ranges of token files that {stage} reads.",
+                description="One manifest: the ranges of token files that "
+                f"{mix.partition('_')[0]} reads.",
                 inputs=("tokens",),
-                checks=(checks.fits_training(trainings),),
+                checks=(checks.fits_training(recipe.trainings(mix)),),
             )
-            for stage, trainings in (
-                ("stage1", [recipe.stage1_config()]),
-                ("stage2", [config for _, config in recipe.ingredients()]),
-            )
-            if trainings
+            for mix in recipe.mixes
         ),
     ]

@@ -12,8 +12,12 @@ from olmo_core.corpus.tokens.mix import MixConfig
 def evals_nodes(recipe: Recipe) -> list[Node]:
     """Return three assets; each evaluation is one job over all models."""
     node = functools.partial(section_node, recipe, "evals")
-    with_stage2 = "stage2_mix" in recipe.mixes
-    sources = recipe.section("corpus", "stage2_mix", MixConfig).sources if with_stage2 else ()
+    _, *stage2_mixes = recipe.mixes
+    stage2_sources = {
+        source
+        for mix in stage2_mixes
+        for source in recipe.section("corpus", mix, MixConfig).sources
+    }
     return [
         node(
             "perplexity",
@@ -22,7 +26,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export", "held_out", "stage1_mix", "tokens"),
             packages=("torch", "tokenizers", "pyarrow"),
             kinds=("pytorch", "parquet"),
-            checks=checks.perplexity_checks(tuple(sources)),
+            checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
         ),
         node(
             "downstream",

@@ -9,6 +9,7 @@ from typing import Any
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from assets.train import checks
+from olmo_core.config.ingredients import ingredient_mix
 from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig, SoupConfig
 from olmo_core.config.train import TrainConfig, identity
@@ -22,7 +23,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
             recipe,
             f"stage2_ingredient{number}",
             config,
-            mix="stage2_mix",
+            mix=ingredient_mix(values),
             parent="stage1",
             description=f"One run: stage 2 from stage 1's last checkpoint, annealed to zero "
             f"({', '.join(f'{key} {value}' for key, value in values.items())}).",

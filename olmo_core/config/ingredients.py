@@ -1,12 +1,15 @@
 """The ingredients of a recipe's stage 2: several runs of one file, each with values of its own."""
 
 import json
+import re
 from typing import Any, cast
 
 from olmo_core.config.load import Tree, apply_override
 from olmo_core.errors import ConfigError
 
 KEY = "ingredients"
+MIX, DEFAULT_MIX = "mix", "stage2_mix"  # the value that names which mix of corpus.yaml it reads
+_MIX_NAME = re.compile(rf"{DEFAULT_MIX}(_[a-z0-9]+)*")
 
 
 def ingredient_values(tree: Tree) -> list[Tree]:
@@ -32,6 +35,21 @@ def ingredient_values(tree: Tree) -> list[Tree]:
     return mappings
 
 
+def ingredient_mix(values: Tree) -> str:
+    """Return the section of corpus.yaml that says which tokens an ingredient reads.
+
+    Raises:
+        ConfigError: it cannot be one's name.
+    """
+    name = values.get(MIX, DEFAULT_MIX)
+    if not isinstance(name, str) or not _MIX_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{values.place(MIX)}: {KEY}: {MIX}: found {name!r}; expected {DEFAULT_MIX}, or a name "
+            f"that begins so, as {DEFAULT_MIX}_300b"
+        )
+    return name
+
+
 def choose_ingredient(tree: Tree, number: int | None) -> None:
     """Put the values of one ingredient (from 1) into `tree`, in place, and take the list out.
 
@@ -48,4 +66,6 @@ def choose_ingredient(tree: Tree, number: int | None) -> None:
     del tree[KEY]
     chosen = values[number - 1]
     for key, value in chosen.items():  # JSON is YAML, null included
+        if key == MIX:  # no key of a training run: it has the manifest
+            continue
         apply_override(tree, f"{key}={json.dumps(value)}", place=chosen.place(key))

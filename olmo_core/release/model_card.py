@@ -46,7 +46,6 @@ SHOWN_KEYS = (
 DATA_TITLES = {
     "tokens": "All documents after deduplication and filters:",
     "stage1_mix": "Stage 1:",
-    "stage2_mix": "Stage 2:",
 }
 
 
@@ -57,7 +56,7 @@ class Facts:
     export: Mapping[str, Any]
     final: str  # the model of `main`: the soup, or stage 1 where there is no stage 2
     soup: Mapping[str, Any] | None
-    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # sources of tokens and of the mixes
+    tables: Mapping[str, Sequence[Mapping[str, Any]]]  # title -> sources of tokens, of a mix
     configs: Mapping[str, Mapping[str, Any]]  # training configuration of each trained model
     leaderboard: str  # Markdown
     rows: Sequence[Mapping[str, Any]]
@@ -78,16 +77,17 @@ def make(config: ModelCardConfig, inputs: Mapping[str, Path], job: Job) -> Repor
 
 def read_facts(inputs: Mapping[str, Path]) -> Facts:
     """Read the reports of all inputs, and the configuration of each model that was trained."""
-    reports = {name: RunFolder(path).read_result()["report"] for name, path in inputs.items()}
+    results = {name: RunFolder(path).read_result() for name, path in inputs.items()}
+    reports = {name: result["report"] for name, result in results.items()}
     trained = [model["model"] for model in reports["export"]["data"]["models"]]
     return Facts(
         export=reports["export"],
         final=trained[-1],
         soup=reports.get(SOUP),
         tables={
-            name: reports[name]["tables"]["sources"]
-            for name in DATA_TITLES
-            if "sources" in reports.get(name, {}).get("tables", {})
+            data_title(name, results): report["tables"]["sources"]
+            for name, report in reports.items()
+            if "sources" in report.get("tables", {})
         },
         configs={
             name: load(inputs[name] / "model" / "config.yaml")
@@ -97,6 +97,16 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
         leaderboard=(inputs["leaderboard"] / "leaderboard.md").read_text(encoding="utf-8"),
         rows=leaderboard_rows(inputs["leaderboard"]),
     )
+
+
+def data_title(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the title of a table of sources; that of a mix says which ingredients read it."""
+    if name in DATA_TITLES:
+        return DATA_TITLES[name]
+    ingredients = [model for model in results if model.startswith("stage2_ingredient")]
+    readers = [f"`{model}`" for model in ingredients if name in results[model]["inputs"]]
+    some = "" if len(readers) == len(ingredients) else f" ({', '.join(readers)})"
+    return f"Stage 2{some}:"
 
 
 def card(config: ModelCardConfig, facts: Facts) -> str:
@@ -113,11 +123,7 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _table(facts.export["tables"]["models"], ("model", "revision", "step", "tokens")),
         *_souped(facts.soup),
         "## Data",
-        *(
-            part
-            for name, rows in facts.tables.items()
-            for part in (DATA_TITLES[name], _table(rows))
-        ),
+        *(part for title, rows in facts.tables.items() for part in (title, _table(rows))),
         "## Training",
         _training(facts),
         "## Evaluation",

@@ -196,6 +196,39 @@ def test_the_values_of_an_ingredient_mean_what_they_mean_in_yaml(copy: Path) -> 
     assert second.run_name == "a: b"
 
 
+def test_an_ingredient_may_have_a_mix_of_its_own(copy: Path) -> None:
+    set_ingredients(copy, "[{seed: 42}, {seed: 666, mix: stage2_mix_long}]")
+    with pytest.raises(ConfigError, match=r"stage2_mix_long: section missing"):
+        build_graph(load_recipe("mine"))
+    with (copy / "corpus.yaml").open("a") as text:
+        text.write("\nstage2_mix_long:\n  sources: {licences: {repetitions: 3}}\n")
+    recipe = load_recipe("mine")
+    graph = build_graph(recipe)
+    assert recipe.mixes == ("stage1_mix", "stage2_mix", "stage2_mix_long")
+    assert [mix for mix in recipe.mixes if mix in graph.nodes["stage2_ingredient1"].inputs] == [
+        "stage2_mix"
+    ]
+    assert [mix for mix in recipe.mixes if mix in graph.nodes["stage2_ingredient2"].inputs] == [
+        "stage2_mix_long"
+    ]
+    assert set(recipe.mixes) < set(graph.nodes["model_card"].inputs)
+    assert [config.seed for config in recipe.trainings("stage2_mix_long")] == [666]
+    replace(copy / "corpus.yaml", "repetitions: 3", "repetitions: 4")
+    after = build_graph(load_recipe("mine")).fingerprints
+    changed = {name for name in after if after[name].value != graph.fingerprints[name].value}
+    assert {"stage2_mix_long", "stage2_ingredient2", "soup"} < changed
+    assert not {"stage2_mix", "stage2_ingredient1"} & changed
+
+
+@pytest.mark.parametrize(
+    "mix", ["tokens", "Stage2_mix", "stage2_mix_", "stage2_mix/a", "3", "null"]
+)
+def test_what_cannot_be_the_name_of_a_mix(copy: Path, mix: str) -> None:
+    set_ingredients(copy, f"[{{seed: 42}}, {{seed: 666, mix: {mix}}}]")
+    with pytest.raises(ConfigError, match=r"stage2\.yaml:\d+: ingredients: mix: found"):
+        build_graph(load_recipe("mine"))
+
+
 def test_one_seed_changes_its_ingredient_and_what_descends_from_it(copy: Path) -> None:
     before = build_graph(load_recipe("mine")).fingerprints
     replace(copy / "stage2.yaml", "{seed: 42069}", "{seed: 42070}")

@@ -66,6 +66,23 @@ def test_a_card_says_how_each_ingredient_counted(
     assert f"`main` is the soup: {said}" in text
 
 
+def test_a_card_says_which_ingredients_read_a_mix() -> None:
+    def read(*mixes: str) -> dict[str, Any]:
+        rows = {"report": {"tables": {"sources": []}}}
+        trained = {
+            f"stage2_ingredient{number}": {"inputs": {"stage1": {}, mix: {}}}
+            for number, mix in enumerate(mixes, start=1)
+        }
+        return {"tokens": rows, **dict.fromkeys(mixes, rows), **trained}
+
+    one, two = "stage2_mix", "stage2_mix_300b"
+    assert model_card.data_title(one, read(one, one)) == "Stage 2:"
+    assert model_card.data_title(two, read(one, two)) == "Stage 2 (`stage2_ingredient2`):"
+    assert model_card.data_title(one, read(one, two, one)) == (
+        "Stage 2 (`stage2_ingredient1`, `stage2_ingredient3`):"
+    )
+
+
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
