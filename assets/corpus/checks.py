@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from assets.node import Check, Finished, Verdict, check
 from olmo_core.config.duration import Duration
 from olmo_core.config.train import TrainConfig
+from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 
 MOST_EPOCHS = 4  # repeats beyond four teach little: Muennighoff et al. 2023, arXiv:2305.16264
 
@@ -16,6 +17,26 @@ def sources_have_documents(finished: Finished) -> Verdict:
     if empty:
         return Verdict(False, f"without a document: {', '.join(empty)}")
     return Verdict(True, f"{len(rows)} sources, all with documents")
+
+
+@check("No kept document holds a text that the models are evaluated on.")
+def no_evaluation_text(finished: Finished) -> Verdict:
+    bounds = finished.input_data("decontaminated")
+    worst = {
+        source: held
+        for source, held in finished.data["evaluation"].items()
+        if source not in bounds["unchecked_sources"]
+    }
+    found = {s: held for s, held in worst.items() if held[0] > bounds["max_share"]}
+    if found:
+        said = "; ".join(f"{name} holds {share:.0%} of one" for share, name in found.values())
+        return Verdict(
+            False,
+            f"{said}, max_share is {bounds['max_share']:.0%}: drop it by a rule on {ATTRIBUTE} "
+            "(samples: olmo show, decontaminated)",
+        )
+    most = max((share for share, _ in worst.values()), default=0.0)
+    return Verdict(True, f"at most {most:.0%} of one in any", {"share": most})
 
 
 @check("Every kept document was tokenised.")

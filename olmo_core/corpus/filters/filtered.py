@@ -6,7 +6,7 @@ written are the documents of `held_out`: the toolkit's lose digits and keys of t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
+# Who writes attributes, and in which folder; a recipe may do without the last.
+ATTRIBUTES = {"tagged": "tags", "deduplicated": "duplicates", "decontaminated": "evaluation"}
 SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut into ours
 
 
@@ -71,26 +73,29 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     """Judge every document, have the toolkit mix, compare, and write the sources anew."""
     documents = inputs["held_out"] / "documents"
     check_sources(config.rules, documents, "filtered: rules")
-    parts = {
-        "attributes/tags": inputs["tagged"] / "attributes" / "tags",
-        "attributes/duplicates": inputs["deduplicated"] / "attributes" / "duplicates",
+    folders = {
+        asset: inputs[asset] / "attributes" / experiment
+        for asset, experiment in ATTRIBUTES.items()
+        if asset in inputs
     }
     names = source_names(documents)
     with job.timed("judge"):
         verdicts = {name: Verdict(rules=config.rules[name]) for name in names}
-        for name, rows in marked_files(documents, *parts.values()):
+        for name, rows in marked_files(documents, *folders.values()):
             source = name.parts[0]
             done = names.index(source)
             job.progress(done, 2 * len(names), unit="sources", message=f"judging {source}")
-            for document, (tags, duplicates) in rows:
-                verdicts[source].add(document, tags | duplicates)
+            for document, marks in rows:
+                verdicts[source].add(document, {k: v for mark in marks for k, v in mark.items()})
     for source, verdict in verdicts.items():
         check_families(verdict.rules, verdict.attributes, source)
     _check_shares(config, verdicts)
+    parts = {f"attributes/{folder.name}": folder for folder in folders.values()}
     link_view(job.scratch / "view", {"documents": documents, **parts})
     with job.timed("dolma mix"):
-        steps = [[_mix_step(documents, config, job.processes)]]
-        run_steps(steps, job.scratch, processes=1)
+        experiments = [folder.name for folder in folders.values()]
+        step = _mix_step(documents, experiments, config, job.processes)
+        run_steps([[step]], job.scratch, processes=1)
     with job.timed("compare and write"):
         for number, source in enumerate(names):
             job.progress(len(names) + number, 2 * len(names), unit="sources", message=source)
@@ -119,7 +124,9 @@ def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> No
         )
 
 
-def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> ToolkitCommand:
+def _mix_step(
+    documents: Path, experiments: Sequence[str], config: FilteredConfig, processes: int
+) -> ToolkitCommand:
     """Return the call of dolma's mixer for all sources: one stream per source."""
     streams = [
         {
@@ -128,7 +135,7 @@ def _mix_step(documents: Path, config: FilteredConfig, processes: int) -> Toolki
                 f"view/documents/{path.relative_to(documents)}"
                 for path in shards(documents / source)
             ],
-            "attributes": ["tags", "duplicates"],
+            "attributes": experiments,
             "filter": {
                 "include": [],
                 # A stream must have a filter; one that is never true keeps everything.
@@ -236,7 +243,10 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
                 for _, sample in sorted(verdict.samples.items())
             ],
         },
-        data={"sources": {source: len(verdict.kept) for source, verdict in verdicts.items()}},
+        data={
+            "sources": {source: len(verdict.kept) for source, verdict in verdicts.items()},
+            "evaluation": {source: verdict.evaluation for source, verdict in verdicts.items()},
+        },
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from olmo_core.corpus.document import Document
+from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -109,6 +110,8 @@ class Verdict:
     dropped_bytes: Counter[str] = field(default_factory=Counter[str])
     samples: dict[str, str] = field(default_factory=dict[str, str])  # reason -> a dropped text
     attributes: set[str] = field(default_factory=set[str])  # names of all that documents have
+    # The largest share of an evaluation text in a kept document, and that document's id.
+    evaluation: tuple[float, str] = (0.0, "")
 
     @property
     def documents(self) -> int:
@@ -122,6 +125,8 @@ class Verdict:
         if not drops:
             self.kept.append((document.id, hash(document.text)))
             self.kept_bytes += document.text_bytes
+            spans = attributes.get(ATTRIBUTE) or [[0, 0, 0.0]]
+            self.evaluation = max(self.evaluation, (spans[0][2], document.id))
             return
         reason = drops[0]
         self.reasons[reason.name] += 1

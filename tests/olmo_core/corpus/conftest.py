@@ -96,7 +96,12 @@ TEXT_JOBS = {
     "held_out": ("duplicates", "HeldOutConfig", ("raw",)),
     "tagged": ("filters", "TaggedConfig", ("held_out",)),
     "deduplicated": ("duplicates", "DeduplicatedConfig", ("held_out",)),
-    "filtered": ("filters", "FilteredConfig", ("held_out", "tagged", "deduplicated")),
+    "decontaminated": ("duplicates", "DecontaminatedConfig", ("held_out",)),
+    "filtered": (
+        "filters",
+        "FilteredConfig",
+        ("held_out", "tagged", "deduplicated", "decontaminated"),
+    ),
 }
 
 
@@ -122,13 +127,20 @@ class Corpus:
         settings = build(getattr(module, name), config, where=asset)
         with Job.open(self.folder(asset)) as job:
             job.processes = processes
-            job.finish(module.make(settings, {name: self.folder(name) for name in inputs}, job))
+            folders = {name: self.folder(name) for name in inputs}
+            # A recipe may do without one.
+            found = {name: folder for name, folder in folders.items() if folder.exists()}
+            job.finish(module.make(settings, found, job))
         return read_json(self.folder(asset) / "result.json")
 
     def run_tiny(self, *, processes: int) -> dict[str, dict[str, Any]]:
         """Run the five jobs of the recipe `tiny`."""
         recipe = load(TINY)
-        return {asset: self.run(asset, recipe[asset], processes=processes) for asset in TEXT_JOBS}
+        return {
+            asset: self.run(asset, recipe[asset], processes=processes)
+            for asset in TEXT_JOBS
+            if asset in recipe
+        }
 
     def write_raw(self, **sources: Mapping[str, str]) -> None:
         """Write documents as the asset `raw` leaves them: source -> name -> text."""

@@ -1,0 +1,104 @@
+"""Asset `decontaminated`, the rule on what it says, and the check that nothing is left."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from assets.corpus.checks import no_evaluation_text
+from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
+from olmo_core.corpus.duplicates.decontaminated import (
+    DecontaminatedConfig,
+    evaluation_identity,
+)
+from olmo_core.errors import ConfigError
+from olmo_core.evals.task_data import questions
+
+HELD = "A held-out text of a dozen words or so that nobody should ever train on."
+OF_A_FOLDER = "Another text lies in a folder, laid out as Paloma's domains are, by people."
+CLEAN = "Some text that has nothing to do with what models are evaluated on anywhere here."
+
+
+@pytest.fixture
+def spoilt(corpus: Any, tmp_path: Path) -> Any:
+    """Documents that hold evaluation texts, and the folder that some of them come from."""
+    question = next(text for text in questions("arc_easy") if len(text.split()) > 20)
+    corpus.write_held_out(
+        {
+            "prose": {
+                "clean": CLEAN,
+                "whole": f"{CLEAN}\n\n> {HELD.upper()}\n\n{CLEAN}",
+                "asked": f"{CLEAN} {question} {CLEAN}",
+                "folder": OF_A_FOLDER.replace(" ", "\n* "),
+            },
+            "lists": {"whole": HELD},
+        },
+        prose=[HELD],
+    )
+    rows = [{"text": OF_A_FOLDER}]
+    corpus.write_lines(tmp_path / "paloma" / "c4_en" / "val" / "val_0.jsonl.gz", rows)
+    corpus.config = {"folders": (str(tmp_path / "paloma"),), "tasks": ("arc_easy",)}
+    return corpus
+
+
+def test_every_kind_of_evaluation_text_is_found(spoilt: Any) -> None:
+    result = spoilt.run("decontaminated", spoilt.config)
+    marks = spoilt.attributes("decontaminated", "evaluation")
+    shares = {name: (m[ATTRIBUTE] or [[0, 0, 0.0]])[0][2] for name, m in marks.items()}
+    assert shares == {
+        "prose/clean": 0.0,
+        "prose/whole": 1.0,
+        "prose/asked": 1.0,
+        "prose/folder": 1.0,
+        "lists/whole": 1.0,
+    }
+    tables = result["report"]["tables"]
+    found = {row["set"]: row["found"] for row in tables["evaluation texts"]}
+    assert found == {"held_out/prose": 1, "c4_en": 1, "arc_easy": 1}
+    by_source = {row["source"]: row["with_evaluation_text"] for row in tables["sources"]}
+    assert by_source == {"lists": 1, "prose": 3}
+    assert any(
+        "100% of a text of c4_en in prose/folder" in s for s in result["report"]["samples"]["found"]
+    )
+
+
+def test_the_result_does_not_depend_on_the_number_of_processes(spoilt: Any) -> None:
+    digests = [
+        spoilt.run("decontaminated", spoilt.config, processes=processes)["digest"]
+        for processes in (1, 2)
+    ]
+    assert digests[0] == digests[1]
+
+
+def test_a_rule_drops_what_was_found_and_the_check_sees_what_is_left(spoilt: Any) -> None:
+    spoilt.run("decontaminated", spoilt.config)
+    for asset, experiment in (("tagged", "tags"), ("deduplicated", "duplicates")):
+        for source, names in (
+            ("lists", ["whole"]),
+            ("prose", ["clean", "whole", "asked", "folder"]),
+        ):
+            folder = spoilt.folder(asset) / "attributes" / experiment / source
+            rows = [{"id": f"{source}/{name}", "attributes": {}} for name in names]
+            spoilt.write_lines(folder / "part-00000.jsonl.gz", rows)
+    rule = {"name": "evaluated", "attribute": ATTRIBUTE, "above": 0.5}
+    result = spoilt.run(
+        "filtered",
+        {"rules": {"prose": [rule], "lists": []}, "min_kept_share": {"prose": 0.1, "lists": 0.1}},
+    )
+    assert [row["id"] for row in spoilt.documents("filtered")] == ["lists/whole", "prose/clean"]
+    data = result["report"]["data"]
+    for unchecked, passed in (([], False), (["lists"], True)):
+        finished: Any = SimpleNamespace(
+            data=data,
+            input_data=lambda _, u=unchecked: {"unchecked_sources": u, "max_share": 0.8},
+        )
+        verdict = no_evaluation_text.evaluate(finished)
+        assert verdict.passed == passed, verdict
+        assert ("lists/whole holds 100% of one" in verdict.description) != passed
+
+
+def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
+    for folder in (str(tmp_path), "${NO_SUCH_VARIABLE}/paloma"):
+        with pytest.raises(ConfigError, match="expected a folder with"):
+            evaluation_identity(DecontaminatedConfig(folders=(folder,)))
