@@ -116,7 +116,8 @@ def _decontaminated(recipe: Recipe) -> list[Node]:
     if config.tasks:
         place = recipe.corpus["decontaminated"].place("tasks")
         raise ConfigError(
-            f"{place}: tasks: the graph sets it, from `downstream` in evals.yaml; take it out"
+            f"{place}: decontaminated: tasks: the graph sets it, from `downstream` in evals.yaml; "
+            "take it out"
         )
     tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
     node = _node(

@@ -341,3 +341,14 @@ def test_interpolations_work_in_a_recipe(copy: Path, monkeypatch: pytest.MonkeyP
     recipe = load_recipe("mine")
     assert (recipe.stage1_config().run_name or "").startswith("other-")
     assert build_graph(recipe).fingerprints["stage1"].value == before
+
+
+def test_the_graph_names_the_tasks_whose_questions_are_looked_for(copy: Path) -> None:
+    corpus = copy / "corpus.yaml"
+    corpus.write_text(corpus.read_text() + "\ndecontaminated: {min_words: 9}\n")
+    nodes = build_graph(load_recipe("mine")).nodes
+    assert nodes["decontaminated"].config["tasks"] == ["copa", "openbookqa"]
+    assert "decontaminated" in nodes["filtered"].inputs
+    replace(corpus, "{min_words: 9}", "{tasks: [copa]}")
+    with pytest.raises(ConfigError, match="decontaminated: tasks: the graph sets it"):
+        build_graph(load_recipe("mine"))
