@@ -123,7 +123,11 @@ def _rename(state: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
 
 
 def huggingface_config(
-    config: ModelConfig, *, eos_token_id: int, pad_token_id: int
+    config: ModelConfig,
+    *,
+    eos_token_id: int,
+    pad_token_id: int | None,
+    bos_token_id: int | None = None,
 ) -> dict[str, Any]:
     """Return what `config.json` says of a model of ours."""
     name = architecture(config)
@@ -132,7 +136,7 @@ def huggingface_config(
         "model_type": "olmo2" if name == "Olmo2ForCausalLM" else "olmo",
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "bos_token_id": None,
+        "bos_token_id": bos_token_id,
         "dtype": "float32",
         "eos_token_id": eos_token_id,
         "hidden_act": "silu",

@@ -90,11 +90,12 @@ def write_export(model: Path, tokenizer: Path, target: Path) -> None:
             f"model.embedding_size: {config.padded_vocab_size} rows for "
             f"{facts['vocab_size']} tokens"
         )
-    special = {"eos_token_id": facts["eos_token_id"], "pad_token_id": facts["pad_token_id"]}
+    special = {key: facts.get(key) for key in ("eos_token_id", "pad_token_id", "bos_token_id")}
+    given = {key: number for key, number in special.items() if number is not None}
     target.mkdir(parents=True, exist_ok=True)
     convert_file(model / WEIGHTS, target / "model.safetensors", config)
     _write_json(target / "config.json", huggingface_config(config, **special))
-    _write_json(target / "generation_config.json", {"do_sample": False, **special})
+    _write_json(target / "generation_config.json", {"do_sample": False, **given})
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
             shutil.copyfile(tokenizer / name, target / name)

@@ -1,12 +1,15 @@
 """Asset `tokenizer`: a byte-level BPE tokenizer trained on the filtered corpus, or a released one.
 
-After it runs, the folder loads offline with transformers' `AutoTokenizer`, has EOS and PAD and no
-BOS. One that was trained gives every text back unchanged, and the same corpus the same bytes.
+After it runs, the folder loads offline with transformers' `AutoTokenizer`, has EOS, and PAD and
+BOS where the section names them. One that was trained gives every text back unchanged, and the same
+corpus the same bytes.
 """
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,11 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
 TOKENIZER = "tokenizer.json"
+LEARNT_CHARACTERS = 1024  # of one pre-token: learning takes time by the square of its length
+# Runs that may hold a longer one: four control characters are blanks to Python alone.
+_LONG = re.compile(
+    rf"\s{{{LEARNT_CHARACTERS}}}|(?<![\S\x1c-\x1f])[\S\x1c-\x1f]{{{LEARNT_CHARACTERS}}}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +36,38 @@ class TokenizerConfig:
     """Section `tokenizer` of corpus.yaml.
 
     Raises:
-        ValueError: a vocabulary that cannot hold all bytes, or one name for two special tokens.
+        ValueError: a vocabulary that cannot hold all bytes, an empty name, or one for two tokens.
     """
 
-    vocab_size: int  # entries, EOS and PAD included
+    vocab_size: int  # the highest id and one: special tokens and holes included
     # A released tokenizer.json, in place of training; ~ and ${VARIABLES} are expanded.
     file: str = ""
     max_bytes_per_source: int = 4_000_000  # of text that the merges are learnt from
     min_frequency: int = 2  # a pair seen less often is not merged
     eos_token: str = "<|endoftext|>"
-    pad_token: str = "<|padding|>"
+    pad_token: str | None = "<|padding|>"  # null: none
+    bos_token: str | None = None  # where one is named, every document begins with it
 
     def __post_init__(self) -> None:
-        if self.vocab_size < 258:
+        names = self.special_tokens.values()
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"{', '.join(self.special_tokens)}: expected different names")
+        least = 256 + len(names)
+        if self.vocab_size < least:
             raise ValueError(
-                f"vocab_size {self.vocab_size}: expected at least 258 (256 bytes, EOS and PAD)"
+                f"vocab_size {self.vocab_size}: expected at least {least} (256 bytes, "
+                f"{', '.join(self.special_tokens)})"
             )
-        if self.eos_token == self.pad_token or not self.eos_token or not self.pad_token:
-            raise ValueError("eos_token and pad_token: expected two different names")
+
+    @property
+    def special_tokens(self) -> dict[str, str]:
+        """Return the tokens that there are, by their keys."""
+        names = {
+            "eos_token": self.eos_token,
+            "pad_token": self.pad_token,
+            "bos_token": self.bos_token,
+        }
+        return {key: name for key, name in names.items() if name is not None}
 
 
 def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -61,8 +83,12 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         }
         job.progress(1, 3, unit="stages", message="texts chosen")
     with job.timed("read" if config.file else "train"):
-        everything = [text for name in names for text in texts[name]]
-        tokenizer = read_released(config) if config.file else train(everything, config)
+        shortened = 0
+        if config.file:
+            tokenizer = read_released(config)
+        else:
+            learnt, shortened = shorten([text for name in names for text in texts[name]])
+            tokenizer = train(learnt, config)
         job.progress(2, 3, unit="stages", message="read" if config.file else "trained")
     with job.timed("save and check"):
         save(tokenizer, job.folder, config)
@@ -71,17 +97,19 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     total_bytes = sum(row["text_bytes"] for row in table)
     return Report(
         numbers={
-            "vocab_size": tokenizer.get_vocab_size(),
+            "vocab_size": config.vocab_size,
             "trained_on_documents": 0 if config.file else sum(row["documents"] for row in table),
             "trained_on_bytes": 0 if config.file else total_bytes,
+            "shortened_pretokens": shortened,
             "bytes_per_token": round(total_bytes / sum(row["tokens"] for row in table), 3),
         },
         tables={"sources": table},
         samples={"encodings": [_show(texts[name], tokenizer) for name in names]},
         data={
-            "vocab_size": tokenizer.get_vocab_size(),
+            "vocab_size": config.vocab_size,
             "eos_token_id": tokenizer.token_to_id(config.eos_token),
-            "pad_token_id": tokenizer.token_to_id(config.pad_token),
+            "pad_token_id": config.pad_token and tokenizer.token_to_id(config.pad_token),
+            "bos_token_id": config.bos_token and tokenizer.token_to_id(config.bos_token),
             "sha256": sha256_file(job.folder / TOKENIZER),
         },
     )
@@ -101,21 +129,26 @@ def read_released(config: TokenizerConfig) -> Tokenizer:
 
     Raises:
         ConfigError: there is no such file.
-        InputError: it is no tokenizer, has another number of entries, or lacks EOS or PAD.
+        InputError: it is no tokenizer, has another highest id, or lacks a special token.
     """
     path = _released_path(config)
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing more exact
         raise InputError(f"{path}: not a tokenizer.json: {error}") from None
-    if tokenizer.get_vocab_size() != config.vocab_size:
+    # Ids may have holes, and a model needs a row for the highest one.
+    size = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if size != config.vocab_size:
         raise InputError(
-            f"{path}: {tokenizer.get_vocab_size()} entries; the section's vocab_size is "
-            f"{config.vocab_size}"
+            f"{path}: {tokenizer.get_vocab_size()} entries with ids up to {size - 1}; the "
+            f"section's vocab_size is {config.vocab_size}, expected {size}"
         )
-    for token in (config.eos_token, config.pad_token):
+    for key, token in config.special_tokens.items():
         if tokenizer.token_to_id(token) is None:
-            raise InputError(f"{path}: no entry {token!r}; eos_token and pad_token name its own")
+            raise InputError(
+                f"{path}: no entry {token!r}, which {key} names; expected one of its own "
+                "(pad_token may be null)"
+            )
     return tokenizer
 
 
@@ -144,23 +177,45 @@ def sample_texts(source: Path, *, max_bytes: int) -> list[str]:
     return [each.text for each in read_folder(source) if _choice(each.id) <= last]
 
 
+def shorten(texts: Sequence[str]) -> tuple[list[str], int]:
+    """Return the texts with at most `LEARNT_CHARACTERS` of a pre-token; how many were longer."""
+    lengths: list[int] = []
+
+    def parts(text: str) -> Iterator[str]:
+        for _, (start, end) in _split().pre_tokenize_str(text):
+            if end - start > LEARNT_CHARACTERS:
+                lengths.append(end - start)
+            yield text[start : min(end, start + LEARNT_CHARACTERS)]
+
+    return ["".join(parts(text)) if _LONG.search(text) else text for text in texts], len(lengths)
+
+
+def _split() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
 def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
-    """Train a byte-level BPE tokenizer; ids are EOS, PAD, the 256 bytes, then the merges.
+    """Train a byte-level BPE tokenizer; ids are the special tokens, the 256 bytes, then the merges.
 
     Raises:
         InputError: the texts have too few pairs for the vocabulary.
     """
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.pre_tokenizer = _split()
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocab_size,
         min_frequency=config.min_frequency,
-        special_tokens=[config.eos_token, config.pad_token],
+        special_tokens=list(config.special_tokens.values()),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(iter(texts), trainer)
+    # In a thread: only Python's own code hears of SIGTERM, and this is Rust's for minutes.
+    learning = threading.Thread(
+        target=tokenizer.train_from_iterator, args=(iter(texts), trainer), daemon=True
+    )
+    learning.start()
+    learning.join()
     if tokenizer.get_vocab_size() != config.vocab_size:
         raise InputError(
             f"tokenizer: the corpus gives {tokenizer.get_vocab_size()} entries, vocab_size is "
@@ -171,7 +226,7 @@ def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 
 def save(tokenizer: Tokenizer, folder: Path, config: TokenizerConfig) -> None:
     """Write the three files that `AutoTokenizer` reads."""
-    special = {"eos_token": config.eos_token, "pad_token": config.pad_token}
+    special = config.special_tokens
     if config.file:  # its own bytes: their digest is known outside
         write_atomic(folder / TOKENIZER, _released_path(config).read_bytes())
     else:

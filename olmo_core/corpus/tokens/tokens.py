@@ -1,30 +1,34 @@
 """Asset `tokens`: every kept document as token ids, in dolma's layout; one row per document.
 
 After it runs, `tokens/<source>/part-0-NNNNN.npy` hold the ids of each document as Hugging Face
-tokenizers encode it, an EOS after each, in the order of the document files; beside them stand
-their rows and headers. The bytes do not depend on the number of processes.
+tokenizers encode it, a BOS before where there is one, an EOS after, in the order that the section
+says; beside them stand their rows and headers. The bytes do not depend on the number of processes.
 """
 
-import csv
-import io
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
-from olmo_core.corpus.rows import packed
 from olmo_core.corpus.tokens.encoder import Encoder
+from olmo_core.corpus.tokens.pack import (
+    link_files,
+    pieces_of,
+    read_range,
+    write_files,
+    write_shard,
+)
 from olmo_core.corpus.tokens.tokenizer import TOKENIZER
-from olmo_core.data.format import Header, dtype_for, header_path, open_token_file, rows_path
-from olmo_core.files import atomic_path, read_json, write_json
+from olmo_core.data.format import Header, dtype_for
+from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
@@ -43,24 +47,43 @@ class TokensConfig(Bounded):
 
     # a longer document has a file of its own
     max_tokens_per_file: int = at_least(1, default=1 << 30)
+    # shuffled: by a hash of seed and document id, over the whole source; as_read: by file and line
+    document_order: Literal["shuffled", "as_read"] = "shuffled"
+    seed: int = at_least(0, default=0)
+    # what a text that spells a special token becomes: its id, or the ids of its letters
+    special_tokens: Literal["encode", "escape"] = "encode"
+    strip: bool = False  # without the blanks around it, as dolma encodes a text
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedFile:
-    """The ids of one document file, in a raw array in the scratch folder, and its documents."""
+class Encoding:
+    """What all shards are encoded by."""
 
-    path: Path
-    src: str  # document file, relative to the filtered run folder
-    ids: list[str]
-    lengths: list[int]  # tokens, EOS included
-    text_bytes: int
-    slow_reason: str  # why Hugging Face encoded it all; empty where tiktoken did
+    config: TokensConfig
+    tokenizer: Path  # tokenizer.json
+    header: Header  # without counts
+    bos_token_id: int | None
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of each document, BOS and EOS included, in the token files' dtype."""
+        before = [] if self.bos_token_id is None else [self.bos_token_id]
+        parts = [np.asarray(ids, dtype=np.uint32) for ids in (before, [self.header.eos_token_id])]
+        dtype = dtype_for(self.header.vocab_size)
+        return [
+            np.concatenate([parts[0], ids, parts[1]]).astype(dtype)
+            for ids in self.encoder.encode(texts)
+        ]
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the encoder of this process."""
+        return _encoder(self.tokenizer, self.config.special_tokens == "escape")
 
 
-def empty_header(tokenizer: Path) -> Header:
-    """Return the header of a file without tokens, by the tokenizer of a finished run folder."""
+def encoding(config: TokensConfig, tokenizer: Path) -> Encoding:
+    """Return how texts are encoded by the tokenizer of a finished run folder."""
     data = read_json(tokenizer / "result.json")["report"]["data"]
-    return Header(
+    header = Header(
         dtype=dtype_for(data["vocab_size"]).name,
         tokens=0,
         documents=0,
@@ -68,185 +91,178 @@ def empty_header(tokenizer: Path) -> Header:
         tokenizer_sha256=data["sha256"],
         eos_token_id=data["eos_token_id"],
     )
+    return Encoding(
+        config=config,
+        tokenizer=tokenizer / TOKENIZER,
+        header=header,
+        bos_token_id=data["bos_token_id"],
+    )
 
 
 def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Encode the document files side by side, then join them source by source."""
-    header = empty_header(inputs["tokenizer"])
+    """Encode the document files side by side, then write the token files side by side."""
+    how = encoding(config, inputs["tokenizer"])
     filtered = inputs["filtered"]
-    files = shards(filtered / "documents")
-    encoded: dict[str, list[EncodedFile]] = defaultdict(list)  # by source
+    files: dict[str, list[Path]] = defaultdict(list)  # by source
+    for shard in shards(filtered / "documents"):
+        files[shard.relative_to(filtered).parts[1]].append(shard)
     with job.timed("encode"):
-        reads = f"{read_json(filtered / 'result.json')['digest']} {header.tokenizer_sha256}"
-        tasks = [
-            Task(
+        tasks = {
+            shard: Task(
                 name=f"encode {shard.relative_to(filtered)}",
-                reads=reads,
-                output=job.scratch / "ids" / f"{number:06d}",
-                call=partial(encode_file, shard, inputs["tokenizer"] / TOKENIZER, header),
+                reads=_reads(filtered, how),
+                output=job.scratch / "ids" / name / f"{number:06d}",
+                call=partial(encode_file, shard, how),
             )
-            for number, shard in enumerate(files)
-        ]
-        results = map_tasks(tasks, job, unit="files")
-        for shard, task, found in zip(files, tasks, results, strict=True):
-            src = shard.relative_to(filtered)
-            file = EncodedFile(path=task.output, src=src.as_posix(), **found)
-            encoded[src.parts[1]].append(file)
+            for name, found in files.items()
+            for number, shard in enumerate(found)
+        }
+        results = dict(zip(tasks, map_tasks([*tasks.values()], job, unit="files"), strict=True))
+    encoded = {
+        name: totals([results[shard] for shard in found], "documents", "tokens", "text_bytes")
+        for name, found in files.items()
+    }
     with job.timed("write"):
-        tasks = [
-            Task(
-                name=f"join {name}",
-                reads=reads,
-                output=job.folder / "tokens" / name,
-                call=partial(write_source, parts, config.max_tokens_per_file, header),
-            )
-            for name, parts in encoded.items()
-        ]
-        written = dict(zip(encoded, map_tasks(tasks, job, unit="sources"), strict=True))
-    return report(encoded, written, header, seconds=job.timings["encode"])
+        joins = {name: _joins(name, encoded[name]["tokens"], how, filtered, job) for name in files}
+        each = [task for group in joins.values() for task in group]
+        counts = iter(map_tasks(each, job, unit="files"))
+        for name, group in joins.items():
+            written = totals([*islice(counts, len(group))], "documents", "tokens", "files")
+            require_equal(name, encoded[name], written)
+            encoded[name]["files"] = written["files"]
+            link_files((task.output for task in group), job.folder / "tokens" / name)
+    reasons = {found["slow_reason"] for found in results.values()}
+    return report(encoded, how, reasons, seconds=job.timings["encode"])
 
 
-def encode_file(shard: Path, tokenizer: Path, header: Header, out: Path) -> dict[str, Any]:
-    """Encode one document file into a raw array, `out`; runs in a process of its own.
+def _joins(name: str, tokens: int, how: Encoding, filtered: Path, job: Job) -> list[Task]:
+    """Return the tasks that write the token files of a source from the folders of its shards."""
+    shuffled = how.config.document_order == "shuffled"
+    # As read, where a file ends is known when the one before has ended.
+    files, pieces = pieces_of(tokens, how.config.max_tokens_per_file) if shuffled else (1, 1)
+    return [
+        Task(
+            name=f"join {name} {number} of {files}",
+            reads=_reads(filtered, how),
+            output=job.scratch / "files" / name / f"{number:06d}",
+            call=partial(
+                join_files,
+                filtered / "documents" / name,
+                job.scratch / "ids" / name,
+                range(number * pieces, (number + 1) * pieces),
+                files * pieces,
+                how,
+            ),
+        )
+        for number in range(files)
+    ]
+
+
+def _reads(filtered: Path, how: Encoding) -> str:
+    return f"{read_json(filtered / 'result.json')['digest']} {how.header.tokenizer_sha256}"
+
+
+def encode_file(shard: Path, how: Encoding, out: Path) -> dict[str, Any]:
+    """Encode one document file into a folder, `out`; runs in a process of its own.
 
     Returns:
-        The fields of an `EncodedFile` that tell of its documents.
+        Its numbers of documents, of tokens and of bytes of text, and why Hugging Face encoded it
+        all; empty where tiktoken did.
     """
-    encoder = _encoder(tokenizer)
-    ids: list[str] = []
-    lengths: list[int] = []
     text_bytes = 0
-    documents = read_documents(shard)
-    with out.open("wb") as raw:
+
+    def rows() -> Iterator[tuple[str, np.ndarray]]:
+        nonlocal text_bytes
+        line = 0
+        documents = read_documents(shard)
         while batch := list(islice(documents, _BATCH)):
-            encoded = encoder.encode([document.text for document in batch])
-            for document, found in zip(batch, encoded, strict=True):
-                if len(ids) % _COMPARED == 0 and found.tolist() != encoder.exact(document.text):
-                    raise RuntimeError(f"{shard}:{len(ids) + 1}: ids differ from Hugging Face's")
-                row = np.append(found, np.uint32(header.eos_token_id))
-                raw.write(row.astype(dtype_for(header.vocab_size)).tobytes())
-                ids.append(document.id)
-                lengths.append(len(row))
+            texts = [each.text.strip() if how.config.strip else each.text for each in batch]
+            for document, text, ids in zip(batch, texts, how.encode(texts), strict=True):
+                if line % _COMPARED == 0:
+                    require_exact(how, text, ids, f"{shard}:{line + 1}")
+                line += 1
                 text_bytes += document.text_bytes
+                yield document.id, ids
+
+    seed = how.config.seed if how.config.document_order == "shuffled" else None
+    sizes = write_shard(out, rows(), seed=seed)
     return {
-        "ids": ids,
-        "lengths": lengths,
+        "documents": len(sizes),
+        "tokens": int(sizes.sum()) // dtype_for(how.header.vocab_size).itemsize,
         "text_bytes": text_bytes,
-        "slow_reason": encoder.reason,
+        "slow_reason": how.encoder.reason,
     }
 
 
-def write_source(
-    encoded: Sequence[EncodedFile], max_tokens: int, header: Header, folder: Path
-) -> int:
-    """Join the encoded files of one source, in order, into `folder/part-0-NNNNN.npy` …
-
-    Args:
-        encoded: At least one document in all.
-        max_tokens: Per file; a longer document has a file of its own.
-        header: What the headers share; the counts are filled in.
-        folder: Of the source.
-
-    Returns:
-        The number of token files, which have been checked.
-    """
-    numbers = shard_numbers((n for file in encoded for n in file.lengths), max_tokens)
-    documents = zip(numbers, _documents(encoded, np.dtype(header.dtype).itemsize), strict=True)
-    for number, group in groupby(documents, key=lambda pair: pair[0]):
-        path = folder / f"part-0-{number:05d}.npy"
-        rows: list[tuple[int | str, ...]] = []  # start, end, id, src, loc
-        end = 0
-        with atomic_path(path) as beside, beside.open("wb") as out:
-            for _, (content, length, *place) in group:
-                out.write(content)
-                start, end = end, end + length
-                rows.append((start, end, *place))
-        # Without a heading, as dolma writes them; a line break of either kind in an id is quoted.
-        with packed(rows_path(path)) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
-            csv.writer(text, lineterminator="\r\n").writerows(rows)
-        write_json(header_path(path), replace(header, tokens=end, documents=len(rows)).to_dict())
-    return check_source(folder, encoded, header)
-
-
-def shard_numbers(lengths: Iterable[int], max_tokens: int) -> Iterator[int]:
-    """Yield the number of each document's file: in order, a new one where the next does not fit."""
-    number = filled = 0
-    for length in lengths:
-        if filled and filled + length > max_tokens:
-            number, filled = number + 1, 0
-        filled += length
-        yield number
-
-
-def _documents(
-    encoded: Sequence[EncodedFile], itemsize: int
-) -> Iterator[tuple[bytes, int, str, str, int]]:
-    """Yield the bytes of each document's ids and their number; its id, its file and its line."""
-    for file in encoded:
-        with file.path.open("rb") as raw:
-            for line, (name, length) in enumerate(zip(file.ids, file.lengths, strict=True), 1):
-                content = raw.read(length * itemsize)
-                if len(content) < length * itemsize:
-                    raise EOFError(f"{file.path}: ends within document {name!r}")
-                yield content, length, name, file.src, line
-
-
-def check_source(folder: Path, encoded: Sequence[EncodedFile], header: Header) -> int:
-    """Check that documents in are documents out, tokens add up, and ids are in the vocabulary.
-
-    Returns:
-        The number of token files.
+def require_exact(how: Encoding, text: str, ids: np.ndarray, where: str) -> None:
+    """Refuse ids of a document that are not Hugging Face's.
 
     Raises:
-        InputError: a file is not what its header says.
-        RuntimeError: the counts do not add up.
+        RuntimeError: with `where`.
     """
-    files = [
-        open_token_file(path, vocab_size=header.vocab_size, need_header=True)
-        for path in sorted(folder.glob("*.npy"))
-    ]
-    before = (sum(len(file.ids) for file in encoded), sum(sum(file.lengths) for file in encoded))
-    headers = [file.header for file in files if file.header is not None]
-    after = (sum(found.documents for found in headers), sum(file.tokens for file in files))
-    if before != after:
+    bos = [] if how.bos_token_id is None else [how.bos_token_id]
+    if ids.tolist() != [*bos, *how.encoder.exact(text), how.header.eos_token_id]:
+        raise RuntimeError(f"{where}: ids differ from Hugging Face's")
+
+
+def join_files(
+    source: Path, encoded: Path, pieces: range, of: int, how: Encoding, out: Path
+) -> dict[str, int]:
+    """Write the documents of some ranges of keys into token files; runs in a process of its own.
+
+    Args:
+        source: The document files of a source.
+        encoded: What `encode_file` made of each.
+        pieces: The ranges, of as many as `of`.
+        of: See `pieces`.
+        how: What they are encoded by.
+        out: A folder, made here.
+
+    Returns:
+        The numbers of files, of documents and of tokens.
+    """
+    filtered = source.parents[1]
+    parts = {
+        shard.relative_to(filtered).as_posix(): encoded / f"{number:06d}"
+        for number, shard in enumerate(shards(source))
+    }
+    shuffled = how.config.document_order == "shuffled"
+    documents = read_range(parts, pieces, of, shuffled=shuffled)
+    return write_files(documents, how.config.max_tokens_per_file, how.header, out)
+
+
+def require_equal(name: str, encoded: Mapping[str, int], written: Mapping[str, int]) -> None:
+    """Refuse token files of a source that hold more or less than was encoded.
+
+    Raises:
+        RuntimeError: with the counts.
+    """
+    if any(encoded[key] != written[key] for key in ("documents", "tokens")):
         raise RuntimeError(
-            f"{folder}: {before[0]} documents of {before[1]} tokens encoded, {after[0]} of "
-            f"{after[1]} written"
+            f"tokens/{name}: {encoded['documents']} documents of {encoded['tokens']} tokens "
+            f"encoded, {written['documents']} of {written['tokens']} written"
         )
-    for file in files:
-        ids = np.memmap(file.path, dtype=file.dtype, mode="r")
-        if int(ids.max()) >= header.vocab_size:
-            raise RuntimeError(f"{file.path}: id {ids.max()}: beyond {header.vocab_size}")
-        if int(ids[-1]) != header.eos_token_id:
-            raise RuntimeError(f"{file.path}: does not end with an EOS")
-    return len(files)
 
 
 def report(
-    encoded: Mapping[str, Sequence[EncodedFile]],
-    written: Mapping[str, int],
-    header: Header,
-    *,
-    seconds: float,
+    sources: Mapping[str, Mapping[str, int]], how: Encoding, reasons: set[str], *, seconds: float
 ) -> Report:
-    """Return the figures by source and in all; `written` counts token files."""
-    tokens = {name: sum(sum(file.lengths) for file in files) for name, files in encoded.items()}
-    total = sum(tokens.values())
-    text_bytes = {name: sum(file.text_bytes for file in files) for name, files in encoded.items()}
+    """Return the figures by source and in all."""
+    header = how.header
+    total = sum(counts["tokens"] for counts in sources.values())
     table = [
         {
             "source": name,
-            "documents": sum(len(file.ids) for file in files),
-            "tokens": tokens[name],
-            "share": round(tokens[name] / total, 4),
-            "text_bytes": text_bytes[name],
-            "bytes_per_token": round(text_bytes[name] / tokens[name], 3),
-            "files": written[name],
+            "documents": counts["documents"],
+            "tokens": counts["tokens"],
+            "share": round(counts["tokens"] / total, 4),
+            "text_bytes": counts["text_bytes"],
+            "bytes_per_token": round(counts["text_bytes"] / counts["tokens"], 3),
+            "files": counts["files"],
         }
-        for name, files in sorted(encoded.items())
+        for name, counts in sorted(sources.items())
     ]
     numbers = totals(table, "documents", "tokens", "text_bytes", "files")
-    reasons = {file.slow_reason for files in encoded.values() for file in files}
     return Report(
         numbers={
             **numbers,
@@ -260,17 +276,17 @@ def report(
             "vocab_size": header.vocab_size,
             "tokenizer_sha256": header.tokenizer_sha256,
             "eos_token_id": header.eos_token_id,
-            "tokens": tokens,
+            "tokens": {row["source"]: row["tokens"] for row in table},
             "documents": {row["source"]: row["documents"] for row in table},
         },
     )
 
 
 @cache
-def _encoder(path: Path) -> Encoder:
+def _encoder(path: Path, escape: bool) -> Encoder:
     # Each process encodes in one thread: the processes are spread over the cores.
     os.environ["RAYON_NUM_THREADS"] = "1"
-    return Encoder(path)
+    return Encoder(path, escape=escape)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def tokenizer_run(tmp_path_factory: pytest.TempPathFactory, filtered: Path, run)
 def tokens_run(
     tmp_path_factory: pytest.TempPathFactory, filtered: Path, tokenizer_run: Path, run
 ) -> Path:
-    config = tokens.TokensConfig(max_tokens_per_file=50_000)
+    config = tokens.TokensConfig(max_tokens_per_file=50_000, document_order="as_read")
     inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
     return run(tokens, tmp_path_factory.mktemp("run") / "tokens", config, inputs)
 

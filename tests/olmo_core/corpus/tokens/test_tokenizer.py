@@ -1,10 +1,13 @@
+import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, pre_tokenizers
 
 from olmo_core.config.load import build
 from olmo_core.corpus.document import read_folder
@@ -13,6 +16,7 @@ from olmo_core.corpus.tokens.tokenizer import (
     TokenizerConfig,
     read_released,
     sample_texts,
+    shorten,
     tokenizer_identity,
     train,
 )
@@ -26,6 +30,7 @@ def test_what_it_reports(tokenizer_run: Path) -> None:
         "vocab_size": 900,
         "eos_token_id": 0,
         "pad_token_id": 1,
+        "bos_token_id": None,
         "sha256": sha256_file(tokenizer_run / "tokenizer.json"),
     }
     assert [row["source"] for row in report["tables"]["sources"]] == ["code", "odd"]
@@ -97,7 +102,10 @@ def test_too_little_text_for_the_vocabulary() -> None:
 def test_bad_configurations() -> None:
     for section, message in (
         ({"vocab_size": 100}, "expected at least 258"),
-        ({"vocab_size": 300, "eos_token": "x", "pad_token": "x"}, "two different names"),
+        ({"vocab_size": 257}, r"at least 258 \(256 bytes, eos_token, pad_token\)"),
+        ({"vocab_size": 300, "eos_token": "x", "pad_token": "x"}, "different names"),
+        ({"vocab_size": 300, "eos_token": "x", "bos_token": "x"}, "different names"),
+        ({"vocab_size": 300, "pad_token": ""}, "different names"),
         ({"vocab_sise": 300}, "vocab_size"),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -125,7 +133,7 @@ def test_a_released_tokenizer_is_taken_as_it_is(
     ("changes", "message"),
     [
         ({"file": "${NOWHERE}/tokenizer.json"}, r"'\$\{NOWHERE\}/tokenizer\.json'.*expected a"),
-        ({"vocab_size": 901}, "900 entries; the section's vocab_size is 901"),
+        ({"vocab_size": 901}, "900 entries with ids up to 899; .* is 901, expected 900"),
         ({"pad_token": "<|pad|>"}, r"no entry '<\|pad\|>'"),
         ({"file": "{run}/result.json"}, "not a tokenizer.json"),
     ],
@@ -137,3 +145,74 @@ def test_a_released_tokenizer_that_does_not_fit(
     values["file"] = values["file"].replace("{run}", str(tokenizer_run))
     with pytest.raises((ConfigError, InputError), match=message):
         read_released(TokenizerConfig(**values))
+
+
+def test_a_vocabulary_with_holes_is_as_large_as_its_highest_id(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run
+) -> None:
+    content = json.loads((tokenizer_run / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    last = max(vocabulary, key=vocabulary.__getitem__)
+    vocabulary[last] = 1005
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    file = str(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match=r"900 entries with ids up to 1005; .* expected 1006"):
+        read_released(TokenizerConfig(vocab_size=900, file=file))
+    config = TokenizerConfig(vocab_size=1006, file=file)
+    folder = run(tokenizer, tmp_path / "run", config, {"filtered": filtered})
+    assert read_json(folder / "result.json")["report"]["data"]["vocab_size"] == 1006
+
+
+def test_pad_is_optional_and_bos_may_be_named(
+    tmp_path: Path, filtered: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from transformers import AutoTokenizer
+
+    config = TokenizerConfig(vocab_size=400, pad_token=None, bos_token="<|begin|>")
+    folder = run(tokenizer, tmp_path / "run", config, {"filtered": filtered})
+    data = read_json(folder / "result.json")["report"]["data"]
+    assert (data["eos_token_id"], data["pad_token_id"], data["bos_token_id"]) == (0, None, 1)
+    loaded = AutoTokenizer.from_pretrained(folder)
+    assert (loaded.eos_token_id, loaded.pad_token_id, loaded.bos_token_id) == (0, None, 1)
+
+
+def test_a_pre_token_is_learnt_from_up_to_a_length() -> None:
+    """Against the pre-tokens themselves, of runs of every class and of what stands around them."""
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    long = 1500
+    texts = ["short", "a " + " " * long + "x", "\n" * long, "x\n" + "é" * long + " 's y"]
+    texts += ["1" * long + "a" * long + "-" * long, "\x1c!" * long, "- " * long]
+    learnt, count = shorten(texts)
+    for text, some in zip(texts, learnt, strict=True):
+        whole = [piece for _, (a, b) in split.pre_tokenize_str(text) for piece in [text[a:b]]]
+        left = [piece for _, (a, b) in split.pre_tokenize_str(some) for piece in [some[a:b]]]
+        assert left == [piece[:1024] for piece in whole]
+    assert (learnt[0], learnt[-1]) == (texts[0], texts[-1])
+    assert count == 7
+
+
+def test_a_document_of_blanks_does_not_hold_up_the_training(filtered: Path) -> None:
+    texts = [each.text for each in read_folder(filtered)]
+    began = time.monotonic()
+    learnt, count = shorten([*texts, " " * 1_000_000 + "end"])
+    train(learnt, TokenizerConfig(vocab_size=900))
+    assert count == 2  # and one of the source `odd`
+    assert time.monotonic() - began < 60  # more than nine minutes without the bound
+
+
+def test_sigterm_is_heard_while_it_trains(tmp_path: Path) -> None:
+    """A training that takes minutes, without the bound, ends at once."""
+    code = (
+        "import signal, sys\n"
+        "from olmo_core.corpus.tokens.tokenizer import TokenizerConfig, train\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(43))\n"
+        "print('ready', flush=True)\n"
+        "train([' ' * 400_000], TokenizerConfig(vocab_size=300))\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 43

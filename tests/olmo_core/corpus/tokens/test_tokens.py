@@ -1,19 +1,31 @@
 import csv
 import gzip
+import hashlib
 import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
-from olmo_core.corpus.tokens import tokens
-from olmo_core.corpus.tokens.tokens import EncodedFile, TokensConfig, shard_numbers
+from olmo_core.corpus.tokens import pack, tokenizer, tokens
+from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
+from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import InputError
 from olmo_core.files import read_json, sha256_file, write_json
+
+
+@pytest.fixture(scope="module")
+def shuffled_run(
+    tmp_path_factory: pytest.TempPathFactory, filtered: Path, tokenizer_run: Path, run
+) -> Path:
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    folder = tmp_path_factory.mktemp("run") / "shuffled"
+    return run(tokens, folder, TokensConfig(max_tokens_per_file=50_000), inputs)
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -26,38 +38,86 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(lines))
 
 
+def documents_of(folder: Path, source: str) -> list[tuple[str, str, int, list[int]]]:
+    """Id, file, line and ids of each document of a source, sought as dolma's readers would."""
+    found = []
+    for path in sorted((folder / "tokens" / source).glob("*.npy")):
+        ids = np.fromfile(path, "<u2").tolist()
+        position = 0
+        for start, end, doc_id, src, loc in rows(path):
+            assert int(start) == position
+            position = int(end)
+            found.append((doc_id, src, int(loc), ids[int(start) : int(end)]))
+        assert position == len(ids)
+    return found
+
+
+def expected_documents(filtered: Path, run: Path, source: str) -> list[Any]:
+    """The same by Hugging Face, in the order of the document files."""
+    hugging_face = Tokenizer.from_file(str(run / "tokenizer.json"))
+    return [
+        (
+            document.id,
+            shard.relative_to(filtered).as_posix(),
+            line,
+            [*hugging_face.encode(document.text, add_special_tokens=False).ids, 0],
+        )
+        for shard in shards(filtered / "documents" / source)
+        for line, document in enumerate(read_documents(shard), start=1)
+    ]
+
+
+def shuffled(documents: list[Any], seed: int) -> list[Any]:
+    def digest(document: Any) -> int:
+        key = seed.to_bytes(8, "little")
+        content = document[0].encode()
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8, key=key).digest(), "little")
+
+    return sorted(documents, key=digest)
+
+
 def test_ids_are_hugging_faces_and_rows_lead_back(
-    filtered: Path, tokenizer_run: Path, tokens_run: Path
+    filtered: Path, tokenizer_run: Path, shuffled_run: Path
 ) -> None:
-    """Every document, in document order, sought through the files as dolma's readers would."""
-    tokenizer = Tokenizer.from_file(str(tokenizer_run / "tokenizer.json"))
+    """Every document, in the order of a hash of its id, over all files of its source."""
     for source in ("code", "odd"):
-        written = []
-        for path in sorted((tokens_run / "tokens" / source).glob("*.npy")):
-            ids = np.fromfile(path, "<u2").tolist()
-            position = 0
-            for start, end, doc_id, src, loc in rows(path):
-                assert int(start) == position
-                position = int(end)
-                written.append((doc_id, src, int(loc), ids[int(start) : int(end)]))
-            assert position == len(ids)
-        expected = [
-            (
-                document.id,
-                shard.relative_to(filtered).as_posix(),
-                line,
-                [*tokenizer.encode(document.text, add_special_tokens=False).ids, 0],
-            )
-            for shard in shards(filtered / "documents" / source)
-            for line, document in enumerate(read_documents(shard), start=1)
-        ]
-        assert written == expected
+        expected = expected_documents(filtered, tokenizer_run, source)
+        assert documents_of(shuffled_run, source) == shuffled(expected, 0)
+
+
+def test_another_seed_is_another_order(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run
+) -> None:
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    folder = run(tokens, tmp_path / "run", TokensConfig(seed=7), inputs)
+    expected = expected_documents(filtered, tokenizer_run, "code")
+    assert documents_of(folder, "code") == shuffled(expected, 7) != shuffled(expected, 0)
+
+
+def test_as_read_is_the_order_of_the_document_files(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run
+) -> None:
+    """The bytes of one file, and of files that are filled one after the other."""
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    expected = expected_documents(filtered, tokenizer_run, "code")
+    ids = [number for document in expected for number in document[3]]
+    config = TokensConfig(document_order="as_read")
+    whole = run(tokens, tmp_path / "whole", config, inputs)
+    path = whole / "tokens" / "code" / "part-0-00000.npy"
+    assert path.read_bytes() == np.asarray(ids, "<u2").tobytes()
+    config = TokensConfig(document_order="as_read", max_tokens_per_file=50_000)
+    folder = run(tokens, tmp_path / "parts", config, inputs)
+    assert documents_of(folder, "code") == expected
+    files = sorted((folder / "tokens" / "code").glob("*.npy"))
+    for path, following in itertools.pairwise(files):
+        room = 50_000 - path.stat().st_size // 2
+        assert int(rows(following)[0][1]) > room
 
 
 def test_files_are_full_and_headers_say_what_is_in_them(
-    tokenizer_run: Path, tokens_run: Path
+    tokenizer_run: Path, shuffled_run: Path
 ) -> None:
-    files = sorted((tokens_run / "tokens" / "code").glob("*.npy"))
+    files = sorted((shuffled_run / "tokens" / "code").glob("*.npy"))
     assert [path.name for path in files] == [f"part-0-{n:05d}.npy" for n in range(len(files))]
     assert len(files) > 2
     for path in files:
@@ -72,34 +132,49 @@ def test_files_are_full_and_headers_say_what_is_in_them(
             "eos_token_id": 0,
         }
         assert header["tokens"] <= 50_000
-    for path, following in itertools.pairwise(files):
-        room = 50_000 - path.stat().st_size // 2
-        assert int(rows(following)[0][1]) > room
 
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_the_bytes_do_not_depend_on_the_number_of_processes(
-    tmp_path: Path, filtered: Path, tokenizer_run: Path, tokens_run: Path, run, processes: int
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, shuffled_run: Path, run, processes: int
 ) -> None:
     inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
     config = TokensConfig(max_tokens_per_file=50_000)
     again = run(tokens, tmp_path / "again", config, inputs, processes)
-    assert outputs(again) == outputs(tokens_run)
+    assert outputs(again) == outputs(shuffled_run)
 
 
-def test_what_it_reports(tokens_run: Path) -> None:
-    result = read_json(tokens_run / "result.json")
+def test_what_it_reports(shuffled_run: Path) -> None:
+    result = read_json(shuffled_run / "result.json")
     report = result["report"]
     sizes = {
-        source: sum(p.stat().st_size // 2 for p in (tokens_run / "tokens" / source).glob("*.npy"))
+        source: sum(p.stat().st_size // 2 for p in (shuffled_run / "tokens" / source).glob("*.npy"))
         for source in ("code", "odd")
     }
     assert report["data"]["tokens"] == sizes
     assert report["numbers"]["tokens"] == sum(sizes.values())
     assert report["numbers"]["encoded_by"] == "tiktoken"
     assert {row["source"]: row["tokens"] for row in report["tables"]["sources"]} == sizes
-    assert not (tokens_run / "work").exists()
-    assert set(result["files"]) == set(outputs(tokens_run))
+    assert not (shuffled_run / "work").exists()
+    assert set(result["files"]) == set(outputs(shuffled_run))
+
+
+def test_a_source_may_be_sorted_in_pieces(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    whole = run(tokens, tmp_path / "whole", TokensConfig(), inputs)
+    monkeypatch.setattr(pack, "PIECE_TOKENS", 10_000)
+    pieces = run(tokens, tmp_path / "pieces", TokensConfig(), inputs)
+    assert outputs(pieces) == outputs(whole)
+
+
+def test_files_and_pieces() -> None:
+    million = 1_000_000
+    assert pack.pieces_of(5 * million, 5 * million) == (1, 1)
+    assert pack.pieces_of(200 * million, 1 << 30) == (1, 6)  # of 2 ** 25 tokens at most
+    assert pack.pieces_of(1000 * million, 100 * million) == (11, 3)
+    assert pack.pieces_of(10, 1) == (10, 1)
 
 
 @pytest.mark.parametrize(
@@ -110,22 +185,89 @@ def test_what_it_reports(tokens_run: Path) -> None:
         (100, [[4, 3, 5, 12, 2, 2, 6, 1]]),
     ],
 )
-def test_a_document_longer_than_a_file_has_one_of_its_own(limit: int, expected) -> None:
+def test_a_document_longer_than_a_file_has_one_of_its_own(
+    tmp_path: Path, tokenizer_run: Path, limit: int, expected
+) -> None:
+    header = tokens.encoding(TokensConfig(), tokenizer_run).header
     lengths = [4, 3, 5, 12, 2, 2, 6, 1]
-    pairs = zip(shard_numbers(lengths, limit), lengths, strict=True)
-    groups = itertools.groupby(pairs, key=lambda pair: pair[0])
-    assert [[length for _, length in group] for _, group in groups] == expected
+    documents = [(bytes(2 * length), f"{n}", "src", n) for n, length in enumerate(lengths)]
+    counts = pack.write_files(iter(documents), limit, header, tmp_path / "run")
+    files = sorted((tmp_path / "run").glob("*.npy"))
+    found = [[int(row[1]) - int(row[0]) for row in rows(path)] for path in files]
+    assert found == expected
+    assert counts == {"files": len(files), "documents": 8, "tokens": 35}
+
+
+def test_documents_of_one_key_keep_the_order_of_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "order_key", lambda name, seed: int(name[0]) << 60)
+    parts = {}
+    for shard in ("one", "two"):
+        documents = [(f"{n}{shard}{m}", np.asarray([n, m], "<u2")) for n in (9, 0) for m in (1, 2)]
+        pack.write_shard(tmp_path / shard, documents, seed=0)
+        parts[shard] = tmp_path / shard
+    for of in (1, 2, 16):
+        found = list(pack.read_range(parts, range(of), of, shuffled=True))
+        names = [f"{n}{shard}{m}" for n in (0, 9) for shard in ("one", "two") for m in (1, 2)]
+        assert [name for _, name, _, _ in found] == names
+        assert [np.frombuffer(ids, "<u2").tolist() for ids, *_ in found] == [
+            [int(name[0]), int(name[-1])] for name in names
+        ]
+        assert [line for *_, line in found] == [3, 4, 3, 4, 1, 2, 1, 2]
+
+
+def test_a_job_that_ended_while_it_named_its_files_makes_the_same(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, shuffled_run: Path, run, monkeypatch
+) -> None:
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    config = TokensConfig(max_tokens_per_file=50_000)
+    link_files = tokens.link_files
+
+    def fails(folders: Any, target: Path) -> None:
+        link_files(folders, target)
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(tokens, "link_files", fails)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tokens, tmp_path / "run", config, inputs)
+    monkeypatch.undo()
+    monkeypatch.setattr(tokens, "_encoder", None)  # what is finished is not done again
+    assert outputs(run(tokens, tmp_path / "run", config, inputs)) == outputs(shuffled_run)
 
 
 def test_a_large_vocabulary_is_written_in_uint32(
     tmp_path: Path, filtered: Path, tokenizer_run: Path
 ) -> None:
-    small = tokens.empty_header(tokenizer_run)
-    header = replace(small, vocab_size=70_000, eos_token_id=69_999)
+    how = tokens.encoding(TokensConfig(document_order="as_read"), tokenizer_run)
+    how = replace(how, header=replace(how.header, vocab_size=70_000, eos_token_id=69_999))
     shard = shards(filtered / "documents" / "odd")[0]
-    encoded = tokens.encode_file(shard, tokenizer_run / "tokenizer.json", header, tmp_path / "ids")
-    ids = np.fromfile(tmp_path / "ids", "<u4")
-    assert ids[np.cumsum(encoded["lengths"]) - 1].tolist() == [69_999] * 10
+    counts = tokens.encode_file(shard, how, tmp_path / "ids")
+    found = pack.read_range({"odd": tmp_path / "ids"}, range(1), 1, shuffled=False)
+    last = [np.frombuffer(ids, "<u4")[-1] for ids, *_ in found]
+    assert (last, counts["documents"]) == ([69_999] * 10, 10)
+
+
+def test_bos_strip_and_escaped_special_tokens(tmp_path: Path, filtered: Path, run) -> None:
+    """Against Hugging Face's own switch, on the texts that dolma strips."""
+    config = TokenizerConfig(vocab_size=400, bos_token="<|begin|>")
+    trained = run(tokenizer, tmp_path / "tokenizer", config, {"filtered": filtered})
+    inputs = {"filtered": filtered, "tokenizer": trained}
+    plain = run(tokens, tmp_path / "plain", TokensConfig(), inputs)
+    config = TokensConfig(strip=True, special_tokens="escape", document_order="as_read")
+    other = run(tokens, tmp_path / "other", config, inputs)
+    hugging_face = Tokenizer.from_file(str(trained / "tokenizer.json"))
+    found = documents_of(plain, "odd")
+    shard = shards(filtered / "documents" / "odd")[0]
+    texts = {each.id: each.text for each in read_documents(shard)}
+    for name, _, _, ids in found:
+        assert ids == [2, *hugging_face.encode(texts[name], add_special_tokens=False).ids, 0]
+    hugging_face.encode_special_tokens = True
+    for name, _, _, ids in documents_of(other, "odd"):
+        inner = hugging_face.encode(texts[name].strip(), add_special_tokens=False).ids
+        assert ids == [2, *inner, 0]
+        assert not {0, 1, 2} & set(inner)
+    assert any({0, 1} <= set(ids[1:-1]) for *_, ids in found)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +305,23 @@ def _append(path: Path, line: bytes) -> None:
 def test_counts_that_do_not_add_up_are_an_error(
     tmp_path: Path, filtered: Path, tokenizer_run: Path
 ) -> None:
-    header = tokens.empty_header(tokenizer_run)
+    how = tokens.encoding(TokensConfig(), tokenizer_run)
     shard = shards(filtered / "documents" / "odd")[0]
-    rows = tokens.encode_file(shard, tokenizer_run / "tokenizer.json", header, tmp_path / "ids")
-    encoded = EncodedFile(path=tmp_path / "ids", src="", **rows)
-    assert tokens.write_source([encoded], 1 << 30, header, tmp_path / "odd") == 1
-    with pytest.raises(
-        RuntimeError, match=r"20 documents of \d+ tokens encoded, 10 of \d+ written"
-    ):
-        tokens.check_source(tmp_path / "odd", [encoded, encoded], header)
-    beside = tmp_path / "odd" / "part-0-00000.json"
+    encoded = tokens.encode_file(shard, how, tmp_path / "ids" / "000000")
+    source = filtered / "documents" / "odd"
+    written = tokens.join_files(source, tmp_path / "ids", range(1), 1, how, tmp_path / "odd")
+    tokens.require_equal("odd", encoded, written)
+    with pytest.raises(RuntimeError, match=r"10 documents of \d+ tokens encoded, 9 of \d+ written"):
+        tokens.require_equal("odd", encoded, {**written, "documents": 9})
+    path = tmp_path / "odd" / "part-0-00000.npy"
+    beside = path.with_suffix(".json")
     beside.write_text(json.dumps(read_json(beside) | {"tokens": 1}))
     with pytest.raises(InputError, match="header says 1 tokens"):
-        tokens.check_source(tmp_path / "odd", [encoded], header)
+        pack.check_file(path, how.header)
+    beside.write_text(json.dumps(read_json(beside) | {"tokens": 2}))
+    path.write_bytes(np.asarray([901, 0], "<u2").tobytes())
+    with pytest.raises(RuntimeError, match="id 901: beyond 900"):
+        pack.check_file(path, how.header)
+    path.write_bytes(np.asarray([0, 5], "<u2").tobytes())
+    with pytest.raises(RuntimeError, match="does not end with an EOS"):
+        pack.check_file(path, how.header)
