@@ -110,7 +110,7 @@ def test_bad_mixes(tmp_path: Path, tokens_run: Path, run) -> None:
     with pytest.raises(ConfigError, match="cod: no tokens of such a source; did you mean 'code'"):
         run(mix, tmp_path / "mix", config(sources={"cod": {}}), {"tokens": tokens_run})
     few = config(sources={"code": {"repetitions": 1e-5}})
-    with pytest.raises(InputError, match=r"0 is nearest .*the first one has 1340"):
+    with pytest.raises(InputError, match=r"0 is nearest .*the first one has \d+ tokens"):
         run(mix, tmp_path / "mix", few, {"tokens": tokens_run})
     for section, message in (
         ({"sources": {}}, "at least one"),
