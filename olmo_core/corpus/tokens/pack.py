@@ -23,8 +23,9 @@ from olmo_core.files import atomic_path, write_json
 PIECE_TOKENS = 1 << 25  # of documents that are sorted at once: 128 MiB of uint32
 _SLICE = 1024  # documents that are read at once where they need no sorting
 _CHECKED = 1 << 22  # ids that are looked at at once
-# One document of a shard: what orders it, its line, and where its ids and its name end.
-_ROW = np.dtype([("key", "<u8"), ("line", "<u8"), ("tokens_end", "<u8"), ("name_end", "<u8")])
+# One document of a shard: its line, and where its ids and its name end; the first row is zero. Keys
+# have a file of their own: a search in them touches a few pages.
+_ROW = np.dtype([("line", "<u8"), ("tokens_end", "<u8"), ("name_end", "<u8")])
 Packed = tuple[bytes, str, str, int]  # a document's ids as bytes; its id, its file and its line
 
 
@@ -60,19 +61,18 @@ def write_shard(
             lengths.append(ids.nbytes)
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
-    rows = np.zeros(len(names), dtype=_ROW)
-    rows["key"] = keys
-    rows["line"] = np.arange(1, len(names) + 1)
-    order = np.argsort(rows["key"], kind="stable")
+    order = np.argsort(np.asarray(keys, dtype="<u8"), kind="stable")
     with as_read.open("rb") as raw, (folder / "tokens").open("wb") as out:
         for number in order:
             out.write(os.pread(raw.fileno(), int(sizes[number]), int(starts[number])))
     as_read.unlink()
-    rows = rows[order]
-    rows["tokens_end"] = np.cumsum(sizes[order])
-    rows["name_end"] = np.cumsum([len(names[number]) for number in order])
+    rows = np.zeros(len(names) + 1, dtype=_ROW)
+    rows["line"][1:] = order + 1
+    rows["tokens_end"][1:] = np.cumsum(sizes[order])
+    rows["name_end"][1:] = np.cumsum([len(names[number]) for number in order])
     (folder / "names").write_bytes(b"".join(names[number] for number in order))
     np.save(folder / "documents.npy", rows)
+    np.save(folder / "keys.npy", np.asarray(keys, dtype="<u8")[order])
     return sizes
 
 
@@ -89,42 +89,34 @@ def read_range(
     """
     if not shuffled:
         for src, folder in shards.items():
-            count = len(np.load(folder / "documents.npy", mmap_mode="r"))
+            count = len(np.load(folder / "keys.npy", mmap_mode="r"))
             for start in range(0, count, _SLICE):
-                yield from _read(src, folder, start, min(start + _SLICE, count))[1]
+                yield from _read(src, folder, start, min(start + _SLICE, count))
         return
     for piece in pieces:
         keys: list[np.ndarray] = []
         documents: list[Packed] = []
         for src, folder in shards.items():
-            found = np.load(folder / "documents.npy", mmap_mode="r")["key"]
+            found = np.load(folder / "keys.npy", mmap_mode="r")
             start = int(np.searchsorted(found, np.uint64((piece << 64) // of)))
             last = np.uint64((((piece + 1) << 64) // of) - 1)
-            some, read = _read(src, folder, start, int(np.searchsorted(found, last, "right")))
-            keys.append(some)
-            documents += read
+            stop = int(np.searchsorted(found, last, "right"))
+            keys.append(np.array(found[start:stop]))
+            documents += _read(src, folder, start, stop)
         # Stable: two documents with one key keep the order of their files.
         for number in np.argsort(np.concatenate(keys), kind="stable"):
             yield documents[number]
 
 
-def _read(src: str, folder: Path, start: int, stop: int) -> tuple[np.ndarray, list[Packed]]:
-    """Return the keys of documents [start, stop) of a shard's folder, and the documents."""
-    rows = np.load(folder / "documents.npy", mmap_mode="r")[max(0, start - 1) : stop]
-    ends = {name: [int(end) for end in rows[name]] for name in ("tokens_end", "name_end")}
-    if start == 0:
-        ends = {name: [0, *found] for name, found in ends.items()}
-    else:
-        rows = rows[1:]
-    parts = [
-        _cut(folder / name, ends[key])
-        for name, key in (("tokens", "tokens_end"), ("names", "name_end"))
+def _read(src: str, folder: Path, start: int, stop: int) -> list[Packed]:
+    """Return documents [start, stop) of a shard's folder."""
+    rows = np.load(folder / "documents.npy", mmap_mode="r")[start : stop + 1]
+    ids = _cut(folder / "tokens", rows["tokens_end"].tolist())
+    names = _cut(folder / "names", rows["name_end"].tolist())
+    lines = rows["line"][1:].tolist()
+    return [
+        (each, name.decode(), src, line) for each, name, line in zip(ids, names, lines, strict=True)
     ]
-    lines = [int(line) for line in rows["line"]]
-    documents = [
-        (ids, name.decode(), src, line) for ids, name, line in zip(*parts, lines, strict=True)
-    ]
-    return np.array(rows["key"]), documents
 
 
 def _cut(path: Path, ends: Sequence[int]) -> list[bytes]:
