@@ -61,13 +61,13 @@ def write_shard(
             lengths.append(ids.nbytes)
     sizes = np.asarray(lengths, dtype=np.int64)
     starts = np.cumsum(sizes) - sizes
-    order = np.argsort(np.asarray(keys, dtype="<u8"), kind="stable")
+    order: list[int] = np.argsort(np.asarray(keys, dtype="<u8"), kind="stable").tolist()
     with as_read.open("rb") as raw, (folder / "tokens").open("wb") as out:
         for number in order:
             out.write(os.pread(raw.fileno(), int(sizes[number]), int(starts[number])))
     as_read.unlink()
     rows = np.zeros(len(names) + 1, dtype=_ROW)
-    rows["line"][1:] = order + 1
+    rows["line"][1:] = np.add(order, 1)
     rows["tokens_end"][1:] = np.cumsum(sizes[order])
     rows["name_end"][1:] = np.cumsum([len(names[number]) for number in order])
     (folder / "names").write_bytes(b"".join(names[number] for number in order))
@@ -209,8 +209,9 @@ def link_files(folders: Iterable[Path], target: Path) -> None:
     files = (path for folder in folders for path in sorted(folder.glob("*.npy")))
     for number, path in enumerate(files):
         name = target / f"part-0-{number:05d}.npy"
-        for place in (lambda path: path, rows_path, header_path):
-            os.link(place(path), place(name))
+        os.link(path, name)
+        os.link(rows_path(path), rows_path(name))
+        os.link(header_path(path), header_path(name))
 
 
 def pieces_of(tokens: int, max_tokens: int) -> tuple[int, int]:
