@@ -20,7 +20,7 @@ from olmo_core.corpus.filters.filtered import FilteredConfig
 from olmo_core.corpus.filters.tagged import TaggedConfig
 from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.intake.raw import RawConfig
-from olmo_core.corpus.intake.sources import source_identity
+from olmo_core.corpus.intake.readers import source_identity
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig, tokenizer_identity
 from olmo_core.corpus.tokens.tokens import TokensConfig

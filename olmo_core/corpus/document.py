@@ -6,7 +6,7 @@ metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same fi
 """
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,16 @@ class Document:
     @property
     def text_bytes(self) -> int:
         """Return the size of the text in UTF-8."""
-        return len(self.text.encode())
+        return len(self.text) if self.text.isascii() else len(self.text.encode())
 
     def sample(self, *notes: str, characters: int = 400) -> str:
         """Return the id, notes and the beginning of the text, a line each, as a sample to show."""
         whole = len(self.text) <= characters
         text = self.text if whole else self.text[:characters].rstrip() + " …"
         return "\n".join([self.id, *notes, text])
+
+
+FIELDS = tuple(each.name for each in fields(Document))
 
 
 def shards(folder: Path) -> list[Path]:
@@ -101,7 +104,7 @@ def read_attributes(path: Path) -> Generator[tuple[str, dict[str, Any]]]:
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write one document file."""
-    write_rows(path, (asdict(document) for document in documents))
+    write_rows(path, ({name: getattr(d, name) for name in FIELDS} for d in documents))
 
 
 def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: int) -> int:

@@ -2,15 +2,18 @@
 
 import contextlib
 import gzip
+import importlib
+import io
 import json
 import zlib
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path
 
+PACKED = {".gz": "gzip", ".zst": "zstd"}
 COMPRESSION = 5  # two thirds of level 6's time, 3% more bytes
 
 
@@ -26,16 +29,17 @@ def read_rows(path: Path) -> Generator[dict[str, Any]]:
 
 
 def read_lines(path: Path) -> Generator[tuple[int, bytes]]:
-    """Yield `(line number from 1, line)` of a gzipped (by name) file up to its last line of text.
+    """Yield `(line number from 1, line)` of a file up to its last line of text.
+
+    By its name the file is gzip, zstd or plain.
 
     Raises:
-        InputError: a truncated or damaged gzip; the message names file and line.
+        InputError: a truncated or damaged stream; the message names file and line.
     """
     line_number = 0
     blank: list[tuple[int, bytes]] = []
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rb") as lines:
+        with _opened(path) as lines:
             for line_number, line in enumerate(lines, start=1):
                 if not line.strip():
                     blank.append((line_number, b""))
@@ -43,13 +47,24 @@ def read_lines(path: Path) -> Generator[tuple[int, bytes]]:
                 yield from blank
                 blank.clear()
                 yield line_number, line
-        if path.suffix == ".gz" and line_number == 0 and path.stat().st_size == 0:
-            raise EOFError("0 bytes")  # what gzip takes for an empty file
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        if path.suffix in PACKED and line_number == 0 and path.stat().st_size == 0:
+            raise EOFError("0 bytes")  # what a decoder takes for an empty file
+    except (EOFError, OSError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise  # the system's, such as a file that may not be read
         raise InputError(
-            f"{path}: the gzip stream is truncated or damaged after line {line_number} ({error}); "
-            "expected a whole file: copy or make it again"
+            f"{path}: the {PACKED[path.suffix]} stream is truncated or damaged after line "
+            f"{line_number} ({error}); expected a whole file: copy or make it again"
         ) from None
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if path.suffix == ".zst":
+        arrow: Any = importlib.import_module("pyarrow")  # here: definitions load without it
+        return io.BufferedReader(arrow.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
 
 
 def parse_row(line: bytes, where: str) -> dict[str, Any]:
@@ -88,7 +103,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"found {name}, which JSON does not have")
 
 
-def check_row(row: Mapping[str, Any], where: str, required: Iterable[str]) -> None:
+def check_row(
+    row: Mapping[str, Any], where: str, required: Iterable[str], *, text_key: str = "text"
+) -> None:
     """Refuse a document without its keys, without text, or with keys that cannot be written.
 
     Raises:
@@ -104,10 +121,10 @@ def check_row(row: Mapping[str, Any], where: str, required: Iterable[str]) -> No
             found = type(row[key]).__name__
             raise InputError(f"{where}: key {key!r} is a {found}; expected a string")
         require_utf8(row[key], f"{where}: key {key!r}")
-    if not row["text"].strip():
+    if not row[text_key].strip():
         raise InputError(
-            f"{where}: empty document (key 'text', id {row.get('id')!r}); expected text, remove "
-            "the line"
+            f"{where}: empty document (key {text_key!r}, id {row.get('id')!r}); expected text, "
+            "remove the line"
         )
     if not isinstance(row.get("metadata"), dict | None):
         found = type(row["metadata"]).__name__
@@ -129,6 +146,11 @@ def require_utf8(text: str, place: str) -> None:
         ) from None
 
 
+def row_line(row: Mapping[str, Any]) -> bytes:
+    """Return a row as one line of JSON."""
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write gzipped JSON lines whole or not at all; the same rows give the same bytes.
 
@@ -137,8 +159,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """
     with packed(path) as out:
         for row in rows:
-            line = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-            out.write(line.encode() + b"\n")
+            out.write(row_line(row))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from string import Template
 from assets.recipe import FILES, find_recipes, load_recipe, require_name
 from assets.variant import save_recipe
 from olmo_core.config.optim import SchedulerConfig
-from olmo_core.corpus.intake.sources import SourceConfig, user_files
+from olmo_core.corpus.intake.sources import SourceConfig
+from olmo_core.corpus.intake.user_files import user_files
 from olmo_core.errors import ConfigError
 from olmo_core.optim.schedule import Schedule
 from pipelines.cli.terminal import terminal
@@ -82,7 +83,7 @@ def look_at(folder: Path) -> Text:
     if "$" in str(folder):
         raise ConfigError(f"--text {folder}: a recipe takes $ for a variable; rename the folder")
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name).lstrip("_.-")[:100] or "text"
-    units = user_files(SourceConfig(name=name, reader="files", root=str(folder)))
+    units = user_files(SourceConfig(name=name, reader="files", root=str(folder))).units
     sizes = (
         unit.path.stat().st_size * (COMPRESSED if unit.path.suffix in (".gz", ".zst") else 1)
         for unit in units

@@ -31,7 +31,7 @@ TEXT = r'(^    (?:"""|"))'  # any first text of a line: a docstring, a table's k
 # Edits of words: all texts of a kind in a file begin otherwise.
 WORDS = [
     ("olmo_core/corpus/document.py", RAISE),
-    ("olmo_core/corpus/intake/readers.py", RAISE),
+    ("olmo_core/corpus/intake/user_files.py", RAISE),
     ("olmo_core/corpus/duplicates/held_out.py", RAISE),
     ("olmo_core/corpus/duplicates/held_out.py", PROGRESS),
     ("olmo_core/corpus/filters/tagged.py", TIMED),

@@ -1,25 +1,36 @@
 """Asset `raw`: the text of every source as Dolma documents, one row per document.
 
 After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this environment or in
-a user's folders, the same for the same packages, Python and files.
+a user's folders, in the order of files and lines, the same for the same packages, Python and files.
 """
 
 import hashlib
 import json
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import Document, totals, write_shards
-from olmo_core.corpus.intake.readers import READERS, Passage, UnitReader, Unreadable
-from olmo_core.corpus.intake.sources import SourceConfig, Unit, source_identity
-from olmo_core.corpus.rows import write_rows
+from olmo_core.corpus.document import totals
+from olmo_core.corpus.intake.groups import (
+    QUARANTINE,
+    keys_path,
+    list_files,
+    listed_groups,
+    read_bounded,
+    read_group,
+    shard_path,
+)
+from olmo_core.corpus.intake.readers import source_identity
+from olmo_core.corpus.intake.sources import SourceConfig
+from olmo_core.corpus.intake.unique_ids import find_repeated, partitions, rename
 from olmo_core.errors import InputError
+from olmo_core.files import atomic_path
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
@@ -44,176 +55,184 @@ class RawConfig(Bounded):
         super().__post_init__()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """What `read_group` has found in a group of files."""
+
+    folder: Path  # holds the shards and their keys
+    documents: Sequence[int]  # of each shard
+    text_bytes: int
+    files: int  # that were opened
+    ids: Mapping[str, int]  # passages by what their id was
+    left_out: Mapping[str, int]  # files or texts by reason
+    quarantined: int
+    sample: str
+
+
 @dataclass(kw_only=True)
 class Reading:
-    """The documents of one source, in the order of their ids, and what was left out."""
+    """A source, and what has been read of its files."""
 
-    documents: list[Document] = field(default_factory=list[Document])
-    units: int = 0  # files read
-    left_out: Counter[str] = field(default_factory=Counter[str])  # files or texts by reason
-    quarantined: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    source: SourceConfig
+    files_left_out: Mapping[str, int] = field(default_factory=dict[str, int])  # by reason
+    groups: list[Group] = field(default_factory=list[Group])
+    repeated_ids: int = 0
+
+    @property
+    def documents(self) -> int:
+        """Return the number of documents."""
+        return sum(sum(group.documents) for group in self.groups)
+
+    @property
+    def left_out(self) -> str:
+        """Return how many files and texts are left out, by reason."""
+        found = Counter(self.files_left_out)
+        for group in self.groups:
+            found.update(group.left_out)
+        return "; ".join(f"{number} {reason}" for reason, number in sorted(found.items()))
+
+    def row(self) -> dict[str, Any]:
+        """Return the source's figures."""
+        ids = Counter[str]()
+        for group in self.groups:
+            ids.update(group.ids)
+        text_bytes = sum(group.text_bytes for group in self.groups)
+        return {
+            "source": self.source.name,
+            "reader": self.source.reader,
+            "documents": self.documents,
+            "text_bytes": text_bytes,
+            "mean_bytes": round(text_bytes / self.documents),
+            "files_read": sum(group.files for group in self.groups),
+            "files_written": sum(len(group.documents) for group in self.groups),
+            "integer_ids": ids["integer"],
+            "missing_ids": ids["missing"],
+            "repeated_ids": self.repeated_ids,
+            "quarantined": sum(group.quarantined for group in self.groups),
+            "left_out": self.left_out,
+        }
+
+    def sample(self) -> str:
+        """Return the beginning of a document, of a group in the middle."""
+        samples = [group.sample for group in self.groups if group.sample]
+        return samples[len(samples) // 2]
 
 
 def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Read every source and write its documents; sources are read side by side."""
+    """Read every source in groups of files, make ids unique, and number the shards."""
     identity = source_identity(config.sources)
-    tasks = [
-        Task(
-            name=f"read {source.name}",
-            reads=json.dumps(identity),
-            output=job.folder / "documents" / source.name,
-            call=partial(write_source, source, config.shard_bytes),
-        )
-        for source in config.sources
-    ]
+    reads = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    ordered = sorted(config.sources, key=lambda source: source.name)
+    readings = [Reading(source=source) for source in ordered]
     with job.timed("read sources"):
-        written = map_tasks(tasks, job, unit="sources")
-    for each in written:
-        if each["quarantined"]:
-            name = f"{each['row']['source']}.jsonl.gz"
-            write_rows(job.folder / "log" / "quarantine" / name, each["quarantined"])
-    table = sorted((each["row"] for each in written), key=lambda row: row["source"])
+        _read(readings, config.shard_bytes, job, reads)
+    for reading in readings:
+        if not reading.documents:
+            raise InputError(
+                f"source {reading.source.name}: no document was found (left out: "
+                f"{reading.left_out or 'nothing'}); widen what it reads"
+            )
+    with job.timed("make ids unique"):
+        _name_shards(readings, job, reads)
+    for reading in readings:
+        quarantined = [group for group in reading.groups if group.quarantined]
+        if quarantined:
+            _join_quarantines(quarantined, job.folder / "log", reading.source.name)
+    table = [reading.row() for reading in readings]
+    columns = ("documents", "text_bytes", "missing_ids", "repeated_ids", "quarantined")
     return Report(
-        numbers={
-            "sources": len(table),
-            **totals(table, "documents", "text_bytes", "quarantined"),
-        },
+        numbers={"sources": len(table), **totals(table, *columns)},
         tables={"sources": table},
-        samples={"documents": sorted(each["sample"] for each in written)},
+        samples={"documents": [reading.sample() for reading in readings]},
         data=identity,
     )
 
 
-def write_source(source: SourceConfig, shard_bytes: int, out: Path) -> dict[str, Any]:
-    """Read one source and write its shards into `out`; runs in a process of its own.
-
-    Returns:
-        `row`, the source's figures; `sample`, the beginning of one document; `quarantined`, rows.
-    """
-    reading = read_source(source)
-    files = write_shards(out, reading.documents, shard_bytes=shard_bytes)
-    sizes = [document.text_bytes for document in reading.documents]
-    middle = reading.documents[len(sizes) // 2]
-    left_out = sorted(reading.left_out.items())
-    row = {
-        "source": source.name,
-        "reader": source.reader,
-        "documents": len(sizes),
-        "text_bytes": sum(sizes),
-        "mean_bytes": round(sum(sizes) / len(sizes)),
-        "files_read": reading.units,
-        "files_written": files,
-        "quarantined": len(reading.quarantined),
-        "left_out": "; ".join(f"{number} {reason}" for reason, number in left_out),
-    }
-    return {"row": row, "sample": middle.sample(), "quarantined": reading.quarantined}
-
-
-def read_source(source: SourceConfig) -> Reading:
-    """Read one source within its bound, choosing whole units in the order of a hash of their names.
-
-    Raises:
-        ConfigError: a package or folder that is not there.
-        InputError: a bad document in a user's files (`bad_documents: fail`), an id given twice
-            (it names both places), or no document at all.
-    """
-    units, read = READERS[source.reader](source)
-    reading = Reading()
-    places: dict[str, str] = {}  # id -> the file, and the line where a document is a line
-    room = math.inf if source.max_bytes is None else source.max_bytes
-    for unit in sorted(units, key=lambda unit: hashlib.sha256(unit.name.encode()).digest()):
-        if room <= 0:
-            reading.left_out["beyond max_bytes (files)"] += 1
-            continue
-        reading.units += 1
-        for passage in _passages(source, unit, read, reading):
-            place = str(unit.path) if passage.line is None else f"{unit.path}:{passage.line}"
-            for document in _documents(source, unit, passage, reading):
-                room -= document.text_bytes
-                if room < 0:
-                    reading.left_out["beyond max_bytes (texts)"] += 1
-                    continue
-                if document.id in places:
-                    raise InputError(
-                        f"{place}: id {document.id!r} (source {source.name}) is given twice, first "
-                        f"at {places[document.id]}; ids are unique in a corpus"
-                    )
-                places[document.id] = place
-                reading.documents.append(document)
-    if not reading.documents:
-        raise InputError(f"source {source.name}: no document was found; widen what it reads")
-    reading.documents.sort(key=lambda document: document.id)
-    return reading
-
-
-def _passages(
-    source: SourceConfig, unit: Unit, read: UnitReader, reading: Reading
-) -> Iterator[Passage]:
-    """Yield what can be read of a unit; quarantine or count the rest."""
-    try:
-        for found in read(unit):
-            if isinstance(found, Passage):
-                yield found
-            elif source.bad_documents == "fail":
-                raise found.error
-            else:
-                message = str(found.error).replace(str(unit.path), unit.name)
-                row = {"file": unit.name, "error": message, **found.place}
-                reading.quarantined.append(row)
-    except Unreadable as reason:
-        reading.left_out[f"{reason} (files)"] += 1
-
-
-def _documents(
-    source: SourceConfig, unit: Unit, passage: Passage, reading: Reading
-) -> Iterator[Document]:
-    """Split, number and bound a text."""
-    name = passage.name or unit.name
-    if not name.startswith(f"{source.name}/"):
-        name = f"{source.name}/{name}"
-    pieces = split_text(passage.text, source.max_document_bytes)
-    for number, piece in enumerate(pieces):
-        if len(piece.encode()) < source.min_document_bytes or not piece.strip():
-            reading.left_out["shorter than min_document_bytes (texts)"] += 1
-            continue
-        yield Document(
-            id=name if len(pieces) == 1 else f"{name}#{number:03d}",
-            text=piece,
-            source=source.name,
-            added=passage.added,
-            created=passage.created,
-            metadata={**passage.metadata, **unit.origin, "file": unit.name},
+def _read(readings: Sequence[Reading], shard_bytes: int, job: Job, reads: str) -> None:
+    """Read each source in groups of files, each a task; a source with a bound is one group."""
+    unbounded = [reading for reading in readings if reading.source.max_bytes is None]
+    listings = [
+        Task(
+            name=f"list {reading.source.name}",
+            reads=reads,
+            output=job.scratch / "listed" / f"{reading.source.name}.json",
+            call=partial(list_files, reading.source),
         )
+        for reading in unbounded
+    ]
+    left_out = map_tasks(listings, job, unit="sources")
+    calls: list[tuple[Reading, Callable[[Path], Any]]] = [
+        (reading, partial(read_bounded, reading.source, shard_bytes))
+        for reading in readings
+        if reading.source.max_bytes is not None
+    ]
+    for reading, listing, found in zip(unbounded, listings, left_out, strict=True):
+        reading.files_left_out = found
+        for units in listed_groups(listing.output, shard_bytes):
+            calls.append((reading, partial(read_group, reading.source, units, shard_bytes)))
+    tasks = [
+        Task(
+            name=f"read {reading.source.name}, group {number}",
+            reads=reads,
+            output=job.scratch / "read" / f"{number:06d}",
+            call=call,
+        )
+        for number, (reading, call) in enumerate(calls)
+    ]
+    results = map_tasks(tasks, job, unit="groups of files")
+    for (reading, _), task, found in zip(calls, tasks, results, strict=True):
+        reading.groups.append(Group(folder=task.output, **found))
 
 
-def split_text(text: str, max_bytes: int) -> list[str]:
-    """Cut a text into pieces of at most `max_bytes` UTF-8 bytes, at blank lines where possible.
+def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
+    """Number the shards of each source; of those with ids that stood before, change the ids."""
+    shards = [
+        (reading, group.folder, number)
+        for reading in readings
+        for group in reading.groups
+        for number in range(len(group.documents))
+    ]
+    keys = [keys_path(folder, number) for _, folder, number in shards]
+    parts = partitions(sum(reading.documents for reading in readings))
+    tasks = [
+        Task(
+            name=f"find repeated ids, part {part + 1}",
+            reads=reads,
+            output=job.scratch / "repeated" / f"{part:06d}.npy",
+            call=partial(find_repeated, keys, part, parts),
+        )
+        for part in range(parts)
+    ]
+    repeated: dict[int, list[Path]] = defaultdict(list)  # shard -> where its repeated ids stand
+    for task, found in zip(tasks, map_tasks(tasks, job, unit="partitions of ids"), strict=True):
+        for shard, count in found.items():
+            repeated[int(shard)].append(task.output)
+            shards[int(shard)][0].repeated_ids += count
+    renamed: list[Task] = []
+    numbers: Counter[str] = Counter()
+    for place, (reading, folder, number) in enumerate(shards):
+        name = reading.source.name
+        target = job.folder / "documents" / name / f"part-{numbers[name]:05d}.jsonl.gz"
+        numbers[name] += 1
+        written = shard_path(folder, number)
+        if place in repeated:
+            call = partial(rename, written, place, repeated[place])
+            task = Task(
+                name=f"rename in {name}/{target.name}", reads=reads, output=target, call=call
+            )
+            renamed.append(task)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(written, target)  # a task's output stays, for another attempt
+    map_tasks(renamed, job, unit="files with repeated ids")
 
-    A paragraph that is too long is cut at its lines; a line that is too long, within.
-    """
-    if len(text.encode()) <= max_bytes:
-        return [text]
-    for separator in ("\n\n", "\n"):
-        parts = text.split(separator)
-        if len(parts) > 1:
-            return _pack(parts, separator, max_bytes)
-    halfway = len(text) // 2
-    return split_text(text[:halfway], max_bytes) + split_text(text[halfway:], max_bytes)
 
-
-def _pack(parts: list[str], separator: str, max_bytes: int) -> list[str]:
-    pieces: list[str] = []
-    current = ""
-    for part in parts:
-        joined = f"{current}{separator}{part}" if current else part
-        if len(joined.encode()) <= max_bytes:
-            current = joined
-            continue
-        if current:
-            pieces.append(current)
-        *whole, current = split_text(part, max_bytes)
-        pieces += whole
-    return [*pieces, current] if current else pieces
+def _join_quarantines(found: Sequence[Group], log: Path, source: str) -> None:
+    """Write what the groups of a source have quarantined as one file."""
+    with atomic_path(log / "quarantine" / f"{source}.jsonl.gz") as beside, beside.open("wb") as out:
+        for group in found:
+            with (group.folder / QUARANTINE).open("rb") as rows:
+                shutil.copyfileobj(rows, out)  # a gzip file may have several members
 
 
 if __name__ == "__main__":

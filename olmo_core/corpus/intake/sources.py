@@ -1,31 +1,21 @@
-"""What a source of raw text is: its configuration, the files it reads, and their identity.
-
-Nothing here imports a package whose text is read: the files named in its RECORD are listed.
-"""
+"""What a source of raw text is: its configuration, and the files that it reads."""
 
 import fnmatch
-import functools
-import importlib.metadata
 import os
-import platform
 import re
-import sys
-import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
-from olmo_core.errors import ConfigError, InputError
-from olmo_core.files import sha256_file
+from olmo_core.errors import ConfigError
 
 ReaderName = Literal[
     "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"
 ]
 
-# Written at build time, on another machine: paths, compilers, hosts.
-MACHINE_FILES = ("_sysconfigdata*", "config-*", "site-packages/*", "dist-packages/*", "*/_vendor/*")
-DEFAULT_INCLUDE = ("**/*.txt", "**/*.md", "**/*.jsonl", "**/*.jsonl.gz", "**/*.json.gz")
+OF_FILES = ("include", "bad_documents", "id_key", "text_key", "metadata_keys")  # with `root`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +37,9 @@ class SourceConfig:
     max_document_bytes: int = 16_000  # longer texts are split at blank lines
     min_document_bytes: int = 200  # shorter texts are left out
     bad_documents: Literal["fail", "quarantine"] = "fail"  # files: what a bad line or file does
+    id_key: str = "id"  # files: key or column of the id, text or an integer; it may be missing
+    text_key: str = "text"  # files: key or column of the text
+    metadata_keys: tuple[str, ...] = ()  # files: keys or columns to carry beside `metadata`'s own
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.name):
@@ -55,9 +48,15 @@ class SourceConfig:
             )
         if (self.reader == "files") != bool(self.root):
             raise ConfigError(f"sources: {self.name}: `root` belongs to, and only to, reader files")
-        if self.reader != "files" and (self.include or self.bad_documents != "fail"):
+        defaults = type(self).__dataclass_fields__
+        for key in OF_FILES:
+            if self.reader != "files" and getattr(self, key) != defaults[key].default:
+                raise ConfigError(f"sources: {self.name}: `{key}` belongs to reader files")
+        keys = (self.id_key, self.text_key, *self.metadata_keys)
+        if not all(keys) or len(set(keys)) != len(keys):
             raise ConfigError(
-                f"sources: {self.name}: `include` and `bad_documents` belong to reader files"
+                f"sources: {self.name}: id_key, text_key and metadata_keys name {list(keys)}; "
+                "expected each key once"
             )
         for pattern in self.include:
             parts = PurePosixPath(pattern).parts
@@ -91,88 +90,12 @@ class Unit:
     origin: Mapping[str, str]  # package and its version; "python" for the standard library
 
 
-def _package_version(name: str, source: SourceConfig) -> str:
-    try:
-        return _versions().get(_normalised(name)) or importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise ConfigError(
-            f"sources: {source.name}: package {name!r} is not installed in this environment; "
-            "install the locked requirements, or take it off the list"
-        ) from None
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The files of a source."""
 
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    """Return the versions of installed packages, by normalised name.
-
-    They are read from the names of the packages' folders (PEP 427): `importlib.metadata` parses a
-    long file per package (0.37 s for the demo's 157).
-    """
-    found = [path.stem for entry in reversed(sys.path) for path in Path(entry).glob("*.dist-info")]
-    return {_normalised(name): version for name, _, version in (s.partition("-") for s in found)}
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
-
-
-def package_files(source: SourceConfig) -> Iterator[Unit]:
-    """Yield the files of the source's packages as their RECORDs list them, in a fixed order.
-
-    Raises:
-        ConfigError: a package is not installed in the environment that runs this.
-    """
-    for name in source.packages:
-        origin = {"package": name, "version": _package_version(name, source)}
-        for file in sorted(importlib.metadata.files(name) or (), key=str):
-            relative = file.as_posix()
-            # Scripts and data outside site-packages (`../../bin/x`) are not the package's text.
-            if not relative.startswith("..") and not matches(
-                relative, (*MACHINE_FILES, *source.exclude)
-            ):
-                yield Unit(name=relative, path=Path(str(file.locate())), origin=origin)
-
-
-def standard_library_files(source: SourceConfig) -> Iterator[Unit]:
-    """Yield the standard library's own `.py` files, in a fixed order."""
-    root = Path(sysconfig.get_path("stdlib"))
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(set(folders) - {"site-packages", "dist-packages", "__pycache__"})
-        for file in sorted(files):
-            path = Path(folder, file)
-            relative = path.relative_to(root).as_posix()
-            if file.endswith(".py") and not matches(relative, (*MACHINE_FILES, *source.exclude)):
-                yield Unit(name=relative, path=path, origin={"package": "python"})
-
-
-def user_files(source: SourceConfig) -> list[Unit]:
-    """Return a user's files below `root` by glob, sorted by relative path.
-
-    Raises:
-        ConfigError: the folder is missing, relative, or holds no such file.
-        InputError: a file's name is not UTF-8.
-    """
-    root, found = expanded(source.root)
-    if not root.is_absolute() or not root.is_dir():
-        raise ConfigError(
-            f"sources: {source.name}: root {source.root!r} ({found}): expected an existing folder "
-            "as an absolute path; ~ and ${VARIABLES} are expanded"
-        )
-    patterns = source.include or DEFAULT_INCLUDE
-    files = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
-    names = sorted(path.relative_to(root).as_posix() for path in files)
-    names = [name for name in names if not matches(name, source.exclude)]
-    if not names:
-        raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(patterns)}")
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{root}: file {os.fsencode(name)!r} (source {source.name}): its name is not "
-                "UTF-8; rename it, or leave it out with `exclude`"
-            ) from None
-    return [Unit(name=name, path=root / name, origin={}) for name in names]
+    units: Sequence[Unit]  # sorted by their names
+    left_out: Counter[str] = field(default_factory=Counter[str])  # files by reason
 
 
 def expanded(text: str) -> tuple[Path, str]:
@@ -185,39 +108,3 @@ def expanded(text: str) -> tuple[Path, str]:
 def matches(relative: str, patterns: Sequence[str]) -> bool:
     """Return whether a relative path matches one of the patterns; `*` matches `/` too."""
     return any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
-
-
-def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
-    """Return what decides the text besides the configuration; part of the fingerprint.
-
-    Returns:
-        `packages` (name -> version of those read), `python` (where its files or its parser count),
-        `files` (source -> path, bytes and sha256 of each of a user's files).
-
-    Raises:
-        ConfigError: a package or folder that is not there.
-    """
-    identity: dict[str, Any] = {
-        "packages": {
-            name: _package_version(name, source)
-            for source in sources
-            for name in sorted(source.packages)
-        }
-    }
-    if any(source.reader in ("python_code", "docstrings", "pydoc_topics") for source in sources):
-        identity["python"] = platform.python_version()
-    files = {
-        source.name: [
-            {
-                "path": unit.name,
-                "bytes": unit.path.stat().st_size,
-                "sha256": sha256_file(unit.path),
-            }
-            for unit in user_files(source)
-        ]
-        for source in sources
-        if source.reader == "files"
-    }
-    if files:
-        identity["files"] = files
-    return identity

@@ -8,7 +8,7 @@ import pytest
 
 from olmo_core.config.load import build, load
 from olmo_core.corpus.intake.raw import RawConfig
-from olmo_core.corpus.intake.sources import source_identity
+from olmo_core.corpus.intake.readers import source_identity
 from olmo_core.errors import ConfigError, InputError
 
 DEMO = Path(__file__).parents[4] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
@@ -54,6 +54,8 @@ def test_quarantined_lines_are_kept_beside(corpus: Any, tmp_path: Path) -> None:
         "sources": 1,
         "documents": 1,
         "text_bytes": 4,
+        "missing_ids": 0,
+        "repeated_ids": 0,
         "quarantined": 1,
     }
     kept = corpus.read_lines(corpus.folder("raw") / "log" / "quarantine" / "mine.jsonl.gz")

@@ -1,0 +1,113 @@
+"""From the passages of files to documents: named, cut where too long, bounded, counted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from olmo_core.corpus.document import Document
+from olmo_core.corpus.intake.passages import Passage, Unreadable
+from olmo_core.corpus.intake.readers import READERS
+from olmo_core.corpus.intake.sources import SourceConfig, Unit
+
+
+@dataclass(kw_only=True)
+class Counts:
+    """What reading has come upon beside documents."""
+
+    files: int = 0  # that were opened
+    ids: Counter[str] = field(default_factory=Counter[str])  # passages by what their id was
+    left_out: Counter[str] = field(default_factory=Counter[str])  # files or texts by reason
+    quarantined: int = 0
+
+
+def documents_of(
+    source: SourceConfig, unit: Unit, counts: Counts, quarantine: Callable[[dict[str, Any]], None]
+) -> Iterator[tuple[Document, int]]:
+    """Yield the documents of a file in order, each with its line (0: the file is the text).
+
+    Args:
+        source: Of the file.
+        unit: The file.
+        counts: Are added to.
+        quarantine: Is given a row of what is refused, under `bad_documents: quarantine`.
+
+    Raises:
+        InputError: a bad document, or a file that is not whole.
+    """
+    try:
+        for found in READERS[source.reader].read(source, unit):
+            if isinstance(found, Passage):
+                counts.ids[found.id_was] += 1
+                yield from _pieces(source, unit, found, counts)
+                continue
+            if source.bad_documents == "fail":
+                raise found.error
+            message = str(found.error).replace(str(unit.path), unit.name)
+            quarantine({"file": unit.name, "error": message, **found.place})
+            counts.quarantined += 1
+    except Unreadable as reason:
+        counts.left_out[f"{reason} (files)"] += 1
+
+
+def _pieces(
+    source: SourceConfig, unit: Unit, passage: Passage, counts: Counts
+) -> Iterator[tuple[Document, int]]:
+    """Split, number and bound a text."""
+    line = passage.line or 0
+    name = passage.name or (f"{unit.name}:{line}" if line else unit.name)
+    if not name.startswith(f"{source.name}/"):
+        name = f"{source.name}/{name}"
+    pieces = split_text(passage.text, source.max_document_bytes)
+    for number, piece in enumerate(pieces):
+        document = Document(
+            id=name if len(pieces) == 1 else f"{name}#{number:03d}",
+            text=piece,
+            source=source.name,
+            added=passage.added,
+            created=passage.created,
+            # What a user's document says of itself stays.
+            metadata={**unit.origin, "file": unit.name, **passage.metadata},
+        )
+        if document.text_bytes < source.min_document_bytes or not piece.strip():
+            counts.left_out["shorter than min_document_bytes (texts)"] += 1
+        else:
+            yield document, line
+
+
+def split_text(text: str, max_bytes: int) -> list[str]:
+    """Cut a text into pieces of at most `max_bytes` UTF-8 bytes, at blank lines where possible.
+
+    A paragraph that is too long is cut at its lines; a line that is too long, within.
+    """
+    if _size(text) <= max_bytes:
+        return [text]
+    for separator in ("\n\n", "\n"):
+        parts = text.split(separator)
+        if len(parts) > 1:
+            return _pack(parts, separator, max_bytes)
+    halfway = len(text) // 2
+    return split_text(text[:halfway], max_bytes) + split_text(text[halfway:], max_bytes)
+
+
+def _pack(parts: Sequence[str], separator: str, max_bytes: int) -> list[str]:
+    pieces: list[str] = []
+    held: list[str] = []  # parts of the piece to come, `size` bytes with what separates them
+    size = 0
+    for part in parts:
+        grown = size + len(separator) + _size(part) if size else _size(part)
+        if grown <= max_bytes:
+            held = held if size else []
+            held.append(part)
+            size = grown
+            continue
+        if size:
+            pieces.append(separator.join(held))
+        *whole, last = split_text(part, max_bytes)
+        pieces += whole
+        held, size = [last], _size(last)
+    return [*pieces, separator.join(held)] if size else pieces
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

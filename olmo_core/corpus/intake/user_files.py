@@ -1,0 +1,197 @@
+"""A user's files below a folder: which are read, and the documents of each."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from olmo_core.corpus.document import UNDATED
+from olmo_core.corpus.intake import json_lines, parquet, plain_text
+from olmo_core.corpus.intake.passages import Passage, Refused
+from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, expanded, matches
+from olmo_core.corpus.rows import check_row, require_utf8
+from olmo_core.errors import ConfigError, InputError
+
+MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128
+CARRIED = ("added", "created", "metadata")  # of a Dolma document, beside id, text and source
+DEFAULT_INCLUDE = tuple(
+    f"**/*{suffix}"
+    for suffix in (
+        *plain_text.SUFFIXES,
+        *(suffix for suffix in json_lines.SUFFIXES if suffix != ".json"),  # one object, mostly
+        *parquet.SUFFIXES,
+    )
+)
+MOST_KINDS = 8  # of files that are not read, counted by suffix; the others together
+
+
+def user_files(source: SourceConfig) -> Listing:
+    """Return a user's files below `root` that are read, sorted by relative path; count the others.
+
+    Links to files and folders are followed.
+
+    Raises:
+        ConfigError: the folder is missing, relative, or holds no such file.
+        InputError: a file's name is not UTF-8, or a linked folder lies in itself.
+    """
+    root, found = expanded(source.root)
+    if not root.is_absolute() or not root.is_dir():
+        raise ConfigError(
+            f"sources: {source.name}: root {source.root!r} ({found}): expected an existing folder "
+            "as an absolute path; ~ and ${VARIABLES} are expanded"
+        )
+    patterns = [PurePosixPath(each).parts for each in source.include or DEFAULT_INCLUDE]
+    units: list[Unit] = []
+    left_out: Counter[str] = Counter()
+    for path, apart in _walk(root, frozenset()):
+        name = path.relative_to(root).as_posix()
+        parts = tuple(name.split("/"))
+        if apart:
+            left_out[apart] += 1
+        elif matches(name, source.exclude):
+            left_out["excluded (files)"] += 1
+        elif any(_fits(parts, pattern) for pattern in patterns):
+            units.append(Unit(name=name, path=path, origin={}))
+        else:
+            reason = f"that no pattern includes, {path.suffix or 'without a suffix'} (files)"
+            kinds = sum(known.startswith("that no pattern includes, ") for known in left_out)
+            if reason not in left_out and kinds >= MOST_KINDS:
+                reason = "that no pattern includes, of further kinds (files)"
+            left_out[reason] += 1
+    if not units:
+        wanted = list(source.include or DEFAULT_INCLUDE)
+        raise ConfigError(f"sources: {source.name}: no file in {root} matches {wanted}")
+    for unit in units:
+        try:
+            unit.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{root}: file {os.fsencode(unit.name)!r} (source {source.name}): its name is not "
+                "UTF-8; rename it, or leave it out with `exclude`"
+            ) from None
+    return Listing(units=sorted(units, key=lambda unit: unit.name), left_out=left_out)
+
+
+def _walk(
+    folder: Path, above: frozenset[tuple[int, int]], apart: str = ""
+) -> Iterator[tuple[Path, str]]:
+    """Yield each file below a folder, and why it is no text where that is known."""
+    status = folder.stat()
+    inode = (status.st_dev, status.st_ino)
+    if inode in above:
+        raise InputError(
+            f"{folder}: a link to a folder that it lies in; expected folders that end: remove it"
+        )
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    folders = {entry.name for entry in entries if entry.is_dir()}
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name in folders:
+            beside = entry.name == "attributes" and "documents" in folders
+            reason = "attributes beside Dolma documents (files)" if beside else apart
+            yield from _walk(path, above | {inode}, reason)
+        else:
+            yield path, apart if entry.is_file() else "links to nothing, pipes and devices (files)"
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Return whether a path matches a glob pattern; `**` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refused]:
+    """Yield the documents of a file: one per line or row, or the whole text.
+
+    Raises:
+        InputError: the file is not whole.
+    """
+    name = unit.path.name
+    if name.endswith(json_lines.SUFFIXES):
+        rows = json_lines.read(unit.path)
+    elif name.endswith(parquet.SUFFIXES):
+        wanted = (source.id_key, *source.metadata_keys, *CARRIED)
+        rows = parquet.read(unit.path, (source.text_key,), wanted)
+    else:
+        yield from _whole(unit)
+        return
+    for number, row in rows:
+        if isinstance(row, Refused):
+            yield row
+            continue
+        try:
+            yield _passage(source, row, number, f"{unit.path}:{number}")
+        except InputError as error:
+            yield Refused(error=error, place={"line": number, "content": ascii(row)[:2000]})
+
+
+def _whole(unit: Unit) -> Iterator[Passage | Refused]:
+    try:
+        text = plain_text.read(unit.path)
+        check_row({"id": unit.name, "text": text}, str(unit.path), ("id", "text"))
+        yield Passage(name="", text=text)
+    except InputError as error:
+        yield Refused(error=error)
+
+
+def _passage(source: SourceConfig, row: Mapping[str, Any], number: int, where: str) -> Passage:
+    """Return the document of a row.
+
+    Raises:
+        InputError: with `where` (file:line): a value that cannot be taken.
+    """
+    found = row.get(source.id_key)
+    if found is None or found == "":
+        name, was = "", "missing"
+    elif isinstance(found, int) and not isinstance(found, bool):
+        name, was = str(found), "integer"
+    elif isinstance(found, str):
+        name, was = found, "text"
+        require_utf8(name, f"{where}: key {source.id_key!r}")
+    else:
+        kind = type(found).__name__
+        raise InputError(f"{where}: key {source.id_key!r} is a {kind}; expected text or an integer")
+    check_row(row, where, (source.text_key,), text_key=source.text_key)
+    _check_carried(row, where, (*CARRIED, *source.metadata_keys))
+    named = {key: row[key] for key in source.metadata_keys if key in row}
+    return Passage(
+        name=name,
+        text=row[source.text_key],
+        line=number,
+        id_was=was,
+        added=str(row.get("added") or UNDATED),
+        created=str(row.get("created") or UNDATED),
+        metadata={**(row.get("metadata") or {}), **named},
+    )
+
+
+def _check_carried(row: Mapping[str, Any], where: str, keys: tuple[str, ...]) -> None:
+    """Refuse what is carried along and cannot be written as JSON in UTF-8 by every later step."""
+    for key in keys:
+        value = row.get(key)
+        if value is None or value == {}:
+            continue
+        if _deeper_than(MAX_DEPTH, value):
+            raise InputError(f"{where}: key {key!r} is nested deeper than {MAX_DEPTH} levels")
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{where}: key {key!r} cannot be written again ({error}); expected finite numbers, "
+                "and text without lone surrogates"
+            ) from None
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType,reportUnknownMemberType]
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_deeper_than(levels - 1, part) for part in value)  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,118 @@
+"""The formats of a user's files: the same rows, however they are written."""
+
+import datetime
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from olmo_core.errors import InputError
+
+ROWS = [
+    {"id": f"{n}", "text": f"Text {n} é\n", "metadata": {"n": n, "large": 2**70}}
+    for n in range(600)
+]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as out:
+        out.write(content)
+    return sink.getvalue().to_pybytes()
+
+
+def parquet(rows: list[dict[str, Any]], path: Path, **options: Any) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), path, **options)  # pyright: ignore[reportUnknownMemberType]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES),
+        ("a.jsonl", b"\xef\xbb\xbf" + LINES),
+        ("a.jsonl.gz", gzip.compress(LINES)),
+        ("a.json.gz", gzip.compress(LINES[:1000]) + gzip.compress(LINES[1000:])),
+        ("a.jsonl.zst", zstd(LINES)),
+        ("a.json.zst", zstd(LINES[:1000]) + zstd(LINES[1000:])),
+    ],
+    ids=["plain", "BOM", "gzip", "two members", "zstd", "two frames"],
+)
+def test_json_lines(tmp_path: Path, files: Any, read: Any, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    documents = read(files(tmp_path)).documents
+    assert [(d.id, d.text) for d in documents] == [(f"mine/{r['id']}", r["text"]) for r in ROWS]
+    assert documents[5].metadata == {"file": name, "n": 5, "large": 2**70}
+
+
+def test_parquet_rows_are_read_by_the_names_of_their_columns(
+    tmp_path: Path, files: Any, read: Any
+) -> None:
+    day = datetime.date(2024, 2, 29)
+    rows = [
+        {"key": n, "body": f"Text {n} é", "url": "u", "day": day, "more": n, "metadata": {"m": n}}
+        for n in range(600)
+    ]
+    parquet(rows, tmp_path / "a.parquet", row_group_size=100)
+    keys = {"id_key": "key", "text_key": "body", "metadata_keys": ("url", "day")}
+    one = read(files(tmp_path, **keys))
+    assert [(d.id, d.text) for d in one.documents] == [
+        (f"mine/{row['key']}", row["body"]) for row in rows
+    ]
+    expected = {"file": "a.parquet", "m": 7, "url": "u", "day": "2024-02-29"}
+    assert one.documents[7].metadata == expected
+    assert one.row["integer_ids"] == 600
+    with pytest.raises(InputError, match=r"a\.parquet: no column 'text'; found \['body', 'day', "):
+        read(files(tmp_path))
+
+
+def test_keys_name_what_is_read_of_json_lines(tmp_path: Path, files: Any, read: Any) -> None:
+    row = {
+        "id": "x",
+        "url": "u",
+        "content": "A",
+        "score": 0.5,
+        "metadata": {"score": 1, "file": "f"},
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    keys = {"id_key": "url", "text_key": "content", "metadata_keys": ("score",)}
+    [document] = read(files(tmp_path, **keys)).documents
+    assert (document.id, document.text) == ("mine/u", "A")
+    assert document.metadata == {"score": 0.5, "file": "f"}  # a user's own file stays
+
+
+@pytest.mark.parametrize("bad_documents", ["fail", "quarantine"])
+@pytest.mark.parametrize("kind", ["zst", "parquet"])
+@pytest.mark.parametrize("kept", [0, 3, 0.5, -5])
+def test_a_file_that_is_not_whole_ends_it(
+    tmp_path: Path, files: Any, read: Any, kind: str, kept: float, bad_documents: str
+) -> None:
+    path = tmp_path / ("a.jsonl.zst" if kind == "zst" else "a.parquet")
+    path.write_bytes(zstd(LINES))
+    if kind == "parquet":
+        parquet([{"id": row["id"], "text": row["text"]} for row in ROWS], path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
+    with pytest.raises(InputError, match=rf"{path.name}: the .* is truncated or damaged after"):
+        read(files(tmp_path, bad_documents=bad_documents))
+
+
+def test_a_bad_row_of_parquet_is_named(tmp_path: Path, files: Any, read: Any) -> None:
+    texts = pa.array([b"fine", b"caf\xe9", None, b" ", b"fine too"], pa.binary())
+    odd = texts.view(pa.string())  # as a writer that does not look leaves it
+    table = pa.table({"id": ["1", "2", "3", "4", "5"], "text": odd})
+    pq.write_table(table, tmp_path / "a.parquet")  # pyright: ignore[reportUnknownMemberType]
+    one = read(files(tmp_path, bad_documents="quarantine"))
+    assert one.texts == {"mine/1": "fine", "mine/5": "fine too"}
+    assert [row["line"] for row in one.quarantined] == [2, 3, 4]
+    assert [row["error"].split(";")[0] for row in one.quarantined] == [
+        "a.parquet:2: 'utf-8' codec can't decode byte 0xe9 in position 3: unexpected end of data",
+        "a.parquet:3: key 'text' is a NoneType",
+        "a.parquet:4: empty document (key 'text', id '4')",
+    ]
+    with pytest.raises(InputError, match=r"a\.parquet:2: 'utf-8' codec"):
+        read(files(tmp_path))
