@@ -1,5 +1,6 @@
 """Asset `raw`: a source a folder, the same bytes however it is run."""
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 
 from olmo_core.config.load import build, load
+from olmo_core.corpus.intake import raw
 from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.intake.readers import source_identity
+from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import read_json
 
 DEMO = Path(__file__).parents[4] / "pipelines" / "recipes" / "demo" / "corpus.yaml"
 
@@ -66,3 +70,38 @@ def test_two_sources_of_one_name_are_refused() -> None:
     source = {"name": "topics", "reader": "pydoc_topics"}
     with pytest.raises(ConfigError, match="each name once"):
         build(RawConfig, {"sources": [source, source]}, where="raw")
+
+
+def test_an_ended_job_goes_on_where_it_was(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in "abc":
+        lines = [f'{{"id": "{name}{n % 30}", "text": "Text {name} {n}"}}\n' for n in range(40)]
+        (texts / f"{name}.jsonl").write_text("".join(lines))
+    source = SourceConfig(name="mine", reader="files", root=str(texts), min_document_bytes=1)
+    config = RawConfig(sources=(source,), shard_bytes=100)
+    whole = run(raw, tmp_path / "whole", config, {}, processes=2)
+    link = os.link
+    links: list[Path] = []
+
+    def failing(written: Path, target: Path) -> None:
+        links.append(target)
+        if len(links) == 3:
+            raise OSError("the disk went away")
+        link(written, target)
+
+    monkeypatch.setattr(os, "link", failing)
+    with pytest.raises(OSError, match="went away"):
+        run(raw, tmp_path / "ended", config, {})
+
+    def again(*_: Any) -> None:
+        raise AssertionError("a finished task is done again")
+
+    monkeypatch.setattr(raw, "read_group", again)
+    ended = run(raw, tmp_path / "ended", config, {})
+    files = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*.jsonl.gz")}
+    assert len(files) > 9
+    assert files == {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*.gz")}
+    assert read_json(ended / "result.json")["report"]["tables"]["sources"][0]["repeated_ids"] == 30
