@@ -85,9 +85,15 @@ def _walk(
         raise InputError(
             f"{folder}: a link to a folder that it lies in; expected folders that end: remove it"
         )
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    folders = {entry.name for entry in entries if entry.is_dir()}
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: {error.strerror}; expected a folder that can be read: nothing below a "
+            "source's root is passed over"
+        ) from None
+    folders = {entry.name for entry in entries if _followed(entry).is_dir()}
     for entry in entries:
         path = Path(entry.path)
         if entry.name in folders:
@@ -95,7 +101,13 @@ def _walk(
             reason = "attributes beside Dolma documents (files)" if beside else apart
             yield from _walk(path, above | {inode}, reason)
         else:
-            yield path, apart if entry.is_file() else "links to nothing, pipes and devices (files)"
+            is_file = _followed(entry).is_file()
+            yield path, apart if is_file else "links to nothing, pipes and devices (files)"
+
+
+def _followed(entry: os.DirEntry[str]) -> Path | os.DirEntry[str]:
+    """Return what knows an entry's kind: itself, without a look at the disk, unless it is a link."""
+    return Path(entry.path) if entry.is_symlink() else entry
 
 
 def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

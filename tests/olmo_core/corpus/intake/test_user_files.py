@@ -167,10 +167,11 @@ def test_what_is_not_read_is_counted(tmp_path: Path, files: Any, read: Any) -> N
     for name in ("a.txt", "draft.txt", "b.pdf", "deep/c.pdf", "deep/er/LICENCE", "d.json"):
         (tmp_path / name).write_text("Text")
     (tmp_path / "broken.txt").symlink_to(tmp_path / "nothing")
+    (tmp_path / "ring.txt").symlink_to(tmp_path / "ring.txt")
     one = read(files(tmp_path, exclude=("draft*",)))
     assert list(one.texts) == ["mine/a.txt"]
     assert one.row["left_out"] == (
-        "1 excluded (files); 1 links to nothing, pipes and devices (files); "
+        "1 excluded (files); 2 links to nothing, pipes and devices (files); "
         "1 that no pattern includes, .json (files); 2 that no pattern includes, .pdf (files); "
         "1 that no pattern includes, without a suffix (files)"
     )
