@@ -106,7 +106,7 @@ def _walk(
 
 
 def _followed(entry: os.DirEntry[str]) -> Path | os.DirEntry[str]:
-    """Return what knows an entry's kind: itself, without a look at the disk, unless it is a link."""
+    """Return what knows an entry's kind: itself, without a look at the disk, or a link followed."""
     return Path(entry.path) if entry.is_symlink() else entry
 
 
