@@ -16,6 +16,7 @@ from olmo_core.corpus.duplicates.decontaminated import (
 )
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
+from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 from olmo_core.corpus.filters.filtered import FilteredConfig
 from olmo_core.corpus.filters.tagged import TaggedConfig
 from olmo_core.corpus.index.documents import DocumentsConfig
@@ -75,12 +76,21 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             checks=(checks.sources_have_documents,),
         ),
         node(
+            "near_duplicates",
+            NearDuplicateConfig,
+            description="One row per document with near copies: the cluster that it is in.",
+            inputs=("raw",),
+            packages=("pyarrow", "rensa"),
+            kinds=("parquet",),
+            shares_tasks=True,
+        ),
+        node(
             "held_out",
             HeldOutConfig,
             description="One row per held-out document, by domain in Paloma's format; "
             "and the remaining documents, taken apart by near-duplicate cluster before dedup.",
-            inputs=("raw",),
-            packages=("rensa",),
+            inputs=("raw", "near_duplicates"),
+            shares_tasks=True,
         ),
         of_dolma(
             "tagged",

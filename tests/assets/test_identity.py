@@ -33,7 +33,6 @@ WORDS = [
     ("olmo_core/corpus/document.py", RAISE),
     ("olmo_core/corpus/intake/user_files.py", RAISE),
     ("olmo_core/corpus/duplicates/held_out.py", RAISE),
-    ("olmo_core/corpus/duplicates/held_out.py", PROGRESS),
     ("olmo_core/corpus/filters/tagged.py", TIMED),
     ("olmo_core/corpus/filters/filtered.py", PROGRESS),
     ("olmo_core/corpus/tokens/tokens.py", TIMED),
@@ -63,16 +62,16 @@ MIXES = {"stage1_mix", "stage2_mix"}
 MEANING = [
     (
         "olmo_core/corpus/duplicates/held_out.py",
-        "round(config.share * sizes[domain])",
-        "int(config.share * sizes[domain])",
+        "round(config.share * documents)",
+        "int(config.share * documents)",
         {"held_out"},
-        "function choose",
+        "function wanted",
     ),
     (
         "olmo_core/corpus/duplicates/near_duplicates.py",
         "threshold: float = above(0, at_most=1, default=0.7)",
         "threshold: float = above(0, at_most=1, default=0.8)",
-        {"held_out"},
+        {"near_duplicates"},
         "class NearDuplicateConfig",
     ),
     (

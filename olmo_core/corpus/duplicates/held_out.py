@@ -2,23 +2,30 @@
 
 After it runs, `paloma/<domain>/val/*.jsonl.gz` hold the perplexity set in Paloma's file format, one
 row per document, and `documents/<source>/` what remains for training: no near copy of a held-out
-document is among it. A domain is a source.
+document is among it. A domain is a source. With `share: 0` nothing is held out.
 """
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import Document, read_documents, shards, totals, write_documents
-from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig, near_duplicate_groups
+from olmo_core.corpus.document import Document, shards, totals
+from olmo_core.corpus.duplicates.candidates import Survey, survey_group
+from olmo_core.corpus.duplicates.keys import LINE_BITS, shard_groups
+from olmo_core.corpus.duplicates.parts import write_remaining
 from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import InputError
+from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.map import Task, map_tasks
+
+CLUSTERS = "clusters.parquet"  # of asset near_duplicates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +37,13 @@ class HeldOutConfig(Bounded):
     """
 
     seed: int = 0  # of the hash that chooses clusters
-    share: float = 0.02  # of each domain's documents
+    share: float = 0.02  # of each domain's documents; 0: nothing is held out
     min_documents: int = at_least(1, default=5)  # scored in each domain, whatever the share
     # scored in each domain; evaluation time grows with it
     max_domain_bytes: int = at_least(1, default=90_000)
     # A cluster that holds more of a source's documents stays in training: a widespread licence
     # would otherwise take most of its source along.
     max_cluster_share: float = above(0, at_most=1, default=0.05)
-    near_duplicates: NearDuplicateConfig = field(default_factory=NearDuplicateConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,37 +55,37 @@ class HeldOutConfig(Bounded):
 class Member:
     """A document as the choice sees it."""
 
-    id: str
+    place: int
     source: str
     text_bytes: int
-    cluster: str = ""  # id of its first member
+    cluster: int  # place of its first document; its own where it stands alone
+    order: int  # of the cluster among all
     role: Literal["training", "scored", "set aside"] = "training"
 
 
-def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
-    """Choose whole clusters in the order of their hash, domain by domain, and set the roles.
+def choose(members: Sequence[Member], sizes: Mapping[str, int], config: HeldOutConfig) -> set[str]:
+    """Choose whole clusters in their order, domain by domain, and set the roles.
 
     Of each cluster the first document per domain is scored; its near copies are set aside, since
     scoring them again would say nothing new.
 
-    Raises:
-        InputError: a domain ends with fewer than `min_documents` scored documents.
+    Args:
+        members: Of whole clusters.
+        sizes: Documents of each source, `members` and others.
+        config: How many.
+
+    Returns:
+        The domains for which there were too few clusters.
     """
-    clusters: dict[str, list[Member]] = defaultdict(list)
-    for member in members:
-        clusters[member.cluster].append(member)
-    sizes = Counter(member.source for member in members)
-
-    def place(name: str) -> bytes:
-        return hashlib.sha256(f"{config.seed}:{name}".encode()).digest()
-
-    by_hash = [clusters[name] for name in sorted(clusters, key=place)]
+    clusters: dict[tuple[int, int], list[Member]] = defaultdict(list)
+    for member in sorted(members, key=lambda member: member.place):
+        clusters[member.order, member.cluster].append(member)
+    in_order = [clusters[name] for name in sorted(clusters)]
     scored: Counter[str] = Counter()
     scored_bytes: Counter[str] = Counter()
     for domain in sorted(sizes):
-        wanted = max(config.min_documents, round(config.share * sizes[domain]))
-        for cluster in by_hash:
-            if scored[domain] >= wanted:
+        for cluster in in_order:
+            if scored[domain] >= wanted(sizes[domain], config):
                 break
             firsts = {member.source: member for member in reversed(cluster)}
             if domain not in firsts or cluster[0].role != "training":
@@ -97,98 +103,136 @@ def choose(members: Sequence[Member], config: HeldOutConfig) -> None:
                 first.role = "scored"
                 scored[source] += 1
                 scored_bytes[source] += first.text_bytes
-    for domain in sorted(sizes):
-        if scored[domain] < config.min_documents:
-            raise InputError(
-                f"held_out: domain {domain} has {sizes[domain]} documents and yields "
-                f"{scored[domain]} to score within {config.max_domain_bytes} bytes; expected at "
-                f"least min_documents = {config.min_documents}: raise max_domain_bytes or "
-                "max_cluster_share, lower min_documents, or give the source more text"
-            )
+    return {domain for domain in sizes if scored[domain] < wanted(sizes[domain], config)}
+
+
+def wanted(documents: int, config: HeldOutConfig) -> int:
+    """Return the number of documents to score of a domain."""
+    return max(config.min_documents, round(config.share * documents))
 
 
 def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Cluster all documents, take the chosen clusters out, write both parts."""
+    """Choose clusters, take them out, write both parts."""
     documents = inputs["raw"] / "documents"
-    files = shards(documents)
-    members: list[Member] = []
-
-    def texts() -> Iterator[str]:
-        for number, path in enumerate(files):
-            job.progress(number, 2 * len(files), unit="files", message="clustering")
-            for document in read_documents(path):
-                members.append(
-                    Member(id=document.id, source=document.source, text_bytes=document.text_bytes)
-                )
-                yield document.text
-
-    with job.timed("cluster near duplicates"):
-        groups = near_duplicate_groups(texts(), config.near_duplicates)
-    for member, first in zip(members, groups, strict=True):
-        member.cluster = members[first].id
-    twice = [name for name, count in Counter(member.id for member in members).items() if count > 1]
-    if twice:
-        raise InputError(f"held_out: id {twice[0]!r} is given twice; ids are unique")
-    choose(members, config)
-    sizes = Counter(member.cluster for member in members)
-    with job.timed("write"):
-        samples = _write(documents, files, {member.id: member.role for member in members}, job)
-        # One row per document that is held out or has near copies.
-        clusters = (
-            {"id": member.id, "cluster": member.cluster, "role": member.role}
-            for member in members
-            if member.role != "training" or sizes[member.cluster] > 1
+    reads = read_json(inputs["raw"] / "result.json")["digest"]
+    groups = shard_groups(documents)
+    tasks = [
+        Task(
+            name=f"survey {group.number} of {len(groups)}",
+            reads=reads,
+            output=job.scratch / "survey" / f"{group.number:05d}.parquet",
+            call=partial(survey_group, group, documents, config.seed),
         )
-        write_rows(job.folder / "clusters.jsonl.gz", clusters)
-    table = [
-        _row(source, [member for member in members if member.source == source], sizes)
-        for source in sorted({member.source for member in members})
+        for group in groups
     ]
+    with job.timed("survey"):
+        counts = [*chain(*map_tasks(tasks, job, unit="groups"))]
+    surveys, clusters = [task.output for task in tasks], inputs["near_duplicates"] / CLUSTERS
+    with job.timed("choose"), Survey(surveys, clusters, job.scratch) as survey:
+        members = _chosen(survey, config) if config.share else []
+        facts = survey.sources()
+    held = [member for member in members if member.role != "training"]
+    table = [_row(source, row, held) for source, row in facts.items()]
+    _check(table, config)
+    with job.timed("write"):
+        scored = _write(documents, counts, held, job, reads=reads)
     columns = ("scored", "set_aside", "remaining", "scored_bytes", "remaining_bytes")
     return Report(
-        numbers={"documents": len(members), **totals(table, *columns, "near_duplicates")},
+        numbers=totals(table, "documents", *columns, "near_duplicates"),
         tables={"sources": table},
-        samples={"held out": samples},
-        data={"domains": [row["source"] for row in table]},
+        samples={"held out": [chosen[0].sample() for _, chosen in sorted(scored.items())]},
+        data={"domains": sorted(scored)},
     )
 
 
-def _write(documents: Path, files: Sequence[Path], roles: Mapping[str, str], job: Job) -> list[str]:
+def _chosen(survey: Survey, config: HeldOutConfig) -> list[Member]:
+    """Choose among the first clusters of each domain, and among more while they are too few."""
+    sizes = {source: row["documents"] for source, row in survey.sources().items()}
+    limit = 100 + 2 * max(wanted(size, config) for size in sizes.values())
+    while True:
+        members = [Member(**row) for row in survey.candidates(limit)]
+        short = choose(members, sizes, config)
+        if all(limit >= sizes[domain] for domain in short):
+            return members
+        limit *= 4
+
+
+def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
+    """Refuse a domain that yields too little to score, or keeps nothing to train on."""
+    for row in table if config.share else ():
+        if row["scored"] < config.min_documents:
+            raise InputError(
+                f"held_out: domain {row['source']} has {row['documents']} documents and yields "
+                f"{row['scored']} to score within {config.max_domain_bytes} bytes; expected at "
+                f"least min_documents = {config.min_documents}: raise max_domain_bytes or "
+                "max_cluster_share, lower min_documents, or give the source more text"
+            )
+        if not row["remaining"]:
+            raise InputError(
+                f"held_out: all {row['documents']} documents of source {row['source']} would be "
+                "held out, and none is left to train on; lower min_documents "
+                f"({config.min_documents}) or share ({config.share}; 0 holds nothing out), or give "
+                "the source more text"
+            )
+
+
+def _write(
+    documents: Path, counts: Sequence[int], held: Sequence[Member], job: Job, *, reads: str
+) -> dict[str, list[Document]]:
     """Write the remaining documents under their files' names, and the scored ones by domain.
 
+    Args:
+        documents: The folder of shards.
+        counts: Documents of each; a shard of which none remains is left out.
+        held: The documents that are held out.
+        job: The run folder.
+        reads: Digest of the input.
+
     Returns:
-        The beginning of one scored document per domain.
+        The scored documents, by domain.
     """
+    by_shard: dict[int, dict[int, tuple[str, int]]] = defaultdict(dict)
+    for member in held:
+        shard, line = divmod(member.place, 1 << LINE_BITS)
+        by_shard[shard][line] = (member.role, member.cluster)
+    tasks = [
+        Task(
+            name=f"write {path.relative_to(documents)}",
+            reads=reads,
+            output=(job.folder if len(by_shard[shard]) < counts[shard] else job.scratch)
+            / "documents"
+            / path.relative_to(documents),
+            call=partial(write_remaining, path, by_shard[shard]),
+        )
+        for shard, path in enumerate(shards(documents))
+    ]
+    rows = [row for found in map_tasks(tasks, job, unit="files") for row in found]
     scored: dict[str, list[Document]] = defaultdict(list)
-    for number, path in enumerate(files):
-        job.progress(len(files) + number, 2 * len(files), unit="files", message="writing")
-        remaining: list[Document] = []
-        for document in read_documents(path):
-            if roles[document.id] == "training":
-                remaining.append(document)
-            elif roles[document.id] == "scored":
-                scored[document.source].append(document)
-        if remaining:
-            write_documents(job.folder / "documents" / path.relative_to(documents), remaining)
+    for row in rows:
+        if row["role"] == "scored":
+            document = Document(**row["document"])
+            scored[document.source].append(document)
     for domain, chosen in scored.items():
-        rows = ({"text": d.text, "id": d.id, "added": d.added, "source": domain} for d in chosen)
-        write_rows(job.folder / "paloma" / domain / "val" / "part-00000.jsonl.gz", rows)
-    return [chosen[0].sample() for _, chosen in sorted(scored.items())]
+        lines = ({"text": d.text, "id": d.id, "added": d.added, "source": domain} for d in chosen)
+        write_rows(job.folder / "paloma" / domain / "val" / "part-00000.jsonl.gz", lines)
+    write_rows(
+        job.folder / "held_out.jsonl.gz",
+        ({"id": row["id"], "cluster": row["cluster"], "role": row["role"]} for row in rows),
+    )
+    return scored
 
 
-def _row(source: str, members: Sequence[Member], sizes: Counter[str]) -> dict[str, Any]:
-    scored = [member.text_bytes for member in members if member.role == "scored"]
-    remaining = [member.text_bytes for member in members if member.role == "training"]
+def _row(source: str, facts: Mapping[str, int], held: Sequence[Member]) -> dict[str, Any]:
+    own = [member for member in held if member.source == source]
+    scored = [member.text_bytes for member in own if member.role == "scored"]
     return {
         "source": source,
-        "documents": len(members),
-        "near_duplicates": sum(sizes[member.cluster] > 1 for member in members),
-        "largest_cluster": max(sizes[member.cluster] for member in members),
+        **facts,
         "scored": len(scored),
         "scored_bytes": sum(scored),
-        "set_aside": len(members) - len(scored) - len(remaining),
-        "remaining": len(remaining),
-        "remaining_bytes": sum(remaining),
+        "set_aside": len(own) - len(scored),
+        "remaining": facts["documents"] - len(own),
+        "remaining_bytes": facts["text_bytes"] - sum(member.text_bytes for member in own),
     }
 
 

@@ -93,7 +93,8 @@ TINY = Path(__file__).parents[2] / "recipes" / "tiny" / "corpus.yaml"
 # asset -> its folder of the corpus, the class of its configuration, its inputs
 TEXT_JOBS = {
     "raw": ("intake", "RawConfig", ()),
-    "held_out": ("duplicates", "HeldOutConfig", ("raw",)),
+    "near_duplicates": ("duplicates", "NearDuplicateConfig", ("raw",)),
+    "held_out": ("duplicates", "HeldOutConfig", ("raw", "near_duplicates")),
     "tagged": ("filters", "TaggedConfig", ("held_out",)),
     "deduplicated": ("duplicates", "DeduplicatedConfig", ("held_out",)),
     "decontaminated": ("duplicates", "DecontaminatedConfig", ("held_out",)),
@@ -148,6 +149,7 @@ class Corpus:
             rows = [self.document(source, name, text) for name, text in texts.items()]
             path = self.folder("raw") / "documents" / source / "part-00000.jsonl.gz"
             self.write_lines(path, rows)
+        write_json(self.folder("raw") / "result.json", {"digest": "of these texts"})
 
     def write_held_out(
         self, documents: Mapping[str, Mapping[str, str]], **paloma: Sequence[str]

@@ -11,7 +11,7 @@ import pytest
 from olmo_core.config.load import load
 from olmo_core.files import read_json, write_json
 
-ASSETS = ("raw", "held_out", "tagged", "deduplicated", "filtered")
+ASSETS = ("raw", "near_duplicates", "held_out", "tagged", "deduplicated", "filtered")
 
 
 def test_results_do_not_depend_on_the_number_of_processes(tiny: Any, corpus: Any) -> None:

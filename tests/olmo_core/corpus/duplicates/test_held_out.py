@@ -7,26 +7,29 @@ from typing import Any
 
 import pytest
 
+from olmo_core.corpus.duplicates.candidates import cluster_order
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig, Member, choose
 from olmo_core.errors import InputError
 
 
-def members(**sources: int) -> list[Member]:
-    return [
-        Member(id=f"{source}/{n}", source=source, text_bytes=100)
-        for source, count in sources.items()
-        for n in range(count)
-    ]
-
-
 def chosen(
-    everyone: list[Member], config: HeldOutConfig, groups: Sequence[int] | None = None
+    config: HeldOutConfig, groups: Sequence[int] | None = None, **sources: int
 ) -> dict[str, str]:
     """Roles by id of what leaves training; a group is the number of its first member."""
-    for number, member in enumerate(everyone):
-        member.cluster = everyone[groups[number] if groups else number].id
-    choose(everyone, config)
-    return {member.id: member.role for member in everyone if member.role != "training"}
+    ids = [f"{source}/{n}" for source, count in sources.items() for n in range(count)]
+    clusters = groups or range(len(ids))
+    everyone = [
+        Member(
+            place=number,
+            source=name.split("/")[0],
+            text_bytes=100,
+            cluster=first,
+            order=cluster_order(config.seed, ids[first]),
+        )
+        for number, (name, first) in enumerate(zip(ids, clusters, strict=True))
+    ]
+    choose(everyone, sources, config)
+    return {ids[m.place]: m.role for m in everyone if m.role != "training"}
 
 
 def words(seed: int, count: int = 120) -> str:
@@ -35,26 +38,24 @@ def words(seed: int, count: int = 120) -> str:
 
 
 def test_a_share_of_each_domain_is_chosen_and_at_least_the_minimum() -> None:
-    everyone = members(large=1000, small=20)
-    roles = chosen(everyone, HeldOutConfig(share=0.02, min_documents=5))
+    roles = chosen(HeldOutConfig(share=0.02, min_documents=5), large=1000, small=20)
     assert set(roles.values()) == {"scored"}
     assert Counter(name.split("/")[0] for name in roles) == {"large": 20, "small": 5}
 
 
 def test_the_choice_is_by_hash_and_does_not_depend_on_other_documents() -> None:
-    some = chosen(members(a=500), HeldOutConfig(share=0.1))
-    other_seed = chosen(members(a=500), HeldOutConfig(share=0.1, seed=1))
+    some = chosen(HeldOutConfig(share=0.1), a=500)
+    other_seed = chosen(HeldOutConfig(share=0.1, seed=1), a=500)
     assert len(some) == len(other_seed) == 50
     assert 0 < len(set(some) & set(other_seed)) < 25
-    with_another = chosen(members(a=500, b=500), HeldOutConfig(share=0.1))
+    with_another = chosen(HeldOutConfig(share=0.1), a=500, b=500)
     assert set(some) <= set(with_another)
 
 
 def test_clusters_leave_whole_and_one_of_each_domain_is_scored() -> None:
-    everyone = members(a=40, b=40)
     # Every document of a has a copy in b, and every second one a second copy in a.
     groups = [n - n % 2 for n in range(40)] + [n - n % 2 for n in range(40)]
-    roles = chosen(everyone, HeldOutConfig(share=0.1, min_documents=1), groups)
+    roles = chosen(HeldOutConfig(share=0.1, min_documents=1), groups, a=40, b=40)
     for number in {int(name.split("/")[1]) for name in roles}:
         copies = {f"{source}/{n}" for source in "ab" for n in (number, number ^ 1)}
         assert copies <= set(roles)
@@ -68,27 +69,60 @@ def test_clusters_leave_whole_and_one_of_each_domain_is_scored() -> None:
 
 def test_a_widespread_cluster_stays_in_training() -> None:
     groups = [0] * 30 + list(range(30, 100))
-    roles = chosen(members(a=100), HeldOutConfig(share=0.3, max_cluster_share=0.05), groups)
+    roles = chosen(HeldOutConfig(share=0.3, max_cluster_share=0.05), groups, a=100)
     assert len(roles) == 30
     assert all(int(name.split("/")[1]) >= 30 for name in roles)
 
 
 def test_a_domain_stays_within_its_bytes() -> None:
-    roles = chosen(members(a=100), HeldOutConfig(share=0.5, max_domain_bytes=750))
+    roles = chosen(HeldOutConfig(share=0.5, max_domain_bytes=750), a=100)
     assert len(roles) == 7
 
 
-def test_a_domain_that_yields_too_little_is_an_error() -> None:
+def hold_out(corpus: Any, config: dict[str, Any], **sources: dict[str, str]) -> dict[str, Any]:
+    corpus.write_raw(**sources)
+    corpus.run("near_duplicates", {})
+    return corpus.run("held_out", config)
+
+
+def test_a_domain_that_yields_too_little_is_an_error(corpus: Any) -> None:
+    texts = {str(n): words(n) for n in range(3)}
     with pytest.raises(InputError, match=r"domain b has 3 documents and yields 3 .* = 5: raise"):
-        chosen(members(a=100, b=3), HeldOutConfig())
+        hold_out(corpus, {}, a={str(n): words(n + 10) for n in range(20)}, b=texts)
+
+
+def test_a_source_of_which_nothing_would_remain_is_refused(corpus: Any) -> None:
+    texts = {str(n): words(n) for n in range(5)}
+    with pytest.raises(
+        InputError, match=r"all 5 documents of source a would be held out, and none"
+    ):
+        hold_out(corpus, {"min_documents": 5}, a=texts)
+
+
+def test_a_share_of_zero_holds_nothing_out(corpus: Any) -> None:
+    result = hold_out(corpus, {"share": 0}, a={str(n): words(n) for n in range(3)})
+    raw, rest = (corpus.folder(asset) / "documents" for asset in ("raw", "held_out"))
+    [path] = rest.rglob("*.gz")
+    assert path.read_bytes() == (raw / path.relative_to(rest)).read_bytes()
+    assert not (corpus.folder("held_out") / "paloma").exists()
+    assert result["report"]["numbers"]["remaining"] == 3
+    marks = corpus.run("deduplicated", {})["report"]["numbers"]
+    assert (marks["documents"], marks["held_out_paragraphs"]) == (3, 0)
+
+
+def test_the_choice_reads_on_while_the_first_clusters_do_not_do(corpus: Any) -> None:
+    # Most documents are too large to be taken: the few small ones stand anywhere in the order.
+    texts = {f"{n:03d}": words(n, 400 if n % 50 else 10) for n in range(500)}
+    config = {"share": 0.001, "min_documents": 8, "max_domain_bytes": 900}
+    result = hold_out(corpus, config, a=texts)
+    assert result["report"]["numbers"]["scored"] == 8
 
 
 def test_no_near_copy_of_a_held_out_text_remains(corpus: Any) -> None:
     texts = {f"{n:02d}": words(n) for n in range(30)}
     copies = {f"{n:02d}-copy": words(n) + " appended" for n in range(30)}
-    corpus.write_raw(prose=texts, mirror=copies)
     config = {"share": 0.2, "min_documents": 2, "max_cluster_share": 0.2}
-    result = corpus.run("held_out", config)
+    result = hold_out(corpus, config, prose=texts, mirror=copies)
     numbers = result["report"]["numbers"]
     assert (
         numbers["documents"]
@@ -107,16 +141,12 @@ def test_no_near_copy_of_a_held_out_text_remains(corpus: Any) -> None:
         text = row["text"].removesuffix(" appended")
         assert text not in remaining
         assert text + " appended" not in remaining
-    clusters = corpus.read_lines(corpus.folder("held_out") / "clusters.jsonl.gz")
-    assert len(clusters) == 60
-    assert all(row["cluster"].split("/")[1][:2] == row["id"].split("/")[1][:2] for row in clusters)
-
-
-def test_an_id_given_twice_is_refused(corpus: Any) -> None:
-    path = corpus.folder("raw") / "documents" / "prose" / "part-00000.jsonl.gz"
-    corpus.write_lines(path, [corpus.document("prose", "1", words(n)) for n in range(2)])
-    with pytest.raises(InputError, match="id 'prose/1' is given twice"):
-        corpus.run("held_out", {"min_documents": 1})
+    rows = corpus.read_lines(corpus.folder("held_out") / "held_out.jsonl.gz")
+    assert len(rows) == numbers["scored"] + numbers["set_aside"]
+    names: dict[int, set[str]] = {}
+    for row in rows:
+        names.setdefault(row["cluster"], set()).add(row["id"].split("/")[1][:2])
+    assert all(len(cluster) == 1 for cluster in names.values())
 
 
 def test_shares_out_of_range_are_refused() -> None:

@@ -1,0 +1,131 @@
+"""Candidates for near copies: documents of which a band of MinHash values is equal."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from olmo_core.corpus.document import read_documents
+from olmo_core.corpus.duplicates.keys import (
+    Group,
+    PartitionedFile,
+    answers,
+    by_group,
+    by_key,
+    give,
+    place,
+    query,
+)
+from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, signatures
+
+BATCH_CHARACTERS = 4_000_000  # of the texts that are signed at a time
+# A document is compared with the first ones of each bucket that it is in: a bucket of n documents
+# takes n × COMPARED comparisons, not n². In buckets of up to COMPARED + 1, all are made.
+COMPARED = 64
+
+BANDS = {"key": "uint64", "words": "uint64", "place": "uint64", "band": "uint8"}
+PAIRS = {"first": "uint64", "later": "uint64", "equal": "bool"}
+PLACES = {"place": "uint64"}
+
+# Documents of the same words are in the same buckets: the first stands for all of them.
+STANDING = """
+    create table members as
+    select key, words, min(place) as place from keys group by key, words;
+    create table ranked as
+    select key, place, row_number() over (partition by key order by place) as rank
+    from members semi join (select key from members group by key having count(*) > 1) using (key);
+    create table pairs as
+    select distinct a.place as first, b.place as later, false as equal
+    from ranked a join ranked b on a.key = b.key and a.rank < b.rank
+    where a.rank <= {compared};
+    insert into pairs
+    select members.place, keys.place, true
+    from keys join members using (key, words) where band = 0 and keys.place > members.place;
+"""
+LEFT_OUT = """
+    select count(*), coalesce(sum((size - {compared} - 1) * (size - {compared}) // 2), 0)::bigint
+    from (select max(rank) as size from ranked group by key) where size > {compared} + 1
+"""
+
+
+class Definition(Protocol):
+    """Of a near copy: what signatures are made of."""
+
+    @property
+    def shingle_words(self) -> int: ...  # noqa: D102
+    @property
+    def permutations(self) -> int: ...  # noqa: D102
+    @property
+    def bands(self) -> int: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+
+
+def sign_group(group: Group, partitions: int, config: Definition, out: Path) -> list[int]:
+    """Write the keys of the bands of a group's documents; return the documents of each shard."""
+    shingler = Shingler(config.shingle_words)
+    counts: list[int] = []
+    with PartitionedFile(out, BANDS, partitions) as keys:
+        for shard, path in group.numbered:
+            counts.append(0)
+            for texts in _batches(path):
+                hashes, offsets, words = shingler.hashes(texts)
+                signed = signatures(
+                    hashes, offsets, permutations=config.permutations, seed=config.seed
+                )
+                key = band_keys(signed, config.bands).ravel()
+                first = place(shard, 1 + counts[-1])
+                places = np.arange(first, first + len(texts), dtype=np.uint64)
+                rows = {
+                    "key": key,
+                    "words": np.repeat(words, config.bands),
+                    "place": np.repeat(places, config.bands),
+                    "band": np.tile(np.arange(config.bands, dtype=np.uint8), len(texts)),
+                }
+                keys.write(rows, by_key(key, partitions))
+                counts[-1] += len(texts)
+    return counts
+
+
+def _batches(path: Path) -> Iterator[list[str]]:
+    texts: list[str] = []
+    characters = 0
+    for document in read_documents(path):
+        texts.append(document.text)
+        characters += len(document.text)
+        if characters >= BATCH_CHARACTERS:
+            yield texts
+            texts, characters = [], 0
+    if texts:
+        yield texts
+
+
+def pair_partition(
+    files: Sequence[Path], number: int, partitions: int, groups: Sequence[Group], out: Path
+) -> dict[str, int]:
+    """Write the pairs that share a key of one partition.
+
+    `pairs.parquet` holds them by the group of the first; `equal` ones have the same words and need
+    no comparison. `places.parquet` holds the documents that must be compared, by their group.
+
+    Returns:
+        The buckets of which not all pairs were taken, and the pairs left out of them.
+    """
+    out.mkdir()
+    with query(out) as connection:
+        give(connection, "given", files, number, partitions)
+        connection.execute("create table keys as from given")
+        connection.execute(STANDING.format(compared=COMPARED))
+        with PartitionedFile(out / "pairs.parquet", PAIRS, len(groups)) as pairs:
+            for rows in answers(connection, "from pairs order by first, later"):
+                pairs.write(rows, by_group(rows["first"], groups))
+        compared = """
+            select first as place from pairs where not equal
+            union select later from pairs where not equal order by place
+        """
+        with PartitionedFile(out / "places.parquet", PLACES, len(groups)) as places:
+            for rows in answers(connection, compared):
+                places.write(rows, by_group(rows["place"], groups))
+        [(buckets, left_out)] = connection.execute(LEFT_OUT.format(compared=COMPARED)).fetchall()
+    return {"buckets": buckets, "pairs": left_out}
