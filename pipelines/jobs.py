@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, partitions_name, sweep_node
+from assets.evals.sweep import checkpoints, partitions_name, sweep_names, sweep_node
 from assets.execution.materialise import build_asset
 from assets.graph import Graph
 from assets.launcher import Launcher
@@ -27,11 +27,12 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
     """Return `<recipe>_evaluate`: all models; `<recipe>_sweep`: checkpoints, one per partition."""
     name = graph.recipe.name
     sweep = f"{name}_sweep"
+    evaluations = [asset for asset in EVALUATIONS if asset in graph.nodes]
     return dg.Definitions.merge(
-        _job(name, f"{name}_evaluate", EVALUATIONS, f"The evaluations of {name}'s models."),
-        _job(name, sweep, SWEEP, f"The evaluations of checkpoints of {name}'s runs."),
+        _job(name, f"{name}_evaluate", evaluations, f"The evaluations of {name}'s models."),
+        _job(name, sweep, sweep_names(graph), f"The evaluations of checkpoints of {name}'s runs."),
         dg.Definitions(
-            assets=[build_asset(graph, sweep_node(graph, asset)) for asset in SWEEP],
+            assets=[build_asset(graph, sweep_node(graph, asset)) for asset in sweep_names(graph)],
             sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
             schedules=[sweep_schedule(graph, sweep)],
         ),

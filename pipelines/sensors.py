@@ -4,7 +4,7 @@ import json
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.evals.sweep import checkpoints, sweep_names, sweep_work
 from assets.execution.materialise import checkpoint_partitions
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -29,7 +29,7 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{recipe}_checkpoints",
-        asset_selection=[dg.AssetKey([recipe, name]) for name in SWEEP],
+        asset_selection=[dg.AssetKey([recipe, name]) for name in sweep_names(graph)],
         minimum_interval_seconds=INTERVAL_SECONDS,
         description=f"Evaluates each checkpoint of {recipe}'s runs as it appears.",
     )
@@ -59,11 +59,12 @@ def orphan_sensor(graph: Graph) -> dg.SensorDefinition:
     """
     recipe = graph.recipe.name
     partitions = checkpoint_partitions(recipe)
-    keys = [*(node.key for node in graph.nodes.values()), *([recipe, name] for name in SWEEP)]
+    assets = [*graph.nodes, *sweep_names(graph)]
+    keys = [dg.AssetKey([recipe, name]) for name in assets]
 
     @dg.sensor(
         name=f"{recipe}_orphans",
-        asset_selection=[dg.AssetKey(key) for key in keys],
+        asset_selection=keys,
         minimum_interval_seconds=INTERVAL_SECONDS,
         description=f"Follows each job of {recipe} that has lost its run, or never had one.",
     )

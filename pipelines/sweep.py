@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.evals.sweep import checkpoints, sweep_names, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, queues
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -36,7 +36,7 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
     finished = 0
     found = checkpoints(graph, root)
     for key in keys:
-        for name in SWEEP:
+        for name in sweep_names(graph):
             try:
                 work = sweep_work(graph, name, key, root, found)
                 if work.finished() is not None:

@@ -6,11 +6,15 @@ from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
+from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
-    """Return three assets; each evaluation is one job over all models."""
+    """Return three assets, without perplexity where nothing is held out.
+
+    Each evaluation is one job over all models.
+    """
     node = functools.partial(section_node, recipe, "evals")
     _, *stage2_mixes = recipe.mixes
     stage2_sources = {
@@ -18,16 +22,18 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
         for mix in stage2_mixes
         for source in recipe.section("corpus", mix, MixConfig).sources
     }
+    perplexity = node(
+        "perplexity",
+        PerplexityConfig,
+        description="One row per model, domain and metric of the held-out set (Paloma's way).",
+        inputs=("export", "held_out", "stage1_mix", "tokens"),
+        packages=("torch", "tokenizers", "pyarrow"),
+        kinds=("pytorch", "parquet"),
+        checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
+    )
+    held_out = recipe.section("corpus", "held_out", HeldOutConfig).share > 0
     return [
-        node(
-            "perplexity",
-            PerplexityConfig,
-            description="One row per model, domain and metric of the held-out set (Paloma's way).",
-            inputs=("export", "held_out", "stage1_mix", "tokens"),
-            packages=("torch", "tokenizers", "pyarrow"),
-            kinds=("pytorch", "parquet"),
-            checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
-        ),
+        *([perplexity] if held_out else []),
         node(
             "downstream",
             DownstreamConfig,
@@ -41,7 +47,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             "leaderboard",
             LeaderboardConfig,
             description="One row per model, task and metric of all evaluations; rewritten whole.",
-            inputs=("downstream", "perplexity", "export"),
+            inputs=("downstream", *(["perplexity"] if held_out else []), "export"),
             packages=("pyarrow",),
             kinds=("parquet",),
         ),

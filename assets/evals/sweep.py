@@ -45,6 +45,11 @@ def partitions_name(recipe: str) -> str:
     return f"{recipe}_checkpoints"
 
 
+def sweep_names(graph: Graph) -> list[str]:
+    """Return the names of a recipe's sweep assets: those whose evaluation it has."""
+    return [name for name, evaluation in SWEEP.items() if evaluation in graph.nodes]
+
+
 def sweep_node(graph: Graph, name: str) -> Node:
     """Return the node of a sweep asset, over any of its partitions."""
     evaluation = graph.nodes[SWEEP[name]]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.evals.sweep import checkpoints, sweep_names, sweep_work
 from assets.execution.produce import AssetBuild, Produced
 from assets.execution.step import AssetStep
 from assets.graph import Graph
@@ -35,7 +35,7 @@ def backfill(step: AssetStep, node: Node) -> None:
     works, refused = _works(graph, name, keys)
     further: dict[str, AssetBuild] = {}
     if not step.forces:
-        for other in SWEEP:
+        for other in sweep_names(graph):
             if other not in (name, *step.ahead.begun) and step.makes([graph.recipe.name, other]):
                 further |= _works(graph, other, keys)[0]
     with step.at_work(name, [*works.values(), *further.values()]):

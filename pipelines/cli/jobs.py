@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.assemble import build_graph
-from assets.evals.sweep import SWEEP
+from assets.evals.sweep import sweep_names
 from assets.graph import Graph
 from assets.launcher import JobState, Launcher
 from assets.paths import root
@@ -118,7 +118,7 @@ def require_asset(recipe: str, asset: str) -> Graph:
         ConfigError: there is no such recipe or asset; the nearest one is named.
     """
     graph = build_graph(load_recipe(recipe))
-    known: Sequence[str] = [*graph.nodes, *SWEEP]
+    known: Sequence[str] = [*graph.nodes, *sweep_names(graph)]
     if asset not in known:
         raise ConfigError(f"recipe {recipe} has no asset {shown(asset)}; {nearest(asset, known)}")
     return graph

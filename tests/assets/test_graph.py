@@ -6,6 +6,7 @@ After a change that is meant: `python -m tests.assets.test_graph > tests/assets/
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from pipelines.definitions import build_definitions
 
@@ -44,6 +45,20 @@ def test_the_main_line_has_no_partitions_and_the_sweep_has_no_children() -> None
         is_sweep = node.group_name == "demo_sweep"
         assert node.is_partitioned == is_sweep
         assert not (is_sweep and node.child_keys)
+
+
+def test_a_recipe_that_holds_nothing_out_has_no_perplexity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path))
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "recipe.yaml").write_text("extends: demo\n")
+    (tmp_path / "whole" / "corpus.yaml").write_text("held_out: {share: 0}\n")
+    definitions = build_definitions(["whole"])
+    names = {key.path[-1] for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert not {name for name in names if "perplexity" in name}
+    assert {"checkpoint_downstream", "leaderboard", "model_card"} <= names
+    definitions.get_repository_def()  # jobs, sensors and schedules name assets that there are
 
 
 if __name__ == "__main__":
