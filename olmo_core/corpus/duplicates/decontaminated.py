@@ -22,7 +22,7 @@ from olmo_core.corpus.document import Document, read_documents, shards, totals
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE, EvaluationTexts
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.task_data import questions
 from olmo_core.files import read_json, sha256_file
 from olmo_core.run.command import run_job
@@ -107,7 +107,7 @@ def make(config: DecontaminatedConfig, inputs: Mapping[str, Path], job: Job) -> 
 
 def evaluation_texts(config: DecontaminatedConfig, held_out: Path) -> Iterator[tuple[str, str]]:
     """Yield each text with the name of its set: a domain, a task, or a folder below a folder."""
-    for path in shards(held_out):
+    for path in shards(held_out) if held_out.exists() else ():  # a recipe may hold nothing out
         for row in read_rows(path):
             yield f"held_out/{path.relative_to(held_out).parts[0]}", row["text"]
     for folder in config.folders:
@@ -151,6 +151,11 @@ def write_index(
             sets[name] += 1
             yield text
 
+    if next(evaluation_texts(config, held_out), None) is None:
+        raise InputError(
+            "decontaminated: no evaluation text: nothing is held out (held_out: share), and neither "
+            "`folders` nor a task of evals.yaml has any; remove the section, or name some"
+        )
     index = EvaluationTexts.of(texts(), run_words=config.run_words, min_words=config.min_words)
     index.save(out)
     words = np.diff(index.begins)

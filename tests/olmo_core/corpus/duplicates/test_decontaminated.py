@@ -11,8 +11,10 @@ from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 from olmo_core.corpus.duplicates.decontaminated import (
     DecontaminatedConfig,
     evaluation_identity,
+    evaluation_texts,
+    write_index,
 )
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.task_data import questions
 
 HELD = "A held-out text of a dozen words or so that nobody should ever train on."
@@ -102,3 +104,14 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path) -> None:
     for folder in (str(tmp_path), "${NO_SUCH_VARIABLE}/paloma"):
         with pytest.raises(ConfigError, match="expected a folder with"):
             evaluation_identity(DecontaminatedConfig(folders=(folder,)))
+
+
+def test_where_nothing_is_held_out_the_other_texts_are_looked_for(
+    spoilt: Any, tmp_path: Path
+) -> None:
+    folders = (str(tmp_path / "paloma"),)
+    nowhere = tmp_path / "no paloma"
+    found = list(evaluation_texts(DecontaminatedConfig(folders=folders), nowhere))
+    assert found == [("c4_en", OF_A_FOLDER)]
+    with pytest.raises(InputError, match=r"no evaluation text: nothing is held out"):
+        write_index(DecontaminatedConfig(), nowhere, tmp_path / "index")
