@@ -153,8 +153,8 @@ def write_index(
 
     if next(evaluation_texts(config, held_out), None) is None:
         raise InputError(
-            "decontaminated: no evaluation text: nothing is held out (held_out: share), and neither "
-            "`folders` nor a task of evals.yaml has any; remove the section, or name some"
+            "decontaminated: no evaluation text: nothing is held out (held_out: share), and "
+            "neither `folders` nor a task of evals.yaml has any; remove the section, or name some"
         )
     index = EvaluationTexts.of(texts(), run_words=config.run_words, min_words=config.min_words)
     index.save(out)
