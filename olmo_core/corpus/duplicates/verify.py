@@ -90,7 +90,8 @@ def verify_group(
     similar = equal.astype(bool)
     own = Sets(sets[group.number])
     others = by_group(later, groups)
-    for number in np.unique(others).tolist():  # one group's file at a time
+    numbers: list[int] = np.unique(others).tolist()
+    for number in numbers:  # one group's file at a time
         theirs = Sets(sets[number])
         for row in np.flatnonzero((others == number) & (equal == 0)).tolist():
             similar[row] = _alike(own.of(first[row]), theirs.of(later[row]), threshold)
