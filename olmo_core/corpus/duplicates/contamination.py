@@ -8,8 +8,9 @@ GPT-3's clean-up (Brown et al. 2020, arXiv:2005.14165, appendix C).
 
 import functools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,29 +34,36 @@ def _powers() -> np.ndarray:
     return np.cumprod(np.full(1 << 12, _BASE))
 
 
-def word_hashes(text: str) -> np.ndarray:
-    """Return a hash of each word of a text, uint64 (words,)."""
+def _folded(text: str) -> str:
     if not text.isascii():  # composed or not, wide or not, ß or SS
         text = unicodedata.normalize("NFKC", text)
-    text = text.casefold()
+    return text.casefold()
+
+
+def word_hashes(text: str) -> np.ndarray:
+    """Return a hash of each word of a text, uint64 (words,)."""
+    return _in_blocks(_folded(text))
+
+
+def _in_blocks(text: str) -> np.ndarray:
     blocks: list[np.ndarray] = []
     begin = 0
     while begin < len(text):
         end = begin + _BLOCK
         while end < len(text) and text[end].isalnum():  # not within a word
             end += 1
-        blocks.append(_hashes(text[begin:end]))
+        blocks.append(_hashes(text[begin:end])[0])
         begin = end
     return np.concatenate([np.zeros(0, np.uint64), *blocks])
 
 
-def _hashes(text: str) -> np.ndarray:
+def _hashes(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hash of each word of a folded text, and the place of its first character."""
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-    inside = _in_words()[codes]
-    places = np.flatnonzero(inside)
+    places = np.flatnonzero(_in_words()[codes])
     first = np.flatnonzero(np.diff(places, prepend=-2) > 1)  # of each word, among `places`
     if not len(first):
-        return np.zeros(0, np.uint64)
+        return np.zeros(0, np.uint64), first
     lengths = np.diff(first, append=len(places))
     within = np.arange(len(places)) - np.repeat(first, lengths)
     weighted = codes[places] * _powers()[within & (len(_powers()) - 1)]
@@ -63,7 +71,29 @@ def _hashes(text: str) -> np.ndarray:
     # Spread over all bits (the finalizer of splitmix64, Steele et al. 2014): runs add them up.
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
-    return hashes ^ (hashes >> np.uint64(31))
+    return hashes ^ (hashes >> np.uint64(31)), places[first]
+
+
+def _batches(texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the hashes of the words of some texts, and how many words are in each of these.
+
+    Several short texts are hashed at once: one by one, numpy's calls would take ten times as long.
+    """
+    folded: list[str] = []
+    size = 0
+    for text in chain(map(_folded, texts), [None]):
+        if folded and (text is None or size + len(text) > _BLOCK):
+            if len(folded) == 1:
+                words = _in_blocks(folded[0])
+                yield words, np.array([len(words)])
+            else:
+                words, places = _hashes("\n".join(folded))
+                begins = np.cumsum([0, *(len(each) + 1 for each in folded)])
+                yield words, np.diff(np.searchsorted(places, begins))
+            folded, size = [], 0
+        if text is not None:
+            folded.append(text)
+            size += len(text) + 1
 
 
 def run_hashes(words: np.ndarray, lengths: Sequence[int]) -> dict[int, np.ndarray]:
@@ -95,22 +125,26 @@ class EvaluationTexts:
     @classmethod
     def of(cls, texts: Iterable[str], *, run_words: int, min_words: int) -> "EvaluationTexts":
         """Index texts; one of fewer than `min_words` words has no run and is never found."""
-        begins, runs = [0], list[int]()
-        hashes: list[np.ndarray] = []
-        places: list[np.ndarray] = []
-        for text in texts:
-            words = word_hashes(text)
-            length = min(run_words, len(words))
-            runs.append(length)
-            if length >= min_words:
-                hashes.append(run_hashes(words, [length])[length])
-                places.append(begins[-1] + np.arange(len(hashes[-1])))
-            begins.append(begins[-1] + len(words))
+        sizes, hashes, places = [list[np.ndarray]() for _ in range(3)]
+        begin = 0  # the batch's first word
+        for words, counts in _batches(texts):
+            ends = np.cumsum(counts)
+            runs = np.minimum(counts, run_words)
+            there = np.unique(runs[runs >= min_words]).tolist()
+            for length, found in run_hashes(words, there).items():
+                first = np.arange(len(found))
+                text = np.searchsorted(ends, first, side="right")
+                own = np.flatnonzero((runs[text] == length) & (first + length <= ends[text]))
+                hashes.append(found[own])
+                places.append(begin + own)
+            sizes.append(counts)
+            begin += len(words)
         joined = np.concatenate([np.zeros(0, np.uint64), *hashes])
         order = np.argsort(joined, kind="stable")
+        words_of_each = np.concatenate([np.zeros(0, np.int64), *sizes])
         return cls(
-            begins=np.array(begins, dtype=np.int64),
-            runs=np.array(runs, dtype=np.int64),
+            begins=np.cumsum(np.append(0, words_of_each)),
+            runs=np.minimum(words_of_each, run_words),
             hashes=joined[order],
             places=np.concatenate([np.zeros(0, np.int64), *places])[order],
         )

@@ -1,0 +1,151 @@
+"""`olmo corpus inspect`: the documents of a recipe, and what its rules make of each."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.text import Text
+
+from assets.assemble import build_graph
+from assets.graph import Graph
+from assets.paths import root
+from assets.recipe import load_recipe
+from olmo_core.config.load import nearest
+from olmo_core.corpus.document import Document, source_names
+from olmo_core.corpus.filters.filtered import ATTRIBUTES, FilteredConfig
+from olmo_core.corpus.filters.rules import Rule
+from olmo_core.corpus.toolkit import marked_files
+from olmo_core.errors import ConfigError
+from pipelines.cli.terminal import print_json, table, terminal
+
+SHOWN_CHARACTERS = 600
+AROUND_CHARACTERS = 200  # on both sides of what --grep finds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which documents to show: those for which all that is given holds."""
+
+    source: str | None = None
+    dropped_by: str | None = None  # the first rule that drops it
+    kept: bool = False
+    grep: str | None = None  # a regular expression that the text holds
+    id: str | None = None
+
+    def holds(self, document: Document, rule: Rule | None) -> bool:
+        """Return whether to show a document, given the first rule that drops it."""
+        return (
+            self.id in (None, document.id)
+            and self.dropped_by in (None, rule and rule.name)
+            and not (self.kept and rule)
+            and (self.grep is None or re.search(self.grep, document.text) is not None)
+        )
+
+
+def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
+    """Print up to `limit` documents and, where all were looked at, how many each rule drops.
+
+    The rules are the recipe's as it stands, so that an edit is seen before it is run.
+
+    Raises:
+        ConfigError: a name that the recipe does not have, or an asset that is not made yet.
+    """
+    graph = build_graph(load_recipe(recipe))
+    rules = graph.recipe.section("corpus", "filtered", FilteredConfig).rules
+    _check(wanted, rules)
+    shown: list[dict[str, Any]] = []
+    counts: Counter[tuple[str, str]] = Counter()
+    whole = True
+    for document, attributes in _documents(graph, wanted.source):
+        applied = rules.get(document.source, ())
+        rule = next((rule for rule in applied if rule.drops(document.text, attributes)), None)
+        counts[document.source, rule.name if rule else ""] += 1
+        if not wanted.holds(document, rule):
+            continue
+        if len(shown) == limit and limit:
+            whole = False
+            break
+        if limit:
+            shown.append(_entry(document, rule, applied, attributes))
+    if as_json:
+        print_json(shown)
+        return
+    console = terminal()
+    for entry in shown:
+        console.print(_text(entry, wanted.grep), "")
+    if whole:
+        rows = [
+            (source, name or "kept", f"{number:,}")
+            for (source, name), number in sorted(counts.items())
+        ]
+        console.print(table(("source", "rule", "documents"), rows, right=("documents",)))
+    else:
+        console.print(f"the first {limit}; --limit 0 counts all of them")
+
+
+def _check(wanted: Wanted, rules: Mapping[str, tuple[Rule, ...]]) -> None:
+    if wanted.source is not None and wanted.source not in rules:
+        raise ConfigError(f"--source {wanted.source}: {nearest(wanted.source, rules)}")
+    names = [rule.name for each in rules.values() for rule in each]
+    if wanted.dropped_by is not None and wanted.dropped_by not in names:
+        raise ConfigError(f"--dropped-by {wanted.dropped_by}: {nearest(wanted.dropped_by, names)}")
+    try:
+        re.compile(wanted.grep or "")
+    except re.error as error:
+        raise ConfigError(f"--grep {wanted.grep}: {error}; expected a regular expression") from None
+
+
+def _documents(graph: Graph, source: str | None) -> Iterator[tuple[Document, dict[str, Any]]]:
+    """Yield each document that the rules judge, with all of its attributes."""
+    folders: dict[str, Path] = {}
+    for name in graph.nodes["filtered"].inputs:
+        run = graph.finished(root(), name)
+        if run is None:
+            raise ConfigError(
+                f"{name} is not made yet; olmo run {graph.recipe.name} --select {name}"
+            )
+        folders[name] = run.path
+    documents = folders["held_out"] / "documents"
+    attributes = [
+        folders[asset] / "attributes" / experiment
+        for asset, experiment in ATTRIBUTES.items()
+        if asset in folders
+    ]
+    for name in [source] if source else source_names(documents):
+        for _, rows in marked_files(documents / name, *(each / name for each in attributes)):
+            for document, marks in rows:
+                yield document, {key: value for mark in marks for key, value in mark.items()}
+
+
+def _entry(
+    document: Document, rule: Rule | None, rules: tuple[Rule, ...], attributes: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "id": document.id,
+        "source": document.source,
+        "dropped_by": rule.name if rule else None,
+        "measures": {each.name: round(each.value(document.text, attributes), 6) for each in rules},
+        "metadata": document.metadata,
+        "text": document.text,
+    }
+
+
+def _text(entry: Mapping[str, Any], grep: str | None) -> Text:
+    """Return a document as a person reads it, what was searched for in bold."""
+    text, begin = entry["text"], 0
+    found = re.search(grep, text) if grep else None
+    if found is not None:
+        begin = max(0, found.start() - AROUND_CHARACTERS)
+    end = begin + SHOWN_CHARACTERS
+    verdict = f"dropped by {entry['dropped_by']}" if entry["dropped_by"] else "kept"
+    measures = ", ".join(f"{name} {value:g}" for name, value in entry["measures"].items())
+    shown = ("… " if begin else "") + text[begin:end] + (" …" if end < len(text) else "")
+    made = Text.from_markup(f"[bold]{escape(entry['id'])}[/bold]  {verdict}\n{escape(measures)}\n")
+    body = Text(shown)
+    if grep:
+        body.highlight_regex(grep, "bold yellow")
+    return made + body + Text("\n")

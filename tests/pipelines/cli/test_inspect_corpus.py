@@ -1,0 +1,95 @@
+"""`olmo corpus inspect`: the rules as they stand, on what is there."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from olmo_core.errors import ConfigError
+from pipelines.cli.main import app
+
+TINY = Path(__file__).parents[2] / "recipes" / "tiny"
+
+
+def olmo(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments)
+    if done.exception:
+        raise done.exception
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe whose documents are judged: a root beside it."""
+    folder = tmp_path_factory.mktemp("inspect")
+    shutil.copytree(TINY, folder / "recipes" / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OLMO_RECIPES", str(folder / "recipes"))
+        patch.setenv("OLMO_ROOT", str(folder / "root"))
+        patch.delenv("DAGSTER_HOME", raising=False)
+        olmo("run", "mine", "--select", "filtered")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def places(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(made / "recipes"))
+    monkeypatch.setenv("OLMO_ROOT", str(made / "root"))
+
+
+def counts(output: str) -> dict[tuple[str, str], int]:
+    lines = [line.split() for line in output.splitlines() if line.strip()]
+    return {(source, rule): int(number.replace(",", "")) for source, rule, number in lines[1:]}
+
+
+def test_counts_are_those_of_the_job() -> None:
+    result = json.loads(olmo("show", "mine", "filtered", "--json"))[0]
+    found = counts(olmo("corpus", "inspect", "mine", "--limit", "0"))
+    for row in result["tables"]["dropped by rule"]:
+        assert found.get((row["source"], row["rule"]), 0) == row["dropped"]
+    for row in result["tables"]["sources"]:
+        assert found[row["source"], "kept"] == row["kept"]
+
+
+def test_an_edited_rule_is_seen_before_it_is_run(made: Path) -> None:
+    corpus = made / "recipes" / "mine" / "corpus.yaml"
+    before = corpus.read_text()
+    few = ("corpus", "inspect", "mine", "--dropped-by", "too_few_words", "--limit", "0")
+    try:
+        corpus.write_text(before.replace("word_count, below: 30}", "word_count, below: 60}"))
+        edited = counts(olmo(*few))
+    finally:
+        corpus.write_text(before)
+    key = ("docstrings", "too_few_words")
+    assert edited[key] > counts(olmo(*few)).get(key, 0)
+
+
+def test_what_is_asked_for_is_shown() -> None:
+    rows = json.loads(olmo("corpus", "inspect", "mine", "--kept", "--grep", "(?i)graph", "--json"))
+    assert len(rows) == 5
+    assert all("graph" in row["text"].lower() and row["dropped_by"] is None for row in rows)
+    [one] = json.loads(olmo("corpus", "inspect", "mine", "--id", rows[2]["id"], "--json"))
+    assert one == rows[2]
+    shown = olmo("corpus", "inspect", "mine", "--source", rows[0]["source"], "--limit", "1")
+    assert "the first 1; --limit 0 counts all of them" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--source", "docstring"), "--source docstring: did you mean 'docstrings'"),
+        (("--dropped-by", "too_few"), "--dropped-by too_few: did you mean"),
+        (("--grep", "("), "expected a regular expression"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        olmo("corpus", "inspect", "mine", *arguments)
+
+
+def test_what_is_not_made_yet_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path))
+    with pytest.raises(ConfigError, match="held_out is not made yet; olmo run mine --select"):
+        olmo("corpus", "inspect", "mine")
