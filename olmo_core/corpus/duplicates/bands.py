@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -49,39 +48,33 @@ LEFT_OUT = """
 """
 
 
-class Definition(Protocol):
-    """Of a near copy: what signatures are made of."""
-
-    @property
-    def shingle_words(self) -> int: ...  # noqa: D102
-    @property
-    def permutations(self) -> int: ...  # noqa: D102
-    @property
-    def bands(self) -> int: ...  # noqa: D102
-    @property
-    def seed(self) -> int: ...  # noqa: D102
-
-
-def sign_group(group: Group, partitions: int, config: Definition, out: Path) -> list[int]:
+def sign_group(
+    group: Group,
+    partitions: int,
+    out: Path,
+    *,
+    words: int,
+    permutations: int,
+    bands: int,
+    seed: int,
+) -> list[int]:
     """Write the keys of the bands of a group's documents; return the documents of each shard."""
-    shingler = Shingler(config.shingle_words)
+    shingler = Shingler(words)
     counts: list[int] = []
     with PartitionedFile(out, BANDS, partitions) as keys:
         for shard, path in group.numbered:
             counts.append(0)
             for texts in _batches(path):
-                hashes, offsets, words = shingler.hashes(texts)
-                signed = signatures(
-                    hashes, offsets, permutations=config.permutations, seed=config.seed
-                )
-                key = band_keys(signed, config.bands).ravel()
+                hashes, offsets, digests = shingler.hashes(texts)
+                signed = signatures(hashes, offsets, permutations=permutations, seed=seed)
+                key = band_keys(signed, bands).ravel()
                 first = place(shard, 1 + counts[-1])
                 places = np.arange(first, first + len(texts), dtype=np.uint64)
                 rows = {
                     "key": key,
-                    "words": np.repeat(words, config.bands),
-                    "place": np.repeat(places, config.bands),
-                    "band": np.tile(np.arange(config.bands, dtype=np.uint8), len(texts)),
+                    "words": np.repeat(digests, bands),
+                    "place": np.repeat(places, bands),
+                    "band": np.tile(np.arange(bands, dtype=np.uint8), len(texts)),
                 }
                 keys.write(rows, by_key(key, partitions))
                 counts[-1] += len(texts)

@@ -73,7 +73,13 @@ def make(config: NearDuplicateConfig, inputs: Mapping[str, Path], job: Job) -> R
             results = map_tasks(tasks, job, unit=f"{name} tasks")
         return [task.output for task in tasks], results
 
-    keys, counts = run("sign", [partial(sign_group, g, partitions, config) for g in groups])
+    signed = {
+        "words": config.shingle_words,
+        "permutations": config.permutations,
+        "bands": config.bands,
+        "seed": config.seed,
+    }
+    keys, counts = run("sign", [partial(sign_group, g, partitions, **signed) for g in groups])
     pairs, capped = run(
         "pair", [partial(pair_partition, keys, n, partitions, groups) for n in range(partitions)]
     )
