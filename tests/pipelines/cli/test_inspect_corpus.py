@@ -47,9 +47,9 @@ def counts(output: str) -> dict[tuple[str, str], int]:
 def test_counts_are_those_of_the_job() -> None:
     result = json.loads(olmo("show", "mine", "filtered", "--json"))[0]
     found = counts(olmo("corpus", "inspect", "mine", "--limit", "0"))
-    for row in result["tables"]["dropped by rule"]:
+    for row in result["metadata"]["tables"]["dropped by rule"]:
         assert found.get((row["source"], row["rule"]), 0) == row["dropped"]
-    for row in result["tables"]["sources"]:
+    for row in result["metadata"]["tables"]["sources"]:
         assert found[row["source"], "kept"] == row["kept"]
 
 
