@@ -95,7 +95,7 @@ def encoding(config: TokensConfig, tokenizer: Path) -> Encoding:
         config=config,
         tokenizer=tokenizer / TOKENIZER,
         header=header,
-        bos_token_id=data["bos_token_id"],
+        bos_token_id=data.get("bos_token_id"),  # results before there was one lack it
     )
 
 
