@@ -171,9 +171,10 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             "documents",
             DocumentsConfig,
             description="One row per document in a token file: which document a position is of.",
-            inputs=("tokens",),
+            inputs=("tokens", "filtered"),
             packages=("pyarrow",),
             kinds=("parquet",),
+            shares_tasks=True,
         ),
         *(
             node(

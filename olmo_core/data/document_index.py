@@ -1,34 +1,34 @@
-"""The documents index: from a position in a token file to its document, and back.
+"""The documents index: from a position in a token file, an id, a URL or a SHA-1 to the document.
 
-Two Parquet files hold the same rows: `documents.parquet` sorted by (file, start) and `ids.parquet`
-sorted by (id, file, start). A query reads one row group of one of them, so an index of billions of
-documents answers from its footer and a few hundred kilobytes.
+    places/<token file>.parquet    the documents of one token file, in its order
+    ids/part-NNNNN.parquet         everything known of a document, by the digest of its id
+    urls/, texts/part-NNNNN.parquet    digests of URLs and texts, each with that of an id
+
+Each of the last three is cut by the leading bits of its digest and sorted by it. A query reads a
+row group or two, whatever the number of documents.
 """
 
-import bisect
 import functools
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from xxhash import xxh3_64_intdigest
 
 from olmo_core.errors import InputError
-from olmo_core.files import atomic_path
 
-BY_PLACE = "documents.parquet"
-BY_ID = "ids.parquet"
-ROW_GROUP = 1 << 16
-_FIRST = "olmo_core.first_rows"  # metadata: (sort keys) of each row group's first row
+PLACES, IDS, URLS, TEXTS = "places", "ids", "urls", "texts"
+ROW_GROUP = 1 << 12  # rows that a query reads at least
+KEY_ROW_GROUP = 1 << 14  # of two numbers a row
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentSpan:
-    """One row of the index: tokens [start, end) of `file` are the document `id`."""
+    """Where a document's tokens lie: tokens [start, end) of `file` are the document `id`."""
 
     file: str  # token file, relative to the tokens run folder
     start: int  # first token of the document in the file
@@ -38,27 +38,102 @@ class DocumentSpan:
     loc: int  # 1-based line in it
 
 
-_TYPES: dict[Any, pa.DataType] = {str: pa.string(), int: pa.int64()}
-SCHEMA = pa.schema([(field.name, _TYPES[field.type]) for field in fields(DocumentSpan)])
+@dataclass(frozen=True, kw_only=True)
+class IndexedDocument(DocumentSpan):
+    """One row of the index."""
+
+    source: str
+    url: str | None  # `url` of the document's metadata
+    characters: int  # of the text
+    bytes: int  # of the text, in UTF-8
+    sha1: bytes  # of the text, in UTF-8
+
+
+PLACE_SCHEMA = pa.schema(
+    {
+        "start": pa.int64(),
+        "end": pa.int64(),
+        "id": pa.string(),
+        "src": pa.string(),
+        "loc": pa.int64(),
+    }
+)
+TEXT_SCHEMA = pa.schema(
+    {
+        "url": pa.string(),
+        "characters": pa.int64(),
+        "bytes": pa.int64(),
+        "sha1": pa.binary(20),
+    }
+)
+KEY = pa.field("key", pa.uint64())
+KEY_SCHEMA = pa.schema([KEY, pa.field("id_key", pa.uint64())])
+ROW_SCHEMA = pa.schema(
+    [
+        KEY,
+        pa.field("source", pa.string()),
+        pa.field("file", pa.string()),
+        *PLACE_SCHEMA,
+        *TEXT_SCHEMA,
+    ]
+)
+
+
+def key_of(name: str) -> int:
+    """Return the digest by which an id or a URL is found."""
+    return xxh3_64_intdigest(name.encode())
+
+
+def key_of_sha1(sha1: bytes) -> int:
+    """Return the digest by which a text is found: the first bytes of its SHA-1."""
+    return int.from_bytes(sha1[:8], "big")
+
+
+def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
+    """Return the partition of each key: its leading bits; `partitions` is a power of two."""
+    bits = partitions.bit_length() - 1
+    return (keys >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(keys), int)
+
+
+def write_sorted(path: Path, table: pa.Table, *, by: str, row_group: int) -> None:
+    """Write a table that is sorted by the column `by`, whose bounds each row group states."""
+    names = [name for name in table.schema.names if name in ("source", "file", "src")]
+    pq.write_table(
+        table,
+        path,
+        row_group_size=row_group,
+        compression="zstd",
+        use_dictionary=names,
+        write_statistics=[by],
+        store_schema=False,
+    )
 
 
 class DocumentIndex:
-    """Answer queries from the two Parquet files in `folder`.
+    """Answer queries from the Parquet files in `folder`.
 
     Raises:
-        InputError: one of them is missing or was not written by `write_index`.
+        InputError: it is not such an index.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._by_place = _Sorted(folder / BY_PLACE)
-        self._by_id = _Sorted(folder / BY_ID)
+        self._places = folder / PLACES
+        if not self._places.is_dir():
+            raise InputError(f"{folder}: not a documents index: no folder {PLACES}")
+        self._ids, self._urls, self._texts = (
+            _Partitions(folder / name) for name in (IDS, URLS, TEXTS)
+        )
+        self._open = functools.lru_cache(maxsize=64)(_Sorted)
 
     def between(self, file: str, start: int, stop: int) -> list[DocumentSpan]:
         """Return the documents that hold any of the tokens [start, stop) of a file, in order."""
+        path = places_path(self._places, file)
+        if not path.is_file():
+            return []
         # The document before the first one that starts in the range reaches into it.
-        table = self._by_place.rows((file, start), (file, stop))
+        table = self._open(path, "start").rows(start, stop)
         reach = (pc.field("start") < stop) & (pc.field("end") > start)
-        return _spans(table.filter((pc.field("file") == file) & reach))
+        return [DocumentSpan(file=file, **row) for row in table.filter(reach).to_pylist()]
 
     def at(self, file: str, position: int) -> DocumentSpan:
         """Return the document of the token at `position` of a token file; its EOS belongs to it.
@@ -71,53 +146,84 @@ class DocumentIndex:
             raise KeyError(f"{file}: no document at token {position}")
         return found[0]
 
-    def of_id(self, doc_id: str) -> list[DocumentSpan]:
-        """Return where a document's tokens lie, by file and start.
+    def of_id(self, doc_id: str) -> list[IndexedDocument]:
+        """Return where a document's tokens lie, and what is known of it.
 
         Raises:
             KeyError: no document of this id was tokenised.
         """
-        table = self._by_id.rows((doc_id, ""), (doc_id, "\U0010ffff"))
-        found = _spans(table.filter(pc.field("id") == doc_id))
+        found = [row for row in self._documents([key_of(doc_id)]) if row.id == doc_id]
         if not found:
             raise KeyError(f"no document {doc_id!r} in the index")
         return found
 
+    def of_url(self, url: str) -> list[IndexedDocument]:
+        """Return the documents of this URL, by id; none if there is none."""
+        keys = self._urls.rows(key_of(url))["id_key"].to_pylist()
+        return [found for found in self._documents(keys) if found.url == url]
 
-def write_index(folder: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write both files from one list per column of `SCHEMA`; rows may come in any order."""
-    table = pa.table(dict(columns), schema=SCHEMA)
-    for name, keys in {BY_PLACE: ("file", "start"), BY_ID: ("id", "file", "start")}.items():
-        ordered = table.sort_by([(key, "ascending") for key in keys])
-        # Parquet's own statistics hold the smallest of each column, not the first row.
-        heads = ordered.take(list(range(0, len(ordered), ROW_GROUP))).to_pylist()
-        first = json.dumps([[row[key] for key in keys[:2]] for row in heads])
-        ordered = ordered.replace_schema_metadata({_FIRST: first})
-        with atomic_path(folder / name) as beside:
-            pq.write_table(ordered, beside, row_group_size=ROW_GROUP, compression="zstd")
+    def of_sha1(self, sha1: bytes) -> list[IndexedDocument]:
+        """Return the documents whose text has this SHA-1, by id; none if there is none."""
+        keys = self._texts.rows(key_of_sha1(sha1))["id_key"].to_pylist()
+        return [found for found in self._documents(keys) if found.sha1 == sha1]
+
+    def _documents(self, keys: Sequence[int]) -> list[IndexedDocument]:
+        rows = [
+            IndexedDocument(**{name: value for name, value in row.items() if name != "key"})
+            for key in set(keys)
+            for row in self._ids.rows(key).to_pylist()
+        ]
+        return sorted(rows, key=lambda row: row.id)
+
+
+def places_path(places: Path, file: str) -> Path:
+    """Return the path of the places of a token file, which is named from the tokens run folder."""
+    return places / f"{file}.parquet"
 
 
 class _Sorted:
-    """Read the needed row groups of a Parquet file that is sorted by two keys."""
+    """Read the needed row groups of a Parquet file that is sorted by a column."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, by: str) -> None:
         try:
             self._file = pq.ParquetFile(path)
         except (FileNotFoundError, pa.ArrowInvalid) as error:
-            raise InputError(f"{path}: not a documents index: {error}") from None
-        first = (self._file.schema_arrow.metadata or {}).get(_FIRST.encode())
-        if self._file.schema_arrow.names != SCHEMA.names or first is None:
-            raise InputError(f"{path}: not a documents index of this version")
-        self._first = [tuple(keys) for keys in json.loads(first)]  # of each row group's first row
-        self._group = functools.lru_cache(maxsize=8)(self._file.read_row_group)
+            raise InputError(f"{path}: not part of a documents index: {error}") from None
+        column = self._file.schema_arrow.get_field_index(by)
+        metadata = self._file.metadata
+        bounds = [
+            metadata.row_group(group).column(column).statistics
+            for group in range(metadata.num_row_groups)
+            if metadata.row_group(group).num_rows  # of an empty file
+        ]
+        # Of each row group: its first and its last value.
+        self._first, self._last = (
+            np.array([getattr(bound, end) for bound in bounds], dtype=np.uint64)
+            for end in ("min", "max")
+        )
 
-    def rows(self, low: tuple[str, int | str], high: tuple[str, int | str]) -> pa.Table:
-        """Return the row groups that hold the keys in [low, high] and the last row before them."""
-        start = max(0, bisect.bisect_left(self._first, low) - 1)
-        stop = bisect.bisect_right(self._first, high)
-        groups = [self._group(group) for group in range(start, stop)]
-        return pa.concat_tables(groups) if groups else SCHEMA.empty_table()
+    def rows(self, low: int, high: int) -> pa.Table:
+        """Return the row groups that hold the values in [low, high] and the last row before."""
+        low, high = (min(max(0, value), (1 << 64) - 1) for value in (low, high))
+        start = max(0, int(np.searchsorted(self._first, np.uint64(low), "right")) - 1)
+        while start > 0 and self._last[start - 1] >= low:
+            start -= 1
+        stop = int(np.searchsorted(self._first, np.uint64(high), "right"))
+        return self._file.read_row_groups(list(range(start, max(start, stop))))
 
 
-def _spans(table: pa.Table) -> list[DocumentSpan]:
-    return [DocumentSpan(**row) for row in table.to_pylist()]
+class _Partitions:
+    """Files that share rows by the leading bits of their key."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = sorted(folder.glob("part-*.parquet"))
+        count = len(self._files)
+        if count == 0 or count & (count - 1):
+            raise InputError(f"{folder}: not part of a documents index: {count} files")
+        self._open = functools.lru_cache(maxsize=64)(_Sorted)
+
+    def rows(self, key: int) -> pa.Table:
+        """Return the rows of a key."""
+        number = int(partition_of(np.array([key], dtype=np.uint64), len(self._files))[0])
+        table = self._open(self._files[number], "key").rows(key, key)
+        return table.filter(pc.field("key") == pa.scalar(key, pa.uint64()))

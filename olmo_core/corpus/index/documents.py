@@ -1,22 +1,31 @@
 """Asset `documents`: the index of all tokenised documents; one row per document.
 
-After it runs, `documents.parquet` and `ids.parquet` answer which document a token belongs to, and
-where a document's tokens lie (`olmo_core.data.document_index`).
+After it runs, `olmo_core.data.document_index` answers which document a token belongs to, and where
+the document of an id, a URL or a SHA-1 lies. Token files and document files are read side by side;
+what is known of a document from either meets by the digest of its id, partition by partition, so a
+process holds one file's rows or one partition's.
 """
 
-import importlib
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.data.format import open_token_file, rows_path
+from olmo_core.corpus.document import shards
+from olmo_core.corpus.index.collect import digest_places, digest_texts, place_documents
+from olmo_core.corpus.index.partition import write_ids, write_keys
+from olmo_core.data.format import open_token_file
 from olmo_core.errors import InputError
+from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.map import Task, map_tasks
+
+PARTITION_DOCUMENTS = 1 << 20  # at most, about: PEAK in memory while they are sorted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,97 +34,94 @@ class DocumentsConfig:
 
 
 def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Read the rows of every token file, check them against it, and write them sorted."""
-    from olmo_core.data.document_index import write_index  # pyarrow: a plan needs no index
-
-    arrow: Any = importlib.import_module("pyarrow")
-    root = inputs["tokens"]
+    """Collect rows from token files and document files, and write them by place and by digest."""
+    root, filtered = inputs["tokens"], inputs["filtered"]
     files = sorted((root / "tokens").rglob("*.npy"))
     if not files:
         raise InputError(f"{root / 'tokens'}: no token file")
-    tables: list[Any] = []
-    lengths: dict[str, list[np.ndarray]] = defaultdict(list)  # by source
-    with job.timed("read"):
-        for count, path in enumerate(files, start=1):
-            rows = read_rows(path)
-            name = arrow.array([path.relative_to(root).as_posix()] * len(rows))
-            tables.append(rows.append_column("file", name))
-            lengths[path.parent.name].append(np.subtract(rows["end"], rows["start"]))
-            job.progress(count, len(files), unit="files")
-    index = arrow.concat_tables(tables).combine_chunks()
-    check_ids(index)
+    headers = [open_token_file(path, need_header=True).header for path in files]
+    documents = sum(header.documents for header in headers if header is not None)
+    partitions = 1 << (documents // PARTITION_DOCUMENTS).bit_length()
+    reads = " ".join(str(read_json(run / "result.json")["digest"]) for run in (root, filtered))
+    task = partial(_task, reads=f"{reads} {partitions}")
+    names = [path.relative_to(root).as_posix() for path in files]
+    placed = [
+        task(name, job.folder / "places" / f"{name}.parquet", place_documents, path)
+        for name, path in zip(names, files, strict=True)
+    ]
+    with job.timed("places"):
+        lengths = map_tasks(placed, job, unit="token files")
+    of_places = [
+        task(
+            f"places of {name}",
+            job.scratch / "places" / f"{number:06d}.arrow",
+            *(digest_places, each.output, name, partitions),
+        )
+        for number, (name, each) in enumerate(zip(names, placed, strict=True))
+    ]
+    of_texts = [
+        task(
+            f"texts of {path.relative_to(filtered)}",
+            job.scratch / "texts" / f"{number:06d}",
+            *(digest_texts, path, partitions),
+        )
+        for number, path in enumerate(shards(filtered / "documents"))
+    ]
+    with job.timed("digest"):
+        map_tasks([*of_places, *of_texts], job, unit="files")
+    places, texts = job.scratch / "places", job.scratch / "texts"
+    partition = [(number, f"part-{number:05d}.parquet") for number in range(partitions)]
+    parts = [
+        *(
+            task(f"ids {n}", job.folder / "ids" / out, write_ids, places, texts, n)
+            for n, out in partition
+        ),
+        *(
+            task(f"{kind} {n}", job.folder / kind / out, write_keys, texts, kind, n)
+            for kind in ("urls", "texts")
+            for n, out in partition
+        ),
+    ]
     with job.timed("write"):
-        write_index(job.folder, {name: index[name] for name in index.column_names})
-    by_source = {name: np.concatenate(parts) for name, parts in sorted(lengths.items())}
+        written = map_tasks(parts, job, unit="partitions")[:partitions]
+    if sum(written) != documents:
+        raise RuntimeError(f"{sum(written)} documents in the index, {documents} in token files")
+    return report(names, lengths, partitions)
+
+
+def _task(name: str, output: Path, call: Callable[..., Any], *inputs: Any, reads: str) -> Task:
+    return Task(name=name, reads=reads, output=output, call=partial(call, *inputs))
+
+
+def report(files: Sequence[str], lengths: Sequence[Mapping[str, int]], partitions: int) -> Report:
+    """Return the figures; `lengths` counts the documents of each file by their tokens."""
+    by_source: dict[str, Counter[int]] = defaultdict(Counter)
+    totals = {"documents": 0, "tokens": 0}
+    for name, found in zip(files, lengths, strict=True):
+        totals["documents"] += sum(found["documents"].values())
+        totals["tokens"] += found["tokens"]
+        for length, count in found["documents"].items():
+            by_source[name.split("/")[1]][int(length)] += count
     return Report(
-        numbers={
-            "documents": len(index),
-            "tokens": sum(int(found.sum()) for found in by_source.values()),
-            "files": len(files),
+        numbers={**totals, "files": len(files), "partitions": partitions},
+        tables={
+            "tokens_per_document": [_row(name, found) for name, found in sorted(by_source.items())]
         },
-        tables={"tokens_per_document": [_row(name, found) for name, found in by_source.items()]},
     )
 
 
-def read_rows(path: Path) -> Any:
-    """Return the rows of one token file, which must cover it without a gap, as an Arrow table.
-
-    Raises:
-        InputError: rows and token file do not belong together, or the rows cannot be read.
-    """
-    csv: Any = importlib.import_module("pyarrow.csv")
-    file, rows = open_token_file(path, need_header=True), rows_path(path)
-    types = {"start": "int64", "end": "int64", "id": "string", "src": "string", "loc": "int64"}
-    try:
-        table = csv.read_csv(
-            rows,
-            read_options=csv.ReadOptions(column_names=list(types)),
-            parse_options=csv.ParseOptions(newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=types),
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(f"{rows}: {error}; expected rows start,end,id,src,loc") from None
-    starts, ends = table["start"].to_numpy(), table["end"].to_numpy()
-    expected = np.append(0, ends[:-1])
-    wrong = np.flatnonzero((starts != expected) | (ends <= starts))
-    if len(wrong):
-        row = wrong[0]
-        raise InputError(
-            f"{rows}:{row + 1}: tokens [{starts[row]}, {ends[row]}), expected to start at "
-            f"{expected[row]}"
-        )
-    assert file.header is not None
-    if (ends[-1], len(table)) != (file.tokens, file.header.documents):
-        raise InputError(
-            f"{rows}: {len(table)} rows over {ends[-1]} tokens; the token file has "
-            f"{file.header.documents} documents and {file.tokens} tokens"
-        )
-    return table
-
-
-def check_ids(index: Any) -> None:
-    """Refuse an id that two documents have: the way back would be lost.
-
-    Raises:
-        InputError: with both places.
-    """
-    seen: dict[str, int] = {}
-    for number, document in enumerate(index["id"].to_pylist()):
-        other = seen.setdefault(document, number)
-        if other != number:
-            places = " and ".join(f"{index['src'][n]}:{index['loc'][n]}" for n in (other, number))
-            raise InputError(f"id {document!r} is given twice, in {places}")
-
-
-def _row(source: str, lengths: np.ndarray) -> dict[str, int | str]:
-    low, middle, high = (round(float(x)) for x in np.quantile(lengths, (0.1, 0.5, 0.9)))
+def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
+    lengths = np.array(sorted(counted))
+    ends = np.cumsum([counted[length] for length in lengths.tolist()])
+    places = np.searchsorted(ends, np.array([0.1, 0.5, 0.9]) * ends[-1])
+    low, middle, high = (int(lengths[place]) for place in places)
     return {
         "source": source,
-        "documents": len(lengths),
+        "documents": int(ends[-1]),
         "p10": low,
         "median": middle,
         "p90": high,
-        "longest": int(lengths.max()),
+        "longest": int(lengths[-1]),
     }
 
 

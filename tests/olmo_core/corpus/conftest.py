@@ -84,9 +84,13 @@ def tokens_run(
 
 
 @pytest.fixture(scope="session")
-def documents_run(tmp_path_factory: pytest.TempPathFactory, tokens_run: Path, run) -> Path:
+def documents_run(
+    tmp_path_factory: pytest.TempPathFactory, tokens_run: Path, filtered: Path, run
+) -> Path:
     folder = tmp_path_factory.mktemp("run") / "documents"
-    return run(documents, folder, documents.DocumentsConfig(), {"tokens": tokens_run})
+    return run(
+        documents, folder, documents.DocumentsConfig(), {"tokens": tokens_run, "filtered": filtered}
+    )
 
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny" / "corpus.yaml"

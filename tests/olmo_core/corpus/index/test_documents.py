@@ -1,11 +1,14 @@
 import csv
 import gzip
+import hashlib
 import shutil
+from dataclasses import asdict
 from pathlib import Path
+from re import sub
 
 import pytest
 
-from olmo_core.corpus.document import Document, write_documents
+from olmo_core.corpus.document import Document, read_folder, write_documents, write_shards
 from olmo_core.corpus.index import documents
 from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.tokens import tokens
@@ -14,10 +17,13 @@ from olmo_core.errors import InputError
 from olmo_core.files import read_json, write_json
 
 
-def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run: Path) -> None:
-    """Against a walk through the `.csv.gz` files themselves."""
+def test_every_document_is_found_from_all_sides(
+    tokens_run: Path, filtered: Path, documents_run: Path
+) -> None:
+    """Against a walk through the `.csv.gz` files and the documents themselves."""
     index = DocumentIndex(documents_run)
     count = 0
+    texts = {document.id: document for document in read_folder(filtered / "documents")}
     for path in sorted((tokens_run / "tokens").rglob("*.csv.gz")):
         file = path.relative_to(tokens_run).as_posix().replace(".csv.gz", ".npy")
         with gzip.open(path, "rt", newline="") as lines:
@@ -25,8 +31,16 @@ def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run
                 found = index.at(file, int(end) - 1)
                 assert (found.start, found.end, found.id) == (int(start), int(end), doc_id)
                 assert (found.src, found.loc) == (src, int(loc))
-                assert index.of_id(doc_id) == [found]
+                (row,) = index.of_id(doc_id)
+                assert asdict(found).items() <= asdict(row).items()
+                text = texts[doc_id].text
+                assert (row.source, row.url) == (texts[doc_id].source, None)
+                assert (row.characters, row.bytes) == (len(text), len(text.encode()))
+                assert row.sha1 == hashlib.sha1(text.encode()).digest()
+                same = sorted(name for name, other in texts.items() if other.text == text)
+                assert [each.id for each in index.of_sha1(row.sha1)] == same
                 count += 1
+    assert count == len(texts)
     report = read_json(documents_run / "result.json")["report"]
     assert report["numbers"]["documents"] == count
     assert sum(row["documents"] for row in report["tables"]["tokens_per_document"]) == count
@@ -35,6 +49,7 @@ def test_every_document_is_found_from_both_sides(tokens_run: Path, documents_run
 @pytest.fixture
 def copied(tmp_path: Path, tokens_run: Path) -> Path:
     shutil.copytree(tokens_run / "tokens", tmp_path / "run" / "tokens")
+    shutil.copy(tokens_run / "result.json", tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -45,17 +60,19 @@ def copied(tmp_path: Path, tokens_run: Path) -> Path:
         (lambda rows: ["0,x,id,src,1"], r"\.csv\.gz: .*invalid value 'x'; expected rows start,end"),
         (lambda rows: rows[1:], r":1: tokens .* expected to start at 0"),
         (lambda rows: [*rows[:5], *rows[6:]], r":6: tokens .* expected to start at"),
-        (lambda rows: [rows[0].replace('0"", é', '1"", é'), *rows[1:]], "given twice, in"),
+        (lambda rows: [sub(r'\d"", é', '1"", é', row) for row in rows], "given twice, in"),
+        (lambda rows: [rows[0].replace("odd/", "new/"), *rows[1:]], "no such document in filtered"),
     ],
 )
 def test_rows_that_do_not_fit_their_file(
-    tmp_path: Path, copied: Path, run, change, message: str
+    tmp_path: Path, copied: Path, filtered: Path, run, change, message: str
 ) -> None:
     path = copied / "tokens" / "odd" / "part-0-00000.csv.gz"
     rows = gzip.decompress(path.read_bytes()).decode().splitlines()
     path.write_bytes(gzip.compress(("\n".join(change(rows)) + "\n").encode()))
+    inputs = {"tokens": copied, "filtered": filtered}
     with pytest.raises(InputError, match=message):
-        run(documents, tmp_path / "index", DocumentsConfig(), {"tokens": copied})
+        run(documents, tmp_path / "index", DocumentsConfig(), inputs)
 
 
 def test_ids_with_line_breaks_and_control_characters(
@@ -71,11 +88,48 @@ def test_ids_with_line_breaks_and_control_characters(
     write_json(tmp_path / "filtered" / "result.json", {"digest": "of these texts"})
     inputs = {"filtered": tmp_path / "filtered", "tokenizer": tokenizer_run}
     made = run(tokens, tmp_path / "tokens", tokens.TokensConfig(), inputs)
-    index = run(documents, tmp_path / "index", DocumentsConfig(), {"tokens": made})
+    index = run(documents, tmp_path / "index", DocumentsConfig(), inputs | {"tokens": made})
     found = [DocumentIndex(index).of_id(name) for name in ids]
     assert [[span.loc for span in spans] for spans in found] == [[n] for n in range(1, 9)]
 
 
-def test_no_token_file(tmp_path: Path, run) -> None:
+def test_no_token_file(tmp_path: Path, filtered: Path, run) -> None:
+    inputs = {"tokens": tmp_path, "filtered": filtered}
     with pytest.raises(InputError, match="no token file"):
-        run(documents, tmp_path / "index", DocumentsConfig(), {"tokens": tmp_path})
+        run(documents, tmp_path / "index", DocumentsConfig(), inputs)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_many_partitions(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run, processes: int, monkeypatch
+) -> None:
+    """Three documents of one URL, two of another, some without; texts in pairs."""
+    monkeypatch.setattr(documents, "PARTITION_DOCUMENTS", 10)
+    made = [
+        Document(
+            id=f"a/{number}",
+            text=f"Text {number // 2}, ½.",
+            source="a",
+            metadata={"url": f"https://a/{number % 40}"} if number % 3 else {"url": 3},
+        )
+        for number in range(100)
+    ]
+    folder = tmp_path / "filtered"
+    write_shards(folder / "documents" / "a", made, shard_bytes=400)
+    write_json(folder / "result.json", {"digest": "of these texts"})
+    inputs = {"filtered": folder, "tokenizer": tokenizer_run}
+    config = tokens.TokensConfig(max_tokens_per_file=100)
+    inputs["tokens"] = run(tokens, tmp_path / "tokens", config, inputs)
+    index_run = run(documents, tmp_path / "index", DocumentsConfig(), inputs, processes)
+    assert len(list((index_run / "ids").iterdir())) == 16
+    index = DocumentIndex(index_run)
+    for document in made:
+        assert [row.id for row in index.of_id(document.id)] == [document.id]
+        sha1 = hashlib.sha1(document.text.encode()).digest()
+        assert len(index.of_sha1(sha1)) == 2
+    for number in range(40):
+        url = f"https://a/{number}"
+        expected = sorted(each.id for each in made if each.metadata["url"] == url)
+        assert [row.id for row in index.of_url(url)] == expected
+    assert index.of_url("https://b") == []
+    assert index.of_sha1(b"0" * 20) == []

@@ -1,0 +1,168 @@
+"""The documents index at size: how fast it is built, how large it is, how long a look-up takes.
+
+Token files' rows and what is known of texts are made up; from there on the asset's own functions
+build the index, in one process. Reading documents is not part of it (`read_documents`).
+
+    python benchmarks/document_index.py --documents 50e6 --folder /tmp/index
+"""
+
+import argparse
+import hashlib
+import resource
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from olmo_core.corpus.index.collect import digest_places, write_partitioned
+from olmo_core.corpus.index.documents import PARTITION_DOCUMENTS
+from olmo_core.corpus.index.partition import write_ids, write_keys
+from olmo_core.data import document_index as index
+
+PER_FILE = 1_000_000  # documents; a token file of 1 G tokens has about as many
+TOKENS = 1000  # of a document
+BYTES_PER_DOCUMENT = 190  # on disk while it is built, seen at 10 M; 110 of them remain
+
+
+def doc_id(number: int) -> str:
+    """Return the id of a document."""
+    return f"web/part-{number // 20_000:05d}/{number:012d}"
+
+
+def url(number: int) -> str:
+    """Return its URL, which two documents share."""
+    return f"https://www.example.org/{number // 2:x}/page.html"
+
+
+def sha1(number: int) -> bytes:
+    """Return the SHA-1 of its text."""
+    return hashlib.sha1(number.to_bytes(8, "big"), usedforsecurity=False).digest()
+
+
+def collect(folder: Path, first: int, partitions: int, seconds: dict[str, float]) -> None:
+    """Write the places of one token file, and what is known of as many texts."""
+    numbers = range(first, first + PER_FILE)
+    ids = [doc_id(number) for number in numbers]
+    order = np.random.default_rng(first).permutation(PER_FILE)
+    starts = np.arange(PER_FILE) * TOKENS
+    file = f"tokens/web/part-0-{first // PER_FILE:05d}.npy"
+    places = pa.table(
+        {
+            "start": starts,
+            "end": starts + TOKENS,
+            "id": pa.array(ids).take(order),
+            "src": pa.array(
+                [f"documents/web/part-{n // 20_000:05d}.jsonl.gz" for n in numbers]
+            ).take(order),
+            "loc": np.arange(PER_FILE)[order] % 20_000 + 1,
+        },
+        index.PLACE_SCHEMA,
+    )
+    keys = [index.key_of(name) for name in ids]
+    texts = pa.table(
+        {
+            "key": pa.array(keys, pa.uint64()),
+            "id": ids,
+            "url": [url(number) for number in numbers],
+            "characters": np.arange(first, first + PER_FILE) % 9973,
+            "bytes": np.arange(first, first + PER_FILE) % 9973,
+            "sha1": pa.array([sha1(number) for number in numbers], pa.binary(20)),
+        }
+    )
+    of_urls = [index.key_of(name) for name in texts["url"].to_pylist()]
+    of_texts = [index.key_of_sha1(digest) for digest in texts["sha1"].to_pylist()]
+    began = time.monotonic()
+    path = index.places_path(folder / index.PLACES, file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    index.write_sorted(path, places, by="start", row_group=index.ROW_GROUP)
+    work, name = folder / "work", f"{first // PER_FILE:05d}"
+    digest_places(path, file, partitions, work / "places" / f"{name}.arrow")
+    (work / "texts" / name).mkdir()
+    write_partitioned(work / "texts" / name / "ids.arrow", texts, partitions)
+    for kind, digests in (("urls", of_urls), ("texts", of_texts)):
+        table = pa.table({"key": digests, "id_key": keys}, index.KEY_SCHEMA)
+        write_partitioned(work / "texts" / name / f"{kind}.arrow", table, partitions)
+    seconds["collect"] += time.monotonic() - began
+
+
+def build(folder: Path, documents: int) -> dict[str, float]:
+    """Build an index; return the seconds of its steps."""
+    seconds = {"collect": 0.0, "write": 0.0}
+    partitions = 1 << (documents // PARTITION_DOCUMENTS).bit_length()
+    places, texts = folder / "work" / "places", folder / "work" / "texts"
+    for path in (places, texts, *(folder / kind for kind in (index.IDS, index.URLS, index.TEXTS))):
+        path.mkdir(parents=True)
+    for first in range(0, documents, PER_FILE):
+        collect(folder, first, partitions, seconds)
+    began, count = time.monotonic(), 0
+    for number in range(partitions):
+        out = f"part-{number:05d}.parquet"
+        count += write_ids(places, texts, number, folder / index.IDS / out)
+        for kind in (index.URLS, index.TEXTS):
+            write_keys(texts, kind, number, folder / kind / out)
+    seconds["write"] = time.monotonic() - began
+    assert count == documents, count
+    shutil.rmtree(folder / "work")
+    return seconds
+
+
+def look_up(folder: Path, documents: int) -> dict[str, np.ndarray]:
+    """Return the milliseconds of look-ups of random documents, by kind; each answer is checked."""
+    numbers = np.random.default_rng(0).integers(0, documents, 200).tolist()
+    times: dict[str, list[float]] = {"id": [], "URL": [], "SHA-1": [], "position": []}
+    documents_index = index.DocumentIndex(folder)
+
+    def timed(kind: str, ask: Callable[[], Any]) -> Any:
+        began = time.monotonic()
+        answer = ask()
+        times[kind].append(1000 * (time.monotonic() - began))
+        return answer
+
+    for number in numbers:
+        name = doc_id(number)
+        (found,) = timed("id", lambda name=name: documents_index.of_id(name))
+        same = timed("URL", lambda n=number: documents_index.of_url(url(n)))
+        assert [row.id for row in same] == [doc_id(number // 2 * 2 + n) for n in (0, 1)]
+        (row,) = timed("SHA-1", lambda n=number: documents_index.of_sha1(sha1(n)))
+        assert (row.id, row.start) == (name, found.start)
+        place = timed("position", lambda f=found: documents_index.at(f.file, f.start + TOKENS // 2))
+        assert place.id == name
+    return {kind: np.array(taken) for kind, taken in times.items()}
+
+
+def main() -> None:
+    """Build, measure, print, and remove what was built."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=float, default=10e6)
+    parser.add_argument("--folder", type=Path, required=True)
+    arguments = parser.parse_args()
+    documents = int(arguments.documents) // PER_FILE * PER_FILE
+    need = documents * BYTES_PER_DOCUMENT
+    print(f"needs {need / 1e9:.1f} GB in {arguments.folder} while it builds", flush=True)
+    arguments.folder.mkdir(parents=True)
+    free = shutil.disk_usage(arguments.folder).free
+    if free < 2 * need:
+        raise SystemExit(f"{free / 1e9:.1f} GB are free; expected twice the need")
+    try:
+        seconds = build(arguments.folder, documents)
+        for step, taken in seconds.items():
+            print(f"{step}: {taken:.0f} s, {documents / taken:,.0f} documents a second")
+        for kind in (index.PLACES, index.IDS, index.URLS, index.TEXTS):
+            paths = [path for path in (arguments.folder / kind).rglob("*") if path.is_file()]
+            size = sum(path.stat().st_size for path in paths)
+            print(f"{kind}: {len(paths)} files, {size / documents:.1f} bytes a document")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{documents:,} documents; peak memory {peak:,.0f} MiB")
+        for kind, taken in look_up(arguments.folder, documents).items():
+            middle, high, most = np.quantile(taken, (0.5, 0.95, 1))
+            print(f"{kind}: median {middle:.1f} ms, 95% {high:.1f} ms, longest {most:.1f} ms")
+    finally:
+        shutil.rmtree(arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

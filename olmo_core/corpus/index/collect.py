@@ -1,0 +1,147 @@
+"""What is known of documents: their places from token files, the rest from document files."""
+
+import hashlib
+import importlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.corpus.document import read_documents
+from olmo_core.data.format import open_token_file, rows_path
+from olmo_core.errors import InputError
+
+
+def place_documents(path: Path, out: Path) -> dict[str, Any]:
+    """Write the places of a token file's documents.
+
+    Returns:
+        The number of documents by their tokens, to three digits; the number of tokens.
+    """
+    from olmo_core.data.document_index import ROW_GROUP, write_sorted
+
+    rows = read_rows(path)
+    write_sorted(out, rows, by="start", row_group=ROW_GROUP)
+    lengths = np.subtract(rows["end"], rows["start"])
+    unit = 10 ** np.maximum(0, np.floor(np.log10(lengths)).astype(int) - 2)
+    counted = Counter((lengths // unit * unit).tolist())
+    return {"documents": counted, "tokens": int(lengths.sum())}
+
+
+def read_rows(path: Path) -> Any:
+    """Return the rows of one token file, which must cover it without a gap, as an Arrow table.
+
+    Raises:
+        InputError: rows and token file do not belong together, or the rows cannot be read.
+    """
+    csv: Any = importlib.import_module("pyarrow.csv")
+    from olmo_core.data.document_index import PLACE_SCHEMA
+
+    file, rows = open_token_file(path, need_header=True), rows_path(path)
+    types = {field.name: field.type for field in PLACE_SCHEMA}
+    try:
+        table = csv.read_csv(
+            rows,
+            read_options=csv.ReadOptions(column_names=list(types)),
+            parse_options=csv.ParseOptions(newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types),
+        ).combine_chunks()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{rows}: {error}; expected rows start,end,id,src,loc") from None
+    starts, ends = table["start"].to_numpy(), table["end"].to_numpy()
+    expected = np.append(0, ends[:-1])
+    wrong = np.flatnonzero((starts != expected) | (ends <= starts))
+    if len(wrong):
+        row = wrong[0]
+        raise InputError(
+            f"{rows}:{row + 1}: tokens [{starts[row]}, {ends[row]}), expected to start at "
+            f"{expected[row]}"
+        )
+    assert file.header is not None
+    if (ends[-1], len(table)) != (file.tokens, file.header.documents):
+        raise InputError(
+            f"{rows}: {len(table)} rows over {ends[-1]} tokens; the token file has "
+            f"{file.header.documents} documents and {file.tokens} tokens"
+        )
+    return table
+
+
+def digest_places(places: Path, file: str, partitions: int, out: Path) -> None:
+    """Write the places of a token file by the partition of each id's digest.
+
+    Args:
+        places: What `place_documents` wrote.
+        file: The token file, relative to the tokens run folder.
+        partitions: How many there are.
+        out: The file to write (`write_partitioned`).
+    """
+    from olmo_core.data.document_index import key_of
+
+    arrow: Any = importlib.import_module("pyarrow")
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    table = parquet.read_table(places)
+    keys = np.array([key_of(name) for name in table["id"].to_pylist()], dtype=np.uint64)
+    same = {"key": keys}
+    for name, value in (("source", file.split("/")[1]), ("file", file)):
+        same[name] = arrow.repeat(value, len(table))
+    columns = {name: table[name] for name in table.column_names}
+    write_partitioned(out, arrow.table(same | columns), partitions)
+
+
+def digest_texts(shard: Path, partitions: int, out: Path) -> None:
+    """Write what is known of the texts of a document file, by the digests of ids, URLs and texts.
+
+    Args:
+        shard: The document file.
+        partitions: How many there are.
+        out: The folder to write: a file for each kind of digest (`write_partitioned`).
+    """
+    from olmo_core.data import document_index as index
+
+    arrow: Any = importlib.import_module("pyarrow")
+    keys: list[int] = []
+    rows: dict[str, list[Any]] = {name: [] for name in ("id", "url", "characters", "bytes", "sha1")}
+    for document in read_documents(shard):
+        encoded = document.text.encode()
+        url = document.metadata.get("url")
+        values = (
+            document.id,
+            url if isinstance(url, str) else None,
+            len(document.text),
+            len(encoded),
+            hashlib.sha1(encoded, usedforsecurity=False).digest(),
+        )
+        keys.append(index.key_of(document.id))
+        for column, value in zip(rows.values(), values, strict=True):
+            column.append(value)
+    out.mkdir()
+    schema = arrow.schema([index.KEY, arrow.field("id", arrow.string()), *index.TEXT_SCHEMA])
+    write_partitioned(out / "ids.arrow", arrow.table({"key": keys, **rows}, schema), partitions)
+    urls = [(index.key_of(url), key) for url, key in zip(rows["url"], keys, strict=True) if url]
+    sha1s = [(index.key_of_sha1(sha1), key) for sha1, key in zip(rows["sha1"], keys, strict=True)]
+    for kind, pairs in (("urls", urls), ("texts", sha1s)):
+        columns = {name: [pair[n] for pair in pairs] for n, name in enumerate(("key", "id_key"))}
+        table = arrow.table(columns, index.KEY_SCHEMA)
+        write_partitioned(out / f"{kind}.arrow", table, partitions)
+
+
+def write_partitioned(path: Path, table: Any, partitions: int) -> None:
+    """Write a table as an Arrow file with a record batch per partition of its column `key`.
+
+    Its footer has 24 bytes for each, so that a partition is read from thousands of files.
+    """
+    from olmo_core.data.document_index import partition_of
+
+    arrow: Any = importlib.import_module("pyarrow")
+    partition = partition_of(table["key"].to_numpy(), partitions)
+    order = np.argsort(partition, kind="stable")
+    bounds: Sequence[int] = np.searchsorted(partition[order], np.arange(partitions + 1)).tolist()
+    columns = [column.combine_chunks() for column in table.take(order).columns]
+    rows = arrow.RecordBatch.from_arrays(columns, schema=table.schema)
+    options = arrow.ipc.IpcWriteOptions(compression="zstd")
+    with arrow.ipc.new_file(path, table.schema, options=options) as file:
+        for begin, end in pairwise(bounds):
+            file.write_batch(rows.slice(begin, end - begin))
