@@ -1,7 +1,8 @@
 """The documents index at size: how fast it is built, how large it is, how long a look-up takes.
 
 Token files' rows and what is known of texts are made up; from there on the asset's own functions
-build the index, in one process. Reading documents is not part of it (`read_documents`).
+build the index: collecting in two processes, each timed by itself, then writing in one, whose peak
+memory is shown. Reading documents is not part of it (`read_documents`).
 
     python benchmarks/document_index.py --documents 50e6 --folder /tmp/index
 """
@@ -12,6 +13,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from olmo_core.corpus.index.collect import digest_places, write_partitioned
 from olmo_core.corpus.index.documents import PARTITION_DOCUMENTS
 from olmo_core.corpus.index.partition import write_ids, write_keys
 from olmo_core.data import document_index as index
+from olmo_core.tasks.map import process_pool
 
 PER_FILE = 1_000_000  # documents; a token file of 1 G tokens has about as many
 TOKENS = 1000  # of a document
@@ -43,8 +46,12 @@ def sha1(number: int) -> bytes:
     return hashlib.sha1(number.to_bytes(8, "big"), usedforsecurity=False).digest()
 
 
-def collect(folder: Path, first: int, partitions: int, seconds: dict[str, float]) -> None:
-    """Write the places of one token file, and what is known of as many texts."""
+def collect(folder: Path, partitions: int, first: int) -> float:
+    """Write the places of one token file, and what is known of as many texts.
+
+    Returns:
+        The seconds that it takes, without making the rows up.
+    """
     numbers = range(first, first + PER_FILE)
     ids = [doc_id(number) for number in numbers]
     order = np.random.default_rng(first).permutation(PER_FILE)
@@ -69,7 +76,7 @@ def collect(folder: Path, first: int, partitions: int, seconds: dict[str, float]
             "id": ids,
             "url": [url(number) for number in numbers],
             "characters": np.arange(first, first + PER_FILE) % 9973,
-            "bytes": np.arange(first, first + PER_FILE) % 9973,
+            "text_bytes": np.arange(first, first + PER_FILE) % 9973,
             "sha1": pa.array([sha1(number) for number in numbers], pa.binary(20)),
         }
     )
@@ -86,28 +93,29 @@ def collect(folder: Path, first: int, partitions: int, seconds: dict[str, float]
     for kind, digests in (("urls", of_urls), ("texts", of_texts)):
         table = pa.table({"key": digests, "id_key": keys}, index.KEY_SCHEMA)
         write_partitioned(work / "texts" / name / f"{kind}.arrow", table, partitions)
-    seconds["collect"] += time.monotonic() - began
+    return time.monotonic() - began
 
 
 def build(folder: Path, documents: int) -> dict[str, float]:
     """Build an index; return the seconds of its steps."""
-    seconds = {"collect": 0.0, "write": 0.0}
     partitions = 1 << (documents // PARTITION_DOCUMENTS).bit_length()
     places, texts = folder / "work" / "places", folder / "work" / "texts"
     for path in (places, texts, *(folder / kind for kind in (index.IDS, index.URLS, index.TEXTS))):
         path.mkdir(parents=True)
-    for first in range(0, documents, PER_FILE):
-        collect(folder, first, partitions, seconds)
+    with process_pool(2) as pool:
+        collected = sum(
+            pool.map(partial(collect, folder, partitions), range(0, documents, PER_FILE))
+        )
     began, count = time.monotonic(), 0
     for number in range(partitions):
         out = f"part-{number:05d}.parquet"
         count += write_ids(places, texts, number, folder / index.IDS / out)
         for kind in (index.URLS, index.TEXTS):
             write_keys(texts, kind, number, folder / kind / out)
-    seconds["write"] = time.monotonic() - began
+    written = time.monotonic() - began
     assert count == documents, count
     shutil.rmtree(folder / "work")
-    return seconds
+    return {"collect": collected, "write": written}
 
 
 def look_up(folder: Path, documents: int) -> dict[str, np.ndarray]:
@@ -156,7 +164,7 @@ def main() -> None:
             size = sum(path.stat().st_size for path in paths)
             print(f"{kind}: {len(paths)} files, {size / documents:.1f} bytes a document")
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{documents:,} documents; peak memory {peak:,.0f} MiB")
+        print(f"{documents:,} documents; peak memory of writing {peak:,.0f} MiB")
         for kind, taken in look_up(arguments.folder, documents).items():
             middle, high, most = np.quantile(taken, (0.5, 0.95, 1))
             print(f"{kind}: median {middle:.1f} ms, 95% {high:.1f} ms, longest {most:.1f} ms")

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 from xxhash import xxh3_64_intdigest
 
 from olmo_core.errors import InputError
+
+Array = np.ndarray[Any, Any]
 
 PLACES, IDS, URLS, TEXTS = "places", "ids", "urls", "texts"
 ROW_GROUP = 1 << 12  # rows that a query reads at least
@@ -45,11 +48,11 @@ class IndexedDocument(DocumentSpan):
     source: str
     url: str | None  # `url` of the document's metadata
     characters: int  # of the text
-    bytes: int  # of the text, in UTF-8
+    text_bytes: int  # of the text, in UTF-8
     sha1: bytes  # of the text, in UTF-8
 
 
-PLACE_SCHEMA = pa.schema(
+PLACE_SCHEMA: Any = pa.schema(
     {
         "start": pa.int64(),
         "end": pa.int64(),
@@ -58,17 +61,17 @@ PLACE_SCHEMA = pa.schema(
         "loc": pa.int64(),
     }
 )
-TEXT_SCHEMA = pa.schema(
+TEXT_SCHEMA: Any = pa.schema(
     {
         "url": pa.string(),
         "characters": pa.int64(),
-        "bytes": pa.int64(),
+        "text_bytes": pa.int64(),
         "sha1": pa.binary(20),
     }
 )
-KEY = pa.field("key", pa.uint64())
-KEY_SCHEMA = pa.schema([KEY, pa.field("id_key", pa.uint64())])
-ROW_SCHEMA = pa.schema(
+KEY: Any = pa.field("key", pa.uint64())
+KEY_SCHEMA: Any = pa.schema([KEY, pa.field("id_key", pa.uint64())])
+ROW_SCHEMA: Any = pa.schema(
     [
         KEY,
         pa.field("source", pa.string()),
@@ -89,23 +92,21 @@ def key_of_sha1(sha1: bytes) -> int:
     return int.from_bytes(sha1[:8], "big")
 
 
-def partition_of(keys: np.ndarray, partitions: int) -> np.ndarray:
+def partition_of(keys: Array, partitions: int) -> Array:
     """Return the partition of each key: its leading bits; `partitions` is a power of two."""
     bits = partitions.bit_length() - 1
     return (keys >> np.uint64(64 - bits)).astype(np.int64) if bits else np.zeros(len(keys), int)
 
 
-def write_sorted(path: Path, table: pa.Table, *, by: str, row_group: int) -> None:
+def write_sorted(path: Path, table: Any, *, by: str, row_group: int) -> None:
     """Write a table that is sorted by the column `by`, whose bounds each row group states."""
     names = [name for name in table.schema.names if name in ("source", "file", "src")]
+    columns: Any = {
+        "use_dictionary": names,
+        "write_statistics": [by],
+    }  # no bool, as pyarrow's types say
     pq.write_table(
-        table,
-        path,
-        row_group_size=row_group,
-        compression="zstd",
-        use_dictionary=names,
-        write_statistics=[by],
-        store_schema=False,
+        table, path, row_group_size=row_group, compression="zstd", store_schema=False, **columns
     )
 
 

@@ -27,8 +27,8 @@ def place_documents(path: Path, out: Path) -> dict[str, Any]:
     write_sorted(out, rows, by="start", row_group=ROW_GROUP)
     lengths = np.subtract(rows["end"], rows["start"])
     unit = 10 ** np.maximum(0, np.floor(np.log10(lengths)).astype(int) - 2)
-    counted = Counter((lengths // unit * unit).tolist())
-    return {"documents": counted, "tokens": int(lengths.sum())}
+    rounded: list[int] = (lengths // unit * unit).tolist()
+    return {"documents": Counter(rounded), "tokens": int(lengths.sum())}
 
 
 def read_rows(path: Path) -> Any:
@@ -103,7 +103,9 @@ def digest_texts(shard: Path, partitions: int, out: Path) -> None:
 
     arrow: Any = importlib.import_module("pyarrow")
     keys: list[int] = []
-    rows: dict[str, list[Any]] = {name: [] for name in ("id", "url", "characters", "bytes", "sha1")}
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("id", "url", "characters", "text_bytes", "sha1")
+    }
     for document in read_documents(shard):
         encoded = document.text.encode()
         url = document.metadata.get("url")

@@ -93,8 +93,8 @@ def _task(name: str, output: Path, call: Callable[..., Any], *inputs: Any, reads
     return Task(name=name, reads=reads, output=output, call=partial(call, *inputs))
 
 
-def report(files: Sequence[str], lengths: Sequence[Mapping[str, int]], partitions: int) -> Report:
-    """Return the figures; `lengths` counts the documents of each file by their tokens."""
+def report(files: Sequence[str], lengths: Sequence[Mapping[str, Any]], partitions: int) -> Report:
+    """Return the figures; `lengths` is what `place_documents` says of each file."""
     by_source: dict[str, Counter[int]] = defaultdict(Counter)
     totals = {"documents": 0, "tokens": 0}
     for name, found in zip(files, lengths, strict=True):
@@ -111,9 +111,9 @@ def report(files: Sequence[str], lengths: Sequence[Mapping[str, int]], partition
 
 
 def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
-    lengths = np.array(sorted(counted))
+    lengths = np.array(sorted(counted), dtype=np.int64)
     ends = np.cumsum([counted[length] for length in lengths.tolist()])
-    places = np.searchsorted(ends, np.array([0.1, 0.5, 0.9]) * ends[-1])
+    places: list[int] = np.searchsorted(ends, np.array([0.1, 0.5, 0.9]) * ends[-1]).tolist()
     low, middle, high = (int(lengths[place]) for place in places)
     return {
         "source": source,

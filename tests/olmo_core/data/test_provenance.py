@@ -1,6 +1,7 @@
 import csv
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from olmo_core.errors import InputError
 def write_index(folder: Path, rows: list[tuple[str, int, int, str, str, int]], group: int) -> None:
     """Write an index of rows (file, start, end, id, src, loc), as the asset does."""
     names = ("file", *document_index.PLACE_SCHEMA.names)
-    named = [dict(zip(names, row, strict=True)) for row in sorted(rows)]
+    named: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in sorted(rows)]
     for file in {row["file"] for row in named}:
         path = document_index.places_path(folder / "places", file)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def test_every_document_is_found_from_all_sides(
                 assert asdict(found).items() <= asdict(row).items()
                 text = texts[doc_id].text
                 assert (row.source, row.url) == (texts[doc_id].source, None)
-                assert (row.characters, row.bytes) == (len(text), len(text.encode()))
+                assert (row.characters, row.text_bytes) == (len(text), len(text.encode()))
                 assert row.sha1 == hashlib.sha1(text.encode()).digest()
                 same = sorted(name for name, other in texts.items() if other.text == text)
                 assert [each.id for each in index.of_sha1(row.sha1)] == same
