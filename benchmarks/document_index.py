@@ -28,7 +28,7 @@ from olmo_core.tasks.map import process_pool
 
 PER_FILE = 1_000_000  # documents; a token file of 1 G tokens has about as many
 TOKENS = 1000  # of a document
-BYTES_PER_DOCUMENT = 190  # on disk while it is built, seen at 10 M; 110 of them remain
+BYTES_PER_DOCUMENT = 190  # on disk while it is built, half of it to stay
 
 
 def doc_id(number: int) -> str:

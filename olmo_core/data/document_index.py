@@ -101,10 +101,8 @@ def partition_of(keys: Array, partitions: int) -> Array:
 def write_sorted(path: Path, table: Any, *, by: str, row_group: int) -> None:
     """Write a table that is sorted by the column `by`, whose bounds each row group states."""
     names = [name for name in table.schema.names if name in ("source", "file", "src")]
-    columns: Any = {
-        "use_dictionary": names,
-        "write_statistics": [by],
-    }  # no bool, as pyarrow's types say
+    # Names, where pyarrow's types know bools alone.
+    columns: Any = {"use_dictionary": names, "write_statistics": [by]}
     pq.write_table(
         table, path, row_group_size=row_group, compression="zstd", store_schema=False, **columns
     )
