@@ -113,11 +113,13 @@ def report(files: Sequence[str], lengths: Sequence[Mapping[str, Any]], partition
 def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
     lengths = np.array(sorted(counted), dtype=np.int64)
     ends = np.cumsum([counted[length] for length in lengths.tolist()])
-    places: list[int] = np.searchsorted(ends, np.array([0.1, 0.5, 0.9]) * ends[-1]).tolist()
-    low, middle, high = (int(lengths[place]) for place in places)
+    total = int(ends[-1])
+    low, middle, high = (
+        int(lengths[int(np.searchsorted(ends, share * total))]) for share in (0.1, 0.5, 0.9)
+    )
     return {
         "source": source,
-        "documents": int(ends[-1]),
+        "documents": total,
         "p10": low,
         "median": middle,
         "p90": high,
