@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli import corpus
+from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName, Select
+
 app = typer.Typer(
     name="olmo",
     no_args_is_help=True,
@@ -15,23 +18,7 @@ app = typer.Typer(
     epilog="Results lie under OLMO_ROOT (default: runs/ in the checkout). "
     "Recipes are found on OLMO_RECIPES, then in OLMO_ROOT's recipes/, then in pipelines/recipes.",
 )
-
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
-AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="One of its assets, as in stage1.")]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--select",
-        metavar="ASSETS",
-        help="Only these assets and what they are made from; comma-separated or repeated.",
-    ),
-]
-Partition = Annotated[
-    str | None,
-    typer.Option("--partition", metavar="KEY", help="Of a sweep's asset: stage1@step100."),
-]
-OfRecipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="Jobs of this recipe only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
+app.add_typer(corpus.app, name="corpus")
 
 
 @app.command(
@@ -102,39 +89,6 @@ def new(
     from pipelines.cli.new import write_recipe
 
     write_recipe(name, text, tokens)
-
-
-corpus = typer.Typer(no_args_is_help=True, help="Look into a recipe's corpus.")
-app.add_typer(corpus, name="corpus")
-
-
-@corpus.command(
-    epilog="Examples:\n\n"
-    "  olmo corpus inspect demo --source docstrings --dropped-by too_few_words\n\n"
-    "  olmo corpus inspect demo --grep 'Copyright.*1999' --kept\n\n"
-    "  olmo corpus inspect demo --limit 0          what the rules drop, as they stand",
-)
-def inspect(
-    recipe: RecipeName,
-    source: Annotated[str | None, typer.Option(help="Of this source only.")] = None,
-    dropped_by: Annotated[
-        str | None, typer.Option(metavar="RULE", help="That this rule drops, as the first.")
-    ] = None,
-    kept: Annotated[bool, typer.Option("--kept", help="That no rule drops.")] = False,
-    grep: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="Whose text holds this.")
-    ] = None,
-    id: Annotated[str | None, typer.Option(help="The one of this id.")] = None,
-    limit: Annotated[
-        int, typer.Option(help="How many to show; 0: none, and count all.", min=0)
-    ] = 5,
-    as_json: AsJson = False,
-) -> None:
-    """Show documents, and what the recipe's rules make of each, before anything is run."""
-    from pipelines.cli.inspect_corpus import Wanted, inspect
-
-    wanted = Wanted(source=source, dropped_by=dropped_by, kept=kept, grep=grep, id=id)
-    inspect(recipe, wanted, limit=limit, as_json=as_json)
 
 
 @app.command(epilog="Example:\n\n  olmo plan demo")

@@ -1,0 +1,22 @@
+"""Arguments and options that several commands of `olmo` have."""
+
+from typing import Annotated
+
+import typer
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
+AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="One of its assets, as in stage1.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select",
+        metavar="ASSETS",
+        help="Only these assets and what they are made from; comma-separated or repeated.",
+    ),
+]
+Partition = Annotated[
+    str | None,
+    typer.Option("--partition", metavar="KEY", help="Of a sweep's asset: stage1@step100."),
+]
+OfRecipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="Jobs of this recipe only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
