@@ -75,6 +75,10 @@ def test_the_narrowest_name_wins() -> None:
     assert site.work_of(launch("a", "stage1", "train")).cpus_per_node == 1
 
 
+SHARING = (
+    "of stage corpus, raw, near_duplicates, held_out, tagged, deduplicated, decontaminated, "
+    "tokens, documents share tasks with workers"
+)
 WRONG = [
     ("slurn: {}", ":1: slurn: unknown key; did you mean 'slurm'?"),
     ("slurm:\n  acount: x", ":2: slurm.acount: unknown key; did you mean 'account'?"),
@@ -117,15 +121,15 @@ WRONG = [
     ("dask: {address: 'http://s:1'}", ":1: dask.address: found 'http://s:1'"),
     (
         "slurm: {}\nwork:\n  train: {engine: slurm, workers: 2}",
-        ":3: work.train.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+        f":3: work.train.workers: found 2; expected 0: {SHARING}",
     ),
     (
         "slurm: {}\nwork:\n  filtered:\n    engine: slurm\n    workers: 2",
-        ":5: work.filtered.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+        f":5: work.filtered.workers: found 2; expected 0: {SHARING}",
     ),
     (
         "slurm: {}\nwork:\n  demo/soup: {engine: slurm, workers: 2}",
-        ":3: work.demo/soup.workers: found 2; expected 0: of stage corpus, raw, tagged, tokens",
+        f":3: work.demo/soup.workers: found 2; expected 0: {SHARING}",
     ),
     ("work:\n  trian: {}", ":2: work.trian: no stage and no asset 'trian'; did you mean 'train'?"),
     ("work:\n  stage11: {}", ":2: work.stage11: no stage and no asset 'stage11'; did you mean 'st"),
