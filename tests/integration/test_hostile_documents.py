@@ -40,8 +40,8 @@ def test_ids_of_documents_come_through_to_the_letter(tmp_path: Path) -> None:
     done = world.olmo("run", "tiny", "--select", "documents", OLMO_RECIPES=str(recipe.parent))
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(cage.iterdir()) == []
-    [found] = (world.root / "tiny" / "documents").glob("*/documents.parquet")
-    indexed = set(pq.read_table(found, columns=["id"])["id"].to_pylist())
+    found = list((world.root / "tiny" / "documents").glob("*/ids/*.parquet"))
+    indexed = {id for path in found for id in pq.read_table(path, columns=["id"])["id"].to_pylist()}
     came_through = {entry for entry in indexed if entry.startswith("hostile/")}
     assert came_through <= {f"hostile/{value}" for value in ids}
     assert len(came_through) > 50  # the perplexity set has the rest
