@@ -32,7 +32,7 @@ for folder in sys.argv[1:]:
 
 def test_every_asset_is_there_and_current(tiny: World) -> None:
     shown = tiny.show()
-    assert len(shown) == 19
+    assert len(shown) == 20
     for name, entry in shown.items():
         assert set(entry) == KEYS
         assert entry["metadata"]["current"], name
