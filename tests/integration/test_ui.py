@@ -67,7 +67,7 @@ def test_the_graph_is_shown_and_nothing_pops_over_it(page: Page, address: str) -
     page.goto(f"{address}/locations/pipelines.definitions/jobs/tiny")
     for group in ("tiny_corpus", "tiny_train"):
         expect(page.get_by_text(group, exact=True).first).to_be_visible()
-    expect(page.get_by_text("View 19 assets")).to_be_visible()
+    expect(page.get_by_text("View 20 assets")).to_be_visible()
     assert page.get_by_role("dialog").count() == 0
 
 

@@ -69,7 +69,7 @@ def job(graph: Graph, launcher: LocalLauncher, toy_root: Path, gate: Path) -> It
 
 
 def wait_for(reached: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a Dagster process starts, beside others
     while not reached():
         assert time.monotonic() < deadline
         time.sleep(0.02)
