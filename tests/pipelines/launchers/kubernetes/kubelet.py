@@ -20,6 +20,7 @@ from tests.pipelines.launchers.kubernetes.kubernetes_server import Cluster
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 30.0
+CONTROLLER_SECONDS = 1.0  # until a controller has heard of a pod's end, and asks the others to go
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 UNSHARE += [] if os.getuid() == 0 else ["--user", "--map-root-user"]
@@ -113,6 +114,7 @@ class Kubelet:
             failure, pods.counted = job_failure(job, end, counted=pods.counted)
             if failure is None:
                 continue
+            self._end.wait(CONTROLLER_SECONDS)
             _end_all(pods)
             action = set_action(spec, failure) if of_set else ""
             counts = action == "RestartJobSet"
