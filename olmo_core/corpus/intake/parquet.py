@@ -40,7 +40,7 @@ def read(path: Path, required: Sequence[str], wanted: Sequence[str]) -> Iterator
                 for row in range(batch.num_rows):
                     number += 1
                     yield number, _row(batch, row, f"{path}:{number}")
-        except (arrow.ArrowException, OSError, MemoryError) as error:
+        except (arrow.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # the system's, such as a disk that does not answer
             raise InputError(

@@ -73,7 +73,7 @@ def test_no_row_is_lost_in_silence(
     whole = content()
     path = tmp_path / name
     outcomes = {"refused": 0, "read": 0, "quarantined": 0}
-    for _ in range(200):
+    for _ in range(1000):
         broken = mutated(whole, chance)
         path.write_bytes(broken)
         counts = Counts()
@@ -99,6 +99,6 @@ def test_no_row_is_lost_in_silence(
             assert taken == 60
         json.dumps([rows, [dict(d.metadata) for d in documents]], allow_nan=False)
         "".join(document.text + document.id for document in documents).encode()
-    assert outcomes["refused"] + outcomes["read"] == 200
+    assert outcomes["refused"] + outcomes["read"] == 1000
     expected = {"a.jsonl": "quarantined", "a.txt": "quarantined"}.get(name, "refused")
     assert outcomes[expected] > 50
