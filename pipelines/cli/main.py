@@ -73,7 +73,7 @@ def new(
         list[str],
         typer.Option(
             metavar="FOLDER",
-            help="Folder of .txt, .md or Dolma JSON lines; repeated for more sources.",
+            help="Folder of text, Markdown, JSON lines or Parquet; repeated for more sources.",
         ),
     ],
     tokens: Annotated[

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from assets.recipe import FILES, find_recipes, load_recipe, require_name
+from assets.recipe import FILES, find_recipes, require_name
 from assets.variant import save_recipe
 from olmo_core.config.optim import SchedulerConfig
 from olmo_core.corpus.intake.sources import SourceConfig
@@ -20,10 +20,10 @@ from pipelines.cli.terminal import terminal
 STARTER = Path(__file__).parents[1] / "starter"
 
 MIN_TEXT_BYTES = 200_000  # fewer give too few merges, and nothing to hold out
-# Text below -> entries of the vocabulary, and the bytes per token that prose and code then have at
-# least (seen on the demo's corpus: 3.4 with 8,192 entries).
+# Text below -> entries of the vocabulary, and a cautious guess of the bytes per token that follow.
 VOCABULARIES = ((2e6, 1024, 2.2), (1e7, 4096, 3.0), (math.inf, 8192, 3.3))
-COMPRESSED = 3.5  # bytes of text per byte of gzip, about
+COMPRESSED = (".gz", ".zst", ".parquet")
+EXPANSION = 3.5  # bytes of text per compressed byte, about
 PASSES, MOST_PASSES = 2, 4  # by default; and where a mix's check blocks
 MOST_TOKENS = 2_000_000  # of stage 1, by default: minutes on a laptop
 
@@ -61,7 +61,6 @@ def write_recipe(name: str, folders: Sequence[str], tokens: float | None) -> Non
     folder = save_recipe(
         name, {file: Template(path.read_text()).substitute(values) for file, path in files.items()}
     )
-    load_recipe(name)
     console = terminal()
     for text in texts:
         console.print(f"{text.name}: {text.files:,} files, about {text.size / 1e6:,.1f} MB of text")
@@ -85,7 +84,7 @@ def look_at(folder: Path) -> Text:
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.name).lstrip("_.-")[:100] or "text"
     units = user_files(SourceConfig(name=name, reader="files", root=str(folder))).units
     sizes = (
-        unit.path.stat().st_size * (COMPRESSED if unit.path.suffix in (".gz", ".zst") else 1)
+        unit.path.stat().st_size * (EXPANSION if unit.path.suffix in COMPRESSED else 1)
         for unit in units
     )
     return Text(name=name, folder=folder, files=len(units), size=round(sum(sizes)))
@@ -151,14 +150,16 @@ def sources(texts: Sequence[Text]) -> Mapping[str, str]:
       - {name: repeated_paragraphs, attribute: duplicates__paragraphs, above: 0.7}
       - {name: repeated_phrases, above: 0.4,
          attribute: tags__gopher_v2__fraction_of_characters_in_duplicate_5grams}"""
-    first, *others = (text.name for text in texts)
+    names = [json.dumps(text.name) for text in texts]  # quoted: 2024 and on are names too
+    roots = [json.dumps(str(text.folder)) for text in texts]
+    first, *others = names
     return {
         "sources": "\n".join(
-            f"    - {{name: {text.name}, reader: files, root: {json.dumps(str(text.folder))}}}"
-            for text in texts
+            f"    - {{name: {name}, reader: files, root: {root}}}"
+            for name, root in zip(names, roots, strict=True)
         ),
-        "taggers": "\n".join(f"    {text.name}: [gopher_v2]" for text in texts),
+        "taggers": "\n".join(f"    {name}: [gopher_v2]" for name in names),
         "rules": "\n".join([f"    {first}:{rules}", *(f"    {name}: *text" for name in others)]),
-        "kept": ", ".join(f"{text.name}: 0.3" for text in texts),
-        "mix": ", ".join(f"{text.name}: {{}}" for text in texts),
+        "kept": ", ".join(f"{name}: 0.3" for name in names),
+        "mix": ", ".join(f"{name}: {{}}" for name in names),
     }

@@ -38,15 +38,17 @@ def new(name: str, *arguments: str | Path) -> str:
 
 
 def test_a_recipe_is_whole_and_its_stages_meet(places: Path) -> None:
-    folders = [text_folder(places / name) for name in ("my 'best' texts", "b: {ü}")]
-    said = new("mine", "--text", folders[0], "--text", folders[1])
+    names = ("my 'best' texts", "b: {ü}", "2024", "on")
+    folders = [text_folder(places / name) for name in names]
+    said = new("null", *(word for folder in folders for word in ("--text", folder)))
     assert "my_best_texts: 1 files, about 0.3 MB of text" in said
-    assert "olmo run mine" in said
-    recipe = load_recipe("mine")
+    assert "olmo run null" in said
+    recipe = load_recipe("null")
     graph = build_graph(recipe)
     sources = graph.nodes["raw"].config["sources"]
-    assert [source["name"] for source in sources] == ["my_best_texts", "b_"]
+    assert [source["name"] for source in sources] == ["my_best_texts", "b_", "2024", "on"]
     assert [source["root"] for source in sources] == list(map(str, folders))
+    assert graph.nodes["model_card"].config["title"] == "null"
     # The end of stage 1 is the beginning of stage 2, and the cosine goes on beyond it.
     stage1 = recipe.stage1_config()
     assert rate_doubts(recipe) == []
