@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,24 @@ def fsync_tree(path: Path) -> None:
         fsync(Path(parent))
     if path.is_file():
         fsync(path)
+
+
+def link_files(folder: Path, files: Mapping[str, Path]) -> None:
+    """Make a folder of hard links, whole or not at all; what stands under its name is replaced.
+
+    Args:
+        folder: To make; on the file system of the files.
+        files: Name below the folder -> the file.
+    """
+    beside = folder.with_name(f"{folder.name}{PARTIAL}")
+    for old in (beside, folder):  # of an attempt that ended before its result was written
+        if old.exists():
+            shutil.rmtree(old)
+    for name, file in files.items():
+        (beside / name).parent.mkdir(parents=True, exist_ok=True)
+        os.link(file, beside / name)
+    beside.rename(folder)
+    fsync(folder.parent)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

@@ -113,6 +113,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             FilteredConfig,
             description="One row per kept document: dolma's mix of documents by attributes.",
             inputs=("held_out", "tagged", "deduplicated", *(n.name for n in decontaminated)),
+            shares_tasks=True,
             checks=(checks.no_evaluation_text,) if decontaminated else (),
         ),
     ]

@@ -130,10 +130,16 @@ def marked_files(documents: Path, *attributes: Path) -> list[tuple[Path, Generat
                 f"{sorted(map(str, found - set(names)))}; expected one file per document file (a "
                 "temporary one is left over where the toolkit did not finish)"
             )
-    return [(n, _marked(documents / n, [folder / n for folder in attributes])) for n in names]
+    return [(n, marked_rows(documents / n, *(folder / n for folder in attributes))) for n in names]
 
 
-def _marked(documents: Path, attributes: Sequence[Path]) -> Generator[Marked]:
+def marked_rows(documents: Path, *attributes: Path) -> Generator[Marked]:
+    """Yield the rows of one document file, each with its row of every attribute file.
+
+    Raises:
+        ToolkitError: one row too few or too many, or an id that differs.
+        InputError: a file is damaged.
+    """
     rows: Any = zip_longest(read_documents(documents), *map(read_attributes, attributes))
     for line_number, (document, *marks) in enumerate(rows, start=1):
         for path, row in zip(attributes, marks, strict=True):

@@ -34,7 +34,7 @@ WORDS = [
     ("olmo_core/corpus/intake/user_files.py", RAISE),
     ("olmo_core/corpus/duplicates/held_out.py", RAISE),
     ("olmo_core/corpus/filters/tagged.py", TIMED),
-    ("olmo_core/corpus/filters/filtered.py", PROGRESS),
+    ("olmo_core/corpus/filters/filtered.py", TIMED),
     ("olmo_core/corpus/tokens/tokens.py", TIMED),
     ("olmo_core/data/order.py", RAISE),
     ("olmo_core/train/restore.py", LOG),

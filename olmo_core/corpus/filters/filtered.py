@@ -6,36 +6,34 @@ written are the documents of `held_out`: the toolkit's lose digits and keys of t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
-    Document,
-    read_documents,
     read_folder,
     shards,
     source_names,
     totals,
-    write_shards,
 )
+from olmo_core.corpus.filters.mixing import filter_files
 from olmo_core.corpus.filters.rules import Rule, Verdict, check_families
 from olmo_core.corpus.filters.tagged import check_sources
 from olmo_core.corpus.toolkit import (
-    ToolkitCommand,
-    ToolkitError,
-    link_view,
     marked_files,
-    run_steps,
 )
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import link_files, read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
+from olmo_core.tasks.map import Task, map_tasks
 
 # Who writes attributes, and in which folder; a recipe may do without the last.
 ATTRIBUTES = {"tagged": "tags", "deduplicated": "duplicates", "decontaminated": "evaluation"}
-SHARD_MAX_BYTES = 2**31  # of one file that the toolkit writes, before it is cut into ours
+# Of compressed documents. Each chunk starts the toolkit, for a second, and holds all of its ids.
+CHUNK_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,50 +68,72 @@ class FilteredConfig(Bounded):
 
 
 def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Judge every document, have the toolkit mix, compare, and write the sources anew."""
+    """Judge, mix and compare the files in chunks, each a task; number what they write."""
     documents = inputs["held_out"] / "documents"
     check_sources(config.rules, documents, "filtered: rules")
-    folders = {
-        asset: inputs[asset] / "attributes" / experiment
+    attributes = [
+        inputs[asset] / "attributes" / experiment
         for asset, experiment in ATTRIBUTES.items()
         if asset in inputs
-    }
-    names = source_names(documents)
-    with job.timed("judge"):
-        verdicts = {name: Verdict(rules=config.rules[name]) for name in names}
-        for name, rows in marked_files(documents, *folders.values()):
-            source = name.parts[0]
-            done = names.index(source)
-            job.progress(done, 2 * len(names), unit="sources", message=f"judging {source}")
-            for document, marks in rows:
-                verdicts[source].add(document, {k: v for mark in marks for k, v in mark.items()})
+    ]
+    marked_files(documents, *attributes)  # a missing file is named before the work begins
+    reads = " ".join(str(read_json(folder / "result.json")["digest"]) for folder in inputs.values())
+    how = partial(filter_files, documents, attributes, config.rules, config.shard_bytes)
+    tasks = [
+        Task(
+            name=f"filter chunk {number}",
+            reads=reads,
+            output=job.scratch / "chunks" / f"{number:05d}",
+            call=partial(how, names),
+        )
+        for number, names in enumerate(_chunks(documents))
+    ]
+    verdicts = {name: Verdict(rules=config.rules[name]) for name in source_names(documents)}
+    with job.timed("filter"):
+        for found in map_tasks(tasks, job, unit="chunks"):
+            for source, facts in found.items():
+                verdicts[source].join(facts)
     for source, verdict in verdicts.items():
         check_families(verdict.rules, verdict.attributes, source)
     _check_shares(config, verdicts)
-    parts = {f"attributes/{folder.name}": folder for folder in folders.values()}
-    link_view(job.scratch / "view", {"documents": documents, **parts})
-    with job.timed("dolma mix"):
-        experiments = [folder.name for folder in folders.values()]
-        step = _mix_step(documents, experiments, config, job.processes)
-        run_steps([[step]], job.scratch, processes=1)
-    with job.timed("compare and write"):
-        for number, source in enumerate(names):
-            job.progress(len(names) + number, 2 * len(names), unit="sources", message=source)
-            compare(job.scratch / "mixed" / source, verdicts[source])
-            write_shards(
-                job.folder / "documents" / source,
-                _kept(documents / source, verdicts[source]),
-                shard_bytes=config.shard_bytes,
-            )
+    with job.timed("number the files"):
+        link_files(job.folder / "documents", _numbered([task.output for task in tasks]))
     return _report(config, verdicts, job.folder / "documents")
+
+
+def _chunks(documents: Path) -> list[list[str]]:
+    """Return the names of the files in chunks of bounded size, in their order.
+
+    The chunks decide which texts share a file, so they depend on the documents alone.
+    """
+    chunks: list[list[str]] = []
+    size = 0
+    for path in shards(documents):
+        if not chunks or size >= CHUNK_BYTES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(path.relative_to(documents).as_posix())
+        size += path.stat().st_size
+    return chunks
+
+
+def _numbered(chunks: Sequence[Path]) -> dict[str, Path]:
+    """Return each file of the chunks under its name over all of them: numbered per source."""
+    files: dict[str, Path] = {}
+    numbers: Counter[str] = Counter()
+    for path in (path for chunk in chunks for path in sorted(chunk.rglob("*.jsonl.gz"))):
+        source = path.parent.name
+        files[f"{source}/part-{numbers[source]:05d}.jsonl.gz"] = path
+        numbers[source] += 1
+    return files
 
 
 def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> None:
     for source, verdict in verdicts.items():
-        share = len(verdict.kept) / verdict.documents
+        share = verdict.kept / verdict.documents
         if share < config.min_kept_share[source]:
             raise InputError(
-                f"filtered: source {source} keeps {len(verdict.kept)} of {verdict.documents} "
+                f"filtered: source {source} keeps {verdict.kept} of {verdict.documents} "
                 f"documents ({share:.3f}); expected at least min_kept_share "
                 f"{config.min_kept_share[source]}; dropped by {dict(verdict.reasons)}"
             )
@@ -124,91 +144,14 @@ def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> No
         )
 
 
-def _mix_step(
-    documents: Path, experiments: Sequence[str], config: FilteredConfig, processes: int
-) -> ToolkitCommand:
-    """Return the call of dolma's mixer for all sources: one stream per source."""
-    streams = [
-        {
-            "name": source,
-            "documents": [
-                f"view/documents/{path.relative_to(documents)}"
-                for path in shards(documents / source)
-            ],
-            "attributes": experiments,
-            "filter": {
-                "include": [],
-                # A stream must have a filter; one that is never true keeps everything.
-                "exclude": [rule.jq() for rule in config.rules[source]] or ["false"],
-                "syntax": "jq",
-            },
-            "output": {
-                "path": f"mixed/{source}",
-                "max_size_in_bytes": SHARD_MAX_BYTES,
-                "discard_fields": ["attributes"],
-            },
-        }
-        for source in source_names(documents)
-    ]
-    return ToolkitCommand(
-        name="mix",
-        kind="mixer",
-        config={
-            "streams": streams,
-            "processes": processes,
-            "shuffle": False,  # the order of documents is the input's
-            "work_dir": {"input": "dolma/input", "output": "dolma/output"},
-        },
-    )
-
-
-def compare(folder: Path, verdict: Verdict) -> None:
-    """Hold the documents of a source that the toolkit kept against our own verdict.
-
-    Raises:
-        ToolkitError: another document, another text, or too few or too many.
-    """
-    expected = iter(verdict.kept)
-    # Unshuffled, the mixer writes one file per input file, below folders of its own.
-    for path in sorted(folder.rglob("*.json*.gz")):
-        try:
-            for line_number, document in enumerate(read_documents(path), start=1):
-                wanted = next(expected, None)
-                if wanted != (document.id, hash(document.text)):
-                    raise ToolkitError(
-                        f"{path}:{line_number}: dolma kept {document.id!r}; the rules of "
-                        f"{folder.name} keep {wanted[0] if wanted else 'nothing more'!r} here"
-                    )
-        except InputError as error:
-            raise ToolkitError(
-                f"dolma's mixer ended well and left a damaged file (a full disk?): {error}"
-            ) from None
-    missing = next(expected, None)
-    if missing is not None:
-        raise ToolkitError(
-            f"{folder}: dolma dropped {missing[0]!r}; the rules of {folder.name} keep it (a "
-            "temporary file is left over there where it did not finish)"
-        )
-
-
-def _kept(folder: Path, verdict: Verdict) -> Iterator[Document]:
-    """Yield the documents of a source that its rules keep, as they were before the toolkit."""
-    expected = iter(verdict.kept)
-    wanted = next(expected, None)
-    for document in read_folder(folder):  # in the order of the verdict
-        if wanted is not None and document.id == wanted[0]:
-            yield document
-            wanted = next(expected, None)
-
-
 def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: Path) -> Report:
     table = [
         {
             "source": source,
             "documents": verdict.documents,
-            "kept": len(verdict.kept),
+            "kept": verdict.kept,
             "dropped": verdict.reasons.total(),
-            "kept_share": round(len(verdict.kept) / verdict.documents, 4),
+            "kept_share": round(verdict.kept / verdict.documents, 4),
             "min_kept_share": config.min_kept_share[source],
             "kept_bytes": verdict.kept_bytes,
             "dropped_bytes": verdict.dropped_bytes.total(),
@@ -244,7 +187,7 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
             ],
         },
         data={
-            "sources": {source: len(verdict.kept) for source, verdict in verdicts.items()},
+            "sources": {source: verdict.kept for source, verdict in verdicts.items()},
             "evaluation": {source: verdict.evaluation for source, verdict in verdicts.items()},
         },
     )

@@ -5,7 +5,7 @@ An attribute is a list of spans `[start, end, score]` over the text, as dolma wr
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from olmo_core.corpus.document import Document
@@ -100,10 +100,10 @@ def _family(attribute: str) -> str:
 
 @dataclass(kw_only=True)
 class Verdict:
-    """What the rules of one source say of its documents."""
+    """What the rules of one source say of its documents: of all, or of those in some files."""
 
     rules: Sequence[Rule]
-    kept: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])  # id, text's hash
+    kept: int = 0  # documents
     kept_bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])  # the first rule that drops
     matches: Counter[str] = field(default_factory=Counter[str])  # every rule that drops
@@ -116,18 +116,18 @@ class Verdict:
     @property
     def documents(self) -> int:
         """Return the number of documents that were judged."""
-        return len(self.kept) + self.reasons.total()
+        return self.kept + self.reasons.total()
 
-    def add(self, document: Document, attributes: Mapping[str, Any]) -> None:
-        """Judge one document; of the rules that drop it, the first is the reason."""
+    def add(self, document: Document, attributes: Mapping[str, Any]) -> bool:
+        """Judge one document, and return whether it stays; the first rule to drop is the reason."""
         self.attributes.update(attributes)
         drops = [rule for rule in self.rules if rule.drops(document.text, attributes)]
         if not drops:
-            self.kept.append((document.id, hash(document.text)))
+            self.kept += 1
             self.kept_bytes += document.text_bytes
             spans = attributes.get(ATTRIBUTE) or [[0, 0, 0.0]]
             self.evaluation = max(self.evaluation, (spans[0][2], document.id))
-            return
+            return True
         reason = drops[0]
         self.reasons[reason.name] += 1
         self.dropped_bytes[reason.name] += document.text_bytes
@@ -135,3 +135,22 @@ class Verdict:
         if reason.name not in self.samples:
             value = reason.value(document.text, attributes)
             self.samples[reason.name] = document.sample(f"{reason.name} ({value:.4g})")
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was counted, as JSON holds it; `join` takes it."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        del found["rules"]
+        return found | {"attributes": sorted(self.attributes)}
+
+    def join(self, facts: Mapping[str, Any]) -> None:
+        """Add what was counted over the files that follow."""
+        self.kept += facts["kept"]
+        self.kept_bytes += facts["kept_bytes"]
+        self.reasons.update(facts["reasons"])
+        self.matches.update(facts["matches"])
+        self.dropped_bytes.update(facts["dropped_bytes"])
+        self.samples = {**facts["samples"], **self.samples}  # the first of each stays
+        self.attributes.update(facts["attributes"])
+        share, name = facts["evaluation"]
+        self.evaluation = max(self.evaluation, (share, name))

@@ -4,25 +4,28 @@ After it runs, `attributes/tags/<source>/*.jsonl.gz` stand row for row beside th
 `held_out`. Every source has its own taggers: rules made for prose would delete code.
 """
 
+import shutil
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import read_attributes, read_folder, shards, source_names, totals
+from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names, totals
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import ToolkitCommand, link_view, marked_files, run_steps
 from olmo_core.errors import ConfigError
-from olmo_core.files import read_json
+from olmo_core.files import link_files, read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
 
 EXPERIMENT = "tags"
-# Of files. Each imports the toolkit once, for seconds; each is done again if its process is lost.
+COUNTS = ("documents", "text_bytes")  # of a source
+# Of files. Each starts the toolkit, for a second; each is done again if its process is lost.
 CHUNKS_PER_PROCESS = 4  # where nodes share the work
-CHUNK_BYTES = 32_000_000  # of compressed documents, on one machine
+CHUNK_BYTES = 8_000_000  # of compressed documents, on one machine
 
 # Taggers of dolma 1.2.1 that were run without network (docs/corpus.md); others fetch models.
 OFFLINE_TAGGERS = (
@@ -65,37 +68,43 @@ class TaggedConfig:
 
 
 def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Tag every file in a process of its own, as many at a time as the job may use."""
+    """Tag and check the files in chunks, each a task."""
     documents = inputs["held_out"] / "documents"
     check_sources(config.taggers, documents, "tagged: taggers")
-    with job.timed("check documents"):
-        table = [_row(documents / name, config.taggers[name]) for name in source_names(documents)]
-    with job.timed("dolma tag"):
+    counts: dict[str, Counter[str]] = {name: Counter() for name in source_names(documents)}
+    with job.timed("tag"):
         reads = read_json(inputs["held_out"] / "result.json")["digest"]
         chunks = _tag(documents, config, job, reads=reads)
-    with job.timed("check attributes"):
-        target = job.folder / "attributes" / EXPERIMENT
-        for view in (chunk / "view" for chunk in chunks):
-            attributes = view / "attributes" / EXPERIMENT
-            for name, rows in marked_files(view / "documents", attributes):
-                found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
-                write_rows(target / name, found)  # anew: the toolkit's gzip holds the time
-        marked_files(documents, target)  # each document file has been tagged
-        samples = _samples(target)
+    files: dict[str, Path] = {}
+    for chunk, found in chunks:
+        for source, counted in found.items():
+            counts[source].update(counted)
+        paths = shards(chunk)
+        files |= {path.relative_to(chunk).as_posix(): path for path in paths}
+    target = job.folder / "attributes" / EXPERIMENT
+    target.parent.mkdir(exist_ok=True)
+    link_files(target, files)
+    marked_files(documents, target)  # each document file has been tagged
+    table = [
+        {"source": source, "taggers": ", ".join(config.taggers[source]), **counted}
+        for source, counted in counts.items()
+    ]
     return Report(
         numbers={
-            **totals(table, "documents", "text_bytes"),
-            "files": len(shards(documents)),
+            **totals(table, *COUNTS),
+            "files": len(files),
             "taggers": len({name for names in config.taggers.values() for name in names}),
         },
         tables={"sources": table},
-        samples={"attributes": samples},
+        samples={"attributes": _samples(target)},
         data={"experiment": EXPERIMENT},
     )
 
 
-def _tag(documents: Path, config: TaggedConfig, job: Job, *, reads: str) -> list[Path]:
-    """Tag the files in chunks, each a task; return the chunks' working folders."""
+def _tag(
+    documents: Path, config: TaggedConfig, job: Job, *, reads: str
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Tag the files in chunks; return each chunk's folder of attributes, and what was counted."""
     sizes = {
         path.relative_to(documents).as_posix(): path.stat().st_size for path in shards(documents)
     }
@@ -122,15 +131,32 @@ def _tag(documents: Path, config: TaggedConfig, job: Job, *, reads: str) -> list
         )
         for chunk in range(number)
     ]
-    map_tasks(tasks, job, unit="chunks")
-    return [task.output for task in tasks]
+    found = map_tasks(tasks, job, unit="chunks")
+    return [(task.output, counted) for task, counted in zip(tasks, found, strict=True)]
 
 
 def tag_files(
     names: Sequence[str], documents: Path, config: TaggedConfig, processes: int, out: Path
-) -> None:
-    """Tag files in a toolkit process of their own, in the folder `out`."""
-    link_view(out / "view" / "documents", {name: documents / name for name in names})
+) -> dict[str, Counter[str]]:
+    """Write the attributes of some files, under their names in the folder `out`.
+
+    A toolkit process tags them. They are read whole before, since it would pass over half of a
+    broken file, and each row is held against its document after.
+
+    Returns:
+        Source -> `COUNTS` of its documents in these files.
+
+    Raises:
+        ToolkitError: a row too few or too many, or of another document.
+        InputError: a damaged file.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for name in names:
+        for document in read_documents(documents / name):
+            counts[Path(name).parts[0]].update(documents=1, text_bytes=document.text_bytes)
+    working = out.with_name(f"{out.name}.working")
+    view = working / "view"
+    link_view(view / "documents", {name: documents / name for name in names})
     steps = [
         ToolkitCommand(
             name=f"tag/{name}".removesuffix(".jsonl.gz").replace("/", "-"),
@@ -145,7 +171,13 @@ def tag_files(
         )
         for name in names
     ]
-    run_steps([steps], out, processes=processes)
+    run_steps([steps], working, processes=processes)
+    for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
+        # Written anew: the toolkit's gzip holds the time.
+        found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
+        write_rows(out / name, found)
+    shutil.rmtree(working)
+    return counts
 
 
 def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None:
@@ -160,17 +192,6 @@ def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None
             f"{where}: names {sorted(named)}; expected exactly the sources {sorted(there)} "
             f"(missing {sorted(there - set(named))}, unknown {sorted(set(named) - there)})"
         )
-
-
-def _row(folder: Path, taggers: Sequence[str]) -> dict[str, Any]:
-    """Read all of a source before the toolkit does: it would pass over half of a broken file."""
-    sizes = [document.text_bytes for document in read_folder(folder)]
-    return {
-        "source": folder.name,
-        "taggers": ", ".join(taggers),
-        "documents": len(sizes),
-        "text_bytes": sum(sizes),
-    }
 
 
 def _samples(attributes: Path) -> Sequence[str]:

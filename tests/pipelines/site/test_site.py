@@ -77,7 +77,7 @@ def test_the_narrowest_name_wins() -> None:
 
 SHARING = (
     "of stage corpus, raw, near_duplicates, held_out, tagged, deduplicated, decontaminated, "
-    "tokens, documents share tasks with workers"
+    "filtered, tokens, documents share tasks with workers"
 )
 WRONG = [
     ("slurn: {}", ":1: slurn: unknown key; did you mean 'slurm'?"),
@@ -124,8 +124,8 @@ WRONG = [
         f":3: work.train.workers: found 2; expected 0: {SHARING}",
     ),
     (
-        "slurm: {}\nwork:\n  filtered:\n    engine: slurm\n    workers: 2",
-        f":5: work.filtered.workers: found 2; expected 0: {SHARING}",
+        "slurm: {}\nwork:\n  tokenizer:\n    engine: slurm\n    workers: 2",
+        f":5: work.tokenizer.workers: found 2; expected 0: {SHARING}",
     ),
     (
         "slurm: {}\nwork:\n  demo/soup: {engine: slurm, workers: 2}",

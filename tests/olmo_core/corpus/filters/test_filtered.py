@@ -1,16 +1,18 @@
 """Asset `filtered`: what stays is what the rules say, in dolma's jq as in ours."""
 
 import gzip
+import shutil
 from typing import Any
 
 import pytest
 
 from olmo_core.config.load import build
-from olmo_core.corpus.filters import filtered
+from olmo_core.corpus.filters import filtered, mixing
 from olmo_core.corpus.filters.filtered import FilteredConfig
 from olmo_core.corpus.filters.rules import Rule
 from olmo_core.corpus.toolkit import ToolkitError
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.files import write_json
 
 # document -> its attributes; by hand, so that each rule has a document on either side of its bound
 TEXT = "x" * 100
@@ -43,6 +45,7 @@ def judged(corpus: Any) -> Any:
     texts = {name: TEXT[:-1] + "ü" for name in PROSE}
     corpus.write_held_out({"prose": texts, "open": {"1": "Anything at all.", "2": "And this."}})
     for asset, experiment in (("tagged", "tags"), ("deduplicated", "duplicates")):
+        write_json(corpus.folder(asset) / "result.json", {"digest": f"of {asset}"})
         for source, names in (("prose", list(PROSE)), ("open", ["1", "2"])):
             rows: list[dict[str, Any]] = []
             for name in names:
@@ -73,6 +76,31 @@ def test_documents_stay_or_go_as_worked_out_by_hand(judged: Any) -> None:
     sources = {row["source"]: row for row in report["tables"]["sources"]}
     assert sources["prose"]["dropped_bytes"] == 6 * 101
     assert (sources["prose"]["kept"], sources["open"]["kept"]) == (2, 2)
+
+
+def test_chunks_and_processes_change_no_document(
+    judged: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files of a source and one of the other: in one chunk, in three, by two processes."""
+    for asset, kind in (("held_out", ""), ("tagged", "tags"), ("deduplicated", "duplicates")):
+        folder = judged.folder(asset) / ("attributes" if kind else "documents") / kind / "prose"
+        rows = judged.read_lines(folder / "part-00000.jsonl.gz")
+        judged.write_lines(folder / "part-00000.jsonl.gz", rows[:3])
+        judged.write_lines(folder / "part-00001.jsonl.gz", rows[3:])
+    whole = judged.run("filtered", CONFIG)
+    kept = judged.documents("filtered")
+    monkeypatch.setattr(filtered, "CHUNK_BYTES", 1)
+    seen = []
+    for processes in (1, 2):
+        shutil.rmtree(judged.folder("filtered"))
+        result = judged.run("filtered", CONFIG, processes=processes)
+        assert result["report"] == whole["report"]
+        assert judged.documents("filtered") == kept
+        files = sorted((judged.folder("filtered") / "documents").rglob("*.gz"))
+        seen.append([(path.name, path.read_bytes()) for path in files])
+    names = [name for name, _ in seen[0]]
+    assert names == ["part-00000.jsonl.gz", "part-00000.jsonl.gz", "part-00001.jsonl.gz"]
+    assert seen[0] == seen[1]
 
 
 def test_metadata_is_a_users_to_the_digit(judged: Any) -> None:
@@ -139,14 +167,14 @@ def test_damaged_inputs_are_named(judged: Any) -> None:
 
 def test_what_the_mixer_loses_is_found(judged: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mixer's own output cut short, as by a full disk that it did not notice."""
-    real = filtered.run_steps
+    real = mixing.run_steps
 
     def cut(stages: Any, folder: Any, **options: Any) -> None:
         real(stages, folder, **options)
         for path in (folder / "mixed" / "open").rglob("*.gz"):
             path.write_bytes(path.read_bytes()[:-9])
 
-    monkeypatch.setattr(filtered, "run_steps", cut)
+    monkeypatch.setattr(mixing, "run_steps", cut)
     with pytest.raises(ToolkitError, match=r"left a damaged file .*mixed.*truncated"):
         judged.run("filtered", CONFIG)
     assert not (judged.folder("filtered") / "result.json").exists()
