@@ -26,7 +26,7 @@ _KEPT_CONNECTIONS = 64  # per host: more than threads that read (`olmo_core.data
 _TIMEOUT = urllib3.Timeout(60.0)  # seconds to connect, and without a byte
 # urllib3 follows redirects. Whatever else fails is raised at once: the caller tries again.
 _REDIRECTS = urllib3.Retry(
-    10, connect=False, read=False, respect_retry_after_header=False, retry_after_max=60
+    10, connect=False, read=False, respect_retry_after_header=False, retry_after_max=300
 )
 
 # It would write redirects, and with them signed addresses, into the log.
@@ -83,16 +83,52 @@ def http_stream(url: str) -> Iterator[bytes]:
             yield piece
 
 
+def http_from(url: str, start: int, *, of: RemoteFile) -> Iterator[tuple[int, bytes]]:
+    """Yield the file from `start`, or from 0 if the server sends it whole, to its end.
+
+    `If-Range` asks for the whole file if it is not `of` any more, so that no two versions meet.
+
+    Raises:
+        Changed: it is not `of` any more.
+        InputError, OSError, HTTPError: as `http_stat`; a body that ends early is an HTTPError.
+    """
+    asked = f"{start}-" if of.ranges else None
+    with _get(url, asked, if_range=of.version if start else "") as response:
+        total = response.headers.get("Content-Length") or ""
+        if response.status in (206, 416):
+            sent = response.headers.get("Content-Range") or ""
+            found = re.fullmatch(rf"bytes (?:{start}-\d+|\*)/(\d+)", sent)
+            if found is None:
+                raise HTTPError(f"asked for bytes from {start} on, sent {sent or 'nothing'}")
+            total = found[1]
+        else:
+            start = 0
+        if not total.isdigit():
+            raise HTTPError("the server does not say how large the file is")
+        now = RemoteFile(size=int(total), version=_version(response), ranges=of.ranges)
+        if now != of or response.status == 416:
+            raise Changed(url, of, now)
+        while piece := response.read(_STREAM_BYTES):
+            yield start, piece
+            start += len(piece)
+        if start != of.size:
+            raise HTTPError(f"ends after {start} of {of.size} bytes")
+
+
 def _version(response: urllib3.BaseHTTPResponse) -> str:
     return response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
 
 
 @contextlib.contextmanager
-def _get(url: str, byte_range: str | None = None) -> Generator[urllib3.BaseHTTPResponse]:
+def _get(
+    url: str, byte_range: str | None = None, *, if_range: str = ""
+) -> Generator[urllib3.BaseHTTPResponse]:
     """Yield the answer; its connection is kept if the body has been read to its end."""
     headers = {"User-Agent": "olmo", "Accept-Encoding": "identity"}
     if byte_range is not None:
         headers["Range"] = f"bytes={byte_range}"
+    if if_range:
+        headers["If-Range"] = if_range
     response = _pool(os.getpid(), _proxy(url)).request(
         "GET",
         url,

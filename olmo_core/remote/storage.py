@@ -1,4 +1,4 @@
-"""Files that lie elsewhere: look at one, read a part, list a folder, send one.
+"""Files that lie elsewhere: look at one, read a part or all of it, list a folder, send one.
 
 http(s) is `olmo_core.remote.http`; everything else is fsspec's, with the credentials that its back
 ends find (https://filesystem-spec.readthedocs.io). Both are imported at the first question: they
@@ -8,6 +8,7 @@ take 0.1 s and 0.3 s, and most processes read no URL.
 import contextlib
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,9 +21,11 @@ log = logging.getLogger("olmo")
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)  # between the tries of one request
 PIECE_BYTES = 64 << 20  # of a whole file: what a broken connection costs at most
+_STREAM_BYTES = 16 << 20  # read at once where a back end has no stream
 _VERSION_KEYS = ("ETag", "etag", "LastModified", "mtime", "updated", "md5Hash", "generation")
 
 T = TypeVar("T")
+Wait = Callable[[float], object]  # for so many seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +63,14 @@ class Busy(OSError):
         self.retry_after = retry_after
 
 
-def stat(url: str) -> RemoteFile:
-    """Return size and version of a remote file.
+def stat(url: str, *, wait: Wait | None = None) -> RemoteFile:
+    """Return size and version of a remote file; `wait` as in `retried`.
 
     Raises:
         Missing: it is not there, or may not be read.
         InputError: its server does not answer, or not what is needed.
     """
-    return retried(url, lambda: _stat(url))
+    return retried(url, lambda: _stat(url), wait=wait)
 
 
 def read_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None) -> bytes:
@@ -94,6 +97,33 @@ def read_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
         return content
 
     return retried(url, read) if start < stop else b""
+
+
+def stream(url: str, start: int, *, of: RemoteFile) -> Iterator[tuple[int, bytes]]:
+    """Yield a remote file from `start` to its end in pieces, each with its place; tries once.
+
+    The first place is 0 where the server sends the whole file for a part of it.
+
+    Raises:
+        Changed: the file is no longer what `of`, an earlier `stat`, says.
+        InputError: an answer that a repetition would not change.
+        Exception: anything that may pass; see `pause_after`.
+    """
+    if _is_http(url):
+        from olmo_core.remote.http import http_from
+
+        yield from http_from(url, start, of=of)
+        return
+    files, path = _file_system(url)
+    while start < of.size:
+        stop = min(start + _STREAM_BYTES, of.size)
+        content = files.cat_file(path, start=start, end=stop)
+        if (now := _stat(url)) != of:
+            raise Changed(url, of, now)
+        if len(content) != stop - start:
+            raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
+        yield start, content
+        start = stop
 
 
 def read_pieces(url: str, size: int) -> Iterator[bytes]:
@@ -179,26 +209,50 @@ def _holds(url: str, size: int, sha256: str) -> bool:
     return digest.hexdigest() == sha256
 
 
-def retried(url: str, act: Callable[[], T]) -> T:
-    """Try until it works; errors that a repetition cannot mend end it at once."""
-    for pause in (*PAUSES_SECONDS, None):
+def retried(url: str, act: Callable[[], T], *, wait: Wait | None = None) -> T:
+    """Try until it works; errors that a repetition cannot mend end it at once.
+
+    `wait` is called between two tries; by default it sleeps.
+    """
+    failures = 0
+    while True:
         try:
             return act()
-        except InputError:
-            raise
-        except (FileNotFoundError, PermissionError) as error:
-            raise Missing(f"{url}: {type(error).__name__}: {error}") from error
-        except (ImportError, ValueError) as error:
-            raise InputError(f"{url}: {type(error).__name__}: {error}") from error
         except Exception as error:  # every back end of fsspec has its own
-            if pause is None:
-                tries = f"tried {len(PAUSES_SECONDS) + 1} times"
-                raise InputError(f"{url}: {type(error).__name__}: {error} ({tries})") from error
-            if isinstance(error, Busy):
-                pause = max(pause, error.retry_after)
-            log.info("%s: %s; again in %g s", url, error, pause)
-            time.sleep(pause)
-    raise AssertionError("unreachable")
+            failures += 1
+            pause = pause_after(url, error, failures)
+            time.sleep(pause) if wait is None else wait(pause)
+
+
+def pause_after(url: str, error: Exception, failures: int) -> float:
+    """Return how many seconds to wait before the next try: longer each time, and by chance.
+
+    Chance keeps processes that failed together from coming back together. A server that says when
+    to come back is not asked before.
+
+    Args:
+        url: What could not be read.
+        error: Why.
+        failures: How many there were in a row, this one included.
+
+    Raises:
+        Missing: it is not there, or may not be read.
+        InputError: a repetition mends nothing, or there were too many.
+    """
+    if isinstance(error, InputError):
+        raise error
+    said = f"{url}: {type(error).__name__}: {error}"
+    if isinstance(error, FileNotFoundError | PermissionError):
+        raise Missing(said) from error
+    if isinstance(error, ImportError | ValueError):
+        raise InputError(said) from error
+    if failures > len(PAUSES_SECONDS):
+        raise InputError(f"{said} (tried {failures} times)") from error
+    pause = PAUSES_SECONDS[failures - 1] * random.uniform(0.5, 1.0)
+    if isinstance(error, Busy):
+        pause = max(pause, error.retry_after)
+    log.info("%s: %s; again in %.1f s", url, error, pause)
+    return pause
 
 
 def is_remote(place: str) -> bool:

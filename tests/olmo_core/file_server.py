@@ -3,9 +3,10 @@
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ class FileServer:
     Attributes:
         faults: What happens to the next requests, one each: "500", "429", "short" (fewer bytes
             than promised), "cut" (fewer bytes, and says so), "shifted" (another range), "busy"
-            (503, again in 7 s), "redirect" (to the same path).
+            (503, again in 7 s), "slow down" (429, again in 11 s), "redirect" (to the same path),
+            "longer" (says that the file has more bytes than it has).
         ranges: Whether byte ranges are answered.
+        validators: What tells versions apart: "etag", "weak" (ETag), "date", "none", or "ignored"
+            (an ETag, but If-Range is not looked at).
+        before: Called with the number of each request, from 1, before it is answered.
         requests: The path and range of each request so far.
         authorizations: What each told a proxy of its user.
         connections: How many were accepted so far.
@@ -29,6 +34,8 @@ class FileServer:
     url: str = ""
     faults: list[str] = field(default_factory=list)
     ranges: bool = True
+    validators: str = "etag"
+    before: Callable[[int], object] = lambda number: None
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     connections: int = 0
@@ -36,11 +43,12 @@ class FileServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.requests.append((request.path, request.headers.get("Range")))
         self.authorizations.append(request.headers.get("Proxy-Authorization"))
+        self.before(len(self.requests))
         fault = self.faults.pop(0) if self.faults else ""
         path = self.folder / request.path.lstrip("/").partition("?")[0]
-        if fault in ("busy", "redirect"):
-            request.send_response(503 if fault == "busy" else 302)
-            request.send_header("Retry-After", "7")
+        if fault in ("busy", "slow down", "redirect"):
+            request.send_response({"busy": 503, "slow down": 429, "redirect": 302}[fault])
+            request.send_header("Retry-After", "11" if fault == "slow down" else "7")
             request.send_header("Location", request.path)
             request.send_header("Content-Length", "0")
             request.end_headers()
@@ -50,9 +58,12 @@ class FileServer:
             return
         content = path.read_bytes()
         start, stop, status = 0, len(content), 200
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range") or "")
-        if asked and self.ranges:
-            start, stop, status = int(asked[1]), min(int(asked[2]) + 1, len(content)), 206
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("Range") or "")
+        said = self.said_of(path)
+        same = request.headers.get("If-Range") in (None, *said.values())
+        if asked and self.ranges and (same or self.validators == "ignored"):
+            stop = min(int(asked[2]) + 1, len(content)) if asked[2] else len(content)
+            start, status = int(asked[1]), 206
             if start >= len(content):
                 request.send_response(416)
                 request.send_header("Content-Range", f"bytes */{len(content)}")
@@ -67,12 +78,21 @@ class FileServer:
             promised = len(body) if fault == "cut" else promised
         request.send_response(status)
         request.send_header("Content-Length", str(promised))
-        request.send_header("ETag", f'"{path.stat().st_mtime_ns}"')
+        for name, value in said.items():
+            request.send_header(name, value)
         if status == 206:
-            request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(content)}")
+            total = len(content) + 7 * (fault == "longer")
+            request.send_header("Content-Range", f"bytes {start}-{stop - 1}/{total}")
         request.end_headers()
         request.wfile.write(body)
         request.close_connection |= fault == "short"
+
+    def said_of(self, path: Path) -> dict[str, str]:
+        """Return the headers that tell the version of a file."""
+        tag = f'"{path.stat().st_mtime_ns}"'
+        date = formatdate(path.stat().st_mtime, usegmt=True)
+        known = {"weak": {"ETag": f"W/{tag}"}, "date": {"Last-Modified": date}, "none": {}}
+        return known.get(self.validators, {"ETag": tag})
 
 
 @contextmanager
