@@ -99,8 +99,8 @@ def pair_partition(
 ) -> dict[str, int]:
     """Write the pairs that share a key of one partition.
 
-    `pairs.parquet` holds them by the group of the first; `equal` ones have the same words and need
-    no comparison. `places.parquet` holds the documents that must be compared, by their group.
+    `pairs.arrow` holds them by the group of the first; `equal` ones have the same words and need
+    no comparison. `places.arrow` holds the documents that must be compared, by their group.
 
     Returns:
         The buckets of which not all pairs were taken, and the pairs left out of them.
@@ -110,14 +110,14 @@ def pair_partition(
         give(connection, "given", files, number, partitions)
         connection.execute("create table keys as from given")
         connection.execute(STANDING.format(compared=COMPARED))
-        with PartitionedFile(out / "pairs.parquet", PAIRS, len(groups)) as pairs:
+        with PartitionedFile(out / "pairs.arrow", PAIRS, len(groups)) as pairs:
             for rows in answers(connection, "from pairs order by first, later"):
                 pairs.write(rows, by_group(rows["first"], groups))
         compared = """
             select first as place from pairs where not equal
             union select later from pairs where not equal order by place
         """
-        with PartitionedFile(out / "places.parquet", PLACES, len(groups)) as places:
+        with PartitionedFile(out / "places.arrow", PLACES, len(groups)) as places:
             for rows in answers(connection, compared):
                 places.write(rows, by_group(rows["place"], groups))
         [(buckets, left_out)] = connection.execute(LEFT_OUT.format(compared=COMPARED)).fetchall()

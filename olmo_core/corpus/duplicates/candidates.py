@@ -1,28 +1,36 @@
 """What may be held out: narrow rows of all documents, and the clusters that come first."""
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from olmo_core.corpus.document import read_documents
-from olmo_core.corpus.duplicates.keys import Group, PartitionedFile, place, query
+from olmo_core.corpus.duplicates.keys import Group, arrow, place, query, table_file
 
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
-# `cluster` is the document's own place where it has no near copy.
+# `cluster` is the document's own place where it has no near copy. `parts`: of each cluster, what
+# lies in one source.
 DOCUMENTS_WITH_CLUSTERS = """
-    create view documents as from read_parquet({surveys});
-    create table clusters as from read_parquet({clusters});
+    create view documents as from read_parquet({surveys}, hive_partitioning = false);
+    create table clusters as from read_parquet({clusters}, hive_partitioning = false);
     create table clustered as
     select documents.*, cluster, first.own_order as "order"
     from documents join clusters using (place) join documents first on first.place = cluster;
     create view alone as
     select *, place as cluster, own_order as "order"
     from documents anti join clusters using (place);
+    create view parts as
+    select "order", cluster, source, count(*) as documents,
+        arg_min(text_bytes, place) as first_bytes
+    from clustered group by all
+    union all select "order", cluster, source, 1, text_bytes from alone;
 """
 SOURCES = """
     with size as (select cluster, count(*) as documents from clustered group by cluster),
@@ -34,24 +42,47 @@ SOURCES = """
         coalesce(any_value(largest_cluster), 1)
     from documents left join near using (source) group by source order by source
 """
-FIRST_CLUSTERS = """
-    create or replace table chosen as
-    select distinct cluster from (
-        select source, cluster,
-            row_number() over (partition by source order by "order", cluster) as rank
-        from (
-            from (select distinct source, cluster, "order" from clustered)
-            union all select source, cluster, "order" from alone
-        )
-    ) where rank <= {limit}
+NEXT_CLUSTERS = """
+    create or replace table asked as
+    select cluster, "order" from parts
+    where source = $source and first_bytes <= $most_bytes
+        and ("order" > $order or ("order" = $order and cluster > $place))
+    order by "order", cluster limit $limit
 """
-CANDIDATES = """
-    select place, source, text_bytes, cluster, "order"
-    from clustered semi join chosen using (cluster)
-    union all select place, source, text_bytes, cluster, "order"
-    from alone semi join chosen using (cluster)
-    order by place
+PARTS = """
+    select "order", cluster, source, documents, first_bytes
+    from parts semi join asked using (cluster) order by "order", cluster, source
 """
+MEMBERS = """
+    with whole as (
+        select place, source, text_bytes, cluster from clustered semi join taken using (cluster)
+        union all
+        select place, source, text_bytes, cluster from alone semi join taken using (cluster)
+    )
+    select *, row_number() over (partition by cluster, source order by place) = 1 as first
+    from whole order by place
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cluster:
+    """A cluster as the choice sees it; its place among all is `order`, then `place`."""
+
+    order: int
+    place: int  # of its first document
+    documents: dict[str, int]  # by source
+    first_bytes: dict[str, int]  # of the text of the first document, by source
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """A document of a cluster."""
+
+    place: int
+    source: str
+    text_bytes: int
+    cluster: int  # place of its first document
+    first: bool  # of the cluster's documents in this source
 
 
 def cluster_order(seed: int, identity: str) -> int:
@@ -62,7 +93,7 @@ def cluster_order(seed: int, identity: str) -> int:
 def survey_group(group: Group, documents: Path, seed: int, out: Path) -> list[int]:
     """Write a narrow row per document of a group; return the number of documents of each shard."""
     counts: list[int] = []
-    with PartitionedFile(out, DOCUMENTS, 1) as survey:
+    with table_file(out, DOCUMENTS) as add:
         for shard, path in group.numbered:
             source = path.relative_to(documents).parts[0]
             rows = [
@@ -71,14 +102,13 @@ def survey_group(group: Group, documents: Path, seed: int, out: Path) -> list[in
             ]
             sizes, orders = np.array(rows, np.uint64).reshape(-1, 2).T
             first = place(shard, 1)
-            survey.write(
+            add(
                 {
                     "place": np.arange(first, first + len(rows), dtype=np.uint64),
                     "source": np.array([source] * len(rows), object),
                     "text_bytes": sizes,
                     "own_order": orders,
-                },
-                np.zeros(len(rows), np.int64),
+                }
             )
             counts.append(len(rows))
     return counts
@@ -108,14 +138,51 @@ class Survey:
         rows = self._connection.execute(SOURCES).fetchall()
         return {source: dict(zip(names, row, strict=True)) for source, *row in rows}
 
-    def candidates(self, limit: int) -> list[dict[str, Any]]:
-        """Return the documents of the first `limit` clusters of each source, whole clusters."""
-        self._connection.execute(FIRST_CLUSTERS.format(limit=limit))
-        names = ("place", "source", "text_bytes", "cluster", "order")
-        rows = self._connection.execute(CANDIDATES).fetchall()
-        return [dict(zip(names, row, strict=True)) for row in rows]
+    def clusters(self, source: str, room: Callable[[], int], *, limit: int) -> Iterator[Cluster]:
+        """Yield the clusters that have documents in a source, in their order, each whole.
+
+        Args:
+            source: Which.
+            room: Returns the bytes that the cluster's first document in this source may have now;
+                fewer from call to call. Not all clusters that are too large are left out.
+            limit: Held at a time.
+        """
+        found = self._next_clusters(source, room(), limit, order=0, place=0)
+        while found:
+            yield from found
+            if len(found) < limit:
+                return
+            last = found[-1]
+            found = self._next_clusters(source, room(), limit, order=last.order, place=last.place)
+
+    def _next_clusters(
+        self, source: str, most_bytes: int, limit: int, *, order: int, place: int
+    ) -> list[Cluster]:
+        values = {"source": source, "most_bytes": most_bytes, "limit": limit}
+        self._connection.execute(NEXT_CLUSTERS, {**values, "order": order, "place": place})
+        parts: dict[tuple[int, int], list[tuple[str, int, int]]] = defaultdict(list)
+        for at, first, name, documents, size in self._connection.execute(PARTS).fetchall():
+            parts[at, first].append((name, documents, size))
+        return [
+            Cluster(
+                order=at,
+                place=first,
+                documents={name: documents for name, documents, _ in found},
+                first_bytes={name: size for name, _, size in found},
+            )
+            for (at, first), found in parts.items()
+        ]
+
+    def members(self, clusters: Collection[int]) -> list[Member]:
+        """Return the documents of clusters, which are named by their first places, in order."""
+        places = np.fromiter(clusters, np.uint64, len(clusters))
+        self._connection.register("taken", arrow().table({"cluster": places}))
+        names = ("place", "source", "text_bytes", "cluster", "first")
+        rows = self._connection.execute(MEMBERS).fetchall()
+        return [Member(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _quoted(path: Path) -> str:
-    """Return a path as SQL writes a string."""
-    return "'" + str(path).replace("'", "''") + "'"
+    """Return a path as DuckDB writes a string, which it reads as a pattern."""
+    literal = re.sub(r"[\[*?]", r"[\g<0>]", str(path))
+    return "'" + literal.replace("'", "''") + "'"

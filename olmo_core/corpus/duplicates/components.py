@@ -11,13 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.duplicates.keys import (
-    PartitionedFile,
-    answers,
-    give,
-    query,
-    shard_numbers,
-)
+from olmo_core.corpus.duplicates.keys import answers, give, query, shard_numbers, table_file
 
 CLUSTERS = {"place": "uint64", "cluster": "uint64"}
 # Every neighbour above a node is tied to the least of the neighbourhood.
@@ -86,11 +80,11 @@ def connect(links: Sequence[Path], shards: int, out: Path) -> dict[str, Any]:
         shard in a cluster, and those of them that are not its first.
     """
     members, later = np.zeros(shards, np.int64), np.zeros(shards, np.int64)
-    with query(out) as connection, PartitionedFile(out, CLUSTERS, 1) as clusters:
+    with query(out) as connection, table_file(out, CLUSTERS) as add:
         give(connection, "links", links, 0, 1)
         tie_components(connection, "from links")
         for rows in answers(connection, BY_PLACE):
-            clusters.write(rows, np.zeros(len(rows["place"]), np.int64))
+            add(rows)
             at = shard_numbers(rows["place"])
             members += np.bincount(at, minlength=shards)
             later += np.bincount(at[rows["place"] != rows["cluster"]], minlength=shards)

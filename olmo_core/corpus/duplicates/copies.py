@@ -88,12 +88,12 @@ def mark_copies(
         for group in groups
     ]
     counts = map_tasks(digested, job, unit="groups")
-    files = [task.output / "keys.parquet" for task in digested]
+    files = [task.output / "keys.arrow" for task in digested]
     compared = [
         Task(
             name=f"compare partition {number} {plan}",
             reads=reads,
-            output=job.scratch / "repeated" / f"{number:05d}.parquet",
+            output=job.scratch / "repeated" / f"{number:05d}.arrow",
             call=partial(compare_partition, files, number, partitions, groups),
         )
         for number in range(partitions)
@@ -214,7 +214,7 @@ def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, ou
     schema = arrow().schema(list(READ.items()))
     out.mkdir()
     count = 0
-    with PartitionedFile(out / "keys.parquet", KEYS, partitions) as keys:
+    with PartitionedFile(out / "keys.arrow", KEYS, partitions) as keys:
         for shard, path in group.numbered:
             with parquet().ParquetWriter(read_file(out, shard), schema) as known:
                 for batch in _batches(shard, path, held_out, min_bytes):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.corpus.document import Document, shards, totals
-from olmo_core.corpus.duplicates.candidates import Survey, survey_group
+from olmo_core.corpus.duplicates.candidates import Cluster, Member, Survey, survey_group
 from olmo_core.corpus.duplicates.keys import LINE_BITS, shard_groups
 from olmo_core.corpus.duplicates.parts import write_remaining
 from olmo_core.corpus.rows import write_rows
@@ -25,7 +25,8 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
 
-CLUSTERS = "clusters.parquet"  # of asset near_duplicates
+CLUSTERS_FILE = "clusters.parquet"  # of asset near_duplicates
+CLUSTERS = 1 << 17  # considered at a time, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,59 +52,56 @@ class HeldOutConfig(Bounded):
             raise ValueError(f"share is {self.share}; expected 0 or more, and below 1")
 
 
-@dataclass(kw_only=True, slots=True)
-class Member:
-    """A document as the choice sees it."""
-
-    place: int
-    source: str
-    text_bytes: int
-    cluster: int  # place of its first document; its own where it stands alone
-    order: int  # of the cluster among all
-    role: Literal["training", "scored", "set aside"] = "training"
-
-
-def choose(members: Sequence[Member], sizes: Mapping[str, int], config: HeldOutConfig) -> set[str]:
-    """Choose whole clusters in their order, domain by domain, and set the roles.
+def choose(survey: Survey, sizes: Mapping[str, int], config: HeldOutConfig) -> list[Member]:
+    """Choose whole clusters in their order, domain by domain.
 
     Of each cluster the first document per domain is scored; its near copies are set aside, since
     scoring them again would say nothing new.
 
     Args:
-        members: Of whole clusters.
-        sizes: Documents of each source, `members` and others.
+        survey: Of all documents.
+        sizes: Documents of each source.
         config: How many.
 
     Returns:
-        The domains for which there were too few clusters.
+        The documents that are held out; those that are `first` are scored.
     """
-    clusters: dict[tuple[int, int], list[Member]] = defaultdict(list)
-    for member in sorted(members, key=lambda member: member.place):
-        clusters[member.order, member.cluster].append(member)
-    in_order = [clusters[name] for name in sorted(clusters)]
+    taken: set[int] = set()
     scored: Counter[str] = Counter()
     scored_bytes: Counter[str] = Counter()
     for domain in sorted(sizes):
-        for cluster in in_order:
-            if scored[domain] >= wanted(sizes[domain], config):
+        most = wanted(sizes[domain], config)
+        if scored[domain] >= most:
+            continue
+        room = partial(_room, domain, scored_bytes, config)
+        for cluster in survey.clusters(domain, room, limit=min(100 + 2 * most, CLUSTERS)):
+            if cluster.place in taken or not _fits(cluster, sizes, scored_bytes, config):
+                continue
+            taken.add(cluster.place)
+            scored.update(cluster.first_bytes.keys())
+            scored_bytes.update(cluster.first_bytes)
+            if scored[domain] >= most:
                 break
-            firsts = {member.source: member for member in reversed(cluster)}
-            if domain not in firsts or cluster[0].role != "training":
-                continue
-            inside = Counter(member.source for member in cluster)
-            if any(
-                inside[source] > max(1, config.max_cluster_share * sizes[source])
-                or scored_bytes[source] + first.text_bytes > config.max_domain_bytes
-                for source, first in firsts.items()
-            ):
-                continue
-            for member in cluster:
-                member.role = "set aside"
-            for source, first in firsts.items():
-                first.role = "scored"
-                scored[source] += 1
-                scored_bytes[source] += first.text_bytes
-    return {domain for domain in sizes if scored[domain] < wanted(sizes[domain], config)}
+    return survey.members(taken)
+
+
+def _room(source: str, scored_bytes: Mapping[str, int], config: HeldOutConfig) -> int:
+    """Return how many bytes more may be scored of a source."""
+    return config.max_domain_bytes - scored_bytes[source]
+
+
+def _fits(
+    cluster: Cluster,
+    sizes: Mapping[str, int],
+    scored_bytes: Mapping[str, int],
+    config: HeldOutConfig,
+) -> bool:
+    """Return whether a cluster may leave every source that it has documents of."""
+    return all(
+        documents <= max(1, config.max_cluster_share * sizes[source])
+        and cluster.first_bytes[source] <= _room(source, scored_bytes, config)
+        for source, documents in cluster.documents.items()
+    )
 
 
 def wanted(documents: int, config: HeldOutConfig) -> int:
@@ -114,12 +112,13 @@ def wanted(documents: int, config: HeldOutConfig) -> int:
 def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Choose clusters, take them out, write both parts."""
     documents = inputs["raw"] / "documents"
-    reads = read_json(inputs["raw"] / "result.json")["digest"]
+    raw = read_json(inputs["raw"] / "result.json")["digest"]
+    clusters = read_json(inputs["near_duplicates"] / "result.json")["digest"]
     groups = shard_groups(documents)
     tasks = [
         Task(
             name=f"survey {group.number} of {len(groups)}",
-            reads=reads,
+            reads=raw,
             output=job.scratch / "survey" / f"{group.number:05d}.parquet",
             call=partial(survey_group, group, documents, config.seed),
         )
@@ -127,15 +126,18 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     ]
     with job.timed("survey"):
         counts = [*chain(*map_tasks(tasks, job, unit="groups"))]
-    surveys, clusters = [task.output for task in tasks], inputs["near_duplicates"] / CLUSTERS
-    with job.timed("choose"), Survey(surveys, clusters, job.scratch) as survey:
-        members = _chosen(survey, config) if config.share else []
+    surveys = [task.output for task in tasks]
+    with (
+        job.timed("choose"),
+        Survey(surveys, inputs["near_duplicates"] / CLUSTERS_FILE, job.scratch) as survey,
+    ):
         facts = survey.sources()
-    held = [member for member in members if member.role != "training"]
-    table = [_row(source, row, held) for source, row in facts.items()]
+        sizes = {source: row["documents"] for source, row in facts.items()}
+        held = choose(survey, sizes, config) if config.share else []
+    table = _table(facts, held)
     _check(table, config)
     with job.timed("write"):
-        scored = _write(documents, counts, held, job, reads=reads)
+        scored = _write(documents, counts, held, job, reads=f"{raw} {clusters}")
     columns = ("scored", "set_aside", "remaining", "scored_bytes", "remaining_bytes")
     return Report(
         numbers=totals(table, "documents", *columns, "near_duplicates"),
@@ -143,18 +145,6 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         samples={"held out": [chosen[0].sample() for _, chosen in sorted(scored.items())]},
         data={"domains": sorted(scored)},
     )
-
-
-def _chosen(survey: Survey, config: HeldOutConfig) -> list[Member]:
-    """Choose among the first clusters of each domain, and among more while they are too few."""
-    sizes = {source: row["documents"] for source, row in survey.sources().items()}
-    limit = 100 + 2 * max(wanted(size, config) for size in sizes.values())
-    while True:
-        members = [Member(**row) for row in survey.candidates(limit)]
-        short = choose(members, sizes, config)
-        if all(limit >= sizes[domain] for domain in short):
-            return members
-        limit *= 4
 
 
 def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
@@ -186,7 +176,7 @@ def _write(
         counts: Documents of each; a shard of which none remains is left out.
         held: The documents that are held out.
         job: The run folder.
-        reads: Digest of the input.
+        reads: Digests of the documents and of their clusters.
 
     Returns:
         The scored documents, by domain.
@@ -194,7 +184,7 @@ def _write(
     by_shard: dict[int, dict[int, tuple[str, int]]] = defaultdict(dict)
     for member in held:
         shard, line = divmod(member.place, 1 << LINE_BITS)
-        by_shard[shard][line] = (member.role, member.cluster)
+        by_shard[shard][line] = ("scored" if member.first else "set aside", member.cluster)
     tasks = [
         Task(
             name=f"write {path.relative_to(documents)}",
@@ -207,6 +197,8 @@ def _write(
         for shard, path in enumerate(shards(documents))
     ]
     rows = [row for found in map_tasks(tasks, job, unit="files") for row in found]
+    if len(rows) != len(held):
+        raise RuntimeError(f"{len(held)} documents were chosen, and {len(rows)} found in the files")
     scored: dict[str, list[Document]] = defaultdict(list)
     for row in rows:
         if row["role"] == "scored":
@@ -222,18 +214,22 @@ def _write(
     return scored
 
 
-def _row(source: str, facts: Mapping[str, int], held: Sequence[Member]) -> dict[str, Any]:
-    own = [member for member in held if member.source == source]
-    scored = [member.text_bytes for member in own if member.role == "scored"]
-    return {
-        "source": source,
-        **facts,
-        "scored": len(scored),
-        "scored_bytes": sum(scored),
-        "set_aside": len(own) - len(scored),
-        "remaining": facts["documents"] - len(own),
-        "remaining_bytes": facts["text_bytes"] - sum(member.text_bytes for member in own),
-    }
+def _table(facts: Mapping[str, Mapping[str, int]], held: Sequence[Member]) -> list[dict[str, Any]]:
+    """Return the figures of each source."""
+    left = {source: Counter[str]() for source in facts}
+    for member in held:
+        kind = "scored" if member.first else "set_aside"
+        left[member.source].update({kind: 1, f"{kind}_bytes": member.text_bytes})
+    return [
+        {
+            "source": source,
+            **row,
+            **{name: own[name] for name in ("scored", "scored_bytes", "set_aside")},
+            "remaining": row["documents"] - own["scored"] - own["set_aside"],
+            "remaining_bytes": row["text_bytes"] - own["scored_bytes"] - own["set_aside_bytes"],
+        }
+        for (source, row), own in zip(facts.items(), left.values(), strict=True)
+    ]
 
 
 if __name__ == "__main__":

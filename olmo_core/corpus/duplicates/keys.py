@@ -1,9 +1,9 @@
 """The shuffle of narrow keys: equal keys of all shards meet, at any size of the corpus.
 
-A map over groups of shards writes rows of a key and a place to one Parquet file per group, a row
-group per partition; a reduce reads one partition of all files and queries it with DuckDB, which
-spills. So there are as many files as groups and partitions, never their product, and a process
-holds a batch of rows, or DuckDB's limit. Text is never shuffled.
+A map over groups of shards writes rows of a key and a place to one Arrow file per group, cut by
+partition; a reduce reads one partition of all files and queries it with DuckDB, which spills. So
+there are as many files as groups and partitions, never their product, and a process holds a round
+of rows, or DuckDB's limit. Text is never shuffled.
 
 A place is a document: the number of its shard, in the order of their paths, and its line. The least
 place is the first copy.
@@ -12,7 +12,7 @@ place is the first copy.
 import contextlib
 import importlib
 import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -25,18 +25,27 @@ from olmo_core.corpus.document import shards
 Array = np.ndarray[Any, Any]
 
 LINE_BITS = 32  # of a place; the bits above are the shard's number
-# Of one task that reads text. Few large files of keys: each holds a row group per partition.
+# Of one task that reads text. Few large files of keys: each holds every partition.
 GROUP_SHARDS = 64
 GROUP_BYTES = 2_000_000_000  # compressed
 # Compressed text behind one partition: about 100 M keys of lines, more than DuckDB's memory.
 PARTITION_BYTES = 2_000_000_000
-BATCH_ROWS = 1 << 20  # held at a time by what writes keys
+BATCH_ROWS = 1 << 20  # held at a time by what makes keys, and of a query's answer
+# Of one partition in one round of a file, on average. A reduce reads the footers of all files, 24
+# bytes per round and partition: rounds of few rows would make that more than the rows.
+PARTITION_ROWS = 1 << 12
+ROUND_ROWS = 1 << 22  # at most: 100 MB of keys, once more while they are sorted
 MEMORY_LIMIT = "400MB"  # of DuckDB in one process; beyond it, it spills
 
 
 def arrow() -> Any:
     """Return pyarrow, imported when it is used: definitions load without it."""
     return importlib.import_module("pyarrow")
+
+
+def ipc() -> Any:
+    """Return pyarrow's module of Arrow files, imported when it is used."""
+    return importlib.import_module("pyarrow.ipc")
 
 
 def parquet() -> Any:
@@ -105,39 +114,74 @@ def by_group(places: Array, groups: Sequence[Group]) -> Array:
 
 
 class PartitionedFile:
-    """Write rows to one Parquet file, batch by batch, each with a row group per partition."""
+    """Write rows to one Arrow file in rounds, each with a record batch per partition.
+
+    So batch n belongs to partition n modulo their number. A round is held until it is full.
+    """
 
     def __init__(self, path: Path, columns: Mapping[str, str], partitions: int) -> None:
         """Open `path`; `columns` names the type of each column in Arrow's words."""
         self.partitions = partitions
-        self._arrow = arrow()
-        self._schema = self._arrow.schema(list(columns.items()))
-        # Digests do not compress, and statistics would be most of the footer.
-        self._writer = parquet().ParquetWriter(
-            path, self._schema, compression="NONE", use_dictionary=False, write_statistics=False
-        )
+        self._round_rows = min(max(BATCH_ROWS, PARTITION_ROWS * partitions), ROUND_ROWS)
+        self._held: list[tuple[Mapping[str, Array], Array]] = []
+        self._held_rows = 0
+        self._schema = arrow().schema(list(columns.items()))
+        self._writer = ipc().new_file(path, self._schema)
 
     def __enter__(self) -> "PartitionedFile":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._held:
+            self._write_round()
         self._writer.close()
 
     def write(self, rows: Mapping[str, Array], partition: Array) -> None:
-        """Write a batch of rows, given the number of the partition of each."""
+        """Add rows, given the number of the partition of each."""
+        if len(partition):
+            self._held.append((rows, partition))
+            self._held_rows += len(partition)
+        if self._held_rows >= self._round_rows:
+            self._write_round()
+
+    def _write_round(self) -> None:
+        partition = np.concatenate([numbers for _, numbers in self._held])
         order = np.argsort(partition, kind="stable")
-        bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1))
-        table = self._arrow.table({name: rows[name][order] for name in rows}, schema=self._schema)
-        for begin, end in pairwise(bounds.tolist()):
-            self._writer.write_table(table.slice(begin, end - begin), max(1, end - begin))
+        bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1)).tolist()
+        columns = [
+            arrow().array(
+                np.concatenate([rows[field.name] for rows, _ in self._held])[order], field.type
+            )
+            for field in self._schema
+        ]
+        self._held, self._held_rows = [], 0
+        batch = arrow().RecordBatch.from_arrays(columns, schema=self._schema)
+        for begin, end in pairwise(bounds):
+            self._writer.write_batch(batch.slice(begin, end - begin))
+
+
+@contextlib.contextmanager
+def table_file(
+    path: Path, columns: Mapping[str, str]
+) -> Generator[Callable[[Mapping[str, Array]], None]]:
+    """Yield what adds rows to one Parquet file, a row group at a time."""
+    schema = arrow().schema(list(columns.items()))
+    # Digests and places do not compress, and nothing asks for their bounds.
+    plain: Any = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
+    with parquet().ParquetWriter(path, schema, **plain) as writer:
+
+        def add(rows: Mapping[str, Array]) -> None:
+            writer.write_table(arrow().table(dict(rows), schema=schema))
+
+        yield add
 
 
 def read_partition(paths: Sequence[Path], number: int, partitions: int) -> Iterator[Any]:
     """Yield the Arrow record batches of one partition of all files."""
     for path in paths:
-        with parquet().ParquetFile(path) as file:
-            for batch in range(number, file.num_row_groups, partitions):
-                yield from file.read_row_group(batch).to_batches()
+        with arrow().OSFile(str(path)) as content, ipc().open_file(content) as file:
+            for batch in range(number, file.num_record_batches, partitions):
+                yield file.get_batch(batch)
 
 
 @contextlib.contextmanager
@@ -152,7 +196,8 @@ def query(beside: Path) -> Generator[Any]:
 
 def give(connection: Any, name: str, paths: Sequence[Path], number: int, partitions: int) -> None:
     """Name one partition of all files in a connection; a query can read it once."""
-    schema = parquet().read_schema(paths[0])
+    with arrow().OSFile(str(paths[0])) as content, ipc().open_file(content) as file:
+        schema = file.schema
     batches = read_partition(paths, number, partitions)
     connection.register(name, arrow().RecordBatchReader.from_batches(schema, batches))
 

@@ -1,33 +1,37 @@
 """Candidates for near copies compared by all their shingles."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from olmo_core.corpus.duplicates.keys import (
+    BATCH_ROWS,
     Array,
     Group,
     PartitionedFile,
+    answers,
     by_group,
+    give,
     place,
+    query,
     read_partition,
 )
 from olmo_core.corpus.duplicates.shingles import Shingler, jaccard
 from olmo_core.corpus.rows import parse_row, read_lines
 
 LINKS = {"first": "uint64", "later": "uint64"}
+# A pair is found in each band that its documents share. In this order one file of sets is read
+# after the other.
+EACH_ONCE = "select distinct first, later, equal from pairs order by later, first"
 
 
 def shingle_candidates(
     pairs: Sequence[Path], group: Group, groups: int, words: int, out: Path
 ) -> None:
     """Write the shingles of a group's documents that must be compared; read by `Sets`."""
-    files = [folder / "places.parquet" for folder in pairs]
-    found = [
-        batch.column("place").to_numpy() for batch in read_partition(files, group.number, groups)
-    ]
-    wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
+    wanted = _wanted([folder / "places.arrow" for folder in pairs], group, groups)
     shingler = Shingler(words)
     ends = [0]
     left = iter(wanted.tolist())
@@ -44,6 +48,19 @@ def shingle_candidates(
                     ends.append(ends[-1] + len(values))
                     following = next(left, None)
     np.save(out / "ends.npy", np.array(ends))
+
+
+def _wanted(files: Sequence[Path], group: Group, groups: int) -> Array:
+    """Return the places of a group's documents that must be compared, each once, sorted."""
+    wanted = np.zeros(0, np.uint64)
+    found: list[Array] = []
+    left = BATCH_ROWS
+    for batch in read_partition(files, group.number, groups):
+        found.append(batch.column("place").to_numpy())
+        left -= len(batch)
+        if left <= 0:  # a document stands in as many partitions as it has bands
+            wanted, found, left = np.unique(np.concatenate([wanted, *found])), [], BATCH_ROWS
+    return np.unique(np.concatenate([wanted, *found]))
 
 
 class Sets:
@@ -75,31 +92,25 @@ def verify_group(
     Returns:
         The pairs that were compared, and those found; documents of the same words count as neither.
     """
-    files = [folder / "pairs.parquet" for folder in pairs]
-    batches = [
-        np.stack(
-            [
-                batch.column(name).to_numpy(zero_copy_only=False)
-                for name in ("first", "later", "equal")
-            ]
-        )
-        for batch in read_partition(files, group.number, len(groups))
-    ]
-    rows = np.unique(np.concatenate([np.zeros((3, 0), np.uint64), *batches], axis=1), axis=1)
-    first, later, equal = rows.astype(np.uint64)
-    similar = equal.astype(bool)
+    files = [folder / "pairs.arrow" for folder in pairs]
+    counts = Counter[str](compared=0, found=0)
     own = Sets(sets[group.number])
-    others = by_group(later, groups)
-    numbers: list[int] = np.unique(others).tolist()
-    for number in numbers:  # one group's file at a time
-        theirs = Sets(sets[number])
-        for row in np.flatnonzero((others == number) & (equal == 0)).tolist():
-            similar[row] = _alike(own.of(first[row]), theirs.of(later[row]), threshold)
-    with PartitionedFile(out, LINKS, 1) as links:
-        kept = {"first": first[similar], "later": later[similar]}
-        links.write(kept, np.zeros(len(kept["first"]), np.int64))
-    compared = int((equal == 0).sum())
-    return {"compared": compared, "found": int(similar.sum()) - (len(similar) - compared)}
+    with query(out) as connection, PartitionedFile(out, LINKS, 1) as links:
+        give(connection, "pairs", files, group.number, len(groups))
+        for rows in answers(connection, EACH_ONCE):
+            similar = rows["equal"].copy()
+            others = np.where(similar, -1, by_group(rows["later"], groups))
+            numbers: list[int] = np.unique(others[~similar]).tolist()
+            for number in numbers:
+                theirs = Sets(sets[number])
+                for row in np.flatnonzero(others == number).tolist():
+                    one, other = own.of(rows["first"][row]), theirs.of(rows["later"][row])
+                    similar[row] = _alike(one, other, threshold)
+            kept = {name: rows[name][similar] for name in LINKS}
+            links.write(kept, np.zeros(len(kept["first"]), np.int64))
+            compared = ~rows["equal"]
+            counts.update(compared=int(compared.sum()), found=int(similar[compared].sum()))
+    return dict(counts)
 
 
 def _alike(one: Array, other: Array, threshold: float) -> bool:

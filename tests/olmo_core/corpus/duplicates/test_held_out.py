@@ -3,33 +3,55 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from olmo_core.corpus.duplicates.candidates import cluster_order
-from olmo_core.corpus.duplicates.held_out import HeldOutConfig, Member, choose
+from olmo_core.corpus.duplicates import candidates, components, held_out
+from olmo_core.corpus.duplicates.candidates import Survey, cluster_order
+from olmo_core.corpus.duplicates.held_out import HeldOutConfig, choose
+from olmo_core.corpus.duplicates.keys import table_file
 from olmo_core.errors import InputError
+from olmo_core.files import write_json
+from olmo_core.run.job import Job
 
 
-def chosen(
-    config: HeldOutConfig, groups: Sequence[int] | None = None, **sources: int
-) -> dict[str, str]:
-    """Roles by id of what leaves training; a group is the number of its first member."""
-    ids = [f"{source}/{n}" for source, count in sources.items() for n in range(count)]
-    clusters = groups or range(len(ids))
-    everyone = [
-        Member(
-            place=number,
-            source=name.split("/")[0],
-            text_bytes=100,
-            cluster=first,
-            order=cluster_order(config.seed, ids[first]),
-        )
-        for number, (name, first) in enumerate(zip(ids, clusters, strict=True))
-    ]
-    choose(everyone, sources, config)
-    return {ids[m.place]: m.role for m in everyone if m.role != "training"}
+def write_survey(folder: Path, ids: Sequence[str], groups: Sequence[int], **facts: Any) -> Survey:
+    """Survey of documents of 100 bytes; a group is the number of its first member."""
+    table = {
+        "place": np.arange(1, len(ids) + 1, dtype=np.uint64),
+        "source": np.array([name.split("/")[0] for name in ids], object),
+        "text_bytes": np.full(len(ids), 100, np.uint64),
+        "own_order": np.array([cluster_order(0, name) for name in ids], np.uint64),
+    }
+    with table_file(folder / "survey.parquet", candidates.DOCUMENTS) as add:
+        add({**table, **facts})
+    members = [number for number, first in enumerate(groups) if groups.count(first) > 1]
+    with table_file(folder / "clusters.parquet", components.CLUSTERS) as add:
+        columns = members, [groups[number] for number in members]
+        places = (np.array(column, np.uint64) + np.uint64(1) for column in columns)
+        add(dict(zip(("place", "cluster"), places, strict=True)))
+    return Survey([folder / "survey.parquet"], folder / "clusters.parquet", folder)
+
+
+@pytest.fixture
+def chosen(tmp_path: Path) -> Any:
+    """A function: roles by id of what leaves training."""
+
+    def chosen(
+        config: HeldOutConfig, groups: Sequence[int] | None = None, **sources: int
+    ) -> dict[str, str]:
+        ids = [f"{source}/{n}" for source, count in sources.items() for n in range(count)]
+        orders = np.array([cluster_order(config.seed, name) for name in ids], np.uint64)
+        clusters = groups or list(range(len(ids)))
+        with write_survey(tmp_path, ids, clusters, own_order=orders) as survey:
+            held = choose(survey, sources, config)
+        return {ids[m.place - 1]: "scored" if m.first else "set aside" for m in held}
+
+    return chosen
 
 
 def words(seed: int, count: int = 120) -> str:
@@ -37,13 +59,13 @@ def words(seed: int, count: int = 120) -> str:
     return " ".join(f"w{noise.randrange(5000)}" for _ in range(count))
 
 
-def test_a_share_of_each_domain_is_chosen_and_at_least_the_minimum() -> None:
+def test_a_share_of_each_domain_is_chosen_and_at_least_the_minimum(chosen: Any) -> None:
     roles = chosen(HeldOutConfig(share=0.02, min_documents=5), large=1000, small=20)
     assert set(roles.values()) == {"scored"}
     assert Counter(name.split("/")[0] for name in roles) == {"large": 20, "small": 5}
 
 
-def test_the_choice_is_by_hash_and_does_not_depend_on_other_documents() -> None:
+def test_the_choice_is_by_hash_and_does_not_depend_on_other_documents(chosen: Any) -> None:
     some = chosen(HeldOutConfig(share=0.1), a=500)
     other_seed = chosen(HeldOutConfig(share=0.1, seed=1), a=500)
     assert len(some) == len(other_seed) == 50
@@ -52,7 +74,7 @@ def test_the_choice_is_by_hash_and_does_not_depend_on_other_documents() -> None:
     assert set(some) <= set(with_another)
 
 
-def test_clusters_leave_whole_and_one_of_each_domain_is_scored() -> None:
+def test_clusters_leave_whole_and_one_of_each_domain_is_scored(chosen: Any) -> None:
     # Every document of a has a copy in b, and every second one a second copy in a.
     groups = [n - n % 2 for n in range(40)] + [n - n % 2 for n in range(40)]
     roles = chosen(HeldOutConfig(share=0.1, min_documents=1), groups, a=40, b=40)
@@ -67,22 +89,86 @@ def test_clusters_leave_whole_and_one_of_each_domain_is_scored() -> None:
     }
 
 
-def test_a_widespread_cluster_stays_in_training() -> None:
+def test_a_widespread_cluster_stays_in_training(chosen: Any) -> None:
     groups = [0] * 30 + list(range(30, 100))
     roles = chosen(HeldOutConfig(share=0.3, max_cluster_share=0.05), groups, a=100)
     assert len(roles) == 30
     assert all(int(name.split("/")[1]) >= 30 for name in roles)
 
 
-def test_a_domain_stays_within_its_bytes() -> None:
+def test_a_domain_stays_within_its_bytes(chosen: Any) -> None:
     roles = chosen(HeldOutConfig(share=0.5, max_domain_bytes=750), a=100)
     assert len(roles) == 7
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_what_cannot_be_taken_any_more_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Against a walk through all documents in their order."""
+    monkeypatch.setattr(held_out, "CLUSTERS", limit)
+    noise = np.random.default_rng(0)
+    ids = [f"a/{n}" for n in range(3000)]
+    sizes = noise.integers(50, 500, len(ids)).astype(np.uint64)
+    config = HeldOutConfig(share=0.5, max_domain_bytes=20_000)
+    looked_at: list[int] = []
+    next_clusters = Survey._next_clusters  # pyright: ignore[reportPrivateUsage]
+
+    def spy(*given: Any, **named: Any) -> Any:
+        found = next_clusters(*given, **named)
+        looked_at.append(len(found))
+        return found
+
+    monkeypatch.setattr(Survey, "_next_clusters", spy)
+    with write_survey(tmp_path, ids, list(range(len(ids))), text_bytes=sizes) as survey:
+        held = choose(survey, {"a": len(ids)}, config)
+    expected: list[str] = []
+    room = config.max_domain_bytes
+    for number in sorted(range(len(ids)), key=lambda number: cluster_order(0, ids[number])):
+        if sizes[number] <= room:
+            expected.append(ids[number])
+            room -= int(sizes[number])
+    assert sorted(ids[member.place - 1] for member in held) == sorted(expected)
+    assert room < 50
+    assert max(looked_at) <= limit
+    assert sum(looked_at) <= len(held) + 3 * limit
+
+
+def test_paths_are_names_not_patterns(tmp_path: Path) -> None:
+    for name, source in (("run[1]", "a"), ("run1", "wrong"), ("cluster=7", "a"), ("a*?'", "a")):
+        folder = tmp_path / name
+        folder.mkdir()
+        with write_survey(folder, [f"{source}/{n}" for n in range(4)], [0, 0, 2, 3]) as survey:
+            assert list(survey.sources()) == [source]
+            assert [member.cluster for member in survey.members([1])] == [1, 1]
 
 
 def hold_out(corpus: Any, config: dict[str, Any], **sources: dict[str, str]) -> dict[str, Any]:
     corpus.write_raw(**sources)
     corpus.run("near_duplicates", {})
     return corpus.run("held_out", config)
+
+
+def test_other_clusters_of_the_same_documents_are_another_input(corpus: Any) -> None:
+    """A job that was stopped after it wrote its files goes on with clusters that were made anew."""
+    corpus.write_raw(a={f"{n:02d}": words(n // 2) + f" {n}" for n in range(40)})
+    corpus.run("near_duplicates", {})
+    made = partial(
+        held_out.make,
+        HeldOutConfig(share=0.1, min_documents=2),
+        {name: corpus.folder(name) for name in ("raw", "near_duplicates")},
+    )
+    with Job.open(corpus.folder("held_out")) as job:
+        assert made(job).numbers["set_aside"] == 4
+    clusters = corpus.folder("near_duplicates")
+    with table_file(clusters / "clusters.parquet", components.CLUSTERS) as add:
+        add({name: np.zeros(0, np.uint64) for name in components.CLUSTERS})
+    write_json(clusters / "result.json", {"digest": "of no clusters"})
+    with Job.open(corpus.folder("held_out")) as job:
+        assert made(job).numbers["set_aside"] == 0
+    rows = corpus.read_lines(corpus.folder("held_out") / "held_out.jsonl.gz")
+    assert [row["role"] for row in rows] == ["scored"] * 4
+    assert len(corpus.documents("held_out")) == 36
 
 
 def test_a_domain_that_yields_too_little_is_an_error(corpus: Any) -> None:

@@ -30,6 +30,39 @@ def test_every_row_comes_back_once_in_the_partition_of_its_leading_bits(tmp_path
     assert keys.by_key(written[-1], 1).tolist() == [0] * 1000
 
 
+def test_many_small_writes_to_many_partitions_make_few_batches(tmp_path: Path) -> None:
+    partitions, writes, rows = 1024, 400, 500
+    with keys.PartitionedFile(tmp_path / "keys", COLUMNS, partitions) as out:
+        for number in range(writes):
+            values = np.random.default_rng(number).integers(0, 2**64, rows, np.uint64)
+            out.write({"key": values, "place": values}, keys.by_key(values, partitions))
+    size = (tmp_path / "keys").stat().st_size
+    assert size < 2.5 * writes * rows * 16  # not a header of each write and partition
+    found = sum(
+        len(batch)
+        for number in (0, 511, 1023)
+        for batch in keys.read_partition([tmp_path / "keys"], number, partitions)
+    )
+    assert 3 * 100 < found < 3 * 300
+
+
+def test_rounds_are_read_in_the_order_of_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "BATCH_ROWS", 10)
+    monkeypatch.setattr(keys, "PARTITION_ROWS", 3)
+    rows = np.arange(100, dtype=np.uint64)
+    with keys.PartitionedFile(tmp_path / "keys", COLUMNS, 4) as out:
+        for begin in range(0, 100, 7):
+            some = rows[begin : begin + 7]
+            out.write({"key": some, "place": some}, (some % np.uint64(4)).astype(np.int64))
+    for number in range(4):
+        batches = list(keys.read_partition([tmp_path / "keys"], number, 4))
+        assert max(map(len, batches)) <= 5
+        found = np.concatenate([batch.column("key").to_numpy() for batch in batches])
+        assert found.tolist() == list(range(number, 100, 4))
+
+
 def test_a_place_is_found_in_its_group() -> None:
     groups = [keys.Group(number=n, first=first, paths=()) for n, first in enumerate((0, 3, 7))]
     places = np.array([keys.place(shard, 2**31) for shard in (0, 2, 3, 6, 7, 90)], np.uint64)

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from olmo_core.corpus.duplicates import bands, keys
+from olmo_core.corpus.duplicates import bands, keys, verify
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 
 
@@ -90,6 +90,8 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(
     monkeypatch.setattr(keys, "GROUP_SHARDS", 2)
     monkeypatch.setattr(keys, "PARTITION_BYTES", 40_000)
     monkeypatch.setattr(bands, "BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr(keys, "BATCH_ROWS", 50)
+    monkeypatch.setattr(verify, "BATCH_ROWS", 7)
     corpus.run("near_duplicates", {}, processes=1)
     assert clusters(corpus) == clusters(whole)
     assert len(clusters(corpus)) >= 10
