@@ -10,7 +10,8 @@ from olmo_core.corpus.intake.passages import Refused
 from olmo_core.errors import InputError
 
 SUFFIXES = (".parquet",)
-_BATCH = 256  # rows decoded at once
+_BATCH_ROWS, _BATCH_BYTES = 256, 1 << 22  # decoded at once, at most, of rows of a mean size
+_READ_BYTES = 1 << 16  # at once of a column: without it, all that a row group has of it is read
 
 
 def read(path: Path, required: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[int, Any]]:
@@ -22,31 +23,58 @@ def read(path: Path, required: Sequence[str], wanted: Sequence[str]) -> Iterator
         wanted: Further columns; they are read where the file has them.
 
     Raises:
-        InputError: the file is damaged, or lacks a required column.
+        InputError: the file is damaged, lacks a required column, has two of one name, or gives
+            fewer or more rows than its footer says.
     """
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     number = 0
     with path.open("rb") as content:
         try:
-            file = parquet.ParquetFile(content, page_checksum_verification=True)
-            names = file.schema_arrow.names
-            missing = [name for name in required if name not in names]
-            if missing:
-                raise InputError(f"{path}: no column {missing[0]!r}; found {sorted(names)}")
-            columns = [name for name in dict.fromkeys((*required, *wanted)) if name in names]
-            for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
+            file = parquet.ParquetFile(
+                content,
+                page_checksum_verification=True,
+                pre_buffer=False,
+                buffer_size=_READ_BYTES,
+            )
+            columns = _columns(path, file.schema_arrow.names, required, wanted)
+            for batch in file.iter_batches(batch_size=_rows_at_once(file), columns=columns):
                 batch.validate(full=False)
                 for row in range(batch.num_rows):
                     number += 1
                     yield number, _row(batch, row, f"{path}:{number}")
-        except (arrow.ArrowException, UnicodeDecodeError, OSError, MemoryError) as error:
+            if number != file.metadata.num_rows:
+                raise EOFError(f"its footer says {file.metadata.num_rows} rows")
+        except (arrow.ArrowException, EOFError, UnicodeDecodeError, OSError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno:
                 raise  # the system's, such as a disk that does not answer
             raise InputError(
                 f"{path}: the Parquet file is truncated or damaged after row {number} ({error}); "
                 "expected a whole file: copy or make it again"
             ) from None
+
+
+def _columns(
+    path: Path, names: Sequence[str], required: Sequence[str], wanted: Sequence[str]
+) -> list[str]:
+    """Return the columns that are read, each of which the file must have once, if at all."""
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise InputError(f"{path}: no column {missing[0]!r}; found {sorted(names)}")
+    columns = [name for name in dict.fromkeys((*required, *wanted)) if name in names]
+    for name in columns:
+        if (count := names.count(name)) > 1:
+            raise InputError(
+                f"{path}: {count} columns are named {name!r}; expected one: write the file again "
+                "with names that differ"
+            )
+    return columns
+
+
+def _rows_at_once(file: Any) -> int:
+    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+    mean = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
+    return max(1, min(_BATCH_ROWS, int(_BATCH_BYTES / max(1, mean))))
 
 
 def _row(batch: Any, row: int, where: str) -> dict[str, Any] | Refused:

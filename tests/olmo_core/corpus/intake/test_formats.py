@@ -3,6 +3,8 @@
 import datetime
 import gzip
 import json
+import random
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from olmo_core.corpus.intake.parquet import read as read_parquet
 from olmo_core.errors import InputError
 
 ROWS = [
@@ -99,6 +102,52 @@ def test_a_file_that_is_not_whole_ends_it(
     path.write_bytes(content[: int(kept * len(content)) if 0 < kept < 1 else int(kept)])
     with pytest.raises(InputError, match=rf"{path.name}: the .* is truncated or damaged after"):
         read(files(tmp_path, bad_documents=bad_documents))
+
+
+def test_a_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
+    """Of 32 MB in one row group, a part at a time; of long rows, few at once."""
+    noise = random.Random(0)
+    for rows, length in ((16_000, 2000), (32, 1_000_000)):
+        table = [{"text": noise.randbytes(length // 2).hex()} for _ in range(rows)]
+        options = {"compression": None, "use_dictionary": False, "write_batch_size": 1}
+        parquet(table, tmp_path / "a.parquet", **options)
+        pool = pa.proxy_memory_pool(pa.default_memory_pool())
+        before = pa.default_memory_pool()
+        pa.set_memory_pool(pool)
+        tracemalloc.start()
+        try:
+            read = sum(1 for _ in read_parquet(tmp_path / "a.parquet", ("text",), ()))
+            peaks = [tracemalloc.get_traced_memory()[1], pool.max_memory()]
+        finally:
+            tracemalloc.stop()
+            pa.set_memory_pool(before)
+        assert read == rows
+        assert sum(peaks) < 16_000_000, peaks
+
+
+def test_rows_of_parquet_are_as_many_as_its_footer_says(
+    tmp_path: Path, files: Any, read: Any
+) -> None:
+    path = tmp_path / "a.parquet"
+    parquet([{"id": row["id"], "text": row["text"]} for row in ROWS], path)
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    place = content.index(b"\xb0\x09", footer)  # 600, as Thrift's compact protocol writes it
+    path.write_bytes(content[:place] + b"\xb2\x09" + content[place + 2 :])
+    assert pq.ParquetFile(path).metadata.num_rows == 601
+    with pytest.raises(InputError, match=r"damaged after row 600 \(its footer says 601 rows\)"):
+        read(files(tmp_path, bad_documents="quarantine"))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, files: Any, read: Any) -> None:
+    values = [pa.array(["a", "b"])] * 4
+    table = pa.Table.from_arrays(values, names=["id", "text", "text", "other"])
+    pq.write_table(table, tmp_path / "a.parquet")  # pyright: ignore[reportUnknownMemberType]
+    for bad_documents in ("fail", "quarantine"):
+        with pytest.raises(InputError, match=r"a\.parquet: 2 columns are named 'text'; expected"):
+            read(files(tmp_path, bad_documents=bad_documents))
+    one = read(files(tmp_path, text_key="other"))  # what is not read may be as it is
+    assert list(one.texts.values()) == ["a", "b"]
 
 
 def test_a_bad_row_of_parquet_is_named(tmp_path: Path, files: Any, read: Any) -> None:
