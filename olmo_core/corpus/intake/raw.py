@@ -134,6 +134,8 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             )
     with job.timed("make ids unique"):
         _name_shards(readings, job, reads)
+    # What another attempt has left there, half a file perhaps, is none of this one's.
+    shutil.rmtree(job.folder / "log" / "quarantine", ignore_errors=True)
     for reading in readings:
         quarantined = [group for group in reading.groups if group.quarantined]
         if quarantined:
@@ -208,23 +210,25 @@ def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
         for shard, count in found.items():
             repeated[int(shard)].append(task.output)
             shards[int(shard)][0].repeated_ids += count
-    renamed: list[Task] = []
+    written = [shard_path(folder, number) for _, folder, number in shards]
+    renamed = {
+        place: Task(
+            name=f"rename in shard {place}",
+            reads=reads,
+            output=job.scratch / "renamed" / f"{place:06d}.jsonl.gz",
+            call=partial(rename, written[place], place, found),
+        )
+        for place, found in sorted(repeated.items())
+    }
+    map_tasks([*renamed.values()], job, unit="files with repeated ids")
     numbers: Counter[str] = Counter()
-    for place, (reading, folder, number) in enumerate(shards):
+    for place, (reading, _, _) in enumerate(shards):
         name = reading.source.name
         target = job.folder / "documents" / name / f"part-{numbers[name]:05d}.jsonl.gz"
         numbers[name] += 1
-        written = shard_path(folder, number)
-        if place in repeated:
-            call = partial(rename, written, place, repeated[place])
-            task = Task(
-                name=f"rename in {name}/{target.name}", reads=reads, output=target, call=call
-            )
-            renamed.append(task)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(written, target)  # a task's output stays, for another attempt
-    map_tasks(renamed, job, unit="files with repeated ids")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # A link: a task's output stays, for another attempt.
+        os.link(renamed[place].output if place in renamed else written[place], target)
 
 
 def _join_quarantines(found: Sequence[Group], log: Path, source: str) -> None:

@@ -199,6 +199,7 @@ def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
 
     Raises:
         InputError: the texts have too few pairs for the vocabulary.
+        BaseException: whatever the library raises while it learns.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = _split()
@@ -210,12 +211,20 @@ def train(texts: Sequence[str], config: TokenizerConfig) -> Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
+    raised: list[BaseException] = []
+
+    def learn() -> None:
+        try:
+            tokenizer.train_from_iterator(iter(texts), trainer)
+        except BaseException as error:  # a panic of Rust's is no Exception
+            raised.append(error)
+
     # In a thread: only Python's own code hears of SIGTERM, and this is Rust's for minutes.
-    learning = threading.Thread(
-        target=tokenizer.train_from_iterator, args=(iter(texts), trainer), daemon=True
-    )
+    learning = threading.Thread(target=learn, daemon=True)
     learning.start()
     learning.join()
+    if raised:
+        raise raised[0]
     if tokenizer.get_vocab_size() != config.vocab_size:
         raise InputError(
             f"tokenizer: the corpus gives {tokenizer.get_vocab_size()} entries, vocab_size is "

@@ -49,7 +49,7 @@ class TokensConfig(Bounded):
     max_tokens_per_file: int = at_least(1, default=1 << 30)
     # shuffled: by a hash of seed and document id, over the whole source; as_read: by file and line
     document_order: Literal["shuffled", "as_read"] = "shuffled"
-    seed: int = at_least(0, default=0)
+    seed: int = at_least(0, default=0, at_most=(1 << 64) - 1)
     # what a text that spells a special token becomes: its id, or the ids of its letters
     special_tokens: Literal["encode", "escape"] = "encode"
     strip: bool = False  # without the blanks around it, as dolma encodes a text
@@ -103,6 +103,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Encode the document files side by side, then write the token files side by side."""
     how = encoding(config, inputs["tokenizer"])
     filtered = inputs["filtered"]
+    reads = f"{read_json(filtered / 'result.json')['digest']} {how.header.tokenizer_sha256}"
     files: dict[str, list[Path]] = defaultdict(list)  # by source
     for shard in shards(filtered / "documents"):
         files[shard.relative_to(filtered).parts[1]].append(shard)
@@ -110,7 +111,7 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         tasks = {
             shard: Task(
                 name=f"encode {shard.relative_to(filtered)}",
-                reads=_reads(filtered, how),
+                reads=reads,
                 output=job.scratch / "ids" / name / f"{number:06d}",
                 call=partial(encode_file, shard, how),
             )
@@ -123,7 +124,10 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         for name, found in files.items()
     }
     with job.timed("write"):
-        joins = {name: _joins(name, encoded[name]["tokens"], how, filtered, job) for name in files}
+        joins = {
+            name: _joins(filtered / "documents" / name, encoded[name]["tokens"], how, job, reads)
+            for name in files
+        }
         each = [task for group in joins.values() for task in group]
         counts = iter(map_tasks(each, job, unit="files"))
         for name, group in joins.items():
@@ -135,19 +139,20 @@ def make(config: TokensConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     return report(encoded, how, reasons, seconds=job.timings["encode"])
 
 
-def _joins(name: str, tokens: int, how: Encoding, filtered: Path, job: Job) -> list[Task]:
+def _joins(source: Path, tokens: int, how: Encoding, job: Job, reads: str) -> list[Task]:
     """Return the tasks that write the token files of a source from the folders of its shards."""
+    name = source.name
     shuffled = how.config.document_order == "shuffled"
     # As read, where a file ends is known when the one before has ended.
     files, pieces = pieces_of(tokens, how.config.max_tokens_per_file) if shuffled else (1, 1)
     return [
         Task(
             name=f"join {name} {number} of {files}",
-            reads=_reads(filtered, how),
+            reads=reads,
             output=job.scratch / "files" / name / f"{number:06d}",
             call=partial(
                 join_files,
-                filtered / "documents" / name,
+                source,
                 job.scratch / "ids" / name,
                 range(number * pieces, (number + 1) * pieces),
                 files * pieces,
@@ -156,10 +161,6 @@ def _joins(name: str, tokens: int, how: Encoding, filtered: Path, job: Job) -> l
         )
         for number in range(files)
     ]
-
-
-def _reads(filtered: Path, how: Encoding) -> str:
-    return f"{read_json(filtered / 'result.json')['digest']} {how.header.tokenizer_sha256}"
 
 
 def encode_file(shard: Path, how: Encoding, out: Path) -> dict[str, Any]:

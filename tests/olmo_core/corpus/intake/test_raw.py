@@ -105,3 +105,35 @@ def test_an_ended_job_goes_on_where_it_was(
     assert len(files) > 9
     assert files == {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*.gz")}
     assert read_json(ended / "result.json")["report"]["tables"]["sources"][0]["repeated_ids"] == 30
+
+
+@pytest.mark.parametrize("left", [1, 4], ids=["fewer files", "other files"])
+def test_an_ended_job_whose_files_have_changed_takes_nothing_of_before(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+
+    def write(names: str, ids: str) -> None:
+        for name, own in zip(names, ids, strict=True):
+            lines = [f'{{"id": "{own}{n}", "text": "Text {name} {n}"}}\n' for n in range(20)]
+            (texts / f"{name}.jsonl").write_text("".join(lines))
+
+    write("abcd", "xyyy")  # c and d are written anew, with other ids
+    source = SourceConfig(name="mine", reader="files", root=str(texts), min_document_bytes=1)
+    config = RawConfig(sources=(source,), shard_bytes=1000)
+
+    def failing(*_: Any) -> None:
+        raise OSError("the disk went away")
+
+    monkeypatch.setattr(raw.Reading, "row", failing)  # all tasks are finished, no result is there
+    with pytest.raises(OSError, match="went away"):
+        run(raw, tmp_path / "ended", config, {})
+    monkeypatch.undo()
+    for path in sorted(texts.iterdir())[left:]:
+        path.unlink()
+    write("abcd"[:left], "xxyz"[:left])  # now it is b that has repeated ids
+    ended = run(raw, tmp_path / "ended", config, {})
+    whole = run(raw, tmp_path / "whole", config, {})
+    files = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*.jsonl.gz")}
+    assert files == {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*.gz")}

@@ -99,6 +99,17 @@ def test_too_little_text_for_the_vocabulary() -> None:
         train(["abc"], TokenizerConfig(vocab_size=300))
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), GeneratorExit("panic")], ids=str)
+def test_what_ends_the_learning_ends_the_job(error: BaseException) -> None:
+    class Texts(list[str]):
+        def __iter__(self) -> Any:
+            yield "one text"
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        train(Texts(), TokenizerConfig(vocab_size=300))
+
+
 def test_bad_configurations() -> None:
     for section, message in (
         ({"vocab_size": 100}, "expected at least 258"),

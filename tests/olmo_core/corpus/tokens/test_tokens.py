@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from olmo_core.config.load import build
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
 from olmo_core.corpus.tokens import pack, tokenizer, tokens
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.corpus.tokens.tokens import TokensConfig
-from olmo_core.errors import InputError
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import read_json, sha256_file, write_json
 
 
@@ -92,6 +93,28 @@ def test_another_seed_is_another_order(
     folder = run(tokens, tmp_path / "run", TokensConfig(seed=7), inputs)
     expected = expected_documents(filtered, tokenizer_run, "code")
     assert documents_of(folder, "code") == shuffled(expected, 7) != shuffled(expected, 0)
+
+
+def test_a_seed_fits_the_key_of_the_order(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run
+) -> None:
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    folder = run(tokens, tmp_path / "run", TokensConfig(seed=2**64 - 1), inputs)
+    expected = expected_documents(filtered, tokenizer_run, "odd")
+    assert documents_of(folder, "odd") == shuffled(expected, 2**64 - 1)
+    with pytest.raises(ConfigError, match=rf"seed is {2**64}; expected {2**64 - 1} or"):
+        build(TokensConfig, {"seed": 2**64}, where="tokens")
+
+
+def test_the_result_of_its_input_is_read_once(
+    tmp_path: Path, filtered: Path, tokenizer_run: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names every file, so that reading it per file takes time by the square of their number."""
+    seen: list[Path] = []
+    monkeypatch.setattr(tokens, "read_json", lambda path: (seen.append(path), read_json(path))[1])
+    inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    run(tokens, tmp_path / "run", TokensConfig(max_tokens_per_file=50_000), inputs)
+    assert seen.count(filtered / "result.json") == 1
 
 
 def test_as_read_is_the_order_of_the_document_files(

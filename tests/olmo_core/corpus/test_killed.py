@@ -1,0 +1,162 @@
+"""Corpus jobs killed at moments of their work and begun again: the same bytes, nothing done twice.
+
+A job runs in a process of its own, which kills itself with SIGKILL before one of its renames, links
+or reports of progress; so every moment is met, and none depends on the clock.
+"""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olmo_core.corpus.intake import raw
+from olmo_core.corpus.intake.raw import RawConfig
+from olmo_core.corpus.intake.sources import SourceConfig
+from olmo_core.corpus.tokens import tokens
+from olmo_core.corpus.tokens.tokens import TokensConfig
+from olmo_core.files import read_json
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.job import Job
+from olmo_core.tasks import map as task_map
+
+NEVER = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A job, and in how many processes its tasks are done."""
+
+    module: Any
+    config: Any
+    inputs: Mapping[str, Path]
+    processes: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a job that reached its end has counted: its moments, and the tasks that it did."""
+
+    folder: Path
+    moments: int
+    tasks: int
+
+
+def attempt(work: Work, folder: Path, kill_at: int) -> Done | None:
+    """Run a job in a new process; None where it was killed."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.module.__name__, __name__])
+    ours, theirs = context.Pipe(duplex=False)
+    name = work.module.__name__
+    process = context.Process(
+        target=_job,
+        args=(name, work.config, dict(work.inputs), work.processes, folder, kill_at, theirs),
+    )
+    process.start()
+    theirs.close()
+    process.join()
+    if process.exitcode == -signal.SIGKILL:
+        return None
+    assert process.exitcode == 0
+    return ours.recv()
+
+
+def _job(
+    name: str,
+    config: Any,
+    inputs: Mapping[str, Path],
+    processes: int,
+    folder: Path,
+    kill_at: int,
+    done: Connection,
+) -> None:
+    moments = tasks = 0
+
+    def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def counting(*args: Any, **options: Any) -> Any:
+            nonlocal moments
+            if threading.current_thread() is threading.main_thread():  # not the heartbeat
+                if moments == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                moments += 1
+            return call(*args, **options)
+
+        return counting
+
+    def marking(*args: Any) -> None:
+        nonlocal tasks
+        tasks += 1
+        write_marker(*args)
+
+    write_marker, task_map.write_marker = task_map.write_marker, marking
+    os.replace, os.link = counted(os.replace), counted(os.link)
+    Job.progress = counted(Job.progress)
+    module = __import__(name, fromlist=["make"])
+    with Job.open(folder) as job:
+        job.processes = processes
+        job.finish(module.make(config, inputs, job))
+    done.send(Done(folder=folder, moments=moments, tasks=tasks))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): (folder / path).read_bytes() for path in RunFolder(folder).outputs()} | {
+        path.name: path.read_bytes() for path in folder.glob("log/quarantine/*")
+    }
+
+
+@pytest.fixture(scope="module", params=["raw", "tokens"])
+def work(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    filtered: Path,
+    tokenizer_run: Path,
+) -> Work:
+    """A job of some tasks of every kind that it has."""
+    if request.param == "tokens":
+        inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+        return Work(module=tokens, config=TokensConfig(max_tokens_per_file=50_000), inputs=inputs)
+    texts = tmp_path_factory.mktemp("texts")
+    for name in "abc":
+        lines = [f'{{"id": "{name}{n % 30}", "text": "Text {name} {n}"}}\n' for n in range(40)]
+        (texts / f"{name}.jsonl").write_text("".join([*lines, '{"id": 7}\n']))
+    source = SourceConfig(
+        name="mine",
+        reader="files",
+        root=str(texts),
+        min_document_bytes=1,
+        bad_documents="quarantine",
+    )
+    return Work(module=raw, config=RawConfig(sources=(source,), shard_bytes=200), inputs={})
+
+
+@pytest.fixture(scope="module")
+def whole(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The same job, left alone."""
+    done = attempt(work, tmp_path_factory.mktemp("whole"), NEVER)
+    assert done is not None
+    assert done.tasks > 5
+    return done
+
+
+@pytest.mark.parametrize("part", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
+def test_a_killed_job_goes_on_where_it_was(
+    work: Work, whole: Done, tmp_path: Path, part: float
+) -> None:
+    assert attempt(work, tmp_path, round(part * (whole.moments - 1))) is None
+    finished = len(list(tmp_path.glob("work/tasks/*/*.json")))
+    again = attempt(work, tmp_path, NEVER)
+    assert again is not None
+    assert again.tasks == whole.tasks - finished
+    assert contents(tmp_path) == contents(whole.folder)
+    results = [read_json(folder / "result.json") for folder in (tmp_path, whole.folder)]
+    assert results[0]["digest"] == results[1]["digest"]
+    tables = [result["report"]["tables"] for result in results]
+    assert tables[0] == tables[1]
