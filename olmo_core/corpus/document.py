@@ -33,13 +33,18 @@ class Document:
     @property
     def text_bytes(self) -> int:
         """Return the size of the text in UTF-8."""
-        return len(self.text) if self.text.isascii() else len(self.text.encode())
+        return utf8_bytes(self.text)
 
     def sample(self, *notes: str, characters: int = 400) -> str:
         """Return the id, notes and the beginning of the text, a line each, as a sample to show."""
         whole = len(self.text) <= characters
         text = self.text if whole else self.text[:characters].rstrip() + " …"
         return "\n".join([self.id, *notes, text])
+
+
+def utf8_bytes(text: str) -> int:
+    """Return the size of a text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 FIELDS = tuple(each.name for each in fields(Document))

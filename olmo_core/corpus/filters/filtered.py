@@ -7,7 +7,7 @@ written are the documents of `held_out`: the toolkit's lose digits and keys of t
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from olmo_core.corpus.document import (
     source_names,
     totals,
 )
-from olmo_core.corpus.filters.mixing import filter_files
-from olmo_core.corpus.filters.rules import Rule, Verdict, check_families
+from olmo_core.corpus.filters.mixing import Source, filter_files
+from olmo_core.corpus.filters.replacements import Replacement
+from olmo_core.corpus.filters.rules import BLANK, Rule, Verdict, check_families
 from olmo_core.corpus.filters.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     marked_files,
@@ -46,6 +47,10 @@ class FilteredConfig(Bounded):
 
     rules: Mapping[str, tuple[Rule, ...]]  # source -> rules; the first that drops is the reason
     min_kept_share: Mapping[str, float]  # source -> documents that must remain, or the job fails
+    # source -> spans that become another text in what stays
+    replacements: Mapping[str, tuple[Replacement, ...]] = field(
+        default_factory=dict[str, tuple[Replacement, ...]]
+    )
     may_drop_nothing: bool = False  # a filter that removes nothing is a mistake unless set
     shard_bytes: int = at_least(1, default=1_000_000)  # of text in one file
 
@@ -60,10 +65,17 @@ class FilteredConfig(Bounded):
                 raise ConfigError(
                     f"filtered: min_kept_share: {source}: {share}: expected 0 < x <= 1"
                 )
-        for source, rules in self.rules.items():
-            twice = [n for n, count in Counter(rule.name for rule in rules).items() if count > 1]
-            if twice:
-                raise ConfigError(f"filtered: rules: {source}: {twice} given twice")
+        unknown = sorted(set(self.replacements) - set(self.rules))
+        if unknown:
+            raise ConfigError(
+                f"filtered: replacements: names {unknown}; expected some of {sorted(self.rules)}"
+            )
+        for key, named in (("rules", self.rules), ("replacements", self.replacements)):
+            for source, entries in named.items():
+                names = Counter(entry.name for entry in entries)
+                twice = [name for name, count in names.items() if count > 1]
+                if twice:
+                    raise ConfigError(f"filtered: {key}: {source}: {twice} given twice")
         super().__post_init__()
 
 
@@ -78,7 +90,11 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     ]
     marked_files(documents, *attributes)  # a missing file is named before the work begins
     reads = " ".join(str(read_json(folder / "result.json")["digest"]) for folder in inputs.values())
-    how = partial(filter_files, documents, attributes, config.rules, config.shard_bytes)
+    sources = {
+        name: Source(rules=rules, replacements=config.replacements.get(name, ()))
+        for name, rules in config.rules.items()
+    }
+    how = partial(filter_files, documents, attributes, sources, config.shard_bytes)
     tasks = [
         Task(
             name=f"filter chunk {number}",
@@ -94,7 +110,9 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
             for source, facts in found.items():
                 verdicts[source].join(facts)
     for source, verdict in verdicts.items():
-        check_families(verdict.rules, verdict.attributes, source)
+        named = (*verdict.rules, *sources[source].replacements)
+        of_each = [(each.name, each.attribute) for each in named]
+        check_families(of_each, verdict.attributes, source)
     _check_shares(config, verdicts)
     with job.timed("number the files"):
         link_files(job.folder / "documents", _numbered([task.output for task in tasks]))
@@ -155,29 +173,37 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
             "min_kept_share": config.min_kept_share[source],
             "kept_bytes": verdict.kept_bytes,
             "dropped_bytes": verdict.dropped_bytes.total(),
+            "replaced_spans": verdict.replaced.total(),
         }
         for source, verdict in verdicts.items()
     ]
     rules = [
         {
             "source": source,
-            "rule": rule.name,
-            "dropped": verdict.reasons[rule.name],  # each document counts once
-            "matched": verdict.matches[rule.name],  # also where an earlier rule dropped it
-            "dropped_bytes": verdict.dropped_bytes[rule.name],
+            "rule": name,
+            "dropped": verdict.reasons[name],  # each document counts once
+            "matched": verdict.matches[name],  # also where an earlier rule dropped it
+            "dropped_bytes": verdict.dropped_bytes[name],
         }
         for source, verdict in verdicts.items()
-        for rule in verdict.rules
+        for name in [
+            *(rule.name for rule in verdict.rules),
+            *([BLANK] if verdict.reasons[BLANK] else []),
+        ]
     ]
-    numbers = totals(table, "documents", "kept", "dropped", "kept_bytes", "dropped_bytes")
-    dropped_bytes = numbers.pop("dropped_bytes")
+    masks = [
+        {"source": source, "replacement": name, "spans": count}
+        for source, verdict in verdicts.items()
+        for name, count in sorted(verdict.replaced.items())
+    ]
+    numbers = totals(table, "documents", "kept", "dropped", "kept_bytes", "replaced_spans")
     return Report(
         numbers={
             **numbers,
             "kept_share": round(numbers["kept"] / numbers["documents"], 4),
-            "text_bytes": numbers["kept_bytes"] + dropped_bytes,
+            "text_bytes": sum(verdict.text_bytes for verdict in verdicts.values()),
         },
-        tables={"sources": table, "dropped by rule": rules},
+        tables={"sources": table, "dropped by rule": rules, "replaced spans": masks},
         samples={
             "kept": [next(read_folder(documents / source)).sample() for source in verdicts],
             "dropped": [

@@ -1,13 +1,23 @@
 """Some files filtered: judged by our rules, mixed by the dolma toolkit, and the two compared."""
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import Document, read_documents, write_shards
+from olmo_core.corpus.document import Document, write_shards
+from olmo_core.corpus.filters.replacements import (
+    EXPERIMENT,
+    Replacement,
+    mixer_spans,
+    replaced,
+    spans_to_replace,
+)
 from olmo_core.corpus.filters.rules import Rule, Verdict
+from olmo_core.corpus.rows import packed, read_rows, row_line
 from olmo_core.corpus.toolkit import (
     Marked,
     ToolkitCommand,
@@ -18,15 +28,21 @@ from olmo_core.corpus.toolkit import (
 )
 from olmo_core.errors import InputError
 
-Rules = Mapping[str, Sequence[Rule]]  # by source
-
 MAX_BYTES = 2**31  # of one file that the toolkit writes; `compare` reads them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What becomes of the documents of a source."""
+
+    rules: Sequence[Rule]
+    replacements: Sequence[Replacement]
 
 
 def filter_files(
     documents: Path,
     attributes: Sequence[Path],
-    rules: Rules,
+    sources: Mapping[str, Source],
     shard_bytes: int,
     names: Sequence[str],
     out: Path,
@@ -36,7 +52,7 @@ def filter_files(
     Args:
         documents: All documents.
         attributes: A folder of attributes for each that wrote them.
-        rules: Of each source.
+        sources: Rules and replacements of each source.
         shard_bytes: Of text in a file.
         names: Of the files, below `documents` and each folder of `attributes`.
         out: Where to write.
@@ -48,27 +64,32 @@ def filter_files(
         ToolkitError: dolma's mixer does not keep the same, or files do not stand row for row.
         InputError: a file is damaged.
     """
+    mixing = out / "mixing"
+    targets = {f"documents/{name}": documents / name for name in names}
+    for folder in attributes:
+        targets |= {f"attributes/{folder.name}/{name}": folder / name for name in names}
+    link_view(mixing / "view", targets)
     grouped = groupby(names, lambda name: Path(name).parts[0])
     by_source = {source: list(found) for source, found in grouped}
     verdicts: dict[str, Verdict] = {}
     kept: dict[str, list[tuple[str, int]]] = {}  # id and hash of the text
     for source, files in by_source.items():
-        verdicts[source] = Verdict(rules=rules[source])
+        verdicts[source] = Verdict(rules=sources[source].rules)
         kept[source] = []
-        rows = (
-            row
+        staying = (
+            document
             for name in files
-            for row in marked_rows(documents / name, *(folder / name for folder in attributes))
+            for document in _staying(
+                marked_rows(documents / name, *(folder / name for folder in attributes)),
+                verdicts[source],
+                sources[source].replacements,
+                mixing / "view" / "attributes" / EXPERIMENT / name,
+            )
         )
-        staying = _staying(rows, verdicts[source], kept[source])
-        write_shards(out / "documents" / source, staying, shard_bytes=shard_bytes)
-    mixing = out / "mixing"
+        noted = _noted(staying, kept[source])
+        write_shards(out / "documents" / source, noted, shard_bytes=shard_bytes)
     experiments = [folder.name for folder in attributes]
-    targets = {f"documents/{name}": documents / name for name in names}
-    for folder in attributes:
-        targets |= {f"attributes/{folder.name}/{name}": folder / name for name in names}
-    link_view(mixing / "view", targets)
-    run_steps([[_mix_step(by_source, experiments, rules)]], mixing, processes=1)
+    run_steps([[_mix_step(by_source, experiments, sources)]], mixing, processes=1)
     for source, expected in kept.items():
         compare(mixing / "mixed" / source, expected)
     shutil.rmtree(mixing)
@@ -76,29 +97,50 @@ def filter_files(
 
 
 def _staying(
-    rows: Iterable[Marked], verdict: Verdict, kept: list[tuple[str, int]]
+    rows: Iterable[Marked], verdict: Verdict, replacements: Sequence[Replacement], spans_path: Path
 ) -> Iterator[Document]:
-    for document, marks in rows:
-        if verdict.add(document, {k: v for mark in marks for k, v in mark.items()}):
-            kept.append((document.id, hash(document.text)))
-            yield document
+    """Yield the documents of a file that stay, as they stay; write the spans for the mixer."""
+    with contextlib.ExitStack() as stack:
+        mixer = stack.enter_context(packed(spans_path)) if replacements else None
+        for document, marks in rows:
+            attributes = {k: v for mark in marks for k, v in mark.items()}
+            spans = spans_to_replace(attributes, replacements)
+            if mixer is not None:
+                row = {"id": document.id, "attributes": mixer_spans(spans, replacements)}
+                mixer.write(row_line(row))
+            left = replaced(document.text, spans)
+            if verdict.add(document, attributes, left):
+                verdict.replaced.update(span.by.name for span in spans)
+                yield replace(document, text=left) if spans else document
+
+
+def _noted(documents: Iterable[Document], kept: list[tuple[str, int]]) -> Iterator[Document]:
+    for document in documents:
+        kept.append((document.id, hash(document.text)))
+        yield document
 
 
 def _mix_step(
-    by_source: Mapping[str, Sequence[str]], experiments: Sequence[str], rules: Rules
+    by_source: Mapping[str, Sequence[str]],
+    experiments: Sequence[str],
+    sources: Mapping[str, Source],
 ) -> ToolkitCommand:
     """Return the call of dolma's mixer for some files: one stream per source."""
     streams = [
         {
             "name": source,
             "documents": [f"view/documents/{name}" for name in names],
-            "attributes": experiments,
+            "attributes": [
+                *experiments,
+                *([EXPERIMENT] if sources[source].replacements else []),
+            ],
             "filter": {
                 "include": [],
                 # A stream must have a filter; one that is never true keeps everything.
-                "exclude": [rule.jq() for rule in rules[source]] or ["false"],
+                "exclude": [rule.jq() for rule in sources[source].rules] or ["false"],
                 "syntax": "jq",
             },
+            "span_replacement": [each.mixer() for each in sources[source].replacements],
             "output": {
                 "path": f"mixed/{source}",
                 "max_size_in_bytes": MAX_BYTES,
@@ -133,11 +175,13 @@ def compare(folder: Path, kept: Sequence[tuple[str, int]]) -> None:
     # Unshuffled, the mixer writes one file per input file, below folders of its own.
     for path in sorted(folder.rglob("*.json*.gz")):
         try:
-            for line_number, document in enumerate(read_documents(path), start=1):
+            for line_number, row in enumerate(read_rows(path), start=1):
+                if not row["text"].strip():
+                    continue  # left blank by its replacements
                 wanted = next(expected, None)
-                if wanted != (document.id, hash(document.text)):
+                if wanted != (row["id"], hash(row["text"])):
                     raise ToolkitError(
-                        f"{path}:{line_number}: dolma kept {document.id!r}; the rules of "
+                        f"{path}:{line_number}: dolma kept {row['id']!r}; the rules of "
                         f"{folder.name} keep {wanted[0] if wanted else 'nothing more'!r} here"
                     )
         except InputError as error:

@@ -4,15 +4,16 @@ An attribute is a list of spans `[start, end, score]` over the text, as dolma wr
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from olmo_core.corpus.document import Document
+from olmo_core.corpus.document import Document, utf8_bytes
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
+BLANK = "left blank"  # the reason where replacements leave no text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,7 @@ class Rule:
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
             raise ConfigError(f"filtered: rule {self.name}: expected exactly one of above, below")
-        if not self.attribute.replace("_", "").isalnum():
-            raise ConfigError(
-                f"filtered: rule {self.name}: attribute {self.attribute!r}: expected a name such "
-                "as tags__gopher_v2__word_count"
-            )
+        check_attribute(self.attribute, f"filtered: rule {self.name}")
 
     def jq(self) -> str:
         """Return the condition under which dolma's mixer excludes a document, in its jq syntax."""
@@ -73,11 +70,23 @@ class Rule:
         return float(bound)
 
 
-def check_families(rules: Sequence[Rule], seen: set[str], source: str) -> None:
+def check_attribute(name: str, where: str) -> None:
+    """Refuse what cannot be an attribute's name in jq.
+
+    Raises:
+        ConfigError: with `where`.
+    """
+    if not name.replace("_", "").isalnum():
+        raise ConfigError(
+            f"{where}: attribute {name!r}: expected a name such as tags__gopher_v2__word_count"
+        )
+
+
+def check_families(named: Iterable[tuple[str, str]], seen: set[str], source: str) -> None:
     """Refuse rules on attributes that nothing wrote: they would silently keep everything.
 
     Args:
-        rules: The source's rules.
+        named: Name and attribute of each rule and replacement of the source.
         seen: Names of all attributes that its documents have.
         source: For the message.
 
@@ -85,11 +94,11 @@ def check_families(rules: Sequence[Rule], seen: set[str], source: str) -> None:
         ConfigError: with the rule and the attributes that there are.
     """
     families = {_family(name) for name in seen}
-    for rule in rules:
-        if _family(rule.attribute) not in families:
+    for name, attribute in named:
+        if _family(attribute) not in families:
             raise ConfigError(
-                f"filtered: rules: {source}: {rule.name}: no document has an attribute of "
-                f"{_family(rule.attribute)!r}; found {sorted(seen)}"
+                f"filtered: rules: {source}: {name}: no document has an attribute of "
+                f"{_family(attribute)!r}; found {sorted(seen)}"
             )
 
 
@@ -105,6 +114,8 @@ class Verdict:
     rules: Sequence[Rule]
     kept: int = 0  # documents
     kept_bytes: int = 0
+    text_bytes: int = 0  # of all, before anything is replaced
+    replaced: Counter[str] = field(default_factory=Counter[str])  # spans in kept documents
     reasons: Counter[str] = field(default_factory=Counter[str])  # the first rule that drops
     matches: Counter[str] = field(default_factory=Counter[str])  # every rule that drops
     dropped_bytes: Counter[str] = field(default_factory=Counter[str])
@@ -118,13 +129,26 @@ class Verdict:
         """Return the number of documents that were judged."""
         return self.kept + self.reasons.total()
 
-    def add(self, document: Document, attributes: Mapping[str, Any]) -> bool:
-        """Judge one document, and return whether it stays; the first rule to drop is the reason."""
+    def add(self, document: Document, attributes: Mapping[str, Any], left: str) -> bool:
+        """Judge one document, and return whether it stays; the first rule to drop is the reason.
+
+        Args:
+            document: As it was when it was tagged.
+            attributes: What the rules ask for.
+            left: Its text with spans replaced; where that is blank, the document goes.
+        """
         self.attributes.update(attributes)
+        self.text_bytes += document.text_bytes
         drops = [rule for rule in self.rules if rule.drops(document.text, attributes)]
+        if not drops and not left.strip():
+            self.reasons[BLANK] += 1
+            self.matches[BLANK] += 1
+            self.dropped_bytes[BLANK] += document.text_bytes
+            self.samples.setdefault(BLANK, document.sample(BLANK))
+            return False
         if not drops:
             self.kept += 1
-            self.kept_bytes += document.text_bytes
+            self.kept_bytes += utf8_bytes(left)
             spans = attributes.get(ATTRIBUTE) or [[0, 0, 0.0]]
             self.evaluation = max(self.evaluation, (spans[0][2], document.id))
             return True
@@ -147,6 +171,8 @@ class Verdict:
         """Add what was counted over the files that follow."""
         self.kept += facts["kept"]
         self.kept_bytes += facts["kept_bytes"]
+        self.text_bytes += facts["text_bytes"]
+        self.replaced.update(facts["replaced"])
         self.reasons.update(facts["reasons"])
         self.matches.update(facts["matches"])
         self.dropped_bytes.update(facts["dropped_bytes"])

@@ -103,6 +103,65 @@ def test_chunks_and_processes_change_no_document(
     assert seen[0] == seen[1]
 
 
+def test_spans_are_replaced_as_worked_out_by_hand(judged: Any) -> None:
+    """Characters, not bytes; spans that overlap or are empty, which the mixer alone misplaces."""
+    texts = ["Ä: me@x.org, or you@y.org.", "a\nb\nc\n", "all of it", "as it was"]
+    spans = [
+        {"MAIL": [[3, 11, 1], [5, 8, 1], [16, 25, 1]], "LINE": []},
+        {"MAIL": [[0, 0, 1]], "LINE": [[2, 4, 1], [4, 6, 0.2]]},
+        {"MAIL": [], "LINE": [[0, 9, 1]]},
+        {"MAIL": [], "LINE": []},
+    ]
+    names = [f"prose/{n}" for n in range(len(texts))]
+    times = dict.fromkeys(("added", "created"), "2024-01-01T00:00:00.000Z")
+    rows = [
+        {"id": name, "text": text, "source": "prose", **times, "metadata": {}}
+        for name, text in zip(names, texts, strict=True)
+    ]
+    part = "prose/part-00000.jsonl.gz"
+    judged.write_lines(judged.folder("held_out") / "documents" / part, rows)
+    for asset, experiment, found in (
+        ("tagged", "tags", spans),
+        ("deduplicated", "duplicates", [{"MAIL": []}] * len(texts)),
+    ):
+        marks = [
+            {
+                "id": name,
+                "attributes": {f"{experiment}__t__{key}": value for key, value in each.items()},
+            }
+            for name, each in zip(names, found, strict=True)
+        ]
+        judged.write_lines(judged.folder(asset) / "attributes" / experiment / part, marks)
+    replacements = [
+        {"name": "mail", "attribute": "tags__t__MAIL", "replacement": "<{}>"},
+        {"name": "line", "attribute": "tags__t__LINE", "replacement": ""},
+    ]
+    config = {
+        "rules": {"prose": [], "open": []},
+        "replacements": {"prose": replacements},
+        "min_kept_share": {"prose": 0.1, "open": 1.0},
+    }
+    report = judged.run("filtered", config)["report"]
+    kept = {row["id"]: row["text"] for row in judged.documents("filtered")}
+    assert {name: kept[name] for name in kept if name.startswith("prose")} == {
+        "prose/0": "Ä: <me@x.org>, or <you@y.org>.",
+        "prose/1": "a\nc\n",
+        "prose/3": "as it was",
+    }
+    assert report["tables"]["replaced spans"] == [
+        {"source": "prose", "replacement": "line", "spans": 1},
+        {"source": "prose", "replacement": "mail", "spans": 2},
+    ]
+    reasons = {row["rule"]: row["dropped"] for row in report["tables"]["dropped by rule"]}
+    assert reasons == {"left blank": 1}
+
+
+def test_a_replacement_needs_an_attribute_that_is_there(judged: Any) -> None:
+    wrong = [{"name": "mail", "attribute": "tags__pii__EMAIL", "replacement": "x"}]
+    with pytest.raises(ConfigError, match="prose: mail: no document has an attribute of"):
+        judged.run("filtered", CONFIG | {"replacements": {"prose": wrong}})
+
+
 def test_metadata_is_a_users_to_the_digit(judged: Any) -> None:
     path = judged.folder("held_out") / "documents" / "open" / "part-00000.jsonl.gz"
     mine = {"provenance": {"by": "me"}, "large": [2**64, -(2**70)], "name": "\r"}
@@ -186,6 +245,11 @@ def test_what_the_mixer_loses_is_found(judged: Any, monkeypatch: pytest.MonkeyPa
         ({"min_kept_share": {"prose": 0.1}}, "expected the same sources"),
         ({"min_kept_share": {"prose": 0.0, "open": 1.0}}, "prose: 0.0: expected 0 < x <= 1"),
         ({"rules": {"prose": [RULES[0], RULES[0]], "open": []}}, r"prose: \['copy'\] given twice"),
+        ({"replacements": {"verse": []}}, r"replacements: names \['verse'\]; expected some of"),
+        (
+            {"replacements": {"prose": [{"name": "a b", "attribute": "x", "replacement": ""}]}},
+            "replacement a b: its name: attribute 'a b': expected a name",
+        ),
     ],
 )
 def test_a_section_that_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) -> None:

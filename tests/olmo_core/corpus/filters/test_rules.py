@@ -54,7 +54,7 @@ def test_the_first_rule_that_drops_is_the_reason() -> None:
         ([few], {}),
     ):
         verdict = Verdict(rules=rules)
-        verdict.add(Document(id="s/1", text=TEXT, source="s"), ATTRIBUTES)
+        verdict.add(Document(id="s/1", text=TEXT, source="s"), ATTRIBUTES, TEXT)
         assert verdict.reasons == reason
         assert verdict.matches == {rule.name: 1 for rule in rules if rule is not few}
 
@@ -68,7 +68,7 @@ def test_a_rule_has_one_bound(above: float | None, below: float | None) -> None:
 def test_an_attribute_must_be_a_name_and_something_must_have_written_it() -> None:
     with pytest.raises(ConfigError, match="expected a name such as"):
         Rule(name="r", attribute=".attributes | length", above=1)
-    rules = [Rule(name="r", attribute="tags__other__count", above=1)]
+    rules = [("r", "tags__other__count")]
     check_families(rules, {"tags__other__words"}, "prose")
     with pytest.raises(ConfigError, match=r"prose: r: no document has .*'tags__other'; found"):
         check_families(rules, set(ATTRIBUTES), "prose")

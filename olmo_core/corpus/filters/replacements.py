@@ -1,0 +1,95 @@
+"""Spans of the texts that stay, replaced: personal data by a mask, a repeated line by nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from olmo_core.corpus.filters.rules import check_attribute
+from olmo_core.errors import ConfigError
+
+EXPERIMENT = "replaced"  # folder of the attributes that the toolkit reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """The spans of an attribute become another text in the documents that no rule drops.
+
+    Raises:
+        ConfigError: not the name of an attribute, a name that none can hold, or no finite score.
+    """
+
+    name: str  # in the tables
+    attribute: str  # e.g. tags__pii_regex_with_counts_fast_v2__EMAIL_ADDRESS
+    replacement: str  # empty: the span is removed; {} stands for what it held
+    min_score: float = 0.5  # spans with a lower score stay
+
+    def __post_init__(self) -> None:
+        where = f"filtered: replacement {self.name}"
+        check_attribute(self.attribute, where)
+        check_attribute(self.name, f"{where}: its name")
+        if not abs(self.min_score) < float("inf"):
+            raise ConfigError(f"{where}: min_score {self.min_score}: expected a finite number")
+
+    def mixer(self) -> dict[str, Any]:
+        """Return an entry of `span_replacement` of dolma's mixer, for spans of `mixer_spans`."""
+        return {
+            "span": f"$.attributes.{self.name}",
+            "min_score": 0.5,  # each of those spans has 1
+            "replacement": self.replacement,
+            "syntax": "jsonpath",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A span of a text, in characters, and what replaces it."""
+
+    start: int
+    end: int
+    by: Replacement
+
+
+def spans_to_replace(
+    attributes: Mapping[str, Sequence[Sequence[float]]], replacements: Iterable[Replacement]
+) -> list[Replaced]:
+    """Return the spans to replace in a document, none of them empty, in order, without overlap.
+
+    Of spans that overlap the first counts, by where they begin, then in the replacements' order.
+    dolma's mixer puts text in wrong places where spans overlap or are empty.
+
+    Args:
+        attributes: Name -> spans `[start, end, score]` of the document.
+        replacements: Of its source.
+    """
+    found = [
+        Replaced(int(start), int(end), each)
+        for each in replacements
+        for start, end, score in attributes.get(each.attribute) or []
+        if score >= each.min_score and end > start
+    ]
+    spans: list[Replaced] = []
+    for span in sorted(found, key=lambda span: span.start):
+        if not spans or span.start >= spans[-1].end:
+            spans.append(span)
+    return spans
+
+
+def replaced(text: str, spans: Iterable[Replaced]) -> str:
+    """Return a text with its spans replaced."""
+    parts: list[str] = []
+    done = 0
+    for span in spans:
+        held = text[span.start : span.end]
+        parts += [text[done : span.start], span.by.replacement.replace("{}", held)]
+        done = span.end
+    return "".join([*parts, text[done:]])
+
+
+def mixer_spans(
+    spans: Iterable[Replaced], replacements: Iterable[Replacement]
+) -> dict[str, list[list[float]]]:
+    """Return the spans of a document as attributes for dolma's mixer: by replacement's name."""
+    found: dict[str, list[list[float]]] = {each.name: [] for each in replacements}
+    for span in spans:
+        found[span.by.name].append([span.start, span.end, 1.0])
+    return found
