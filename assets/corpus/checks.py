@@ -19,6 +19,19 @@ def sources_have_documents(finished: Finished) -> Verdict:
     return Verdict(True, f"{len(rows)} sources, all with documents")
 
 
+@check("Every entry of a list of excluded documents names a document.", blocking=False)
+def exclusions_matched(finished: Finished) -> Verdict:
+    rows = finished.result["report"]["tables"]["excluded"]
+    missed = [row for row in rows if row["matched_nothing"]]
+    if missed:
+        said = ", ".join(
+            f"{row['matched_nothing']} {row['kind']} of {row['source']}" for row in missed
+        )
+        return Verdict(False, f"without a document: {said} (log/matched_nothing/ lists them)")
+    documents = sum(row["documents"] for row in rows)
+    return Verdict(True, f"{sum(row['entries'] for row in rows)} entries, {documents} documents")
+
+
 @check("No kept document holds a text that the models are evaluated on.")
 def no_evaluation_text(finished: Finished) -> Verdict:
     bounds = finished.input_data("decontaminated")

@@ -66,6 +66,8 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     raw_config = recipe.section("corpus", "raw", RawConfig)
     deduplicated = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
     decontaminated = _decontaminated(recipe)
+    excludes = any(source.exclude_documents for source in raw_config.sources)
+    excluding = (checks.exclusions_matched,) if excludes else ()
     return [
         node(
             "raw",
@@ -73,7 +75,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             description="One row per document as found: Dolma documents by source.",
             shares_tasks=True,
             further_identity=_located(recipe, "raw", lambda: source_identity(raw_config.sources)),
-            checks=(checks.sources_have_documents,),
+            checks=(checks.sources_have_documents, *excluding),
         ),
         node(
             "near_duplicates",

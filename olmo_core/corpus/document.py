@@ -16,6 +16,7 @@ from olmo_core.errors import InputError
 
 # Installed files carry no date of their own that is the same everywhere; dolma wants the key.
 UNDATED = "1970-01-01T00:00:00.000Z"
+EXCLUDED_FOLDER = "excluded"  # of a run of `raw`, beside `documents`
 REQUIRED_KEYS = ("id", "text", "source")
 
 
@@ -60,6 +61,11 @@ def shards(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder}: no *.jsonl.gz file; expected documents of at least one source")
     return found
+
+
+def excluded_shards(raw: Path) -> list[Path]:
+    """Return the files of the documents that `raw` has excluded, in order; there may be none."""
+    return sorted((raw / EXCLUDED_FOLDER).rglob("*.jsonl.gz"))
 
 
 def source_names(documents: Path) -> list[str]:
@@ -109,7 +115,12 @@ def read_attributes(path: Path) -> Generator[tuple[str, dict[str, Any]]]:
 
 def write_documents(path: Path, documents: Iterable[Document]) -> None:
     """Write one document file."""
-    write_rows(path, ({name: getattr(d, name) for name in FIELDS} for d in documents))
+    write_rows(path, map(document_row, documents))
+
+
+def document_row(document: Document) -> dict[str, Any]:
+    """Return a document as the object of its line."""
+    return {name: getattr(document, name) for name in FIELDS}
 
 
 def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: int) -> int:

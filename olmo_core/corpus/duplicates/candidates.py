@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ from olmo_core.corpus.duplicates.keys import Group, arrow, place, query, table_f
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
 # `cluster` is the document's own place where it has no near copy. `parts`: of each cluster, what
-# lies in one source.
+# lies in one source. A cluster that begins with an excluded document has no row in `clustered`, and
+# its members are not alone.
 DOCUMENTS_WITH_CLUSTERS = """
     create view documents as from read_parquet({surveys}, hive_partitioning = false);
     create table clusters as from read_parquet({clusters}, hive_partitioning = false);
@@ -59,8 +60,13 @@ MEMBERS = """
         union all
         select place, source, text_bytes, cluster from alone semi join taken using (cluster)
     )
-    select *, row_number() over (partition by cluster, source order by place) = 1 as first
+    select *, case when row_number() over (partition by cluster, source order by place) = 1
+        then 'scored' else 'set aside' end as role
     from whole order by place
+"""
+NEAR_EXCLUDED = """
+    select place, source, text_bytes, cluster, 'near excluded' as role
+    from documents join clusters using (place) where cluster < $first order by place
 """
 
 
@@ -76,13 +82,13 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """A document of a cluster."""
+    """A document that leaves training, of a cluster."""
 
     place: int
     source: str
     text_bytes: int
     cluster: int  # place of its first document
-    first: bool  # of the cluster's documents in this source
+    role: str  # scored: the cluster's first in its source; set aside; near excluded
 
 
 def cluster_order(seed: int, identity: str) -> int:
@@ -177,8 +183,15 @@ class Survey:
         """Return the documents of clusters, which are named by their first places, in order."""
         places = np.fromiter(clusters, np.uint64, len(clusters))
         self._connection.register("taken", arrow().table({"cluster": places}))
-        names = ("place", "source", "text_bytes", "cluster", "first")
-        rows = self._connection.execute(MEMBERS).fetchall()
+        return self._members(MEMBERS, {})
+
+    def near_excluded(self, first: int) -> list[Member]:
+        """Return the near copies of excluded documents, which have the places below `first`."""
+        return self._members(NEAR_EXCLUDED, {"first": first})
+
+    def _members(self, query: str, values: Mapping[str, int]) -> list[Member]:
+        names = ("place", "source", "text_bytes", "cluster", "role")
+        rows = self._connection.execute(query, values).fetchall()
         return [Member(**dict(zip(names, row, strict=True))) for row in rows]
 
 

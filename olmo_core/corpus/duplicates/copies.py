@@ -76,7 +76,8 @@ def mark_copies(
     Returns:
         What `write_marks` says of each shard, in order; the number of paragraphs that count.
     """
-    groups, partitions = shard_groups(documents), partition_count(documents)
+    paths = shards(documents)
+    groups, partitions = shard_groups(paths), partition_count(paths)
     plan = f"of {len(groups)} groups and {partitions} partitions"
     digested = [
         Task(

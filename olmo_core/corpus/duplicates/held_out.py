@@ -2,7 +2,8 @@
 
 After it runs, `paloma/<domain>/val/*.jsonl.gz` hold the perplexity set in Paloma's file format, one
 row per document, and `documents/<source>/` what remains for training: no near copy of a held-out
-document is among it. A domain is a source. With `share: 0` nothing is held out.
+document is among it, nor of one that `raw` has excluded. A domain is a source. With `share: 0`
+nothing is held out.
 """
 
 from collections import Counter, defaultdict
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import Document, shards, totals
+from olmo_core.corpus.document import Document, excluded_shards, shards, totals
 from olmo_core.corpus.duplicates.candidates import Cluster, Member, Survey, survey_group
-from olmo_core.corpus.duplicates.keys import LINE_BITS, shard_groups
+from olmo_core.corpus.duplicates.keys import LINE_BITS, place, shard_groups
 from olmo_core.corpus.duplicates.parts import write_remaining
 from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import InputError
@@ -27,6 +28,7 @@ from olmo_core.tasks.map import Task, map_tasks
 
 CLUSTERS_FILE = "clusters.parquet"  # of asset near_duplicates
 CLUSTERS = 1 << 17  # considered at a time, at most
+LEFT = ("scored", "scored_bytes", "set_aside", "near_excluded")  # figures of what leaves training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def choose(survey: Survey, sizes: Mapping[str, int], config: HeldOutConfig) -> l
         config: How many.
 
     Returns:
-        The documents that are held out; those that are `first` are scored.
+        The documents that are held out.
     """
     taken: set[int] = set()
     scored: Counter[str] = Counter()
@@ -114,7 +116,8 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     documents = inputs["raw"] / "documents"
     raw = read_json(inputs["raw"] / "result.json")["digest"]
     clusters = read_json(inputs["near_duplicates"] / "result.json")["digest"]
-    groups = shard_groups(documents)
+    first = len(excluded_shards(inputs["raw"]))  # number of the documents' first shard in places
+    groups = shard_groups(shards(documents), first=first)
     tasks = [
         Task(
             name=f"survey {group.number} of {len(groups)}",
@@ -134,13 +137,14 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         facts = survey.sources()
         sizes = {source: row["documents"] for source, row in facts.items()}
         held = choose(survey, sizes, config) if config.share else []
+        held += survey.near_excluded(place(first, 0))
     table = _table(facts, held)
     _check(table, config)
     with job.timed("write"):
-        scored = _write(documents, counts, held, job, reads=f"{raw} {clusters}")
-    columns = ("scored", "set_aside", "remaining", "scored_bytes", "remaining_bytes")
+        scored = _write(documents, first, counts, held, job, reads=f"{raw} {clusters}")
+    columns = ("scored", "set_aside", "near_excluded", "remaining", "scored_bytes")
     return Report(
-        numbers=totals(table, "documents", *columns, "near_duplicates"),
+        numbers=totals(table, "documents", *columns, "remaining_bytes", "near_duplicates"),
         tables={"sources": table},
         samples={"held out": [chosen[0].sample() for _, chosen in sorted(scored.items())]},
         data={"domains": sorted(scored)},
@@ -149,8 +153,8 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 
 def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
     """Refuse a domain that yields too little to score, or keeps nothing to train on."""
-    for row in table if config.share else ():
-        if row["scored"] < config.min_documents:
+    for row in table:
+        if config.share and row["scored"] < config.min_documents:
             raise InputError(
                 f"held_out: domain {row['source']} has {row['documents']} documents and yields "
                 f"{row['scored']} to score within {config.max_domain_bytes} bytes; expected at "
@@ -162,17 +166,24 @@ def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
                 f"held_out: all {row['documents']} documents of source {row['source']} would be "
                 "held out, and none is left to train on; lower min_documents "
                 f"({config.min_documents}) or share ({config.share}; 0 holds nothing out), or give "
-                "the source more text"
+                f"the source more text ({row['near_excluded']} are near copies of excluded ones)"
             )
 
 
 def _write(
-    documents: Path, counts: Sequence[int], held: Sequence[Member], job: Job, *, reads: str
+    documents: Path,
+    first: int,
+    counts: Sequence[int],
+    held: Sequence[Member],
+    job: Job,
+    *,
+    reads: str,
 ) -> dict[str, list[Document]]:
     """Write the remaining documents under their files' names, and the scored ones by domain.
 
     Args:
         documents: The folder of shards.
+        first: Number of the first of them, in places.
         counts: Documents of each; a shard of which none remains is left out.
         held: The documents that are held out.
         job: The run folder.
@@ -184,17 +195,17 @@ def _write(
     by_shard: dict[int, dict[int, tuple[str, int]]] = defaultdict(dict)
     for member in held:
         shard, line = divmod(member.place, 1 << LINE_BITS)
-        by_shard[shard][line] = ("scored" if member.first else "set aside", member.cluster)
+        by_shard[shard][line] = (member.role, member.cluster)
     tasks = [
         Task(
             name=f"write {path.relative_to(documents)}",
             reads=reads,
-            output=(job.folder if len(by_shard[shard]) < counts[shard] else job.scratch)
+            output=(job.folder if len(by_shard[shard]) < counts[shard - first] else job.scratch)
             / "documents"
             / path.relative_to(documents),
             call=partial(write_remaining, path, by_shard[shard]),
         )
-        for shard, path in enumerate(shards(documents))
+        for shard, path in enumerate(shards(documents), start=first)
     ]
     rows = [row for found in map_tasks(tasks, job, unit="files") for row in found]
     if len(rows) != len(held):
@@ -218,15 +229,16 @@ def _table(facts: Mapping[str, Mapping[str, int]], held: Sequence[Member]) -> li
     """Return the figures of each source."""
     left = {source: Counter[str]() for source in facts}
     for member in held:
-        kind = "scored" if member.first else "set_aside"
-        left[member.source].update({kind: 1, f"{kind}_bytes": member.text_bytes})
+        kind = member.role.replace(" ", "_")
+        left[member.source].update({kind: 1, "all": 1, f"{kind}_bytes": member.text_bytes})
+        left[member.source]["all_bytes"] += member.text_bytes
     return [
         {
             "source": source,
             **row,
-            **{name: own[name] for name in ("scored", "scored_bytes", "set_aside")},
-            "remaining": row["documents"] - own["scored"] - own["set_aside"],
-            "remaining_bytes": row["text_bytes"] - own["scored_bytes"] - own["set_aside_bytes"],
+            **{name: own[name] for name in LEFT},
+            "remaining": row["documents"] - own["all"],
+            "remaining_bytes": row["text_bytes"] - own["all_bytes"],
         }
         for (source, row), own in zip(facts.items(), left.values(), strict=True)
     ]

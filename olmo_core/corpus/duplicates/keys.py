@@ -20,8 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import shards
-
 Array = np.ndarray[Any, Any]
 
 LINE_BITS = 32  # of a place; the bits above are the shard's number
@@ -67,26 +65,26 @@ class Group:
         return enumerate(self.paths, start=self.first)
 
 
-def shard_groups(documents: Path) -> list[Group]:
-    """Return the shards below a folder in groups of bounded number and size, in order."""
+def shard_groups(paths: Sequence[Path], *, first: int = 0) -> list[Group]:
+    """Return shards in groups of bounded number and size, in order, numbered from `first`."""
     cut: list[list[Path]] = []
     size = 0
-    for path in shards(documents):
+    for path in paths:
         if not cut or len(cut[-1]) == GROUP_SHARDS or size >= GROUP_BYTES:
             cut.append([])
             size = 0
         cut[-1].append(path)
         size += path.stat().st_size
-    firsts = np.cumsum([0, *map(len, cut)]).tolist()
+    firsts = np.cumsum([first, *map(len, cut)]).tolist()
     return [
-        Group(number=number, first=firsts[number], paths=tuple(paths))
-        for number, paths in enumerate(cut)
+        Group(number=number, first=firsts[number], paths=tuple(found))
+        for number, found in enumerate(cut)
     ]
 
 
-def partition_count(documents: Path) -> int:
-    """Return the number of partitions for a corpus, a power of two."""
-    size = sum(path.stat().st_size for path in shards(documents))
+def partition_count(paths: Sequence[Path]) -> int:
+    """Return the number of partitions for the shards of a corpus, a power of two."""
+    size = sum(path.stat().st_size for path in paths)
     return 1 << (size // PARTITION_BYTES).bit_length()
 
 

@@ -3,7 +3,8 @@
 After it runs, `clusters.parquet` has the columns `place` and `cluster`, the place of the cluster's
 first document (source, path, line), which is a row as well. A place is the number of the document's
 shard in the order of paths, times 2³², plus its line, from 1. Documents without a near copy have no
-row.
+row. What `raw` has excluded takes part, before all other shards: so each is compared with every
+document that shares a band, and a cluster that holds one begins with one.
 
 Keys of MinHash bands are shuffled; documents that share one are compared by all their shingles.
 """
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import shards, totals
+from olmo_core.corpus.document import excluded_shards, shards, totals
 from olmo_core.corpus.duplicates.bands import pair_partition, sign_group
 from olmo_core.corpus.duplicates.components import connect
 from olmo_core.corpus.duplicates.keys import partition_count, shard_groups
@@ -58,7 +59,9 @@ class NearDuplicateConfig(Bounded):
 def make(config: NearDuplicateConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Find pairs of near copies, and what they connect."""
     documents = inputs["raw"] / "documents"
-    groups, partitions = shard_groups(documents), partition_count(documents)
+    excluded = excluded_shards(inputs["raw"])
+    paths = [*excluded, *shards(documents)]
+    groups, partitions = shard_groups(paths), partition_count(paths)
     plan = f"of {len(groups)} groups and {partitions} partitions"
     reads = read_json(inputs["raw"] / "result.json")["digest"]
 
@@ -92,14 +95,16 @@ def make(config: NearDuplicateConfig, inputs: Mapping[str, Path], job: Job) -> R
         name=f"connect {plan}",
         reads=reads,
         output=job.folder / "clusters.parquet",
-        call=partial(connect, links, len(shards(documents))),
+        call=partial(connect, links, len(paths)),
     )
     with job.timed("connect"):
         [found] = map_tasks([task], job, unit="graphs")
-    table = _sources(documents, [*chain(*counts)], found)
+    sizes = [*chain(*counts)]
+    table = _sources(documents, sizes, found)
     return Report(
         numbers={
             **totals(table, "documents", "near_duplicates", "later_copies"),
+            "excluded": sum(sizes[: len(excluded)]),
             "clusters": sum(found["sizes"].values()),
             "pairs_compared": sum(each["compared"] for each in compared),
             "pairs_found": sum(each["found"] for each in compared),
@@ -116,10 +121,11 @@ def make(config: NearDuplicateConfig, inputs: Mapping[str, Path], job: Job) -> R
 def _sources(
     documents: Path, counts: Sequence[int], found: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the counts of the shards by source."""
+    """Return the counts of the documents' shards, the last ones, by source."""
     table: dict[str, Counter[str]] = {}
-    names = (path.relative_to(documents).parts[0] for path in shards(documents))
-    for shard in zip(names, counts, found["members"], found["later"], strict=True):
+    names = [path.relative_to(documents).parts[0] for path in shards(documents)]
+    figures = (each[-len(names) :] for each in (counts, found["members"], found["later"]))
+    for shard in zip(names, *figures, strict=True):
         row = table.setdefault(shard[0], Counter())
         row.update(documents=shard[1], near_duplicates=shard[2], later_copies=shard[3])
     return [{"source": source, **row} for source, row in table.items()]

@@ -4,16 +4,17 @@ Memory is bounded by a shard. Groups depend on the files alone, so that any numb
 makes the same shards. A source with `max_bytes` is one group: where it is full, reading ends.
 """
 
+import gzip
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import Document, write_documents
-from olmo_core.corpus.intake.pieces import Counts, documents_of
+from olmo_core.corpus.document import Document, document_row, write_documents
+from olmo_core.corpus.intake.exclusions import Exclusions, read_entries
+from olmo_core.corpus.intake.pieces import Counts, Placed, documents_of
 from olmo_core.corpus.intake.readers import READERS
 from olmo_core.corpus.intake.sources import SourceConfig, Unit
 from olmo_core.corpus.intake.unique_ids import Keys
@@ -21,6 +22,7 @@ from olmo_core.corpus.rows import packed, row_line
 from olmo_core.files import read_json, write_json
 
 QUARANTINE = "quarantine.jsonl.gz"
+EXCLUDED = "excluded.jsonl.gz"
 
 
 def list_files(source: SourceConfig, out: Path) -> dict[str, int]:
@@ -54,7 +56,7 @@ def read_group(
     """Read files and write shards and the keys of their ids into `out`; in a process of its own.
 
     Returns:
-        The fields of a `raw.Group` that tell what was found.
+        The fields of a `reading.Group` that tell what was found.
     """
     return _read(source, units, Counts(), shard_bytes, out)
 
@@ -75,9 +77,11 @@ def _read(
     documents: list[int] = []
     text_bytes = 0
     sample = ""
+    exclusions = Exclusions(read_entries(source))
     out.mkdir()
-    with packed(out / QUARANTINE) as refused:
-        found = _taken(source, units, counts, lambda row: refused.write(row_line(row)))
+    with packed(out / QUARANTINE) as refused, packed(out / EXCLUDED) as excluded:
+        read = _taken(source, units, counts, exclusions, lambda row: refused.write(row_line(row)))
+        found = _set_apart(read, counts, excluded)
         for number, first in enumerate(found):
             keys = Keys()
             sample = sample or first.document.sample()
@@ -90,6 +94,8 @@ def _read(
             text_bytes += sum(sizes)
     if not counts.quarantined:
         (out / QUARANTINE).unlink()
+    if not counts.excluded:
+        (out / EXCLUDED).unlink()
     return {
         "documents": documents,
         "text_bytes": text_bytes,
@@ -97,6 +103,8 @@ def _read(
         "ids": counts.ids,
         "left_out": counts.left_out,
         "quarantined": counts.quarantined,
+        "excluded": counts.excluded,
+        "matched": sorted(exclusions.matched),
         "sample": sample,
     }
 
@@ -111,19 +119,13 @@ def keys_path(folder: Path, number: int) -> Path:
     return folder / f"{number:06d}.npy"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Placed:
-    document: Document
-    file: str
-    line: int
-
-
 def _taken(
     source: SourceConfig,
     units: Sequence[Unit],
     counts: Counts,
+    exclusions: Exclusions,
     quarantine: Callable[[dict[str, Any]], Any],
-) -> Iterator[_Placed]:
+) -> Iterator[Placed]:
     """Yield the documents of files that the source's bound has room for."""
     room = math.inf if source.max_bytes is None else source.max_bytes
     for unit in units:
@@ -131,16 +133,26 @@ def _taken(
             counts.left_out["beyond max_bytes (files)"] += 1
             continue
         counts.files += 1
-        for document, line in documents_of(source, unit, counts, quarantine):
-            room -= document.text_bytes
+        for placed in documents_of(source, unit, counts, exclusions, quarantine):
+            room -= placed.document.text_bytes  # of an excluded one, too: none takes its place
             if room < 0:
                 counts.left_out["beyond max_bytes (texts)"] += 1
             else:
-                yield _Placed(document=document, file=unit.name, line=line)
+                yield placed
+
+
+def _set_apart(read: Iterator[Placed], counts: Counts, excluded: gzip.GzipFile) -> Iterator[Placed]:
+    """Yield the documents that are not excluded; write and count the others."""
+    for placed in read:
+        if placed.excluded:
+            counts.excluded[placed.excluded] += 1
+            excluded.write(row_line(document_row(placed.document)))
+        else:
+            yield placed
 
 
 def _shard(
-    found: Iterator[_Placed], shard_bytes: int, keys: Keys, sizes: list[int]
+    found: Iterator[Placed], shard_bytes: int, keys: Keys, sizes: list[int]
 ) -> Iterator[Document]:
     """Yield documents until they fill a shard; note their keys and sizes."""
     filled = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from olmo_core.corpus.document import Document
+from olmo_core.corpus.intake.exclusions import Exclusions
 from olmo_core.corpus.intake.passages import Passage, Unreadable
 from olmo_core.corpus.intake.readers import READERS
 from olmo_core.corpus.intake.sources import SourceConfig, Unit
@@ -19,17 +20,34 @@ class Counts:
     ids: Counter[str] = field(default_factory=Counter[str])  # passages by what their id was
     left_out: Counter[str] = field(default_factory=Counter[str])  # files or texts by reason
     quarantined: int = 0
+    # Documents by the kind of entry of `exclude_documents` that names them.
+    excluded: Counter[str] = field(default_factory=Counter[str])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placed:
+    """A document, and where it was read."""
+
+    document: Document
+    file: str
+    line: int  # 0: the file is the text
+    excluded: str = ""  # kind of the entry of `exclude_documents` that names it
 
 
 def documents_of(
-    source: SourceConfig, unit: Unit, counts: Counts, quarantine: Callable[[dict[str, Any]], None]
-) -> Iterator[tuple[Document, int]]:
-    """Yield the documents of a file in order, each with its line (0: the file is the text).
+    source: SourceConfig,
+    unit: Unit,
+    counts: Counts,
+    exclusions: Exclusions,
+    quarantine: Callable[[dict[str, Any]], None],
+) -> Iterator[Placed]:
+    """Yield the documents of a file in order, those that the source excludes among them.
 
     Args:
         source: Of the file.
         unit: The file.
         counts: Are added to.
+        exclusions: Of the source; note what matches.
         quarantine: Is given a row of what is refused, under `bad_documents: quarantine`.
 
     Raises:
@@ -39,7 +57,7 @@ def documents_of(
         for found in READERS[source.reader].read(source, unit):
             if isinstance(found, Passage):
                 counts.ids[found.id_was] += 1
-                yield from _pieces(source, unit, found, counts)
+                yield from _pieces(source, unit, found, counts, exclusions)
                 continue
             if source.bad_documents == "fail":
                 raise found.error
@@ -51,13 +69,14 @@ def documents_of(
 
 
 def _pieces(
-    source: SourceConfig, unit: Unit, passage: Passage, counts: Counts
-) -> Iterator[tuple[Document, int]]:
+    source: SourceConfig, unit: Unit, passage: Passage, counts: Counts, exclusions: Exclusions
+) -> Iterator[Placed]:
     """Split, number and bound a text."""
     line = passage.line or 0
     name = passage.name or (f"{unit.name}:{line}" if line else unit.name)
     if not name.startswith(f"{source.name}/"):
         name = f"{source.name}/{name}"
+    whole = exclusions.of_text(name, passage.text, passage.metadata)
     pieces = split_text(passage.text, source.max_document_bytes)
     for number, piece in enumerate(pieces):
         document = Document(
@@ -69,10 +88,11 @@ def _pieces(
             # What a user's document says of itself stays.
             metadata={**unit.origin, "file": unit.name, **passage.metadata},
         )
+        excluded = exclusions.of_piece(document.id, piece, unit.name, line)
         if document.text_bytes < source.min_document_bytes or not piece.strip():
             counts.left_out["shorter than min_document_bytes (texts)"] += 1
         else:
-            yield document, line
+            yield Placed(document=document, file=unit.name, line=line, excluded=whole or excluded)
 
 
 def split_text(text: str, max_bytes: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this environment or in
 a user's folders, in the order of files and lines, the same for the same packages, Python and files.
+What a source's list excludes stands in `excluded/<source>/` instead, for its near copies' sake.
 """
 
 import hashlib
@@ -10,14 +11,16 @@ import os
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import totals
+from olmo_core.corpus.document import EXCLUDED_FOLDER, totals
+from olmo_core.corpus.intake.exclusions import read_entries
 from olmo_core.corpus.intake.groups import (
+    EXCLUDED,
     QUARANTINE,
     keys_path,
     list_files,
@@ -27,10 +30,11 @@ from olmo_core.corpus.intake.groups import (
     shard_path,
 )
 from olmo_core.corpus.intake.readers import source_identity
+from olmo_core.corpus.intake.reading import Group, Reading
 from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.corpus.intake.unique_ids import find_repeated, partitions, rename
 from olmo_core.errors import InputError
-from olmo_core.files import atomic_path
+from olmo_core.files import atomic_path, link_files
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
@@ -55,82 +59,20 @@ class RawConfig(Bounded):
         super().__post_init__()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """What `read_group` has found in a group of files."""
-
-    folder: Path  # holds the shards and their keys
-    documents: Sequence[int]  # of each shard
-    text_bytes: int
-    files: int  # that were opened
-    ids: Mapping[str, int]  # passages by what their id was
-    left_out: Mapping[str, int]  # files or texts by reason
-    quarantined: int
-    sample: str
-
-
-@dataclass(kw_only=True)
-class Reading:
-    """A source, and what has been read of its files."""
-
-    source: SourceConfig
-    files_left_out: Mapping[str, int] = field(default_factory=dict[str, int])  # by reason
-    groups: list[Group] = field(default_factory=list[Group])
-    repeated_ids: int = 0
-
-    @property
-    def documents(self) -> int:
-        """Return the number of documents."""
-        return sum(sum(group.documents) for group in self.groups)
-
-    @property
-    def left_out(self) -> str:
-        """Return how many files and texts are left out, by reason."""
-        found = Counter(self.files_left_out)
-        for group in self.groups:
-            found.update(group.left_out)
-        return "; ".join(f"{number} {reason}" for reason, number in sorted(found.items()))
-
-    def row(self) -> dict[str, Any]:
-        """Return the source's figures."""
-        ids = Counter[str]()
-        for group in self.groups:
-            ids.update(group.ids)
-        text_bytes = sum(group.text_bytes for group in self.groups)
-        return {
-            "source": self.source.name,
-            "reader": self.source.reader,
-            "documents": self.documents,
-            "text_bytes": text_bytes,
-            "mean_bytes": round(text_bytes / self.documents),
-            "files_read": sum(group.files for group in self.groups),
-            "files_written": sum(len(group.documents) for group in self.groups),
-            "integer_ids": ids["integer"],
-            "missing_ids": ids["missing"],
-            "repeated_ids": self.repeated_ids,
-            "quarantined": sum(group.quarantined for group in self.groups),
-            "left_out": self.left_out,
-        }
-
-    def sample(self) -> str:
-        """Return the beginning of a document, of a group in the middle."""
-        samples = [group.sample for group in self.groups if group.sample]
-        return samples[len(samples) // 2]
-
-
 def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Read every source in groups of files, make ids unique, and number the shards."""
     identity = source_identity(config.sources)
     reads = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     ordered = sorted(config.sources, key=lambda source: source.name)
-    readings = [Reading(source=source) for source in ordered]
+    readings = [Reading(source=source, entries=read_entries(source)) for source in ordered]
     with job.timed("read sources"):
         _read(readings, config.shard_bytes, job, reads)
     for reading in readings:
         if not reading.documents:
             raise InputError(
                 f"source {reading.source.name}: no document was found (left out: "
-                f"{reading.left_out or 'nothing'}); widen what it reads"
+                f"{reading.left_out or 'nothing'}; excluded: {reading.excluded.total()}); widen "
+                "what it reads"
             )
     with job.timed("make ids unique"):
         _name_shards(readings, job, reads)
@@ -140,11 +82,18 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         quarantined = [group for group in reading.groups if group.quarantined]
         if quarantined:
             _join_quarantines(quarantined, job.folder / "log", reading.source.name)
+    _link_excluded(readings, job.folder / EXCLUDED_FOLDER)
+    excluded = [
+        row
+        for reading in readings
+        if reading.source.exclude_documents
+        for row in reading.exclusions(job.folder / "log" / "matched_nothing")
+    ]
     table = [reading.row() for reading in readings]
-    columns = ("documents", "text_bytes", "missing_ids", "repeated_ids", "quarantined")
+    columns = ("documents", "text_bytes", "missing_ids", "repeated_ids", "quarantined", "excluded")
     return Report(
         numbers={"sources": len(table), **totals(table, *columns)},
-        tables={"sources": table},
+        tables={"sources": table, **({"excluded": excluded} if excluded else {})},
         samples={"documents": [reading.sample() for reading in readings]},
         data=identity,
     )
@@ -229,6 +178,17 @@ def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # A link: a task's output stays, for another attempt.
         os.link(renamed[place].output if place in renamed else written[place], target)
+
+
+def _link_excluded(readings: Sequence[Reading], folder: Path) -> None:
+    """Give the files of excluded documents their place, where there are any."""
+    files: dict[str, Path] = {}
+    for reading in readings:
+        found = [group.folder / EXCLUDED for group in reading.groups if group.excluded]
+        for number, path in enumerate(found):
+            files[f"{reading.source.name}/part-{number:05d}.jsonl.gz"] = path
+    if files:
+        link_files(folder, files)
 
 
 def _join_quarantines(found: Sequence[Group], log: Path, source: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from olmo_core.corpus.intake import installed
+from olmo_core.corpus.intake.exclusions import list_file
 from olmo_core.corpus.intake.passages import Passage, Refused
 from olmo_core.corpus.intake.sources import Listing, ReaderName, SourceConfig, Unit
 from olmo_core.corpus.intake.user_files import read_user_file, user_files
@@ -44,10 +45,11 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
 
     Returns:
         `packages` (name -> version of those read), `python` (where its files or its parser count),
-        `files` (source -> path, bytes and sha256 of each of a user's files).
+        `files` (source -> path, bytes and sha256 of each of a user's files), `exclude_documents`
+        (source -> sha256 of its list).
 
     Raises:
-        ConfigError: a package or folder that is not there.
+        ConfigError: a package, folder or list that is not there.
     """
     identity: dict[str, Any] = {
         "packages": {
@@ -72,4 +74,11 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     }
     if files:
         identity["files"] = files
+    lists = {
+        source.name: sha256_file(list_file(source))
+        for source in sources
+        if source.exclude_documents
+    }
+    if lists:
+        identity["exclude_documents"] = lists
     return identity

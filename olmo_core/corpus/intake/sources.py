@@ -31,6 +31,7 @@ class SourceConfig:
     standard_library: bool = False  # python_code, docstrings: read the standard library
     packages: tuple[str, ...] = ()  # distributions of this environment, by their names
     exclude: tuple[str, ...] = ()  # patterns of relative paths that are not read
+    exclude_documents: str = ""  # file that lists ids, URLs and SHA-1; absolute, expanded as `root`
     root: str = ""  # files: folder, absolute; ~ and ${VARIABLES} are expanded when it is read
     include: tuple[str, ...] = ()  # files: glob patterns below root
     max_bytes: int | None = None  # of text; units are taken in the order of a hash of their names

@@ -5,6 +5,7 @@ its memory is bounded by a partition.
 """
 
 import hashlib
+import sys
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,8 +32,7 @@ class Keys:
     def add(self, name: str, file: str, line: int) -> None:
         """Add the id of the next document, which was read from this file and line."""
         self._digests.frombytes(hashlib.blake2b(name.encode(), digest_size=16).digest())
-        place = f"{file}\0{line}\0{name}".encode()
-        self._marks.frombytes(hashlib.blake2b(place, digest_size=8).digest())
+        self._marks.append(mark(file, line, name))
 
     def write(self, path: Path) -> None:
         """Write an array [4, documents], sorted by key: high and low half, row, mark."""
@@ -41,6 +41,12 @@ class Keys:
         order = np.lexsort((low, high))
         rows = np.stack([high, low, np.arange(len(high), dtype=np.uint64), marks])
         np.save(path, np.take(rows, order, axis=1))
+
+
+def mark(file: str, line: int, name: str) -> int:
+    """Return what tells a document from earlier ones of its id: a hash of file, line and id."""
+    place = f"{file}\0{line}\0{name}".encode()
+    return int.from_bytes(hashlib.blake2b(place, digest_size=8).digest(), sys.byteorder)
 
 
 def partitions(documents: int) -> int:

@@ -49,7 +49,7 @@ def chosen(tmp_path: Path) -> Any:
         clusters = groups or list(range(len(ids)))
         with write_survey(tmp_path, ids, clusters, own_order=orders) as survey:
             held = choose(survey, sources, config)
-        return {ids[m.place - 1]: "scored" if m.first else "set aside" for m in held}
+        return {ids[m.place - 1]: m.role for m in held}
 
     return chosen
 

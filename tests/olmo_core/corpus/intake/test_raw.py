@@ -61,6 +61,7 @@ def test_quarantined_lines_are_kept_beside(corpus: Any, tmp_path: Path) -> None:
         "missing_ids": 0,
         "repeated_ids": 0,
         "quarantined": 1,
+        "excluded": 0,
     }
     kept = corpus.read_lines(corpus.folder("raw") / "log" / "quarantine" / "mine.jsonl.gz")
     assert [(row["file"], row["line"]) for row in kept] == [("rows.jsonl", 2)]

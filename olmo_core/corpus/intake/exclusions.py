@@ -1,0 +1,109 @@
+"""The documents that a source leaves out by a list: each named by its id, its URL or its SHA-1."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from olmo_core.corpus.intake.sources import SourceConfig, expanded
+from olmo_core.corpus.intake.unique_ids import mark
+from olmo_core.errors import ConfigError, InputError
+
+KINDS = ("id", "url", "sha1")  # where several match a document, it counts under the first
+_MARKED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
+
+Entries = Mapping[str, Mapping[str, int]]  # kind -> value -> number of its line
+
+
+def list_file(source: SourceConfig) -> Path:
+    """Return the file that `exclude_documents` names.
+
+    Raises:
+        ConfigError: it is relative, or not there.
+    """
+    path, found = expanded(source.exclude_documents)
+    if not path.is_absolute() or not path.is_file():
+        raise ConfigError(
+            f"sources: {source.name}: exclude_documents {source.exclude_documents!r} ({found}): "
+            "expected an existing file as an absolute path; ~ and ${VARIABLES} are expanded"
+        )
+    return path
+
+
+def read_entries(source: SourceConfig) -> Entries:
+    """Return the entries of a source's list, each once; none where it has no list.
+
+    Raises:
+        ConfigError: the file is not there.
+        InputError: a line that is no entry.
+    """
+    if not source.exclude_documents:
+        return dict.fromkeys(KINDS, MappingProxyType[str, int]({}))
+    path = list_file(source)
+    status = path.stat()
+    return _parsed(path, source.name, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)  # a process reads many groups of files of one source
+def _parsed(path: Path, source: str, *_written: int) -> Entries:
+    entries: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError:
+                raise InputError(f"{path}:{number}: not UTF-8; expected text in UTF-8") from None
+            if not text or text.startswith("#"):
+                continue
+            kind, _, value = (part.strip() for part in text.partition(":"))
+            if kind == "sha1":
+                value = value.lower()
+            if kind not in KINDS or not value or (kind == "sha1" and not _is_sha1(value)):
+                raise InputError(
+                    f"{path}:{number}: found {text[:120]!r}; expected 'id: ', 'url: ' or 'sha1: ' "
+                    "and what it names (sha1: 40 hexadecimal digits, of the text in UTF-8)"
+                )
+            if kind == "id" and not value.startswith(f"{source}/"):
+                value = f"{source}/{value}"
+            entries[kind].setdefault(value, number)
+    return entries
+
+
+def _is_sha1(value: str) -> bool:
+    return re.fullmatch(r"[0-9a-f]{40}", value) is not None
+
+
+class Exclusions:
+    """A source's list, and which of its entries have matched so far."""
+
+    def __init__(self, entries: Entries) -> None:
+        self._ids, self._urls, self._digests = (entries[kind] for kind in KINDS)
+        self._has_marks = any(_MARKED.fullmatch(value) for value in self._ids)
+        self.matched: set[int] = set()  # lines
+
+    def of_text(self, name: str, text: str, metadata: Mapping[str, Any]) -> str:
+        """Return the kind of entry that names a whole text, or ""."""
+        url = metadata.get("url")
+        return self._first(
+            self._ids.get(name),
+            self._urls.get(url) if isinstance(url, str) else None,
+            self._digest(text),
+        )
+
+    def of_piece(self, name: str, text: str, file: str, line: int) -> str:
+        """Return the kind of entry that names a document as it will be written, or ""."""
+        marked = f"{name}~{mark(file, line, name):016x}" if self._has_marks else ""
+        return self._first(self._ids.get(name) or self._ids.get(marked), None, self._digest(text))
+
+    def _digest(self, text: str) -> int | None:
+        if not self._digests:
+            return None
+        return self._digests.get(hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    def _first(self, *lines: int | None) -> str:
+        found = [(kind, line) for kind, line in zip(KINDS, lines, strict=True) if line]
+        self.matched.update(line for _, line in found)
+        return found[0][0] if found else ""
