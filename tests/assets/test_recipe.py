@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -349,6 +351,42 @@ def test_the_graph_names_the_tasks_whose_questions_are_looked_for(copy: Path) ->
     nodes = build_graph(load_recipe("mine")).nodes
     assert nodes["decontaminated"].config["tasks"] == ["copa", "openbookqa"]
     assert "decontaminated" in nodes["filtered"].inputs
-    replace(corpus, "{min_words: 9}", "{tasks: [copa]}")
+    replace(corpus, "{min_words: 9}", "{unchecked_sources: [books]}")
+    with pytest.raises(
+        ConfigError,
+        match=r"corpus.yaml:\d+: decontaminated: unchecked_sources: no source 'books' in ",
+    ):
+        build_graph(load_recipe("mine"))
+    replace(corpus, "{unchecked_sources: [books]}", "{tasks: [copa]}")
     with pytest.raises(ConfigError, match="decontaminated: tasks: the graph sets it"):
         build_graph(load_recipe("mine"))
+
+
+def test_what_a_check_lets_pass_makes_nothing_else_of_an_asset(copy: Path) -> None:
+    corpus = copy / "corpus.yaml"
+    corpus.write_text(corpus.read_text() + "\ndecontaminated: {min_words: 9}\n")
+    before = build_graph(load_recipe("mine"))
+    replace(
+        corpus, "{min_words: 9}", "{min_words: 9, max_share: 0.7, unchecked_sources: [licences]}"
+    )
+    after = build_graph(load_recipe("mine"))
+    values = [
+        {name: found.value for name, found in graph.fingerprints.items()}
+        for graph in (before, after)
+    ]
+    assert values[0] == values[1]
+    held: dict[str, tuple[float, str]] = {
+        "books": (0.75, "books/1"),
+        "licences": (1.0, "licences/1"),
+    }
+    finished: Any = SimpleNamespace(data={"evaluation": held})
+    said: list[str] = []
+    for graph in (before, after):
+        [check] = graph.nodes["filtered"].checks
+        verdict = check.evaluate(finished)
+        assert not verdict.passed
+        said.append(verdict.description.split(":")[0])
+    assert said == [
+        "licences/1 holds 100% of one, max_share is 80%",
+        "books/1 holds 75% of one, max_share is 70%",
+    ]

@@ -6,19 +6,21 @@ document covers. Evaluated are the held-out documents, the questions of the reci
 tasks, and the texts in folders that the section names (Paloma's, say). Nothing is removed here.
 """
 
-from bisect import bisect_right
+from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import accumulate
+from heapq import nlargest
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import Document, read_documents, shards, totals
+from olmo_core.config.bounds import Bounded, at_least
+from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE, EvaluationTexts
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
@@ -31,14 +33,18 @@ from olmo_core.tasks.map import Task, map_tasks
 
 EXPERIMENT = "evaluation"
 FOUND = 0.5  # of an evaluation text's words: what tables and samples call found
+WHOLE = 0.999
 SAMPLES = 10
+SET_OF_TEXT = "set_of_text.npy"  # beside the index
+# What a file has of each evaluation text that was found. Packed: all files' are held at once.
+MOST = np.dtype([("text", np.uint32), ("share", np.float32)])
 # Documents of a file: all, those with a run of words in common, those with half a text or more.
 COUNTS = ("documents", "touched", "with_evaluation_text")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecontaminatedConfig(Bounded):
-    """Section `decontaminated` of corpus.yaml.
+    """Section `decontaminated` of corpus.yaml, but for the bounds of the check on `filtered`.
 
     Raises:
         ValueError: a number out of range.
@@ -47,9 +53,6 @@ class DecontaminatedConfig(Bounded):
     run_words: int = at_least(2, default=13)  # words in a row that both texts have
     min_words: int = at_least(2, default=8)  # shorter evaluation texts are found by chance
     folders: tuple[str, ...] = ()  # of JSON lines with a text each, as Paloma's
-    # of an evaluation text, in a document that is kept; more, and nothing is trained
-    max_share: float = above(0, at_most=1, default=0.8)
-    unchecked_sources: tuple[str, ...] = ()  # may hold more: their texts are alike by nature
     tasks: tuple[str, ...] = ()  # set by the graph: the recipe's downstream tasks
 
 
@@ -59,9 +62,9 @@ def evaluation_identity(config: DecontaminatedConfig) -> dict[str, Any]:
     Raises:
         ConfigError: a folder is missing, or holds no such file.
     """
-    files = {folder: _files(folder) for folder in config.folders}
     digests = {
-        folder: [sha256_file(path) for path in found.values()] for folder, found in files.items()
+        folder: {name: sha256_file(path) for name, path in _files(folder).items()}
+        for folder in config.folders
     }
     return {"folders_sha256": digests} if digests else {}
 
@@ -69,7 +72,8 @@ def evaluation_identity(config: DecontaminatedConfig) -> dict[str, Any]:
 def make(config: DecontaminatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Index the evaluation texts, then look for them in every document, file by file."""
     documents = inputs["held_out"] / "documents"
-    reads = f"{read_json(inputs['held_out'] / 'result.json')['digest']} {config}"
+    held_out = read_json(inputs["held_out"] / "result.json")["digest"]
+    reads = f"{held_out} {config} {evaluation_identity(config)}"
     index = job.scratch / "evaluation"
     write = partial(write_index, config, inputs["held_out"] / "paloma")
     with job.timed("index evaluation texts"):
@@ -89,19 +93,15 @@ def make(config: DecontaminatedConfig, inputs: Mapping[str, Path], job: Job) -> 
             for name in names
         ]
         found = map_tasks(tasks, job, unit="files")
-    table, held = _by_source(names, found), _by_set(sets, found)
+    table, held = _by_source(names, found), _by_set(sets, index, found)
     return Report(
         numbers={
             **totals(table, "documents", "with_evaluation_text"),
             **totals(held, "texts", "too_short", "found"),
         },
         tables={"sources": table, "evaluation texts": held},
-        samples={"found": _samples(sets, found)},
-        data={
-            "experiment": EXPERIMENT,
-            "max_share": config.max_share,
-            "unchecked_sources": list(config.unchecked_sources),
-        },
+        samples={"found": _samples(list(sets), index, [documents / name for name in names], found)},
+        data={"experiment": EXPERIMENT},
     )
 
 
@@ -142,13 +142,15 @@ def write_index(
     """Index all evaluation texts in the folder `out`.
 
     Returns:
-        By set: `texts`, and how many are `too_short`; the sets in the order of their texts.
+        By set: `texts`, and how many are `too_short`. `SET_OF_TEXT` holds the number of each text's
+        set in this order.
     """
-    sets: dict[str, int] = defaultdict(int)
+    sets: dict[str, int] = {}
+    set_of_text: list[int] = []
 
     def texts() -> Iterator[str]:
         for name, text in evaluation_texts(config, held_out):
-            sets[name] += 1
+            set_of_text.append(sets.setdefault(name, len(sets)))
             yield text
 
     if next(evaluation_texts(config, held_out), None) is None:
@@ -158,12 +160,13 @@ def write_index(
         )
     index = EvaluationTexts.of(texts(), run_words=config.run_words, min_words=config.min_words)
     index.save(out)
-    words = np.diff(index.begins)
-    ends = np.cumsum(list(sets.values()))
-    short = [int((part < config.min_words).sum()) for part in np.split(words, ends[:-1])]
+    numbers = np.array(set_of_text)
+    np.save(out / SET_OF_TEXT, numbers)
+    short = np.diff(index.begins) < config.min_words
+    counts = (np.bincount(of, minlength=len(sets)).tolist() for of in (numbers, numbers[short]))
     return {
-        name: {"texts": number, "too_short": few}
-        for (name, number), few in zip(sets.items(), short, strict=True)
+        name: {"texts": texts, "too_short": few}
+        for name, texts, few in zip(sets, *counts, strict=True)
     }
 
 
@@ -176,32 +179,32 @@ def mark_file(path: Path, index: Path, out: Path) -> dict[str, Any]:
     """Write the attributes of one document file; runs in a process of its own.
 
     Returns:
-        The COUNTS; `found`: per document and evaluation text in it, the text's number, its share
-        and a sample.
+        The COUNTS; `most`: an array of `MOST`, packed, a row per evaluation text that was found;
+        `samples`: the documents that hold most of one, as its share, its number and their line.
     """
     texts = _index(index)
     counts = dict.fromkeys(COUNTS, 0)
-    found: list[dict[str, Any]] = []
+    shares: dict[int, float] = {}
+    samples: list[tuple[float, int, int]] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for document in read_documents(path):
+        for line, document in enumerate(read_documents(path), start=1):
             covered = texts.covered(document.text)
+            found = [(share, number, line) for number, share in covered if share >= FOUND]
+            for share, number, _ in found:
+                shares[number] = max(share, shares.get(number, 0.0))
+            if found:
+                samples[:] = nlargest(SAMPLES, [*samples, *found], key=itemgetter(0))
             counts["documents"] += 1
             counts["touched"] += bool(covered)
-            found.extend(_found(document, covered))
+            counts["with_evaluation_text"] += bool(found)
             most = max((share for _, share in covered), default=0.0)
-            counts["with_evaluation_text"] += most >= FOUND
             spans = [[0, len(document.text), round(most, 6)]] if covered else []
             yield {"id": document.id, "attributes": {ATTRIBUTE: spans}}
 
     write_rows(out, rows())
-    return {**counts, "found": found}
-
-
-def _found(document: Document, covered: Sequence[tuple[int, float]]) -> Iterator[dict[str, Any]]:
-    for number, share in covered:
-        if share >= FOUND:
-            yield {"text": number, "share": share, "sample": document.sample(characters=200)}
+    most = np.array(list(shares.items()), MOST)
+    return {**counts, "most": b64encode(most.tobytes()).decode(), "samples": samples}
 
 
 def _by_source(names: Sequence[Path], found: Sequence[Any]) -> list[dict[str, Any]]:
@@ -211,37 +214,38 @@ def _by_source(names: Sequence[Path], found: Sequence[Any]) -> list[dict[str, An
     return [{"source": name, **row} for name, row in rows.items()]
 
 
-def _samples(sets: Mapping[str, Mapping[str, int]], found: Sequence[Any]) -> list[str]:
+def _samples(
+    sets: Sequence[str], index: Path, files: Sequence[Path], found: Sequence[Any]
+) -> list[str]:
     """Return the documents that hold most of an evaluation text, each with what it holds."""
-    names, ends = list(sets), list(accumulate(counts["texts"] for counts in sets.values()))
-    every: list[Any] = [each for file in found for each in file["found"]]
-    every.sort(key=lambda each: -each["share"])
+    set_of_text = np.load(index / SET_OF_TEXT)
+    every = (
+        (*each, path) for path, file in zip(files, found, strict=True) for each in file["samples"]
+    )
     return [
-        f"{each['share']:.0%} of a text of {names[bisect_right(ends, each['text'])]} in "
-        + each["sample"]
-        for each in every[:SAMPLES]
+        f"{share:.0%} of a text of {sets[set_of_text[number]]} in "
+        + next(islice(read_documents(path), line - 1, None)).sample(characters=200)
+        for share, number, line, path in nlargest(SAMPLES, every, key=itemgetter(0))
     ]
 
 
-def _by_set(sets: Mapping[str, Mapping[str, int]], found: Sequence[Any]) -> list[dict[str, Any]]:
-    most: dict[int, float] = {}
+def _by_set(
+    sets: Mapping[str, Mapping[str, int]], index: Path, found: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Return the figures of each set: texts of which half or more, and all, is in a document."""
+    set_of_text = np.load(index / SET_OF_TEXT)
+    most = np.zeros(len(set_of_text), np.float32)
     for file in found:
-        for each in file["found"]:
-            most[each["text"]] = max(each["share"], most.get(each["text"], 0.0))
-    table: list[dict[str, Any]] = []
-    begin = 0
-    for name, counts in sets.items():
-        shares = [most[n] for n in range(begin, begin + counts["texts"]) if n in most]
-        begin += counts["texts"]
-        table.append(
-            {
-                "set": name,
-                **counts,
-                "found": len(shares),
-                "whole": sum(share >= 0.999 for share in shares),
-            }
-        )
-    return table
+        rows = np.frombuffer(b64decode(file["most"]), MOST)
+        most[rows["text"]] = np.maximum(most[rows["text"]], rows["share"])
+    there, whole = (
+        np.bincount(set_of_text[most >= share], minlength=len(sets)).tolist()
+        for share in (FOUND, WHOLE)
+    )
+    return [
+        {"set": name, **counts, "found": there[number], "whole": whole[number]}
+        for number, (name, counts) in enumerate(sets.items())
+    ]
 
 
 if __name__ == "__main__":

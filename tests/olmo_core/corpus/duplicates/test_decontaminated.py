@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from assets.corpus.checks import no_evaluation_text
+from olmo_core.corpus.duplicates import decontaminated
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 from olmo_core.corpus.duplicates.decontaminated import (
     DecontaminatedConfig,
@@ -16,6 +17,8 @@ from olmo_core.corpus.duplicates.decontaminated import (
 )
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.task_data import questions
+from olmo_core.files import write_json
+from olmo_core.run.job import Job
 
 HELD = "A held-out text of a dozen words or so that nobody should ever train on."
 OF_A_FOLDER = "Another text lies in a folder, laid out as Paloma's domains are, by people."
@@ -65,6 +68,53 @@ def test_every_kind_of_evaluation_text_is_found(spoilt: Any) -> None:
     )
 
 
+def test_a_set_may_come_in_parts_and_stay_one(corpus: Any, tmp_path: Path) -> None:
+    """Two folders have texts of one set, another's between them; one is found in two documents."""
+    texts = {
+        "one": {"c4_en": [OF_A_FOLDER], "books": ["Too short.", CLEAN]},
+        "two": {"c4_en": [HELD, f"{CLEAN} {HELD}"], "arc_easy": [CLEAN.upper()]},
+    }
+    for folder, sets in texts.items():
+        for name, rows in sets.items():
+            path = tmp_path / folder / name / "val.jsonl.gz"
+            corpus.write_lines(path, [{"text": row} for row in rows])
+    half = " ".join(CLEAN.split()[:13])
+    shared = {"half": f"{half}.", "held": f"{HELD} {half}", "again": HELD, "none": "No text."}
+    corpus.write_held_out(
+        {"prose": shared}, other=["Nothing that any document holds, anywhere at all."]
+    )
+    config = {"folders": (str(tmp_path / "one"), str(tmp_path / "two")), "run_words": 12}
+    report = corpus.run("decontaminated", config)["report"]
+    rows = {row.pop("set"): tuple(row.values()) for row in report["tables"]["evaluation texts"]}
+    assert rows == {  # texts, too short, found, whole
+        "held_out/other": (1, 0, 0, 0),
+        "books": (2, 1, 1, 0),
+        "c4_en": (3, 0, 2, 1),
+        "arc_easy": (1, 0, 1, 0),
+    }
+    samples = report["samples"]["found"]
+    assert [sample.split("\n")[0] for sample in samples[:3]] == [
+        "100% of a text of c4_en in prose/held",
+        "100% of a text of c4_en in prose/again",
+        "94% of a text of c4_en in prose/held",  # 29 of 31 words
+    ]
+
+
+def test_other_texts_in_a_folder_are_looked_for_by_a_job_that_goes_on(
+    spoilt: Any, tmp_path: Path
+) -> None:
+    config = DecontaminatedConfig(folders=(str(tmp_path / "paloma"),))
+    found: list[int | float | str] = []
+    for text in (OF_A_FOLDER, CLEAN):
+        rows = [{"text": text}]
+        spoilt.write_lines(tmp_path / "paloma" / "c4_en" / "val" / "val_0.jsonl.gz", rows)
+        with Job.open(spoilt.folder("decontaminated")) as job:
+            inputs = {"held_out": spoilt.folder("held_out")}
+            report = decontaminated.make(config, inputs, job)
+            found.append(report.tables["sources"][-1]["with_evaluation_text"])
+    assert found == [2, 3]
+
+
 def test_the_result_does_not_depend_on_the_number_of_processes(spoilt: Any) -> None:
     digests = [
         spoilt.run("decontaminated", spoilt.config, processes=processes)["digest"]
@@ -83,6 +133,7 @@ def test_a_rule_drops_what_was_found_and_the_check_sees_what_is_left(spoilt: Any
             folder = spoilt.folder(asset) / "attributes" / experiment / source
             rows = [{"id": f"{source}/{name}", "attributes": {}} for name in names]
             spoilt.write_lines(folder / "part-00000.jsonl.gz", rows)
+        write_json(spoilt.folder(asset) / "result.json", {"digest": "of no attributes"})
     rule = {"name": "evaluated", "attribute": ATTRIBUTE, "above": 0.5}
     result = spoilt.run(
         "filtered",
@@ -91,11 +142,8 @@ def test_a_rule_drops_what_was_found_and_the_check_sees_what_is_left(spoilt: Any
     assert [row["id"] for row in spoilt.documents("filtered")] == ["lists/whole", "prose/clean"]
     data = result["report"]["data"]
     for unchecked, passed in (([], False), (["lists"], True)):
-        finished: Any = SimpleNamespace(
-            data=data,
-            input_data=lambda _, u=unchecked: {"unchecked_sources": u, "max_share": 0.8},
-        )
-        verdict = no_evaluation_text.evaluate(finished)
+        finished: Any = SimpleNamespace(data=data)
+        verdict = no_evaluation_text(0.8, unchecked).evaluate(finished)
         assert verdict.passed == passed, verdict
         assert ("lists/whole holds 100% of one" in verdict.description) != passed
 
