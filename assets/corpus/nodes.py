@@ -20,6 +20,7 @@ from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 from olmo_core.corpus.filters.filtered import FilteredConfig
 from olmo_core.corpus.filters.tagged import TaggedConfig
+from olmo_core.corpus.filters.taggers import taggers_identity
 from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.intake.readers import source_identity
@@ -65,6 +66,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     node = functools.partial(_node, recipe)
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
+    tagged_config = recipe.section("corpus", "tagged", TaggedConfig)
     deduplicated = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
     decontaminated = _decontaminated(recipe)
     excludes = any(source.exclude_documents for source in raw_config.sources)
@@ -95,12 +97,16 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("raw", "near_duplicates"),
             shares_tasks=True,
         ),
-        of_dolma(
+        node(
             "tagged",
             TaggedConfig,
             description="One row of attributes per document: C4, Gopher and PII taggers of dolma.",
             inputs=("held_out",),
+            kinds=("dolma",),
             shares_tasks=True,
+            further_identity=_located(
+                recipe, "tagged", lambda: toolkit_identity() | taggers_identity(tagged_config)
+            ),
         ),
         (of_dolma if deduplicated.engine == "dolma" else node)(
             "deduplicated",

@@ -72,7 +72,13 @@ def toolkit_identity() -> dict[str, str]:
     return {"dolma": done.stdout.strip()}
 
 
-def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, processes: int) -> None:
+def run_steps(
+    stages: Sequence[Sequence[ToolkitCommand]],
+    folder: Path,
+    *,
+    processes: int,
+    taggers: Mapping[str, Any] | None = None,
+) -> None:
     """Run stages of steps in one toolkit process; the steps of a stage side by side.
 
     Args:
@@ -80,6 +86,7 @@ def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, proce
         folder: Working folder; `documents/` and `attributes/` lie below `folder/<view>/`. Paths
             stay relative, because the toolkit replaces every `/documents/` in a path.
         processes: Steps at a time.
+        taggers: What `Taggers.plan` says of those that are not the toolkit's own.
 
     Raises:
         ConfigError: the toolkit's environment is missing.
@@ -91,6 +98,7 @@ def run_steps(stages: Sequence[Sequence[ToolkitCommand]], folder: Path, *, proce
         "parent": os.getpid(),
         "folder": str(folder.absolute()),
         "processes": processes,
+        "taggers": taggers or {},
         "stages": [[asdict(step) for step in stage] for stage in stages],
     }
     # -I: neither PYTHON… variables nor this folder's module names reach the toolkit.

@@ -8,6 +8,7 @@ this project is used.
 
 import ctypes
 import importlib
+import importlib.util
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -75,6 +76,61 @@ def run_stage(steps: list[dict[str, Any]], processes: int) -> None:
             process.kill()
 
 
+def register_own(files: dict[str, str]) -> None:
+    """Run users' files, each once, which register taggers.
+
+    Args:
+        files: Name of a tagger -> the file that registers it.
+
+    Raises:
+        SystemExit: a name that its file does not register.
+    """
+    registry = importlib.import_module("dolma.core.registry").TaggerRegistry
+    for number, path in enumerate(sorted(set(files.values()))):
+        spec: Any = importlib.util.spec_from_file_location(f"own_taggers_{number}", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    for name, path in files.items():
+        if not registry.has(name):
+            sys.exit(f"{path}: registers no tagger {name!r}; expected @add_tagger({name!r})")
+
+
+def register_fasttext(name: str, model: str, labels: list[str], unit: str) -> None:
+    """Register a tagger that gives a span per label, with the probability of the label.
+
+    Raises:
+        SystemExit: the model has no such label, or none that can be part of an attribute's name.
+    """
+    fasttext: Any = importlib.import_module("dolma.core.ft_tagger")
+    registry = importlib.import_module("dolma.core.registry").TaggerRegistry
+    classifier = fasttext._FastText(model)
+    known = {label.removeprefix("__label__"): label for label in classifier.get_labels()}
+    wanted = labels or sorted(known)
+    usable = {label for label in known if label.replace("_", "").isalnum()}
+    wrong = sorted(set(wanted) - usable)
+    if wrong:
+        sys.exit(
+            f"{model}: labels {wrong} cannot be used; expected some of {sorted(usable)}, of "
+            "letters, digits and _"
+        )
+
+    class Tagger(fasttext.BaseFastTextTagger):
+        def __init__(self) -> None:
+            self.classifier, self.mode = classifier, unit
+
+        def predict_slice(self, text_slice: Any) -> Any:
+            """Yield the probability of each label that is wanted."""
+            # The model takes one line; beyond its labels' last, a probability is not told.
+            found, scores = classifier.predict(text_slice.text.replace("\n", " "), k=-1)
+            by_label = dict(zip(found, map(float, scores), strict=True))
+            for label in wanted:  # rounding may take a probability above 1
+                score = min(1.0, max(0.0, by_label.get(known[label], 0.0)))
+                yield fasttext.Prediction(label, score)
+
+    registry.add(name)(Tagger)
+
+
 def main() -> None:
     """Read the plan, import the toolkit once, run the stages in order."""
     plan = json.load(sys.stdin)
@@ -83,8 +139,11 @@ def main() -> None:
     # The import downloads punkt unless a folder of that name is found; no step here uses it.
     os.makedirs("nltk_data/tokenizers/punkt", exist_ok=True)
     os.environ["NLTK_DATA"] = os.path.abspath("nltk_data")
-    # After NLTK_DATA is set, before the forks, which share what was imported.
+    # After NLTK_DATA is set, before the forks, which share what was imported and loaded.
     importlib.import_module("dolma.core.runtime")
+    register_own(plan["taggers"].get("own", {}))
+    for name, asked in plan["taggers"].get("fasttext", {}).items():
+        register_fasttext(name, **asked)
 
     for stage in plan["stages"]:
         run_stage(stage, plan["processes"])

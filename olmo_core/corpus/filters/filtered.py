@@ -19,9 +19,9 @@ from olmo_core.corpus.document import (
     totals,
 )
 from olmo_core.corpus.filters.mixing import Source, filter_files
+from olmo_core.corpus.filters.names import check_sources
 from olmo_core.corpus.filters.replacements import Replacement
 from olmo_core.corpus.filters.rules import BLANK, Rule, Verdict, check_families
-from olmo_core.corpus.filters.tagged import check_sources
 from olmo_core.corpus.toolkit import (
     marked_files,
 )

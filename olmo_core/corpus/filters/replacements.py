@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from olmo_core.corpus.filters.rules import check_attribute
+from olmo_core.corpus.filters.names import check_attribute
 from olmo_core.errors import ConfigError
 
 EXPERIMENT = "replaced"  # folder of the attributes that the toolkit reads

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from olmo_core.corpus.document import Document, utf8_bytes
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
+from olmo_core.corpus.filters.names import check_attribute
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -68,18 +69,6 @@ class Rule:
     def _bound(self) -> float:
         bound: Any = self.above if self.above is not None else self.below
         return float(bound)
-
-
-def check_attribute(name: str, where: str) -> None:
-    """Refuse what cannot be an attribute's name in jq.
-
-    Raises:
-        ConfigError: with `where`.
-    """
-    if not name.replace("_", "").isalnum():
-        raise ConfigError(
-            f"{where}: attribute {name!r}: expected a name such as tags__gopher_v2__word_count"
-        )
 
 
 def check_families(named: Iterable[tuple[str, str]], seen: set[str], source: str) -> None:

@@ -7,15 +7,16 @@ After it runs, `attributes/tags/<source>/*.jsonl.gz` stand row for row beside th
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names, totals
+from olmo_core.corpus.filters.names import check_sources
+from olmo_core.corpus.filters.taggers import FastText, Taggers, taggers_identity
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import ToolkitCommand, link_view, marked_files, run_steps
-from olmo_core.errors import ConfigError
 from olmo_core.files import link_files, read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -27,44 +28,17 @@ COUNTS = ("documents", "text_bytes")  # of a source
 CHUNKS_PER_PROCESS = 4  # where nodes share the work
 CHUNK_BYTES = 8_000_000  # of compressed documents, on one machine
 
-# Taggers of dolma 1.2.1 that were run without network (docs/corpus.md); others fetch models.
-OFFLINE_TAGGERS = (
-    "c4_v1",
-    "c4_v2",
-    "char_length_v1",
-    "char_length_with_paragraphs_v1",
-    "gopher_v1",
-    "gopher_v2",
-    "not_alphanum_paragraph_v1",
-    "pii_regex_v1",
-    "pii_regex_v2",
-    "pii_regex_with_counts_fast_v2",
-    "pii_regex_with_counts_v2",
-    "whitespace_tokenizer_v1",
-    "whitespace_tokenizer_with_paragraphs_v1",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TaggedConfig:
+class TaggedConfig(Taggers):
     """Section `tagged` of corpus.yaml.
 
     Raises:
-        ConfigError: no tagger for a source, or one that does not work offline.
+        ConfigError: no tagger for a source, an unknown one, or one name for two.
     """
 
-    taggers: Mapping[str, tuple[str, ...]]  # source -> taggers of the dolma toolkit
-
-    def __post_init__(self) -> None:
-        for source, names in self.taggers.items():
-            if not names:
-                raise ConfigError(f"tagged: taggers: {source}: empty; name at least one")
-            for name in names:
-                if name not in OFFLINE_TAGGERS:
-                    raise ConfigError(
-                        f"tagged: taggers: {source}: {name!r} is not known to work offline; "
-                        f"expected some of {list(OFFLINE_TAGGERS)}"
-                    )
+    fasttext: Mapping[str, FastText] = field(default_factory=dict[str, FastText])
+    own_taggers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -97,7 +71,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         },
         tables={"sources": table},
         samples={"attributes": _samples(target)},
-        data={"experiment": EXPERIMENT},
+        data={"experiment": EXPERIMENT, **taggers_identity(config)},
     )
 
 
@@ -171,27 +145,13 @@ def tag_files(
         )
         for name in names
     ]
-    run_steps([steps], working, processes=processes)
+    run_steps([steps], working, processes=processes, taggers=config.plan())
     for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
         # Written anew: the toolkit's gzip holds the time.
         found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
         write_rows(out / name, found)
     shutil.rmtree(working)
     return counts
-
-
-def check_sources(named: Mapping[str, Any], documents: Path, where: str) -> None:
-    """Refuse a per-source setting that does not name exactly the sources that there are.
-
-    Raises:
-        ConfigError: a source too few or too many.
-    """
-    there = set(source_names(documents))
-    if set(named) != there:
-        raise ConfigError(
-            f"{where}: names {sorted(named)}; expected exactly the sources {sorted(there)} "
-            f"(missing {sorted(there - set(named))}, unknown {sorted(set(named) - there)})"
-        )
 
 
 def _samples(attributes: Path) -> Sequence[str]:

@@ -1,9 +1,12 @@
 """Asset `tagged`: real taggers on documents whose tags can be counted by hand."""
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from olmo_core.corpus.toolkit import ToolkitError, toolkit_python
 from olmo_core.errors import ConfigError, InputError
 
 PROSE = """The cat sat with the dog on the mat, and that was that.
@@ -73,3 +76,72 @@ def test_a_damaged_document_file_never_reaches_the_toolkit(hand_written: Any) ->
         hand_written.run("tagged", config)
     assert not (hand_written.folder("tagged") / "result.json").exists()
     assert not (hand_written.folder("tagged") / "attributes").exists()
+
+
+TRAIN = """
+import fasttext, sys
+words = {"en": "the cat sat on the mat", "de": "die Katze sass auf der Matte"}
+with open(sys.argv[1] + ".txt", "w") as lines:
+    lines.writelines(f"__label__{k} {v} {n}\\n" for n in range(50) for k, v in words.items())
+made = fasttext.train_supervised(
+    sys.argv[1] + ".txt", dim=8, epoch=20, bucket=100, thread=1, verbose=0
+)
+made.save_model(sys.argv[1])
+"""
+OWN = """
+from dolma import add_tagger, BaseTagger
+from dolma.core.data_types import DocResult, Span
+
+@add_tagger("vowels")
+class Vowels(BaseTagger):
+    def predict(self, doc):
+        found = [Span(n, n + 1, "vowel", 1.0) for n, c in enumerate(doc.text) if c in "aeiou"]
+        return DocResult(doc=doc, spans=found)
+"""
+
+
+def test_fasttext_models_and_taggers_of_ones_own(hand_written: Any, tmp_path: Path) -> None:
+    model, own = tmp_path / "toy.bin", tmp_path / "mine.py"
+    subprocess.run([str(toolkit_python()), "-I", "-c", TRAIN, str(model)], check=True)
+    own.write_text(OWN)
+    config = {
+        "taggers": {"prose": ["english", "vowels"], "code": ["lines"]},
+        "fasttext": {
+            "english": {"model": str(model), "labels": ["en"]},
+            "lines": {"model": str(model), "unit": "paragraph"},
+        },
+        "own_taggers": {"vowels": str(own)},
+    }
+    result = hand_written.run("tagged", config)
+    assert set(result["report"]["data"]["tagger_files"]) == {"english", "lines", "vowels"}
+    tags = hand_written.attributes("tagged", "tags")
+    assert {key for name in "123" for key in tags[f"prose/{name}"]} == {
+        "tags__english__en",
+        "tags__vowels__vowel",
+    }
+    ((start, end, score),) = tags["prose/1"]["tags__english__en"]
+    assert (start, end) == (0, len(PROSE))
+    assert 0.5 < score <= 1
+    text = "Nothing special, naïve or not, stands here."
+    vowels = [[n, n + 1, 1.0] for n, letter in enumerate(text) if letter in "aeiou"]
+    assert tags["prose/3"]["tags__vowels__vowel"] == vowels
+    assert [len(spans) for spans in tags["code/1"].values()] == [5, 5]
+    both = zip(*tags["code/1"].values(), strict=True)
+    assert all(one[2] + other[2] == pytest.approx(1, abs=1e-4) for one, other in both)
+
+
+def test_what_a_file_of_taggers_lacks_is_named(hand_written: Any, tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(OWN)
+    config = {
+        "taggers": {"prose": ["consonants"], "code": ["c4_v2"]},
+        "own_taggers": {"consonants": str(own)},
+    }
+    with pytest.raises(ToolkitError, match=r"mine\.py: registers no tagger 'consonants'"):
+        hand_written.run("tagged", config)
+    config["own_taggers"] = {"consonants": "${NOWHERE}/mine.py"}
+    with pytest.raises(ConfigError, match=r"own_taggers: consonants: file .*: expected a file"):
+        hand_written.run("tagged", config)
+    config["own_taggers"] = {"consonants": str(own), "c4_v2": str(own)}
+    with pytest.raises(ConfigError, match=r"\['c4_v2'\]: names of two taggers"):
+        hand_written.run("tagged", config)
