@@ -2,7 +2,7 @@
 #
 #   docker build -f deploy/core.Dockerfile -t olmo-core .
 #   docker build -f deploy/core.Dockerfile -t olmo-core-evals \
-#       --build-arg FURTHER="datasets duckdb lm_eval[hf] matplotlib transformers wandb" .
+#       --build-arg FURTHER="datasets lm_eval[hf] matplotlib transformers wandb" .
 #
 # Versions are those of environments/main.txt. torch is the build that pip finds: give an index of
 # another with --build-arg PIP_EXTRA_INDEX_URL. The run folders' root is mounted; jobs of Kubernetes
@@ -22,7 +22,8 @@ RUN apt-get update \
 WORKDIR /opt/olmo
 COPY environments/main.txt environments/main.txt
 RUN pip install --constraint environments/main.txt \
-    fsspec numpy psutil pyarrow pyyaml rensa safetensors tiktoken tokenizers torch ${FURTHER}
+    duckdb fsspec isal msgspec numpy psutil pyarrow pyyaml rensa safetensors tiktoken tokenizers \
+    torch urllib3 xxhash ${FURTHER}
 
 COPY olmo_core olmo_core
 ENV PYTHONPATH=/opt/olmo

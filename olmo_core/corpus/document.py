@@ -11,7 +11,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.rows import check_row, read_rows, write_rows
+from olmo_core.corpus.rows import (
+    check_row,
+    decoder,
+    parse_row,
+    read_lines,
+    read_rows,
+    write_rows,
+)
 from olmo_core.errors import InputError
 
 # Installed files carry no date of their own that is the same everywhere; dolma wants the key.
@@ -85,16 +92,25 @@ def read_documents(path: Path) -> Generator[Document]:
     Raises:
         InputError: anything that is not a whole, valid document file.
     """
-    for line_number, row in enumerate(read_rows(path), start=1):
-        check_row(row, f"{path}:{line_number}", REQUIRED_KEYS)
-        yield Document(
-            id=row["id"],
-            text=row["text"],
-            source=row["source"],
-            added=row.get("added", UNDATED),
-            created=row.get("created", UNDATED),
-            metadata=row.get("metadata") or {},
-        )
+    decode = decoder(Document)
+    for line_number, line in read_lines(path):
+        document = decode(line)
+        if document is None or document.text.isspace() or not document.text:
+            document = _checked(line, f"{path}:{line_number}")
+        yield document
+
+
+def _checked(line: bytes, where: str) -> Document:
+    row = parse_row(line, where)
+    check_row(row, where, REQUIRED_KEYS)
+    return Document(
+        id=row["id"],
+        text=row["text"],
+        source=row["source"],
+        added=row.get("added", UNDATED),
+        created=row.get("created", UNDATED),
+        metadata=row.get("metadata") or {},
+    )
 
 
 def read_attributes(path: Path) -> Generator[tuple[str, dict[str, Any]]]:

@@ -73,6 +73,17 @@ def test_every_package_that_pip_installs_is_locked(name: str) -> None:
     assert [package for package in packages if f"\n{package}==" not in locked] == []
 
 
+@pytest.mark.parametrize(("name", "without"), [("core", set()), ("orchestrator", {"torch"})])
+def test_it_has_all_that_olmo_core_needs(name: str, without: set[str]) -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    alone = project.partition("# olmo_core: a cluster image needs these alone")[2]
+    needed = re.findall(r'^    "([a-z][a-z0-9]*)', alone.partition("    #")[0], re.MULTILINE)
+    assert "numpy" in needed
+    runs = instructions(ROOT / f"deploy/{name}.Dockerfile", "RUN")
+    (install,) = [run for run in runs if run.startswith("pip install")]
+    assert set(needed) - without <= set(install.split())
+
+
 @each_recipe
 def test_what_it_runs_is_shell(recipe: Path) -> None:
     for run in instructions(recipe, "RUN"):
