@@ -78,6 +78,16 @@ def inputs_unchanged(finished: Finished) -> Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Bars beside a table of the report, a group of them per row."""
+
+    table: str
+    labels: tuple[str, ...]  # columns that together name a row
+    values: tuple[str, ...]  # columns to draw
+    stacked: bool = False  # as parts of one bar
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One asset: what makes it, from what, and what bears its identity.
 
@@ -100,6 +110,7 @@ class Node:
     further_identity: Callable[[], Mapping[str, Any]] = dict[str, Any]  # none
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
     @property
     def key(self) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from assets.corpus import checks
+from assets.corpus import charts, checks
 from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.bounds import above
@@ -88,6 +88,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             packages=("pyarrow", "rensa"),
             kinds=("parquet",),
             shares_tasks=True,
+            charts=(charts.CLUSTERS,),
         ),
         node(
             "held_out",
@@ -124,6 +125,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             inputs=("held_out", "tagged", "deduplicated", *(n.name for n in decontaminated)),
             shares_tasks=True,
             checks=_evaluation_checks(recipe),
+            charts=charts.FILTERED,
         ),
     ]
 
@@ -217,6 +219,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             packages=("pyarrow",),
             kinds=("parquet",),
             shares_tasks=True,
+            charts=(charts.LENGTHS,),
         ),
         *(
             node(
@@ -225,6 +228,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
                 description="One manifest: the ranges of token files that "
                 f"{mix.partition('_')[0]} reads.",
                 inputs=("tokens",),
+                charts=(charts.SHARES,),
                 checks=(checks.fits_training(recipe.trainings(mix)),),
             )
             for mix in recipe.mixes

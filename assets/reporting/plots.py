@@ -1,4 +1,4 @@
-"""The loss curve of a run, drawn from its metrics."""
+"""Pictures of a run: the loss curve, drawn from its metrics, and bars of its tables."""
 
 # pyright: basic
 # matplotlib's types are partial.
@@ -7,8 +7,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from assets.node import Chart
+
 LOSS = "train/CrossEntropyLoss"
 RATE = "optim/learning_rate_group0"
+COLOURS = ("#1f6feb", "#d1d5da", "#bf8700", "#1a7f37")
+MOST_ROWS = 40  # of a table that is drawn: more cannot be read
 
 
 def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
@@ -16,21 +20,60 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     logged = [row for row in rows if LOSS in row and RATE in row]
     if not logged:
         return None
+    figure, axes = _drawing(3.6)
+    steps = [row["step"] for row in logged]
+    axes.plot(steps, [row[LOSS] for row in logged], color=COLOURS[0], linewidth=1.5)
+    axes.set(xlabel="step", ylabel="training loss (nats per token)", title=title)
+    axes.grid(alpha=0.3)
+    rate = axes.twinx()
+    rate.plot(steps, [row[RATE] for row in logged], color=COLOURS[2], linewidth=1, alpha=0.8)
+    rate.set_ylabel("learning rate", color=COLOURS[2])
+    rate.set_ylim(bottom=0)
+    return _png(figure)
+
+
+def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
+    """Return a PNG of a table's rows as horizontal bars, the first on top; None without a row."""
+    shown = rows[:MOST_ROWS]
+    if not shown:
+        return None
+    if len(rows) > len(shown):
+        title += f", the first {len(shown)} of {len(rows)} rows"
+    from matplotlib.ticker import EngFormatter  # late, as all of matplotlib (_drawing)
+
+    names = [" / ".join(str(row[label]) for label in chart.labels) for row in shown]
+    figure, axes = _drawing(1.2 + 0.25 * len(shown) * (1 if chart.stacked else len(chart.values)))
+    thick = 0.8 if chart.stacked else 0.8 / len(chart.values)
+    ends = [0.0] * len(shown)
+    for number, column in enumerate(chart.values):
+        values = [float(row.get(column) or 0) for row in shown]
+        places = [row + (0 if chart.stacked else number * thick) for row in range(len(shown))]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.barh(places, values, thick, left=ends, label=column, color=colour, align="edge")
+        if chart.stacked:
+            ends = [end + value for end, value in zip(ends, values, strict=True)]
+    axes.set_yticks([row + 0.4 for row in range(len(shown))], names)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=chart.values[0] if len(chart.values) == 1 else "")
+    axes.grid(axis="x", alpha=0.3)
+    axes.xaxis.set_major_formatter(EngFormatter())  # 4 M, not 4 and 1e6 elsewhere
+    if len(chart.values) > 1:
+        axes.legend()
+    return _png(figure)
+
+
+def _drawing(height_inches: float) -> tuple[Any, Any]:
+    """Return a figure and its axes."""
     # matplotlib takes half a second; only a run that has something to draw pays for it.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    steps = [row["step"] for row in logged]
-    figure = Figure(figsize=(8, 3.6), dpi=90, layout="constrained")
+    figure = Figure(figsize=(8, height_inches), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.plot(steps, [row[LOSS] for row in logged], color="#1f6feb", linewidth=1.5)
-    axes.set(xlabel="step", ylabel="training loss (nats per token)", title=title)
-    axes.grid(alpha=0.3)
-    rate = axes.twinx()
-    rate.plot(steps, [row[RATE] for row in logged], color="#bf8700", linewidth=1, alpha=0.8)
-    rate.set_ylabel("learning rate", color="#bf8700")
-    rate.set_ylim(bottom=0)
+    return figure, figure.add_subplot()
+
+
+def _png(figure: Any) -> bytes:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     return picture.getvalue()

@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.execution.produce import Produced
 from assets.node import Node
-from assets.reporting.plots import loss_curve
+from assets.reporting.plots import bars, loss_curve
 from assets.reporting.texts import code_block
 from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
@@ -53,6 +53,11 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
     curve = loss_curve(read_metrics(folder.metrics), f"{node.recipe} / {node.name}")
     if curve is not None:
         pictures["loss_curve"] = curve
+    for chart in node.charts:
+        title = f"{node.recipe} / {node.name}: {chart.table}"
+        drawn = bars(chart, parts["tables"].get(chart.table, []), title)
+        if drawn is not None:
+            pictures[f"{chart.table} (bars)"] = drawn
     return {
         **{name: _number(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},

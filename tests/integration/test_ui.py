@@ -76,9 +76,12 @@ def test_a_finished_run_is_shown(page: Page, address: str) -> None:
     expect(page.get_by_text("Success").first).to_be_visible()
 
 
-def test_the_loss_curve_is_a_picture(page: Page, address: str) -> None:
-    page.goto(f"{address}/assets/tiny/stage1")
-    page.get_by_role("row").filter(has_text="loss_curve").get_by_text("Show Markdown").click()
+@pytest.mark.parametrize(
+    ("asset", "name"), [("stage1", "loss_curve"), ("filtered", "dropped by rule (bars)")]
+)
+def test_curves_and_bars_are_pictures(page: Page, address: str, asset: str, name: str) -> None:
+    page.goto(f"{address}/assets/tiny/{asset}")
+    page.get_by_role("row").filter(has_text=name).get_by_text("Show Markdown").click()
     picture = page.get_by_role("dialog").locator("img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 300

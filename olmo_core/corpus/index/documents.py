@@ -7,7 +7,7 @@ process holds one file's rows or one partition's.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -105,9 +105,22 @@ def report(files: Sequence[str], lengths: Sequence[Mapping[str, Any]], partition
     return Report(
         numbers={**totals, "files": len(files), "partitions": partitions},
         tables={
-            "tokens_per_document": [_row(name, found) for name, found in sorted(by_source.items())]
+            "tokens_per_document": [_row(name, found) for name, found in sorted(by_source.items())],
+            "lengths": _lengths(by_source.values()),
         },
     )
+
+
+def _lengths(by_source: Iterable[Mapping[int, int]]) -> list[dict[str, int]]:
+    """Return the documents by length: of more than half of `tokens_up_to`, and at most that."""
+    counted: Counter[int] = Counter()
+    for lengths in by_source:
+        for length, count in lengths.items():
+            counted[(length - 1).bit_length()] += count
+    return [
+        {"tokens_up_to": 1 << power, "documents": counted[power]}
+        for power in range(min(counted), max(counted) + 1)
+    ]
 
 
 def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
