@@ -3,6 +3,7 @@
 An attribute is a list of spans `[start, end, score]` over the text, as dolma writes them.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -26,7 +27,7 @@ class Rule:
     span over everything with score 0).
 
     Raises:
-        ConfigError: not exactly one bound.
+        ConfigError: not exactly one bound, or no finite one.
     """
 
     name: str  # the reason that tables give
@@ -38,6 +39,10 @@ class Rule:
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
             raise ConfigError(f"filtered: rule {self.name}: expected exactly one of above, below")
+        if not abs(self._bound()) < math.inf:  # a comparison with NaN holds in jq alone
+            raise ConfigError(
+                f"filtered: rule {self.name}: bound {self._bound()}: expected a finite number"
+            )
         check_attribute(self.attribute, f"filtered: rule {self.name}")
 
     def jq(self) -> str:

@@ -15,6 +15,7 @@ ReaderName = Literal[
     "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"
 ]
 
+CHARACTER_BYTES = 4  # of the longest in UTF-8
 OF_FILES = ("include", "bad_documents", "id_key", "text_key", "metadata_keys")  # with `root`
 
 
@@ -79,6 +80,11 @@ class SourceConfig:
             raise ConfigError(
                 f"sources: {self.name}: min_document_bytes {self.min_document_bytes} must be "
                 f"above 0 and at most max_document_bytes {self.max_document_bytes}"
+            )
+        if self.max_document_bytes < CHARACTER_BYTES:
+            raise ConfigError(
+                f"sources: {self.name}: max_document_bytes {self.max_document_bytes}: expected "
+                f"{CHARACTER_BYTES} or more, so that every character fits"
             )
 
 

@@ -78,7 +78,7 @@ class ChatTokenizer:
             ) from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self.vocab_size = max(self._tokenizer.get_vocab().values()) + 1
+        self.vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
         self.eos_token, self.eos_token_id = self._special("eos_token", eos_token)
         _, self.pad_token_id = self._special("pad_token", pad_token)
         self._newline = self._encode(["\n"])[0]

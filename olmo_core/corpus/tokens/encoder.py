@@ -42,7 +42,9 @@ class Encoder:
         """Read the file; `escape`: a text that spells a special token does not get its id."""
         self.tokenizer = Tokenizer.from_file(str(path))
         self.tokenizer.encode_special_tokens = escape
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # A file may leave out what it has none of.
+        content: dict[str, Any] = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None}
+        content |= json.loads(path.read_text(encoding="utf-8"))
         added: list[dict[str, Any]] = content["added_tokens"]
         blanks = _runs_of_blanks(content)
         hard = [token for token in added if _hard(token) or (escape and token["special"])]
@@ -247,7 +249,7 @@ def _with_blanks(longest: int) -> str:
 def _expression(content: dict[str, Any]) -> str:
     """Return what a tokenizer splits text by; refuse what the proof does not cover."""
     model: dict[str, Any] = content["model"]
-    if model["type"] != "BPE" or content["normalizer"] not in (None, {"type": "NFC"}):
+    if model.get("type") != "BPE" or content["normalizer"] not in (None, {"type": "NFC"}):
         raise NotProven("not a plain BPE tokenizer")
     options = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix")
     if on := [name for name in (*options, "byte_fallback", "ignore_merges") if model.get(name)]:

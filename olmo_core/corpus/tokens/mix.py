@@ -4,6 +4,7 @@ After it runs, `manifest.json` lists for each source the ranges of its token fil
 share, by repetition or by weight. A part of a source is a sample of its whole documents.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ class SourceShare:
     """How much of a source a mix takes: a repetition of it, or a weight among the sources.
 
     Raises:
-        ValueError: both are given, or one is not above 0.
+        ValueError: both are given, or one is not above 0 and finite.
     """
 
     repetitions: float | None = None  # 1 is once through; 1 where no weight is given either
@@ -35,8 +36,10 @@ class SourceShare:
             raise ValueError("repetitions and weight: expected one of them")
         for name in ("repetitions", "weight", "max_repetitions"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: {value}: expected above 0; leave the source out")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(
+                    f"{name}: {value}: expected above 0, and finite; else leave the source out"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +62,10 @@ class MixConfig(Bounded):
             raise ValueError(
                 f"sources: weight is given for {', '.join(weighted)} only; expected for all or none"
             )
-        if self.max_repetitions is not None and not self.max_repetitions > 0:
-            raise ValueError(f"max_repetitions: {self.max_repetitions}: expected above 0")
+        if self.max_repetitions is not None and not 0 < self.max_repetitions < math.inf:
+            raise ValueError(
+                f"max_repetitions: {self.max_repetitions}: expected above 0, and finite"
+            )
         super().__post_init__()
 
     def limit(self, source: str) -> float | None:

@@ -148,19 +148,23 @@ def write_files(
     counts = {"files": 0, "documents": 0, "tokens": 0}
     for number, group in groupby(_numbered(documents, itemsize, max_tokens), lambda pair: pair[0]):
         path = folder / f"part-0-{number:05d}.npy"
-        rows: list[tuple[int | str, ...]] = []  # start, end, id, src, loc
-        end = 0
-        with atomic_path(path) as beside, beside.open("wb") as out:
+        end = written = 0
+        with (
+            atomic_path(path) as beside,
+            beside.open("wb") as out,
+            packed(rows_path(path)) as raw,
+            io.TextIOWrapper(raw, "utf-8", newline="") as text,
+        ):
+            # No heading, as dolma writes them; a line break of either kind in an id is quoted.
+            rows = csv.writer(text, lineterminator="\r\n")
             for _, (ids, *place) in group:
                 out.write(ids)
+                written += 1
                 start, end = end, end + len(ids) // itemsize
-                rows.append((start, end, *place))
-        # Without a heading, as dolma writes them; a line break of either kind in an id is quoted.
-        with packed(rows_path(path)) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
-            csv.writer(text, lineterminator="\r\n").writerows(rows)
-        write_json(header_path(path), replace(header, tokens=end, documents=len(rows)).to_dict())
+                rows.writerow((start, end, *place))  # start, end, id, src, loc
+        write_json(header_path(path), replace(header, tokens=end, documents=written).to_dict())
         counts["files"] += 1
-        counts["documents"] += len(rows)
+        counts["documents"] += written
         counts["tokens"] += check_file(path, header)
     return counts
 

@@ -6,6 +6,7 @@ corpus the same bytes.
 """
 
 import hashlib
+import heapq
 import os
 import re
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_folder, source_names
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.errors import ConfigError, InputError
@@ -32,18 +34,21 @@ _LONG = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(Bounded):
     """Section `tokenizer` of corpus.yaml.
 
     Raises:
-        ValueError: a vocabulary that cannot hold all bytes, an empty name, or one for two tokens.
+        ValueError: a vocabulary that cannot hold all bytes, an empty name, one for two tokens, or a
+            number out of range.
     """
 
     vocab_size: int  # the highest id and one: special tokens and holes included
     # A released tokenizer.json, in place of training; ~ and ${VARIABLES} are expanded.
     file: str = ""
-    max_bytes_per_source: int = 4_000_000  # of text that the merges are learnt from
-    min_frequency: int = 2  # a pair seen less often is not merged
+    # of text that the merges are learnt from
+    max_bytes_per_source: int = at_least(1, default=4_000_000)
+    # a pair seen less often is not merged
+    min_frequency: int = at_least(0, default=2, at_most=(1 << 64) - 1)
     eos_token: str = "<|endoftext|>"
     pad_token: str | None = "<|padding|>"  # null: none
     bos_token: str | None = None  # where one is named, every document begins with it
@@ -58,6 +63,7 @@ class TokenizerConfig:
                 f"vocab_size {self.vocab_size}: expected at least {least} (256 bytes, "
                 f"{', '.join(self.special_tokens)})"
             )
+        super().__post_init__()
 
     @property
     def special_tokens(self) -> dict[str, str]:
@@ -166,15 +172,21 @@ def sample_texts(source: Path, *, max_bytes: int) -> list[str]:
     """Return texts of a source, in document order, of about `max_bytes` UTF-8 bytes in all.
 
     Documents are chosen in the order of a hash of their ids, so that a sample holds all parts of a
-    source, and a larger one holds the smaller.
+    source, and a larger one holds the smaller. No more than a sample is held in memory.
     """
-    sizes = sorted((_choice(each.id), each.text_bytes) for each in read_folder(source))
-    last, taken = b"", 0
-    for choice, size in sizes:
+    first: list[tuple[int, int]] = []  # a heap of (-place, bytes), the last of them on top
+    held = 0
+    for each in read_folder(source):
+        heapq.heappush(first, (-_place(each.id), each.text_bytes))
+        held += each.text_bytes
+        while held - first[0][1] > max_bytes:  # full without the last one
+            held -= heapq.heappop(first)[1]
+    last = taken = 0
+    for place, size in sorted((-place, size) for place, size in first):
         if taken and taken + size > max_bytes:
             break
-        last, taken = choice, taken + size
-    return [each.text for each in read_folder(source) if _choice(each.id) <= last]
+        last, taken = place, taken + size
+    return [each.text for each in read_folder(source) if _place(each.id) <= last]
 
 
 def shorten(texts: Sequence[str]) -> tuple[list[str], int]:
@@ -252,8 +264,9 @@ def save(tokenizer: Tokenizer, folder: Path, config: TokenizerConfig) -> None:
     )
 
 
-def _choice(document_id: str) -> bytes:
-    return hashlib.blake2b(document_id.encode(), digest_size=8).digest()
+def _place(document_id: str) -> int:
+    """Return the place of a document in the order in which documents are chosen."""
+    return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest(), "big")
 
 
 def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer, *, exact: bool) -> dict[str, Any]:

@@ -44,6 +44,12 @@ def test_a_rule_drops_strictly_beyond_its_bound(attribute: str, measure: Any, va
     assert rule(below=exact + 0.01).drops(TEXT, ATTRIBUTES)
 
 
+@pytest.mark.parametrize("bound", [float("nan"), float("inf"), float("-inf")])
+def test_a_bound_is_finite(bound: float) -> None:
+    with pytest.raises(ConfigError, match=rf"rule r: bound {bound}: expected a finite number"):
+        Rule(name="r", attribute="tags__t__count", below=bound)
+
+
 def test_the_first_rule_that_drops_is_the_reason() -> None:
     few = Rule(name="few", attribute="tags__t__count", below=5)
     many = Rule(name="many", attribute="tags__t__count", above=5)

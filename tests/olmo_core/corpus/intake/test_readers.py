@@ -11,7 +11,7 @@ import pytest
 from olmo_core.corpus.intake.passages import Passage
 from olmo_core.corpus.intake.pieces import split_text
 from olmo_core.corpus.intake.readers import READERS, source_identity
-from olmo_core.corpus.intake.sources import SourceConfig, Unit
+from olmo_core.corpus.intake.sources import CHARACTER_BYTES, SourceConfig, Unit
 from olmo_core.errors import ConfigError
 
 MODULE = '''"""What the module is for."""
@@ -108,6 +108,10 @@ def test_long_texts_are_cut_at_blank_lines_then_lines_then_anywhere(
     assert split_text(text, 10) == pieces
 
 
+def test_the_smallest_pieces_are_characters() -> None:
+    assert split_text("a😀é\n\n😀", CHARACTER_BYTES) == ["a", "😀", "é", "😀"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -119,6 +123,10 @@ def test_long_texts_are_cut_at_blank_lines_then_lines_then_anywhere(
         ({"reader": "licences", "text_key": "body"}, "`text_key` belongs to reader files"),
         ({"reader": "files", "root": "/", "id_key": "text"}, "expected each key once"),
         ({"reader": "pydoc_topics", "min_document_bytes": 0}, "above 0"),
+        (
+            {"reader": "pydoc_topics", "min_document_bytes": 1, "max_document_bytes": 3},
+            "max_document_bytes 3: expected 4 or more",
+        ),
     ],
 )
 def test_a_source_that_cannot_be_meant_is_refused(settings: dict[str, str], message: str) -> None:

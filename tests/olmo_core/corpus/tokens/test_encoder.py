@@ -97,6 +97,18 @@ def test_an_unproven_tokenizer_is_still_exact(tmp_path: Path, tokenizer_run: Pat
     assert encoder.encode(["café"])[0].tolist() == encoder.exact("cafe\u0301")
 
 
+def test_a_file_may_leave_out_what_it_has_none_of(tmp_path: Path) -> None:
+    content = json.loads(Tokenizer(models.BPE(vocab={"a": 0, "b": 1}, merges=[])).to_str())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps({"version": "1.0", "model": content["model"]}))
+    encoder = Encoder(path)
+    assert "not split by ByteLevel" in encoder.reason
+    assert encoder.encode(["ab"])[0].tolist() == [0, 1]
+    del content["model"]["type"]
+    path.write_text(json.dumps({"version": "1.0", "model": content["model"]}))
+    assert Encoder(path).reason == "not a plain BPE tokenizer"
+
+
 ATOMS = [
     *(" " * n for n in (1, 2, 3, 5, 6, 7)),
     *("\n", "\n\n", "\r\n", "\t", "\u00a0", "\u3000", "\x1c", "\x85", "\ufeff", "\u200d"),

@@ -118,6 +118,12 @@ def test_bad_mixes(tmp_path: Path, tokens_run: Path, run) -> None:
         ({"sources": {"a": {"weight": 1, "repetitions": 2}}}, "expected one of them"),
         ({"sources": {"a": {"repetitions": 0}}}, "leave the source out"),
         ({"sources": {"a": {}}, "max_repetitions": 0}, "max_repetitions: 0.0: expected above 0"),
+        (
+            {"sources": {"a": {"repetitions": float("inf")}}},
+            "repetitions: inf: expected above 0, and",
+        ),
+        ({"sources": {"a": {"weight": float("nan")}}}, "weight: nan: expected above 0, and finite"),
+        ({"sources": {"a": {}}, "max_repetitions": float("inf")}, "max_repetitions: inf: expected"),
         ({"sources": {"a": {}}, "max_tokens": 0}, "expected 1 or more"),
         ({"sources": {"a": {"repetition": 2}}}, "did you mean 'repetitions'"),
     ):

@@ -1,8 +1,11 @@
+import hashlib
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer, pre_tokenizers
 
 from olmo_core.config.load import build
-from olmo_core.corpus.document import read_folder
+from olmo_core.corpus.document import Document, read_folder, write_shards
 from olmo_core.corpus.tokens import tokenizer
 from olmo_core.corpus.tokens.tokenizer import (
     TokenizerConfig,
@@ -80,6 +83,20 @@ def test_transformers_loads_it_offline(filtered: Path, tokenizer_run: Path, monk
     assert loaded.decode(loaded("it 's , is n't .").input_ids) == "it 's , is n't ."
 
 
+def blake2b(name: bytes) -> bytes:
+    return hashlib.blake2b(name, digest_size=8).digest()
+
+
+def test_a_sample_is_all_that_is_held_of_a_source(tmp_path: Path) -> None:
+    documents = (Document(id=f"s/{n}", text=f"{n:06d}", source="s") for n in range(50_000))
+    write_shards(tmp_path, documents, shard_bytes=60_000)
+    tracemalloc.start()
+    assert len(sample_texts(tmp_path, max_bytes=600)) == 100
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+
+
 def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
     source = filtered / "documents" / "code"
     everything = sample_texts(source, max_bytes=1 << 40)
@@ -90,6 +107,12 @@ def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
     assert 100_000 - largest < sum(len(text.encode()) for text in half) <= 100_000
     assert [text for text in everything if text in set(half)] == half
     assert set(quarter) <= set(half) <= set(everything)
+    chosen = sorted(read_folder(source), key=lambda each: blake2b(each.id.encode()))
+    first = next(each for each in chosen if each.text_bytes > 1)
+    assert sample_texts(source, max_bytes=1) == [first.text]
+    sizes = itertools.accumulate(each.text_bytes for each in chosen)
+    taken = [each.text for each, size in zip(chosen, sizes, strict=True) if size <= 100_000]
+    assert sorted(half) == sorted(taken)
     assert everything.index(half[-1]) > 0.9 * len(everything)
     assert len(sample_texts(source, max_bytes=1)) == 1
 
@@ -117,6 +140,8 @@ def test_bad_configurations() -> None:
         ({"vocab_size": 300, "eos_token": "x", "pad_token": "x"}, "different names"),
         ({"vocab_size": 300, "eos_token": "x", "bos_token": "x"}, "different names"),
         ({"vocab_size": 300, "pad_token": ""}, "different names"),
+        ({"vocab_size": 300, "max_bytes_per_source": 0}, "max_bytes_per_source is 0; expected 1"),
+        ({"vocab_size": 300, "min_frequency": -1}, "min_frequency is -1; expected 0 or more"),
         ({"vocab_sise": 300}, "vocab_size"),
     ):
         with pytest.raises(ConfigError, match=message):

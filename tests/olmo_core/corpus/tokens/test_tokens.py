@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,24 @@ def test_a_document_longer_than_a_file_has_one_of_its_own(
     found = [[int(row[1]) - int(row[0]) for row in rows(path)] for path in files]
     assert found == expected
     assert counts == {"files": len(files), "documents": 8, "tokens": 35}
+
+
+def test_rows_are_written_as_they_come(
+    tmp_path: Path, tokenizer_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token file has millions of documents: their rows are not held until its end."""
+    monkeypatch.setattr(pack, "_CHECKED", 1 << 10)
+    header = tokens.encoding(TokensConfig(), tokenizer_run).header
+    documents = (
+        (bytes(2), f"a document's id {n}", "the file that it is of", n) for n in range(9999)
+    )
+    tracemalloc.start()
+    counts = pack.write_files(documents, 1 << 30, header, tmp_path / "run")
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert counts == {"files": 1, "documents": 9999, "tokens": 9999}
+    assert len(rows(tmp_path / "run" / "part-0-00000.npy")) == 9999
+    assert peak_bytes < 1_000_000
 
 
 def test_documents_of_one_key_keep_the_order_of_their_files(
