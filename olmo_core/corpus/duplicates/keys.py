@@ -28,6 +28,9 @@ GROUP_SHARDS = 64
 GROUP_BYTES = 2_000_000_000  # compressed
 # Compressed text behind one partition: about 100 M keys of lines, more than DuckDB's memory.
 PARTITION_BYTES = 2_000_000_000
+# A corpus below these sizes has groups and partitions all the same, for several processes to share.
+GROUPS, PARTITIONS = 16, 8
+LEAST_BYTES = 8_000_000  # of a group: less is not worth a task
 BATCH_ROWS = 1 << 20  # held at a time by what makes keys, and of a query's answer
 # Of one partition in one round of a file, on average. A reduce reads the footers of all files, 24
 # bytes per round and partition: rounds of few rows would make that more than the rows.
@@ -69,8 +72,10 @@ def shard_groups(paths: Sequence[Path], *, first: int = 0) -> list[Group]:
     """Return shards in groups of bounded number and size, in order, numbered from `first`."""
     cut: list[list[Path]] = []
     size = 0
+    whole = sum(path.stat().st_size for path in paths)
+    most = min(GROUP_BYTES, max(LEAST_BYTES, whole // GROUPS))
     for path in paths:
-        if not cut or len(cut[-1]) == GROUP_SHARDS or size >= GROUP_BYTES:
+        if not cut or len(cut[-1]) == GROUP_SHARDS or size >= most:
             cut.append([])
             size = 0
         cut[-1].append(path)
@@ -85,7 +90,8 @@ def shard_groups(paths: Sequence[Path], *, first: int = 0) -> list[Group]:
 def partition_count(paths: Sequence[Path]) -> int:
     """Return the number of partitions for the shards of a corpus, a power of two."""
     size = sum(path.stat().st_size for path in paths)
-    return 1 << (size // PARTITION_BYTES).bit_length()
+    least = min(PARTITIONS // 2, size // LEAST_BYTES)
+    return 1 << max(least, size // PARTITION_BYTES).bit_length()
 
 
 def place(shard: int, line: int) -> int:

@@ -1,5 +1,6 @@
 """The shuffle: every row in its partition once, and queries that spill, against numpy."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +89,20 @@ def test_a_query_over_more_keys_than_its_memory_is_right(
     seen = np.concatenate([batch["key"] for batch in batches])
     assert len(seen) == len(set(found["key"].tolist()))
     assert np.array_equal(np.concatenate([b["place"] for b in batches]), least[seen])
+
+
+@pytest.mark.parametrize(
+    ("files", "size", "groups", "partitions"),
+    [(10, 500_000, 1, 1), (30, 4_000_000, 15, 8), (40, 1_000_000_000, 20, 32)],
+)
+def test_groups_and_partitions_are_enough_to_share_and_never_too_large(
+    tmp_path: Path, files: int, size: int, groups: int, partitions: int
+) -> None:
+    paths = [tmp_path / f"{number:02d}" for number in range(files)]
+    for path in paths:
+        path.touch()
+        os.truncate(path, size)  # sparse: nothing is written
+    found = keys.shard_groups(paths)
+    assert [path for group in found for path in group.paths] == paths
+    assert [group.first for group in found] == list(range(0, files, files // groups))
+    assert keys.partition_count(paths) == partitions
