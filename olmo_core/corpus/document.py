@@ -113,6 +113,21 @@ def _checked(line: bytes, where: str) -> Document:
     )
 
 
+def read_texts(path: Path) -> Generator[str]:
+    """Yield the text of each line of one file, and check nothing else of it.
+
+    Raises:
+        InputError: a damaged file, or a line without a text.
+    """
+    for line_number, row in enumerate(read_rows(path), start=1):
+        text = row.get("text")
+        if not isinstance(text, str):
+            raise InputError(
+                f"{path}:{line_number}: found keys {sorted(row)}; expected a string 'text'"
+            )
+        yield text
+
+
 def read_attributes(path: Path) -> Generator[tuple[str, dict[str, Any]]]:
     """Yield `(document id, attributes)` of each line of one attribute file.
 

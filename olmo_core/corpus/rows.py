@@ -129,7 +129,7 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
     if known is not None:
         return known
     try:
-        row = json.loads(line.decode(), parse_constant=_refuse_constant)
+        row = _DECODER.decode(line.decode())
     except UnicodeDecodeError as error:
         raise InputError(
             f"{where}: byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8; "
@@ -151,6 +151,9 @@ def parse_row(line: bytes, where: str) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"found {name}, which JSON does not have")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def check_row(

@@ -1,11 +1,11 @@
 """Candidates for near copies: documents of which a band of MinHash values is equal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from olmo_core.corpus.document import read_documents
+from olmo_core.corpus.document import read_texts
 from olmo_core.corpus.duplicates.keys import (
     Group,
     PartitionedFile,
@@ -16,9 +16,8 @@ from olmo_core.corpus.duplicates.keys import (
     place,
     query,
 )
-from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, signatures
+from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, in_batches, signatures
 
-BATCH_CHARACTERS = 4_000_000  # of the texts that are signed at a time
 # A document is compared with the first ones of each bucket that it is in: a bucket of n documents
 # takes n × COMPARED comparisons, not n². In buckets of up to COMPARED + 1, all are made.
 COMPARED = 64
@@ -64,7 +63,7 @@ def sign_group(
     with PartitionedFile(out, BANDS, partitions) as keys:
         for shard, path in group.numbered:
             counts.append(0)
-            for texts in _batches(path):
+            for texts in in_batches(read_texts(path)):
                 hashes, offsets, digests = shingler.hashes(texts)
                 signed = signatures(hashes, offsets, permutations=permutations, seed=seed)
                 key = band_keys(signed, bands).ravel()
@@ -79,19 +78,6 @@ def sign_group(
                 keys.write(rows, by_key(key, partitions))
                 counts[-1] += len(texts)
     return counts
-
-
-def _batches(path: Path) -> Iterator[list[str]]:
-    texts: list[str] = []
-    characters = 0
-    for document in read_documents(path):
-        texts.append(document.text)
-        characters += len(document.text)
-        if characters >= BATCH_CHARACTERS:
-            yield texts
-            texts, characters = [], 0
-    if texts:
-        yield texts
 
 
 def pair_partition(

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from olmo_core.corpus.document import read_documents
-from olmo_core.corpus.duplicates.keys import Group, arrow, place, query, table_file
+from olmo_core.corpus.duplicates.columns import arrow
+from olmo_core.corpus.duplicates.keys import Group, place, query, table_file
 
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
@@ -111,7 +112,7 @@ def survey_group(group: Group, documents: Path, seed: int, out: Path) -> list[in
             add(
                 {
                     "place": np.arange(first, first + len(rows), dtype=np.uint64),
-                    "source": np.array([source] * len(rows), object),
+                    "source": [source] * len(rows),
                     "text_bytes": sizes,
                     "own_order": orders,
                 }

@@ -5,7 +5,7 @@ before; per shard, the attributes. Text is read once. What a batch of documents 
 settled where it is read, so that a common line is shuffled once per batch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 
 from olmo_core.corpus.document import read_documents, shards
+from olmo_core.corpus.duplicates.columns import Array, arrow, as_array, as_column, parquet
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
-    Array,
     Group,
     PartitionedFile,
     answers,
-    arrow,
     by_group,
     by_key,
     give,
-    parquet,
     partition_count,
     place,
     query,
@@ -221,7 +219,8 @@ def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, ou
                 for batch in _batches(shard, path, held_out, min_bytes):
                     rows = batch.settle()
                     keys.write(rows, by_key(rows["key"], partitions))
-                    known.write_table(arrow().table(batch.documents, schema=schema))
+                    columns = [as_column(batch.documents[each.name], each.type) for each in schema]
+                    known.write_table(arrow().table(columns, schema=schema))
                     count += len(batch.lines)
     return count
 
@@ -252,13 +251,14 @@ def mark_shard(
     known: Path, repeated: Sequence[Path], shard: int, group: Group, groups: int, out: Path
 ) -> dict[str, Any]:
     """Write the attributes of one shard; return what `write_marks` says of it."""
-    read: Mapping[str, Any] = {
-        name: column.to_numpy() for name, column in _columns(parquet().read_table(known))
-    }
+    with parquet().ParquetFile(known) as file:
+        table = file.read().combine_chunks()
+    names: list[str] = table["id"].to_pylist()
+    read = {name: as_array(table[name].combine_chunks()) for name in READ if name != "id"}
     copied, characters = read["copied"].copy(), read["repeated"].copy()
     first = place(shard, 1)
     for batch in read_partition(repeated, group.number, groups):
-        rows = {name: column.to_numpy(zero_copy_only=False) for name, column in _columns(batch)}
+        rows = {name: as_array(batch.column(name)) for name in REPEATED}
         line = rows["place"] - np.uint64(first)  # wraps around for earlier shards
         here = line < len(copied)
         copied[line[here][rows["copied"][here]]] = True
@@ -273,7 +273,7 @@ def mark_shard(
         )
         for number, (name, size, length, held) in enumerate(
             zip(
-                read["id"].tolist(),
+                names,
                 read["characters"].tolist(),
                 read["length"].tolist(),
                 read["contaminated"].tolist(),
@@ -282,7 +282,3 @@ def mark_shard(
         )
     )
     return write_marks(out, marks)
-
-
-def _columns(table: Any) -> Iterator[tuple[str, Any]]:
-    return zip(table.schema.names, table.columns, strict=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from olmo_core.corpus.duplicates.columns import Array, arrow, as_array, as_column, ipc, parquet
 
 LINE_BITS = 32  # of a place; the bits above are the shard's number
 # Of one task that reads text. Few large files of keys: each holds every partition.
@@ -37,21 +37,6 @@ BATCH_ROWS = 1 << 20  # held at a time by what makes keys, and of a query's answ
 PARTITION_ROWS = 1 << 12
 ROUND_ROWS = 1 << 22  # at most: 100 MB of keys, once more while they are sorted
 MEMORY_LIMIT = "400MB"  # of DuckDB in one process; beyond it, it spills
-
-
-def arrow() -> Any:
-    """Return pyarrow, imported when it is used: definitions load without it."""
-    return importlib.import_module("pyarrow")
-
-
-def ipc() -> Any:
-    """Return pyarrow's module of Arrow files, imported when it is used."""
-    return importlib.import_module("pyarrow.ipc")
-
-
-def parquet() -> Any:
-    """Return pyarrow's module of Parquet files, imported when it is used."""
-    return importlib.import_module("pyarrow.parquet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +138,7 @@ class PartitionedFile:
         order = np.argsort(partition, kind="stable")
         bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1)).tolist()
         columns = [
-            arrow().array(
+            as_column(
                 np.concatenate([rows[field.name] for rows, _ in self._held])[order], field.type
             )
             for field in self._schema
@@ -167,15 +152,16 @@ class PartitionedFile:
 @contextlib.contextmanager
 def table_file(
     path: Path, columns: Mapping[str, str]
-) -> Generator[Callable[[Mapping[str, Array]], None]]:
+) -> Generator[Callable[[Mapping[str, Any]], None]]:
     """Yield what adds rows to one Parquet file, a row group at a time."""
     schema = arrow().schema(list(columns.items()))
     # Digests and places do not compress, and nothing asks for their bounds.
     plain: Any = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
     with parquet().ParquetWriter(path, schema, **plain) as writer:
 
-        def add(rows: Mapping[str, Array]) -> None:
-            writer.write_table(arrow().table(dict(rows), schema=schema))
+        def add(rows: Mapping[str, Any]) -> None:
+            columns = [as_column(rows[field.name], field.type) for field in schema]
+            writer.write_table(arrow().table(columns, schema=schema))
 
         yield add
 
@@ -211,4 +197,4 @@ def answers(connection: Any, query: str) -> Iterator[dict[str, Array]]:
     reader = connection.sql(query).to_arrow_reader(BATCH_ROWS)
     for batch in reader:
         columns = zip(batch.schema.names, batch.columns, strict=True)
-        yield {name: column.to_numpy(zero_copy_only=False) for name, column in columns}
+        yield {name: as_array(column) for name, column in columns}

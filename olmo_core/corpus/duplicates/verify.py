@@ -1,14 +1,15 @@
 """Candidates for near copies compared by all their shingles."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from olmo_core.corpus.duplicates.columns import Array, as_array
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
-    Array,
     Group,
     PartitionedFile,
     answers,
@@ -17,8 +18,9 @@ from olmo_core.corpus.duplicates.keys import (
     place,
     query,
     read_partition,
+    shard_numbers,
 )
-from olmo_core.corpus.duplicates.shingles import Shingler, jaccard
+from olmo_core.corpus.duplicates.shingles import Shingler, in_batches, jaccard
 from olmo_core.corpus.rows import parse_row, read_lines
 
 LINKS = {"first": "uint64", "later": "uint64"}
@@ -34,20 +36,34 @@ def shingle_candidates(
     wanted = _wanted([folder / "places.arrow" for folder in pairs], group, groups)
     shingler = Shingler(words)
     ends = [0]
-    left = iter(wanted.tolist())
     out.mkdir()
     np.save(out / "places.npy", wanted)
     with (out / "shingles.bin").open("wb") as shingles:
-        following = next(left, None)
-        for shard, path in group.numbered:
-            for line, row in read_lines(path):
-                if place(shard, line) == following:  # the others are not even parsed
-                    text = parse_row(row, f"{path}:{line}")["text"]
-                    values = np.unique(shingler.hashes([text])[0])
-                    shingles.write(values.tobytes())
-                    ends.append(ends[-1] + len(values))
-                    following = next(left, None)
+        for texts in in_batches(_texts(group, wanted)):
+            hashes, offsets, _ = shingler.hashes(texts)
+            for begin, end in pairwise(offsets.tolist()):
+                values = np.unique(hashes[begin:end])
+                shingles.write(values.tobytes())
+                ends.append(ends[-1] + len(values))
+    if len(ends) != len(wanted) + 1:
+        raise RuntimeError(f"{out}: {len(ends) - 1} texts read, {len(wanted)} wanted")
     np.save(out / "ends.npy", np.array(ends))
+
+
+def _texts(group: Group, wanted: Array) -> Iterator[str]:
+    """Yield the texts at these places of a group; the others' lines are not even parsed."""
+    for shard, path in group.numbered:
+        here = wanted[shard_numbers(wanted) == shard] - np.uint64(place(shard, 0))
+        left = iter(here.tolist())
+        following = next(left, None)
+        if following is None:
+            continue
+        for line, row in read_lines(path):
+            if line == following:
+                yield parse_row(row, f"{path}:{line}")["text"]
+                following = next(left, None)
+                if following is None:
+                    break
 
 
 def _wanted(files: Sequence[Path], group: Group, groups: int) -> Array:
@@ -56,7 +72,7 @@ def _wanted(files: Sequence[Path], group: Group, groups: int) -> Array:
     found: list[Array] = []
     left = BATCH_ROWS
     for batch in read_partition(files, group.number, groups):
-        found.append(batch.column("place").to_numpy())
+        found.append(as_array(batch.column("place")))
         left -= len(batch)
         if left <= 0:  # a document stands in as many partitions as it has bands
             wanted, found, left = np.unique(np.concatenate([wanted, *found])), [], BATCH_ROWS
@@ -73,10 +89,14 @@ class Sets:
         empty = not file.stat().st_size
         self._shingles: Array = np.zeros(0, np.uint64) if empty else np.memmap(file, np.uint64, "r")
 
-    def of(self, place: int) -> Array:
-        """Return the shingles of a document, each once, sorted."""
-        number = int(np.searchsorted(self._places, place))
-        return self._shingles[self._ends[number] : self._ends[number + 1]]
+    def spans(self, places: Array) -> tuple[Array, Array]:
+        """Return where the shingles of each of these documents begin and end in `between`."""
+        numbers = np.searchsorted(self._places, places)
+        return self._ends[numbers], self._ends[numbers + 1]
+
+    def between(self, begin: int, end: int) -> Array:
+        """Return the shingles of one document, each once, sorted."""
+        return self._shingles[begin:end]
 
 
 def verify_group(
@@ -102,10 +122,9 @@ def verify_group(
             others = np.where(similar, -1, by_group(rows["later"], groups))
             numbers: list[int] = np.unique(others[~similar]).tolist()
             for number in numbers:
-                theirs = Sets(sets[number])
-                for row in np.flatnonzero(others == number).tolist():
-                    one, other = own.of(rows["first"][row]), theirs.of(rows["later"][row])
-                    similar[row] = _alike(one, other, threshold)
+                at = np.flatnonzero(others == number)
+                given = rows["first"][at], rows["later"][at]
+                similar[at] = _alike(own, Sets(sets[number]), *given, threshold)
             kept = {name: rows[name][similar] for name in LINKS}
             links.write(kept, np.zeros(len(kept["first"]), np.int64))
             compared = ~rows["equal"]
@@ -113,6 +132,12 @@ def verify_group(
     return dict(counts)
 
 
-def _alike(one: Array, other: Array, threshold: float) -> bool:
-    fewer, more = sorted((len(one), len(other)))
-    return fewer >= threshold * more and jaccard(one, other) >= threshold
+def _alike(own: Sets, other: Sets, first: Array, later: Array, threshold: float) -> Array:
+    """Return which documents are near copies of the other of their pair, bool (pairs,)."""
+    spans = [*own.spans(first), *other.spans(later)]
+    sizes = [spans[1] - spans[0], spans[3] - spans[2]]
+    alike = np.minimum(*sizes) >= threshold * np.maximum(*sizes)
+    for row in np.flatnonzero(alike).tolist():
+        a, b, c, d = (int(span[row]) for span in spans)
+        alike[row] = jaccard(own.between(a, b), other.between(c, d)) >= threshold
+    return alike

@@ -23,7 +23,7 @@ def write_survey(folder: Path, ids: Sequence[str], groups: Sequence[int], **fact
     """Survey of documents of 100 bytes; a group is the number of its first member."""
     table = {
         "place": np.arange(1, len(ids) + 1, dtype=np.uint64),
-        "source": np.array([name.split("/")[0] for name in ids], object),
+        "source": [name.split("/")[0] for name in ids],
         "text_bytes": np.full(len(ids), 100, np.uint64),
         "own_order": np.array([cluster_order(0, name) for name in ids], np.uint64),
     }

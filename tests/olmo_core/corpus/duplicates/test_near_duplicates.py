@@ -10,11 +10,11 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from olmo_core.corpus.duplicates import bands, keys, verify
+from olmo_core.corpus.duplicates import bands, keys, shingles, verify
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 
 
-def shingles(text: str) -> set[str]:
+def runs_of(text: str) -> set[str]:
     words = re.findall(r"\w+", text.lower())
     return {" ".join(words[n : n + 5]) for n in range(max(1, len(words) - 4))}
 
@@ -60,7 +60,7 @@ def test_clusters_are_the_components_of_all_pairs_above_the_threshold(corpus: An
     texts = variants(300, seed=1)
     # So many bands that no pair is missed: what is left are the comparison and the components.
     numbers = run(corpus, texts, threshold=0.7, permutations=128, bands=64)["report"]["numbers"]
-    sets = [shingles(text) for text in texts.values()]
+    sets = [runs_of(text) for text in texts.values()]
     links = [
         (n, m)
         for m in range(len(sets))
@@ -89,7 +89,8 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(
     raw.symlink_to(whole.folder("raw"))
     monkeypatch.setattr(keys, "GROUP_SHARDS", 2)
     monkeypatch.setattr(keys, "PARTITION_BYTES", 40_000)
-    monkeypatch.setattr(bands, "BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr(shingles, "BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr(shingles, "BLOCK_BYTES", 300)
     monkeypatch.setattr(keys, "BATCH_ROWS", 50)
     monkeypatch.setattr(verify, "BATCH_ROWS", 7)
     corpus.run("near_duplicates", {}, processes=1)

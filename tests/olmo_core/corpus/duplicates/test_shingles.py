@@ -4,8 +4,10 @@ import re
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
-from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, jaccard, signatures
+from olmo_core.corpus.duplicates import shingles
+from olmo_core.corpus.duplicates.shingles import BYTES, Shingler, band_keys, jaccard, signatures
 from tests.olmo_core.corpus.conftest import ODD
 
 
@@ -14,7 +16,11 @@ def runs(text: str, words: int) -> set[str]:
     return {" ".join(found[n : n + words]) for n in range(max(1, len(found) - words + 1))}
 
 
-def test_runs_are_those_of_the_regular_expression() -> None:
+@pytest.mark.parametrize("block_bytes", [1, 16, 1 << 17])
+def test_runs_are_those_of_the_regular_expression(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shingles, "BLOCK_BYTES", block_bytes)
     texts = ["The quick, brown FOX\njumps!", "one two", "", *ODD, "the QUICK brown; fox (jumps)"]
     hashes, offsets, digests = Shingler(3).hashes(texts)
     assert len(offsets) == len(texts) + 1
@@ -28,10 +34,18 @@ def test_runs_are_those_of_the_regular_expression() -> None:
     assert digests[0] == digests[-1] != digests[1]  # of the same words
 
 
+def test_different_runs_have_different_hashes_wherever_they_stand() -> None:
+    words = [f"{n:x}" for n in range(200_000)]  # of few letters, alike but for one
+    hashes, offsets, _ = Shingler(1).hashes([" ".join(words), " ".join(words[::-1]), ""])
+    assert len(np.unique(hashes)) == len(words) + 1
+    assert np.array_equal(hashes[: offsets[1]], hashes[offsets[1] : offsets[2]][::-1])
+
+
 def test_every_character_is_of_a_word_as_the_regular_expression_says() -> None:
     everything = " ".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
-    table = Shingler(1)._blanks  # pyright: ignore[reportPrivateUsage]
-    assert everything.translate(table).split() == re.findall(r"\w", everything)
+    found = Shingler(1)._of_words(everything)  # pyright: ignore[reportPrivateUsage]
+    words = re.findall(r"\w+", everything.lower())
+    assert found.translate(BYTES).decode().split() == words
 
 
 def test_signatures_estimate_the_similarity_and_bands_have_keys_of_their_own() -> None:
