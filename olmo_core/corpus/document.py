@@ -23,6 +23,7 @@ from olmo_core.errors import InputError
 
 # Installed files carry no date of their own that is the same everywhere; dolma wants the key.
 UNDATED = "1970-01-01T00:00:00.000Z"
+ELSEWHERE = "elsewhere"  # folder of the attributes that a user has brought along
 EXCLUDED_FOLDER = "excluded"  # of a run of `raw`, beside `documents`
 REQUIRED_KEYS = ("id", "text", "source")
 

@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import subprocess
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 from olmo_core import environment
 from olmo_core.corpus import toolkit_worker
 from olmo_core.corpus.document import Document, read_attributes, read_documents, shards
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, InputError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 LOG_TAIL_LINES = 20
@@ -161,6 +161,23 @@ def marked_rows(documents: Path, *attributes: Path) -> Generator[Marked]:
                 f"{documents}"
             )
         yield document, [row[1] for row in marks]
+
+
+def joined(name: str, marks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return all that is said of the document `name`, by the names of attributes.
+
+    Raises:
+        InputError: two say something under the same name; the toolkit would take either.
+    """
+    attributes: dict[str, Any] = {}
+    for mark in marks:
+        if twice := attributes.keys() & mark.keys():
+            raise InputError(
+                f"document {name!r}: attribute {min(twice)!r} is written by two; expected one: "
+                "take its folder off the source's `attributes`, or its tagger off `tagged`"
+            )
+        attributes.update(mark)
+    return attributes
 
 
 def link_view(folder: Path, targets: Mapping[str, Path]) -> None:

@@ -16,9 +16,9 @@ from assets.paths import root
 from assets.recipe import load_recipe
 from olmo_core.config.load import nearest
 from olmo_core.corpus.document import Document, source_names
-from olmo_core.corpus.filters.filtered import ATTRIBUTES, FilteredConfig
+from olmo_core.corpus.filters.filtered import FilteredConfig, attribute_folders
 from olmo_core.corpus.filters.rules import Rule
-from olmo_core.corpus.toolkit import marked_files
+from olmo_core.corpus.toolkit import joined, marked_files
 from olmo_core.errors import ConfigError
 from pipelines.cli.terminal import print_json, table, terminal
 
@@ -110,15 +110,11 @@ def _documents(graph: Graph, source: str | None) -> Iterator[tuple[Document, dic
             )
         folders[name] = run.path
     documents = folders["held_out"] / "documents"
-    attributes = [
-        folders[asset] / "attributes" / experiment
-        for asset, experiment in ATTRIBUTES.items()
-        if asset in folders
-    ]
     for name in [source] if source else source_names(documents):
-        for _, rows in marked_files(documents / name, *(each / name for each in attributes)):
+        attributes = (each / name for each in attribute_folders(folders, name))
+        for _, rows in marked_files(documents / name, *attributes):
             for document, marks in rows:
-                yield document, {key: value for mark in marks for key, value in mark.items()}
+                yield document, joined(document.id, marks)
 
 
 def _entry(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, above, at_least
-from olmo_core.corpus.document import Document, excluded_shards, shards, totals
+from olmo_core.corpus.document import ELSEWHERE, Document, excluded_shards, shards, totals
 from olmo_core.corpus.duplicates.candidates import Cluster, Member, Survey, survey_group
 from olmo_core.corpus.duplicates.keys import LINE_BITS, place, shard_groups
 from olmo_core.corpus.duplicates.parts import write_remaining
@@ -141,7 +141,7 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     table = _table(facts, held)
     _check(table, config)
     with job.timed("write"):
-        scored = _write(documents, first, counts, held, job, reads=f"{raw} {clusters}")
+        scored = _write(inputs["raw"], first, counts, held, job, reads=f"{raw} {clusters}")
     columns = ("scored", "set_aside", "near_excluded", "remaining", "scored_bytes")
     return Report(
         numbers=totals(table, "documents", *columns, "remaining_bytes", "near_duplicates"),
@@ -171,7 +171,7 @@ def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
 
 
 def _write(
-    documents: Path,
+    raw: Path,
     first: int,
     counts: Sequence[int],
     held: Sequence[Member],
@@ -179,11 +179,11 @@ def _write(
     *,
     reads: str,
 ) -> dict[str, list[Document]]:
-    """Write the remaining documents under their files' names, and the scored ones by domain.
+    """Write what remains under the files' names, and the scored documents by domain.
 
     Args:
-        documents: The folder of shards.
-        first: Number of the first of them, in places.
+        raw: The run that holds the shards, and attributes made elsewhere beside some.
+        first: Number of the first shard, in places.
         counts: Documents of each; a shard of which none remains is left out.
         held: The documents that are held out.
         job: The run folder.
@@ -196,18 +196,23 @@ def _write(
     for member in held:
         shard, line = divmod(member.place, 1 << LINE_BITS)
         by_shard[shard][line] = (member.role, member.cluster)
-    tasks = [
-        Task(
-            name=f"write {path.relative_to(documents)}",
+
+    def task(path: Path, shard: int) -> Task:
+        whole = len(by_shard[shard]) == counts[shard - first]
+        return Task(
+            name=f"write {path.relative_to(raw)}",
             reads=reads,
-            output=(job.folder if len(by_shard[shard]) < counts[shard - first] else job.scratch)
-            / "documents"
-            / path.relative_to(documents),
+            output=(job.scratch if whole else job.folder) / path.relative_to(raw),
             call=partial(write_remaining, path, by_shard[shard]),
         )
-        for shard, path in enumerate(shards(documents), start=first)
-    ]
-    rows = [row for found in map_tasks(tasks, job, unit="files") for row in found]
+
+    documents = [*enumerate(shards(raw / "documents"), start=first)]
+    tasks = [task(path, shard) for shard, path in documents]
+    elsewhere = raw / "attributes" / ELSEWHERE
+    beside = ((n, elsewhere / path.relative_to(raw / "documents")) for n, path in documents)
+    tasks += [task(path, shard) for shard, path in beside if path.exists()]
+    written = map_tasks(tasks, job, unit="files")
+    rows = [row for found in written[: len(documents)] for row in found]
     if len(rows) != len(held):
         raise RuntimeError(f"{len(held)} documents were chosen, and {len(rows)} found in the files")
     scored: dict[str, list[Document]] = defaultdict(list)

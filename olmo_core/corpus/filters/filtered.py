@@ -13,6 +13,7 @@ from pathlib import Path
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
+    ELSEWHERE,
     read_folder,
     shards,
     source_names,
@@ -83,18 +84,18 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     """Judge, mix and compare the files in chunks, each a task; number what they write."""
     documents = inputs["held_out"] / "documents"
     check_sources(config.rules, documents, "filtered: rules")
-    attributes = [
-        inputs[asset] / "attributes" / experiment
-        for asset, experiment in ATTRIBUTES.items()
-        if asset in inputs
-    ]
-    marked_files(documents, *attributes)  # a missing file is named before the work begins
     reads = " ".join(str(read_json(folder / "result.json")["digest"]) for folder in inputs.values())
     sources = {
-        name: Source(rules=rules, replacements=config.replacements.get(name, ()))
+        name: Source(
+            rules=rules,
+            replacements=config.replacements.get(name, ()),
+            attributes=attribute_folders(inputs, name),
+        )
         for name, rules in config.rules.items()
     }
-    how = partial(filter_files, documents, attributes, sources, config.shard_bytes)
+    for name, source in sources.items():  # a missing file is named before the work begins
+        marked_files(documents / name, *(folder / name for folder in source.attributes))
+    how = partial(filter_files, documents, sources, config.shard_bytes)
     tasks = [
         Task(
             name=f"filter chunk {number}",
@@ -117,6 +118,17 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     with job.timed("number the files"):
         link_files(job.folder / "documents", _numbered([task.output for task in tasks]))
     return _report(config, verdicts, job.folder / "documents")
+
+
+def attribute_folders(inputs: Mapping[str, Path], source: str) -> list[Path]:
+    """Return the folders of what is said of a source's documents: ours, and made elsewhere."""
+    folders = [
+        inputs[asset] / "attributes" / experiment
+        for asset, experiment in ATTRIBUTES.items()
+        if asset in inputs
+    ]
+    elsewhere = inputs["held_out"] / "attributes" / ELSEWHERE
+    return [*folders, elsewhere] if (elsewhere / source).exists() else folders
 
 
 def _chunks(documents: Path) -> list[list[str]]:

@@ -22,6 +22,7 @@ from olmo_core.corpus.toolkit import (
     Marked,
     ToolkitCommand,
     ToolkitError,
+    joined,
     link_view,
     marked_rows,
     run_steps,
@@ -37,11 +38,11 @@ class Source:
 
     rules: Sequence[Rule]
     replacements: Sequence[Replacement]
+    attributes: Sequence[Path]  # folders that hold a file for each file of its documents
 
 
 def filter_files(
     documents: Path,
-    attributes: Sequence[Path],
     sources: Mapping[str, Source],
     shard_bytes: int,
     names: Sequence[str],
@@ -51,10 +52,9 @@ def filter_files(
 
     Args:
         documents: All documents.
-        attributes: A folder of attributes for each that wrote them.
-        sources: Rules and replacements of each source.
+        sources: What becomes of each source.
         shard_bytes: Of text in a file.
-        names: Of the files, below `documents` and each folder of `attributes`.
+        names: Of the files, below `documents` and each folder of attributes.
         out: Where to write.
 
     Returns:
@@ -66,8 +66,9 @@ def filter_files(
     """
     mixing = out / "mixing"
     targets = {f"documents/{name}": documents / name for name in names}
-    for folder in attributes:
-        targets |= {f"attributes/{folder.name}/{name}": folder / name for name in names}
+    for name in names:
+        for folder in sources[Path(name).parts[0]].attributes:
+            targets[f"attributes/{folder.name}/{name}"] = folder / name
     link_view(mixing / "view", targets)
     grouped = groupby(names, lambda name: Path(name).parts[0])
     by_source = {source: list(found) for source, found in grouped}
@@ -80,7 +81,9 @@ def filter_files(
             document
             for name in files
             for document in _staying(
-                marked_rows(documents / name, *(folder / name for folder in attributes)),
+                marked_rows(
+                    documents / name, *(each / name for each in sources[source].attributes)
+                ),
                 verdicts[source],
                 sources[source].replacements,
                 mixing / "view" / "attributes" / EXPERIMENT / name,
@@ -88,8 +91,7 @@ def filter_files(
         )
         noted = _noted(staying, kept[source])
         write_shards(out / "documents" / source, noted, shard_bytes=shard_bytes)
-    experiments = [folder.name for folder in attributes]
-    run_steps([[_mix_step(by_source, experiments, sources)]], mixing, processes=1)
+    run_steps([[_mix_step(by_source, sources)]], mixing, processes=1)
     for source, expected in kept.items():
         compare(mixing / "mixed" / source, expected)
     shutil.rmtree(mixing)
@@ -103,7 +105,7 @@ def _staying(
     with contextlib.ExitStack() as stack:
         mixer = stack.enter_context(packed(spans_path)) if replacements else None
         for document, marks in rows:
-            attributes = {k: v for mark in marks for k, v in mark.items()}
+            attributes = joined(document.id, marks)
             spans = spans_to_replace(attributes, replacements)
             if mixer is not None:
                 row = {"id": document.id, "attributes": mixer_spans(spans, replacements)}
@@ -121,9 +123,7 @@ def _noted(documents: Iterable[Document], kept: list[tuple[str, int]]) -> Iterat
 
 
 def _mix_step(
-    by_source: Mapping[str, Sequence[str]],
-    experiments: Sequence[str],
-    sources: Mapping[str, Source],
+    by_source: Mapping[str, Sequence[str]], sources: Mapping[str, Source]
 ) -> ToolkitCommand:
     """Return the call of dolma's mixer for some files: one stream per source."""
     streams = [
@@ -131,7 +131,7 @@ def _mix_step(
             "name": source,
             "documents": [f"view/documents/{name}" for name in names],
             "attributes": [
-                *experiments,
+                *(folder.name for folder in sources[source].attributes),
                 *([EXPERIMENT] if sources[source].replacements else []),
             ],
             "filter": {

@@ -1,5 +1,6 @@
 """The names that a section may use: of sources, and of attributes."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,24 @@ from olmo_core.errors import ConfigError
 
 
 def check_attribute(name: str, where: str) -> None:
-    """Refuse what cannot be an attribute's name in jq.
+    """Refuse what cannot be the name of an attribute that is written here.
 
     Raises:
         ConfigError: with `where`.
     """
     if not name.replace("_", "").isalnum():
+        raise ConfigError(
+            f"{where}: attribute {name!r}: expected a name such as tags__gopher_v2__word_count"
+        )
+
+
+def check_found_attribute(name: str, where: str) -> None:
+    """Refuse what cannot be an attribute's name, whoever wrote it, or would be more in jq.
+
+    Raises:
+        ConfigError: with `where`.
+    """
+    if not re.fullmatch(r"[\w.:/-]+", name):
         raise ConfigError(
             f"{where}: attribute {name!r}: expected a name such as tags__gopher_v2__word_count"
         )

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from olmo_core.corpus.filters.names import check_attribute
+from olmo_core.corpus.filters.names import check_attribute, check_found_attribute
 from olmo_core.errors import ConfigError
 
 EXPERIMENT = "replaced"  # folder of the attributes that the toolkit reads
@@ -25,7 +25,7 @@ class Replacement:
 
     def __post_init__(self) -> None:
         where = f"filtered: replacement {self.name}"
-        check_attribute(self.attribute, where)
+        check_found_attribute(self.attribute, where)
         check_attribute(self.name, f"{where}: its name")
         if not abs(self.min_score) < float("inf"):
             raise ConfigError(f"{where}: min_score {self.min_score}: expected a finite number")

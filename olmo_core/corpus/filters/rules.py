@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from olmo_core.corpus.document import Document, utf8_bytes
 from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
-from olmo_core.corpus.filters.names import check_attribute
+from olmo_core.corpus.filters.names import check_found_attribute
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -43,11 +43,11 @@ class Rule:
             raise ConfigError(
                 f"filtered: rule {self.name}: bound {self._bound()}: expected a finite number"
             )
-        check_attribute(self.attribute, f"filtered: rule {self.name}")
+        check_found_attribute(self.attribute, f"filtered: rule {self.name}")
 
     def jq(self) -> str:
         """Return the condition under which dolma's mixer excludes a document, in its jq syntax."""
-        spans = f"(.attributes.{self.attribute} // [])"
+        spans = f'(.attributes["{self.attribute}"] // [])'
         measure = {
             "score": f"({spans} | if length > 0 then .[0][2] else 0 end)",
             "spans": f"({spans} | length)",
@@ -98,7 +98,7 @@ def check_families(named: Iterable[tuple[str, str]], seen: set[str], source: str
 
 def _family(attribute: str) -> str:
     """Return what wrote an attribute: experiment and tagger, its name without the last part."""
-    return attribute.rpartition("__")[0]
+    return attribute.rpartition("__")[0] or attribute
 
 
 @dataclass(kw_only=True)

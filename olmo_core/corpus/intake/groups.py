@@ -30,7 +30,16 @@ def list_files(source: SourceConfig, out: Path) -> dict[str, int]:
     listing = READERS[source.reader].units(source)
     write_json(
         out,
-        [(u.name, str(u.path), dict(u.origin), u.path.stat().st_size) for u in listing.units],
+        [
+            {
+                "name": unit.name,
+                "path": str(unit.path),
+                "origin": dict(unit.origin),
+                "attributes": [str(path) for path in unit.attributes],
+                "bytes": unit.path.stat().st_size,
+            }
+            for unit in listing.units
+        ],
         durable=False,
     )
     return dict(listing.left_out)
@@ -40,13 +49,19 @@ def listed_groups(listed: Path, shard_bytes: int) -> list[list[Unit]]:
     """Return the files that `list_files` wrote, in their order, in groups of about a shard."""
     groups: list[list[Unit]] = []
     filled = shard_bytes
-    rows: list[tuple[str, str, dict[str, str], int]] = read_json(listed)
-    for name, path, origin, size in rows:
+    rows: list[dict[str, Any]] = read_json(listed)
+    for row in rows:
         if filled >= shard_bytes:
             groups.append([])
             filled = 0
-        groups[-1].append(Unit(name=name, path=Path(path), origin=origin))
-        filled += size
+        unit = Unit(
+            name=row["name"],
+            path=Path(row["path"]),
+            origin=row["origin"],
+            attributes=tuple(map(Path, row["attributes"])),
+        )
+        groups[-1].append(unit)
+        filled += row["bytes"]
     return groups
 
 
@@ -86,9 +101,12 @@ def _read(
             keys = Keys()
             sample = sample or first.document.sample()
             sizes: list[int] = []
-            write_documents(
-                shard_path(out, number), _shard(chain([first], found), shard_bytes, keys, sizes)
-            )
+            shard = _shard(chain([first], found), shard_bytes, keys, sizes)
+            if source.attributes:
+                with packed(attributes_path(out, number)) as attributes:
+                    write_documents(shard_path(out, number), _beside(shard, attributes))
+            else:
+                write_documents(shard_path(out, number), (placed.document for placed in shard))
             keys.write(keys_path(out, number))
             documents.append(len(sizes))
             text_bytes += sum(sizes)
@@ -112,6 +130,11 @@ def _read(
 def shard_path(folder: Path, number: int) -> Path:
     """Return the file of a group's shard."""
     return folder / f"{number:06d}.jsonl.gz"
+
+
+def attributes_path(folder: Path, number: int) -> Path:
+    """Return the file of the attributes of a group's shard, where its source brings some."""
+    return folder / f"{number:06d}-attributes.jsonl.gz"
 
 
 def keys_path(folder: Path, number: int) -> Path:
@@ -153,13 +176,21 @@ def _set_apart(read: Iterator[Placed], counts: Counts, excluded: gzip.GzipFile) 
 
 def _shard(
     found: Iterator[Placed], shard_bytes: int, keys: Keys, sizes: list[int]
-) -> Iterator[Document]:
+) -> Iterator[Placed]:
     """Yield documents until they fill a shard; note their keys and sizes."""
     filled = 0
     for placed in found:
         keys.add(placed.document.id, placed.file, placed.line)
         sizes.append(placed.document.text_bytes)
-        yield placed.document
+        yield placed
         filled += sizes[-1]
         if filled >= shard_bytes:
             return
+
+
+def _beside(shard: Iterator[Placed], attributes: gzip.GzipFile) -> Iterator[Document]:
+    """Yield documents; write the attributes of each, row for row."""
+    for placed in shard:
+        row = {"id": placed.document.id, "attributes": placed.attributes}
+        attributes.write(row_line(row))
+        yield placed.document

@@ -1,11 +1,14 @@
 """What a reader yields of a file: its texts, and what it refuses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
 from olmo_core.errors import InputError
+
+Span = Sequence[Any]  # [start, end, score], over the characters of a text
+Attributes = Mapping[str, Sequence[Span]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +22,7 @@ class Passage:
     added: str = UNDATED
     created: str = UNDATED
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    attributes: Attributes = field(default_factory=dict[str, list[Span]])  # made elsewhere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

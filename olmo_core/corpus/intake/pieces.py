@@ -7,7 +7,7 @@ from typing import Any
 
 from olmo_core.corpus.document import Document
 from olmo_core.corpus.intake.exclusions import Exclusions
-from olmo_core.corpus.intake.passages import Passage, Unreadable
+from olmo_core.corpus.intake.passages import Attributes, Passage, Span, Unreadable
 from olmo_core.corpus.intake.readers import READERS
 from olmo_core.corpus.intake.sources import SourceConfig, Unit
 
@@ -32,6 +32,7 @@ class Placed:
     file: str
     line: int  # 0: the file is the text
     excluded: str = ""  # kind of the entry of `exclude_documents` that names it
+    attributes: Attributes = field(default_factory=dict[str, list[Span]])
 
 
 def documents_of(
@@ -78,7 +79,8 @@ def _pieces(
         name = f"{source.name}/{name}"
     whole = exclusions.of_text(name, passage.text, passage.metadata)
     pieces = split_text(passage.text, source.max_document_bytes)
-    for number, piece in enumerate(pieces):
+    attributes = [passage.attributes] if len(pieces) == 1 else cut(passage, pieces)
+    for number, (piece, marks) in enumerate(zip(pieces, attributes, strict=True)):
         document = Document(
             id=name if len(pieces) == 1 else f"{name}#{number:03d}",
             text=piece,
@@ -92,7 +94,29 @@ def _pieces(
         if document.text_bytes < source.min_document_bytes or not piece.strip():
             counts.left_out["shorter than min_document_bytes (texts)"] += 1
         else:
-            yield Placed(document=document, file=unit.name, line=line, excluded=whole or excluded)
+            yield Placed(
+                document=document,
+                file=unit.name,
+                line=line,
+                excluded=whole or excluded,
+                attributes=marks,
+            )
+
+
+def cut(passage: Passage, pieces: Sequence[str]) -> Iterator[Attributes]:
+    """Yield the attributes of each piece of a text: the spans that lie in it, or their parts."""
+    end = 0
+    for piece in pieces:
+        start = passage.text.index(piece, end)  # what separates pieces is in none of them
+        end = start + len(piece)
+        yield {
+            name: [
+                [max(span[0], start) - start, min(span[1], end) - start, *span[2:]]
+                for span in spans
+                if max(span[0], start) < min(span[1], end) or start <= span[0] == span[1] < end
+            ]
+            for name, spans in passage.attributes.items()
+        }
 
 
 def split_text(text: str, max_bytes: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 After it runs, `documents/<source>/part-*.jsonl.gz` hold real text found in this environment or in
 a user's folders, in the order of files and lines, the same for the same packages, Python and files.
+The attributes that a source brings along stand row for row beside, in `attributes/elsewhere/`.
 What a source's list excludes stands in `excluded/<source>/` instead, for its near copies' sake.
 """
 
@@ -17,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import EXCLUDED_FOLDER, totals
+from olmo_core.corpus.document import ELSEWHERE, EXCLUDED_FOLDER, totals
 from olmo_core.corpus.intake.exclusions import read_entries
 from olmo_core.corpus.intake.groups import (
     EXCLUDED,
     QUARANTINE,
+    attributes_path,
     keys_path,
     list_files,
     listed_groups,
@@ -143,8 +145,41 @@ def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
         for group in reading.groups
         for number in range(len(group.documents))
     ]
+    repeated = _repeated_ids(shards, sum(each.documents for each in readings), job, reads)
+    files: dict[Path, Path] = {}
+    renamed: list[Task] = []
+    numbers: Counter[str] = Counter()
+    for place, (reading, folder, number) in enumerate(shards):
+        name = Path(reading.source.name, f"part-{numbers[reading.source.name]:05d}.jsonl.gz")
+        numbers[reading.source.name] += 1
+        written = {Path("documents", name): shard_path(folder, number)}
+        if reading.source.attributes:
+            written[Path("attributes", ELSEWHERE, name)] = attributes_path(folder, number)
+        if place in repeated:
+            tasks = [
+                Task(
+                    name=f"rename in {target}",
+                    reads=reads,
+                    output=job.scratch / "renamed" / target,
+                    call=partial(rename, path, place, repeated[place]),
+                )
+                for target, path in written.items()
+            ]
+            renamed += tasks
+            written = {target: task.output for target, task in zip(written, tasks, strict=True)}
+        files |= written
+    map_tasks(renamed, job, unit="files with repeated ids")
+    for target, path in files.items():
+        (job.folder / target).parent.mkdir(parents=True, exist_ok=True)
+        os.link(path, job.folder / target)  # a task's output stays, for another attempt
+
+
+def _repeated_ids(
+    shards: Sequence[tuple[Reading, Path, int]], documents: int, job: Job, reads: str
+) -> dict[int, list[Path]]:
+    """Return where the repeated ids of each shard stand, by its place, and count them."""
     keys = [keys_path(folder, number) for _, folder, number in shards]
-    parts = partitions(sum(reading.documents for reading in readings))
+    parts = partitions(documents)
     tasks = [
         Task(
             name=f"find repeated ids, part {part + 1}",
@@ -154,30 +189,12 @@ def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
         )
         for part in range(parts)
     ]
-    repeated: dict[int, list[Path]] = defaultdict(list)  # shard -> where its repeated ids stand
+    repeated: dict[int, list[Path]] = defaultdict(list)
     for task, found in zip(tasks, map_tasks(tasks, job, unit="partitions of ids"), strict=True):
         for shard, count in found.items():
             repeated[int(shard)].append(task.output)
             shards[int(shard)][0].repeated_ids += count
-    written = [shard_path(folder, number) for _, folder, number in shards]
-    renamed = {
-        place: Task(
-            name=f"rename in shard {place}",
-            reads=reads,
-            output=job.scratch / "renamed" / f"{place:06d}.jsonl.gz",
-            call=partial(rename, written[place], place, found),
-        )
-        for place, found in sorted(repeated.items())
-    }
-    map_tasks([*renamed.values()], job, unit="files with repeated ids")
-    numbers: Counter[str] = Counter()
-    for place, (reading, _, _) in enumerate(shards):
-        name = reading.source.name
-        target = job.folder / "documents" / name / f"part-{numbers[name]:05d}.jsonl.gz"
-        numbers[name] += 1
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A link: a task's output stays, for another attempt.
-        os.link(renamed[place].output if place in renamed else written[place], target)
+    return repeated
 
 
 def _link_excluded(readings: Sequence[Reading], folder: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from olmo_core.corpus.intake import installed
+from olmo_core.corpus.intake.elsewhere import named_files
 from olmo_core.corpus.intake.exclusions import list_file
 from olmo_core.corpus.intake.passages import Passage, Refused
 from olmo_core.corpus.intake.sources import Listing, ReaderName, SourceConfig, Unit
@@ -62,12 +63,9 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
         identity["python"] = platform.python_version()
     files = {
         source.name: [
-            {
-                "path": unit.name,
-                "bytes": unit.path.stat().st_size,
-                "sha256": sha256_file(unit.path),
-            }
+            {"path": name, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
             for unit in user_files(source).units
+            for name, path in named_files(source, unit)
         ]
         for source in sources
         if source.reader == "files"

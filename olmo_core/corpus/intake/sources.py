@@ -16,7 +16,14 @@ ReaderName = Literal[
 ]
 
 CHARACTER_BYTES = 4  # of the longest in UTF-8
-OF_FILES = ("include", "bad_documents", "id_key", "text_key", "metadata_keys")  # with `root`
+OF_FILES = (  # with `root`
+    "include",
+    "bad_documents",
+    "id_key",
+    "text_key",
+    "metadata_keys",
+    "attributes",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class SourceConfig:
     id_key: str = "id"  # files: key or column of the id, text or an integer; it may be missing
     text_key: str = "text"  # files: key or column of the text
     metadata_keys: tuple[str, ...] = ()  # files: keys or columns to carry beside `metadata`'s own
+    # files: folders below the `attributes/` beside Dolma's `documents/`, for rules to use
+    attributes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", self.name):
@@ -67,6 +76,12 @@ class SourceConfig:
                 raise ConfigError(
                     f"sources: {self.name}: include: pattern {pattern!r}; expected one relative to "
                     "`root` and below it, such as '**/*.txt' (`**` is a part of its own)"
+                )
+        for name in self.attributes:
+            if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ConfigError(
+                    f"sources: {self.name}: attributes: {name!r}; expected the name of a folder "
+                    "below `attributes/`"
                 )
         if self.reader in ("package_text", "licences") and not self.packages:
             raise ConfigError(f"sources: {self.name}: `packages` is empty; name what is read")
@@ -95,6 +110,7 @@ class Unit:
     name: str  # relative path, the same on every machine
     path: Path
     origin: Mapping[str, str]  # package and its version; "python" for the standard library
+    attributes: tuple[Path, ...] = ()  # files that say something of its documents, row for row
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,11 @@ import hashlib
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from olmo_core.corpus.document import read_documents, write_documents
+from olmo_core.corpus.rows import read_rows, write_rows
 
 PARTITION = 1 << 22  # keys that one reduce holds, on average: 40 bytes each, and as many to sort
 
@@ -87,16 +86,14 @@ def find_repeated(keys: Sequence[Path], part: int, parts: int, out: Path) -> dic
 
 
 def rename(shard: Path, number: int, repeated: Sequence[Path], out: Path) -> None:
-    """Write a shard again, `~` and the document's mark behind each id that an earlier one has."""
+    """Write a shard, or its attributes, with `~` and a mark behind ids that stood before."""
     marks: dict[int, int] = {}  # by row
     for path in repeated:
         found = np.load(path, mmap_mode="r")
         start, end = np.searchsorted(found[0], np.array([number, number + 1], np.uint64))
         marks.update(zip(found[1, start:end].tolist(), found[2, start:end].tolist(), strict=True))
-    write_documents(
+    rows = enumerate(read_rows(shard))
+    write_rows(
         out,
-        (
-            replace(document, id=f"{document.id}~{marks[row]:016x}") if row in marks else document
-            for row, document in enumerate(read_documents(shard))
-        ),
+        (row | {"id": f"{row['id']}~{marks[at]:016x}"} if at in marks else row for at, row in rows),
     )

@@ -4,18 +4,21 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
 from olmo_core.corpus.intake import json_lines, parquet, plain_text
+from olmo_core.corpus.intake.elsewhere import beside, with_attributes
 from olmo_core.corpus.intake.passages import Passage, Refused
 from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, expanded, matches
 from olmo_core.corpus.rows import check_row, require_utf8
 from olmo_core.errors import ConfigError, InputError
 
 MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128
+BESIDE = "attributes beside Dolma documents (files)"
 CARRIED = ("added", "created", "metadata")  # of a Dolma document, beside id, text and source
 DEFAULT_INCLUDE = tuple(
     f"**/*{suffix}"
@@ -45,11 +48,14 @@ def user_files(source: SourceConfig) -> Listing:
         )
     patterns = [PurePosixPath(each).parts for each in source.include or DEFAULT_INCLUDE]
     units: list[Unit] = []
+    attributes: set[Path] = set()
     left_out: Counter[str] = Counter()
     for path, apart in _walk(root, frozenset()):
         name = path.relative_to(root).as_posix()
         parts = tuple(name.split("/"))
-        if apart:
+        if apart == BESIDE and source.attributes:
+            attributes.add(path)
+        elif apart:
             left_out[apart] += 1
         elif matches(name, source.exclude):
             left_out["excluded (files)"] += 1
@@ -72,7 +78,10 @@ def user_files(source: SourceConfig) -> Listing:
                 f"{root}: file {os.fsencode(unit.name)!r} (source {source.name}): its name is not "
                 "UTF-8; rename it, or leave it out with `exclude`"
             ) from None
-    return Listing(units=sorted(units, key=lambda unit: unit.name), left_out=left_out)
+    if source.attributes:
+        units = [with_attributes(source, unit) for unit in units]
+        left_out[BESIDE] = len(attributes.difference(*(unit.attributes for unit in units)))
+    return Listing(units=sorted(units, key=lambda unit: unit.name), left_out=+left_out)
 
 
 def _walk(
@@ -97,8 +106,8 @@ def _walk(
     for entry in entries:
         path = Path(entry.path)
         if entry.name in folders:
-            beside = entry.name == "attributes" and "documents" in folders
-            reason = "attributes beside Dolma documents (files)" if beside else apart
+            is_beside = entry.name == "attributes" and "documents" in folders
+            reason = BESIDE if is_beside else apart
             yield from _walk(path, above | {inode}, reason)
         else:
             is_file = _followed(entry).is_file()
@@ -134,12 +143,13 @@ def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refus
     else:
         yield from _whole(unit)
         return
-    for number, row in rows:
+    for (number, row), attributes in beside(unit, rows, source.id_key):
         if isinstance(row, Refused):
             yield row
             continue
         try:
-            yield _passage(source, row, number, f"{unit.path}:{number}")
+            passage = _passage(source, row, number, f"{unit.path}:{number}")
+            yield replace(passage, attributes=attributes) if attributes else passage
         except InputError as error:
             yield Refused(error=error, place={"line": number, "content": ascii(row)[:2000]})
 
