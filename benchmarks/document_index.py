@@ -5,6 +5,7 @@ build the index: collecting in two processes, each timed by itself, then writing
 memory is shown. Reading documents is not part of it (`read_documents`).
 
     python benchmarks/document_index.py --documents 50e6 --folder /tmp/index
+    python benchmarks/document_index.py --documents 50e6 --folder /tmp/index --keep
 """
 
 import argparse
@@ -142,34 +143,43 @@ def look_up(folder: Path, documents: int) -> dict[str, np.ndarray]:
     return {kind: np.array(taken) for kind, taken in times.items()}
 
 
-def main() -> None:
-    """Build, measure, print, and remove what was built."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=float, default=10e6)
-    parser.add_argument("--folder", type=Path, required=True)
-    arguments = parser.parse_args()
-    documents = int(arguments.documents) // PER_FILE * PER_FILE
+def report_build(folder: Path, documents: int) -> None:
+    """Build an index, and print how long it took and how large it is."""
     need = documents * BYTES_PER_DOCUMENT
-    print(f"needs {need / 1e9:.1f} GB in {arguments.folder} while it builds", flush=True)
-    arguments.folder.mkdir(parents=True)
-    free = shutil.disk_usage(arguments.folder).free
+    print(f"needs {need / 1e9:.1f} GB in {folder} while it builds", flush=True)
+    folder.mkdir(parents=True)
+    free = shutil.disk_usage(folder).free
     if free < 2 * need:
         raise SystemExit(f"{free / 1e9:.1f} GB are free; expected twice the need")
+    for step, taken in build(folder, documents).items():
+        print(f"{step}: {taken:.0f} s, {documents / taken:,.0f} documents a second")
+    for kind in (index.PLACES, index.IDS, index.URLS, index.TEXTS):
+        paths = [path for path in (folder / kind).rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in paths)
+        print(f"{kind}: {len(paths)} files, {size / documents:.1f} bytes a document")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{documents:,} documents; peak memory of writing {peak:,.0f} MiB", flush=True)
+
+
+def main() -> None:
+    """Build, measure, print, and remove what was built."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--documents", type=float, default=10e6)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--keep", action="store_true", help="leave it; look up in what is there")
+    arguments = parser.parse_args()
+    documents = int(arguments.documents) // PER_FILE * PER_FILE
     try:
-        seconds = build(arguments.folder, documents)
-        for step, taken in seconds.items():
-            print(f"{step}: {taken:.0f} s, {documents / taken:,.0f} documents a second")
-        for kind in (index.PLACES, index.IDS, index.URLS, index.TEXTS):
-            paths = [path for path in (arguments.folder / kind).rglob("*") if path.is_file()]
-            size = sum(path.stat().st_size for path in paths)
-            print(f"{kind}: {len(paths)} files, {size / documents:.1f} bytes a document")
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{documents:,} documents; peak memory of writing {peak:,.0f} MiB")
+        if not (arguments.keep and arguments.folder.exists()):
+            report_build(arguments.folder, documents)
         for kind, taken in look_up(arguments.folder, documents).items():
             middle, high, most = np.quantile(taken, (0.5, 0.95, 1))
             print(f"{kind}: median {middle:.1f} ms, 95% {high:.1f} ms, longest {most:.1f} ms")
     finally:
-        shutil.rmtree(arguments.folder)
+        if not arguments.keep:
+            shutil.rmtree(arguments.folder)
 
 
 if __name__ == "__main__":
