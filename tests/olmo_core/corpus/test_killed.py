@@ -7,6 +7,7 @@ or reports of progress; so every moment is met, and none depends on the clock.
 import functools
 import multiprocessing
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -17,12 +18,26 @@ from typing import Any
 
 import pytest
 
+from olmo_core.corpus.document import Document, write_shards
+from olmo_core.corpus.duplicates import (
+    decontaminated,
+    deduplicated,
+    held_out,
+    keys,
+    near_duplicates,
+)
+from olmo_core.corpus.duplicates.decontaminated import DecontaminatedConfig
+from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
+from olmo_core.corpus.duplicates.held_out import HeldOutConfig
+from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
+from olmo_core.corpus.index import documents
+from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.intake import raw
 from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.corpus.tokens import tokens
 from olmo_core.corpus.tokens.tokens import TokensConfig
-from olmo_core.files import read_json
+from olmo_core.files import read_json, write_json
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from olmo_core.tasks import map as task_map
@@ -100,6 +115,7 @@ def _job(
     os.replace, os.link = counted(os.replace), counted(os.link)
     Job.progress = counted(Job.progress)
     module = __import__(name, fromlist=["make"])
+    keys.LEAST_BYTES = 3000  # some groups and partitions of few documents
     with Job.open(folder) as job:
         job.processes = processes
         job.finish(module.make(config, inputs, job))
@@ -112,17 +128,64 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture(scope="module", params=["raw", "tokens"])
-def work(
-    request: pytest.FixtureRequest,
-    tmp_path_factory: pytest.TempPathFactory,
-    filtered: Path,
-    tokenizer_run: Path,
-) -> Work:
+@pytest.fixture(scope="module")
+def text_jobs(
+    tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Path]
+) -> dict[str, Work]:
+    """The jobs between `raw` and `filtered`, over two sources of three files with copies."""
+    root = tmp_path_factory.mktemp("text")
+    texts = {source: [" ".join(words(n)) for n in range(30)] for source in "ab"}
+    texts["b"] = [f"{text}\n{text} {n}" for n, text in enumerate(texts["b"])]
+    for source, found in texts.items():
+        rows = [Document(id=f"{source}/{n}", text=t, source=source) for n, t in enumerate(found)]
+        size = sum(map(len, found)) // 3
+        write_shards(root / "raw" / "documents" / source, rows, shard_bytes=size)
+    write_json(root / "raw" / "result.json", {"digest": "of these texts"})
+    inputs = {name: root / name for name in ("raw", "near_duplicates", "held_out")}
+    near = Work(module=near_duplicates, config=NearDuplicateConfig(), inputs={"raw": inputs["raw"]})
+    held = HeldOutConfig(share=0.1, min_documents=3, max_cluster_share=0.2)
+    held = Work(
+        module=held_out, config=held, inputs={n: inputs[n] for n in ("raw", "near_duplicates")}
+    )
+    for name, work in (("near_duplicates", near), ("held_out", held)):
+        run(work.module, inputs[name], work.config, work.inputs)
+    rest = {"held_out": inputs["held_out"]}
+    return {
+        "near_duplicates": near,
+        "held_out": held,
+        "deduplicated": Work(module=deduplicated, config=DeduplicatedConfig(), inputs=rest),
+        "decontaminated": Work(module=decontaminated, config=DecontaminatedConfig(), inputs=rest),
+    }
+
+
+def words(seed: int) -> list[str]:
+    noise = random.Random(seed)
+    return [f"w{noise.randrange(3000)}" for _ in range(40)]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "raw",
+        "near_duplicates",
+        "held_out",
+        "deduplicated",
+        "decontaminated",
+        "tokens",
+        "documents",
+    ],
+)
+def work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Work:
     """A job of some tasks of every kind that it has."""
-    if request.param == "tokens":
-        inputs = {"filtered": filtered, "tokenizer": tokenizer_run}
+    if request.param in ("tokens", "documents"):
+        filtered = request.getfixturevalue("filtered")
+        if request.param == "documents":
+            inputs = {"tokens": request.getfixturevalue("tokens_run"), "filtered": filtered}
+            return Work(module=documents, config=DocumentsConfig(), inputs=inputs)
+        inputs = {"filtered": filtered, "tokenizer": request.getfixturevalue("tokenizer_run")}
         return Work(module=tokens, config=TokensConfig(max_tokens_per_file=50_000), inputs=inputs)
+    if request.param != "raw":
+        return request.getfixturevalue("text_jobs")[request.param]
     texts = tmp_path_factory.mktemp("texts")
     for name in "abc":
         lines = [f'{{"id": "{name}{n % 30}", "text": "Text {name} {n}"}}\n' for n in range(40)]
