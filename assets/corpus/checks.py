@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from assets.node import Check, Finished, Verdict, check
 from olmo_core.config.duration import Duration
 from olmo_core.config.train import TrainConfig
-from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
+from olmo_core.corpus.filters.names import EVALUATION_COVERED
 
 MOST_EPOCHS = 4  # repeats beyond four teach little: Muennighoff et al. 2023, arXiv:2305.16264
 
@@ -44,7 +44,7 @@ def no_evaluation_text(max_share: float, unchecked_sources: Collection[str]) -> 
             said = "; ".join(f"{name} holds {share:.0%} of one" for share, name in found)
             return Verdict(
                 False,
-                f"{said}, max_share is {max_share:.0%}: drop it by a rule on {ATTRIBUTE} "
+                f"{said}, max_share is {max_share:.0%}: drop it by a rule on {EVALUATION_COVERED} "
                 "(samples: olmo show, decontaminated)",
             )
         most = max((share for share, _ in worst.values()), default=0.0)

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 
-ATTRIBUTE = "evaluation__covered"  # of a document: the largest share of one text in it
-
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd: multiplication by it loses nothing
 _BLOCK = 1 << 20  # characters hashed at a time
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
-from olmo_core.corpus.duplicates.contamination import ATTRIBUTE, EvaluationTexts
+from olmo_core.corpus.duplicates.contamination import EvaluationTexts
+from olmo_core.corpus.filters.names import EVALUATION_COVERED
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
 from olmo_core.errors import ConfigError, InputError
@@ -200,7 +201,7 @@ def mark_file(path: Path, index: Path, out: Path) -> dict[str, Any]:
             counts["with_evaluation_text"] += bool(found)
             most = max((share for _, share in covered), default=0.0)
             spans = [[0, len(document.text), round(most, 6)]] if covered else []
-            yield {"id": document.id, "attributes": {ATTRIBUTE: spans}}
+            yield {"id": document.id, "attributes": {EVALUATION_COVERED: spans}}
 
     write_rows(out, rows())
     most = np.array(list(shares.items()), MOST)

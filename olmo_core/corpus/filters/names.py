@@ -8,6 +8,9 @@ from typing import Any
 from olmo_core.corpus.document import source_names
 from olmo_core.errors import ConfigError
 
+# Of a document: the largest share of one evaluation text in it, as `decontaminated` writes it.
+EVALUATION_COVERED = "evaluation__covered"
+
 
 def check_attribute(name: str, where: str) -> None:
     """Refuse what cannot be the name of an attribute that is written here.

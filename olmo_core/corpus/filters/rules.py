@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from olmo_core.corpus.document import Document, utf8_bytes
-from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
-from olmo_core.corpus.filters.names import check_found_attribute
+from olmo_core.corpus.filters.names import EVALUATION_COVERED, check_found_attribute
 from olmo_core.errors import ConfigError
 
 Measure = Literal["score", "spans", "share"]
@@ -143,7 +142,7 @@ class Verdict:
         if not drops:
             self.kept += 1
             self.kept_bytes += utf8_bytes(left)
-            spans = attributes.get(ATTRIBUTE) or [[0, 0, 0.0]]
+            spans = attributes.get(EVALUATION_COVERED) or [[0, 0, 0.0]]
             self.evaluation = max(self.evaluation, (spans[0][2], document.id))
             return True
         reason = drops[0]

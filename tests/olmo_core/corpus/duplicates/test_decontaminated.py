@@ -8,13 +8,13 @@ import pytest
 
 from assets.corpus.checks import no_evaluation_text
 from olmo_core.corpus.duplicates import decontaminated
-from olmo_core.corpus.duplicates.contamination import ATTRIBUTE
 from olmo_core.corpus.duplicates.decontaminated import (
     DecontaminatedConfig,
     evaluation_identity,
     evaluation_texts,
     write_index,
 )
+from olmo_core.corpus.filters.names import EVALUATION_COVERED
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.task_data import questions
 from olmo_core.files import write_json
@@ -50,7 +50,7 @@ def spoilt(corpus: Any, tmp_path: Path) -> Any:
 def test_every_kind_of_evaluation_text_is_found(spoilt: Any) -> None:
     result = spoilt.run("decontaminated", spoilt.config)
     marks = spoilt.attributes("decontaminated", "evaluation")
-    shares = {name: (m[ATTRIBUTE] or [[0, 0, 0.0]])[0][2] for name, m in marks.items()}
+    shares = {name: (m[EVALUATION_COVERED] or [[0, 0, 0.0]])[0][2] for name, m in marks.items()}
     assert shares == {
         "prose/clean": 0.0,
         "prose/whole": 1.0,
@@ -134,7 +134,7 @@ def test_a_rule_drops_what_was_found_and_the_check_sees_what_is_left(spoilt: Any
             rows = [{"id": f"{source}/{name}", "attributes": {}} for name in names]
             spoilt.write_lines(folder / "part-00000.jsonl.gz", rows)
         write_json(spoilt.folder(asset) / "result.json", {"digest": "of no attributes"})
-    rule = {"name": "evaluated", "attribute": ATTRIBUTE, "above": 0.5}
+    rule = {"name": "evaluated", "attribute": EVALUATION_COVERED, "above": 0.5}
     result = spoilt.run(
         "filtered",
         {"rules": {"prose": [rule], "lists": []}, "min_kept_share": {"prose": 0.1, "lists": 0.1}},
