@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from olmo_core.corpus.document import REQUIRED_KEYS, Document, read_documents
-from olmo_core.corpus.rows import check_row, decoder, parse_row, read_lines, read_rows
+from olmo_core.corpus.rows import check_row, decoder, parse_row, read_lines, read_rows, row_line
 from olmo_core.errors import InputError
 
 VALUES = [
@@ -108,6 +108,22 @@ def test_mutated_lines_are_read_as_the_standard_library_reads_them() -> None:
             fast += 1
         taken += isinstance(expected, dict)
     assert 0.9 * taken < fast <= taken > 1000
+
+
+def test_rows_are_written_in_the_standard_librarys_bytes() -> None:
+    characters = [chr(n) for n in range(0x110000) if not 0xD800 <= n < 0xE000]
+    values: list[Any] = [
+        *("".join(characters[n : n + 4096]) for n in range(0, len(characters), 4096)),
+        *(2**63, 2**64, 10**400, -(2**63) - 1, 0, True, None, "", {}, [], [[]], {"a": [None, "b"]}),
+        *(1e16, 1e-7, -0.0, 0.1, 5e-324, [1, 2, 0.5], {"a": {"b": 1e22}}, float("nan")),
+    ]
+    for value in values:
+        row = {"id": "x", "metadata": value, "a": {"b": 2, "a": 1}}
+        expected = json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        assert row_line(row) == expected
+    for value, error in (("\ud800", UnicodeEncodeError), (b"bytes", TypeError)):
+        with pytest.raises(error):
+            row_line({"id": value})
 
 
 def members(content: bytes) -> list[bytes]:
