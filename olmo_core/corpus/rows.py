@@ -210,7 +210,7 @@ def row_line(row: Mapping[str, Any]) -> bytes:
 
 def _is_plain(value: Any) -> bool:
     """Return whether the fast encoder writes the standard library's bytes: not those of floats."""
-    kind: Any = type(value)
+    kind = value.__class__
     if kind is dict:
         return all(map(_is_plain, value.values()))
     if kind is list:
