@@ -6,11 +6,11 @@ the jobs before it.
 
 import math
 
+from assets.corpus.doors import has_text, require_doors, source_names
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import nearest, place_in, to_dict
 from olmo_core.config.train import TrainConfig
-from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
@@ -25,12 +25,13 @@ def require_agreement(recipe: Recipe) -> None:
     """Refuse a recipe whose sections contradict each other.
 
     Raises:
-        ConfigError: a mix of an unknown source, a vocabulary that is larger than the embedding,
-            stages of different models, a stage 2 that does not anneal to zero, a task without
-            data.
+        ConfigError: a mix of an unknown source, token files beside what cannot go with them, a
+            vocabulary that is larger than the embedding, stages of different models, a stage 2 that
+            does not anneal to zero, a task without data.
     """
     stage1 = recipe.stage1_config()
     ingredients = [config for _, config in recipe.ingredients()]
+    require_doors(recipe)
     _require_sources(recipe)
     _require_vocabulary(recipe, stage1)
     for number, config in enumerate(ingredients, start=1):
@@ -45,12 +46,13 @@ def require_agreement(recipe: Recipe) -> None:
 
 
 def _require_sources(recipe: Recipe) -> None:
-    known = [source.name for source in recipe.section("corpus", "raw", RawConfig).sources]
+    known = source_names(recipe)
+    door = "raw" if has_text(recipe) else "tokens.published"
     for mix in recipe.mixes:
         for source in recipe.section("corpus", mix, MixConfig).sources:
             if source not in known:
                 raise ConfigError(
-                    f"{place_in(recipe.corpus, f'{mix}.sources')}: no source {source!r} in raw; "
+                    f"{place_in(recipe.corpus, f'{mix}.sources')}: no source {source!r} in {door}; "
                     f"{nearest(source, known)}"
                 )
 

@@ -110,7 +110,8 @@ def build(folder: Path, documents: int) -> dict[str, float]:
     began, count = time.monotonic(), 0
     for number in range(partitions):
         out = f"part-{number:05d}.parquet"
-        count += write_ids(places, texts, number, folder / index.IDS / out)
+        made = write_ids(places, texts, number, frozenset(), folder / index.IDS / out)
+        count += made["documents"]
         for kind in (index.URLS, index.TEXTS):
             write_keys(texts, kind, number, folder / kind / out)
     written = time.monotonic() - began

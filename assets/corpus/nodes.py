@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from assets.corpus import charts, checks
+from assets.corpus.doors import has_text, without_licences
 from assets.node import Check, Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.bounds import above
@@ -25,15 +26,24 @@ from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.intake.readers import source_identity
 from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.corpus.tokens.published import published_identity
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig, tokenizer_identity
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
 from olmo_core.errors import ConfigError
 
+SOURCES = {"raw": "sources", "tokens": "published"}  # the assets, and where they name sources
+
 
 def corpus_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets of the corpus, each from its section of corpus.yaml."""
-    return [*_text_nodes(recipe), *_token_nodes(recipe)]
+    nodes = [*(_text_nodes(recipe) if has_text(recipe) else []), *_token_nodes(recipe)]
+    return [
+        replace(node, config=without_licences(node.config, SOURCES[node.name]))
+        if node.name in SOURCES
+        else node
+        for node in nodes
+    ]
 
 
 def _node(recipe: Recipe, name: str, config_class: type[Any], **others: Any) -> Node:
@@ -191,12 +201,14 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets from documents to token files, their index and the training mixes."""
     node = functools.partial(_node, recipe)
     tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
+    published = recipe.section("corpus", "tokens", TokensConfig).published
+    filtered = ("filtered",) if has_text(recipe) else ()
     return [
         node(
             "tokenizer",
             TokenizerConfig,
             description="One BPE tokenizer, trained on the filtered corpus or released.",
-            inputs=("filtered",),
+            inputs=filtered,
             further_identity=_located(recipe, "tokenizer", lambda: tokenizer_identity(tokenizer)),
             packages=("tokenizers",),
             kinds=("huggingface",),
@@ -204,18 +216,23 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
         node(
             "tokens",
             TokensConfig,
-            description="One token file per shard of a source, in dolma's layout.",
-            inputs=("filtered", "tokenizer"),
+            description="One token file per shard of a source, in dolma's layout; published ones "
+            "by reference.",
+            inputs=(*filtered, "tokenizer"),
+            further_identity=_located(recipe, "tokens", lambda: published_identity(published)),
             packages=("tokenizers",),
             kinds=("numpy",),
             shares_tasks=True,
-            checks=(checks.tokens_of_every_document, checks.same_vocabulary),
+            checks=(
+                *([checks.tokens_of_every_document] if filtered else []),
+                checks.same_vocabulary,
+            ),
         ),
         node(
             "documents",
             DocumentsConfig,
             description="One row per document in a token file: which document a position is of.",
-            inputs=("tokens", "filtered"),
+            inputs=("tokens", *filtered),
             packages=("pyarrow",),
             kinds=("parquet",),
             shares_tasks=True,

@@ -2,11 +2,11 @@
 
 import functools
 
+from assets.corpus.doors import holds_out
 from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
-from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 
 
@@ -31,7 +31,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
         kinds=("pytorch", "parquet"),
         checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
     )
-    held_out = recipe.section("corpus", "held_out", HeldOutConfig).share > 0
+    held_out = holds_out(recipe)
     return [
         *([perplexity] if held_out else []),
         node(

@@ -47,9 +47,10 @@ class IndexedDocument(DocumentSpan):
 
     source: str
     url: str | None  # `url` of the document's metadata
-    characters: int  # of the text
-    text_bytes: int  # of the text, in UTF-8
-    sha1: bytes  # of the text, in UTF-8
+    # of the text, in UTF-8; None of a document of a published token file
+    characters: int | None
+    text_bytes: int | None
+    sha1: bytes | None
 
 
 PLACE_SCHEMA: Any = pa.schema(
@@ -71,15 +72,11 @@ TEXT_SCHEMA: Any = pa.schema(
 )
 KEY: Any = pa.field("key", pa.uint64())
 KEY_SCHEMA: Any = pa.schema([KEY, pa.field("id_key", pa.uint64())])
-ROW_SCHEMA: Any = pa.schema(
-    [
-        KEY,
-        pa.field("source", pa.string()),
-        pa.field("file", pa.string()),
-        *PLACE_SCHEMA,
-        *TEXT_SCHEMA,
-    ]
+PLACED_SCHEMA: Any = pa.schema(
+    [KEY, pa.field("source", pa.string()), pa.field("file", pa.string()), *PLACE_SCHEMA]
 )
+KNOWN_SCHEMA: Any = pa.schema([KEY, pa.field("id", pa.string()), *TEXT_SCHEMA])
+ROW_SCHEMA: Any = pa.schema([*PLACED_SCHEMA, *TEXT_SCHEMA])
 
 
 def key_of(name: str) -> int:

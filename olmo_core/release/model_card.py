@@ -124,6 +124,7 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         *_souped(facts.soup),
         "## Data",
         *(part for title, rows in facts.tables.items() for part in (title, _table(rows))),
+        *_licences(config.licences),
         "## Training",
         _training(facts),
         "## Evaluation",
@@ -135,6 +136,13 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         "\n".join(f"- {text}" for text in limits(config, facts)),
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _licences(licences: Mapping[str, str]) -> list[str]:
+    if not licences:
+        return []
+    rows = [{"source": source, "licence": licence} for source, licence in licences.items()]
+    return ["Sources are under these licences, as the recipe says:", _table(rows)]
 
 
 def _souped(soup: Mapping[str, Any] | None) -> list[str]:
@@ -246,7 +254,7 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = No
     """Return rows as a Markdown table, numbers right-aligned."""
     if not rows:
         return ""
-    names = list(columns or rows[0])
+    names = list(columns or dict.fromkeys(name for row in rows for name in row))
     numeric = [all(isinstance(row.get(name), int | float) for row in rows) for name in names]
     lines = [
         f"| {' | '.join(names)} |",

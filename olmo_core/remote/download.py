@@ -27,7 +27,7 @@ def download_files(
     connections: int = CONNECTIONS,
     wait: Wait | None = None,
 ) -> list[Downloaded]:
-    """Bring all files; return what came, in their order. What is there already is not fetched.
+    """Bring all files; return what there is, in their order. What is there is not fetched again.
 
     That is a file whose size and time are as they were when it came, and whose digest is the wanted
     one. Where no digest is given, the server is asked whether it has another version, and one that
@@ -55,6 +55,7 @@ def download_files(
     try:
         _run(threads, [partial(_look, each, missing) for each in transfers], lambda: None)
         _require_all(missing)
+        transfers = [each for each in transfers if each.is_known]
         _require_room(transfers)
         report = partial(_report, transfers, progress)
         _run(threads, [partial(each.bring, stop) for each in transfers], report)
@@ -68,7 +69,8 @@ def _look(transfer: Transfer, missing: list[Missing]) -> None:
     try:
         transfer.look()
     except Missing as error:
-        missing.append(error)
+        if not transfer.wanted.optional:
+            missing.append(error)
 
 
 def _run(

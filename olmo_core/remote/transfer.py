@@ -32,6 +32,7 @@ class Wanted:
     size_bytes: int | None = None
     sha256: str | None = None  # in hex, as is md5
     md5: str | None = None
+    optional: bool = False  # it may be missing
 
     @property
     def digests(self) -> dict[str, str]:
@@ -65,6 +66,11 @@ class Transfer:
         self._wait = wait
         self._remote: RemoteFile | None = None
         self._partial = Partial(wanted.path, tuple({"sha256": "", **wanted.digests}))
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether `look` has found the file, here or on its server."""
+        return self.result is not None or self._remote is not None
 
     @property
     def done_bytes(self) -> int:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from assets.assemble import build_graph
+from assets.corpus.doors import absences
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import load_recipe
@@ -55,6 +56,8 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
         ConfigError: a name that the recipe does not have, or an asset that is not made yet.
     """
     graph = build_graph(load_recipe(recipe))
+    if (absent := absences(graph.recipe)) is not None:
+        raise ConfigError(f"{recipe}: no documents to inspect. {absent}")
     rules = graph.recipe.section("corpus", "filtered", FilteredConfig).rules
     _check(wanted, rules)
     shown: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from assets.agreement import rate_doubts
 from assets.assemble import build_graph
+from assets.corpus.doors import absences
 from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.paths import root, shared_roots
@@ -169,6 +170,8 @@ def print_plan(recipe: str, select: Sequence[str]) -> int:
     graph = build_graph(load_recipe(recipe))
     selected = graph.select(select or graph.nodes)
     print_training(terminal(), graph.recipe, selected)
+    if (absent := absences(graph.recipe)) is not None:
+        terminal().print(absent)
     states = {name: plan_of(graph, root(), name) for name in selected}
     rows = [(name, state, "\n".join(why)) for name, (state, why) in states.items()]
     terminal().print(table(("asset", "state", "why"), rows))

@@ -66,7 +66,19 @@ def read_rows(path: Path) -> Any:
             f"{rows}: {len(table)} rows over {ends[-1]} tokens; the token file has "
             f"{file.header.documents} documents and {file.tokens} tokens"
         )
-    return table
+    return _named(table, f"{path.parent.name}/{path.stem}")
+
+
+def _named(rows: Any, file: str) -> Any:
+    """Give documents without an id, which published rows may hold, that of their file and row."""
+    compute: Any = importlib.import_module("pyarrow.compute")
+    without = compute.equal(rows["id"], "")
+    missing = np.flatnonzero(without.to_numpy())
+    if not len(missing):
+        return rows
+    names = [f"{file}:{row + 1}" for row in missing.tolist()]
+    named = compute.replace_with_mask(rows["id"].combine_chunks(), without.combine_chunks(), names)
+    return rows.set_column(rows.schema.get_field_index("id"), "id", named)
 
 
 def digest_places(places: Path, file: str, partitions: int, out: Path) -> None:
@@ -120,8 +132,8 @@ def digest_texts(shard: Path, partitions: int, out: Path) -> None:
         for column, value in zip(rows.values(), values, strict=True):
             column.append(value)
     out.mkdir()
-    schema = arrow.schema([index.KEY, arrow.field("id", arrow.string()), *index.TEXT_SCHEMA])
-    write_partitioned(out / "ids.arrow", arrow.table({"key": keys, **rows}, schema), partitions)
+    table = arrow.table({"key": keys, **rows}, index.KNOWN_SCHEMA)
+    write_partitioned(out / "ids.arrow", table, partitions)
     urls = [(index.key_of(url), key) for url, key in zip(rows["url"], keys, strict=True) if url]
     sha1s = [(index.key_of_sha1(sha1), key) for sha1, key in zip(rows["sha1"], keys, strict=True)]
     for kind, pairs in (("urls", urls), ("texts", sha1s)):

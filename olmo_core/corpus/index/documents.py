@@ -3,7 +3,8 @@
 After it runs, `olmo_core.data.document_index` answers which document a token belongs to, and where
 the document of an id, a URL or a SHA-1 lies. Token files and document files are read side by side;
 what is known of a document from either meets by the digest of its id, partition by partition, so a
-process holds one file's rows or one partition's.
+process holds one file's rows or one partition's. Of published token files there are rows alone: no
+URL, length or SHA-1.
 """
 
 from collections import Counter, defaultdict
@@ -15,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import shards
+from olmo_core.corpus.document import shards, totals
 from olmo_core.corpus.index.collect import digest_places, digest_texts, place_documents
-from olmo_core.corpus.index.partition import write_ids, write_keys
+from olmo_core.corpus.index.partition import WRITTEN, write_ids, write_keys
+from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.data.format import open_token_file
 from olmo_core.errors import InputError
 from olmo_core.files import read_json
@@ -35,14 +37,14 @@ class DocumentsConfig:
 
 def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Collect rows from token files and document files, and write them by place and by digest."""
-    root, filtered = inputs["tokens"], inputs["filtered"]
+    root, filtered = inputs["tokens"], inputs.get("filtered")
     files = sorted((root / "tokens").rglob("*.npy"))
     if not files:
         raise InputError(f"{root / 'tokens'}: no token file")
     headers = [open_token_file(path, need_header=True).header for path in files]
     documents = sum(header.documents for header in headers if header is not None)
     partitions = 1 << (documents // PARTITION_DOCUMENTS).bit_length()
-    reads = " ".join(str(read_json(run / "result.json")["digest"]) for run in (root, filtered))
+    reads = " ".join(str(read_json(run / "result.json")["digest"]) for run in inputs.values())
     task = partial(_task, reads=f"{reads} {partitions}")
     names = [path.relative_to(root).as_posix() for path in files]
     placed = [
@@ -59,21 +61,26 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         )
         for number, (name, each) in enumerate(zip(names, placed, strict=True))
     ]
-    of_texts = [
-        task(
-            f"texts of {path.relative_to(filtered)}",
-            job.scratch / "texts" / f"{number:06d}",
-            *(digest_texts, path, partitions),
-        )
-        for number, path in enumerate(shards(filtered / "documents"))
-    ]
+    of_texts = (
+        [
+            task(
+                f"texts of {path.relative_to(filtered)}",
+                job.scratch / "texts" / f"{number:06d}",
+                *(digest_texts, path, partitions),
+            )
+            for number, path in enumerate(shards(filtered / "documents"))
+        ]
+        if filtered is not None
+        else []
+    )
     with job.timed("digest"):
         map_tasks([*of_places, *of_texts], job, unit="files")
     places, texts = job.scratch / "places", job.scratch / "texts"
+    without_text = frozenset(name.split("/")[1] for name in listed_times(root))
     partition = [(number, f"part-{number:05d}.parquet") for number in range(partitions)]
     parts = [
         *(
-            task(f"ids {n}", job.folder / "ids" / out, write_ids, places, texts, n)
+            task(f"ids {n}", job.folder / "ids" / out, write_ids, places, texts, n, without_text)
             for n, out in partition
         ),
         *(
@@ -83,27 +90,40 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         ),
     ]
     with job.timed("write"):
-        written = map_tasks(parts, job, unit="partitions")[:partitions]
-    if sum(written) != documents:
-        raise RuntimeError(f"{sum(written)} documents in the index, {documents} in token files")
-    return report(names, lengths, partitions)
+        written = totals(map_tasks(parts, job, unit="partitions")[:partitions], *WRITTEN)
+    if written["documents"] != documents:
+        raise RuntimeError(
+            f"{written['documents']} documents in the index, {documents} in token files"
+        )
+    return report(names, lengths, partitions, repeated_ids=written["repeated_ids"])
 
 
 def _task(name: str, output: Path, call: Callable[..., Any], *inputs: Any, reads: str) -> Task:
     return Task(name=name, reads=reads, output=output, call=partial(call, *inputs))
 
 
-def report(files: Sequence[str], lengths: Sequence[Mapping[str, Any]], partitions: int) -> Report:
+def report(
+    files: Sequence[str],
+    lengths: Sequence[Mapping[str, Any]],
+    partitions: int,
+    *,
+    repeated_ids: int,
+) -> Report:
     """Return the figures; `lengths` is what `place_documents` says of each file."""
     by_source: dict[str, Counter[int]] = defaultdict(Counter)
-    totals = {"documents": 0, "tokens": 0}
+    numbers = {"documents": 0, "tokens": 0}
     for name, found in zip(files, lengths, strict=True):
-        totals["documents"] += sum(found["documents"].values())
-        totals["tokens"] += found["tokens"]
+        numbers["documents"] += sum(found["documents"].values())
+        numbers["tokens"] += found["tokens"]
         for length, count in found["documents"].items():
             by_source[name.split("/")[1]][int(length)] += count
     return Report(
-        numbers={**totals, "files": len(files), "partitions": partitions},
+        numbers={
+            **numbers,
+            "files": len(files),
+            "partitions": partitions,
+            "repeated_ids": repeated_ids,
+        },
         tables={
             "tokens_per_document": [_row(name, found) for name, found in sorted(by_source.items())],
             "lengths": _lengths(by_source.values()),

@@ -1,7 +1,7 @@
 """One partition of the index: what was collected of the documents whose digests begin alike."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +9,34 @@ import numpy as np
 
 from olmo_core.errors import InputError
 
+WRITTEN = ("documents", "repeated_ids")  # what `write_ids` counts
 
-def write_ids(places: Path, texts: Path, number: int, out: Path) -> int:
+
+def write_ids(
+    places: Path, texts: Path, number: int, without_text: frozenset[str], out: Path
+) -> dict[str, int]:
     """Join places and texts by id, and write the rows sorted by the digest of the id.
 
     Args:
         places: The folder of what `digest_places` wrote.
         texts: The folder of what `digest_texts` wrote.
         number: Of the partition.
+        without_text: Sources of published token files: nothing but places is known of their
+            documents, and several may have one id.
         out: The file to write.
 
     Returns:
-        The number of documents.
+        The number of documents, and of those without text whose id another has too.
 
     Raises:
         InputError: two documents have one id, or a document has a place and no text, or no place.
     """
-    from olmo_core.data.document_index import ROW_GROUP, ROW_SCHEMA, write_sorted
+    from olmo_core.data.document_index import KNOWN_SCHEMA, PLACED_SCHEMA, ROW_GROUP, write_sorted
 
     arrow: Any = importlib.import_module("pyarrow")
-    placed = _sorted(sorted(places.glob("*.arrow")), number)
-    known = _sorted(sorted(texts.glob("*/ids.arrow")), number)
+    everything = _sorted(sorted(places.glob("*.arrow")), number, PLACED_SCHEMA)
+    placed, others = _parted(everything, without_text)
+    known = _sorted(sorted(texts.glob("*/ids.arrow")), number, KNOWN_SCHEMA)
     require_unique(placed)
     if not placed["id"].equals(known["id"]):
         tokenised, read = (set(table["id"].to_pylist()) for table in (placed, known))
@@ -38,20 +45,26 @@ def write_ids(places: Path, texts: Path, number: int, out: Path) -> int:
         raise InputError(f"id {missing!r}: no such document in {place}; make both anew")
     columns = {name: placed[name] for name in placed.column_names}
     columns |= {name: known[name] for name in known.column_names}
-    write_sorted(
-        out,
-        arrow.table([columns[name] for name in ROW_SCHEMA.names], schema=ROW_SCHEMA),
-        by="key",
-        row_group=ROW_GROUP,
-    )
-    return len(placed)
+    rows = _of_schema(columns)
+    if len(others):
+        unknown = arrow.nulls(len(others))
+        found = {name: others[name] for name in others.column_names}
+        found |= {name: unknown for name in known.column_names if name not in found}
+        rows = arrow.concat_tables([rows, _of_schema(found)]).sort_by(
+            [(name, "ascending") for name in ("key", "id", "file", "start")]
+        )
+    write_sorted(out, rows, by="key", row_group=ROW_GROUP)
+    same = others["key"].to_numpy()[1:] == others["key"].to_numpy()[:-1]
+    ids = others["id"]
+    again = sum(ids[row] == ids[row + 1] for row in np.flatnonzero(same).tolist())
+    return {"documents": len(everything), "repeated_ids": again}
 
 
 def write_keys(texts: Path, kind: str, number: int, out: Path) -> None:
     """Write one partition of digests, of `urls` or of `texts`, sorted."""
-    from olmo_core.data.document_index import KEY_ROW_GROUP, write_sorted
+    from olmo_core.data.document_index import KEY_ROW_GROUP, KEY_SCHEMA, write_sorted
 
-    table = _read(sorted(texts.glob(f"*/{kind}.arrow")), number)
+    table = _read(sorted(texts.glob(f"*/{kind}.arrow")), number, KEY_SCHEMA)
     order = np.lexsort([table[name].to_numpy() for name in ("id_key", "key")])
     write_sorted(out, table.take(order), by="key", row_group=KEY_ROW_GROUP)
 
@@ -73,18 +86,41 @@ def require_unique(rows: Any) -> None:
             raise InputError(f"id {one['id']!r} is given twice, in {places}")
 
 
-def _read(files: Sequence[Path], number: int) -> Any:
+def _parted(rows: Any, without_text: frozenset[str]) -> tuple[Any, Any]:
+    """Return the rows of sources that have text, and those of the others."""
+    if not without_text:
+        return rows, rows.slice(0, 0)
+    arrow: Any = importlib.import_module("pyarrow")
+    compute: Any = importlib.import_module("pyarrow.compute")
+    published = compute.is_in(rows["source"], value_set=arrow.array(sorted(without_text)))
+    return rows.filter(compute.invert(published)), rows.filter(published)
+
+
+def _of_schema(columns: Mapping[str, Any]) -> Any:
+    from olmo_core.data.document_index import ROW_SCHEMA
+
+    arrow: Any = importlib.import_module("pyarrow")
+    return arrow.table(
+        [columns[name].cast(ROW_SCHEMA.field(name).type) for name in ROW_SCHEMA.names],
+        schema=ROW_SCHEMA,
+    )
+
+
+def _read(files: Sequence[Path], number: int, schema: Any) -> Any:
+    """Return a partition of all files; of none, a table of this schema without rows."""
     arrow: Any = importlib.import_module("pyarrow")
     batches: list[Any] = []
     for path in files:
         with arrow.memory_map(str(path)) as content:
             batches.append(arrow.ipc.open_file(content).get_batch(number))
+    if not batches:
+        return schema.empty_table()
     return arrow.Table.from_batches(batches).combine_chunks()
 
 
-def _sorted(files: Sequence[Path], number: int) -> Any:
+def _sorted(files: Sequence[Path], number: int, schema: Any) -> Any:
     """Return the rows of a partition by key, then by id and place."""
-    table = _read(files, number)
+    table = _read(files, number, schema)
     keys = table["key"].to_numpy()
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]

@@ -42,6 +42,7 @@ class SourceConfig:
     exclude_documents: str = ""  # file that lists ids, URLs and SHA-1; absolute, expanded as `root`
     root: str = ""  # files: folder, absolute; ~ and ${VARIABLES} are expanded when it is read
     include: tuple[str, ...] = ()  # files: glob patterns below root
+    licence: str = ""  # of its texts, for the model card; decides nothing else
     max_bytes: int | None = None  # of text; units are taken in the order of a hash of their names
     max_document_bytes: int = 16_000  # longer texts are split at blank lines
     min_document_bytes: int = 200  # shorter texts are left out

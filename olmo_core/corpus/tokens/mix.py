@@ -11,6 +11,7 @@ from pathlib import Path
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.load import nearest
+from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.corpus.tokens.sample import SourceTokens, sample
 from olmo_core.data.format import TokenFile, open_token_file
 from olmo_core.data.manifest import Manifest, Range, Stream
@@ -131,7 +132,7 @@ def make(config: MixConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 
 
 def source_files(root: Path, name: str) -> list[TokenFile]:
-    """Return the token files of a source, in order, checked.
+    """Return the token files of a source, in order, checked; one that is listed twice, twice.
 
     Raises:
         ConfigError: there is no such source; names the nearest.
@@ -141,7 +142,13 @@ def source_files(root: Path, name: str) -> list[TokenFile]:
     if not found:
         known = sorted(path.name for path in (root / "tokens").iterdir() if path.is_dir())
         raise ConfigError(f"sources: {name}: no tokens of such a source; {nearest(name, known)}")
-    return [open_token_file(path, need_header=True) for path in found]
+    times = listed_times(root)
+    return [
+        file
+        for path in found
+        for file in [open_token_file(path, need_header=True)]
+        * times.get(path.relative_to(root).as_posix(), 1)
+    ]
 
 
 def wanted_tokens(available: Mapping[str, int], config: MixConfig) -> dict[str, int]:

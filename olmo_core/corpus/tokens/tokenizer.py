@@ -1,5 +1,7 @@
 """Asset `tokenizer`: a byte-level BPE tokenizer trained on the filtered corpus, or a released one.
 
+A corpus of token files alone has no text, and needs a released one.
+
 After it runs, the folder loads offline with transformers' `AutoTokenizer`, has EOS, and PAD and
 BOS where the section names them. One that was trained gives every text back unchanged, and the same
 corpus the same bytes.
@@ -80,13 +82,16 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     """Train on a sample of every source and save in Hugging Face's layout."""
     # Counting is spread over threads; the result does not depend on how many.
     os.environ["RAYON_NUM_THREADS"] = str(job.processes)
-    documents = inputs["filtered"] / "documents"
-    names = source_names(documents)
+    names: list[str] = []
+    texts: dict[str, list[str]] = {}
     with job.timed("choose texts"):
-        texts = {
-            name: sample_texts(documents / name, max_bytes=config.max_bytes_per_source)
-            for name in names
-        }
+        if "filtered" in inputs:
+            documents = inputs["filtered"] / "documents"
+            names = source_names(documents)
+            texts = {
+                name: sample_texts(documents / name, max_bytes=config.max_bytes_per_source)
+                for name in names
+            }
         job.progress(1, 3, unit="stages", message="texts chosen")
     with job.timed("read" if config.file else "train"):
         shortened = 0
@@ -100,14 +105,14 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         save(tokenizer, job.folder, config)
         # a released one may normalise what it reads
         table = [_row(name, texts[name], tokenizer, exact=not config.file) for name in names]
-    total_bytes = sum(row["text_bytes"] for row in table)
+    total_bytes, tokens = (sum(row[key] for row in table) for key in ("text_bytes", "tokens"))
     return Report(
         numbers={
             "vocab_size": config.vocab_size,
             "trained_on_documents": 0 if config.file else sum(row["documents"] for row in table),
             "trained_on_bytes": 0 if config.file else total_bytes,
             "shortened_pretokens": shortened,
-            "bytes_per_token": round(total_bytes / sum(row["tokens"] for row in table), 3),
+            **({"bytes_per_token": round(total_bytes / tokens, 3)} if tokens else {}),
         },
         tables={"sources": table},
         samples={"encodings": [_show(texts[name], tokenizer) for name in names]},

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from olmo_core.config.load import build
 from olmo_core.corpus.document import Document, read_documents, shards, write_documents
-from olmo_core.corpus.tokens import pack, tokenizer, tokens
+from olmo_core.corpus.tokens import encode, pack, tokenizer, tokens
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import ConfigError, InputError
@@ -274,7 +274,7 @@ def test_a_job_that_ended_while_it_named_its_files_makes_the_same(
     with pytest.raises(RuntimeError, match="killed"):
         run(tokens, tmp_path / "run", config, inputs)
     monkeypatch.undo()
-    monkeypatch.setattr(tokens, "_encoder", None)  # what is finished is not done again
+    monkeypatch.setattr(encode, "_encoder", None)  # what is finished is not done again
     assert outputs(run(tokens, tmp_path / "run", config, inputs)) == outputs(shuffled_run)
 
 

@@ -1,0 +1,196 @@
+"""Recipes whose sources are published token files, alone or beside text."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from assets.assemble import build_graph
+from assets.corpus.doors import TEXT_ASSETS, absences, source_names
+from assets.recipe import load_recipe
+from olmo_core.errors import ConfigError
+from pipelines.cli import inspect_corpus
+from pipelines.cli.show import print_plan
+
+TINY = Path(__file__).parents[2] / "recipes" / "tiny"
+TINY_S = {*TEXT_ASSETS} - {"decontaminated"}  # tiny does without
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe `mine` of two published sources and no text; its files are not here."""
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path))
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "root"))
+    folder = Path(shutil.copytree(TINY, tmp_path / "mine"))
+    write(
+        folder,
+        tokenizer={"vocab_size": 1024, "file": f"{tmp_path}/tokenizer.json"},
+        tokens={
+            "published": [
+                {
+                    "source": "dclm",
+                    "paths": ["https://h.invalid/dclm/0.npy"],
+                    "licence": "CC-BY-4.0",
+                },
+                {"source": "wiki", "paths": ["https://h.invalid/wiki/0.npy"], "dtype": "uint32"},
+            ]
+        },
+        documents={},
+        stage1_mix={"sources": {"dclm": {}, "wiki": {}}},
+        stage2_mix={"sources": {"wiki": {"repetitions": 2}}},
+    )
+    return folder
+
+
+def write(folder: Path, **sections: object) -> None:
+    (folder / "corpus.yaml").write_text(yaml.safe_dump(sections, sort_keys=False))
+
+
+def sections(folder: Path) -> Any:
+    return yaml.safe_load((folder / "corpus.yaml").read_text())
+
+
+def test_without_text_the_assets_of_text_are_absent(recipe: Path) -> None:
+    graph = build_graph(load_recipe("mine"))
+    shutil.copytree(TINY, recipe.parent / "whole")
+    whole = build_graph(load_recipe("whole"))
+    assert whole.nodes.keys() - graph.nodes.keys() == {*TINY_S, "perplexity"}
+    assert not graph.nodes.keys() - whole.nodes.keys()
+    inputs = {name: graph.nodes[name].inputs for name in ("tokenizer", "tokens", "documents")}
+    assert inputs == {"tokenizer": (), "tokens": ("tokenizer",), "documents": ("tokens",)}
+    checks = [check.name for check in graph.nodes["tokens"].checks]
+    assert checks == ["same_vocabulary"]
+
+
+def test_the_plan_says_what_is_absent_and_why(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shutil.copy(recipe / "corpus.yaml", recipe.parent / "tokenizer.json")
+    assert print_plan("mine", []) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "All sources are published token files (tokens.published), so there is no text." in said
+    assert (
+        "raw, near_duplicates, held_out, tagged, deduplicated, decontaminated and filtered" in said
+    )
+    assert "no model has a perplexity" in said
+    rows = re.findall(r"\b(\w+) missing never built", said)
+    assert rows[:3] == ["tokenizer", "tokens", "documents"]
+
+
+def test_with_text_nothing_is_absent(recipe: Path) -> None:
+    found = {**yaml.safe_load((TINY / "corpus.yaml").read_text()), **sections(recipe)}
+    found["tokens"]["published"][1]["dtype"] = "uint16"
+    write(recipe, **found)
+    mine = load_recipe("mine")
+    assert absences(mine) is None
+    assert source_names(mine)[-3:] == ["package_text", "dclm", "wiki"]
+    graph = build_graph(mine)
+    assert graph.nodes["tokens"].inputs == ("filtered", "tokenizer")
+    assert "perplexity" in graph.nodes
+    found["tokens"]["published"][0]["source"] = "licences"
+    found["stage1_mix"]["sources"] = {"licences": {}}
+    write(recipe, **found)
+    with pytest.raises(
+        ConfigError,
+        match=r"corpus\.yaml:\d+: tokens\.published: licences: the name of a source in raw",
+    ):
+        build_graph(load_recipe("mine"))
+
+
+def test_a_variant_may_take_the_text_out(recipe: Path) -> None:
+    shutil.copytree(TINY, recipe.parent / "whole")
+    (recipe / "recipe.yaml").write_text("extends: whole\n")
+    found = {**dict.fromkeys(TINY_S), **sections(recipe)}
+    found["stage1_mix"]["sources"] |= dict.fromkeys(
+        ("docstrings", "licences", "package_text", "python_code")
+    )
+    found["stage2_mix"]["sources"] |= {"docstrings": None}
+    write(recipe, **found)
+    for name in ("stage1.yaml", "stage2.yaml", "evals.yaml"):
+        (recipe / name).unlink()
+    assert "raw" not in build_graph(load_recipe("mine")).nodes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"tagged": {"taggers": {}}},
+            r"corpus\.yaml:\d+: tagged: reads text, and the recipe has none",
+        ),
+        (
+            {"tokenizer": {"vocab_size": 1024}},
+            r"corpus\.yaml:1: tokenizer: file: missing; published",
+        ),
+        ({"stage1_mix": {"sources": {"dlcm": {}}}}, r"no source 'dlcm' in tokens\.published; did"),
+        ({"tokens": {}}, r"raw: section missing"),
+    ],
+)
+def test_what_does_not_go_together(recipe: Path, change: dict[str, object], message: str) -> None:
+    write(recipe, **{**sections(recipe), **change})
+    with pytest.raises(ConfigError, match=message):
+        build_graph(load_recipe("mine"))
+
+
+def test_two_dtypes_are_refused(recipe: Path) -> None:
+    found = sections(recipe)
+    found["tokens"]["published"][0]["dtype"] = "uint16"
+    write(recipe, **found)
+    with pytest.raises(ConfigError, match="dclm uint16, wiki uint32; expected one dtype"):
+        build_graph(load_recipe("mine"))
+
+
+def test_there_are_no_documents_to_inspect(recipe: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"mine: no documents to inspect\. All sources are published"
+    ):
+        inspect_corpus.inspect("mine", inspect_corpus.Wanted(), limit=1, as_json=False)
+
+
+def test_a_changed_list_is_another_result(recipe: Path) -> None:
+    shutil.copy(recipe / "corpus.yaml", recipe.parent / "tokenizer.json")
+    before = build_graph(load_recipe("mine")).fingerprints
+    found = sections(recipe)
+    found["tokens"]["published"][0]["paths"] = ["https://h.invalid/dclm/1.npy"]
+    write(recipe, **found)
+    after = build_graph(load_recipe("mine")).fingerprints
+    changed = {name for name in before if before[name].value != after[name].value}
+    assert changed == {*before} - {"tokenizer"}
+
+
+def test_licences_go_to_the_model_card_and_nowhere_else(recipe: Path) -> None:
+    shutil.copy(recipe / "corpus.yaml", recipe.parent / "tokenizer.json")
+    before = build_graph(load_recipe("mine"))
+    assert before.nodes["model_card"].config["licences"] == {"dclm": "CC-BY-4.0"}
+    found = sections(recipe)
+    found["tokens"]["published"][1]["licence"] = "CC-BY-SA-4.0"
+    write(recipe, **found)
+    after = build_graph(load_recipe("mine"))
+    licences = {"dclm": "CC-BY-4.0", "wiki": "CC-BY-SA-4.0"}
+    assert after.nodes["model_card"].config["licences"] == licences
+    changed = {
+        name
+        for name in before.nodes
+        if before.fingerprints[name].value != after.fingerprints[name].value
+    }
+    assert changed == {"model_card"}
+
+
+def test_the_licences_of_texts_go_there_too(recipe: Path) -> None:
+    found = yaml.safe_load((TINY / "corpus.yaml").read_text())
+    found["raw"]["sources"][1]["licence"] = "BSD-3-Clause"
+    write(recipe, **found)
+    graph = build_graph(load_recipe("mine"))
+    assert graph.nodes["model_card"].config["licences"] == {"docstrings": "BSD-3-Clause"}
+    assert "licence" not in str(graph.nodes["raw"].config["sources"][1])
+
+
+def test_the_graph_alone_sets_the_card_s_licences(recipe: Path) -> None:
+    text = (recipe / "evals.yaml").read_text()
+    (recipe / "evals.yaml").write_text(f"{text}  licences: {{dclm: mine}}\n")
+    with pytest.raises(ConfigError, match=r"evals\.yaml:\d+: model_card: licences: the graph sets"):
+        build_graph(load_recipe("mine"))
