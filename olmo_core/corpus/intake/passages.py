@@ -1,4 +1,4 @@
-"""What a reader yields of a file: its texts, and what it refuses."""
+"""What a reader yields of a file: its texts, what it refuses, and what it leaves out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +31,13 @@ class Refused:
 
     error: InputError
     place: Mapping[str, Any] = field(default_factory=dict[str, Any])  # line and content, of a row
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A part of a file that holds no text; counted."""
+
+    reason: str  # with what is counted
 
 
 class Unreadable(Exception):

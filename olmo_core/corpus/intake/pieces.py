@@ -7,7 +7,7 @@ from typing import Any
 
 from olmo_core.corpus.document import Document
 from olmo_core.corpus.intake.exclusions import Exclusions
-from olmo_core.corpus.intake.passages import Attributes, Passage, Span, Unreadable
+from olmo_core.corpus.intake.passages import Attributes, LeftOut, Passage, Span, Unreadable
 from olmo_core.corpus.intake.readers import READERS
 from olmo_core.corpus.intake.sources import SourceConfig, Unit
 
@@ -59,6 +59,9 @@ def documents_of(
             if isinstance(found, Passage):
                 counts.ids[found.id_was] += 1
                 yield from _pieces(source, unit, found, counts, exclusions)
+                continue
+            if isinstance(found, LeftOut):
+                counts.left_out[found.reason] += 1
                 continue
             if source.bad_documents == "fail":
                 raise found.error

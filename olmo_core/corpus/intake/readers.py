@@ -3,12 +3,13 @@
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-from olmo_core.corpus.intake import installed
+from olmo_core.corpus.intake import installed, warc
 from olmo_core.corpus.intake.elsewhere import named_files
 from olmo_core.corpus.intake.exclusions import list_file
-from olmo_core.corpus.intake.passages import Passage, Refused
+from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
 from olmo_core.corpus.intake.sources import Listing, ReaderName, SourceConfig, Unit
 from olmo_core.corpus.intake.user_files import read_user_file, user_files
 from olmo_core.files import sha256_file
@@ -19,7 +20,7 @@ class Reader:
     """One way to get text; the same files give the same passages, in the same order."""
 
     units: Callable[[SourceConfig], Listing]
-    read: Callable[[SourceConfig, Unit], Iterator[Passage | Refused]]
+    read: Callable[[SourceConfig, Unit], Iterator[Passage | Refused | LeftOut]]
 
 
 def _of_installed(
@@ -45,9 +46,9 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     """Return what decides the text besides the configuration; part of the fingerprint.
 
     Returns:
-        `packages` (name -> version of those read), `python` (where its files or its parser count),
-        `files` (source -> path, bytes and sha256 of each of a user's files), `exclude_documents`
-        (source -> sha256 of its list).
+        `packages` (name -> version of those read, and of those that make text of web archives),
+        `python` (where its files or its parser count), `files` (source -> path, bytes and sha256 of
+        each of a user's files), `exclude_documents` (source -> sha256 of its list).
 
     Raises:
         ConfigError: a package, folder or list that is not there.
@@ -72,6 +73,8 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     }
     if files:
         identity["files"] = files
+    if any(str(row["path"]).endswith(warc.SUFFIXES) for rows in files.values() for row in rows):
+        identity["packages"] |= {name: version(name) for name in warc.PACKAGES}
     lists = {
         source.name: sha256_file(list_file(source))
         for source in sources

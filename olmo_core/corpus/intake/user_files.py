@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
-from olmo_core.corpus.intake import json_lines, parquet, plain_text
+from olmo_core.corpus.intake import json_lines, parquet, plain_text, warc
 from olmo_core.corpus.intake.elsewhere import beside, with_attributes
-from olmo_core.corpus.intake.passages import Passage, Refused
+from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
 from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, expanded, matches
 from olmo_core.corpus.rows import check_row, require_utf8
 from olmo_core.errors import ConfigError, InputError
@@ -26,6 +26,7 @@ DEFAULT_INCLUDE = tuple(
         *plain_text.SUFFIXES,
         *(suffix for suffix in json_lines.SUFFIXES if suffix != ".json"),  # one object, mostly
         *parquet.SUFFIXES,
+        *warc.SUFFIXES,
     )
 )
 MOST_KINDS = 8  # of files that are not read, counted by suffix; the others together
@@ -128,8 +129,8 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
-def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refused]:
-    """Yield the documents of a file: one per line or row, or the whole text.
+def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refused | LeftOut]:
+    """Yield the documents of a file: one per line, row or record, or the whole text.
 
     Raises:
         InputError: the file is not whole.
@@ -141,7 +142,7 @@ def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refus
         wanted = (source.id_key, *source.metadata_keys, *CARRIED)
         rows = parquet.read(unit.path, (source.text_key,), wanted)
     else:
-        yield from _whole(unit)
+        yield from warc.read(unit.path) if name.endswith(warc.SUFFIXES) else _whole(unit)
         return
     for (number, row), attributes in beside(unit, rows, source.id_key):
         if isinstance(row, Refused):

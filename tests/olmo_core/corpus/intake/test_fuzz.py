@@ -16,11 +16,13 @@ from olmo_core.corpus.intake.pieces import Counts, documents_of
 from olmo_core.corpus.intake.sources import Unit
 from olmo_core.errors import InputError
 from tests.olmo_core.corpus.intake.test_formats import zstd
+from tests.olmo_core.corpus.intake.test_warc import archive, page
 
 ROWS: list[dict[str, Any]] = [
     {"id": n, "text": f"Text {n} é\n" * (n % 7 + 1), "metadata": {"n": n}} for n in range(60)
 ]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+RECORDS = [page(str(n), f"Page {n} \u00e9 of words") for n in range(20)]
 ODD = (
     b"\0",
     b"\xff",
@@ -65,6 +67,8 @@ def parquet() -> bytes:
         ("a.jsonl.zst", lambda: zstd(LINES)),
         ("a.parquet", parquet),
         ("a.txt", lambda: LINES),
+        ("a.warc", lambda: b"".join(RECORDS)),
+        ("a.warc.gz", lambda: archive(RECORDS)),
     ],
 )
 def test_no_row_is_lost_in_silence(
@@ -74,6 +78,7 @@ def test_no_row_is_lost_in_silence(
     whole = content()
     path = tmp_path / name
     exclusions = Exclusions(read_entries(files(tmp_path)))
+    between_records = 0
     outcomes = {"refused": 0, "read": 0, "quarantined": 0}
     for _ in range(1000):
         broken = mutated(whole, chance)
@@ -100,8 +105,13 @@ def test_no_row_is_lost_in_silence(
             assert taken == 1
         elif name == "a.jsonl.gz":  # its checksum says that all is there
             assert taken == 60
+        elif ".warc" in name:
+            lost = len(RECORDS) - taken - counts.left_out.total()
+            between_records += lost > 0  # it is cut off there, which nothing in it tells
+            assert lost == 0 or len(broken) < len(whole) - 200
         json.dumps([rows, [dict(d.metadata) for d in documents]], allow_nan=False)
         "".join(document.text + document.id for document in documents).encode()
     assert outcomes["refused"] + outcomes["read"] == 1000
+    assert between_records < 10
     expected = {"a.jsonl": "quarantined", "a.txt": "quarantined"}.get(name, "refused")
     assert outcomes[expected] > 50
