@@ -19,7 +19,8 @@ from olmo_core.errors import ConfigError, InputError
 
 MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128
 BESIDE = "attributes beside Dolma documents (files)"
-CARRIED = ("added", "created", "metadata")  # of a Dolma document, beside id, text and source
+DATES = ("added", "created")
+CARRIED = (*DATES, "metadata")  # of a Dolma document, beside id, text and source
 DEFAULT_INCLUDE = tuple(
     f"**/*{suffix}"
     for suffix in (
@@ -183,6 +184,12 @@ def _passage(source: SourceConfig, row: Mapping[str, Any], number: int, where: s
         raise InputError(f"{where}: key {source.id_key!r} is a {kind}; expected text or an integer")
     check_row(row, where, (source.text_key,), text_key=source.text_key)
     _check_carried(row, where, (*CARRIED, *source.metadata_keys))
+    for key in DATES:
+        if isinstance(row.get(key), dict | list):
+            kind = type(row[key]).__name__
+            raise InputError(
+                f"{where}: key {key!r} is a {kind}; expected a date as text or a number"
+            )
     named = {key: row[key] for key in source.metadata_keys if key in row}
     return Passage(
         name=name,
@@ -199,7 +206,7 @@ def _check_carried(row: Mapping[str, Any], where: str, keys: tuple[str, ...]) ->
     """Refuse what is carried along and cannot be written as JSON in UTF-8 by every later step."""
     for key in keys:
         value = row.get(key)
-        if value is None or value == {}:
+        if value is None or value == {} or (isinstance(value, str) and value.isascii()):
             continue
         if _deeper_than(MAX_DEPTH, value):
             raise InputError(f"{where}: key {key!r} is nested deeper than {MAX_DEPTH} levels")

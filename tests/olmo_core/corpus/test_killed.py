@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -223,3 +223,15 @@ def test_a_killed_job_goes_on_where_it_was(
     assert results[0]["digest"] == results[1]["digest"]
     tables = [result["report"]["tables"] for result in results]
     assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("work", ["tokens"], indirect=True)
+def test_a_leader_killed_beside_its_processes_makes_the_bytes_of_one(
+    work: Work, whole: Done, tmp_path: Path
+) -> None:
+    """Two processes do the tasks; they end with the one that is killed."""
+    both = replace(work, processes=2)
+    assert attempt(both, tmp_path, whole.tasks // 2) is None
+    again = attempt(both, tmp_path, NEVER)
+    assert again is not None
+    assert contents(tmp_path) == contents(whole.folder)

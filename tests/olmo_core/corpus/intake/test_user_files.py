@@ -38,6 +38,10 @@ def test_a_users_files_become_documents(tmp_path: Path, files: Any, read: Any) -
 
 
 BAD = {
+    "date.jsonl": (
+        b'{"id": "1", "text": "a", "added": {"$date": 5}}\n',
+        r"date\.jsonl:1: key 'added' is a dict; expected a date",
+    ),
     "row.jsonl": (b'{"id": "1", "text": "fine"}\n{"id": "2"}\n', r"row\.jsonl:2: key 'text' is mi"),
     "bytes.jsonl": (b'{"id": "1", "text": "caf\xe9"}\n', r"bytes\.jsonl:1: byte 0xe9 at column 25"),
     "json.jsonl": (b'{"id": "1", "text": \n', r"json\.jsonl:1: not valid JSON"),
