@@ -11,6 +11,8 @@ import yaml
 from assets.assemble import build_graph
 from assets.corpus.doors import TEXT_ASSETS, absences, source_names
 from assets.recipe import load_recipe
+from olmo_core.corpus.tokens.published import list_files, published_dtype
+from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import ConfigError
 from pipelines.cli import inspect_corpus
 from pipelines.cli.show import print_plan
@@ -194,3 +196,62 @@ def test_the_graph_alone_sets_the_card_s_licences(recipe: Path) -> None:
     (recipe / "evals.yaml").write_text(f"{text}  licences: {{dclm: mine}}\n")
     with pytest.raises(ConfigError, match=r"evals\.yaml:\d+: model_card: licences: the graph sets"):
         build_graph(load_recipe("mine"))
+
+
+# The folder of each source, as the official training files of OLMo 2 7B list it; long ones are cut.
+STAGE1 = {
+    "dclm": "dclm/text_openhermes_reddit_eli5_vs_rw_v2_bigram_200k_train/allenai/dolma2-tokenizer",
+    "starcoder": "starcoder/v1-decon-100_to_20k-2star-top_token_030/allenai/dolma2-tokenizer",
+    "pes2o": "pes2o/allenai/dolma2-tokenizer",
+    "arxiv": "proof-pile-2/v0_decontaminated/arxiv/train/allenai/dolma2-tokenizer",
+    "algebraic_stack": "proof-pile-2/v0_decontaminated/algebraic-stack/train/allenai",
+    "open_web_math": "proof-pile-2/v0_decontaminated/open-web-math/train/allenai/dolma2-tokenizer",
+    "wiki": "olmo-mix/danyh-compiled-v1_7/documents/wiki/allenai/dolma2-tokenizer",
+}
+STAGE2 = {
+    "dclm_stage2": "dclm/v0_rep32_ft7percentile_fw2/documents/allenai/dolma2-tokenizer/0013",
+    "tulu_flan": "tulu_flan/v1-FULLDECON-HARD-TRAIN-60M-shots_all-upweight_1/allenai",
+    "tinygsm_mind_2students": "tinyGSM/mind-2students/dolma2-tokenizer",
+    "mathcoder2_synthmath": "mathcoder2-synthmath/mathcoder2-synthmath/filtered-math",
+    "tinygsm_mind": "tinyGSM/mind/dolma2-tokenizer",
+    "stackexchange": "stackexchange/v1_dedupe/allenai/dolma2-tokenizer",
+    "mathcoder2_ajibawa": "mathcoder2-synthmath/ajibawa-2023/dolma2-tokenizer",
+    "personahub_math": "personahub_math_v5_regen_149960/dolma2-tokenizer",
+    "metamath_owm": "owm-filtered-math/metamath",
+    "tulu_personas_math_grade": "tulu-3-sft-personas-math-grade/dolma2-tokenizer",
+    "personahub_algebra": "tulu_v3.9_personahub_math_interm_algebra_20k/dolma2-tokenizer",
+    "gsm_mind": "gsm_MIND/clean_stop/dolma2-tokenizer",
+    "basic_math_mj": "basic_math_mj/dolma2-tokenizer",
+    "multiadd": "basic_math_mj/multiadd/dolma2-tokenizer",
+    "gsm8k_socratic": "gsm8k/v0_socratic_train/allenai/dolma2-tokenizer",
+    "gsm8k_main": "gsm8k/v0_main_train/allenai/dolma2-tokenizer",
+    "gsm8k_synth": "gsm8k-synth/resample_v1_6x/dolma2-tokenizer",
+}
+
+
+def test_olmo2_s_published_files_go_to_their_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each path of the lists to one source; the mixes are those of the recipe of documents."""
+    monkeypatch.setenv("OLMO_SOURCES", str(tmp_path))
+    recipe, base = load_recipe("olmo2_7b_tokens"), load_recipe("olmo2_7b")
+    for name, listed in (("stage1", STAGE1), ("stage2-seed42", STAGE2)):
+        wiki_and_pes2o = [] if name == "stage1" else [STAGE1["wiki"], STAGE1["pes2o"]]
+        paths = [
+            f"http://olmo-data.org/preprocessed/{path}/part-0-00000.npy"
+            for path in (*listed.values(), *wiki_and_pes2o)
+        ]
+        content = {"data": {"memmap_dtype": "uint32", "paths": paths}}
+        (tmp_path / f"OLMo2-7B-{name}.yaml").write_text(yaml.safe_dump(content))
+    sources = recipe.section("corpus", "tokens", TokensConfig).published
+    assert {source.source: [*list_files(source).times] for source in sources} == {
+        name: [f"http://olmo-data.org/preprocessed/{path}/part-0-00000.npy"]
+        for name, path in {**STAGE1, **STAGE2}.items()
+    }
+    assert published_dtype(sources, "uint16") == "uint32"
+    for mix in recipe.mixes:
+        assert recipe.corpus[mix] == base.corpus[mix]
+    nodes = build_graph(recipe).nodes
+    assert "raw" not in nodes
+    assert "perplexity" not in nodes
+    assert nodes["stage1"].config == build_graph(base).nodes["stage1"].config
