@@ -14,7 +14,7 @@ from olmo_core.config.train import TrainConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
-from olmo_core.evals.task_data import TASKS
+from olmo_core.evals.task_sources import TASKS
 from olmo_core.monitor.dry_run import last_rate, steps_of
 
 ANNEALED_SHARE = 0.05  # of the peak rate, which the last rate of stage 2 lies below

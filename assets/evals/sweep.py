@@ -85,7 +85,8 @@ def sweep_work(
         "checkpoint": Fingerprint(parts={"manifest": manifest}),
         **{entry: graph.fingerprints[entry] for entry in others},
     }
-    identity = fingerprint(module=MODULE, config=node.config, packages=node.packages, inputs=inputs)
+    config = {**node.config, **node.further_identity()}
+    identity = fingerprint(module=MODULE, config=config, packages=node.packages, inputs=inputs)
     parent = graph.folder(root, name) / key
     return AssetBuild(
         node=node,

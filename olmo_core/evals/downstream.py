@@ -17,6 +17,7 @@ from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
+from olmo_core.evals.task_sources import scored_identity
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -42,7 +43,10 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
     }
     identities = {model.model: model.identity() for model in models}
     pairs = [(model, task) for model in models for task in config.tasks]
-    keys = [{**scored_by, **identities[model.model], **facts[task.name]} for model, task in pairs]
+    keys = [
+        {**scored_by, **identities[model.model], **facts[task.name], **scored_identity([task.name])}
+        for model, task in pairs
+    ]
 
     def score(missing: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
         return _evaluate(config, data, [pairs[number] for number in missing], job)

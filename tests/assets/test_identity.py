@@ -49,6 +49,7 @@ WORDS = [
     ("olmo_core/remote/cache.py", LOG),
     ("olmo_core/supervisor/supervise.py", TEXT),
     ("olmo_core/run/job.py", TEXT),
+    ("olmo_core/evals/task_sources.py", r'(stock=")'),  # the rows' values are in the fingerprint
     ("olmo_core/data/check.py", LOG),
     ("olmo_core/train/__main__.py", r'(\bhelp=")'),
     ("pipelines/launchers/slurm/script.py", TEXT),
@@ -73,6 +74,13 @@ MEANING = [
         "threshold: float = above(0, at_most=1, default=0.8)",
         {"near_duplicates"},
         "class NearDuplicateConfig",
+    ),
+    (
+        "olmo_core/corpus/duplicates/contamination.py",
+        "_BLOCK = 1 << 20",
+        "_BLOCK = 1 << 21",
+        {"decontaminated"},
+        "top level",
     ),
     (
         "olmo_core/corpus/filters/rules.py",

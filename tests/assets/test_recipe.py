@@ -1,5 +1,6 @@
 """Recipes: found on the path, strict, and every mistake names file, line and key."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.errors import ConfigError
+from olmo_core.evals.task_sources import TASKS
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 
@@ -390,3 +392,27 @@ def test_what_a_check_lets_pass_makes_nothing_else_of_an_asset(copy: Path) -> No
         "licences/1 holds 100% of one, max_share is 80%",
         "books/1 holds 75% of one, max_share is 70%",
     ]
+
+
+def test_only_what_reads_a_task_is_stale_where_its_row_changes(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe evaluates copa and openbookqa."""
+    corpus = copy / "corpus.yaml"
+    corpus.write_text(corpus.read_text() + "\ndecontaminated: {min_words: 9}\n")
+    before = build_graph(load_recipe("mine")).fingerprints
+    inputs = {name: node.inputs for name, node in build_graph(load_recipe("mine")).nodes.items()}
+    for task, changes, made_by_it in (
+        ("sciq", {"stock": "other.yaml", "question": "other"}, set[str]()),
+        ("copa", {"stock": "other.yaml"}, {"downstream"}),
+        ("copa", {"question": "other"}, {"decontaminated"}),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(TASKS, task, dataclasses.replace(TASKS[task], **changes))
+            after = build_graph(load_recipe("mine")).fingerprints
+        stale = {name for name in before if before[name].value != after[name].value}
+        expected = set(made_by_it)
+        for name, made_from in inputs.items():
+            if expected & set(made_from):
+                expected.add(name)
+        assert stale == expected

@@ -26,7 +26,8 @@ from olmo_core.corpus.filters.names import EVALUATION_COVERED
 from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.evals.task_data import questions
+from olmo_core.evals.task_rows import questions
+from olmo_core.evals.task_sources import questions_identity
 from olmo_core.files import read_json, sha256_file
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -58,7 +59,9 @@ class DecontaminatedConfig(Bounded):
 
 
 def evaluation_identity(config: DecontaminatedConfig) -> dict[str, Any]:
-    """Return the digests of the files in the folders, part of the fingerprint; else nothing.
+    """Return the digests of the files in the folders, and what the tasks' questions depend on.
+
+    Both are part of the fingerprint.
 
     Raises:
         ConfigError: a folder is missing, or holds no such file.
@@ -67,7 +70,8 @@ def evaluation_identity(config: DecontaminatedConfig) -> dict[str, Any]:
         folder: {name: sha256_file(path) for name, path in _files(folder).items()}
         for folder in config.folders
     }
-    return {"folders_sha256": digests} if digests else {}
+    folders = {"folders_sha256": digests} if digests else {}
+    return {**folders, **questions_identity(config.tasks)}
 
 
 def make(config: DecontaminatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:

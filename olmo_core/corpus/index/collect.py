@@ -19,7 +19,8 @@ def place_documents(path: Path, out: Path) -> dict[str, Any]:
     """Write the places of a token file's documents.
 
     Returns:
-        The number of documents by their tokens, to three digits; the number of tokens.
+        The number of documents by their tokens, to three digits; the number of tokens, and that of
+        the longest document.
     """
     from olmo_core.data.document_index import ROW_GROUP, write_sorted
 
@@ -28,7 +29,11 @@ def place_documents(path: Path, out: Path) -> dict[str, Any]:
     lengths = np.subtract(rows["end"], rows["start"])
     unit = 10 ** np.maximum(0, np.floor(np.log10(lengths)).astype(int) - 2)
     rounded: list[int] = (lengths // unit * unit).tolist()
-    return {"documents": Counter(rounded), "tokens": int(lengths.sum())}
+    return {
+        "documents": Counter(rounded),
+        "tokens": int(lengths.sum()),
+        "longest": int(lengths.max()),
+    }
 
 
 def read_rows(path: Path) -> Any:

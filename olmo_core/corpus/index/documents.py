@@ -111,12 +111,15 @@ def report(
 ) -> Report:
     """Return the figures; `lengths` is what `place_documents` says of each file."""
     by_source: dict[str, Counter[int]] = defaultdict(Counter)
+    longest: Counter[str] = Counter()
     numbers = {"documents": 0, "tokens": 0}
     for name, found in zip(files, lengths, strict=True):
         numbers["documents"] += sum(found["documents"].values())
         numbers["tokens"] += found["tokens"]
+        source = name.split("/")[1]
+        longest[source] = max(longest[source], found["longest"])
         for length, count in found["documents"].items():
-            by_source[name.split("/")[1]][int(length)] += count
+            by_source[source][int(length)] += count
     return Report(
         numbers={
             **numbers,
@@ -125,7 +128,9 @@ def report(
             "repeated_ids": repeated_ids,
         },
         tables={
-            "tokens_per_document": [_row(name, found) for name, found in sorted(by_source.items())],
+            "tokens_per_document": [
+                _row(source, found, longest[source]) for source, found in sorted(by_source.items())
+            ],
             "lengths": _lengths(by_source.values()),
         },
     )
@@ -143,7 +148,7 @@ def _lengths(by_source: Iterable[Mapping[int, int]]) -> list[dict[str, int]]:
     ]
 
 
-def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
+def _row(source: str, counted: Mapping[int, int], longest: int) -> dict[str, int | str]:
     lengths = np.array(sorted(counted), dtype=np.int64)
     ends = np.cumsum([counted[length] for length in lengths.tolist()])
     total = int(ends[-1])
@@ -156,7 +161,7 @@ def _row(source: str, counted: Mapping[int, int]) -> dict[str, int | str]:
         "p10": low,
         "median": middle,
         "p90": high,
-        "longest": int(lengths[-1]),
+        "longest": longest,
     }
 
 

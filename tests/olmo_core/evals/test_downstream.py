@@ -13,7 +13,8 @@ from olmo_core.config.load import build
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals import downstream, harness
 from olmo_core.evals.rows import read_rows
-from olmo_core.evals.task_data import TASKS, build_task, write_shadows
+from olmo_core.evals.task_data import build_task, write_shadows
+from olmo_core.evals.task_sources import TASKS
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 

@@ -16,7 +16,7 @@ from olmo_core.corpus.duplicates.decontaminated import (
 )
 from olmo_core.corpus.filters.names import EVALUATION_COVERED
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.evals.task_data import questions
+from olmo_core.evals.task_rows import questions
 from olmo_core.files import write_json
 from olmo_core.run.job import Job
 

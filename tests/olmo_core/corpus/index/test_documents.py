@@ -2,6 +2,7 @@ import csv
 import gzip
 import hashlib
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from re import sub
@@ -23,6 +24,7 @@ def test_every_document_is_found_from_all_sides(
     """Against a walk through the `.csv.gz` files and the documents themselves."""
     index = DocumentIndex(documents_run)
     count = 0
+    longest: Counter[str] = Counter()
     texts = {document.id: document for document in read_folder(filtered / "documents")}
     for path in sorted((tokens_run / "tokens").rglob("*.csv.gz")):
         file = path.relative_to(tokens_run).as_posix().replace(".csv.gz", ".npy")
@@ -40,11 +42,16 @@ def test_every_document_is_found_from_all_sides(
                 assert row.sha1 == sha1
                 same = sorted(name for name, other in texts.items() if other.text == text)
                 assert [each.id for each in index.of_sha1(sha1)] == same
+                source = texts[doc_id].source
+                longest[source] = max(longest[source], int(end) - int(start))
                 count += 1
     assert count == len(texts)
+    assert max(longest.values()) > 1000  # of four digits: rounded elsewhere in the table
     report = read_json(documents_run / "result.json")["report"]
     assert report["numbers"]["documents"] == count
-    assert sum(row["documents"] for row in report["tables"]["tokens_per_document"]) == count
+    table = report["tables"]["tokens_per_document"]
+    assert sum(row["documents"] for row in table) == count
+    assert {row["source"]: row["longest"] for row in table} == longest
 
 
 @pytest.fixture
