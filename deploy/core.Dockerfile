@@ -22,8 +22,8 @@ RUN apt-get update \
 WORKDIR /opt/olmo
 COPY environments/main.txt environments/main.txt
 RUN pip install --constraint environments/main.txt \
-    duckdb fsspec isal msgspec numpy psutil pyarrow pyyaml rensa safetensors tiktoken tokenizers \
-    torch urllib3 xxhash ${FURTHER}
+    duckdb fastwarc fsspec isal msgspec numpy psutil pyarrow pyyaml rensa resiliparse \
+    safetensors tiktoken tokenizers torch urllib3 xxhash ${FURTHER}
 
 COPY olmo_core olmo_core
 ENV PYTHONPATH=/opt/olmo

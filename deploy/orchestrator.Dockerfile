@@ -21,9 +21,9 @@ RUN apt-get update \
 WORKDIR /opt/olmo
 COPY environments/eval-data.txt environments/main.txt environments/
 RUN pip install --constraint environments/main.txt \
-    dagster dagster-postgres dagster-webserver duckdb fsspec isal kubernetes matplotlib \
-    msgspec numpy psutil pyarrow pyyaml rensa rich safetensors tiktoken tokenizers typer urllib3 \
-    xxhash
+    dagster dagster-postgres dagster-webserver duckdb fastwarc fsspec isal kubernetes \
+    matplotlib msgspec numpy psutil pyarrow pyyaml rensa resiliparse rich safetensors tiktoken \
+    tokenizers typer urllib3 xxhash
 
 COPY assets assets
 COPY deploy deploy

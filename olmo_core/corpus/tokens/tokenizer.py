@@ -7,8 +7,6 @@ BOS where the section names them. One that was trained gives every text back unc
 corpus the same bytes.
 """
 
-import hashlib
-import heapq
 import os
 import re
 import threading
@@ -20,8 +18,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import read_folder, source_names
+from olmo_core.corpus.document import source_names
 from olmo_core.corpus.intake.sources import expanded
+from olmo_core.corpus.tokens.learnt import sample_texts
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
@@ -173,27 +172,6 @@ def _released_path(config: TokenizerConfig) -> Path:
     return path
 
 
-def sample_texts(source: Path, *, max_bytes: int) -> list[str]:
-    """Return texts of a source, in document order, of about `max_bytes` UTF-8 bytes in all.
-
-    Documents are chosen in the order of a hash of their ids, so that a sample holds all parts of a
-    source, and a larger one holds the smaller. No more than a sample is held in memory.
-    """
-    first: list[tuple[int, int]] = []  # a heap of (-place, bytes), the last of them on top
-    held = 0
-    for each in read_folder(source):
-        heapq.heappush(first, (-_place(each.id), each.text_bytes))
-        held += each.text_bytes
-        while held - first[0][1] > max_bytes:  # full without the last one
-            held -= heapq.heappop(first)[1]
-    last = taken = 0
-    for place, size in sorted((-place, size) for place, size in first):
-        if taken and taken + size > max_bytes:
-            break
-        last, taken = place, taken + size
-    return [each.text for each in read_folder(source) if _place(each.id) <= last]
-
-
 def shorten(texts: Sequence[str]) -> tuple[list[str], int]:
     """Return the texts with at most `LEARNT_CHARACTERS` of a pre-token; how many were longer."""
     lengths: list[int] = []
@@ -267,11 +245,6 @@ def save(tokenizer: Tokenizer, folder: Path, config: TokenizerConfig) -> None:
             "tokenizer_class": "PreTrainedTokenizerFast",
         },
     )
-
-
-def _place(document_id: str) -> int:
-    """Return the place of a document in the order in which documents are chosen."""
-    return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest(), "big")
 
 
 def _row(name: str, texts: Sequence[str], tokenizer: Tokenizer, *, exact: bool) -> dict[str, Any]:

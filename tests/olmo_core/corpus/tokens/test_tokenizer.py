@@ -15,10 +15,10 @@ from tokenizers import Tokenizer, pre_tokenizers
 from olmo_core.config.load import build
 from olmo_core.corpus.document import Document, read_folder, write_shards
 from olmo_core.corpus.tokens import tokenizer
+from olmo_core.corpus.tokens.learnt import sample_texts
 from olmo_core.corpus.tokens.tokenizer import (
     TokenizerConfig,
     read_released,
-    sample_texts,
     shorten,
     tokenizer_identity,
     train,
