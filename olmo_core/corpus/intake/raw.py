@@ -33,6 +33,7 @@ from olmo_core.corpus.intake.groups import (
 )
 from olmo_core.corpus.intake.readers import source_identity
 from olmo_core.corpus.intake.reading import Group, Reading
+from olmo_core.corpus.intake.remote import brought
 from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.corpus.intake.unique_ids import find_repeated, partitions, rename
 from olmo_core.errors import InputError
@@ -66,7 +67,15 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     identity = source_identity(config.sources)
     reads = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     ordered = sorted(config.sources, key=lambda source: source.name)
-    readings = [Reading(source=source, entries=read_entries(source)) for source in ordered]
+    readings = [
+        Reading(source=source, reader=source.reader, entries=read_entries(source))
+        for source in ordered
+    ]
+    with job.timed("bring sources"):
+        for reading in readings:
+            name = reading.source.name
+            at = partial(_report_bytes, job, name)
+            reading.source = brought(reading.source, job.scratch / "brought" / name, at)
     with job.timed("read sources"):
         _read(readings, config.shard_bytes, job, reads)
     for reading in readings:
@@ -99,6 +108,10 @@ def make(config: RawConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         samples={"documents": [reading.sample() for reading in readings]},
         data=identity,
     )
+
+
+def _report_bytes(job: Job, source: str, done: int, total: int, files: str) -> None:
+    job.progress(done, total, unit="bytes", message=f"fetching {source}: {files}")
 
 
 def _read(readings: Sequence[Reading], shard_bytes: int, job: Job, reads: str) -> None:

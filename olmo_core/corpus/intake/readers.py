@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from olmo_core.corpus.intake import installed, warc
+from olmo_core.corpus.intake import installed, remote, warc
 from olmo_core.corpus.intake.elsewhere import named_files
 from olmo_core.corpus.intake.exclusions import list_file
 from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
@@ -48,7 +48,7 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     Returns:
         `packages` (name -> version of those read, and of those that make text of web archives),
         `python` (where its files or its parser count), `files` (source -> path, bytes and sha256 of
-        each of a user's files), `exclude_documents` (source -> sha256 of its list).
+        each of a user's files), `urls` and `exclude_documents` (source -> sha256 of its list).
 
     Raises:
         ConfigError: a package, folder or list that is not there.
@@ -69,12 +69,14 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
             for name, path in named_files(source, unit)
         ]
         for source in sources
-        if source.reader == "files"
+        if source.root
     }
     if files:
         identity["files"] = files
     if any(str(row["path"]).endswith(warc.SUFFIXES) for rows in files.values() for row in rows):
         identity["packages"] |= {name: version(name) for name in warc.PACKAGES}
+    if urls := {s.name: sha256_file(remote.list_file(s)) for s in sources if s.urls}:
+        identity["urls"] = urls
     lists = {
         source.name: sha256_file(list_file(source))
         for source in sources

@@ -32,6 +32,7 @@ class Reading:
     """A source, and what has been read of its files."""
 
     source: SourceConfig
+    reader: str  # as the recipe names it; one that is brought to the disk is then one of files
     entries: Entries  # of its list of excluded documents
     files_left_out: Mapping[str, int] = field(default_factory=dict[str, int])  # by reason
     groups: list[Group] = field(default_factory=list[Group])
@@ -63,7 +64,7 @@ class Reading:
         text_bytes = sum(group.text_bytes for group in self.groups)
         return {
             "source": self.source.name,
-            "reader": self.source.reader,
+            "reader": self.reader,
             "documents": self.documents,
             "text_bytes": text_bytes,
             "mean_bytes": round(text_bytes / self.documents),

@@ -12,11 +12,17 @@ from typing import Literal
 from olmo_core.errors import ConfigError
 
 ReaderName = Literal[
-    "python_code", "docstrings", "pydoc_topics", "package_text", "licences", "files"
+    "python_code",
+    "docstrings",
+    "pydoc_topics",
+    "package_text",
+    "licences",
+    "files",
+    "huggingface",
 ]
 
 CHARACTER_BYTES = 4  # of the longest in UTF-8
-OF_FILES = (  # with `root`
+OF_FILES = (  # and of datasets of files
     "include",
     "bad_documents",
     "id_key",
@@ -41,6 +47,10 @@ class SourceConfig:
     exclude: tuple[str, ...] = ()  # patterns of relative paths that are not read
     exclude_documents: str = ""  # file that lists ids, URLs and SHA-1; absolute, expanded as `root`
     root: str = ""  # files: folder, absolute; ~ and ${VARIABLES} are expanded when it is read
+    urls: str = ""  # files, in place of root: file that lists URLs; absolute, expanded as `root`
+    dataset: str = ""  # huggingface: its name, such as allenai/c4
+    revision: str = ""  # huggingface: a commit of it, in 40 hexadecimal digits
+    data_files: tuple[str, ...] = ()  # huggingface: patterns of its paths; none: all
     include: tuple[str, ...] = ()  # files: glob patterns below root
     licence: str = ""  # of its texts, for the model card; decides nothing else
     max_bytes: int | None = None  # of text; units are taken in the order of a hash of their names
@@ -58,12 +68,7 @@ class SourceConfig:
             raise ConfigError(
                 f"sources: name {self.name[:120]!r}: expected letters, digits, . _ - (at most 100)"
             )
-        if (self.reader == "files") != bool(self.root):
-            raise ConfigError(f"sources: {self.name}: `root` belongs to, and only to, reader files")
-        defaults = type(self).__dataclass_fields__
-        for key in OF_FILES:
-            if self.reader != "files" and getattr(self, key) != defaults[key].default:
-                raise ConfigError(f"sources: {self.name}: `{key}` belongs to reader files")
+        self._check_place()
         keys = (self.id_key, self.text_key, *self.metadata_keys)
         if not all(keys) or len(set(keys)) != len(keys):
             raise ConfigError(
@@ -102,6 +107,27 @@ class SourceConfig:
                 f"sources: {self.name}: max_document_bytes {self.max_document_bytes}: expected "
                 f"{CHARACTER_BYTES} or more, so that every character fits"
             )
+
+    def _check_place(self) -> None:
+        """Refuse a source without a place, with two, or with keys of another reader's."""
+        if (self.reader == "files") != (bool(self.root) != bool(self.urls)) or (
+            self.root and self.urls
+        ):
+            raise ConfigError(
+                f"sources: {self.name}: reader files takes `root` or `urls`, one of them, and no "
+                "other reader does"
+            )
+        whole = re.fullmatch(r"[0-9a-f]{40}", self.revision)
+        if (self.reader == "huggingface") != bool(self.dataset and whole):
+            raise ConfigError(
+                f"sources: {self.name}: reader huggingface takes `dataset` and `revision`, a "
+                f"commit in 40 hexadecimal digits (now {self.revision!r}), and no other reader does"
+            )
+        defaults = type(self).__dataclass_fields__
+        for key in OF_FILES:
+            of_files = self.reader in ("files", "huggingface")
+            if not of_files and getattr(self, key) != defaults[key].default:
+                raise ConfigError(f"sources: {self.name}: `{key}` belongs to reader files")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

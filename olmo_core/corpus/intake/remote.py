@@ -1,0 +1,136 @@
+"""Sources that lie elsewhere, brought to the disk before they are read: then they are folders.
+
+`huggingface`: the files of a dataset at a commit, by huggingface_hub, which resumes and keeps them.
+`urls`: a list of files, as Dolma publishes its own, by our downloads, kept in the cache.
+"""
+
+import importlib
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from olmo_core import environment
+from olmo_core.corpus.intake.sources import SourceConfig, expanded
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.remote.cache import cache_path
+from olmo_core.remote.download import Progress, download_files
+from olmo_core.remote.transfer import Wanted
+
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+def list_file(source: SourceConfig) -> Path:
+    """Return the file that `urls` names.
+
+    Raises:
+        ConfigError: it is relative, or not there.
+    """
+    path, found = expanded(source.urls)
+    if not path.is_absolute() or not path.is_file():
+        raise ConfigError(
+            f"sources: {source.name}: urls {source.urls!r} ({found}): expected an existing file as "
+            "an absolute path; ~ and ${VARIABLES} are expanded"
+        )
+    return path
+
+
+def brought(source: SourceConfig, folder: Path, progress: Progress) -> SourceConfig:
+    """Return a source whose files are on this machine, in a folder; others as they are.
+
+    Args:
+        source: Which.
+        folder: To make, for links to the files.
+        progress: Told how much has come.
+
+    Raises:
+        InputError: files are missing, or what comes is not what is wanted.
+    """
+    if source.dataset:
+        files = _dataset(source)
+    elif source.urls:
+        files = _listed(source, progress)
+    else:
+        return source
+    for name, path in files.items():
+        link = folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)  # of an earlier attempt
+        link.symlink_to(path.absolute())
+    return replace(
+        source,
+        reader="files",
+        root=str(folder.absolute()),
+        dataset="",
+        revision="",
+        data_files=(),
+        urls="",
+    )
+
+
+def _dataset(source: SourceConfig) -> dict[str, Path]:
+    """Return the files of a dataset at its commit, by their paths; what is not there is fetched."""
+    hub: Any = importlib.import_module("huggingface_hub")
+    errors: Any = importlib.import_module("huggingface_hub.errors")
+    where = f"source {source.name}: dataset {source.dataset}, revision {source.revision}"
+    patterns = list(source.data_files) or None
+    try:
+        folder = hub.snapshot_download(
+            source.dataset,
+            repo_type="dataset",
+            revision=source.revision,
+            allow_patterns=patterns,
+            endpoint=os.environ.get("HF_ENDPOINT"),
+        )
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise InputError(
+            f"{where}: not there, or not to be read by us ({str(error).splitlines()[0]}); expected "
+            "a dataset and one of its commits, and a token (HF_TOKEN) where it is gated"
+        ) from None
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        raise InputError(
+            f"{where}: cannot be fetched ({str(error).splitlines()[0]}); what has come is kept: "
+            "run it again with a network"
+        ) from None
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    # The folder is shared: other patterns may have brought other files.
+    found = hub.utils.filter_repo_objects(names, allow_patterns=patterns)
+    if not (kept := {name: names[name] for name in found}):
+        raise InputError(f"{where}: no file matches {patterns}")
+    return kept
+
+
+def read_urls(path: Path) -> dict[str, str | None]:
+    """Return the SHA-256 of each URL of a list, where the list gives one.
+
+    Raises:
+        InputError: a line that is not a URL, or a URL and a SHA-256; one URL twice; no URL.
+    """
+    urls: dict[str, str | None] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        url, _, digest = line.strip().partition(" ")
+        if not url or url.startswith("#"):
+            continue
+        digest = digest.strip()
+        if "://" not in url or (digest and not _SHA256.fullmatch(digest)):
+            raise InputError(
+                f"{path}:{number}: found {line[:120]!r}; expected a URL, and behind it nothing or "
+                "the file's SHA-256 in 64 hexadecimal digits"
+            )
+        if url in urls:
+            raise InputError(f"{path}:{number}: {url} stands there twice; expected each URL once")
+        urls[url] = digest.lower() or None
+    if not urls:
+        raise InputError(f"{path}: no URL; expected one per line")
+    return urls
+
+
+def _listed(source: SourceConfig, progress: Progress) -> dict[str, Path]:
+    """Return the files of a list, by the hosts and paths of their URLs."""
+    cache = environment.cache()
+    urls = read_urls(list_file(source))
+    wanted = [Wanted(url=url, path=cache_path(url, cache), sha256=d) for url, d in urls.items()]
+    files = download_files(wanted, progress=progress)
+    return {file.path.relative_to(cache).as_posix(): file.path for file in files}

@@ -1,0 +1,214 @@
+"""Sources that lie elsewhere: a dataset from a stand-in of the hub, and lists of URLs."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from olmo_core.corpus.intake.readers import source_identity
+from olmo_core.errors import ConfigError, InputError
+from tests.olmo_core.file_server import serving
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Hub:
+    """Answers what huggingface_hub asks of a dataset at one commit."""
+
+    files: dict[str, bytes]
+    url: str = ""
+    failing: set[str] = field(default_factory=set[str])  # paths that are not to be read
+    fetched: list[str] = field(default_factory=list[str])  # paths
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        prefix = f"/datasets/some/set/resolve/{COMMIT}/"
+        if path == f"/api/datasets/some/set/tree/{COMMIT}":
+            entries = [
+                {"type": "file", "path": name, "size": len(content), "oid": _oid(content)}
+                for name, content in sorted(self.files.items())
+            ]
+            self._send(request, 200, json.dumps(entries).encode(), {})
+        elif path.startswith(prefix) and path.removeprefix(prefix) in self.files:
+            name = path.removeprefix(prefix)
+            if request.command == "GET":
+                self.fetched.append(name)
+            content = self.files[name]
+            headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{_oid(content)}"'}
+            self._send(request, 403 if name in self.failing else 200, content, headers)
+        else:
+            missing = {
+                "X-Error-Code": "RepoNotFound" if "some/set" not in path else "RevisionNotFound"
+            }
+            self._send(request, 404, b"{}", missing)
+
+    def _send(
+        self, request: BaseHTTPRequestHandler, status: int, content: bytes, headers: dict[str, str]
+    ) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name, value)
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(content)
+
+
+def _oid(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def parquet(rows: list[dict[str, Any]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)  # pyright: ignore[reportUnknownMemberType]
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    rows = [
+        {"id": 7, "text": "Seven", "metadata": {"deep": {"n": [1, 2]}}},
+        {"id": 8, "text": "Eight", "metadata": {"deep": {"n": []}}},
+    ]
+    lines = b'{"id": "a", "text": "A line", "added": "2020-01-01"}\n'
+    hub = Hub(
+        files={
+            "data/train-0.parquet": parquet(rows),
+            "data/train-1.jsonl": lines,
+            "data/test-0.jsonl": b'{"id": "t", "text": "Held back"}\n',
+            "README.md": b"# About the set\n",
+        }
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            hub.answer(self)
+
+        do_HEAD = do_GET
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    hub.url = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    yield hub
+    server.shutdown()
+    server.server_close()
+
+
+def dataset(files: Any, **changes: Any) -> Any:
+    settings = {"reader": "huggingface", "dataset": "some/set", "revision": COMMIT}
+    return files("", **{**settings, "data_files": ("data/train-*",), **changes})
+
+
+def test_a_dataset_at_a_commit_is_read_and_kept(
+    hub: Hub, files: Any, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = read(dataset(files))
+    assert reading.texts == {"mine/7": "Seven", "mine/8": "Eight", "mine/a": "A line"}
+    assert reading.documents[0].metadata == {
+        "deep": {"n": [1, 2]},
+        "file": "data/train-0.parquet",
+    }
+    assert reading.documents[2].added == "2020-01-01"
+    assert (reading.row["reader"], reading.row["integer_ids"]) == ("huggingface", 2)
+    assert sorted(hub.fetched) == ["data/train-0.parquet", "data/train-1.jsonl"]
+    everything = read(dataset(files, data_files=()))
+    assert len(everything.documents) == 5
+    # What other patterns have brought is no part of this source; the hub may be gone.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert read(dataset(files)).texts == reading.texts
+
+
+def test_an_interrupted_fetch_goes_on_where_it_was(hub: Hub, files: Any, read: Any) -> None:
+    hub.failing.add("data/train-1.jsonl")
+    with pytest.raises(InputError, match=r"mine: dataset some/set, revision 0123.*: cannot be"):
+        read(dataset(files))
+    hub.failing.clear()
+    hub.fetched.clear()
+    assert len(read(dataset(files)).documents) == 3
+    assert "data/train-0.parquet" not in hub.fetched
+
+
+def test_a_dataset_that_is_not_there_is_named(hub: Hub, files: Any, read: Any) -> None:
+    with pytest.raises(InputError, match=r"dataset no/set, revision .*: not there, or not to be"):
+        read(dataset(files, dataset="no/set"))
+    with pytest.raises(InputError, match=r"some/set.*: no file matches \['data/val-\*'\]"):
+        read(dataset(files, data_files=("data/val-*",)))
+
+
+@pytest.mark.parametrize("changes", [{"revision": "main"}, {"dataset": ""}, {"revision": ""}])
+def test_a_dataset_needs_a_whole_commit(files: Any, changes: dict[str, str]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"mine: reader huggingface takes `dataset` and `revision`"
+    ):
+        dataset(files, **changes)
+
+
+def test_a_commit_says_what_the_files_are(hub: Hub, files: Any) -> None:
+    assert source_identity([dataset(files)]) == {"packages": {}}
+    assert not hub.fetched
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OLMO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_list_of_urls_is_a_source(tmp_path: Path, cache: Path, files: Any, read: Any) -> None:
+    (tmp_path / "served" / "v1").mkdir(parents=True)
+    lines = {"a": b'{"id": 1, "text": "One"}\n', "b": b'{"id": 2, "text": "Two"}\n'}
+    for name, line in lines.items():
+        (tmp_path / "served" / "v1" / f"{name}.jsonl").write_bytes(line)
+    with serving(tmp_path / "served") as server:
+        listed = tmp_path / "urls.txt"
+        digest = hashlib.sha256(lines["b"]).hexdigest()
+        listed.write_text(f"# v1\n{server.url}/v1/a.jsonl\n\n{server.url}/v1/b.jsonl {digest}\n")
+        source = files("", urls=str(listed))
+        server.faults.extend(["500", "cut"])
+        reading = read(source)
+        assert reading.texts == {"mine/1": "One", "mine/2": "Two"}
+        assert str(reading.documents[0].metadata["file"]).endswith("/v1/a.jsonl")
+        before = source_identity([source])
+        assert before["urls"] == {"mine": hashlib.sha256(listed.read_bytes()).hexdigest()}
+        listed.write_text(f"{server.url}/v1/a.jsonl {digest}\n")
+        assert source_identity([source]) != before
+        with pytest.raises(InputError, match=r"v1/a\.jsonl"):
+            read(source)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.jsonl", r"urls\.txt:1: found 'a\.jsonl'; expected a URL, and behind it nothing or"),
+        ("http://h/a abc", r"urls\.txt:1: found 'http://h/a abc'; expected a URL"),
+        ("http://h/a\nhttp://h/a\n", r"urls\.txt:2: http://h/a stands there twice"),
+        ("# none\n", r"urls\.txt: no URL; expected one per line"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(
+    tmp_path: Path, cache: Path, files: Any, read: Any, text: str, message: str
+) -> None:
+    (tmp_path / "urls.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read(files("", urls=str(tmp_path / "urls.txt")))
+
+
+def test_a_source_of_files_has_one_place(tmp_path: Path, files: Any) -> None:
+    with pytest.raises(ConfigError, match=r"mine: reader files takes `root` or `urls`, one of"):
+        files(tmp_path, urls="/list")
+    with pytest.raises(ConfigError, match=r"mine: urls 'gone' .*expected an existing file"):
+        source_identity([files("", urls="gone")])
