@@ -4,6 +4,8 @@ import csv
 import gzip
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ from olmo_core.data.document_index import DocumentIndex
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import read_json
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.result import damaged_files
 from tests.olmo_core.file_server import FileServer, serving
 
 VOCABULARY, EOS = 900, 0
@@ -172,6 +176,49 @@ def test_one_and_two_processes_write_the_same(tmp_path: Path, make) -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("ended", [0, 2, 4])
+def test_a_job_that_was_ended_goes_on_where_it_was(
+    tmp_path: Path, make, monkeypatch, ended: int
+) -> None:
+    """Ended while it names its files; the files that were read whole are not read again."""
+    for number in range(5):
+        write_tokens(tmp_path / "data" / f"{number}.npy", [3] * 40, rows=number % 2 > 0)
+    source = PublishedSource(source="a", paths=(f"{tmp_path}/data/*.npy",), dtype="uint32")
+    place, placed = reference._place, list[Path]()
+
+    def fails(of: reference.Reference, made: Path, target: Path) -> None:
+        if len(placed) == ended:
+            raise RuntimeError("killed")
+        placed.append(target)
+        place(of, made, target)
+
+    monkeypatch.setattr(reference, "_place", fails)
+    with pytest.raises(RuntimeError, match="killed"):
+        make(source)
+    monkeypatch.undo()
+    monkeypatch.setattr(reference, "scan", None)
+    again = read_json(make(source) / "result.json")
+    monkeypatch.undo()
+    assert again["digest"] == read_json(make(source, folder="at_once") / "result.json")["digest"]
+
+
+def test_a_linked_file_that_changes_is_seen(tmp_path: Path, make) -> None:
+    path = tmp_path / "a.npy"
+    write_tokens(path, [5, 9])
+    made = make(PublishedSource(source="a", paths=(str(path),), dtype="uint32"))
+    assert damaged_files(RunFolder(made)) == []
+    ids = np.fromfile(path, "<u4")
+    ids[3] += 1
+    ids.tofile(path)
+    after = (made / "result.json").stat().st_mtime_ns + 10**9
+    os.utime(path, ns=(after, after))
+    (wrong,) = damaged_files(RunFolder(made))
+    assert wrong.endswith("tokens/a/part-0-00000.npy: changed since it was made")
+    path.unlink()
+    (wrong,) = damaged_files(RunFolder(made))
+    assert wrong.endswith("tokens/a/part-0-00000.npy: gone")
+
+
 def official(path: Path, urls: Sequence[str], dtype: str = "uint32") -> Path:
     """Write a training file with the shape of OLMo's official ones."""
     lines = "\n".join(f"    - {url}" for url in urls)
@@ -224,6 +271,8 @@ def test_an_official_list_from_a_server(tmp_path: Path, server: FileServer, make
     assert read_json(again / "result.json")["digest"] == read_json(made / "result.json")["digest"]
     new = [part for path, part in server.requests[asked:] if path.endswith((".npy", ".csv.gz"))]
     assert set(new) == {"bytes=0-0"}, "only whether anything has changed"
+    shutil.rmtree(tmp_path / "root" / "cache")
+    assert damaged_files(RunFolder(made)) == []
 
 
 def test_a_mix_reads_what_is_listed_twice_twice(
