@@ -30,6 +30,8 @@ from olmo_core.corpus.duplicates.decontaminated import DecontaminatedConfig
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
+from olmo_core.corpus.filters import tagged
+from olmo_core.corpus.filters.tagged import TaggedConfig
 from olmo_core.corpus.index import documents
 from olmo_core.corpus.index.documents import DocumentsConfig
 from olmo_core.corpus.intake import raw
@@ -116,6 +118,7 @@ def _job(
     Job.progress = counted(Job.progress)
     module = __import__(name, fromlist=["make"])
     keys.LEAST_BYTES = 3000  # some groups and partitions of few documents
+    tagged.CHUNK_BYTES = 1  # a file
     with Job.open(folder) as job:
         job.processes = processes
         job.finish(module.make(config, inputs, job))
@@ -150,11 +153,13 @@ def text_jobs(
     for name, work in (("near_duplicates", near), ("held_out", held)):
         run(work.module, inputs[name], work.config, work.inputs)
     rest = {"held_out": inputs["held_out"]}
+    taggers = dict.fromkeys(texts, ("whitespace_tokenizer_v1",))
     return {
         "near_duplicates": near,
         "held_out": held,
         "deduplicated": Work(module=deduplicated, config=DeduplicatedConfig(), inputs=rest),
         "decontaminated": Work(module=decontaminated, config=DecontaminatedConfig(), inputs=rest),
+        "tagged": Work(module=tagged, config=TaggedConfig(taggers=taggers), inputs=rest),
     }
 
 
@@ -209,10 +214,23 @@ def whole(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Done:
     return done
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["tagged"], indirect=True)
+def test_a_killed_job_that_drives_the_toolkit_goes_on_where_it_was(
+    work: Work, whole: Done, tmp_path: Path
+) -> None:
+    goes_on(work, whole, tmp_path, 0.5)
+
+
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])
 def test_a_killed_job_goes_on_where_it_was(
     work: Work, whole: Done, tmp_path: Path, part: float
 ) -> None:
+    goes_on(work, whole, tmp_path, part)
+
+
+def goes_on(work: Work, whole: Done, tmp_path: Path, part: float) -> None:
+    """Kill a job at a part of its moments and begin it again; compare with the one left alone."""
     assert attempt(work, tmp_path, round(part * (whole.moments - 1))) is None
     finished = len(list(tmp_path.glob("work/tasks/*/*.json")))
     again = attempt(work, tmp_path, NEVER)
