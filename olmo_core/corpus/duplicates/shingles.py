@@ -100,7 +100,7 @@ def _single_blanks(content: Array) -> Array:
     kept = content != 32
     kept[1:] |= kept[:-1].copy()
     kept[0] = True
-    return content[kept]
+    return np.compress(kept, content)
 
 
 def _run_sums(content: Array, gaps: Array, words: int) -> Array:
