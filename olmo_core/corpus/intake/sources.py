@@ -110,15 +110,14 @@ class SourceConfig:
 
     def _check_place(self) -> None:
         """Refuse a source without a place, with two, or with keys of another reader's."""
-        if (self.reader == "files") != (bool(self.root) != bool(self.urls)) or (
-            self.root and self.urls
-        ):
+        if bool(self.root) + bool(self.urls) != (self.reader == "files"):
             raise ConfigError(
-                f"sources: {self.name}: reader files takes `root` or `urls`, one of them, and no "
-                "other reader does"
+                f"sources: {self.name}: `root` belongs to, and only to, reader files, or `urls` in "
+                "its place: expected one of the two there"
             )
-        whole = re.fullmatch(r"[0-9a-f]{40}", self.revision)
-        if (self.reader == "huggingface") != bool(self.dataset and whole):
+        named = bool(self.dataset and re.fullmatch(r"[0-9a-f]{40}", self.revision))
+        of_dataset = self.dataset or self.revision or self.data_files
+        if not named if self.reader == "huggingface" else of_dataset:
             raise ConfigError(
                 f"sources: {self.name}: reader huggingface takes `dataset` and `revision`, a "
                 f"commit in 40 hexadecimal digits (now {self.revision!r}), and no other reader does"

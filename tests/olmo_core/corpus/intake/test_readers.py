@@ -116,6 +116,7 @@ def test_the_smallest_pieces_are_characters() -> None:
     ("settings", "message"),
     [
         ({"reader": "files"}, "`root` belongs to"),
+        ({"reader": "files", "root": "/", "dataset": "some/set"}, "and no other reader does"),
         ({"reader": "licences"}, "`packages` is empty"),
         ({"reader": "docstrings"}, "nothing to read"),
         ({"reader": "pydoc_topics", "name": "a/b"}, "expected letters, digits"),

@@ -208,7 +208,7 @@ def test_a_list_that_is_none_is_refused(
 
 
 def test_a_source_of_files_has_one_place(tmp_path: Path, files: Any) -> None:
-    with pytest.raises(ConfigError, match=r"mine: reader files takes `root` or `urls`, one of"):
+    with pytest.raises(ConfigError, match=r"mine: `root` belongs to, .*, or `urls` in its place"):
         files(tmp_path, urls="/list")
     with pytest.raises(ConfigError, match=r"mine: urls 'gone' .*expected an existing file"):
         source_identity([files("", urls="gone")])
