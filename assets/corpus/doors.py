@@ -116,7 +116,7 @@ def absences(recipe: Recipe) -> str | None:
         return None
     *others, last = TEXT_ASSETS
     return (
-        "All sources are published token files (tokens.published), so there is no text. Absent are "
-        f"therefore {', '.join(others)} and {last}: nothing is held out, so no model has a "
+        "All sources are published token files (tokens.published), so there is no text. The recipe "
+        f"does without {', '.join(others)} and {last}: nothing is held out, so no model has a "
         "perplexity, and nothing can be searched for evaluation texts."
     )
