@@ -35,7 +35,7 @@ def test_the_check_stands_where_a_source_has_a_list(tmp_path: Path, monkeypatch:
     recipe.mkdir()
     (recipe / "recipe.yaml").write_text("extends: demo\n")
     (recipe / "corpus.yaml").write_text(
-        "raw: {sources: [{name: topics, reader: pydoc_topics, exclude_documents: /lists/a.txt}]}\n"
+        "raw: {sources: [{name: licences, reader: pydoc_topics, exclude_documents: /list}]}\n"
     )
     for name, expected in (("demo", False), ("mine", True)):
         raw = corpus_nodes(load_recipe(name))[0]
