@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -78,14 +79,19 @@ def _run(
 ) -> None:
     """Make all calls, and report once a second and at the end; the first error ends it."""
     results = threads.imap_unordered(_call, calls)
+    due = time.monotonic() + REPORT_SECONDS
     while True:
         try:
-            results.next(timeout=REPORT_SECONDS)
+            results.next(timeout=max(0.0, due - time.monotonic()))
         except NotYet:
-            report()
+            pass
         except StopIteration:
             report()
             return
+        # By the clock: small files come faster than this, one after the other.
+        if time.monotonic() >= due:
+            report()
+            due = time.monotonic() + REPORT_SECONDS
 
 
 def _call(call: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -113,6 +114,21 @@ def test_many_files_come_side_by_side(server: FileServer, here: Path) -> None:
         assert (file.size_bytes, file.sha256) == (1000, hashlib.sha256(content).hexdigest())
     assert found[-1].path.read_bytes() == b""
     assert seen[-1] == (40_000, 40_000, "41 of 41 files")
+
+
+def test_progress_is_told_while_small_files_follow_one_another(
+    server: FileServer, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is asked to stop there: it must not wait for a second in which no file comes."""
+    clock = itertools.count()  # a second at each look
+    now = SimpleNamespace(monotonic=lambda: float(next(clock)))
+    monkeypatch.setattr(download, "time", now, raising=False)
+    for number in range(40):
+        (server.folder / f"{number}.bin").write_bytes(b"x")
+    wanted = [Wanted(url=f"{server.url}/{n}.bin", path=here / f"{n}.bin") for n in range(40)]
+    seen: list[str] = []
+    download_files(wanted, progress=lambda done, total, said: seen.append(said), connections=1)
+    assert len(seen) > 40
 
 
 def test_no_file_is_no_work() -> None:
