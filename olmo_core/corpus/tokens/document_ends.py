@@ -99,10 +99,12 @@ def _blocks(rows: Path) -> Generator[tuple[np.ndarray, np.ndarray]]:
     Raises:
         InputError: they are no rows.
     """
+    arrow: Any = importlib.import_module("pyarrow")
     arrow_csv: Any = importlib.import_module("pyarrow.csv")
     try:
         with arrow_csv.open_csv(
-            rows,
+            # By its name alone it would not be taken for gzip: a URL's query stands at the end.
+            arrow.input_stream(str(rows), compression="gzip"),
             read_options=arrow_csv.ReadOptions(
                 column_names=list(_COLUMNS), block_size=_BLOCK_BYTES
             ),

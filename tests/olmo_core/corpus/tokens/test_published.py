@@ -275,6 +275,15 @@ def test_an_official_list_from_a_server(tmp_path: Path, server: FileServer, make
     assert damaged_files(RunFolder(made)) == []
 
 
+def test_the_rows_of_a_url_with_a_query(server: FileServer, make) -> None:
+    """As the hub gives them: `…/part-0.npy?download=true`."""
+    write_tokens(server.folder / "part-0.npy", [7, 6, 5])
+    url = f"{server.url}/part-0.npy?download=true"
+    made = make(PublishedSource(source="a", paths=(url,), dtype="uint32"))
+    rows = rows_of(server.folder / "part-0.csv.gz")
+    assert rows_of(made / "tokens/a/part-0-00000.csv.gz") == rows
+
+
 def test_a_mix_reads_what_is_listed_twice_twice(
     tmp_path: Path, make, run, released_run: Path
 ) -> None:
