@@ -81,7 +81,8 @@ def add_published(
             of it.
     """
     listed = {source.source: list_files(source) for source in sources}
-    places = [place for each in listed.values() for place in each.times]
+    # Once each: two sources may name one file.
+    places = dict.fromkeys(place for each in listed.values() for place in each.times)
     with job.timed("fetch"):
         here = _fetch([place for place in places if is_remote(place)], job)
     references = [

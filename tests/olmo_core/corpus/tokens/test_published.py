@@ -284,6 +284,14 @@ def test_the_rows_of_a_url_with_a_query(server: FileServer, make) -> None:
     assert rows_of(made / "tokens/a/part-0-00000.csv.gz") == rows
 
 
+def test_one_url_may_serve_two_sources(server: FileServer, make) -> None:
+    ids = write_tokens(server.folder / "wiki.npy", [7, 6, 5])
+    paths = (f"{server.url}/wiki.npy",)
+    made = make(*(PublishedSource(source=n, paths=paths, dtype="uint32") for n in ("a", "b")))
+    for name in ("a", "b"):
+        assert np.fromfile(made / f"tokens/{name}/part-0-00000.npy", "<u4").tolist() == [*ids]
+
+
 def test_a_mix_reads_what_is_listed_twice_twice(
     tmp_path: Path, make, run, released_run: Path
 ) -> None:
