@@ -43,10 +43,7 @@ SHOWN_KEYS = (
     "precision",
     "seed",
 )
-DATA_TITLES = {
-    "tokens": "All documents after deduplication and filters:",
-    "stage1_mix": "Stage 1:",
-}
+FILTERED = "All documents after deduplication and filters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,8 +98,19 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
 
 def data_title(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the title of a table of sources; that of a mix says which ingredients read it."""
-    if name in DATA_TITLES:
-        return DATA_TITLES[name]
+    if name == "stage1_mix":
+        return "Stage 1:"
+    if name == "tokens":
+        report = results[name]["report"]
+        sources = [row["source"] for row in report["tables"]["sources"]]
+        published = report.get("data", {}).get("published", ())
+        if not published:
+            return f"{FILTERED}:"
+        if set(sources) == {*published}:
+            return "All documents of published token files, as they are:"
+        return (
+            f"{FILTERED}, and those of published token files as they are ({', '.join(published)}):"
+        )
     ingredients = [model for model in results if model.startswith("stage2_ingredient")]
     readers = [f"`{model}`" for model in ingredients if name in results[model]["inputs"]]
     some = "" if len(readers) == len(ingredients) else f" ({', '.join(readers)})"
@@ -129,13 +137,20 @@ def card(config: ModelCardConfig, facts: Facts) -> str:
         _training(facts),
         "## Evaluation",
         facts.leaderboard,
-        "Loss (nats per token) and bits per byte (bpb) are of held-out documents; lower is better. "
-        "Task scores are lm-eval's accuracies with their standard error; higher is better.",
+        _measures(facts),
         *(["## Intended use", config.intended_use] if config.intended_use else []),
         "## Limitations",
         "\n".join(f"- {text}" for text in limits(config, facts)),
     ]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def _measures(facts: Facts) -> str:
+    losses = (
+        "Loss (nats per token) and bits per byte (bpb) are of held-out documents; lower is better. "
+    )
+    scores = "Task scores are lm-eval's accuracies with their standard error; higher is better."
+    return losses + scores if any(row["metric"] == "loss" for row in facts.rows) else scores
 
 
 def _licences(licences: Mapping[str, str]) -> list[str]:

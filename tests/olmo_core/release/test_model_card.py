@@ -83,6 +83,40 @@ def test_a_card_says_which_ingredients_read_a_mix() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [
+        ((), "All documents after deduplication and filters:"),
+        (("a", "b"), "All documents of published token files, as they are:"),
+        (
+            ("b",),
+            "All documents after deduplication and filters, and those of published token files as "
+            "they are (b):",
+        ),
+    ],
+)
+def test_published_token_files_are_not_said_to_be_filtered(
+    published: tuple[str, ...], said: str
+) -> None:
+    report = {
+        "tables": {"sources": [{"source": "a"}, {"source": "b"}]},
+        "data": {"published": list(published)},
+    }
+    assert model_card.data_title("tokens", {"tokens": {"report": report}}) == said
+
+
+def test_a_card_without_perplexity_speaks_of_no_held_out_documents(
+    family: Any, leaderboard: Path
+) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    said = "are of held-out documents"
+    assert said in model_card.card(ModelCardConfig(title="Tiny"), facts)
+    tasks_alone = [row for row in facts.rows if row["metric"] != "loss"]
+    without = dataclasses.replace(facts, rows=tasks_alone)
+    assert said not in model_card.card(ModelCardConfig(title="Tiny"), without)
+
+
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
