@@ -30,7 +30,8 @@ class PublishedSource:
     """
 
     source: str  # the folder's name, and the name in mixes
-    # absolute paths, glob patterns and URLs; ~ and ${VARIABLES} are expanded when they are read
+    # absolute paths and glob patterns, whose ~ and ${VARIABLES} are expanded when they are read;
+    # URLs as they stand
     paths: tuple[str, ...] = ()
     official: str = ""  # a training file of OLMo's, in place of paths: its data.paths
     matching: tuple[str, ...] = ()  # patterns: which of data.paths; all by default
