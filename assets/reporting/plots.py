@@ -52,7 +52,8 @@ def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes |
         axes.barh(places, values, thick, left=ends, label=column, color=colour, align="edge")
         if chart.stacked:
             ends = [end + value for end, value in zip(ends, values, strict=True)]
-    axes.set_yticks([row + 0.4 for row in range(len(shown))], names)
+    # A name may hold $, between two of which would stand TeX.
+    axes.set_yticks([row + 0.4 for row in range(len(shown))], names, parse_math=False)
     axes.invert_yaxis()
     axes.set(title=title, xlabel=chart.values[0] if len(chart.values) == 1 else "")
     axes.grid(axis="x", alpha=0.3)

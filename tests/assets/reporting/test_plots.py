@@ -43,3 +43,9 @@ def test_a_long_table_says_how_much_of_it_is_drawn() -> None:
         matplotlib.image.imread(io.BytesIO(cut)).shape
     )
     assert whole != cut
+
+
+def test_a_name_is_drawn_as_it_stands() -> None:
+    """Rules have any names; between two $, matplotlib would read TeX."""
+    chart = Chart(table="t", labels=("rule",), values=("dropped",))
+    assert bars(chart, [{"rule": "below $100_$", "dropped": 3}], "title") is not None
