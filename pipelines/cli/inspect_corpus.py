@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from assets.recipe import load_recipe
 from olmo_core.config.load import nearest
 from olmo_core.corpus.document import Document, source_names
 from olmo_core.corpus.filters.filtered import FilteredConfig, attribute_folders
-from olmo_core.corpus.filters.rules import Rule
+from olmo_core.corpus.filters.replacements import Replacement, replaced, spans_to_replace
+from olmo_core.corpus.filters.rules import BLANK, Rule
 from olmo_core.corpus.toolkit import joined, marked_files
 from olmo_core.errors import ConfigError
 from pipelines.cli.terminal import print_json, table, terminal
@@ -32,17 +33,17 @@ class Wanted:
     """Which documents to show: those for which all that is given holds."""
 
     source: str | None = None
-    dropped_by: str | None = None  # the first rule that drops it
+    dropped_by: str | None = None  # the first rule that drops it, or `BLANK`
     kept: bool = False
     grep: str | None = None  # a regular expression that the text holds
     id: str | None = None
 
-    def holds(self, document: Document, rule: Rule | None) -> bool:
-        """Return whether to show a document, given the first rule that drops it."""
+    def holds(self, document: Document, reason: str | None) -> bool:
+        """Return whether to show a document, given why it is dropped."""
         return (
             self.id in (None, document.id)
-            and self.dropped_by in (None, rule and rule.name)
-            and not (self.kept and rule)
+            and self.dropped_by in (None, reason)
+            and not (self.kept and reason)
             and (self.grep is None or re.search(self.grep, document.text) is not None)
         )
 
@@ -58,22 +59,23 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
     graph = build_graph(load_recipe(recipe))
     if (absent := absences(graph.recipe)) is not None:
         raise ConfigError(f"{recipe}: no documents to inspect. {absent}")
-    rules = graph.recipe.section("corpus", "filtered", FilteredConfig).rules
-    _check(wanted, rules)
+    section = graph.recipe.section("corpus", "filtered", FilteredConfig)
+    _check(wanted, section)
     shown: list[dict[str, Any]] = []
     counts: Counter[tuple[str, str]] = Counter()
     whole = True
     for document, attributes in _documents(graph, wanted.source):
-        applied = rules.get(document.source, ())
-        rule = next((rule for rule in applied if rule.drops(document.text, attributes)), None)
-        counts[document.source, rule.name if rule else ""] += 1
-        if not wanted.holds(document, rule):
+        applied = section.rules.get(document.source, ())
+        replacements = section.replacements.get(document.source, ())
+        reason = _reason(document, attributes, applied, replacements)
+        counts[document.source, reason or ""] += 1
+        if not wanted.holds(document, reason):
             continue
         if len(shown) == limit and limit:
             whole = False
             break
         if limit:
-            shown.append(_entry(document, rule, applied, attributes))
+            shown.append(_entry(document, reason, applied, attributes))
     if as_json:
         print_json(shown)
         return
@@ -90,10 +92,26 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
         console.print(f"the first {limit}; --limit 0 counts all of them")
 
 
-def _check(wanted: Wanted, rules: Mapping[str, tuple[Rule, ...]]) -> None:
+def _reason(
+    document: Document,
+    attributes: Mapping[str, Any],
+    rules: Sequence[Rule],
+    replacements: Sequence[Replacement],
+) -> str | None:
+    """Return why a document is dropped, as `filtered` does it; None where it stays."""
+    for rule in rules:
+        if rule.drops(document.text, attributes):
+            return rule.name
+    spans = spans_to_replace(attributes, replacements)
+    return None if replaced(document.text, spans).strip() else BLANK
+
+
+def _check(wanted: Wanted, section: FilteredConfig) -> None:
+    rules = section.rules
     if wanted.source is not None and wanted.source not in rules:
         raise ConfigError(f"--source {wanted.source}: {nearest(wanted.source, rules)}")
     names = [rule.name for each in rules.values() for rule in each]
+    names += [BLANK] if section.replacements else []
     if wanted.dropped_by is not None and wanted.dropped_by not in names:
         raise ConfigError(f"--dropped-by {wanted.dropped_by}: {nearest(wanted.dropped_by, names)}")
     try:
@@ -121,12 +139,12 @@ def _documents(graph: Graph, source: str | None) -> Iterator[tuple[Document, dic
 
 
 def _entry(
-    document: Document, rule: Rule | None, rules: tuple[Rule, ...], attributes: Mapping[str, Any]
+    document: Document, reason: str | None, rules: tuple[Rule, ...], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
     return {
         "id": document.id,
         "source": document.source,
-        "dropped_by": rule.name if rule else None,
+        "dropped_by": reason,
         "measures": {each.name: round(each.value(document.text, attributes), 6) for each in rules},
         "metadata": document.metadata,
         "text": document.text,

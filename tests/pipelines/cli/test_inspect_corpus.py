@@ -66,6 +66,34 @@ def test_an_edited_rule_is_seen_before_it_is_run(made: Path) -> None:
     assert edited[key] > counts(olmo(*few)).get(key, 0)
 
 
+def test_a_document_that_replacements_leave_blank_is_dropped(made: Path) -> None:
+    corpus = made / "recipes" / "mine" / "corpus.yaml"
+    before = corpus.read_text()
+    # The span of a count is the whole text.
+    entry = '{name: long, attribute: tags__gopher_v2__word_count, min_score: 60, replacement: ""}'
+    sources = ("corpus", "inspect", "mine", "--source", "docstrings", "--limit", "1000", "--json")
+    kept = json.loads(olmo(*sources, "--kept"))
+    long = [row["id"] for row in kept if row["measures"]["too_few_words"] >= 60]
+    assert 0 < len(long) < len(kept)
+    try:
+        corpus.write_text(
+            before.replace(
+                "\nfiltered:\n", f"\nfiltered:\n  replacements: {{docstrings: [{entry}]}}\n"
+            )
+        )
+        blank = json.loads(olmo(*sources, "--dropped-by", "left blank"))
+        left = json.loads(olmo(*sources, "--kept"))
+        whole = olmo("corpus", "inspect", "mine", "--source", "docstrings", "--limit", "0")
+    finally:
+        corpus.write_text(before)
+    assert [row["id"] for row in blank] == long
+    assert {row["dropped_by"] for row in blank} == {"left blank"}
+    assert [row["id"] for row in left] == [row["id"] for row in kept if row["id"] not in long]
+    assert ["docstrings", "left", "blank", str(len(long))] in [
+        s.split() for s in whole.splitlines()
+    ]
+
+
 def test_what_is_asked_for_is_shown() -> None:
     rows = json.loads(olmo("corpus", "inspect", "mine", "--kept", "--grep", "(?i)graph", "--json"))
     assert len(rows) == 5
