@@ -15,7 +15,8 @@ class Replacement:
     """The spans of an attribute become another text in the documents that no rule drops.
 
     Raises:
-        ConfigError: not the name of an attribute, a name that none can hold, or no finite score.
+        ConfigError: not the name of an attribute, a name that none can hold, no finite score, or a
+            text that dolma's mixer takes for a path.
     """
 
     name: str  # in the tables
@@ -29,11 +30,24 @@ class Replacement:
         check_attribute(self.name, f"{where}: its name")
         if not abs(self.min_score) < float("inf"):
             raise ConfigError(f"{where}: min_score {self.min_score}: expected a finite number")
+        if self.replacement.startswith("$"):
+            raise ConfigError(
+                f"{where}: replacement {self.replacement!r}: begins with $, by which dolma's mixer "
+                "means a key of the document; expected another first character"
+            )
+
+    @property
+    def spans_name(self) -> str:
+        """The attribute of `mixer_spans`: one that no tagger writes, of letters that a path takes.
+
+        A replacement may be named as an attribute that a rule judges.
+        """
+        return f"{EXPERIMENT}__{self.name.encode().hex()}"
 
     def mixer(self) -> dict[str, Any]:
         """Return an entry of `span_replacement` of dolma's mixer, for spans of `mixer_spans`."""
         return {
-            "span": f"$.attributes.{self.name}",
+            "span": f"$.attributes.{self.spans_name}",
             "min_score": 0.5,  # each of those spans has 1
             "replacement": self.replacement,
             "syntax": "jsonpath",
@@ -88,8 +102,8 @@ def replaced(text: str, spans: Iterable[Replaced]) -> str:
 def mixer_spans(
     spans: Iterable[Replaced], replacements: Iterable[Replacement]
 ) -> dict[str, list[list[float]]]:
-    """Return the spans of a document as attributes for dolma's mixer: by replacement's name."""
-    found: dict[str, list[list[float]]] = {each.name: [] for each in replacements}
+    """Return the spans of a document as attributes for dolma's mixer: by `spans_name`."""
+    found: dict[str, list[list[float]]] = {each.spans_name: [] for each in replacements}
     for span in spans:
-        found[span.by.name].append([span.start, span.end, 1.0])
+        found[span.by.spans_name].append([span.start, span.end, 1.0])
     return found

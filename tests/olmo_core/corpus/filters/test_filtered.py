@@ -156,6 +156,27 @@ def test_spans_are_replaced_as_worked_out_by_hand(judged: Any) -> None:
     assert reasons == {"left blank": 1}
 
 
+def test_a_replacement_may_have_any_name(judged: Any) -> None:
+    """That of what a rule judges, whose three spans are one for the mixer; beyond ASCII."""
+    replacements = [
+        {"name": "tags__t__marks", "attribute": "tags__t__marks", "replacement": "M"},
+        {"name": "größe", "attribute": "tags__t__lines", "replacement": "{}L"},
+    ]
+    report = judged.run("filtered", CONFIG | {"replacements": {"prose": replacements}})["report"]
+    kept = {row["id"]: row["text"] for row in judged.documents("filtered")}
+    assert list(kept) == ["open/1", "open/2", "prose/kept", "prose/score-0"]
+    assert kept["prose/kept"] == "x" * 20 + "L" + "x" * 79 + "ü"
+    assert report["tables"]["replaced spans"] == [
+        {"source": "prose", "replacement": "größe", "spans": 1}
+    ]
+
+
+def test_a_replacement_that_the_mixer_takes_for_a_path_is_refused(judged: Any) -> None:
+    path = [{"name": "mail", "attribute": "tags__t__marks", "replacement": "$MAIL$"}]
+    with pytest.raises(ConfigError, match=r"replacement mail: replacement '\$MAIL\$': begins with"):
+        judged.run("filtered", CONFIG | {"replacements": {"prose": path}})
+
+
 def test_a_replacement_needs_an_attribute_that_is_there(judged: Any) -> None:
     wrong = [{"name": "mail", "attribute": "tags__pii__EMAIL", "replacement": "x"}]
     with pytest.raises(ConfigError, match="prose: mail: no document has an attribute of"):
