@@ -76,6 +76,21 @@ def run_stage(steps: list[dict[str, Any]], processes: int) -> None:
             process.kill()
 
 
+def refuse_taken(names: list[str]) -> None:
+    """Refuse names under which there are taggers: the toolkit keeps the first, and says nothing.
+
+    Raises:
+        SystemExit: such a name.
+    """
+    registry = importlib.import_module("dolma.core.registry").TaggerRegistry
+    for name in names:
+        if registry.has(name):
+            sys.exit(
+                f"tagged: there is a tagger {name!r} already, of dolma's own or of a file in "
+                "own_taggers; choose another name"
+            )
+
+
 def register_own(files: dict[str, str]) -> None:
     """Run users' files, each once, which register taggers.
 
@@ -141,8 +156,11 @@ def main() -> None:
     os.environ["NLTK_DATA"] = os.path.abspath("nltk_data")
     # After NLTK_DATA is set, before the forks, which share what was imported and loaded.
     importlib.import_module("dolma.core.runtime")
-    register_own(plan["taggers"].get("own", {}))
-    for name, asked in plan["taggers"].get("fasttext", {}).items():
+    own, fasttext = (plan["taggers"].get(key, {}) for key in ("own", "fasttext"))
+    refuse_taken([*own, *fasttext])
+    register_own(own)
+    refuse_taken([*fasttext])  # a file may register more than it is named for
+    for name, asked in fasttext.items():
         register_fasttext(name, **asked)
 
     for stage in plan["stages"]:

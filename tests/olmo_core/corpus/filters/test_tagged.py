@@ -145,3 +145,15 @@ def test_what_a_file_of_taggers_lacks_is_named(hand_written: Any, tmp_path: Path
     config["own_taggers"] = {"consonants": str(own), "c4_v2": str(own)}
     with pytest.raises(ConfigError, match=r"\['c4_v2'\]: names of two taggers"):
         hand_written.run("tagged", config)
+
+
+def test_a_name_of_dolmas_own_is_refused(hand_written: Any, tmp_path: Path) -> None:
+    """dolma would keep its own tagger, and say nothing."""
+    model, own = tmp_path / "toy.bin", tmp_path / "mine.py"
+    subprocess.run([str(toolkit_python()), "-I", "-c", TRAIN, str(model)], check=True)
+    own.write_text(OWN)
+    taken = {"prose": ["random_number_v1"], "code": ["c4_v2"]}
+    for key, entry in (("fasttext", {"model": str(model)}), ("own_taggers", str(own))):
+        config = {"taggers": taken, key: {"random_number_v1": entry}}
+        with pytest.raises(ToolkitError, match="a tagger 'random_number_v1' already, of dolma's"):
+            hand_written.run("tagged", config)
