@@ -72,7 +72,8 @@ class Shingler:
         runs = _run_sums(content, gaps[: end[-1] + self.words + 1], self.words)
         within = np.ones(len(runs), bool)
         within[: first[0]] = False
-        within[end[:, None] - np.arange(self.words)] = False  # these would reach beyond the text
+        beyond = end[:, None] - np.arange(self.words)  # these would reach beyond the text
+        within[np.maximum(beyond, 0)] = False
         short = end - first < self.words
         within[first[short]] = True
         runs[first[short]] = np.array(digests, np.uint64)[short]

@@ -34,6 +34,14 @@ def test_runs_are_those_of_the_regular_expression(
     assert digests[0] == digests[-1] != digests[1]  # of the same words
 
 
+def test_texts_of_fewer_words_than_a_run_may_be_all_there_are() -> None:
+    """As a batch is that holds the last of a shard's documents."""
+    for texts in (["***"], ["***", "---"], ["one"], ["", "one", ""]):
+        hashes, offsets, digests = Shingler(13).hashes(texts)
+        assert offsets.tolist() == list(range(len(texts) + 1))
+        assert len(set(hashes.tolist())) == len(set(digests.tolist())) == 1 + ("one" in texts[1:])
+
+
 def test_different_runs_have_different_hashes_wherever_they_stand() -> None:
     words = [f"{n:x}" for n in range(200_000)]  # of few letters, alike but for one
     hashes, offsets, _ = Shingler(1).hashes([" ".join(words), " ".join(words[::-1]), ""])
