@@ -12,11 +12,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import read_attributes, read_documents, shards, source_names, totals
+from olmo_core.corpus.document import (
+    Document,
+    read_attributes,
+    read_documents,
+    shards,
+    source_names,
+    totals,
+)
 from olmo_core.corpus.filters.names import check_sources
 from olmo_core.corpus.filters.taggers import FastText, Taggers, taggers_identity
 from olmo_core.corpus.rows import write_rows
-from olmo_core.corpus.toolkit import ToolkitCommand, link_view, marked_files, run_steps
+from olmo_core.corpus.toolkit import (
+    ToolkitCommand,
+    ToolkitError,
+    link_view,
+    marked_files,
+    run_steps,
+)
 from olmo_core.files import link_files, read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -121,7 +134,8 @@ def tag_files(
         Source -> `COUNTS` of its documents in these files.
 
     Raises:
-        ToolkitError: a row too few or too many, or of another document.
+        ToolkitError: a row too few or too many, or of another document; a span of a user's tagger
+            that is none.
         InputError: a damaged file.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -148,10 +162,25 @@ def tag_files(
     run_steps([steps], working, processes=processes, taggers=config.plan())
     for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
         # Written anew: the toolkit's gzip holds the time.
-        found = ({"id": document.id, "attributes": tags} for document, (tags,) in rows)
+        found = (_tags_row(document, tags, config) for document, (tags,) in rows)
         write_rows(out / name, found)
     shutil.rmtree(working)
     return counts
+
+
+def _tags_row(document: Document, tags: dict[str, Any], config: TaggedConfig) -> dict[str, Any]:
+    """Return a row of attributes; what a user's own taggers say is checked."""
+    for name in config.own_taggers:
+        for key in [key for key in tags if key.startswith(f"{EXPERIMENT}__{name}__")]:
+            for start, end, score in tags[key]:
+                # The toolkit writes null where a score is not finite.
+                if score is None or not 0 <= start <= end <= len(document.text):
+                    raise ToolkitError(
+                        f"tagged: own_taggers: {name}: {key} of {document.id!r} is "
+                        f"{[start, end, score]}; expected a span [start, end, score] within the "
+                        f"text's {len(document.text)} characters, with a finite score"
+                    )
+    return {"id": document.id, "attributes": tags}
 
 
 def _samples(attributes: Path) -> Sequence[str]:

@@ -157,3 +157,15 @@ def test_a_name_of_dolmas_own_is_refused(hand_written: Any, tmp_path: Path) -> N
         config = {"taggers": taken, key: {"random_number_v1": entry}}
         with pytest.raises(ToolkitError, match="a tagger 'random_number_v1' already, of dolma's"):
             hand_written.run("tagged", config)
+
+
+@pytest.mark.parametrize("span", ['n, n + 1, "vowel", float("nan")', 'n, n + 1000, "vowel", 1.0'])
+def test_a_span_of_ones_own_tagger_that_is_none_is_named(
+    hand_written: Any, tmp_path: Path, span: str
+) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(OWN.replace('n, n + 1, "vowel", 1.0', span).replace("aeiou", "x"))
+    taggers = {"prose": ["c4_v2"], "code": ["vowels"]}
+    config = {"taggers": taggers, "own_taggers": {"vowels": str(own)}}
+    with pytest.raises(ToolkitError, match=r"vowels: tags__vowels__vowel of 'code/1' is \[0, "):
+        hand_written.run("tagged", config)
