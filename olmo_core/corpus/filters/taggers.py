@@ -33,7 +33,7 @@ class FastText:
     """A fastText classifier as a tagger: one span per label, its score the label's probability.
 
     Raises:
-        ConfigError: a label that a rule cannot name.
+        ConfigError: a label that a rule cannot name, or one given twice.
     """
 
     model: str  # a .bin or .ftz file; ~ and ${VARIABLES} are expanded
@@ -43,6 +43,8 @@ class FastText:
     def __post_init__(self) -> None:
         for label in self.labels:
             check_attribute(label, "tagged: fasttext: a label becomes part of an attribute's name")
+        if len(set(self.labels)) != len(self.labels):  # each of its spans would count twice
+            raise ConfigError(f"tagged: fasttext: labels {list(self.labels)}: one is given twice")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -169,3 +169,12 @@ def test_a_span_of_ones_own_tagger_that_is_none_is_named(
     config = {"taggers": taggers, "own_taggers": {"vowels": str(own)}}
     with pytest.raises(ToolkitError, match=r"vowels: tags__vowels__vowel of 'code/1' is \[0, "):
         hand_written.run("tagged", config)
+
+
+def test_a_label_may_be_given_once(hand_written: Any) -> None:
+    config = {
+        "taggers": {"prose": ["language"], "code": ["c4_v2"]},
+        "fasttext": {"language": {"model": "lid.bin", "labels": ["en", "de", "en"]}},
+    }
+    with pytest.raises(ConfigError, match=r"labels \['en', 'de', 'en'\]: one is given twice"):
+        hand_written.run("tagged", config)
