@@ -76,6 +76,8 @@ def link_files(folder: Path, files: Mapping[str, Path]) -> None:
     for name, file in files.items():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         os.link(file, beside / name)
+    for parent, _, _ in os.walk(beside):  # the files are flushed, their names here are not
+        fsync(Path(parent))
     beside.rename(folder)
     fsync(folder.parent)
 
