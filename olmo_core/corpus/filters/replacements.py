@@ -1,7 +1,7 @@
 """Spans of the texts that stay, replaced: personal data by a mask, a repeated line by nothing."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from olmo_core.corpus.filters.names import check_attribute, check_found_attribute
@@ -68,8 +68,9 @@ def spans_to_replace(
 ) -> list[Replaced]:
     """Return the spans to replace in a document, none of them empty, in order, without overlap.
 
-    Of spans that overlap the first counts, by where they begin, then in the replacements' order.
-    dolma's mixer puts text in wrong places where spans overlap or are empty.
+    Spans that overlap become one, which is replaced as the first of them is (by where they begin,
+    then in the replacements' order): no character of any is left. dolma's mixer puts text in wrong
+    places where spans overlap or are empty.
 
     Args:
         attributes: Name -> spans `[start, end, score]` of the document.
@@ -85,6 +86,8 @@ def spans_to_replace(
     for span in sorted(found, key=lambda span: span.start):
         if not spans or span.start >= spans[-1].end:
             spans.append(span)
+        elif span.end > spans[-1].end:
+            spans[-1] = replace(spans[-1], end=span.end)
     return spans
 
 

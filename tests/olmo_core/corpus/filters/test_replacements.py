@@ -17,18 +17,17 @@ NAMED = Replacement(name="named", attribute="e__t__a", replacement="[{}|{}]", mi
 GONE = Replacement(name="gone", attribute="e__t__b", replacement="", min_score=0.7)
 
 
-def test_the_first_of_spans_that_overlap_counts() -> None:
+def test_spans_that_overlap_are_replaced_as_the_first_of_them() -> None:
     found = {
         "e__t__a": [[4, 6, 1.0], [0, 3, 1.0], [3, 3, 1.0], [8, 9, 0.4]],
         "e__t__b": [[2, 5, 1.0], [6, 8, 0.7], [9, 10, 0.6]],
     }
     spans = spans_to_replace(found, [NAMED, GONE])
     assert [(span.start, span.end, span.by.name) for span in spans] == [
-        (0, 3, "named"),
-        (4, 6, "named"),
+        (0, 6, "named"),
         (6, 8, "gone"),
     ]
-    assert replaced("abcdefghij", spans) == "[abc|abc]d[ef|ef]ij"
+    assert replaced("abcdefghij", spans) == "[abcdef|abcdef]ij"
 
 
 def test_the_mixer_replaces_the_same(tmp_path: Path) -> None:
