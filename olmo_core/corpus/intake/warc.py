@@ -4,6 +4,7 @@ HTML becomes text by resiliparse's extraction of what is a page's own content. R
 page are counted by what they are.
 """
 
+import contextlib
 import gzip
 import importlib
 import os
@@ -130,13 +131,23 @@ def _answer(content: bytes) -> Any:
 
 
 def _text(content: bytes, charset: str | None, is_html: bool) -> str:
-    encoding: Any = importlib.import_module("resiliparse.parse.encoding")
-    detected = charset or encoding.detect_encoding(content, from_html_meta=is_html)
-    text: str = encoding.bytes_to_str(content, detected)
+    text = _decoded(content, charset, is_html)
     if is_html:
         extract: Any = importlib.import_module("resiliparse.extract.html2text")
         text = extract.extract_plain_text(text, main_content=True, alt_texts=False)
     return text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
+
+
+def _decoded(content: bytes, charset: str | None, is_html: bool) -> str:
+    """Return a page as text, by the charset that its server names where Python or HTML knows it."""
+    encoding: Any = importlib.import_module("resiliparse.parse.encoding")
+    if charset:
+        for known in (charset, encoding.map_encoding_to_html5(charset, fallback_utf8=False)):
+            # Servers send any word; browsers look at the page then.
+            with contextlib.suppress(LookupError, ValueError):
+                if known:
+                    return encoding.bytes_to_str(content, known)
+    return encoding.bytes_to_str(content, encoding.detect_encoding(content, from_html_meta=is_html))
 
 
 def _metadata(record: Any) -> dict[str, str]:

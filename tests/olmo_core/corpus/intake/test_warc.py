@@ -124,6 +124,19 @@ def test_a_bad_record_is_refused_by_its_place(
     assert (row["file"], row["record"], row["offset"]) == ("a.warc", 2, len(whole))
 
 
+@pytest.mark.parametrize(
+    ("charset", "written"),
+    [("utf8mb4", "utf-8"), ("none", "utf-8"), ("base64", "utf-8"), ("windows-31j", "shift_jis")],
+)
+def test_a_charset_that_python_does_not_know_is_no_fault_of_the_page(
+    tmp_path: Path, files: Any, read: Any, charset: str, written: str
+) -> None:
+    text = "\u732b\u3068\u72ac" * 9
+    body = HTML.format(text).encode(written)
+    (tmp_path / "a.warc").write_bytes(record(http(body, f"text/html; charset={charset}"), name="x"))
+    assert read(files(tmp_path)).texts == {"mine/urn:uuid:x": text}
+
+
 @pytest.mark.parametrize("bad_documents", ["fail", "quarantine"])
 @pytest.mark.parametrize(
     ("suffix", "cut"), [("", 8), ("", 200), ("", 290), (".gz", 1), (".gz", 99)]
