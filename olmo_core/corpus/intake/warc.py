@@ -20,6 +20,7 @@ SUFFIXES = tuple(f".warc{kind}{packed}" for kind in ("", ".wet") for packed in (
 PACKAGES = ("fastwarc", "resiliparse")  # whose versions decide the text
 MAX_RECORD_BYTES = 64 * 2**20  # a record is held in memory
 _END = b"\r\n\r\n"  # behind every record
+_DIGESTS = ("md5", "sha1", "sha256", "sha512")  # that fastwarc compares
 _HTML = ("text/html", "application/xhtml+xml")
 # An answer of a server, a file by itself, and text that someone has made of a page.
 _KINDS = ("response", "resource", "conversion")
@@ -84,7 +85,7 @@ def _page(record: Any, path: Path, number: int) -> Passage | Refused | LeftOut:
     if kind not in _KINDS:
         return LeftOut(f"{kind if kind in _OTHERS else 'unknown'} (records)")
     try:
-        if record.headers.get("WARC-Block-Digest") and not record.verify_block_digest():
+        if not _has_its_digest(record):
             raise ValueError("its bytes are not those of its WARC-Block-Digest")
         content, charset = record.reader.read(), None
         content_type = record.headers.get("Content-Type") or ""
@@ -116,6 +117,16 @@ def _page(record: Any, path: Path, number: int) -> Passage | Refused | LeftOut:
         created=metadata.get("date", UNDATED),
         metadata=metadata,
     )
+
+
+def _has_its_digest(record: Any) -> bool:
+    """Return whether a record holds what its digest says; True where none can be compared."""
+    algorithm, _, digest = (record.headers.get("WARC-Block-Digest") or "").partition(":")
+    algorithm = algorithm.strip().lower().replace("sha-", "sha")  # some crawlers write sha-256
+    if algorithm not in _DIGESTS:
+        return True
+    record.headers["WARC-Block-Digest"] = f"{algorithm}:{digest}"
+    return record.verify_block_digest()
 
 
 def _answer(content: bytes) -> Any:

@@ -124,6 +124,18 @@ def test_a_bad_record_is_refused_by_its_place(
     assert (row["file"], row["record"], row["offset"]) == ("a.warc", 2, len(whole))
 
 
+def test_digests_are_compared_where_they_can_be(tmp_path: Path, files: Any, read: Any) -> None:
+    hexadecimal = hashlib.sha256(BLOCK).hexdigest()
+    good = {"dashed": f"sha-256:{hexadecimal}", "of-another-kind": "blake3:" + "0" * 64}
+    records = [record(BLOCK, name=n, WARC_Block_Digest=digest) for n, digest in good.items()]
+    (tmp_path / "a.warc").write_bytes(b"".join(records))
+    assert list(read(files(tmp_path)).texts) == [f"mine/urn:uuid:{name}" for name in good]
+    bad = record(BLOCK + b"?", name="bad", WARC_Block_Digest=good["dashed"])
+    (tmp_path / "a.warc").write_bytes(b"".join([*records, bad]))
+    with pytest.raises(InputError, match=r"record 3, .*: its bytes are not those of its WARC-Bl"):
+        read(files(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("charset", "written"),
     [("utf8mb4", "utf-8"), ("none", "utf-8"), ("base64", "utf-8"), ("windows-31j", "shift_jis")],
