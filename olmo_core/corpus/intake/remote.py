@@ -4,12 +4,15 @@
 `urls`: a list of files, as Dolma publishes its own, by our downloads, kept in the cache.
 """
 
+import hashlib
 import importlib
 import os
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from olmo_core import environment
 from olmo_core.corpus.intake.sources import SourceConfig, expanded
@@ -110,10 +113,9 @@ def read_urls(path: Path) -> dict[str, str | None]:
     """
     urls: dict[str, str | None] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        url, _, digest = line.strip().partition(" ")
+        url, digest, *_ = [*line.strip().split(maxsplit=1), "", ""]
         if not url or url.startswith("#"):
             continue
-        digest = digest.strip()
         if "://" not in url or (digest and not _SHA256.fullmatch(digest)):
             raise InputError(
                 f"{path}:{number}: found {line[:120]!r}; expected a URL, and behind it nothing or "
@@ -128,9 +130,32 @@ def read_urls(path: Path) -> dict[str, str | None]:
 
 
 def _listed(source: SourceConfig, progress: Progress) -> dict[str, Path]:
-    """Return the files of a list, by the hosts and paths of their URLs."""
-    cache = environment.cache()
-    urls = read_urls(list_file(source))
+    """Return the files of a list, by the hosts and paths of their URLs.
+
+    Raises:
+        InputError: two would have one name; as `download_files`.
+    """
+    cache, path = environment.cache(), list_file(source)
+    urls = read_urls(path)
+    names = [_file_name(url) for url in urls]
+    if len(set(names)) < len(names):
+        [(name, _)] = Counter(names).most_common(1)
+        raise InputError(f"{path}: two URLs of one file, {name}; expected each file once")
     wanted = [Wanted(url=url, path=cache_path(url, cache), sha256=d) for url, d in urls.items()]
     files = download_files(wanted, progress=progress)
-    return {file.path.relative_to(cache).as_posix(): file.path for file in files}
+    return {name: file.path for name, file in zip(names, files, strict=True)}
+
+
+def _file_name(url: str) -> str:
+    """Return the name of a file of a list: its host and path, since ids and texts may show it.
+
+    A mark of its query stands in front, so that its suffix says what it is; who asks is left out.
+    """
+    address = urlsplit(url)
+    host = address.netloc.rpartition("@")[2]
+    path = cache_path(address._replace(netloc=host, query="").geturl(), Path())
+    if address.query:
+        path = path.with_name(
+            f"{hashlib.sha256(address.query.encode()).hexdigest()[:12]}@{path.name}"
+        )
+    return path.as_posix()

@@ -190,6 +190,26 @@ def test_a_list_of_urls_is_a_source(tmp_path: Path, cache: Path, files: Any, rea
             read(source)
 
 
+def test_a_query_or_a_password_does_not_change_what_a_file_is(
+    tmp_path: Path, cache: Path, files: Any, read: Any
+) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.jsonl").write_bytes(b'{"text": "One"}\n{"text": "Two"}\n')
+    listed = tmp_path / "urls.txt"
+    with serving(tmp_path / "served") as server:
+        listed.write_text(f"{server.url.replace('//', '//me:secret@')}/a.jsonl?token=secret\n")
+        reading = read(files("", urls=str(listed), include=("**/*",)))
+        assert list(reading.texts.values()) == ["One", "Two"]
+        assert "secret" not in "".join(reading.texts)
+        listed.write_text(f"{server.url}/a.jsonl\t{'0' * 64}\n")
+        with pytest.raises(InputError, match=r"a\.jsonl: the content has SHA256 .*, expected 000"):
+            read(files("", urls=str(listed)))
+        twice = f"{server.url}/a.jsonl\n{server.url.replace('//', '//me:secret@')}/a.jsonl\n"
+        listed.write_text(twice)
+        with pytest.raises(InputError, match=r"urls\.txt: two URLs of one file, http/.*/a\.jsonl"):
+            read(files("", urls=str(listed)))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
