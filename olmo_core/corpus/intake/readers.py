@@ -73,7 +73,9 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     }
     if files:
         identity["files"] = files
-    if any(str(row["path"]).endswith(warc.SUFFIXES) for rows in files.values() for row in rows):
+    names = [str(row["path"]) for rows in files.values() for row in rows]
+    names += [name for source in sources for name in remote.names_ahead(source)]
+    if any(name.endswith(warc.SUFFIXES) for name in names):
         identity["packages"] |= {name: version(name) for name in warc.PACKAGES}
     if urls := {s.name: sha256_file(remote.list_file(s)) for s in sources if s.urls}:
         identity["urls"] = urls

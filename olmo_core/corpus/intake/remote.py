@@ -159,3 +159,17 @@ def _file_name(url: str) -> str:
             f"{hashlib.sha256(address.query.encode()).hexdigest()[:12]}@{path.name}"
         )
     return path.as_posix()
+
+
+def names_ahead(source: SourceConfig) -> list[str]:
+    """Return what is known of the names of a source's files, or of their ends, before they come.
+
+    Raises:
+        ConfigError: its list is not there.
+    """
+    if not source.urls:
+        return [*source.data_files, *source.include] if source.dataset else []
+    try:
+        return [_file_name(url) for url in read_urls(list_file(source))]
+    except InputError:
+        return []  # it is refused by the job: a recipe's graph is shown all the same

@@ -190,6 +190,21 @@ def test_a_list_of_urls_is_a_source(tmp_path: Path, cache: Path, files: Any, rea
             read(source)
 
 
+def test_what_decides_the_text_of_archives_counts_before_they_have_come(
+    hub: Hub, tmp_path: Path, files: Any
+) -> None:
+    listed = tmp_path / "urls.txt"
+    listed.write_text("https://h/a.jsonl.gz\n")
+    assert source_identity([files("", urls=str(listed))])["packages"] == {}
+    listed.write_text("https://h/a.jsonl.gz\nhttps://h/b.warc.gz?part=1\n")
+    of_archives = {"fastwarc", "resiliparse"}
+    assert set(source_identity([files("", urls=str(listed))])["packages"]) == of_archives
+    listed.write_text("none")  # the job refuses it
+    assert source_identity([files("", urls=str(listed))])["packages"] == {}
+    named = dataset(files, data_files=("crawl/*.warc.gz",))
+    assert set(source_identity([named])["packages"]) == of_archives
+
+
 def test_a_query_or_a_password_does_not_change_what_a_file_is(
     tmp_path: Path, cache: Path, files: Any, read: Any
 ) -> None:
