@@ -86,6 +86,13 @@ def _dataset(source: SourceConfig) -> dict[str, Path]:
             allow_patterns=patterns,
             endpoint=os.environ.get("HF_ENDPOINT"),
         )
+        # Without a network it returns what is there, and knows by this list alone if that is all.
+        hub.get_cached_repo_tree(source.dataset, repo_type="dataset", revision=source.revision)
+    except errors.CachedRepoTreeNotFoundError:
+        raise InputError(
+            f"{where}: whether all of its files are there is not known; run it once with a network "
+            "and an HF_HUB_CACHE that can be written"
+        ) from None
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise InputError(
             f"{where}: not there, or not to be read by us ({str(error).splitlines()[0]}); expected "

@@ -142,6 +142,20 @@ def test_an_interrupted_fetch_goes_on_where_it_was(hub: Hub, files: Any, read: A
     assert "data/train-0.parquet" not in hub.fetched
 
 
+def test_files_in_the_cache_are_not_taken_for_all_without_the_hubs_list(
+    hub: Hub, tmp_path: Path, files: Any, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `hf_hub_download`, or an earlier version, leaves it: one of two files, and no list.
+    kept = tmp_path / "hub" / "datasets--some--set" / "snapshots" / COMMIT / "data/train-1.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(hub.files["data/train-1.jsonl"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"mine: dataset some/set, .*: whether all of its files"):
+        read(dataset(files))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert len(read(dataset(files)).documents) == 3
+
+
 def test_a_dataset_that_is_not_there_is_named(hub: Hub, files: Any, read: Any) -> None:
     with pytest.raises(InputError, match=r"dataset no/set, revision .*: not there, or not to be"):
         read(dataset(files, dataset="no/set"))
