@@ -7,7 +7,7 @@ them: one line `{"id": …, "attributes": {<name>: [[start, end, score], …]}}`
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
-from math import isfinite
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -114,5 +114,8 @@ def _is_span(span: Any) -> bool:
     if not isinstance(span, list) or len(span) != 3:  # pyright: ignore[reportUnknownArgumentType]
         return False
     start, end, score = cast(list[Any], span)
-    whole = all(isinstance(each, int) and not isinstance(each, bool) for each in (start, end))
-    return whole and 0 <= start <= end and isinstance(score, int | float) and isfinite(score)
+    # Not true or false: as a score, jq has them below every number.
+    if any(isinstance(each, bool) for each in (start, end, score)):
+        return False
+    numbers = isinstance(start, int) and isinstance(end, int) and isinstance(score, int | float)
+    return numbers and 0 <= start <= end and abs(score) < inf

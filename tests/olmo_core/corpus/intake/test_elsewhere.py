@@ -166,6 +166,10 @@ def test_held_out_documents_take_theirs_along(tmp_path: Path, corpus: Any) -> No
         ),
         ([said("1", x=[[0, 1, "?"]]), said("2"), said("")], r"gz:1: attribute .*; expected a list"),
         (
+            [said("1", x=[[0, 1, True]]), said("2"), said("")],
+            r"gz:1: attribute .*; expected a list",
+        ),
+        (
             ['{"id": "1", "attributes": {"x": [[0, 1, 1e999]]}}'],
             r"gz:1: attribute 'x' is \[\[0, 1, ",
         ),
