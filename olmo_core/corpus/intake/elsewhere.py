@@ -52,7 +52,9 @@ def named_files(source: SourceConfig, unit: Unit) -> Iterator[tuple[str, Path]]:
         yield f"{unit.name} (attributes {name})", path
 
 
-def beside(unit: Unit, rows: Iterable[Row], id_key: str) -> Iterator[tuple[Row, Attributes]]:
+def beside(
+    source: SourceConfig, unit: Unit, rows: Iterable[Row]
+) -> Iterator[tuple[Row, Attributes]]:
     """Yield each row of a file of documents with what its files of attributes say of it.
 
     Raises:
@@ -73,7 +75,7 @@ def beside(unit: Unit, rows: Iterable[Row], id_key: str) -> Iterator[tuple[Row, 
                     f"{path}: ends before row {row[0]} of {unit.path}; expected as many rows"
                 )
             where = f"{path}:{line[0]}"
-            found = _attributes(line[1], row, id_key, where, unit.path)
+            found = _attributes(line[1], row, source, where, unit.path)
             if twice := attributes.keys() & found.keys():
                 raise InputError(
                     f"{where}: attribute {min(twice)!r} stands in another file of {unit.path} as "
@@ -84,15 +86,17 @@ def beside(unit: Unit, rows: Iterable[Row], id_key: str) -> Iterator[tuple[Row, 
 
 
 def _attributes(
-    line: bytes, row: Row, id_key: str, where: str, documents: Path
+    line: bytes, row: Row, source: SourceConfig, where: str, documents: Path
 ) -> dict[str, list[Span]]:
     found = parse_row(line, where)
     number, document = row
     # Of a document that is refused, the id may not even be known.
-    if not isinstance(document, Refused) and _id(found.get("id")) != _id(document.get(id_key)):
+    known: Mapping[str, Any] = {} if isinstance(document, Refused) else document
+    identity, text = known.get(source.id_key), known.get(source.text_key)
+    most = len(text) if isinstance(text, str) else inf
+    if not isinstance(document, Refused) and _id(found.get("id")) != _id(identity):
         raise InputError(
-            f"{where}: id {found.get('id')!r}; expected {document.get(id_key)!r}, as in "
-            f"{documents}:{number}"
+            f"{where}: id {found.get('id')!r}; expected {identity!r}, as in {documents}:{number}"
         )
     attributes: Any = found.get("attributes")
     if not isinstance(attributes, dict):
@@ -102,6 +106,13 @@ def _attributes(
             raise InputError(
                 f"{where}: attribute {name!r} is {str(spans)[:80]}; expected a list of spans "  # pyright: ignore[reportUnknownArgumentType]
                 "[start, end, score], as dolma's taggers write them"
+            )
+        # An end may lie one behind the text: dolma's `dedupe` writes such.
+        beyond = [span for span in spans if span[0] > most]  # pyright: ignore[reportUnknownVariableType]
+        if beyond:
+            raise InputError(
+                f"{where}: attribute {name!r} has a span {beyond[0]}, and {documents}:{number} has "
+                f"a text of {most} characters; expected spans of this text, in characters"
             )
     return attributes  # pyright: ignore[reportUnknownVariableType]
 

@@ -145,7 +145,7 @@ def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refus
     else:
         yield from warc.read(unit.path) if name.endswith(warc.SUFFIXES) else _whole(unit)
         return
-    for (number, row), attributes in beside(unit, rows, source.id_key):
+    for (number, row), attributes in beside(source, unit, rows):
         if isinstance(row, Refused):
             yield row
             continue

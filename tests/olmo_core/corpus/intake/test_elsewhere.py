@@ -170,6 +170,10 @@ def test_held_out_documents_take_theirs_along(tmp_path: Path, corpus: Any) -> No
             r"gz:1: attribute .*; expected a list",
         ),
         (
+            [said("1", x=[[0, 4, 1], [4, 6, 1]]), said("2"), said("")],
+            r"gz:1: attribute 'exp__tagger__x' has a span \[4, 6, 1\], and .*gz:1 has a text of 3",
+        ),
+        (
             ['{"id": "1", "attributes": {"x": [[0, 1, 1e999]]}}'],
             r"gz:1: attribute 'x' is \[\[0, 1, ",
         ),
