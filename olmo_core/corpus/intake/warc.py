@@ -44,7 +44,7 @@ def read(path: Path) -> Iterator[Passage | Refused | LeftOut]:
                 if declared is None:
                     raise EOFError("a record without its length")
                 if record.content_length > MAX_RECORD_BYTES:
-                    yield LeftOut(f"larger than {MAX_RECORD_BYTES >> 20} MiB (records)")
+                    yield _too_large()
                     number += 1
                     continue
                 record.freeze()
@@ -93,7 +93,10 @@ def _page(record: Any, path: Path, number: int) -> Passage | Refused | LeftOut:
             answer = _answer(content)
             if answer.http_headers.status_code != 200:
                 return LeftOut("with an HTTP status other than 200 (records)")
-            content, charset = answer.reader.read(), answer.http_charset
+            # One that is packed may be a thousand times as large.
+            content, charset = answer.reader.read(MAX_RECORD_BYTES + 1), answer.http_charset
+            if len(content) > MAX_RECORD_BYTES:
+                return _too_large()
             content_type = answer.http_headers.get("Content-Type") or ""
         media = content_type.partition(";")[0].strip().lower()
         if media not in (*_HTML, "text/plain"):
@@ -117,6 +120,10 @@ def _page(record: Any, path: Path, number: int) -> Passage | Refused | LeftOut:
         created=metadata.get("date", UNDATED),
         metadata=metadata,
     )
+
+
+def _too_large() -> LeftOut:
+    return LeftOut(f"larger than {MAX_RECORD_BYTES >> 20} MiB (records)")
 
 
 def _has_its_digest(record: Any) -> bool:

@@ -169,7 +169,12 @@ def test_records_beyond_the_bound_are_counted(
 ) -> None:
     monkeypatch.setattr(warc, "MAX_RECORD_BYTES", 1 << 20)
     large = record(http(b"x" * (1 << 20), "text/plain"), name="large")
-    (tmp_path / "a.warc").write_bytes(page("one", "One") + large + page("two", "Two"))
-    reading = read(files(tmp_path))
-    assert list(reading.texts) == ["mine/urn:uuid:one", "mine/urn:uuid:two"]
-    assert reading.row["left_out"] == "1 larger than 1 MiB (records)"
+    packed = gzip.compress(b"y" * ((1 << 20) + 1))  # of a kilobyte
+    packed = record(http(packed, "text/plain", Content_Encoding="gzip"), name="packed")
+    whole = record(http(gzip.compress(b"z" * (1 << 20)), Content_Encoding="gzip"), name="whole")
+    content = page("one", "One") + large + packed + whole + page("two", "Two")
+    (tmp_path / "a.warc").write_bytes(content)
+    reading = read(files(tmp_path, max_document_bytes=2 << 20))
+    names = ("one", "whole", "two")
+    assert list(reading.texts) == [f"mine/urn:uuid:{name}" for name in names]
+    assert reading.row["left_out"] == "2 larger than 1 MiB (records)"
