@@ -158,7 +158,7 @@ def _taken(
         counts.files += 1
         for placed in documents_of(source, unit, counts, exclusions, quarantine):
             room -= placed.document.text_bytes  # of an excluded one, too: none takes its place
-            if room < 0:
+            if room < 0 and not placed.excluded:  # near copies of those leave other sources, too
                 counts.left_out["beyond max_bytes (texts)"] += 1
             else:
                 yield placed

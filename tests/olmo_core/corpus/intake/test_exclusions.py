@@ -105,6 +105,11 @@ def test_excluded_documents_make_no_room_for_others(
     rows = [{"id": str(n), "text": "12345"} for n in range(5)]
     write(tmp_path / "texts", "rows.jsonl", rows)
     assert list(read(excluding("id: 1", max_bytes=15)).texts) == ["mine/0", "mine/2"]
+    # Beyond the bound as well: its near copies leave other sources.
+    reading = read(excluding("id: 4", max_bytes=15))
+    assert list(reading.texts) == ["mine/0", "mine/1", "mine/2"]
+    assert reading.row["excluded"] == 1
+    assert reading.row["left_out"] == "1 beyond max_bytes (texts)"
 
 
 def test_near_copies_leave_in_all_sources(tmp_path: Path, corpus: Any) -> None:
