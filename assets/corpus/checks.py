@@ -94,5 +94,10 @@ def _fits(finished: Finished, config: TrainConfig) -> Verdict:
     wanted = Duration.parse(config.max_duration).tokens(config.tokens_per_step, per_epoch)
     assert wanted is not None  # the epoch's length is known here
     epochs = wanted / (per_epoch * config.tokens_per_step)
-    said = f"{tokens:,} tokens, read {epochs:.2f} times"
-    return Verdict(epochs <= MOST_EPOCHS, said, {"tokens": tokens, "epochs": epochs})
+    passed, said = epochs <= MOST_EPOCHS, f"{tokens:,} tokens, read {epochs:.2f} times"
+    if not passed:
+        said += (
+            f"; expected at most {MOST_EPOCHS}: lower max_duration ({config.max_duration}), or "
+            "give the mix more text (the tables of filtered say what was dropped)"
+        )
+    return Verdict(passed, said, {"tokens": tokens, "epochs": epochs})

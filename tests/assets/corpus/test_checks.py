@@ -7,6 +7,7 @@ from assets.corpus import checks
 from assets.corpus.nodes import corpus_nodes
 from assets.node import Finished, Verdict
 from assets.recipe import load_recipe
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 
 
@@ -40,3 +41,23 @@ def test_the_check_stands_where_a_source_has_a_list(tmp_path: Path, monkeypatch:
     for name, expected in (("demo", False), ("mine", True)):
         raw = corpus_nodes(load_recipe(name))[0]
         assert (checks.exclusions_matched in raw.checks) == expected
+
+
+def test_a_mix_that_is_read_too_often_says_what_to_do(tmp_path: Path) -> None:
+    recipe = load_recipe("demo")
+    configs = recipe.trainings("stage1_mix")
+    check = checks.fits_training(configs)
+    write_json(
+        tmp_path / "result.json", {"schema_version": 1, "report": {"data": {"vocab_size": 100}}}
+    )
+    steps = 20  # of an epoch; the demo's stage 1 has hundreds
+    tokens = {"books": steps * configs[0].tokens_per_step}
+    finished = Finished(
+        node=corpus_nodes(recipe)[-1],
+        folder=RunFolder(tmp_path),
+        result={"report": {"data": {"tokens": tokens}}},
+        inputs={"tokens": RunFolder(tmp_path)},
+    )
+    verdict = check.evaluate(finished)
+    assert not verdict.passed
+    assert f"; expected at most {checks.MOST_EPOCHS}: lower max_duration (" in verdict.description
