@@ -11,7 +11,7 @@ from olmo_core.errors import ConfigError
 
 def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
     """Return the model card, made from the runs of `models` and from their evaluations."""
-    if recipe.section("evals", "model_card", ModelCardConfig).licences:
+    if "licences" in recipe.evals["model_card"]:
         place = recipe.evals["model_card"].place("licences")
         raise ConfigError(
             f"{place}: model_card: licences: the graph sets it, from the `licence` of each source "

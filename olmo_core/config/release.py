@@ -1,7 +1,7 @@
 """Sections `soup`, `export` and `model_card` of a recipe."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from olmo_core.config.bounds import Bounded, at_least
 
@@ -53,7 +53,4 @@ class ModelCardConfig:
     tags: tuple[str, ...] = ()
     description: str = ""  # a paragraph below the title
     intended_use: str = ""
-    licences: dict[str, str] = field(
-        default_factory=dict[str, str]
-    )  # of sources; the graph sets it
     limitations: tuple[str, ...] = ()  # one sentence each, beside those that follow from results

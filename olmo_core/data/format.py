@@ -81,7 +81,7 @@ def read_header(path: str | Path, *, files: Files) -> Header | None:
     Raises:
         InputError: the header is malformed or of another schema version.
     """
-    place = beside(str(path), ".json")
+    place = _header_of(str(path))
     try:
         text = bytearray(files.size(place))
         files.read_into(place, 0, memoryview(text))
@@ -100,11 +100,11 @@ def read_header(path: str | Path, *, files: Files) -> Header | None:
     return Header(**content)
 
 
-def beside(path: str, suffix: str) -> str:
-    """Return what lies beside a local file or a URL, which may end in a query: another suffix."""
+def _header_of(path: str) -> str:
+    """Return `header_path` of a local file or of a URL, which may end in a query."""
     if not is_remote(path):
-        return str(Path(path).with_suffix(suffix))
-    return re.sub(r"(\.[^./?]*)?(\?.*)?$", rf"{suffix}\2", path, count=1)
+        return str(header_path(path))
+    return re.sub(r"(\.[^./?]*)?(\?.*)?$", r".json\2", path, count=1)
 
 
 def open_token_file(
@@ -133,12 +133,12 @@ def open_token_file(
     header = read_header(path, files=files)
     if header is None:
         if need_header:
-            raise InputError(f"{beside(str(path), '.json')}: missing; the token file has no header")
+            raise InputError(f"{_header_of(str(path))}: missing; the token file has no header")
         if dtype is None:
             raise InputError(f"{path}: no header beside it, so its dtype must be given")
         found = dtype
     else:
-        found = little_endian(header.dtype, where=beside(str(path), ".json"))
+        found = little_endian(header.dtype, where=_header_of(str(path)))
     if dtype is not None and found != dtype:
         raise InputError(
             f"{path}: its header says {found.name}; data.memmap_dtype, or the manifest, says "

@@ -5,7 +5,7 @@ matter that the hub reads (https://huggingface.co/docs/hub/model-cards).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ FILTERED = "All documents after deduplication and filters"
 
 
 @dataclass(frozen=True, kw_only=True)
+class CardConfig(ModelCardConfig):
+    """What the section says, and what the graph knows beside it."""
+
+    licences: Mapping[str, str] = field(default_factory=dict[str, str])  # of sources
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the card is written from: the reports of the runs behind the model."""
 
@@ -59,7 +66,7 @@ class Facts:
     rows: Sequence[Mapping[str, Any]]
 
 
-def make(config: ModelCardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
+def make(config: CardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Write `README.md`."""
     facts = read_facts(inputs)
     text = card(config, facts)
@@ -117,7 +124,7 @@ def data_title(name: str, results: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Stage 2{some}:"
 
 
-def card(config: ModelCardConfig, facts: Facts) -> str:
+def card(config: CardConfig, facts: Facts) -> str:
     """Return the whole README.md."""
     repository = facts.export["data"]["repository"]
     parts = [
@@ -288,4 +295,4 @@ def _cell(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    run_job(ModelCardConfig, make)
+    run_job(CardConfig, make)

@@ -13,11 +13,10 @@ from typing import Any, Literal, cast
 from olmo_core.config.load import load
 from olmo_core.config.load_tree import Tree
 from olmo_core.corpus.intake.sources import expanded
-from olmo_core.data.format import beside
+from olmo_core.data.format import rows_path
 from olmo_core.errors import ConfigError
 from olmo_core.remote.storage import is_remote
 
-ROWS = ".csv.gz"  # suffix of the rows of documents beside a token file
 _PARTS, _PART_BYTES = 4, 1 << 18  # of a local file: what its identity is taken from
 
 
@@ -162,10 +161,17 @@ def _places(entry: str, where: str) -> list[str]:
     return files
 
 
+def rows_beside(place: str) -> str:
+    """Return where the rows of a token file would lie; a URL may end in a query."""
+    if not is_remote(place):
+        return str(rows_path(place))
+    return re.sub(r"(\.[^./?]*)?(\?.*)?$", r".csv.gz\2", place, count=1)
+
+
 def _identity(place: str) -> dict[str, Any]:
     if is_remote(place):
         return {"url": place}
-    rows = beside(place, ROWS)
+    rows = rows_beside(place)
     return {
         "name": Path(place).name,
         **_parts(place),

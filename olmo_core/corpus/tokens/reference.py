@@ -19,11 +19,10 @@ import numpy as np
 from olmo_core.corpus.document import totals
 from olmo_core.corpus.tokens.document_ends import DocumentEnds, check_rows, written_rows
 from olmo_core.corpus.tokens.listing import write_list
-from olmo_core.corpus.tokens.published import ROWS, PublishedSource, list_files
+from olmo_core.corpus.tokens.published import PublishedSource, list_files, rows_beside
 from olmo_core.data.format import (
     Header,
     TokenFile,
-    beside,
     header_path,
     little_endian,
     open_token_file,
@@ -40,7 +39,7 @@ from olmo_core.tasks.map import Task, map_tasks
 
 READ_TOKENS = 1 << 22  # at once
 CACHE = "token_files"  # below the cache of the root: what was downloaded
-HEADER = "header.json"
+HEADER, ROWS = "header.json", "rows.csv.gz"  # in the output of a task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,7 @@ def scan(file: TokenFile, header: Header, ends: DocumentEnds | None = None) -> d
 def _fetch(urls: Sequence[str], job: Job) -> dict[str, Path]:
     """Download token files, and their rows where there are any; return their paths, by URL."""
     cache = job.cache / CACHE
-    rows = [beside(url, ROWS) for url in urls]
+    rows = [rows_beside(url) for url in urls]
     wanted = [
         *(Wanted(url=url, path=cache_path(url, cache)) for url in urls),
         *(Wanted(url=url, path=cache_path(url, cache), optional=True) for url in rows),
@@ -214,7 +213,7 @@ def _fetch(urls: Sequence[str], job: Job) -> dict[str, Path]:
 
 
 def _rows_of(place: str, here: Mapping[str, Path]) -> Path | None:
-    rows = beside(place, ROWS)
+    rows = rows_beside(place)
     if is_remote(place):
         return here.get(rows)
     return Path(rows) if os.path.isfile(rows) else None

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from olmo_core.config.release import ModelCardConfig
 from olmo_core.evals.rows import exported_models, write_rows
 from olmo_core.release import model_card
 from olmo_core.run.folder import RunFolder
@@ -36,7 +35,7 @@ def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) 
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
     facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
     alone = dataclasses.replace(facts, final="stage1")  # the export of the family has more models
-    text = model_card.card(ModelCardConfig(title="Tiny"), alone)
+    text = model_card.card(model_card.CardConfig(title="Tiny"), alone)
     assert facts.soup is None
     assert "`main` is the last checkpoint of stage 1." in text
     assert "is the soup" not in text
@@ -62,7 +61,7 @@ def test_a_card_says_how_each_ingredient_counted(
         for name, weight in zip("abc", weights, strict=True)
     ]
     souped = dataclasses.replace(facts, soup={"tables": {"ingredients": rows}})
-    text = model_card.card(ModelCardConfig(title="Tiny"), souped)
+    text = model_card.card(model_card.CardConfig(title="Tiny"), souped)
     assert f"`main` is the soup: {said}" in text
 
 
@@ -111,17 +110,19 @@ def test_a_card_without_perplexity_speaks_of_no_held_out_documents(
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
     facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
     said = "are of held-out documents"
-    assert said in model_card.card(ModelCardConfig(title="Tiny"), facts)
+    assert said in model_card.card(model_card.CardConfig(title="Tiny"), facts)
     tasks_alone = [row for row in facts.rows if row["metric"] != "loss"]
     without = dataclasses.replace(facts, rows=tasks_alone)
-    assert said not in model_card.card(ModelCardConfig(title="Tiny"), without)
+    assert said not in model_card.card(model_card.CardConfig(title="Tiny"), without)
 
 
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
     inputs = {name: family.runs[name] for name in (*names, "tokens", "stage1_mix")}
-    config = ModelCardConfig(title="Tiny", description="A test.", limitations=("It is random.",))
+    config = model_card.CardConfig(
+        title="Tiny", description="A test.", limitations=("It is random.",)
+    )
     with Job.open(folder) as job:
         job.finish(model_card.make(config, {**inputs, "leaderboard": leaderboard}, job))
     text = (folder / "README.md").read_text()
