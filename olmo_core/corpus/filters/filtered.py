@@ -95,7 +95,10 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
     }
     for name, source in sources.items():  # a missing file is named before the work begins
         marked_files(documents / name, *(folder / name for folder in source.attributes))
-    how = partial(filter_files, documents, sources, config.shard_bytes)
+    chunks = _chunks(documents)
+    # One chunk has all processes to itself: the mixer takes a file in each.
+    processes = 1 if len(chunks) > 1 else job.processes
+    how = partial(filter_files, documents, sources, config.shard_bytes, processes)
     tasks = [
         Task(
             name=f"filter chunk {number}",
@@ -103,7 +106,7 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
             output=job.scratch / "chunks" / f"{number:05d}",
             call=partial(how, names),
         )
-        for number, names in enumerate(_chunks(documents))
+        for number, names in enumerate(chunks)
     ]
     verdicts = {name: Verdict(rules=config.rules[name]) for name in source_names(documents)}
     with job.timed("filter"):

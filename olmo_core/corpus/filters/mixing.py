@@ -45,6 +45,7 @@ def filter_files(
     documents: Path,
     sources: Mapping[str, Source],
     shard_bytes: int,
+    processes: int,
     names: Sequence[str],
     out: Path,
 ) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def filter_files(
         documents: All documents.
         sources: What becomes of each source.
         shard_bytes: Of text in a file.
+        processes: Of the mixer.
         names: Of the files, below `documents` and each folder of attributes.
         out: Where to write.
 
@@ -91,7 +93,7 @@ def filter_files(
         )
         noted = _noted(staying, kept[source])
         write_shards(out / "documents" / source, noted, shard_bytes=shard_bytes)
-    run_steps([[_mix_step(by_source, sources)]], mixing, processes=1)
+    run_steps([[_mix_step(by_source, sources, processes)]], mixing, processes=1)
     for source, expected in kept.items():
         compare(mixing / "mixed" / source, expected)
     shutil.rmtree(mixing)
@@ -123,7 +125,7 @@ def _noted(documents: Iterable[Document], kept: list[tuple[str, int]]) -> Iterat
 
 
 def _mix_step(
-    by_source: Mapping[str, Sequence[str]], sources: Mapping[str, Source]
+    by_source: Mapping[str, Sequence[str]], sources: Mapping[str, Source], processes: int
 ) -> ToolkitCommand:
     """Return the call of dolma's mixer for some files: one stream per source."""
     streams = [
@@ -154,7 +156,7 @@ def _mix_step(
         kind="mixer",
         config={
             "streams": streams,
-            "processes": 1,
+            "processes": processes,
             "shuffle": False,  # the order of documents is the input's
             "work_dir": {"input": "dolma/input", "output": "dolma/output"},
         },
