@@ -8,29 +8,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from olmo_core.corpus.intake.sources import SourceConfig, expanded
+from olmo_core.corpus.intake.lists import read_list
+from olmo_core.corpus.intake.sources import SourceConfig, named_place
 from olmo_core.corpus.intake.unique_ids import mark
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.errors import InputError
 
 KINDS = ("id", "url", "sha1")  # where several match a document, it counts under the first
 _MARKED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
 
 Entries = Mapping[str, Mapping[str, int]]  # kind -> value -> number of its line
-
-
-def list_file(source: SourceConfig) -> Path:
-    """Return the file that `exclude_documents` names.
-
-    Raises:
-        ConfigError: it is relative, or not there.
-    """
-    path, found = expanded(source.exclude_documents)
-    if not path.is_absolute() or not path.is_file():
-        raise ConfigError(
-            f"sources: {source.name}: exclude_documents {source.exclude_documents!r} ({found}): "
-            "expected an existing file as an absolute path; ~ and ${VARIABLES} are expanded"
-        )
-    return path
 
 
 def read_entries(source: SourceConfig) -> Entries:
@@ -42,7 +28,7 @@ def read_entries(source: SourceConfig) -> Entries:
     """
     if not source.exclude_documents:
         return dict.fromkeys(KINDS, MappingProxyType[str, int]({}))
-    path = list_file(source)
+    path = named_place(source, "exclude_documents")
     status = path.stat()
     return _parsed(path, source.name, status.st_mtime_ns, status.st_size)
 
@@ -50,25 +36,18 @@ def read_entries(source: SourceConfig) -> Entries:
 @lru_cache(maxsize=4)  # a process reads many groups of files of one source
 def _parsed(path: Path, source: str, *_written: int) -> Entries:
     entries: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError:
-                raise InputError(f"{path}:{number}: not UTF-8; expected text in UTF-8") from None
-            if not text or text.startswith("#"):
-                continue
-            kind, _, value = (part.strip() for part in text.partition(":"))
-            if kind == "sha1":
-                value = value.lower()
-            if kind not in KINDS or not value or (kind == "sha1" and not _is_sha1(value)):
-                raise InputError(
-                    f"{path}:{number}: found {text[:120]!r}; expected 'id: ', 'url: ' or 'sha1: ' "
-                    "and what it names (sha1: 40 hexadecimal digits, of the text in UTF-8)"
-                )
-            if kind == "id" and not value.startswith(f"{source}/"):
-                value = f"{source}/{value}"
-            entries[kind].setdefault(value, number)
+    for number, text in read_list(path):
+        kind, _, value = (part.strip() for part in text.partition(":"))
+        if kind == "sha1":
+            value = value.lower()
+        if kind not in KINDS or not value or (kind == "sha1" and not _is_sha1(value)):
+            raise InputError(
+                f"{path}:{number}: found {text[:120]!r}; expected 'id: ', 'url: ' or 'sha1: ' "
+                "and what it names (sha1: 40 hexadecimal digits, of the text in UTF-8)"
+            )
+        if kind == "id" and not value.startswith(f"{source}/"):
+            value = f"{source}/{value}"
+        entries[kind].setdefault(value, number)
     return entries
 
 

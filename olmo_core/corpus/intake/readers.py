@@ -8,9 +8,8 @@ from typing import Any
 
 from olmo_core.corpus.intake import installed, remote, warc
 from olmo_core.corpus.intake.elsewhere import named_files
-from olmo_core.corpus.intake.exclusions import list_file
 from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
-from olmo_core.corpus.intake.sources import Listing, ReaderName, SourceConfig, Unit
+from olmo_core.corpus.intake.sources import Listing, ReaderName, SourceConfig, Unit, named_place
 from olmo_core.corpus.intake.user_files import read_user_file, user_files
 from olmo_core.files import sha256_file
 
@@ -77,13 +76,8 @@ def source_identity(sources: Sequence[SourceConfig]) -> dict[str, Any]:
     names += [name for source in sources for name in remote.names_ahead(source)]
     if any(name.endswith(warc.SUFFIXES) for name in names):
         identity["packages"] |= {name: version(name) for name in warc.PACKAGES}
-    if urls := {s.name: sha256_file(remote.list_file(s)) for s in sources if s.urls}:
-        identity["urls"] = urls
-    lists = {
-        source.name: sha256_file(list_file(source))
-        for source in sources
-        if source.exclude_documents
-    }
-    if lists:
-        identity["exclude_documents"] = lists
+    for key in ("urls", "exclude_documents"):
+        named = [source for source in sources if getattr(source, key)]
+        if named:
+            identity[key] = {each.name: sha256_file(named_place(each, key)) for each in named}
     return identity

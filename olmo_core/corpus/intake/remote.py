@@ -15,28 +15,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from olmo_core import environment
-from olmo_core.corpus.intake.sources import SourceConfig, expanded
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.corpus.intake.lists import read_list
+from olmo_core.corpus.intake.sources import SourceConfig, named_place
+from olmo_core.errors import InputError
 from olmo_core.remote.cache import cache_path
 from olmo_core.remote.download import Progress, download_files
 from olmo_core.remote.transfer import Wanted
 
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-
-
-def list_file(source: SourceConfig) -> Path:
-    """Return the file that `urls` names.
-
-    Raises:
-        ConfigError: it is relative, or not there.
-    """
-    path, found = expanded(source.urls)
-    if not path.is_absolute() or not path.is_file():
-        raise ConfigError(
-            f"sources: {source.name}: urls {source.urls!r} ({found}): expected an existing file as "
-            "an absolute path; ~ and ${VARIABLES} are expanded"
-        )
-    return path
 
 
 def brought(source: SourceConfig, folder: Path, progress: Progress) -> SourceConfig:
@@ -119,10 +105,8 @@ def read_urls(path: Path) -> dict[str, str | None]:
         InputError: a line that is not a URL, or a URL and a SHA-256; one URL twice; no URL.
     """
     urls: dict[str, str | None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        url, digest, *_ = [*line.strip().split(maxsplit=1), "", ""]
-        if not url or url.startswith("#"):
-            continue
+    for number, line in read_list(path):
+        url, digest, *_ = [*line.split(maxsplit=1), ""]
         if "://" not in url or (digest and not _SHA256.fullmatch(digest)):
             raise InputError(
                 f"{path}:{number}: found {line[:120]!r}; expected a URL, and behind it nothing or "
@@ -142,7 +126,7 @@ def _listed(source: SourceConfig, progress: Progress) -> dict[str, Path]:
     Raises:
         InputError: two would have one name; as `download_files`.
     """
-    cache, path = environment.cache(), list_file(source)
+    cache, path = environment.cache(), named_place(source, "urls")
     urls = read_urls(path)
     names = [_file_name(url) for url in urls]
     if len(set(names)) < len(names):
@@ -177,6 +161,6 @@ def names_ahead(source: SourceConfig) -> list[str]:
     if not source.urls:
         return [*source.data_files, *source.include] if source.dataset else []
     try:
-        return [_file_name(url) for url in read_urls(list_file(source))]
+        return [_file_name(url) for url in read_urls(named_place(source, "urls"))]
     except InputError:
         return []  # it is refused by the job: a recipe's graph is shown all the same

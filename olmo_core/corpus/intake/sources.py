@@ -147,6 +147,23 @@ class Listing:
     left_out: Counter[str] = field(default_factory=Counter[str])  # files by reason
 
 
+def named_place(source: SourceConfig, key: Literal["root", "urls", "exclude_documents"]) -> Path:
+    """Return the folder `root`, or the file of another key, that a source names.
+
+    Raises:
+        ConfigError: it is relative, or not there.
+    """
+    text = getattr(source, key)
+    path, found = expanded(text)
+    kind = "folder" if key == "root" else "file"
+    if not path.is_absolute() or not (path.is_dir() if kind == "folder" else path.is_file()):
+        raise ConfigError(
+            f"sources: {source.name}: {key} {text!r} ({found}): expected an existing {kind} as an "
+            "absolute path; ~ and ${VARIABLES} are expanded"
+        )
+    return path
+
+
 def expanded(text: str) -> tuple[Path, str]:
     """Return a path with ~ and variables replaced, and for errors what is unset, or that path."""
     path = Path(os.path.expandvars(text)).expanduser()

@@ -13,7 +13,7 @@ from olmo_core.corpus.document import UNDATED
 from olmo_core.corpus.intake import json_lines, parquet, plain_text, warc
 from olmo_core.corpus.intake.elsewhere import beside, with_attributes
 from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
-from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, expanded, matches
+from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, matches, named_place
 from olmo_core.corpus.rows import check_row, require_utf8
 from olmo_core.errors import ConfigError, InputError
 
@@ -42,12 +42,7 @@ def user_files(source: SourceConfig) -> Listing:
         ConfigError: the folder is missing, relative, or holds no such file.
         InputError: a file's name is not UTF-8, or a linked folder lies in itself.
     """
-    root, found = expanded(source.root)
-    if not root.is_absolute() or not root.is_dir():
-        raise ConfigError(
-            f"sources: {source.name}: root {source.root!r} ({found}): expected an existing folder "
-            "as an absolute path; ~ and ${VARIABLES} are expanded"
-        )
+    root = named_place(source, "root")
     patterns = [PurePosixPath(each).parts for each in source.include or DEFAULT_INCLUDE]
     units: list[Unit] = []
     attributes: set[Path] = set()

@@ -245,13 +245,14 @@ def test_a_query_or_a_password_does_not_change_what_a_file_is(
         ("a.jsonl", r"urls\.txt:1: found 'a\.jsonl'; expected a URL, and behind it nothing or"),
         ("http://h/a abc", r"urls\.txt:1: found 'http://h/a abc'; expected a URL"),
         ("http://h/a\nhttp://h/a\n", r"urls\.txt:2: http://h/a stands there twice"),
+        ("http://h/a\nhttp://h/caf\xe9\n", r"urls\.txt:2: not UTF-8; expected text in UTF-8"),
         ("# none\n", r"urls\.txt: no URL; expected one per line"),
     ],
 )
 def test_a_list_that_is_none_is_refused(
     tmp_path: Path, cache: Path, files: Any, read: Any, text: str, message: str
 ) -> None:
-    (tmp_path / "urls.txt").write_text(text)
+    (tmp_path / "urls.txt").write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match=message):
         read(files("", urls=str(tmp_path / "urls.txt")))
 
