@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from olmo_core.corpus.document import Document
+from olmo_core.corpus.document import Document, utf8_bytes
 from olmo_core.corpus.intake.exclusions import Exclusions
 from olmo_core.corpus.intake.passages import Attributes, LeftOut, Passage, Span, Unreadable
 from olmo_core.corpus.intake.readers import READERS
@@ -127,7 +127,7 @@ def split_text(text: str, max_bytes: int) -> list[str]:
 
     A paragraph that is too long is cut at its lines; a line that is too long, within.
     """
-    if _size(text) <= max_bytes:
+    if utf8_bytes(text) <= max_bytes:
         return [text]
     for separator in ("\n\n", "\n"):
         parts = text.split(separator)
@@ -142,7 +142,7 @@ def _pack(parts: Sequence[str], separator: str, max_bytes: int) -> list[str]:
     held: list[str] = []  # parts of the piece to come, `size` bytes with what separates them
     size = 0
     for part in parts:
-        grown = size + len(separator) + _size(part) if size else _size(part)
+        grown = size + len(separator) + utf8_bytes(part) if size else utf8_bytes(part)
         if grown <= max_bytes:
             held = held if size else []
             held.append(part)
@@ -152,9 +152,5 @@ def _pack(parts: Sequence[str], separator: str, max_bytes: int) -> list[str]:
             pieces.append(separator.join(held))
         *whole, last = split_text(part, max_bytes)
         pieces += whole
-        held, size = [last], _size(last)
+        held, size = [last], utf8_bytes(last)
     return [*pieces, separator.join(held)] if size else pieces
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
