@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_atomic, write_json
+from olmo_core.remote.partial import lock_path, record_path
 from olmo_core.remote.storage import RemoteFile, read_pieces, read_range, retried, stat
 from olmo_core.run.folder import locked
 
@@ -45,10 +46,10 @@ def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
             was read.
     """
     target = cache_path(url, cache)
-    with locked(target.with_name(f".{target.name}.lock")):
+    with locked(lock_path(target)):
         kept = _kept(target)
         if kept is None or not _is_current(url, kept, sha256):
-            write_json(_record(target), {"url": url, **download(url, target, sha256)})
+            write_json(record_path(target), {"url": url, **download(url, target, sha256)})
     return target
 
 
@@ -91,20 +92,16 @@ def cache_path(url: str, cache: Path) -> Path:
     return cache.joinpath(parts.scheme, *(re.sub(r"[^\w.@%+=,-]", "_", name) for name in names))
 
 
-def _record(target: Path) -> Path:
-    return target.with_name(f".{target.name}.json")
-
-
 def _kept(target: Path) -> dict[str, Any] | None:
     """Return what is known of a cached file, if it is still what came."""
     try:
-        record: dict[str, Any] = read_json(_record(target))
+        record: dict[str, Any] = read_json(record_path(target))
         if target.stat().st_size == record["bytes"] and sha256_file(target) == record["sha256"]:
             return record
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        log.warning("%s: %s", _record(target), error)
+        log.warning("%s: %s", record_path(target), error)
     log.warning("%s: not what was fetched; fetching it again", target)
     return None
 
