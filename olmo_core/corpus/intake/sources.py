@@ -115,18 +115,24 @@ class SourceConfig:
                 f"sources: {self.name}: `root` belongs to, and only to, reader files, or `urls` in "
                 "its place: expected one of the two there"
             )
-        named = bool(self.dataset and re.fullmatch(r"[0-9a-f]{40}", self.revision))
-        of_dataset = self.dataset or self.revision or self.data_files
-        if not named if self.reader == "huggingface" else of_dataset:
+        is_dataset = self.reader == "huggingface"
+        if is_dataset:
+            fits = bool(self.dataset and re.fullmatch(r"[0-9a-f]{40}", self.revision))
+        else:
+            fits = not (self.dataset or self.revision or self.data_files)
+        if not fits:
             raise ConfigError(
                 f"sources: {self.name}: reader huggingface takes `dataset` and `revision`, a "
                 f"commit in 40 hexadecimal digits (now {self.revision!r}), and no other reader does"
             )
+        if self.reader == "files" or is_dataset:
+            return
         defaults = type(self).__dataclass_fields__
         for key in OF_FILES:
-            of_files = self.reader in ("files", "huggingface")
-            if not of_files and getattr(self, key) != defaults[key].default:
-                raise ConfigError(f"sources: {self.name}: `{key}` belongs to reader files")
+            if getattr(self, key) != defaults[key].default:
+                raise ConfigError(
+                    f"sources: {self.name}: `{key}` belongs to reader files, or huggingface"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
