@@ -100,9 +100,8 @@ def _call(call: Callable[[], None]) -> None:
 
 def _report(transfers: Sequence[Transfer], progress: Progress | None) -> None:
     if progress is not None:
-        done, total = (
-            sum(getattr(each, name) for each in transfers) for name in ("done_bytes", "total_bytes")
-        )
+        done = sum(each.done_bytes for each in transfers)
+        total = sum(each.total_bytes for each in transfers)
         whole = sum(each.result is not None for each in transfers)
         progress(done, total, f"{whole} of {len(transfers)} files")
 
