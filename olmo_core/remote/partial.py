@@ -24,7 +24,7 @@ _MTIME = "mtime_ns"
 class Partial:
     """The parts of one file that have come, on the disk, and the digests of all its bytes.
 
-    Every method but `here_bytes` and `record_of` raises an InputError where the disk refuses.
+    Every method but `here_bytes` raises an InputError where the disk refuses.
 
     Attributes:
         size: How many bytes have come.
