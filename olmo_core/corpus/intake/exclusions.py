@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from olmo_core.corpus.intake.lists import read_list
@@ -14,7 +13,6 @@ from olmo_core.corpus.intake.unique_ids import mark
 from olmo_core.errors import InputError
 
 KINDS = ("id", "url", "sha1")  # where several match a document, it counts under the first
-_MARKED = re.compile(r".*~[0-9a-f]{16}", re.DOTALL)
 
 Entries = Mapping[str, Mapping[str, int]]  # kind -> value -> number of its line
 
@@ -27,7 +25,7 @@ def read_entries(source: SourceConfig) -> Entries:
         InputError: a line that is no entry.
     """
     if not source.exclude_documents:
-        return dict.fromkeys(KINDS, MappingProxyType[str, int]({}))
+        return {kind: {} for kind in KINDS}
     path = named_place(source, "exclude_documents")
     status = path.stat()
     return _parsed(path, source.name, status.st_mtime_ns, status.st_size)
@@ -60,7 +58,6 @@ class Exclusions:
 
     def __init__(self, entries: Entries) -> None:
         self._ids, self._urls, self._digests = (entries[kind] for kind in KINDS)
-        self._has_marks = any(_MARKED.fullmatch(value) for value in self._ids)
         self.matched: set[int] = set()  # lines
 
     def of_text(self, name: str, text: str, metadata: Mapping[str, Any]) -> str:
@@ -74,7 +71,7 @@ class Exclusions:
 
     def of_piece(self, name: str, text: str, file: str, line: int) -> str:
         """Return the kind of entry that names a document as it will be written, or ""."""
-        marked = f"{name}~{mark(file, line, name):016x}" if self._has_marks else ""
+        marked = f"{name}~{mark(file, line, name):016x}" if self._ids else ""
         return self._first(self._ids.get(name) or self._ids.get(marked), None, self._digest(text))
 
     def _digest(self, text: str) -> int | None:
