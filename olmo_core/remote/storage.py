@@ -81,22 +81,7 @@ def read_range(url: str, start: int, stop: int, *, of: RemoteFile | None = None)
         InputError: the file is missing or ends before `stop`, or the server does not answer ranges
             or keeps failing; short answers and temporary errors have been tried again.
     """
-
-    def read() -> bytes:
-        if _is_http(url):
-            from olmo_core.remote.http import http_range
-
-            content = http_range(url, start, stop, of=of)
-        else:
-            files, path = _file_system(url)
-            content = files.cat_file(path, start=start, end=stop)
-            if of is not None and (now := _stat(url)) != of:
-                raise Changed(url, of, now)
-        if len(content) != stop - start:
-            raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
-        return content
-
-    return retried(url, read) if start < stop else b""
+    return retried(url, lambda: _range(url, start, stop, of)) if start < stop else b""
 
 
 def stream(url: str, start: int, *, of: RemoteFile) -> Iterator[tuple[int, bytes]]:
@@ -114,16 +99,8 @@ def stream(url: str, start: int, *, of: RemoteFile) -> Iterator[tuple[int, bytes
 
         yield from http_from(url, start, of=of)
         return
-    files, path = _file_system(url)
-    while start < of.size:
-        stop = min(start + _STREAM_BYTES, of.size)
-        content = files.cat_file(path, start=start, end=stop)
-        if (now := _stat(url)) != of:
-            raise Changed(url, of, now)
-        if len(content) != stop - start:
-            raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
-        yield start, content
-        start = stop
+    for place in range(start, of.size, _STREAM_BYTES):
+        yield place, _range(url, place, min(place + _STREAM_BYTES, of.size), of)
 
 
 def read_pieces(url: str, size: int) -> Iterator[bytes]:
@@ -275,6 +252,21 @@ def _stat(url: str) -> RemoteFile:
         raise InputError(f"{url}: not a file of known size")
     version = " ".join(str(info[key]) for key in _VERSION_KEYS if info.get(key) is not None)
     return RemoteFile(size=int(info["size"]), version=version)
+
+
+def _range(url: str, start: int, stop: int, of: RemoteFile | None) -> bytes:
+    if _is_http(url):
+        from olmo_core.remote.http import http_range
+
+        content = http_range(url, start, stop, of=of)
+    else:
+        files, path = _file_system(url)
+        content = files.cat_file(path, start=start, end=stop)
+        if of is not None and (now := _stat(url)) != of:
+            raise Changed(url, of, now)
+    if len(content) != stop - start:
+        raise OSError(f"{len(content)} bytes came of [{start}, {stop})")
+    return content
 
 
 def _file_system(url: str) -> tuple[Any, str]:
