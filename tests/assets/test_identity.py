@@ -50,6 +50,7 @@ WORDS = [
     ("olmo_core/supervisor/supervise.py", TEXT),
     ("olmo_core/run/job.py", TEXT),
     ("olmo_core/evals/task_sources.py", r'(stock=")'),  # the rows' values are in the fingerprint
+    ("olmo_core/config/paths.py", r'(else f")'),
     ("olmo_core/data/check.py", LOG),
     ("olmo_core/train/__main__.py", r'(\bhelp=")'),
     ("pipelines/launchers/slurm/script.py", TEXT),

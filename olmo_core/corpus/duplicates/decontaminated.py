@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from olmo_core.config.bounds import Bounded, at_least
+from olmo_core.config.paths import expanded
 from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.duplicates.contamination import EvaluationTexts
 from olmo_core.corpus.filters.names import EVALUATION_COVERED
-from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.rows import check_row, read_rows, write_rows
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.task_rows import questions

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from olmo_core.config.paths import expanded
 from olmo_core.corpus.filters.names import check_attribute
-from olmo_core.corpus.intake.sources import expanded
 from olmo_core.errors import ConfigError
 from olmo_core.files import sha256_file
 

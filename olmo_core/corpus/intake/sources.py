@@ -1,7 +1,6 @@
 """What a source of raw text is: its configuration, and the files that it reads."""
 
 import fnmatch
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -168,13 +167,6 @@ def named_place(source: SourceConfig, key: Literal["root", "urls", "exclude_docu
             "absolute path; ~ and ${VARIABLES} are expanded"
         )
     return path
-
-
-def expanded(text: str) -> tuple[Path, str]:
-    """Return a path with ~ and variables replaced, and for errors what is unset, or that path."""
-    path = Path(os.path.expandvars(text)).expanduser()
-    unset = re.findall(r"\$\{?(\w+)", str(path))
-    return path, f"not set: {', '.join(unset)}" if unset else f"now {path}"
 
 
 def matches(relative: str, patterns: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 from olmo_core.config.load import load
 from olmo_core.config.load_tree import Tree
-from olmo_core.corpus.intake.sources import expanded
+from olmo_core.config.paths import expanded
 from olmo_core.data.format import rows_path
 from olmo_core.errors import ConfigError
 from olmo_core.remote.storage import is_remote

@@ -18,8 +18,8 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olmo_core.config.bounds import Bounded, at_least
+from olmo_core.config.paths import expanded
 from olmo_core.corpus.document import source_names
-from olmo_core.corpus.intake.sources import expanded
 from olmo_core.corpus.tokens.learnt import sample_texts
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
