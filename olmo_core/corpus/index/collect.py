@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from olmo_core.corpus.document import read_documents
+from olmo_core.corpus.tokens.document_ends import require_joined
 from olmo_core.data.format import open_token_file, rows_path
 from olmo_core.errors import InputError
 
@@ -57,14 +58,7 @@ def read_rows(path: Path) -> Any:
     except (OSError, ValueError) as error:
         raise InputError(f"{rows}: {error}; expected rows start,end,id,src,loc") from None
     starts, ends = table["start"].to_numpy(), table["end"].to_numpy()
-    expected = np.append(0, ends[:-1])
-    wrong = np.flatnonzero((starts != expected) | (ends <= starts))
-    if len(wrong):
-        row = wrong[0]
-        raise InputError(
-            f"{rows}:{row + 1}: tokens [{starts[row]}, {ends[row]}), expected to start at "
-            f"{expected[row]}"
-        )
+    require_joined(rows, starts, ends)
     assert file.header is not None
     if (ends[-1], len(table)) != (file.tokens, file.header.documents):
         raise InputError(

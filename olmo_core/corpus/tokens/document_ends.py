@@ -66,14 +66,7 @@ def check_rows(rows: Path, file: TokenFile, eos_token_id: int) -> int:
     """
     documents, end, looked, others = 0, 0, 0, 0
     for starts, ends in _blocks(rows):
-        expected = np.append(end, ends[:-1])
-        wrong = np.flatnonzero((starts != expected) | (ends <= starts))
-        if len(wrong):
-            row = wrong[0]
-            raise InputError(
-                f"{rows}:{documents + row + 1}: tokens [{starts[row]}, {ends[row]}), expected to "
-                f"start at {expected[row]}"
-            )
+        require_joined(rows, starts, ends, before=documents, end=end)
         documents, end = documents + len(ends), int(ends[-1])
         if end > file.tokens:
             break
@@ -91,6 +84,31 @@ def check_rows(rows: Path, file: TokenFile, eos_token_id: int) -> int:
             "eos_token of the recipe's tokenizer: rows of another file, or ids of another tokenizer"
         )
     return documents
+
+
+def require_joined(
+    rows: Path, starts: np.ndarray, ends: np.ndarray, *, before: int = 0, end: int = 0
+) -> None:
+    """Refuse rows of which one does not begin where the one before ends, or is empty.
+
+    Args:
+        rows: Their file.
+        starts: Of each, (rows,).
+        ends: Of each, (rows,).
+        before: The number of rows that precede them in the file.
+        end: Where the last of those ends.
+
+    Raises:
+        InputError: names the row.
+    """
+    expected = np.append(end, ends[:-1])
+    wrong = np.flatnonzero((starts != expected) | (ends <= starts))
+    if len(wrong):
+        row = wrong[0]
+        raise InputError(
+            f"{rows}:{before + row + 1}: tokens [{starts[row]}, {ends[row]}), expected to start at "
+            f"{expected[row]}"
+        )
 
 
 def _blocks(rows: Path) -> Generator[tuple[np.ndarray, np.ndarray]]:
