@@ -162,7 +162,7 @@ def bare_dolma(root: Path) -> dict[str, dict[str, float]]:
     found = {"tagged": measured(tag, environ, root / "bare-tag.log")}
     for asset, experiment in (("deduplicated", "duplicates"), ("decontaminated", "evaluation")):
         (view / "attributes" / experiment).symlink_to(root / asset / "attributes" / experiment)
-    filters = importlib_rules()
+    filters = mixer_conditions()
     streams = [
         {
             "name": source,
@@ -179,7 +179,7 @@ def bare_dolma(root: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def importlib_rules() -> list[str]:
+def mixer_conditions() -> list[str]:
     """Return the rules as conditions for dolma's mixer."""
     from olmo_core.corpus.filters.rules import Rule
 

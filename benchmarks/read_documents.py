@@ -32,7 +32,7 @@ LATIN, CYRILLIC = "etaoinshrdlu", "оеаинтслвркд"
 
 
 def code(megabytes: float) -> Iterator[str]:
-    """Functions and classes of the standard library."""
+    """Yield functions and classes of the standard library."""
     paths = sorted(Path(sysconfig.get_path("stdlib")).rglob("*.py"))
     random.Random(0).shuffle(paths)
     size = 0
@@ -46,7 +46,7 @@ def code(megabytes: float) -> Iterator[str]:
 
 
 def prose(megabytes: float) -> Iterator[str]:
-    """Made-up words, a quarter of them not ASCII, in lines and paragraphs."""
+    """Yield texts of made-up words, a quarter of them not ASCII, in lines and paragraphs."""
     chance = random.Random(0)
     words = ["".join(chance.choices(LATIN, k=chance.randint(2, 9))) for _ in range(15_000)]
     words += ["".join(chance.choices(CYRILLIC, k=chance.randint(2, 9))) for _ in range(5_000)]
@@ -61,7 +61,7 @@ def prose(megabytes: float) -> Iterator[str]:
 
 
 def spans(megabytes: float) -> Iterator[dict[str, Any]]:
-    """Attributes of documents: spans with scores, as the toolkit's taggers write them."""
+    """Yield attributes of documents: spans with scores, as the toolkit's taggers write them."""
     chance = random.Random(0)
     for _ in range(int(megabytes * 1e6 / 1900)):
         places = sorted(chance.sample(range(4000), 40))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from olmo_core.config.paths import expanded
 from olmo_core.errors import ConfigError
 
 ReaderName = Literal[
