@@ -34,7 +34,7 @@ class Graph:
         for name, node in self.nodes.items():
             known[name] = fingerprint(
                 module=node.module,
-                config={**node.config, **node.further_identity()},
+                config=node.identity(),
                 packages=node.packages,
                 inputs={input_name: known[input_name] for input_name in node.inputs},
             ).resolve(self.acceptances)

@@ -117,6 +117,10 @@ class Node:
         """The Dagster key: recipe, asset."""
         return [self.recipe, self.name]
 
+    def identity(self) -> dict[str, Any]:
+        """Return the configuration that a fingerprint hashes, with `further_identity`."""
+        return {**self.config, **self.further_identity()}
+
     def config_file(self, inputs: Mapping[str, Path], folder: Path) -> Mapping[str, Any]:
         """Return the content of the run folder's config.yaml."""
         if self.render is not None:

@@ -85,8 +85,9 @@ def sweep_work(
         "checkpoint": Fingerprint(parts={"manifest": manifest}),
         **{entry: graph.fingerprints[entry] for entry in others},
     }
-    config = {**node.config, **node.further_identity()}
-    identity = fingerprint(module=MODULE, config=config, packages=node.packages, inputs=inputs)
+    identity = fingerprint(
+        module=MODULE, config=node.identity(), packages=node.packages, inputs=inputs
+    )
     parent = graph.folder(root, name) / key
     return AssetBuild(
         node=node,
