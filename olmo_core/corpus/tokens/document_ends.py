@@ -22,12 +22,12 @@ _BLOCK_BYTES = 1 << 24  # of rows, at once
 class DocumentEnds:
     """Writes a row for each document of a token file whose ends are found one after the other."""
 
-    def __init__(self, out: io.TextIOBase, name: str, origin: str) -> None:
+    def __init__(self, rows: Any, name: str, origin: str) -> None:
         self.documents = 0
         self._end = 0
         self._name = name
         self._origin = origin
-        self._rows = csv.writer(out, lineterminator="\r\n")
+        self._rows = rows
 
     def add(self, ends: np.ndarray) -> None:
         """Write the documents that end at these places, in order."""
@@ -45,6 +45,14 @@ class DocumentEnds:
 
 
 @contextlib.contextmanager
+def row_writer(path: Path) -> Generator[Any]:
+    """Yield a CSV writer of rows start, end, id, src, loc; they are compressed into `path`."""
+    with packed(path) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
+        # No heading, as dolma writes them; a line break of either kind in an id is quoted.
+        yield csv.writer(text, lineterminator="\r\n")
+
+
+@contextlib.contextmanager
 def written_rows(path: Path, name: str, origin: str) -> Generator[DocumentEnds]:
     """Yield what writes `path`, rows as dolma has them.
 
@@ -53,8 +61,8 @@ def written_rows(path: Path, name: str, origin: str) -> Generator[DocumentEnds]:
         name: What ids begin with; a number from 1 follows.
         origin: Where the token file is from: `src` of each row.
     """
-    with packed(path) as raw, io.TextIOWrapper(raw, "utf-8", newline="") as text:
-        yield DocumentEnds(text, name, origin)
+    with row_writer(path) as rows:
+        yield DocumentEnds(rows, name, origin)
 
 
 def check_rows(rows: Path, file: TokenFile, eos_token_id: int) -> int:

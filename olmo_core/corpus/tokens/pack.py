@@ -5,9 +5,7 @@ range of keys from each (`read_range`), sorts what it read, and writes token fil
 piece of a range, is all that a process holds, and no number of files grows with maps times ranges.
 """
 
-import csv
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.corpus.rows import packed
+from olmo_core.corpus.tokens.document_ends import row_writer
 from olmo_core.data.format import Header, header_path, little_endian, open_token_file, rows_path
 from olmo_core.files import atomic_path, write_json
 
@@ -152,11 +150,8 @@ def write_files(
         with (
             atomic_path(path) as beside,
             beside.open("wb") as out,
-            packed(rows_path(path)) as raw,
-            io.TextIOWrapper(raw, "utf-8", newline="") as text,
+            row_writer(rows_path(path)) as rows,
         ):
-            # No heading, as dolma writes them; a line break of either kind in an id is quoted.
-            rows = csv.writer(text, lineterminator="\r\n")
             for _, (ids, *place) in group:
                 out.write(ids)
                 written += 1
