@@ -63,7 +63,7 @@ class Job:
         self.processes = environment.processes()
         self.workers = environment.workers()  # nodes that may join this one: tasks/map.py
         self.at_end = contextlib.ExitStack()  # closed before the result is written
-        self.shared_executor: Executor | None = None  # of many nodes, once begun
+        self.executor: Executor | None = None  # of its processes, once begun
         # Each SIGTERM is one; the cancel file is the first, and the supervisor's two: at once.
         self.stop_requests = 0
         self._terminated = False

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
@@ -51,8 +52,8 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, unit: str) -> list[Any]:
         unit: What the progress counts.
 
     Raises:
-        Exception: the first that a task raises; tasks at work are ended.
-        Stopped: the job was asked to stop; tasks at work are ended.
+        Exception: the first that a task raises. Tasks at work end with the job.
+        Stopped: the job was asked to stop. Tasks at work end with it.
     """
     results: dict[int, Any] = {}
 
@@ -75,11 +76,10 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, unit: str) -> list[Any]:
         for number, run in left.items():
             finish(number, run())
     else:
-        pool = _of_many_nodes(job) if shared else process_pool(min(job.processes, len(left)))
-        with pool as executor:
-            futures = {executor.submit(run): number for number, run in left.items()}
-            for future in as_completed(futures):
-                finish(futures[future], future.result())
+        executor = _executor(job, shared=shared)
+        futures = {executor.submit(run): number for number, run in left.items()}
+        for future in as_completed(futures):
+            finish(futures[future], future.result())
     return [results[number] for number in range(len(tasks))]
 
 
@@ -90,7 +90,7 @@ def process_pool(processes: int) -> Generator[Executor]:
         processes,
         # Spawned: the heartbeat's thread must not be forked in the middle of a write.
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=die_with_parent,
+        initializer=_begin,
         initargs=(os.getpid(),),
     ) as pool:
         try:
@@ -103,18 +103,32 @@ def process_pool(processes: int) -> Generator[Executor]:
             raise
 
 
-@contextlib.contextmanager
-def _of_many_nodes(job: Job) -> Generator[Executor]:
-    """Yield the executor that is kept until the job's end, for tasks to come."""
-    if job.shared_executor is None:
-        try:
-            from olmo_core.tasks.cluster import shared_executor
-        except ImportError as error:
-            raise ConfigError(
-                f"workers: {error.name} is not installed; pip install 'olmo-pipelines[dask]'"
-            ) from None
-        job.shared_executor = job.at_end.enter_context(shared_executor(job))
-    yield job.shared_executor
+def _begin(parent: int) -> None:
+    """Prepare a process: it ends with its parent, and only the parent hears of a Ctrl-C."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _executor(job: Job, *, shared: bool) -> Executor:
+    """Return the executor of a job's processes, which is kept until its end for tasks to come.
+
+    Raises:
+        ConfigError: Dask, which many nodes need, is not installed.
+    """
+    if job.executor is None:
+        pool = _of_many_nodes(job) if shared else process_pool(job.processes)
+        job.executor = job.at_end.enter_context(pool)
+    return job.executor
+
+
+def _of_many_nodes(job: Job) -> contextlib.AbstractContextManager[Executor]:
+    try:
+        from olmo_core.tasks.cluster import shared_executor
+    except ImportError as error:
+        raise ConfigError(
+            f"workers: {error.name} is not installed; pip install 'olmo-pipelines[dask]'"
+        ) from None
+    return shared_executor(job)
 
 
 def _run(task: Task, folder: Path, marker: Path) -> Any:
