@@ -22,7 +22,7 @@ RUN apt-get update \
 WORKDIR /opt/olmo
 COPY environments/main.txt environments/main.txt
 RUN pip install --constraint environments/main.txt \
-    duckdb fastwarc fsspec isal msgspec numpy psutil pyarrow pyyaml rensa resiliparse \
+    duckdb fastwarc fsspec huggingface-hub isal msgspec numpy psutil pyarrow pyyaml rensa resiliparse \
     safetensors tiktoken tokenizers torch urllib3 xxhash ${FURTHER}
 
 COPY olmo_core olmo_core

@@ -21,7 +21,7 @@ RUN apt-get update \
 WORKDIR /opt/olmo
 COPY environments/eval-data.txt environments/main.txt environments/
 RUN pip install --constraint environments/main.txt \
-    dagster dagster-postgres dagster-webserver duckdb fastwarc fsspec isal kubernetes \
+    dagster dagster-postgres dagster-webserver duckdb fastwarc fsspec huggingface-hub isal kubernetes \
     matplotlib msgspec numpy psutil pyarrow pyyaml rensa resiliparse rich safetensors tiktoken \
     tokenizers typer urllib3 xxhash
 

@@ -77,7 +77,7 @@ def test_every_package_that_pip_installs_is_locked(name: str) -> None:
 def test_it_has_all_that_olmo_core_needs(name: str, without: set[str]) -> None:
     project = (ROOT / "pyproject.toml").read_text()
     alone = project.partition("# olmo_core: a cluster image needs these alone")[2]
-    needed = re.findall(r'^    "([a-z][a-z0-9]*)', alone.partition("    #")[0], re.MULTILINE)
+    needed = re.findall(r'^    "([a-z][a-z0-9-]*)', alone.partition("    #")[0], re.MULTILINE)
     assert "numpy" in needed
     runs = instructions(ROOT / f"deploy/{name}.Dockerfile", "RUN")
     (install,) = [run for run in runs if run.startswith("pip install")]

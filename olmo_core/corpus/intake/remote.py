@@ -5,16 +5,14 @@
 """
 
 import hashlib
-import importlib
-import os
 import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from olmo_core import environment
+from olmo_core.corpus.intake.datasets import CARD, dataset_files
 from olmo_core.corpus.intake.lists import read_list
 from olmo_core.corpus.intake.sources import SourceConfig, named_place
 from olmo_core.errors import InputError
@@ -36,8 +34,11 @@ def brought(source: SourceConfig, folder: Path, progress: Progress) -> SourceCon
     Raises:
         InputError: files are missing, or what comes is not what is wanted.
     """
+    left_out = source.exclude
     if source.dataset:
-        files = _dataset(source)
+        if not (source.data_files or source.include):
+            left_out = (*left_out, CARD)
+        files = dataset_files(source, progress)
     elif source.urls:
         files = _listed(source, progress)
     else:
@@ -55,47 +56,8 @@ def brought(source: SourceConfig, folder: Path, progress: Progress) -> SourceCon
         revision="",
         data_files=(),
         urls="",
+        exclude=left_out,
     )
-
-
-def _dataset(source: SourceConfig) -> dict[str, Path]:
-    """Return the files of a dataset at its commit, by their paths; what is not there is fetched."""
-    hub: Any = importlib.import_module("huggingface_hub")
-    errors: Any = importlib.import_module("huggingface_hub.errors")
-    where = f"source {source.name}: dataset {source.dataset}, revision {source.revision}"
-    patterns = list(source.data_files) or None
-    try:
-        folder = hub.snapshot_download(
-            source.dataset,
-            repo_type="dataset",
-            revision=source.revision,
-            allow_patterns=patterns,
-            endpoint=os.environ.get("HF_ENDPOINT"),
-        )
-        # Without a network it returns what is there, and knows by this list alone if that is all.
-        hub.get_cached_repo_tree(source.dataset, repo_type="dataset", revision=source.revision)
-    except errors.CachedRepoTreeNotFoundError:
-        raise InputError(
-            f"{where}: whether all of its files are there is not known; run it once with a network "
-            "and an HF_HUB_CACHE that can be written"
-        ) from None
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise InputError(
-            f"{where}: not there, or not to be read by us ({str(error).splitlines()[0]}); expected "
-            "a dataset and one of its commits, and a token (HF_TOKEN) where it is gated"
-        ) from None
-    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
-        raise InputError(
-            f"{where}: cannot be fetched ({str(error).splitlines()[0]}); what has come is kept: "
-            "run it again with a network"
-        ) from None
-    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    # The folder is shared: other patterns may have brought other files.
-    found = hub.utils.filter_repo_objects(names, allow_patterns=patterns)
-    if not (kept := {name: names[name] for name in found}):
-        raise InputError(f"{where}: no file matches {patterns}")
-    return kept
 
 
 def read_urls(path: Path) -> dict[str, str | None]:

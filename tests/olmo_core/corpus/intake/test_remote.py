@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from olmo_core.corpus.intake import datasets
 from olmo_core.corpus.intake.readers import source_identity
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.corpus.intake.remote import brought
+from olmo_core.errors import ConfigError, InputError, Stopped
 from tests.olmo_core.file_server import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -28,6 +30,10 @@ class Hub:
     url: str = ""
     failing: set[str] = field(default_factory=set[str])  # paths that are not to be read
     fetched: list[str] = field(default_factory=list[str])  # paths
+    held: threading.Event = field(default_factory=threading.Event)  # cleared: no file is sent
+
+    def __post_init__(self) -> None:
+        self.held.set()
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.partition("?")[0]
@@ -41,6 +47,7 @@ class Hub:
         elif path.startswith(prefix) and path.removeprefix(prefix) in self.files:
             name = path.removeprefix(prefix)
             if request.command == "GET":
+                self.held.wait()
                 self.fetched.append(name)
             content = self.files[name]
             headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{_oid(content)}"'}
@@ -126,10 +133,42 @@ def test_a_dataset_at_a_commit_is_read_and_kept(
     assert (reading.row["reader"], reading.row["integer_ids"]) == ("huggingface", 2)
     assert sorted(hub.fetched) == ["data/train-0.parquet", "data/train-1.jsonl"]
     everything = read(dataset(files, data_files=()))
-    assert len(everything.documents) == 5
+    assert len(everything.documents) == 4
     # What other patterns have brought is no part of this source; the hub may be gone.
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert read(dataset(files)).texts == reading.texts
+
+
+def test_a_datasets_card_is_read_only_where_it_is_named(hub: Hub, files: Any, read: Any) -> None:
+    everything = read(dataset(files, data_files=()))
+    assert not any("About the set" in text for text in everything.texts.values())
+    assert everything.row["left_out"] == "1 excluded (files)"
+    for named in ({"data_files": ("README.md",)}, {"data_files": (), "include": ("*.md",)}):
+        [text] = read(dataset(files, **named)).texts.values()
+        assert text == "# About the set\n"
+
+
+def test_it_says_how_much_of_a_dataset_has_come(hub: Hub, files: Any, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, str]] = []
+    brought(dataset(files), tmp_path / "brought", lambda *figures: seen.append(figures))
+    size = sum(len(hub.files[name]) for name in ("data/train-0.parquet", "data/train-1.jsonl"))
+    assert seen[-1] == (size, size, "2 of 2 files")
+
+
+def test_a_stop_ends_the_fetch_of_a_dataset_that_hangs(
+    hub: Hub, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "REPORT_SECONDS", 0.01)
+    hub.held.clear()
+
+    def stop(*_: object) -> None:
+        raise Stopped("asked to")
+
+    try:
+        with pytest.raises(Stopped, match="asked to"):
+            brought(dataset(files), tmp_path / "brought", stop)
+    finally:
+        hub.held.set()
 
 
 def test_an_interrupted_fetch_goes_on_where_it_was(hub: Hub, files: Any, read: Any) -> None:
