@@ -32,6 +32,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+PACKAGE = "olmo_core.corpus.duplicates"
 BAR = 3.0
 RIVALS = {"keys": "dolma", "near": "former"}
 WORD = re.compile(r"\w+")
@@ -64,6 +65,9 @@ def write_corpus(folder: Path, megabytes: float) -> None:
 def write(document: Any, folder: Path, texts: list[str]) -> None:
     rows = [document.Document(id=f"a/{n}", text=t, source="a") for n, t in enumerate(texts)]
     document.write_shards(folder / "documents" / "a", rows, shard_bytes=8_000_000)
+    keys, components = (importlib.import_module(f"{PACKAGE}.{n}") for n in ("keys", "components"))
+    with keys.table_file(folder / "clusters.parquet", components.CLUSTERS):
+        pass  # held_out's, without near copies
     (folder / "result.json").write_text(json.dumps({"digest": "of these texts"}))
 
 
@@ -72,15 +76,16 @@ def contest(name: str, folder: Path) -> None:
     job = importlib.import_module("olmo_core.run.job")
     document = importlib.import_module("olmo_core.corpus.document")
     size = sum(each.text_bytes for each in document.read_folder(folder / "documents"))
-    package = "olmo_core.corpus.duplicates"
-    modules = {part: importlib.import_module(f"{package}.{part}") for part in ("copies", "bloom")}
-    near = importlib.import_module(f"{package}.near_duplicates")
+    modules = {part: importlib.import_module(f"{PACKAGE}.{part}") for part in ("copies", "bloom")}
+    near = importlib.import_module(f"{PACKAGE}.near_duplicates")
     with tempfile.TemporaryDirectory() as scratch, job.Job.open(Path(scratch) / "job") as run:
         run.processes = 1
         began = cpu_seconds()
         texts, paloma, out = folder / "documents", folder / "paloma", run.folder / "attributes"
         if name == "keys":
-            modules["copies"].mark_copies(texts, paloma, out, run, reads="", min_bytes=40)
+            modules["copies"].mark_copies(
+                texts, paloma, folder / "clusters.parquet", out, run, reads="", min_bytes=40
+            )
         elif name == "dolma":
             modules["bloom"].mark_copies(texts, paloma, out, run, min_bytes=40)
         elif name == "near":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.corpus.document import Document, shards, write_documents
-from olmo_core.corpus.duplicates.marks import Mark, paragraphs, write_marks
+from olmo_core.corpus.duplicates.marks import COPIES, TEXT, Mark, paragraphs, write_marks
 from olmo_core.corpus.toolkit import (
     Marked,
     ToolkitCommand,
@@ -71,7 +71,7 @@ def mark_copies(
         *([scratch / "lines" / "attributes" / "contaminated"] if paloma.exists() else []),
     ]
     found = [
-        write_marks(attributes / name, _marks(rows))
+        write_marks(attributes / name, _marks(rows), copies=[TEXT])
         for name, rows in marked_files(documents, *spans)
     ]
     return found, entries
@@ -139,7 +139,7 @@ def _marks(rows: Iterable[Marked]) -> Iterator[Mark]:
         yield Mark(
             id=document.id,
             characters=len(document.text),
-            copied=bool(copied),
+            copied=COPIES[TEXT] if copied else 0,
             repeated=covered_share(repeated, length, document.id),
             contaminated=covered_share([*chain(*contaminated)], length, document.id),
         )

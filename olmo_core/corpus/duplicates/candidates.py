@@ -1,7 +1,6 @@
 """What may be held out: narrow rows of all documents, and the clusters that come first."""
 
 import hashlib
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -12,7 +11,7 @@ import numpy as np
 
 from olmo_core.corpus.document import read_documents
 from olmo_core.corpus.duplicates.columns import arrow
-from olmo_core.corpus.duplicates.keys import Group, place, query, table_file
+from olmo_core.corpus.duplicates.keys import Group, place, query, quoted, table_file
 
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
@@ -126,7 +125,7 @@ class Survey:
 
     def __init__(self, surveys: Sequence[Path], clusters: Path, scratch: Path) -> None:
         self._views = DOCUMENTS_WITH_CLUSTERS.format(
-            surveys=f"[{', '.join(map(_quoted, surveys))}]", clusters=_quoted(clusters)
+            surveys=f"[{', '.join(map(quoted, surveys))}]", clusters=quoted(clusters)
         )
         self._scratch = scratch
         self._stack = ExitStack()
@@ -194,9 +193,3 @@ class Survey:
         names = ("place", "source", "text_bytes", "cluster", "role")
         rows = self._connection.execute(query, values).fetchall()
         return [Member(**dict(zip(names, row, strict=True))) for row in rows]
-
-
-def _quoted(path: Path) -> str:
-    """Return a path as DuckDB writes a string, which it reads as a pattern."""
-    literal = re.sub(r"[\[*?]", r"[\g<0>]", str(path))
-    return "'" + literal.replace("'", "''") + "'"

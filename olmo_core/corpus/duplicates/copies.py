@@ -6,16 +6,15 @@ settled where it is read, so that a common line is shuffled once per batch.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from olmo_core.corpus.document import read_documents, shards
-from olmo_core.corpus.duplicates.columns import Array, arrow, as_array, as_column, parquet
+from olmo_core.corpus.duplicates.columns import arrow, as_array, as_column, parquet
+from olmo_core.corpus.duplicates.digests import READ, Batch, held_out_digests
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
     Group,
@@ -30,42 +29,41 @@ from olmo_core.corpus.duplicates.keys import (
     read_partition,
     shard_groups,
 )
-from olmo_core.corpus.duplicates.marks import Mark, paragraphs, write_marks
+from olmo_core.corpus.duplicates.marks import COPIES, NEAR, TEXT, Mark, write_marks
 from olmo_core.run.job import Job
 from olmo_core.tasks.map import Task, map_tasks
 
-TEXT_SEED = 1  # a text of one line is not that line
 # `key`, `low`: a digest of 128 bits. `characters`: of a paragraph with its line break; of a text 0.
 KEYS = {"key": "uint64", "low": "uint64", "place": "uint64", "characters": "uint32"}
-REPEATED = {"place": "uint64", "copied": "bool", "characters": "uint64"}
-# What is known of a document where it is read; counts are of characters of stripped paragraphs.
-READ = {
-    "id": "string",
-    "characters": "uint64",  # of the text
-    "length": "uint64",  # of all paragraphs and the line breaks between them
-    "repeated": "uint64",
-    "contaminated": "uint64",
-    "copied": "bool",
-}
-
+REPEATED = {"place": "uint64", "copied": "uint8", "characters": "uint64"}
 # The build side of the join holds only what is repeated. No aggregate depends on the order of rows.
-COMPARE = """
+COMPARE = f"""
     with repeated as (
         select key, low, min(place) as first from keys group by key, low having count(*) > 1
     )
-    select place, bool_or(characters = 0) as copied, sum(characters)::ubigint as characters
+    select place, 
+        (case when bool_or(characters = 0) then {COPIES[TEXT]} else 0 end)::utinyint as copied,
+        sum(characters)::ubigint as characters
     from again join repeated using (key, low) where place > first group by place
 """
 
 
 def mark_copies(
-    documents: Path, paloma: Path, attributes: Path, job: Job, *, reads: str, min_bytes: int
+    documents: Path,
+    paloma: Path,
+    clusters: Path,
+    attributes: Path,
+    job: Job,
+    *,
+    reads: str,
+    min_bytes: int,
 ) -> tuple[list[dict[str, Any]], int]:
     """Write what each document repeats as attributes, shard by shard.
 
     Args:
         documents: The folder of shards.
         paloma: The perplexity set.
+        clusters: Of near copies among the documents, as `held_out` leaves them.
         attributes: Where to write, under the shards' names.
         job: Its scratch folder holds the keys.
         reads: Digest of the input.
@@ -97,6 +95,14 @@ def mark_copies(
         )
         for number in range(partitions)
     ]
+    compared.append(
+        Task(
+            name=f"near copies {plan}",
+            reads=reads,
+            output=job.scratch / "repeated" / "near.arrow",
+            call=partial(find_near_copies, clusters, groups),
+        )
+    )
     map_tasks(compared, job, unit="partitions")
     repeated = [task.output for task in compared]
     marked = [
@@ -114,93 +120,9 @@ def mark_copies(
     return map_tasks(marked, job, unit="shards"), sum(counts)
 
 
-def paragraph_digests(text: str, min_bytes: int) -> tuple[list[bytes], list[int], int]:
-    """Digest the paragraphs of a text that are long enough to count.
-
-    Returns:
-        128-bit digests; the characters of each, with the line break that ends it; the characters of
-        all paragraphs and the line breaks between them.
-    """
-    from xxhash import xxh3_128_digest
-
-    digests: list[bytes] = []
-    characters: list[int] = []
-    lines = paragraphs(text)
-    least = -(-min_bytes // 4)  # a character has four bytes at most
-    for line in lines:
-        if len(line) >= least:
-            encoded = line.encode()
-            if len(encoded) >= min_bytes:
-                digests.append(xxh3_128_digest(encoded))
-                characters.append(len(line) + 1)
-    if len(lines[-1].encode()) >= min_bytes:
-        characters[-1] -= 1  # no line break ends the text
-    return digests, characters, sum(map(len, lines)) + len(lines) - 1
-
-
-def held_out_digests(paloma: Path, min_bytes: int) -> list[bytes]:
-    """Return the digests of the perplexity set's paragraphs; none where nothing is held out."""
-    if not paloma.exists():
-        return []
-    documents = chain.from_iterable(map(read_documents, shards(paloma)))
-    return [
-        digest
-        for document in documents
-        for digest in paragraph_digests(document.text, min_bytes)[0]
-    ]
-
-
 def read_file(folder: Path, shard: int) -> Path:
     """Return where a group's task leaves what it read of one of its shards."""
     return folder / f"{shard:06d}.parquet"
-
-
-@dataclass(kw_only=True)
-class _Batch:
-    """Documents of one shard, in order, whose keys are not yet written."""
-
-    first: int  # place of its first document
-    documents: dict[str, list[Any]] = field(default_factory=lambda: {name: [] for name in READ})
-    texts: list[bytes] = field(default_factory=list[bytes])  # digests
-    lines: list[bytes] = field(default_factory=list[bytes])
-    characters: list[int] = field(default_factory=list[int])  # of each line
-    counts: list[int] = field(default_factory=list[int])  # lines of each document
-
-    def add(self, document: Any, held_out: set[bytes], min_bytes: int) -> None:
-        """Digest one document."""
-        from xxhash import xxh3_128_digest
-
-        lines, characters, length = paragraph_digests(document.text, min_bytes)
-        held = sum(n for n, line in zip(characters, lines, strict=True) if line in held_out)
-        facts = (document.id, len(document.text), length, 0, held, False)
-        for column, value in zip(self.documents.values(), facts, strict=True):
-            column.append(value)
-        self.texts.append(xxh3_128_digest(document.text.encode(), seed=TEXT_SEED))
-        self.lines += lines
-        self.characters += characters
-        self.counts.append(len(lines))
-
-    def settle(self) -> dict[str, Array]:
-        """Count what the batch repeats of itself; return the keys of all that is new in it."""
-        number = len(self.texts)
-        owner = np.concatenate((np.arange(number), np.repeat(np.arange(number), self.counts)))
-        characters = np.array([0] * number + self.characters, np.uint32)
-        digests = np.frombuffer(b"".join(self.texts + self.lines), ">u8").reshape(-1, 2)
-        key, low = digests.astype(np.uint64).T
-        order = np.lexsort((low, key))  # stable: the first copy stays the first
-        same = (key[order][1:] == key[order][:-1]) & (low[order][1:] == low[order][:-1])
-        again = np.zeros(len(key), bool)
-        again[order[1:][same]] = True
-        self.documents["copied"] = again[:number].tolist()
-        repeated = np.bincount(owner[again], characters[again], minlength=number)
-        self.documents["repeated"] = repeated.astype(np.uint64).tolist()
-        new = ~again
-        return {
-            "key": key[new],
-            "low": low[new],
-            "place": owner[new].astype(np.uint64) + np.uint64(self.first),
-            "characters": characters[new],
-        }
 
 
 def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, out: Path) -> int:
@@ -225,13 +147,13 @@ def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, ou
     return count
 
 
-def _batches(shard: int, path: Path, held_out: set[bytes], min_bytes: int) -> Iterator[_Batch]:
-    batch = _Batch(first=place(shard, 1))
+def _batches(shard: int, path: Path, held_out: set[bytes], min_bytes: int) -> Iterator[Batch]:
+    batch = Batch(first=place(shard, 1))
     for line, document in enumerate(read_documents(path), start=1):
         batch.add(document, held_out, min_bytes)
         if len(batch.lines) >= BATCH_ROWS:
             yield batch
-            batch = _Batch(first=place(shard, line + 1))
+            batch = Batch(first=place(shard, line + 1))
     if batch.texts:
         yield batch
 
@@ -245,6 +167,23 @@ def compare_partition(
             give(connection, name, files, number, partitions)
         for rows in answers(connection, COMPARE + "order by place"):
             repeated.write(rows, by_group(rows["place"], groups))
+
+
+def find_near_copies(clusters: Path, groups: Sequence[Group], out: Path) -> None:
+    """Write which documents are near copies of an earlier one that stays, by group of shards."""
+    with (
+        parquet().ParquetFile(clusters) as file,
+        PartitionedFile(out, REPEATED, len(groups)) as repeated,
+    ):
+        for batch in file.iter_batches(BATCH_ROWS):
+            places, firsts = (as_array(batch.column(name)) for name in ("place", "cluster"))
+            later = places[places != firsts]
+            rows = {
+                "place": later,
+                "copied": np.full(len(later), COPIES[NEAR], np.uint8),
+                "characters": np.zeros(len(later), np.uint64),
+            }
+            repeated.write(rows, by_group(later, groups))
 
 
 def mark_shard(
@@ -261,13 +200,13 @@ def mark_shard(
         rows = {name: as_array(batch.column(name)) for name in REPEATED}
         line = rows["place"] - np.uint64(first)  # wraps around for earlier shards
         here = line < len(copied)
-        copied[line[here][rows["copied"][here]]] = True
+        np.bitwise_or.at(copied, line[here], rows["copied"][here])
         np.add.at(characters, line[here], rows["characters"][here])
     marks = (
         Mark(
             id=name,
             characters=size,
-            copied=bool(copied[number]),
+            copied=int(copied[number]),
             repeated=round(int(characters[number]) / length, 6),
             contaminated=round(int(held) / length, 6),
         )

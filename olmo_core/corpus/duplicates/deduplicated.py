@@ -4,6 +4,8 @@ After it runs, `attributes/duplicates/<source>/*.jsonl.gz` stand row for row bes
 `held_out`, each value as a span over the whole text with a score:
 
 - `duplicates__text`: 1 where an earlier document has exactly this text (the first copy has none);
+- `duplicates__near`: 1 where an earlier one of those left is a near copy, itself or through a chain
+  (the first of a cluster has none);
 - `duplicates__paragraphs`: share of the text in paragraphs that an earlier one has;
 - `contamination__paragraphs`: share of the text in paragraphs that the perplexity set has.
 
@@ -20,7 +22,9 @@ from typing import Any, Literal
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.duplicates import bloom, copies
-from olmo_core.corpus.duplicates.marks import COUNTS, SAMPLES
+from olmo_core.corpus.duplicates.digests import held_out_digests
+from olmo_core.corpus.duplicates.marks import COPY_COUNTS, SAMPLES
+from olmo_core.corpus.duplicates.remaining import CLUSTERS_FILE
 from olmo_core.files import read_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -44,7 +48,8 @@ class DeduplicatedConfig(Bounded):
 
 def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Mark duplicates by text and by paragraph, and paragraphs of the perplexity set."""
-    documents, paloma = inputs["held_out"] / "documents", inputs["held_out"] / "paloma"
+    held_out = inputs["held_out"]
+    documents, paloma = held_out / "documents", held_out / "paloma"
     attributes = job.folder / "attributes" / EXPERIMENT
     least = config.min_paragraph_bytes
     with job.timed("mark copies"):
@@ -54,9 +59,10 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
             found, count = copies.mark_copies(
                 documents,
                 paloma,
+                held_out / CLUSTERS_FILE,
                 attributes,
                 job,
-                reads=read_json(inputs["held_out"] / "result.json")["digest"],
+                reads=read_json(held_out / "result.json")["digest"],
                 min_bytes=least,
             )
     table = _table(documents, found)
@@ -64,8 +70,9 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
         numbers={
             **totals(table, "documents"),
             "paragraphs": count,
-            **totals(table, "exact_duplicates", "contaminated"),
-            "held_out_paragraphs": len(copies.held_out_digests(paloma, least)),
+            **totals(table, *(name for name in COPY_COUNTS.values() if name in table[0])),
+            **totals(table, "contaminated"),
+            "held_out_paragraphs": len(held_out_digests(paloma, least)),
         },
         tables={"sources": table},
         samples=_samples(documents, found),
@@ -78,9 +85,9 @@ def _table(documents: Path, found: Iterable[Mapping[str, Any]]) -> list[dict[str
     table: dict[str, dict[str, Any]] = {}
     for path, counts in zip(shards(documents), found, strict=True):
         source = path.relative_to(documents).parts[0]
-        row = table.setdefault(source, {"source": source, **dict.fromkeys(COUNTS, 0)})
-        for name in COUNTS:
-            row[name] += counts[name]
+        row = table.setdefault(source, {"source": source})
+        for name, count in counts["counts"].items():
+            row[name] = row.get(name, 0) + count
     return list(table.values())
 
 

@@ -3,7 +3,8 @@
 After it runs, `paloma/<domain>/val/*.jsonl.gz` hold the perplexity set in Paloma's file format, one
 row per document, and `documents/<source>/` what remains for training: no near copy of a held-out
 document is among it, nor of one that `raw` has excluded. A domain is a source. With `share: 0`
-nothing is held out.
+nothing is held out. `clusters.parquet` has the clusters of near copies among what remains, by the
+places that documents have here.
 """
 
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from olmo_core.corpus.document import ELSEWHERE, Document, excluded_shards, shar
 from olmo_core.corpus.duplicates.candidates import Cluster, Member, Survey, survey_group
 from olmo_core.corpus.duplicates.keys import LINE_BITS, place, shard_groups
 from olmo_core.corpus.duplicates.parts import write_remaining
+from olmo_core.corpus.duplicates.remaining import CLUSTERS_FILE, write_clusters
 from olmo_core.corpus.rows import write_rows
 from olmo_core.errors import InputError
 from olmo_core.files import read_json
@@ -26,7 +28,6 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
 
-CLUSTERS_FILE = "clusters.parquet"  # of asset near_duplicates
 CLUSTERS = 1 << 17  # considered at a time, at most
 LEFT = ("scored", "scored_bytes", "set_aside", "near_excluded")  # figures of what leaves training
 
@@ -141,7 +142,21 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     table = _table(facts, held)
     _check(table, config)
     with job.timed("write"):
-        scored = _write(inputs["raw"], first, counts, held, job, reads=f"{raw} {clusters}")
+        reads = f"{raw} {clusters}"
+        scored = _write(inputs["raw"], first, counts, held, job, reads=reads)
+        task = Task(
+            name="clusters of what remains",
+            reads=reads,
+            output=job.folder / CLUSTERS_FILE,
+            call=partial(
+                write_clusters,
+                inputs["near_duplicates"] / CLUSTERS_FILE,
+                [member.place for member in held],
+                counts,
+                first,
+            ),
+        )
+        map_tasks([task], job, unit="files of clusters")
     columns = ("scored", "set_aside", "near_excluded", "remaining", "scored_bytes")
     return Report(
         numbers=totals(table, "documents", *columns, "remaining_bytes", "near_duplicates"),

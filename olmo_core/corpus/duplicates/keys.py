@@ -11,6 +11,7 @@ place is the first copy.
 
 import contextlib
 import importlib
+import re
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,6 +191,12 @@ def give(connection: Any, name: str, paths: Sequence[Path], number: int, partiti
         schema = file.schema
     batches = read_partition(paths, number, partitions)
     connection.register(name, arrow().RecordBatchReader.from_batches(schema, batches))
+
+
+def quoted(path: Path) -> str:
+    """Return a path as DuckDB writes a string, which it reads as a pattern."""
+    literal = re.sub(r"[\[*?]", r"[\g<0>]", str(path))
+    return "'" + literal.replace("'", "''") + "'"
 
 
 def answers(connection: Any, query: str) -> Iterator[dict[str, Array]]:

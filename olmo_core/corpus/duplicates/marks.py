@@ -1,6 +1,6 @@
 """The attributes of duplicates and contamination, whoever found them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,17 @@ from typing import Any
 from olmo_core.corpus.rows import write_rows
 
 TEXT = "duplicates__text"
+NEAR = "duplicates__near"
+# What a document may be a copy of an earlier one by -> its bit in a `Mark`.
+COPIES = {TEXT: 1, NEAR: 2}
 PARAGRAPHS = "duplicates__paragraphs"
 CONTAMINATION = "contamination__paragraphs"
 
-# Documents of a shard; "mostly": more than half of the text; "contaminated": any paragraph.
-COUNTS = ("documents", "exact_duplicates", "mostly_repeated", "contaminated", "mostly_contaminated")
+# Documents of a shard, beside those that are copies; "mostly": more than half of the text;
+# "contaminated": any paragraph.
+COUNTS = ("documents", "mostly_repeated", "contaminated", "mostly_contaminated")
+COPY_COUNTS = {TEXT: "exact_duplicates", NEAR: "near_copies"}
+SAMPLED = {TEXT: "exact duplicates", NEAR: "near copies"}
 SAMPLES = 5  # of a kind in a shard
 
 
@@ -22,7 +28,7 @@ class Mark:
 
     id: str
     characters: int  # of its text
-    copied: bool  # an earlier document has exactly this text
+    copied: int  # the bits of `COPIES`: by what an earlier document has made it a copy
     repeated: float  # share of the text in paragraphs that stood before
     contaminated: float  # share of the text in paragraphs of the perplexity set
 
@@ -32,36 +38,49 @@ def paragraphs(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n")]
 
 
-def write_marks(path: Path, marks: Iterable[Mark]) -> dict[str, Any]:
+def write_marks(
+    path: Path, marks: Iterable[Mark], copies: Iterable[str] = COPIES
+) -> dict[str, Any]:
     """Write the attributes of a shard's documents, row for row.
 
+    Args:
+        path: Of the file.
+        marks: Of its documents, in order.
+        copies: The keys of `COPIES` that were looked for; the others are not written.
+
     Returns:
-        `COUNTS` of the shard; `samples`: label -> the lines of the first documents to show.
+        `counts` of the shard: `COUNTS`, and `COPY_COUNTS` of what was looked for; `samples`: label
+        -> the lines of the first documents to show.
     """
-    counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
-    samples: dict[str, list[int]] = {"exact duplicates": [], "contaminated": []}
-    write_rows(path, _rows(marks, counts, samples))
-    return {**counts, "samples": samples}
+    bits = {name: COPIES[name] for name in copies}
+    counts = dict.fromkeys((*COUNTS, *(COPY_COUNTS[name] for name in bits)), 0)
+    labels = (*(SAMPLED[name] for name in bits), "contaminated")
+    samples: dict[str, list[int]] = {label: [] for label in labels}
+    write_rows(path, _rows(marks, bits, counts, samples))
+    return {"counts": counts, "samples": samples}
 
 
 def _rows(
-    marks: Iterable[Mark], counts: dict[str, Any], samples: dict[str, list[int]]
+    marks: Iterable[Mark],
+    bits: Mapping[str, int],
+    counts: dict[str, int],
+    samples: dict[str, list[int]],
 ) -> Iterator[dict[str, Any]]:
     for line, mark in enumerate(marks, start=1):
+        copies = [name for name, bit in bits.items() if mark.copied & bit]
         counts["documents"] += 1
-        counts["exact_duplicates"] += mark.copied
+        for name in copies:
+            counts[COPY_COUNTS[name]] += 1
         counts["mostly_repeated"] += mark.repeated > 0.5
         counts["contaminated"] += mark.contaminated > 0
         counts["mostly_contaminated"] += mark.contaminated > 0.5
-        for label, hit in (
-            ("exact duplicates", mark.copied),
-            ("contaminated", mark.contaminated > 0.5),
-        ):
-            if hit and len(samples[label]) < SAMPLES:
+        labels = [SAMPLED[name] for name in copies]
+        for label in [*labels, "contaminated"] if mark.contaminated > 0.5 else labels:
+            if len(samples[label]) < SAMPLES:
                 samples[label].append(line)
         whole = [0, mark.characters]
         values = {
-            TEXT: [[*whole, 1.0]] if mark.copied else [],
+            **{name: [[*whole, 1.0]] if name in copies else [] for name in bits},
             PARAGRAPHS: [[*whole, mark.repeated]],
             CONTAMINATION: [[*whole, mark.contaminated]],
         }

@@ -12,6 +12,8 @@ import pytest
 
 from olmo_core.config.load import build, load
 from olmo_core.corpus.document import Document, write_shards
+from olmo_core.corpus.duplicates.components import CLUSTERS
+from olmo_core.corpus.duplicates.keys import table_file
 from olmo_core.corpus.index import documents
 from olmo_core.corpus.tokens import tokenizer, tokens
 from olmo_core.files import read_json, write_json
@@ -162,6 +164,8 @@ class Corpus:
         folder = self.folder("held_out")
         folder.mkdir(parents=True)
         write_json(folder / "result.json", {"digest": "of these texts"})
+        with table_file(folder / "clusters.parquet", CLUSTERS):
+            pass  # no near copies
         for source, texts in documents.items():
             rows = [self.document(source, name, text) for name, text in texts.items()]
             self.write_lines(folder / "documents" / source / "part-00000.jsonl.gz", rows)

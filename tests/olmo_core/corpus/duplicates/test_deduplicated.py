@@ -14,6 +14,7 @@ from olmo_core.run.job import Job
 SAME = "This line is long enough to be counted as a paragraph of its own."
 OTHER = "Here is another line that is just as long as a paragraph must be."
 LONE = "This is a line of some length that no other document has as well."
+ONLY_BY_KEYS = ("duplicates__near",)
 HELD = "A sentence of the perplexity set, which training must not have seen."
 
 
@@ -129,12 +130,14 @@ def test_the_toolkits_bloom_filters_say_the_same(tiny: Any, tmp_path: Path) -> N
             held_out / "documents", held_out / "paloma", tmp_path / "out", job, min_bytes=40
         )
     assert paragraphs == results["deduplicated"]["report"]["numbers"]["paragraphs"]
-    assert sum(shard["documents"] for shard in found) == len(corpus.documents("held_out"))
+    assert sum(shard["counts"]["documents"] for shard in found) == len(corpus.documents("held_out"))
     ours = marked(corpus, corpus.folder("deduplicated") / "attributes")
     theirs = marked(corpus, tmp_path / "out")
     assert list(ours) == list(theirs)
     for document in corpus.documents("held_out"):
         one, other = ours[document["id"]], theirs[document["id"]]
+        for name in ONLY_BY_KEYS:
+            del one[name]
         # The toolkit leaves out the line break that ends a text. It takes a text's length in bytes:
         # where that is more than in characters, its last span may be one too long.
         if document["text"].isascii() and not document["text"].endswith("\n"):
@@ -157,7 +160,13 @@ def test_marks_do_not_depend_on_how_the_work_is_cut(
         job.processes = 1
         attributes = tmp_path / "job" / "attributes" / "duplicates"
         copies.mark_copies(
-            held_out / "documents", held_out / "paloma", attributes, job, reads="", min_bytes=40
+            held_out / "documents",
+            held_out / "paloma",
+            held_out / "clusters.parquet",
+            attributes,
+            job,
+            reads="",
+            min_bytes=40,
         )
         assert len(list((job.scratch / "digests").iterdir())) > 3
         assert len(list((job.scratch / "repeated").iterdir())) > 3
