@@ -15,6 +15,7 @@ from olmo_core.corpus.duplicates.keys import (
     give,
     place,
     query,
+    slices,
 )
 from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, in_batches, signatures
 
@@ -40,6 +41,10 @@ STANDING = """
     insert into pairs
     select members.place, keys.place, true
     from keys join members using (key, words) where band = 0 and keys.place > members.place;
+"""
+PLACES_OF_PAIRS = """
+    select first as place from pairs where not equal
+    union select later from pairs where not equal order by place
 """
 LEFT_OUT = """
     select count(*), coalesce(sum((size - {compared} - 1) * (size - {compared}) // 2), 0)::bigint
@@ -92,19 +97,20 @@ def pair_partition(
         The buckets of which not all pairs were taken, and the pairs left out of them.
     """
     out.mkdir()
-    with query(out) as connection:
-        give(connection, "given", files, number, partitions)
-        connection.execute("create table keys as from given")
-        connection.execute(STANDING.format(compared=COMPARED))
-        with PartitionedFile(out / "pairs.arrow", PAIRS, len(groups)) as pairs:
-            for rows in answers(connection, "from pairs order by first, later"):
-                pairs.write(rows, by_group(rows["first"], groups))
-        compared = """
-            select first as place from pairs where not equal
-            union select later from pairs where not equal order by place
-        """
-        with PartitionedFile(out / "places.arrow", PLACES, len(groups)) as places:
-            for rows in answers(connection, compared):
-                places.write(rows, by_group(rows["place"], groups))
-        [(buckets, left_out)] = connection.execute(LEFT_OUT.format(compared=COMPARED)).fetchall()
+    buckets = left_out = 0
+    with (
+        PartitionedFile(out / "pairs.arrow", PAIRS, len(groups)) as pairs,
+        PartitionedFile(out / "places.arrow", PLACES, len(groups)) as places,
+    ):
+        for part in slices(files, number, partitions, out / "keys.arrow"):
+            with query(out) as connection:
+                give(connection, "given", *part)
+                connection.execute("create table keys as from given")
+                connection.execute(STANDING.format(compared=COMPARED))
+                for rows in answers(connection, "from pairs order by first, later"):
+                    pairs.write(rows, by_group(rows["first"], groups))
+                for rows in answers(connection, PLACES_OF_PAIRS):
+                    places.write(rows, by_group(rows["place"], groups))
+                [counts] = connection.execute(LEFT_OUT.format(compared=COMPARED)).fetchall()
+                buckets, left_out = buckets + counts[0], left_out + counts[1]
     return {"buckets": buckets, "pairs": left_out}

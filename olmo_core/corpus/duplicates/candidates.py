@@ -15,23 +15,14 @@ from olmo_core.corpus.duplicates.keys import Group, place, query, quoted, table_
 
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
-# `cluster` is the document's own place where it has no near copy. `parts`: of each cluster, what
-# lies in one source. A cluster that begins with an excluded document has no row in `clustered`, and
-# its members are not alone.
+# A document that is alone is its own cluster. A cluster that begins with an excluded document has
+# no row in `clustered`, and its members are not alone.
 DOCUMENTS_WITH_CLUSTERS = """
     create view documents as from read_parquet({surveys}, hive_partitioning = false);
     create table clusters as from read_parquet({clusters}, hive_partitioning = false);
     create table clustered as
-    select documents.*, cluster, first.own_order as "order"
+    select place, documents.source, documents.text_bytes, cluster, first.own_order as "order"
     from documents join clusters using (place) join documents first on first.place = cluster;
-    create view alone as
-    select *, place as cluster, own_order as "order"
-    from documents anti join clusters using (place);
-    create view parts as
-    select "order", cluster, source, count(*) as documents,
-        arg_min(text_bytes, place) as first_bytes
-    from clustered group by all
-    union all select "order", cluster, source, 1, text_bytes from alone;
 """
 SOURCES = """
     with size as (select cluster, count(*) as documents from clustered group by cluster),
@@ -43,22 +34,50 @@ SOURCES = """
         coalesce(any_value(largest_cluster), 1)
     from documents left join near using (source) group by source order by source
 """
+# All documents are read for the next ones of a source, in no order: no more than `limit` are kept.
+NEXT_DOCUMENTS = """
+    create or replace table nearest as
+    select place, source, text_bytes, own_order as "order" from documents
+    where source = $source and text_bytes <= $most_bytes
+        and (own_order > $order or (own_order = $order and place > $place))
+    order by "order", place limit $limit
+"""
+LAST_DOCUMENT = 'select "order", place from nearest order by "order" desc, place desc limit 1'
+ALONE = """
+    create or replace table alone as
+    from nearest anti join (from clusters semi join nearest using (place)) using (place)
+"""
+# Clusters that come behind the last of the next documents are for a later time.
 NEXT_CLUSTERS = """
     create or replace table asked as
-    select cluster, "order" from parts
-    where source = $source and first_bytes <= $most_bytes
+    with parts as (
+        select "order", cluster, arg_min(text_bytes, place) as first_bytes
+        from clustered where source = $source group by all
+    )
+    select "order", cluster from parts where first_bytes <= $most_bytes
         and ("order" > $order or ("order" = $order and cluster > $place))
+        and ("order" < $last_order or ("order" = $last_order and cluster <= $last_place))
+    union all select "order", place from alone
     order by "order", cluster limit $limit
 """
+# Of each cluster, what lies in one source.
 PARTS = """
-    select "order", cluster, source, documents, first_bytes
-    from parts semi join asked using (cluster) order by "order", cluster, source
+    select "order", cluster, source, count(*) as documents,
+        arg_min(text_bytes, place) as first_bytes
+    from clustered semi join asked using (cluster) group by all
+    union all
+    select "order", cluster, source, 1, text_bytes
+    from (select *, place as cluster from alone) semi join asked using (cluster)
+    order by "order", cluster, source
 """
 MEMBERS = """
-    with whole as (
+    with lone as (
+        select cluster as place
+        from taken anti join (from clusters semi join taken using (cluster)) using (cluster)
+    ), whole as (
         select place, source, text_bytes, cluster from clustered semi join taken using (cluster)
         union all
-        select place, source, text_bytes, cluster from alone semi join taken using (cluster)
+        select place, source, text_bytes, place from documents semi join lone using (place)
     )
     select *, case when row_number() over (partition by cluster, source order by place) = 1
         then 'scored' else 'set aside' end as role
@@ -68,6 +87,10 @@ NEAR_EXCLUDED = """
     select place, source, text_bytes, cluster, 'near excluded' as role
     from documents join clusters using (place) where cluster < $first order by place
 """
+
+
+Position = tuple[int, int]  # of a cluster among all: its order, then its place
+LAST: Position = (2**64 - 1, 2**64 - 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,23 +176,29 @@ class Survey:
                 fewer from call to call. Not all clusters that are too large are left out.
             limit: Held at a time.
         """
-        found = self._next_clusters(source, room(), limit, order=0, place=0)
-        while found:
+        place: Position | None = (0, 0)
+        while place is not None:
+            found, place = self._next_clusters(source, room(), limit, place)
             yield from found
-            if len(found) < limit:
-                return
-            last = found[-1]
-            found = self._next_clusters(source, room(), limit, order=last.order, place=last.place)
 
     def _next_clusters(
-        self, source: str, most_bytes: int, limit: int, *, order: int, place: int
-    ) -> list[Cluster]:
+        self, source: str, most_bytes: int, limit: int, after: Position
+    ) -> tuple[list[Cluster], Position | None]:
+        """Return the next clusters, and what those that are left stand behind, if there are any."""
+        run = self._connection.execute
         values = {"source": source, "most_bytes": most_bytes, "limit": limit}
-        self._connection.execute(NEXT_CLUSTERS, {**values, "order": order, "place": place})
-        parts: dict[tuple[int, int], list[tuple[str, int, int]]] = defaultdict(list)
-        for at, first, name, documents, size in self._connection.execute(PARTS).fetchall():
+        values |= dict(zip(("order", "place"), after, strict=True))
+        run(NEXT_DOCUMENTS, values)
+        [(count,)] = run("select count(*) from nearest").fetchall()
+        last: Position = LAST
+        if count == limit:
+            [last] = run(LAST_DOCUMENT).fetchall()
+        run(ALONE)
+        run(NEXT_CLUSTERS, {**values, "last_order": last[0], "last_place": last[1]})
+        parts: dict[Position, list[tuple[str, int, int]]] = defaultdict(list)
+        for at, first, name, documents, size in run(PARTS).fetchall():
             parts[at, first].append((name, documents, size))
-        return [
+        clusters = [
             Cluster(
                 order=at,
                 place=first,
@@ -178,6 +207,9 @@ class Survey:
             )
             for (at, first), found in parts.items()
         ]
+        if len(clusters) == limit:
+            return clusters, (clusters[-1].order, clusters[-1].place)
+        return clusters, None if last == LAST else last
 
     def members(self, clusters: Collection[int]) -> list[Member]:
         """Return the documents of clusters, which are named by their first places, in order."""

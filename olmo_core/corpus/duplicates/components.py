@@ -1,75 +1,72 @@
-"""Connected components of pairs of any number, by queries that spill.
+"""Connected components of pairs of any number, in rounds over partitions of their nodes.
 
 Rounds of large stars and small stars (Kiveris et al. 2014, "Connected Components in MapReduce and
-Beyond"): each ties nodes to the least node that they know, until all are tied to the least of their
-component. Memory is DuckDB's limit; disk, some times the pairs.
+Beyond"): each ties nodes to the least node that they know. A component that has become a star, all
+nodes tied to the least, is set aside, so that later rounds read only what is left. Memory holds the
+nodes of a partition, whatever the number of their neighbours; the disk, four times the pairs.
 """
 
-from collections.abc import Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.duplicates.keys import answers, give, query, shard_numbers, table_file
+from olmo_core.corpus.duplicates.columns import Array, as_array
+from olmo_core.corpus.duplicates.keys import (
+    BATCH_ROWS,
+    PartitionedFile,
+    by_key,
+    read_partition,
+    shard_numbers,
+    table_file,
+)
 
 CLUSTERS = {"place": "uint64", "cluster": "uint64"}
-# Every neighbour above a node is tied to the least of the neighbourhood.
-LARGE_STAR = """
-    create or replace table large as
-    with neighbours as (
-        select low as node, high as other from edges
-        union all select high as node, low as other from edges
-    ), least_known as (
-        select node, least(node, min(other)) as root from neighbours group by node
-    )
-    select distinct root as low, other as high
-    from neighbours join least_known using (node) where other > node
-"""
-# A node and its neighbours below it are tied to the least of them.
-SMALL_STAR = """
-    create or replace table edges as
-    with least_known as (select high, min(low) as root from large group by high)
-    select distinct root as low, low as high
-    from large join least_known using (high) where low > root
-    union select root as low, high from least_known
-"""
-UNSETTLED = """
-    select (select count(*) - count(distinct high) from edges)
-        + (select count(*) from edges where low in (select high from edges))
-"""
-BY_PLACE = """
-    select high as place, low as cluster from edges union all select distinct low, low from edges
-    order by place
-"""
-SIZES = """
-    select case when size <= 10 then size::varchar when size <= 100 then '11-100' else 'more' end
-        as documents, count(*)
-    from (select count(*) + 1 as size from edges group by low) group by documents order by min(size)
-"""
+EDGES = {"node": "uint64", "other": "uint64"}  # found in the partition of `node`
+NODES = {"node": "uint64"}
+PARTITION_EDGES = 1 << 20  # on average, at most; each pair is two
+SPREAD = np.uint64(0x9E3779B97F4A7C15)  # places are alike in their leading bits
 
 
-def tie_components(connection: Any, pairs: str) -> int:
-    """Leave the table `edges (low, high)`: each node, `high`, tied to the least of its component.
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """The nodes of one partition, sorted, and the least and the greatest neighbour of each."""
 
-    Args:
-        connection: Of DuckDB.
-        pairs: What selects the columns `first` and `later`, in SQL; the greater one may be either.
+    nodes: Array
+    least: Array
+    most: Array
 
-    Returns:
-        The number of rounds.
-    """
-    connection.execute(f"""
-        create or replace table edges as
-        select distinct least(first, later) as low, greatest(first, later) as high
-        from ({pairs}) where first != later
-    """)
-    rounds = 0
-    while connection.execute(UNSETTLED).fetchall()[0][0]:
-        connection.execute(LARGE_STAR)
-        connection.execute(SMALL_STAR)
-        rounds += 1
-    return rounds
+    @classmethod
+    def of(cls, chunks: Iterable[tuple[Array, ...]]) -> "Known":
+        """Return what is known of the nodes of edges, which are held some at a time."""
+        known = cls(nodes=NONE, least=NONE, most=NONE)
+        for nodes, others in chunks:
+            columns = (
+                np.concatenate((known.nodes, nodes)),
+                np.concatenate((known.least, others)),
+                np.concatenate((known.most, others)),
+            )
+            order = np.argsort(columns[0])
+            nodes, least, most = (column[order] for column in columns)
+            starts = np.flatnonzero(np.concatenate(([True], nodes[1:] != nodes[:-1])))
+            known = cls(
+                nodes=nodes[starts],
+                least=np.minimum.reduceat(least, starts),
+                most=np.maximum.reduceat(most, starts),
+            )
+        return known
+
+    def rows(self, nodes: Array) -> Array:
+        """Return the row of each of these nodes, which are all known."""
+        return np.searchsorted(self.nodes, nodes)
+
+
+NONE: Array = np.zeros(0, np.uint64)
 
 
 def connect(links: Sequence[Path], shards: int, out: Path) -> dict[str, Any]:
@@ -79,14 +76,168 @@ def connect(links: Sequence[Path], shards: int, out: Path) -> dict[str, Any]:
         `sizes`: clusters by the number of their documents; `members` and `later`: documents of each
         shard in a cluster, and those of them that are not its first.
     """
+    pairs = sum(map(len, read_partition(links, 0, 1)))
+    partitions = 1 << (2 * pairs // PARTITION_EDGES).bit_length()
+    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
+        stars = Path(scratch) / "stars"
+        with PartitionedFile(stars, EDGES, partitions) as found:
+            tie_components(links, found, Path(scratch), shards)
+        return _write_clusters(stars, partitions, shards, out)
+
+
+def tie_components(
+    links: Sequence[Path], stars: PartitionedFile, scratch: Path, shards: int
+) -> int:
+    """Write each node as `node`, and the least of its component as `other`.
+
+    Args:
+        links: Files of pairs, `first` and `later`; the greater one may be either.
+        stars: Gets the nodes by ranges of shards, so that a partition's places follow on another's;
+            a node may be given several times.
+        scratch: A folder for what a round leaves to the next.
+        shards: How many there are.
+
+    Returns:
+        The number of rounds.
+    """
+    partitions = stars.partitions
+    edges, large, unsettled = (scratch / name for name in ("edges", "large", "unsettled"))
+    with PartitionedFile(edges, EDGES, partitions) as out:
+        for first, later in _chunks(links, ("first", "later"), 0, 1):
+            differ = first != later
+            _write(out, first[differ], later[differ])
+            _write(out, later[differ], first[differ])
+    rounds = 0
+    while True:
+        with PartitionedFile(unsettled, NODES, partitions) as out:
+            for number in range(partitions):
+                _mark_unsettled(edges, number, out)
+        with PartitionedFile(large, EDGES, partitions) as out:
+            left = [
+                _tie_greater(edges, unsettled, number, out, stars, shards)
+                for number in range(partitions)
+            ]
+        if not any(left):
+            return rounds
+        with PartitionedFile(edges, EDGES, partitions) as out:
+            for number in range(partitions):
+                _tie_lesser(large, number, out)
+        rounds += 1
+
+
+def _mark_unsettled(edges: Path, number: int, out: PartitionedFile) -> None:
+    """Write the nodes below one that is tied to others as well: they begin no finished star."""
+    chunks = partial(_chunks, [edges], tuple(EDGES), number, out.partitions)
+    known = Known.of(chunks())
+    tied_once = (known.least == known.most) & (known.most < known.nodes)
+    for nodes, others in chunks():
+        below = others[(others < nodes) & ~tied_once[known.rows(nodes)]]
+        out.write({"node": below}, by_key(below * SPREAD, out.partitions))
+
+
+def _tie_greater(
+    edges: Path,
+    unsettled: Path,
+    number: int,
+    out: PartitionedFile,
+    stars: PartitionedFile,
+    shards: int,
+) -> bool:
+    """Tie every neighbour above a node to the least of the neighbourhood; return whether any was.
+
+    The rays of finished stars are written to `stars` instead.
+    """
+    chunks = partial(_chunks, [edges], tuple(EDGES), number, out.partitions)
+    known = Known.of(chunks())
+    finished = known.least > known.nodes
+    for (nodes,) in _chunks([unsettled], tuple(NODES), number, out.partitions):
+        finished[known.rows(nodes)] = False
+    root = np.minimum(known.least, known.nodes)
+    ends = known.nodes[finished]
+    stars.write({"node": ends, "other": ends}, shard_numbers(ends) * stars.partitions // shards)
+    left = False
+    for nodes, others in chunks():
+        above = others > nodes
+        rows, others = known.rows(nodes[above]), others[above]
+        done = finished[rows]
+        shard = shard_numbers(others[done])
+        rays = {"node": others[done], "other": known.nodes[rows[done]]}
+        stars.write(rays, shard * stars.partitions // shards)
+        _write(out, others[~done], root[rows[~done]])
+        left = left or not done.all()
+    return left
+
+
+def _tie_lesser(large: Path, number: int, out: PartitionedFile) -> None:
+    """Tie a node and its neighbours, which are all below it, to the least of them."""
+    chunks = partial(_chunks, [large], tuple(EDGES), number, out.partitions)
+    known = Known.of(chunks())
+    _write(out, known.nodes, known.least)
+    _write(out, known.least, known.nodes)
+    for nodes, others in chunks():
+        root = known.least[known.rows(nodes)]
+        pairs = np.stack((others, root))[:, others > root]
+        pairs = pairs[:, np.lexsort(pairs)]
+        new = np.ones(pairs.shape[1], bool)
+        new[1:] = (pairs[:, 1:] != pairs[:, :-1]).any(0)  # many nodes know the same two
+        low, root = pairs[:, new]
+        _write(out, low, root)
+        _write(out, root, low)
+
+
+def _write(out: PartitionedFile, nodes: Array, others: Array) -> None:
+    out.write({"node": nodes, "other": others}, by_key(nodes * SPREAD, out.partitions))
+
+
+def _chunks(
+    files: Sequence[Path], names: Sequence[str], number: int, partitions: int
+) -> Iterator[tuple[Array, ...]]:
+    """Yield columns of one partition of all files, `BATCH_ROWS` or a batch more at a time."""
+    held: list[Any] = []
+    rows = 0
+    for batch in read_partition(files, number, partitions):
+        held.append(batch)
+        rows += len(batch)
+        if rows >= BATCH_ROWS:
+            yield _columns(held, names)
+            held, rows = [], 0
+    if rows:
+        yield _columns(held, names)
+
+
+def _columns(batches: Sequence[Any], names: Sequence[str]) -> tuple[Array, ...]:
+    columns = ([as_array(batch.column(name)) for batch in batches] for name in names)
+    return tuple(map(np.concatenate, columns))
+
+
+def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dict[str, Any]:
+    """Write the clusters by place, and count them; see `connect`."""
     members, later = np.zeros(shards, np.int64), np.zeros(shards, np.int64)
-    with query(out) as connection, table_file(out, CLUSTERS) as add:
-        give(connection, "links", links, 0, 1)
-        tie_components(connection, "from links")
-        for rows in answers(connection, BY_PLACE):
-            add(rows)
-            at = shard_numbers(rows["place"])
+    beside = stars.with_name("clusters")
+    with table_file(out, CLUSTERS) as add, PartitionedFile(beside, NODES, partitions) as clusters:
+        for number in range(partitions):
+            known = Known.of(_chunks([stars], tuple(EDGES), number, partitions))
+            if not len(known.nodes):
+                continue
+            add({"place": known.nodes, "cluster": known.least})
+            at = shard_numbers(known.nodes)
             members += np.bincount(at, minlength=shards)
-            later += np.bincount(at[rows["place"] != rows["cluster"]], minlength=shards)
-        sizes = connection.execute(SIZES).fetchall()
-    return {"sizes": dict(sizes), "members": members.tolist(), "later": later.tolist()}
+            later += np.bincount(at[known.nodes != known.least], minlength=shards)
+            clusters.write({"node": known.least}, by_key(known.least * SPREAD, partitions))
+    sizes = Counter[int]()
+    for number in range(partitions):
+        counted = NONE, np.zeros(0, np.int64)
+        for (nodes,) in _chunks([beside], tuple(NODES), number, partitions):
+            found, counts = np.unique(nodes, return_counts=True)
+            counted = _added(np.concatenate((counted[0], found)), np.append(counted[1], counts))
+        sizes.update(dict(zip(*np.unique(counted[1], return_counts=True), strict=True)))
+    named = Counter[str]()
+    for size, count in sorted(sizes.items()):
+        named[str(size) if size <= 10 else "11-100" if size <= 100 else "more"] += int(count)
+    return {"sizes": dict(named), "members": members.tolist(), "later": later.tolist()}
+
+
+def _added(nodes: Array, counts: Array) -> tuple[Array, Array]:
+    """Return each node once, with the sum of its counts."""
+    found, rows = np.unique(nodes, return_inverse=True)
+    return found, np.bincount(rows, counts, len(found)).astype(np.int64)

@@ -28,6 +28,7 @@ from olmo_core.corpus.duplicates.keys import (
     query,
     read_partition,
     shard_groups,
+    slices,
 )
 from olmo_core.corpus.duplicates.marks import COPIES, NEAR, TEXT, Mark, write_marks
 from olmo_core.run.job import Job
@@ -162,11 +163,13 @@ def compare_partition(
     files: Sequence[Path], number: int, partitions: int, groups: Sequence[Group], out: Path
 ) -> None:
     """Write which documents repeat earlier ones by a key of one partition, by group of shards."""
-    with query(out) as connection, PartitionedFile(out, REPEATED, len(groups)) as repeated:
-        for name in ("keys", "again"):
-            give(connection, name, files, number, partitions)
-        for rows in answers(connection, COMPARE + "order by place"):
-            repeated.write(rows, by_group(rows["place"], groups))
+    with PartitionedFile(out, REPEATED, len(groups)) as repeated:
+        for part in slices(files, number, partitions, out.with_name(f"{out.name}.keys")):
+            with query(out) as connection:
+                for name in ("keys", "again"):
+                    give(connection, name, *part)
+                for rows in answers(connection, COMPARE + "order by place"):
+                    repeated.write(rows, by_group(rows["place"], groups))
 
 
 def find_near_copies(clusters: Path, groups: Sequence[Group], out: Path) -> None:

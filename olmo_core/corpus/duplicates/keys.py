@@ -27,8 +27,10 @@ LINE_BITS = 32  # of a place; the bits above are the shard's number
 # Of one task that reads text. Few large files of keys: each holds every partition.
 GROUP_SHARDS = 64
 GROUP_BYTES = 2_000_000_000  # compressed
-# Compressed text behind one partition: about 100 M keys of lines, more than DuckDB's memory.
+# Compressed text behind one partition: about 100 M keys of lines. It is queried in slices, since
+# DuckDB may run out of memory over much more than its limit, though it spills.
 PARTITION_BYTES = 2_000_000_000
+SLICE_BYTES = 128_000_000  # of keys, at most
 # A corpus below these sizes has groups and partitions all the same, for several processes to share.
 GROUPS, PARTITIONS = 16, 8
 LEAST_BYTES = 8_000_000  # of a group: less is not worth a task
@@ -136,7 +138,9 @@ class PartitionedFile:
 
     def _write_round(self) -> None:
         partition = np.concatenate([numbers for _, numbers in self._held])
-        order = np.argsort(partition, kind="stable")
+        # Of 16 bits, numpy's stable sort is its radix sort.
+        narrow = np.uint16 if self.partitions <= 1 << 16 else np.int64
+        order = np.argsort(partition.astype(narrow), kind="stable")
         bounds = np.searchsorted(partition[order], np.arange(self.partitions + 1)).tolist()
         columns = [
             as_column(
@@ -185,12 +189,38 @@ def query(beside: Path) -> Generator[Any]:
             yield connection
 
 
+def slices(
+    files: Sequence[Path], number: int, partitions: int, scratch: Path
+) -> Iterator[tuple[Sequence[Path], int, int]]:
+    """Yield a partition in slices of bounded size, by further bits of `key`, for `give` to name.
+
+    A partition of more than one slice is written again, to `scratch`, and removed in the end.
+    """
+    size = sum(path.stat().st_size for path in files) // partitions
+    count = 1 << (size // SLICE_BYTES).bit_length()
+    if count == 1:
+        yield files, number, partitions
+        return
+    bits = np.uint64(partitions.bit_length() - 1)
+    schema = _schema(files)
+    with PartitionedFile(scratch, {each.name: str(each.type) for each in schema}, count) as out:
+        for batch in read_partition(files, number, partitions):
+            rows = {name: as_array(batch.column(name)) for name in schema.names}
+            out.write(rows, by_key(rows["key"] << bits, count))
+    for part in range(count):
+        yield [scratch], part, count
+    scratch.unlink()
+
+
+def _schema(files: Sequence[Path]) -> Any:
+    with arrow().OSFile(str(files[0])) as content, ipc().open_file(content) as file:
+        return file.schema
+
+
 def give(connection: Any, name: str, paths: Sequence[Path], number: int, partitions: int) -> None:
     """Name one partition of all files in a connection; a query can read it once."""
-    with arrow().OSFile(str(paths[0])) as content, ipc().open_file(content) as file:
-        schema = file.schema
     batches = read_partition(paths, number, partitions)
-    connection.register(name, arrow().RecordBatchReader.from_batches(schema, batches))
+    connection.register(name, arrow().RecordBatchReader.from_batches(_schema(paths), batches))
 
 
 def quoted(path: Path) -> str:

@@ -115,9 +115,9 @@ def test_what_cannot_be_taken_any_more_is_not_looked_at(
     next_clusters = Survey._next_clusters  # pyright: ignore[reportPrivateUsage]
 
     def spy(*given: Any, **named: Any) -> Any:
-        found = next_clusters(*given, **named)
+        found, place = next_clusters(*given, **named)
         looked_at.append(len(found))
-        return found
+        return found, place
 
     monkeypatch.setattr(Survey, "_next_clusters", spy)
     with write_survey(tmp_path, ids, list(range(len(ids))), text_bytes=sizes) as survey:

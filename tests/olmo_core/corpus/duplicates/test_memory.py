@@ -1,0 +1,94 @@
+"""Reduces whose keys are twice DuckDB's memory, against those that have enough of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.ipc as ipc
+import pytest
+
+from olmo_core.corpus.duplicates import bands, copies, keys
+
+DOCUMENTS = 20_000
+ROWS = 1_200_000  # 34 MB of digests, 30 MB of bands
+LIMIT, SLICE_BYTES = 15_000_000, 5_000_000  # in the proportion of those in use
+GROUPS = [keys.Group(number=n, first=n, paths=()) for n in range(2)]
+
+
+def places(numbers: np.ndarray) -> np.ndarray:
+    return (numbers % 2 << keys.LINE_BITS | 1 + numbers // 2).astype(np.uint64)
+
+
+def digests() -> dict[str, np.ndarray]:
+    """Of which a third is found again, one in every hundredth document."""
+    noise = np.random.default_rng(0)
+    key = np.where(noise.random(ROWS) < 0.5, noise.integers(0, ROWS // 3, ROWS), np.arange(ROWS))
+    key[::100] = 7
+    key = key.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    characters = noise.integers(0, 90, ROWS).astype(np.uint32)
+    document = np.sort(noise.integers(0, DOCUMENTS, ROWS))
+    return {"key": key, "low": key, "place": places(document), "characters": characters}
+
+
+def banded() -> dict[str, np.ndarray]:
+    """Of documents of which every fifth has half of its bands in common with the one before it."""
+    number = np.repeat(np.arange(ROWS // 20), 20)
+    band = np.tile(np.arange(20), ROWS // 20)
+    owner = np.where((number % 5 == 1) & (band % 2 == 0), number - 1, number)
+    owner[(number % 1000 == 0) & (band == 0)] = 0
+    key = (20 * owner + band).astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    words = number.astype(np.uint64)
+    return {"key": key, "words": words, "place": places(number), "band": band.astype(np.uint8)}
+
+
+def rows_of(path: Path) -> list[tuple[Any, ...]]:
+    table = ipc.open_file(path).read_all()
+    return sorted(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "reduce", "written"),
+    [
+        (copies.KEYS, digests, copies.compare_partition, ("",)),
+        (bands.BANDS, banded, bands.pair_partition, ("pairs.arrow", "places.arrow")),
+    ],
+    ids=["copies", "bands"],
+)
+def test_half_of_the_memory_of_the_keys_is_enough(
+    columns: Mapping[str, str],
+    rows: Callable[[], dict[str, np.ndarray]],
+    reduce: Callable[..., Any],
+    written: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, file = rows(), tmp_path / "keys"
+    with keys.PartitionedFile(file, columns, 1) as out:
+        out.write(given, np.zeros(ROWS, np.int64))
+    assert file.stat().st_size >= 2 * LIMIT
+    enough = reduce([file], 0, 1, GROUPS, tmp_path / "enough")
+    monkeypatch.setattr(keys, "MEMORY_LIMIT", f"{LIMIT}B")
+    monkeypatch.setattr(keys, "SLICE_BYTES", SLICE_BYTES)
+    assert reduce([file], 0, 1, GROUPS, tmp_path / "half") == enough
+    for name in written:
+        found = rows_of(tmp_path / "half" / name)
+        assert len(set(found)) > 1000
+        if name == "places.arrow":  # of several slices, several times
+            assert set(found) == set(rows_of(tmp_path / "enough" / name))
+            continue
+        assert merged(found) == merged(rows_of(tmp_path / "enough" / name))
+    left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
+    assert left == {"keys", "enough", "half"}
+
+
+def merged(rows: list[tuple[Any, ...]]) -> dict[Any, Any]:
+    """Rows by document or pair: their characters added up, whether any says that it is a copy."""
+    found: dict[Any, Any] = {}
+    for place, other, last in rows:
+        if isinstance(other, bool):  # a repeated document
+            copied, characters = found.get(place, (False, 0))
+            found[place] = (copied or other, characters + last)
+        else:
+            found[place, other] = found.get((place, other), False) or last
+    return found
