@@ -1,4 +1,4 @@
-"""Exact copies of texts and of paragraphs, found by their digests.
+"""Exact copies of texts, paragraphs, URLs and ids, found by their digests.
 
 Three maps: digests of each group of shards; per partition of them, how much of each document stood
 before; per shard, the attributes. Text is read once. What a batch of documents repeats of itself is
@@ -14,7 +14,7 @@ import numpy as np
 
 from olmo_core.corpus.document import read_documents, shards
 from olmo_core.corpus.duplicates.columns import arrow, as_array, as_column, parquet
-from olmo_core.corpus.duplicates.digests import READ, Batch, held_out_digests
+from olmo_core.corpus.duplicates.digests import READ, Batch, held_out_digests, id_keys
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
     Group,
@@ -30,22 +30,32 @@ from olmo_core.corpus.duplicates.keys import (
     shard_groups,
     slices,
 )
-from olmo_core.corpus.duplicates.marks import COPIES, NEAR, TEXT, Mark, write_marks
+from olmo_core.corpus.duplicates.marks import COPIES, NEAR, URL, Mark, write_marks
 from olmo_core.run.job import Job
 from olmo_core.tasks.map import Task, map_tasks
 
-# `key`, `low`: a digest of 128 bits. `characters`: of a paragraph with its line break; of a text 0.
-KEYS = {"key": "uint64", "low": "uint64", "place": "uint64", "characters": "uint32"}
+# `key`, `low`: a digest of 128 bits. `kind`: the bit of `COPIES`, 0 of a paragraph. `characters`:
+# of a paragraph with its line break; of a URL `whole_text`.
+KEYS = {
+    "key": "uint64",
+    "low": "uint64",
+    "place": "uint64",
+    "kind": "uint8",
+    "characters": "uint32",
+}
 REPEATED = {"place": "uint64", "copied": "uint8", "characters": "uint64"}
 # The build side of the join holds only what is repeated. No aggregate depends on the order of rows.
+# Pieces of the text that had a URL first do not repeat it.
 COMPARE = f"""
     with repeated as (
-        select key, low, min(place) as first from keys group by key, low having count(*) > 1
+        select key, low, min(place) as first,
+            arg_min(characters, place) filter (kind = {COPIES[URL]}) as text
+        from keys group by key, low having count(*) > 1
     )
-    select place, 
-        (case when bool_or(characters = 0) then {COPIES[TEXT]} else 0 end)::utinyint as copied,
-        sum(characters)::ubigint as characters
-    from again join repeated using (key, low) where place > first group by place
+    select place, bit_or(kind) as copied,
+        coalesce(sum(characters) filter (kind = 0), 0)::ubigint as characters
+    from again join repeated using (key, low)
+    where place > first and (kind != {COPIES[URL]} or characters != text) group by place
 """
 
 
@@ -87,6 +97,8 @@ def mark_copies(
     ]
     counts = map_tasks(digested, job, unit="groups")
     files = [task.output / "keys.arrow" for task in digested]
+    if any(found["made_unique"] for found in counts):  # else no id can stand twice
+        files += _digest_ids(groups, [task.output for task in digested], partitions, job, reads)
     compared = [
         Task(
             name=f"compare partition {number} {plan}",
@@ -118,7 +130,7 @@ def mark_copies(
         for group, task in zip(groups, digested, strict=True)
         for shard, path in group.numbered
     ]
-    return map_tasks(marked, job, unit="shards"), sum(counts)
+    return map_tasks(marked, job, unit="shards"), sum(found["paragraphs"] for found in counts)
 
 
 def read_file(folder: Path, shard: int) -> Path:
@@ -126,16 +138,47 @@ def read_file(folder: Path, shard: int) -> Path:
     return folder / f"{shard:06d}.parquet"
 
 
-def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, out: Path) -> int:
+def _digest_ids(
+    groups: Sequence[Group], known: Sequence[Path], partitions: int, job: Job, reads: str
+) -> list[Path]:
+    """Shuffle the ids of all documents as well; return the files of keys."""
+    tasks = [
+        Task(
+            name=f"digest ids {group.number} of {len(groups)} groups and {partitions} partitions",
+            reads=reads,
+            output=job.scratch / "ids" / f"{group.number:05d}.arrow",
+            call=partial(digest_ids, group, folder, partitions),
+        )
+        for group, folder in zip(groups, known, strict=True)
+    ]
+    map_tasks(tasks, job, unit="groups")
+    return [task.output for task in tasks]
+
+
+def digest_ids(group: Group, known: Path, partitions: int, out: Path) -> None:
+    """Write the keys of the ids of a group's documents."""
+    with PartitionedFile(out, KEYS, partitions) as keys:
+        for shard, _ in group.numbered:
+            first = place(shard, 1)
+            with parquet().ParquetFile(read_file(known, shard)) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=["id"]):
+                    rows = id_keys(batch.column("id").to_pylist(), first)
+                    keys.write(rows, by_key(rows["key"], partitions))
+                    first += len(batch)
+
+
+def digest_group(
+    group: Group, paloma: Path, min_bytes: int, partitions: int, out: Path
+) -> dict[str, int]:
     """Write the keys of a group's texts and paragraphs, and what is known of each document.
 
     Returns:
-        The number of paragraphs that count.
+        `paragraphs`: the number of those that count; `made_unique`: of ids that stood before.
     """
     held_out = set(held_out_digests(paloma, min_bytes))
     schema = arrow().schema(list(READ.items()))
     out.mkdir()
-    count = 0
+    counts = {"paragraphs": 0, "made_unique": 0}
     with PartitionedFile(out / "keys.arrow", KEYS, partitions) as keys:
         for shard, path in group.numbered:
             with parquet().ParquetWriter(read_file(out, shard), schema) as known:
@@ -144,8 +187,9 @@ def digest_group(group: Group, paloma: Path, min_bytes: int, partitions: int, ou
                     keys.write(rows, by_key(rows["key"], partitions))
                     columns = [as_column(batch.documents[each.name], each.type) for each in schema]
                     known.write_table(arrow().table(columns, schema=schema))
-                    count += len(batch.lines)
-    return count
+                    counts["paragraphs"] += len(batch.lines)
+                    counts["made_unique"] += batch.made_unique
+    return counts
 
 
 def _batches(shard: int, path: Path, held_out: set[bytes], min_bytes: int) -> Iterator[Batch]:
@@ -155,7 +199,7 @@ def _batches(shard: int, path: Path, held_out: set[bytes], min_bytes: int) -> It
         if len(batch.lines) >= BATCH_ROWS:
             yield batch
             batch = Batch(first=place(shard, line + 1))
-    if batch.texts:
+    if batch.counts:
         yield batch
 
 

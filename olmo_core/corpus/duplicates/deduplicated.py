@@ -6,6 +6,9 @@ After it runs, `attributes/duplicates/<source>/*.jsonl.gz` stand row for row bes
 - `duplicates__text`: 1 where an earlier document has exactly this text (the first copy has none);
 - `duplicates__near`: 1 where an earlier one of those left is a near copy, itself or through a chain
   (the first of a cluster has none);
+- `duplicates__url`: 1 where an earlier document has the same `url` in its metadata, and is no piece
+  of the same text;
+- `duplicates__id`: 1 where an earlier document had the same id, before `raw` has made it unique;
 - `duplicates__paragraphs`: share of the text in paragraphs that an earlier one has;
 - `contamination__paragraphs`: share of the text in paragraphs that the perplexity set has.
 

@@ -9,16 +9,18 @@ from olmo_core.corpus.rows import write_rows
 
 TEXT = "duplicates__text"
 NEAR = "duplicates__near"
+URL = "duplicates__url"
+ID = "duplicates__id"
 # What a document may be a copy of an earlier one by -> its bit in a `Mark`.
-COPIES = {TEXT: 1, NEAR: 2}
+COPIES = {TEXT: 1, NEAR: 2, URL: 4, ID: 8}
 PARAGRAPHS = "duplicates__paragraphs"
 CONTAMINATION = "contamination__paragraphs"
 
 # Documents of a shard, beside those that are copies; "mostly": more than half of the text;
 # "contaminated": any paragraph.
 COUNTS = ("documents", "mostly_repeated", "contaminated", "mostly_contaminated")
-COPY_COUNTS = {TEXT: "exact_duplicates", NEAR: "near_copies"}
-SAMPLED = {TEXT: "exact duplicates", NEAR: "near copies"}
+COPY_COUNTS = {TEXT: "exact_duplicates", NEAR: "near_copies", URL: "same_url", ID: "same_id"}
+SAMPLED = {TEXT: "exact duplicates", NEAR: "near copies", URL: "same URL", ID: "same id"}
 SAMPLES = 5  # of a kind in a shard
 
 

@@ -14,7 +14,7 @@ from olmo_core.run.job import Job
 SAME = "This line is long enough to be counted as a paragraph of its own."
 OTHER = "Here is another line that is just as long as a paragraph must be."
 LONE = "This is a line of some length that no other document has as well."
-ONLY_BY_KEYS = ("duplicates__near",)
+ONLY_BY_KEYS = ("duplicates__near", "duplicates__url", "duplicates__id")
 HELD = "A sentence of the perplexity set, which training must not have seen."
 
 
