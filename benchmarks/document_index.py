@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from olmo_core.corpus.index.collect import digest_places, write_partitioned
+from olmo_core.corpus.index.collect import digest_places, write_digests, write_partitioned
 from olmo_core.corpus.index.documents import PARTITION_DOCUMENTS
-from olmo_core.corpus.index.partition import write_ids, write_keys
+from olmo_core.corpus.index.partition import write_dropped, write_ids, write_keys
 from olmo_core.data import document_index as index
 from olmo_core.tasks.map import process_pool
 
+PARTITIONED = (index.IDS, index.URLS, index.TEXTS, index.DROPPED)
 PER_FILE = 1_000_000  # documents; a token file of 1 G tokens has about as many
 TOKENS = 1000  # of a document
-BYTES_PER_DOCUMENT = 190  # on disk while it is built, half of it to stay
+LEFT_OUT = 10  # of as many documents in token files, another is in none
+BYTES_PER_DOCUMENT = 200  # on disk while it is built, half of it to stay
 
 
 def doc_id(number: int) -> str:
@@ -44,7 +46,27 @@ def url(number: int) -> str:
 
 def sha1(number: int) -> bytes:
     """Return the SHA-1 of its text."""
-    return hashlib.sha1(number.to_bytes(8, "big"), usedforsecurity=False).digest()
+    content = number.to_bytes(8, "big", signed=True)
+    return hashlib.sha1(content, usedforsecurity=False).digest()
+
+
+def left_out(first: int) -> list[dict[str, Any]]:
+    """Return the rows of documents that a rule drops, for those of a token file."""
+    return [
+        {
+            "id": f"{doc_id(number)}-left-out",
+            "source": "web",
+            "asset": "filtered",
+            "reason": f"rule_{number % 7}",
+            "src": f"documents/web/part-{number // 20_000:05d}.jsonl.gz",
+            "loc": number % 20_000 + 1,
+            "url": f"{url(number)}?left-out",
+            "characters": number % 9973,
+            "text_bytes": number % 9973,
+            "sha1": sha1(-number - 1).hex(),
+        }
+        for number in range(first, first + PER_FILE, LEFT_OUT)
+    ]
 
 
 def collect(folder: Path, partitions: int, first: int) -> float:
@@ -83,6 +105,7 @@ def collect(folder: Path, partitions: int, first: int) -> float:
     )
     of_urls = [index.key_of(name) for name in texts["url"].to_pylist()]
     of_texts = [index.key_of_sha1(digest) for digest in texts["sha1"].to_pylist()]
+    dropped = left_out(first)
     began = time.monotonic()
     path = index.places_path(folder / index.PLACES, file)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,14 +117,15 @@ def collect(folder: Path, partitions: int, first: int) -> float:
     for kind, digests in (("urls", of_urls), ("texts", of_texts)):
         table = pa.table({"key": digests, "id_key": keys}, index.KEY_SCHEMA)
         write_partitioned(work / "texts" / name / f"{kind}.arrow", table, partitions)
+    write_digests(dropped, index.DROPPED_SCHEMA, partitions, work / "dropped" / name)
     return time.monotonic() - began
 
 
 def build(folder: Path, documents: int) -> dict[str, float]:
     """Build an index; return the seconds of its steps."""
     partitions = 1 << (documents // PARTITION_DOCUMENTS).bit_length()
-    places, texts = folder / "work" / "places", folder / "work" / "texts"
-    for path in (places, texts, *(folder / kind for kind in (index.IDS, index.URLS, index.TEXTS))):
+    places, texts, dropped = (folder / "work" / name for name in ("places", "texts", "dropped"))
+    for path in (places, texts, dropped, *(folder / kind for kind in PARTITIONED)):
         path.mkdir(parents=True)
     with process_pool(2) as pool:
         collected = sum(
@@ -112,8 +136,9 @@ def build(folder: Path, documents: int) -> dict[str, float]:
         out = f"part-{number:05d}.parquet"
         made = write_ids(places, texts, number, frozenset(), folder / index.IDS / out)
         count += made["documents"]
+        write_dropped(dropped, number, folder / index.DROPPED / out)
         for kind in (index.URLS, index.TEXTS):
-            write_keys(texts, kind, number, folder / kind / out)
+            write_keys((texts, dropped), kind, number, folder / kind / out)
     written = time.monotonic() - began
     assert count == documents, count
     shutil.rmtree(folder / "work")
@@ -123,7 +148,8 @@ def build(folder: Path, documents: int) -> dict[str, float]:
 def look_up(folder: Path, documents: int) -> dict[str, np.ndarray]:
     """Return the milliseconds of look-ups of random documents, by kind; each answer is checked."""
     numbers = np.random.default_rng(0).integers(0, documents, 200).tolist()
-    times: dict[str, list[float]] = {"id": [], "URL": [], "SHA-1": [], "position": []}
+    kinds = ("id", "URL", "SHA-1", "position", "left out")
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
     documents_index = index.DocumentIndex(folder)
 
     def timed(kind: str, ask: Callable[[], Any]) -> Any:
@@ -141,6 +167,9 @@ def look_up(folder: Path, documents: int) -> dict[str, np.ndarray]:
         assert (row.id, row.start) == (name, found.start)
         place = timed("position", lambda f=found: documents_index.at(f.file, f.start + TOKENS // 2))
         assert place.id == name
+        other = f"{doc_id(number // LEFT_OUT * LEFT_OUT)}-left-out"
+        (row,) = timed("left out", lambda name=other: documents_index.dropped_of_id(name))
+        assert (row.id, row.asset) == (other, "filtered")
     return {kind: np.array(taken) for kind, taken in times.items()}
 
 
@@ -154,7 +183,7 @@ def report_build(folder: Path, documents: int) -> None:
         raise SystemExit(f"{free / 1e9:.1f} GB are free; expected twice the need")
     for step, taken in build(folder, documents).items():
         print(f"{step}: {taken:.0f} s, {documents / taken:,.0f} documents a second")
-    for kind in (index.PLACES, index.IDS, index.URLS, index.TEXTS):
+    for kind in (index.PLACES, *PARTITIONED):
         paths = [path for path in (folder / kind).rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in paths)
         print(f"{kind}: {len(paths)} files, {size / documents:.1f} bytes a document")

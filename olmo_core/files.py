@@ -73,6 +73,7 @@ def link_files(folder: Path, files: Mapping[str, Path]) -> None:
     for old in (beside, folder):  # of an attempt that ended before its result was written
         if old.exists():
             shutil.rmtree(old)
+    beside.mkdir(parents=True)
     for name, file in files.items():
         (beside / name).parent.mkdir(parents=True, exist_ok=True)
         os.link(file, beside / name)

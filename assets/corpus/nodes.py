@@ -203,6 +203,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
     tokenizer = recipe.section("corpus", "tokenizer", TokenizerConfig)
     published = recipe.section("corpus", "tokens", TokensConfig).published
     filtered = ("filtered",) if has_text(recipe) else ()
+    leaving = ("held_out", "raw") if has_text(recipe) else ()
     return [
         node(
             "tokenizer",
@@ -231,8 +232,8 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
         node(
             "documents",
             DocumentsConfig,
-            description="One row per document in a token file: which document a position is of.",
-            inputs=("tokens", *filtered),
+            description="One row per document: where its tokens lie, or why it has none.",
+            inputs=("tokens", *filtered, *leaving),
             packages=("pyarrow",),
             kinds=("parquet",),
             shares_tasks=True,

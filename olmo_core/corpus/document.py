@@ -5,6 +5,7 @@ metadata}`, under `documents/<source>/*.jsonl.gz`; attributes mirror the same fi
 `attributes/<experiment>/<source>/` with `{id, attributes}`.
 """
 
+import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
@@ -25,6 +26,7 @@ from olmo_core.errors import InputError
 UNDATED = "1970-01-01T00:00:00.000Z"
 ELSEWHERE = "elsewhere"  # folder of the attributes that a user has brought along
 EXCLUDED_FOLDER = "excluded"  # of a run of `raw`, beside `documents`
+DROPPED_FOLDER = "dropped"  # of a run of `filtered`, beside `documents`: a row for each that goes
 REQUIRED_KEYS = ("id", "text", "source")
 
 
@@ -54,6 +56,18 @@ class Document:
 def utf8_bytes(text: str) -> int:
     """Return the size of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def text_facts(document: Document) -> dict[str, Any]:
+    """Return what an index tells of a text: URL, characters, bytes, and SHA-1 in hexadecimal."""
+    encoded = document.text.encode()
+    url = document.metadata.get("url")
+    return {
+        "url": url if isinstance(url, str) else None,
+        "characters": len(document.text),
+        "text_bytes": len(encoded),
+        "sha1": hashlib.sha1(encoded, usedforsecurity=False).hexdigest(),
+    }
 
 
 FIELDS = tuple(each.name for each in fields(Document))

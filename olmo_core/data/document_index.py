@@ -2,9 +2,10 @@
 
     places/<token file>.parquet    the documents of one token file, in its order
     ids/part-NNNNN.parquet         everything known of a document, by the digest of its id
+    dropped/part-NNNNN.parquet     the same of each document that is not trained on, and why
     urls/, texts/part-NNNNN.parquet    digests of URLs and texts, each with that of an id
 
-Each of the last three is cut by the leading bits of its digest and sorted by it. A query reads a
+Each of the last four is cut by the leading bits of its digest and sorted by it. A query reads a
 row group or two, whatever the number of documents.
 """
 
@@ -24,9 +25,10 @@ from olmo_core.errors import InputError
 
 Array = np.ndarray[Any, Any]
 
-PLACES, IDS, URLS, TEXTS = "places", "ids", "urls", "texts"
+PLACES, IDS, URLS, TEXTS, DROPPED = "places", "ids", "urls", "texts", "dropped"
 ROW_GROUP = 1 << 12  # rows that a query reads at least
 KEY_ROW_GROUP = 1 << 14  # of two numbers a row
+REPEATED_NAMES = ("source", "file", "src", "asset", "reason")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,24 @@ class IndexedDocument(DocumentSpan):
     source: str
     url: str | None  # `url` of the document's metadata
     # of the text, in UTF-8; None of a document of a published token file
+    characters: int | None
+    text_bytes: int | None
+    sha1: bytes | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DroppedDocument:
+    """A document that is in no token file, and why."""
+
+    id: str
+    source: str
+    asset: str  # that left it out: raw, held_out or filtered
+    reason: str  # `excluded`, its role among the held-out documents, or the rule that dropped it
+    # document file, relative to the run folder of `raw` or `held_out`, and 1-based line in it
+    src: str | None
+    loc: int | None
+    url: str | None
+    # of the text, in UTF-8; None, like file, line and URL, of a document that was held out
     characters: int | None
     text_bytes: int | None
     sha1: bytes | None
@@ -77,6 +97,14 @@ PLACED_SCHEMA: Any = pa.schema(
 )
 KNOWN_SCHEMA: Any = pa.schema([KEY, pa.field("id", pa.string()), *TEXT_SCHEMA])
 ROW_SCHEMA: Any = pa.schema([*PLACED_SCHEMA, *TEXT_SCHEMA])
+DROPPED_SCHEMA: Any = pa.schema(
+    [
+        KEY,
+        *(pa.field(name, pa.string()) for name in ("id", "source", "asset", "reason", "src")),
+        pa.field("loc", pa.int64()),
+        *TEXT_SCHEMA,
+    ]
+)
 
 
 def key_of(name: str) -> int:
@@ -97,7 +125,7 @@ def partition_of(keys: Array, partitions: int) -> Array:
 
 def write_sorted(path: Path, table: Any, *, by: str, row_group: int) -> None:
     """Write a table that is sorted by the column `by`, whose bounds each row group states."""
-    names = [name for name in table.schema.names if name in ("source", "file", "src")]
+    names = [name for name in table.schema.names if name in REPEATED_NAMES]
     # Names, where pyarrow's types know bools alone.
     columns: Any = {"use_dictionary": names, "write_statistics": [by]}
     pq.write_table(
@@ -116,8 +144,8 @@ class DocumentIndex:
         self._places = folder / PLACES
         if not self._places.is_dir():
             raise InputError(f"{folder}: not a documents index: no folder {PLACES}")
-        self._ids, self._urls, self._texts = (
-            _Partitions(folder / name) for name in (IDS, URLS, TEXTS)
+        self._ids, self._urls, self._texts, self._dropped = (
+            _Partitions(folder / name) for name in (IDS, URLS, TEXTS, DROPPED)
         )
         self._open = functools.lru_cache(maxsize=64)(_Sorted)
 
@@ -162,6 +190,28 @@ class DocumentIndex:
         """Return the documents whose text has this SHA-1, by id; none if there is none."""
         keys = self._texts.rows(key_of_sha1(sha1))["id_key"].to_pylist()
         return [found for found in self._documents(keys) if found.sha1 == sha1]
+
+    def dropped_of_id(self, doc_id: str) -> list[DroppedDocument]:
+        """Return why the document of this id is not trained on; nothing if none is left out."""
+        return [found for found in self._left_out([key_of(doc_id)]) if found.id == doc_id]
+
+    def dropped_of_url(self, url: str) -> list[DroppedDocument]:
+        """Return the documents of this URL that are left out, by id."""
+        keys = self._urls.rows(key_of(url))["id_key"].to_pylist()
+        return [found for found in self._left_out(keys) if found.url == url]
+
+    def dropped_of_sha1(self, sha1: bytes) -> list[DroppedDocument]:
+        """Return the documents that are left out and whose text has this SHA-1, by id."""
+        keys = self._texts.rows(key_of_sha1(sha1))["id_key"].to_pylist()
+        return [found for found in self._left_out(keys) if found.sha1 == sha1]
+
+    def _left_out(self, keys: Sequence[int]) -> list[DroppedDocument]:
+        rows = [
+            DroppedDocument(**{name: value for name, value in row.items() if name != "key"})
+            for key in set(keys)
+            for row in self._dropped.rows(key).to_pylist()
+        ]
+        return sorted(rows, key=lambda row: row.id)
 
     def _documents(self, keys: Sequence[int]) -> list[IndexedDocument]:
         rows = [

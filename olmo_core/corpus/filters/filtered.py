@@ -1,6 +1,7 @@
 """Asset `filtered`: documents that no rule drops, mixed by the dolma toolkit; one row per document.
 
-After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read. The same rules are
+After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read, and `dropped/` has a
+row for each document that goes: its id, the rule, and where it stands in `held_out`. The same rules are
 evaluated here and by the toolkit; the two must agree on every document and every text. What is
 written are the documents of `held_out`: the toolkit's lose digits and keys of their metadata.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
+    DROPPED_FOLDER,
     ELSEWHERE,
     read_folder,
     shards,
@@ -119,7 +121,8 @@ def make(config: FilteredConfig, inputs: Mapping[str, Path], job: Job) -> Report
         check_families(of_each, verdict.attributes, source)
     _check_shares(config, verdicts)
     with job.timed("number the files"):
-        link_files(job.folder / "documents", _numbered([task.output for task in tasks]))
+        for kind in ("documents", DROPPED_FOLDER):
+            link_files(job.folder / kind, _numbered([task.output / kind for task in tasks]))
     return _report(config, verdicts, job.folder / "documents")
 
 
@@ -150,11 +153,11 @@ def _chunks(documents: Path) -> list[list[str]]:
     return chunks
 
 
-def _numbered(chunks: Sequence[Path]) -> dict[str, Path]:
-    """Return each file of the chunks under its name over all of them: numbered per source."""
+def _numbered(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return each file of the chunks' folders under its name over all: numbered per source."""
     files: dict[str, Path] = {}
     numbers: Counter[str] = Counter()
-    for path in (path for chunk in chunks for path in sorted(chunk.rglob("*.jsonl.gz"))):
+    for path in (path for each in folders for path in sorted(each.rglob("*.jsonl.gz"))):
         source = path.parent.name
         files[f"{source}/part-{numbers[source]:05d}.jsonl.gz"] = path
         numbers[source] += 1

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from olmo_core.corpus.document import Document, write_shards
+from olmo_core.corpus.document import DROPPED_FOLDER, Document, text_facts, write_shards
 from olmo_core.corpus.filters.replacements import (
     EXPERIMENT,
     Replacement,
@@ -17,7 +17,7 @@ from olmo_core.corpus.filters.replacements import (
     spans_to_replace,
 )
 from olmo_core.corpus.filters.rules import Rule, Verdict
-from olmo_core.corpus.rows import packed, read_rows, row_line
+from olmo_core.corpus.rows import packed, read_rows, row_line, write_rows
 from olmo_core.corpus.toolkit import (
     Marked,
     ToolkitCommand,
@@ -51,6 +51,8 @@ def filter_files(
 ) -> dict[str, Any]:
     """Write the documents of some files that stay, as `out/documents/<source>/part-*.jsonl.gz`.
 
+    Beside them `out/dropped/<source>/part-00000.jsonl.gz` has a row per document that goes.
+
     Args:
         documents: All documents.
         sources: What becomes of each source.
@@ -79,6 +81,7 @@ def filter_files(
     for source, files in by_source.items():
         verdicts[source] = Verdict(rules=sources[source].rules)
         kept[source] = []
+        dropped: list[dict[str, Any]] = []
         staying = (
             document
             for name in files
@@ -87,12 +90,16 @@ def filter_files(
                     documents / name, *(each / name for each in sources[source].attributes)
                 ),
                 verdicts[source],
+                dropped,
+                f"{documents.name}/{name}",
                 sources[source].replacements,
                 mixing / "view" / "attributes" / EXPERIMENT / name,
             )
         )
         noted = _noted(staying, kept[source])
         write_shards(out / "documents" / source, noted, shard_bytes=shard_bytes)
+        if dropped:
+            write_rows(out / DROPPED_FOLDER / source / "part-00000.jsonl.gz", dropped)
     run_steps([[_mix_step(by_source, sources, processes)]], mixing, processes=1)
     for source, expected in kept.items():
         compare(mixing / "mixed" / source, expected)
@@ -101,21 +108,32 @@ def filter_files(
 
 
 def _staying(
-    rows: Iterable[Marked], verdict: Verdict, replacements: Sequence[Replacement], spans_path: Path
+    rows: Iterable[Marked],
+    verdict: Verdict,
+    dropped: list[dict[str, Any]],
+    file: str,
+    replacements: Sequence[Replacement],
+    spans_path: Path,
 ) -> Iterator[Document]:
-    """Yield the documents of a file that stay, as they stay; write the spans for the mixer."""
+    """Yield the documents of a file that stay, as they stay; note those that go in `dropped`.
+
+    The spans that are to be replaced are written for the mixer.
+    """
     with contextlib.ExitStack() as stack:
         mixer = stack.enter_context(packed(spans_path)) if replacements else None
-        for document, marks in rows:
+        for line, (document, marks) in enumerate(rows, start=1):
             attributes = joined(document.id, marks)
             spans = spans_to_replace(attributes, replacements)
             if mixer is not None:
                 row = {"id": document.id, "attributes": mixer_spans(spans, replacements)}
                 mixer.write(row_line(row))
             left = replaced(document.text, spans)
-            if verdict.add(document, attributes, left):
-                verdict.replaced.update(span.by.name for span in spans)
-                yield replace(document, text=left) if spans else document
+            if reason := verdict.add(document, attributes, left):
+                place = {"reason": reason, "src": file, "loc": line}
+                dropped.append({"id": document.id, **place, **text_facts(document)})
+                continue
+            verdict.replaced.update(span.by.name for span in spans)
+            yield replace(document, text=left) if spans else document
 
 
 def _noted(documents: Iterable[Document], kept: list[tuple[str, int]]) -> Iterator[Document]:

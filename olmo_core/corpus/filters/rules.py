@@ -122,8 +122,8 @@ class Verdict:
         """Return the number of documents that were judged."""
         return self.kept + self.reasons.total()
 
-    def add(self, document: Document, attributes: Mapping[str, Any], left: str) -> bool:
-        """Judge one document, and return whether it stays; the first rule to drop is the reason.
+    def add(self, document: Document, attributes: Mapping[str, Any], left: str) -> str:
+        """Judge one document; return why it goes, the first rule to drop it, or "" if it stays.
 
         Args:
             document: As it was when it was tagged.
@@ -138,13 +138,13 @@ class Verdict:
             self.matches[BLANK] += 1
             self.dropped_bytes[BLANK] += document.text_bytes
             self.samples.setdefault(BLANK, document.sample(BLANK))
-            return False
+            return BLANK
         if not drops:
             self.kept += 1
             self.kept_bytes += utf8_bytes(left)
             spans = attributes.get(EVALUATION_COVERED) or [[0, 0, 0.0]]
             self.evaluation = max(self.evaluation, (spans[0][2], document.id))
-            return True
+            return ""
         reason = drops[0]
         self.reasons[reason.name] += 1
         self.dropped_bytes[reason.name] += document.text_bytes
@@ -152,7 +152,7 @@ class Verdict:
         if reason.name not in self.samples:
             value = reason.value(document.text, attributes)
             self.samples[reason.name] = document.sample(f"{reason.name} ({value:.4g})")
-        return False
+        return reason.name
 
     def facts(self) -> dict[str, Any]:
         """Return what was counted, as JSON holds it; `join` takes it."""

@@ -1,16 +1,16 @@
 """What is known of documents: their places from token files, the rest from document files."""
 
-import hashlib
 import importlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import read_documents
+from olmo_core.corpus.document import read_documents, text_facts
+from olmo_core.corpus.rows import read_rows
 from olmo_core.corpus.tokens.document_ends import require_joined
 from olmo_core.data.format import open_token_file, rows_path
 from olmo_core.errors import InputError
@@ -25,7 +25,7 @@ def place_documents(path: Path, out: Path) -> dict[str, Any]:
     """
     from olmo_core.data.document_index import ROW_GROUP, write_sorted
 
-    rows = read_rows(path)
+    rows = token_rows(path)
     write_sorted(out, rows, by="start", row_group=ROW_GROUP)
     lengths = np.subtract(rows["end"], rows["start"])
     unit = 10 ** np.maximum(0, np.floor(np.log10(lengths)).astype(int) - 2)
@@ -37,7 +37,7 @@ def place_documents(path: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def read_rows(path: Path) -> Any:
+def token_rows(path: Path) -> Any:
     """Return the rows of one token file, which must cover it without a gap, as an Arrow table.
 
     Raises:
@@ -112,32 +112,68 @@ def digest_texts(shard: Path, partitions: int, out: Path) -> None:
     """
     from olmo_core.data import document_index as index
 
-    arrow: Any = importlib.import_module("pyarrow")
-    keys: list[int] = []
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("id", "url", "characters", "text_bytes", "sha1")
-    }
-    for document in read_documents(shard):
-        encoded = document.text.encode()
-        url = document.metadata.get("url")
-        values = (
-            document.id,
-            url if isinstance(url, str) else None,
-            len(document.text),
-            len(encoded),
-            hashlib.sha1(encoded, usedforsecurity=False).digest(),
+    rows = [{"id": each.id, **text_facts(each)} for each in read_documents(shard)]
+    write_digests(rows, index.KNOWN_SCHEMA, partitions, out)
+
+
+def digest_dropped(path: Path, asset: str, partitions: int, out: Path) -> dict[str, int]:
+    """Write what is known of the documents that an asset left out, as `digest_texts` does.
+
+    Args:
+        path: The file that tells of them: `EXCLUDED_FOLDER` of `raw` holds documents, `held_out`
+            and `DROPPED_FOLDER` of `filtered` rows.
+        asset: Which.
+        partitions: How many there are.
+        out: The folder to write.
+
+    Returns:
+        The number of documents by reason.
+    """
+    from olmo_core.data.document_index import DROPPED_SCHEMA
+
+    if asset == "raw":
+        file = path.relative_to(path.parents[2]).as_posix()
+        found: Iterable[dict[str, Any]] = (
+            {"id": each.id, "reason": "excluded", "src": file, "loc": line, **text_facts(each)}
+            for line, each in enumerate(read_documents(path), start=1)
         )
-        keys.append(index.key_of(document.id))
-        for column, value in zip(rows.values(), values, strict=True):
-            column.append(value)
+    elif asset == "held_out":
+        found = ({"id": row["id"], "reason": row["role"]} for row in read_rows(path))
+    else:
+        found = read_rows(path)
+    rows = [{**row, "source": row["id"].partition("/")[0], "asset": asset} for row in found]
+    write_digests(rows, DROPPED_SCHEMA, partitions, out)
+    return Counter(row["reason"] for row in rows)
+
+
+def write_digests(
+    rows: Sequence[Mapping[str, Any]], schema: Any, partitions: int, out: Path
+) -> None:
+    """Write rows by the digests of their ids, and the digests of their URLs and texts.
+
+    Args:
+        rows: Each with an `id`; others of the schema may be missing. SHA-1 in hexadecimal.
+        schema: Of the rows, with their `key`.
+        partitions: How many there are.
+        out: The folder to write: a file for each kind of digest (`write_partitioned`).
+    """
+    from olmo_core.data import document_index as index
+
+    arrow: Any = importlib.import_module("pyarrow")
+    columns = {name: [row.get(name) for row in rows] for name in schema.names}
+    keys = columns["key"] = [index.key_of(name) for name in columns["id"]]
+    columns["sha1"] = [bytes.fromhex(each) if each else None for each in columns["sha1"]]
     out.mkdir()
-    table = arrow.table({"key": keys, **rows}, index.KNOWN_SCHEMA)
-    write_partitioned(out / "ids.arrow", table, partitions)
-    urls = [(index.key_of(url), key) for url, key in zip(rows["url"], keys, strict=True) if url]
-    sha1s = [(index.key_of_sha1(sha1), key) for sha1, key in zip(rows["sha1"], keys, strict=True)]
+    write_partitioned(out / "ids.arrow", arrow.table(columns, schema), partitions)
+    urls = [(index.key_of(url), key) for url, key in zip(columns["url"], keys, strict=True) if url]
+    sha1s = [
+        (index.key_of_sha1(sha1), key)
+        for sha1, key in zip(columns["sha1"], keys, strict=True)
+        if sha1
+    ]
     for kind, pairs in (("urls", urls), ("texts", sha1s)):
-        columns = {name: [pair[n] for pair in pairs] for n, name in enumerate(("key", "id_key"))}
-        table = arrow.table(columns, index.KEY_SCHEMA)
+        halves = {name: [pair[n] for pair in pairs] for n, name in enumerate(("key", "id_key"))}
+        table = arrow.table(halves, index.KEY_SCHEMA)
         write_partitioned(out / f"{kind}.arrow", table, partitions)
 
 

@@ -1,9 +1,10 @@
-"""Asset `documents`: the index of all tokenised documents; one row per document.
+"""Asset `documents`: the index of all documents, tokenised or left out; one row per document.
 
 After it runs, `olmo_core.data.document_index` answers which document a token belongs to, and where
 the document of an id, a URL or a SHA-1 lies. Token files and document files are read side by side;
 what is known of a document from either meets by the digest of its id, partition by partition, so a
-process holds one file's rows or one partition's. Of published token files there are rows alone: no
+process holds one file's rows or one partition's. Documents that `raw`, `held_out` and `filtered` left
+out are in it with the reason, but for quarantined ones, which may have no id. Of published token files there are rows alone: no
 URL, length or SHA-1.
 """
 
@@ -16,9 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import shards, totals
-from olmo_core.corpus.index.collect import digest_places, digest_texts, place_documents
-from olmo_core.corpus.index.partition import WRITTEN, write_ids, write_keys
+from olmo_core.corpus.document import DROPPED_FOLDER, excluded_shards, shards, totals
+from olmo_core.corpus.index.collect import (
+    digest_dropped,
+    digest_places,
+    digest_texts,
+    place_documents,
+)
+from olmo_core.corpus.index.partition import WRITTEN, write_dropped, write_ids, write_keys
 from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.data.format import open_token_file
 from olmo_core.errors import InputError
@@ -61,21 +67,20 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         )
         for number, (name, each) in enumerate(zip(names, placed, strict=True))
     ]
-    of_texts = (
-        [
-            task(
-                f"texts of {path.relative_to(filtered)}",
-                job.scratch / "texts" / f"{number:06d}",
-                *(digest_texts, path, partitions),
-            )
-            for number, path in enumerate(shards(filtered / "documents"))
-        ]
-        if filtered is not None
-        else []
-    )
+    places, texts, dropped = (job.scratch / name for name in ("places", "texts", "dropped"))
+    of_texts = [
+        task(f"texts {n} of {path.name}", texts / f"{n:06d}", digest_texts, path, partitions)
+        for n, path in enumerate(shards(filtered / "documents") if filtered else [])
+    ]
+    left_out = _left_out_files(inputs)
+    of_dropped = [
+        task(f"left out {n}", dropped / f"{n:06d}", digest_dropped, path, asset, partitions)
+        for n, (asset, path) in enumerate(left_out)
+    ]
     with job.timed("digest"):
-        map_tasks([*of_places, *of_texts], job, unit="files")
-    places, texts = job.scratch / "places", job.scratch / "texts"
+        digested = map_tasks([*of_dropped, *of_places, *of_texts], job, unit="files")
+    reasons = _reasons(left_out, digested[: len(left_out)])
+    _require_dropped(filtered, reasons)
     without_text = frozenset(name.split("/")[1] for name in listed_times(root))
     partition = [(number, f"part-{number:05d}.parquet") for number in range(partitions)]
     parts = [
@@ -84,7 +89,11 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
             for n, out in partition
         ),
         *(
-            task(f"{kind} {n}", job.folder / kind / out, write_keys, texts, kind, n)
+            task(f"dropped {n}", job.folder / "dropped" / out, write_dropped, dropped, n)
+            for n, out in partition
+        ),
+        *(
+            task(f"{kind} {n}", job.folder / kind / out, write_keys, (texts, dropped), kind, n)
             for kind in ("urls", "texts")
             for n, out in partition
         ),
@@ -95,7 +104,43 @@ def make(config: DocumentsConfig, inputs: Mapping[str, Path], job: Job) -> Repor
         raise RuntimeError(
             f"{written['documents']} documents in the index, {documents} in token files"
         )
-    return report(names, lengths, partitions, repeated_ids=written["repeated_ids"])
+    return report(names, lengths, partitions, repeated_ids=written["repeated_ids"], reasons=reasons)
+
+
+def _left_out_files(inputs: Mapping[str, Path]) -> list[tuple[str, Path]]:
+    """Return the files that tell of documents left out, each with the asset that did."""
+    files: list[tuple[str, Path]] = []
+    if "raw" in inputs:
+        files += [("raw", path) for path in excluded_shards(inputs["raw"])]
+    if "held_out" in inputs:
+        files.append(("held_out", inputs["held_out"] / "held_out.jsonl.gz"))
+    if "filtered" in inputs:
+        found = sorted((inputs["filtered"] / DROPPED_FOLDER).rglob("*.jsonl.gz"))
+        files += [("filtered", path) for path in found]
+    return files
+
+
+def _reasons(
+    files: Sequence[tuple[str, Path]], found: Sequence[Mapping[str, int]]
+) -> Counter[tuple[str, str]]:
+    """Return the documents left out by asset and reason, in the order of the files."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    for (asset, _), counts in zip(files, found, strict=True):
+        reasons.update({(asset, reason): count for reason, count in sorted(counts.items())})
+    return reasons
+
+
+def _require_dropped(filtered: Path | None, reasons: Mapping[tuple[str, str], int]) -> None:
+    """Refuse documents that `filtered` counts as dropped and does not name."""
+    if filtered is None:
+        return
+    expected = read_json(filtered / "result.json")["report"]["numbers"]["dropped"]
+    named = sum(count for (asset, _), count in reasons.items() if asset == "filtered")
+    if named != expected:
+        raise InputError(
+            f"{filtered}: dropped {expected} documents, and {DROPPED_FOLDER}/ names {named}; "
+            "expected all of them: make it anew"
+        )
 
 
 def _task(name: str, output: Path, call: Callable[..., Any], *inputs: Any, reads: str) -> Task:
@@ -108,8 +153,17 @@ def report(
     partitions: int,
     *,
     repeated_ids: int,
+    reasons: Mapping[tuple[str, str], int],
 ) -> Report:
-    """Return the figures; `lengths` is what `place_documents` says of each file."""
+    """Return the figures.
+
+    Args:
+        files: Names of the token files.
+        lengths: What `place_documents` says of each.
+        partitions: How many there are.
+        repeated_ids: Documents without text whose id another has too.
+        reasons: Asset and reason -> the documents left out.
+    """
     by_source: dict[str, Counter[int]] = defaultdict(Counter)
     longest: Counter[str] = Counter()
     numbers = {"documents": 0, "tokens": 0}
@@ -126,12 +180,17 @@ def report(
             "files": len(files),
             "partitions": partitions,
             "repeated_ids": repeated_ids,
+            "left_out": sum(reasons.values()),
         },
         tables={
             "tokens_per_document": [
                 _row(source, found, longest[source]) for source, found in sorted(by_source.items())
             ],
             "lengths": _lengths(by_source.values()),
+            "left_out": [
+                {"asset": asset, "reason": reason, "documents": count}
+                for (asset, reason), count in reasons.items()
+            ],
         },
     )
 

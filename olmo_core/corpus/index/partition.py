@@ -60,11 +60,27 @@ def write_ids(
     return {"documents": len(everything), "repeated_ids": again}
 
 
-def write_keys(texts: Path, kind: str, number: int, out: Path) -> None:
-    """Write one partition of digests, of `urls` or of `texts`, sorted."""
+def write_dropped(dropped: Path, number: int, out: Path) -> None:
+    """Write one partition of what `digest_dropped` wrote, sorted by the digest of the id."""
+    from olmo_core.data.document_index import DROPPED_SCHEMA, ROW_GROUP, write_sorted
+
+    rows = _sorted(sorted(dropped.glob("*/ids.arrow")), number, DROPPED_SCHEMA)
+    write_sorted(out, rows, by="key", row_group=ROW_GROUP)
+
+
+def write_keys(folders: Sequence[Path], kind: str, number: int, out: Path) -> None:
+    """Write one partition of digests, of `urls` or of `texts`, sorted.
+
+    Args:
+        folders: Of what `digest_texts` and `digest_dropped` wrote.
+        kind: Which.
+        number: Of the partition.
+        out: The file to write.
+    """
     from olmo_core.data.document_index import KEY_ROW_GROUP, KEY_SCHEMA, write_sorted
 
-    table = _read(sorted(texts.glob(f"*/{kind}.arrow")), number, KEY_SCHEMA)
+    files = [path for each in folders for path in sorted(each.glob(f"*/{kind}.arrow"))]
+    table = _read(files, number, KEY_SCHEMA)
     order = np.lexsort([table[name].to_numpy() for name in ("id_key", "key")])
     write_sorted(out, table.take(order), by="key", row_group=KEY_ROW_GROUP)
 

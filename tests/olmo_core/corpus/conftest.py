@@ -21,6 +21,8 @@ from olmo_core.run.job import Job
 
 MODULES = ("argparse", "json.decoder", "dataclasses", "textwrap", "inspect", "typing", "ast")
 
+NOTHING_DROPPED = {"report": {"numbers": {"dropped": 0}}}  # of a result of `filtered`
+
 # What byte-level tokenizers stumble over.
 ODD = [
     "a",
@@ -65,7 +67,7 @@ def filtered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shards(folder / "documents" / "code", code, shard_bytes=100_000)
     odd = [Document(id=f'odd/"{n}", é', text=text, source="odd") for n, text in enumerate(ODD)]
     write_shards(folder / "documents" / "odd", odd, shard_bytes=1 << 30)
-    write_json(folder / "result.json", {"digest": "of the two sources"})
+    write_json(folder / "result.json", {"digest": "of the two sources", **NOTHING_DROPPED})
     return folder
 
 

@@ -33,6 +33,7 @@ def write_index(folder: Path, rows: list[tuple[str, int, int, str, str, int]], g
         ("ids", document_index.ROW_SCHEMA),
         ("urls", document_index.KEY_SCHEMA),
         ("texts", document_index.KEY_SCHEMA),
+        ("dropped", document_index.DROPPED_SCHEMA),
     ):
         (folder / kind).mkdir()
         table = pa.Table.from_pylist(named if kind == "ids" else [], schema)
@@ -144,7 +145,7 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
     (tmp_path / "places").mkdir()
     with pytest.raises(InputError, match=r"ids: not part of a documents index: 0 files"):
         DocumentIndex(tmp_path)
-    for kind in ("ids", "urls", "texts"):
+    for kind in ("ids", "urls", "texts", "dropped"):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / "part-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"ids/part-00000\.parquet: not part of a documents index"):

@@ -75,6 +75,19 @@ def test_documents_stay_or_go_as_worked_out_by_hand(judged: Any) -> None:
     assert len(report["samples"]["dropped"]) == 4
     sources = {row["source"]: row for row in report["tables"]["sources"]}
     assert sources["prose"]["dropped_bytes"] == 6 * 101
+    [path] = (judged.folder("filtered") / "dropped").rglob("*.jsonl.gz")
+    rows = judged.read_lines(path)
+    assert [(row["id"], row["reason"], row["loc"]) for row in rows] == [
+        ("prose/few", "few_words", 2),
+        ("prose/no-score", "few_words", 3),
+        ("prose/share", "lines", 4),
+        ("prose/spans", "marks", 6),
+        ("prose/both", "few_words", 7),
+        ("prose/copy", "copy", 8),
+    ]
+    assert {(row["src"], row["characters"], row["text_bytes"]) for row in rows} == {
+        ("documents/prose/part-00000.jsonl.gz", 100, 101)
+    }
     assert (sources["prose"]["kept"], sources["open"]["kept"]) == (2, 2)
 
 

@@ -16,6 +16,7 @@ from olmo_core.corpus.tokens import tokens
 from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import InputError
 from olmo_core.files import read_json, write_json
+from tests.olmo_core.corpus.conftest import NOTHING_DROPPED
 
 
 def test_every_document_is_found_from_all_sides(
@@ -93,7 +94,9 @@ def test_ids_with_line_breaks_and_control_characters(
     ]
     shard = tmp_path / "filtered" / "documents" / "a" / "part-00000.jsonl.gz"
     write_documents(shard, [Document(id=name, text="A text.", source="a") for name in ids])
-    write_json(tmp_path / "filtered" / "result.json", {"digest": "of these texts"})
+    write_json(
+        tmp_path / "filtered" / "result.json", {"digest": "of these texts", **NOTHING_DROPPED}
+    )
     inputs = {"filtered": tmp_path / "filtered", "tokenizer": tokenizer_run}
     made = run(tokens, tmp_path / "tokens", tokens.TokensConfig(), inputs)
     index = run(documents, tmp_path / "index", DocumentsConfig(), inputs | {"tokens": made})
@@ -124,7 +127,7 @@ def test_many_partitions(
     ]
     folder = tmp_path / "filtered"
     write_shards(folder / "documents" / "a", made, shard_bytes=400)
-    write_json(folder / "result.json", {"digest": "of these texts"})
+    write_json(folder / "result.json", {"digest": "of these texts", **NOTHING_DROPPED})
     inputs = {"filtered": folder, "tokenizer": tokenizer_run}
     config = tokens.TokensConfig(max_tokens_per_file=100)
     inputs["tokens"] = run(tokens, tmp_path / "tokens", config, inputs)
