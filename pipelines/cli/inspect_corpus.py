@@ -80,6 +80,8 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
         print_json(shown)
         return
     console = terminal()
+    if wanted.id is not None and not shown:
+        console.print(_left_out(graph, wanted.id))
     for entry in shown:
         console.print(_text(entry, wanted.grep), "")
     if whole:
@@ -136,6 +138,19 @@ def _documents(graph: Graph, source: str | None) -> Iterator[tuple[Document, dic
         for _, rows in marked_files(documents / name, *attributes):
             for document, marks in rows:
                 yield document, joined(document.id, marks)
+
+
+def _left_out(graph: Graph, doc_id: str) -> str:
+    """Return what the documents index says of a document that the rules did not see."""
+    run = graph.finished(root(), "documents")
+    if run is None:
+        return f"{doc_id}: not among the documents that rules judge; `documents` is not made yet"
+    from olmo_core.data.document_index import DocumentIndex
+
+    found = DocumentIndex(run.path).dropped_of_id(doc_id)
+    if not found:
+        return f"{doc_id}: no document of this id in {graph.recipe.name}"
+    return "\n".join(f"{each.id}: left out by {each.asset}: {each.reason}" for each in found)
 
 
 def _entry(

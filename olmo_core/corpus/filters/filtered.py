@@ -1,8 +1,8 @@
 """Asset `filtered`: documents that no rule drops, mixed by the dolma toolkit; one row per document.
 
-After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read, and `dropped/` has a
-row for each document that goes: its id, the rule, and where it stands in `held_out`. The same rules are
-evaluated here and by the toolkit; the two must agree on every document and every text. What is
+After it runs, `documents/<source>/part-*.jsonl.gz` hold what training may read, and `dropped/` has
+a row per document that goes: its id, the rule, and where it stands in `held_out`. The same rules
+are evaluated here and by the toolkit; the two must agree on every document and every text. What is
 written are the documents of `held_out`: the toolkit's lose digits and keys of their metadata.
 """
 

@@ -161,7 +161,7 @@ def write_digests(
 
     arrow: Any = importlib.import_module("pyarrow")
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
-    keys = columns["key"] = [index.key_of(name) for name in columns["id"]]
+    keys = columns["key"] = [index.key_of(row["id"]) for row in rows]
     columns["sha1"] = [bytes.fromhex(each) if each else None for each in columns["sha1"]]
     out.mkdir()
     write_partitioned(out / "ids.arrow", arrow.table(columns, schema), partitions)

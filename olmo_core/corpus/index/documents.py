@@ -3,9 +3,9 @@
 After it runs, `olmo_core.data.document_index` answers which document a token belongs to, and where
 the document of an id, a URL or a SHA-1 lies. Token files and document files are read side by side;
 what is known of a document from either meets by the digest of its id, partition by partition, so a
-process holds one file's rows or one partition's. Documents that `raw`, `held_out` and `filtered` left
-out are in it with the reason, but for quarantined ones, which may have no id. Of published token files there are rows alone: no
-URL, length or SHA-1.
+process holds one file's rows or one partition's. Documents that `raw`, `held_out` and `filtered`
+left out are in it with the reason, but for quarantined ones, which may have no id. Of published
+token files there are rows alone: no URL, length or SHA-1.
 """
 
 from collections import Counter, defaultdict

@@ -1,5 +1,6 @@
 """`olmo corpus inspect`: the rules as they stand, on what is there."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -29,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("OLMO_RECIPES", str(folder / "recipes"))
         patch.setenv("OLMO_ROOT", str(folder / "root"))
         patch.delenv("DAGSTER_HOME", raising=False)
-        olmo("run", "mine", "--select", "filtered")
+        olmo("run", "mine", "--select", "documents")
     return folder
 
 
@@ -51,6 +52,22 @@ def test_counts_are_those_of_the_job() -> None:
         assert found.get((row["source"], row["rule"]), 0) == row["dropped"]
     for row in result["metadata"]["tables"]["sources"]:
         assert found[row["source"], "kept"] == row["kept"]
+
+
+def numbers(asset: str) -> dict[str, int]:
+    return json.loads(olmo("show", "mine", asset, "--json"))[0]["metadata"]
+
+
+def test_every_document_is_in_the_index_and_one_left_out_says_why() -> None:
+    index = numbers("documents")
+    assert index["documents"] + index["left_out"] == numbers("raw")["documents"]
+    held_out = json.loads(olmo("show", "mine", "held_out", "--json"))[0]
+    with gzip.open(Path(held_out["path"]) / "held_out.jsonl.gz", "rt") as lines:
+        row = json.loads(next(lines))
+    said = olmo("corpus", "inspect", "mine", "--id", row["id"])
+    assert f"{row['id']}: left out by held_out: {row['role']}" in " ".join(said.split())
+    said = olmo("corpus", "inspect", "mine", "--id", "no such id")
+    assert "no such id: no document of this id in mine" in " ".join(said.split())
 
 
 def test_an_edited_rule_is_seen_before_it_is_run(made: Path) -> None:
