@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tokenizers import Tokenizer
 
 from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exported
 from olmo_core.config.evals import PerplexityConfig
 from olmo_core.data.manifest import Manifest
+from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import InputError
 from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.paloma import Document, figure_rows, read_documents
@@ -219,7 +219,7 @@ def _report(
 
 
 def _encode(path: Path, documents: Sequence[Document]) -> list[list[int]]:
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = read_tokenizer(path)
     texts = [document.text for document in documents]
     return [item.ids for item in tokenizer.encode_batch(texts, add_special_tokens=False)]
 

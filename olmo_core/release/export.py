@@ -11,7 +11,6 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -19,6 +18,7 @@ from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrai
 from olmo_core.checkpoint.soup import ingredient_order
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.release import ExportConfig
+from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic
 from olmo_core.release.hub import link_revisions, revision_name, write_export
@@ -132,7 +132,7 @@ def text_batch(tokenizer: Path, sequences: int, length: int) -> Tensor:
         InputError: the tokenizer makes too few tokens of it.
     """
     text = "\n\n".join(topics[name] for name in sorted(topics))
-    ids = Tokenizer.from_file(str(tokenizer)).encode(text, add_special_tokens=False).ids
+    ids = read_tokenizer(tokenizer).encode(text, add_special_tokens=False).ids
     if len(ids) < sequences * length:
         raise InputError(f"parity: {len(ids)} tokens of text for {sequences} x {length}")
     stride = len(ids) // sequences  # spread over the whole text
@@ -159,7 +159,7 @@ def continuations(
     model: PreTrainedModel, tokenizer: Path, prompts: Sequence[str], new_tokens: int
 ) -> list[str]:
     """Return greedy continuations of prompts, for people to read."""
-    encoder = Tokenizer.from_file(str(tokenizer))
+    encoder = read_tokenizer(tokenizer)
     texts: list[str] = []
     for prompt in prompts:
         ids = torch.tensor([encoder.encode(prompt, add_special_tokens=False).ids])

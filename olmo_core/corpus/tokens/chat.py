@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from olmo_core.corpus.rows import read_rows, require_utf8
 from olmo_core.corpus.tokens.tokenizer import TOKENIZER
 from olmo_core.data.format import Header, dtype_for, header_path
+from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import atomic_path, read_json, sha256_file, write_json
 from olmo_core.run.command import exit_codes, set_up_logging
@@ -71,13 +71,11 @@ class ChatTokenizer:
         if not self.path.is_file():
             raise ConfigError(f"--tokenizer: {self.path}: no such file")
         try:
-            self._tokenizer = Tokenizer.from_file(str(self.path))
+            self._tokenizer = read_tokenizer(self.path)
         except Exception as error:  # the library raises no narrower class
             raise ConfigError(
                 f"--tokenizer: {self.path}: no tokenizer.json of Hugging Face's: {error}"
             ) from None
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
         self.vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
         self.eos_token, self.eos_token_id = self._special("eos_token", eos_token)
         _, self.pad_token_id = self._special("pad_token", pad_token)

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import tiktoken
-from tokenizers import Regex, Tokenizer, normalizers
+from tokenizers import Regex, normalizers
 
 from olmo_core.corpus.tokens.proof import NotProven, fast_encoding, hard, runs_of_blanks
+from olmo_core.data.tokenizer import read_tokenizer
 
 _CLASSES = (r"\p{L}", r"\p{N}", r"\s")  # all that both ask of a character that is not ASCII
 _UNKNOWN = -1  # in place of an id: Hugging Face may find an added token here
@@ -30,12 +31,17 @@ class Encoder:
 
     def __init__(self, path: Path, *, escape: bool = False) -> None:
         """Read the file; `escape`: a text that spells a special token does not get its id."""
-        self.tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer = read_tokenizer(path)
         self.tokenizer.encode_special_tokens = escape
         # A file may leave out what it has none of.
         content: dict[str, Any] = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None}
         content |= json.loads(path.read_text(encoding="utf-8"))
-        added: list[dict[str, Any]] = content["added_tokens"]
+        # Hugging Face goes by the model's own id where the file gives another, and skips "".
+        content["added_tokens"] = added = [
+            token | {"id": self.tokenizer.token_to_id(token["content"])}
+            for token in content["added_tokens"]
+            if token["content"]
+        ]
         blanks = runs_of_blanks(content)
         left = [token for token in added if hard(token) or (escape and token["special"])]
         self._hard = [str(token["content"]) for token in left]

@@ -21,6 +21,7 @@ from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.paths import expanded
 from olmo_core.corpus.document import source_names
 from olmo_core.corpus.tokens.learnt import sample_texts
+from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
@@ -139,13 +140,19 @@ def read_released(config: TokenizerConfig) -> Tokenizer:
 
     Raises:
         ConfigError: there is no such file.
-        InputError: it is no tokenizer, has another highest id, or lacks a special token.
+        InputError: it is no tokenizer, chooses ids at random, has another highest id, or lacks a
+            special token.
     """
     path = _released_path(config)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = read_tokenizer(path)
     except Exception as error:  # tokenizers raises nothing more exact
         raise InputError(f"{path}: not a tokenizer.json: {error}") from None
+    if dropout := getattr(tokenizer.model, "dropout", None):
+        raise InputError(
+            f"{path}: model.dropout is {round(dropout, 6)}: a text would get other ids each time; "
+            "expected null"
+        )
     # Ids may have holes, and a model needs a row for the highest one.
     size = max(tokenizer.get_vocab().values(), default=-1) + 1
     if size != config.vocab_size:

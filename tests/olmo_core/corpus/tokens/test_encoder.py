@@ -156,6 +156,49 @@ def test_what_is_proven_is_equal(ignore_merges: bool) -> None:
     assert unlike > 0.5 * proven.count(False)  # little is refused in vain
 
 
+TEMPLATE = {
+    "type": "TemplateProcessing",
+    "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}],
+    "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+    "special_tokens": {"<|endoftext|>": {"id": "x", "ids": [0], "tokens": ["<|endoftext|>"]}},
+}
+
+
+@pytest.mark.parametrize("normalizer", [None, {"type": "NFD"}], ids=["tiktoken", "tokenizers"])
+def test_no_document_is_cut_or_filled_up(
+    tmp_path: Path, tokenizer_run: Path, normalizer: dict[str, str] | None
+) -> None:
+    """A file may say how `encode` ends texts; transformers ends them so only where it is asked."""
+    content = json.loads((tokenizer_run / "tokenizer.json").read_text())
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content | {"normalizer": normalizer}))
+    plain = Encoder(path)
+    cut = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    fill = {"strategy": {"Fixed": 50}, "direction": "Right", "pad_to_multiple_of": None}
+    fill |= {"pad_id": 1, "pad_type_id": 0, "pad_token": "<|padding|>"}
+    changes = {"truncation": cut, "padding": fill, "post_processor": TEMPLATE}
+    text = "def words(of, a, text): return text.split()"
+    for each in ({"truncation": cut}, {"padding": fill}, {"post_processor": TEMPLATE}, changes):
+        path.write_text(json.dumps(content | {"normalizer": normalizer} | each))
+        encoder = Encoder(path)
+        ids = [encoder.encode([text])[0].tolist(), encoder.exact(text)]
+        assert ids == [plain.exact(text)] * 2, each.keys()
+
+
+def test_an_added_tokens_id_is_the_models(tmp_path: Path, tokenizer_run: Path) -> None:
+    """Where a file gives another one beside it, as Hugging Face reads it."""
+    content = json.loads((tokenizer_run / "tokenizer.json").read_text())
+    content["added_tokens"][0]["id"] = 300
+    content["added_tokens"].append(content["added_tokens"][0] | {"content": "", "id": 2000})
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    encoder = Encoder(path)
+    assert encoder.reason == ""
+    text = "a<|endoftext|>b"
+    assert encoder.encode([text])[0].tolist() == encoder.exact(text)
+    assert encoder.exact(text)[1] == 0
+
+
 def test_nfc_may_spell_an_added_token(tmp_path: Path, tokenizer_run: Path) -> None:
     """The Kelvin sign becomes a K: Hugging Face looks for tokens in what NFC makes, or before."""
     content = json.loads((tokenizer_run / "tokenizer.json").read_text())

@@ -183,6 +183,15 @@ def test_a_released_tokenizer_that_does_not_fit(
         read_released(TokenizerConfig(**values))
 
 
+def test_a_tokenizer_with_dropout_is_refused(tmp_path: Path, tokenizer_run: Path) -> None:
+    content = json.loads((tokenizer_run / "tokenizer.json").read_text())
+    content["model"]["dropout"] = 0.1
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"json: model\.dropout is 0\.1:.*expected null"):
+        read_released(TokenizerConfig(vocab_size=900, file=str(path)))
+
+
 def test_a_vocabulary_with_holes_is_as_large_as_its_highest_id(
     tmp_path: Path, filtered: Path, tokenizer_run: Path, run
 ) -> None:
