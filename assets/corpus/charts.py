@@ -10,4 +10,7 @@ FILTERED = (
     Chart(table="dropped by rule", labels=("source", "rule"), values=("dropped",)),
 )
 LENGTHS = Chart(table="lengths", labels=("tokens_up_to",), values=("documents",))
+SCORES = Chart(
+    table="scores", labels=("source", "tagger", "label"), values=("documents", "at_least_half")
+)
 SHARES = Chart(table="sources", labels=("source",), values=("planned_share", "share"))

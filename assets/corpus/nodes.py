@@ -118,6 +118,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             further_identity=_located(
                 recipe, "tagged", lambda: toolkit_identity() | taggers_identity(tagged_config)
             ),
+            charts=(charts.SCORES,) if tagged_config.fasttext else (),
         ),
         (of_dolma if deduplicated.engine == "dolma" else node)(
             "deduplicated",

@@ -6,7 +6,7 @@ After it runs, `attributes/tags/<source>/*.jsonl.gz` stand row for row beside th
 
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from olmo_core.corpus.document import (
     totals,
 )
 from olmo_core.corpus.filters.names import check_sources
+from olmo_core.corpus.filters.scores import Scores
 from olmo_core.corpus.filters.taggers import FastText, Taggers, taggers_identity
 from olmo_core.corpus.rows import write_rows
 from olmo_core.corpus.toolkit import (
@@ -30,12 +31,13 @@ from olmo_core.corpus.toolkit import (
     marked_files,
     run_steps,
 )
-from olmo_core.files import link_files, read_json
+from olmo_core.files import link_files, read_json, write_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 from olmo_core.tasks.map import Task, map_tasks
 
 EXPERIMENT = "tags"
+SCORES = "scores.json"  # of a chunk's documents, beside their attributes
 COUNTS = ("documents", "text_bytes")  # of a source
 # Of files. Each starts the toolkit, for a second; each is done again if its process is lost.
 CHUNKS_PER_PROCESS = 4  # where nodes share the work
@@ -63,11 +65,13 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         reads = read_json(inputs["held_out"] / "result.json")["digest"]
         chunks = _tag(documents, config, job, reads=reads)
     files: dict[str, Path] = {}
+    scores = _no_scores(config)
     for chunk, found in chunks:
         for source, counted in found.items():
             counts[source].update(counted)
         paths = shards(chunk)
         files |= {path.relative_to(chunk).as_posix(): path for path in paths}
+        scores.join(read_json(chunk / SCORES))
     target = job.folder / "attributes" / EXPERIMENT
     target.parent.mkdir(exist_ok=True)
     link_files(target, files)
@@ -82,7 +86,7 @@ def make(config: TaggedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
             "files": len(files),
             "taggers": len({name for names in config.taggers.values() for name in names}),
         },
-        tables={"sources": table},
+        tables={"sources": table, **({"scores": scores.table()} if config.fasttext else {})},
         samples={"attributes": _samples(target)},
         data={"experiment": EXPERIMENT, **taggers_identity(config)},
     )
@@ -125,7 +129,7 @@ def _tag(
 def tag_files(
     names: Sequence[str], documents: Path, config: TaggedConfig, processes: int, out: Path
 ) -> dict[str, Counter[str]]:
-    """Write the attributes of some files, under their names in the folder `out`.
+    """Write the attributes of some files, under their names in the folder `out`, and `SCORES`.
 
     A toolkit process tags them. They are read whole before, since it would pass over half of a
     broken file, and each row is held against its document after.
@@ -160,12 +164,26 @@ def tag_files(
         for name in names
     ]
     run_steps([steps], working, processes=processes, taggers=config.plan())
+    scores = _no_scores(config)
     for name, rows in marked_files(view / "documents", view / "attributes" / EXPERIMENT):
         # Written anew: the toolkit's gzip holds the time.
         found = (_tags_row(document, tags, config) for document, (tags,) in rows)
-        write_rows(out / name, found)
+        write_rows(out / name, _counted(found, name.parts[0], scores))
+    write_json(out / SCORES, scores.facts(), durable=False)  # as all of `out`, by `map_tasks`
     shutil.rmtree(working)
     return counts
+
+
+def _no_scores(config: TaggedConfig) -> Scores:
+    return Scores(f"{EXPERIMENT}__{name}__" for name in config.fasttext)
+
+
+def _counted(
+    rows: Iterable[dict[str, Any]], source: str, scores: Scores
+) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        scores.add(source, row["attributes"])
+        yield row
 
 
 def _tags_row(document: Document, tags: dict[str, Any], config: TaggedConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Asset `tagged`: real taggers on documents whose tags can be counted by hand."""
 
+import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,24 @@ def test_fasttext_models_and_taggers_of_ones_own(hand_written: Any, tmp_path: Pa
     assert [len(spans) for spans in tags["code/1"].values()] == [5, 5]
     both = zip(*tags["code/1"].values(), strict=True)
     assert all(one[2] + other[2] == pytest.approx(1, abs=1e-4) for one, other in both)
+    rows = {
+        (row["source"], row["tagger"], row["label"]): row
+        for row in result["report"]["tables"]["scores"]
+    }
+    assert set(rows) == {
+        ("prose", "english", "en"),
+        ("code", "lines", "de"),
+        ("code", "lines", "en"),
+    }
+    scores = [tags[f"prose/{name}"]["tags__english__en"][0][2] for name in "123"]
+    english = rows["prose", "english", "en"]
+    assert english["documents"] == 3
+    assert english["at_least_half"] == sum(score >= 0.5 for score in scores)
+    assert english["mean"] == pytest.approx(statistics.mean(scores), abs=1e-4)
+    assert english["median"] <= statistics.median(scores) < english["median"] + 0.01
+    # Five equal lines: the document's score is the line's.
+    line = tags["code/1"]["tags__lines__en"][0][2]
+    assert rows["code", "lines", "en"]["mean"] == pytest.approx(line, abs=1e-4)
 
 
 def test_what_a_file_of_taggers_lacks_is_named(hand_written: Any, tmp_path: Path) -> None:
