@@ -9,7 +9,7 @@ would choose for a corpus of that size; then the pass's own reduce is run.
 
   pairs    near_duplicates: bands of MinHash values, 500 bytes per document
   connect  near_duplicates: links between near copies, 16 bytes per link, in one process
-  copies   deduplicated: digests of texts and paragraphs, 530 bytes per document
+  copies   deduplicated: digests of texts and paragraphs, 550 bytes per document
   choose   held_out: narrow rows of all documents and their clusters, in one process
 
 Three documents of ten repeat others, and one of a thousand shares a bucket with all of its kind.
@@ -103,7 +103,7 @@ PASSES = {
         document_bytes=32, disk=8.0, write=write_links, reduce=connect, partitioned=False
     ),
     "copies": Pass(
-        document_bytes=28 * (1 + PARAGRAPHS), disk=1.5, write=write_digests, reduce=compare
+        document_bytes=29 * (1 + PARAGRAPHS), disk=1.5, write=write_digests, reduce=compare
     ),
     "choose": Pass(
         document_bytes=40, disk=3.0, write=write_survey, reduce=hold_out, partitioned=False

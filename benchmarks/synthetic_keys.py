@@ -9,6 +9,7 @@ import numpy as np
 
 from olmo_core.corpus.duplicates import bands, candidates, components, copies, keys, verify
 from olmo_core.corpus.duplicates.columns import Array
+from olmo_core.corpus.duplicates.marks import COPIES, TEXT
 
 SHARD_DOCUMENTS = 200_000  # 0.5 GB of text, 0.12 GB compressed, as in Dolma
 SHARD_BYTES = 120_000_000
@@ -94,6 +95,9 @@ def write_digests(plan: Plan, group: keys.Group) -> None:
                 "key": mixed(digested, 3),
                 "low": mixed(digested, 4),
                 "place": np.repeat(places, 1 + PARAGRAPHS),
+                "kind": np.tile(
+                    np.array([COPIES[TEXT]] + [0] * PARAGRAPHS, np.uint8), len(numbers)
+                ),
                 "characters": np.tile(np.array([0] + [90] * PARAGRAPHS, np.uint32), len(numbers)),
             }
             out.write(rows, keys.by_key(rows["key"], plan.partitions))

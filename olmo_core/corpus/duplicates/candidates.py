@@ -1,6 +1,7 @@
 """What may be held out: narrow rows of all documents, and the clusters that come first."""
 
 import hashlib
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from olmo_core.corpus.document import read_documents
+from olmo_core.corpus.duplicates.clustered import write_clustered
 from olmo_core.corpus.duplicates.columns import arrow
 from olmo_core.corpus.duplicates.keys import Group, place, query, quoted, table_file
 
@@ -19,16 +21,16 @@ DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own
 # no row in `clustered`, and its members are not alone.
 DOCUMENTS_WITH_CLUSTERS = """
     create view documents as from read_parquet({surveys}, hive_partitioning = false);
-    create table clusters as from read_parquet({clusters}, hive_partitioning = false);
-    create table clustered as
-    select place, documents.source, documents.text_bytes, cluster, first.own_order as "order"
-    from documents join clusters using (place) join documents first on first.place = cluster;
+    create view clusters as from read_parquet({clusters}, hive_partitioning = false);
+    create view clustered as
+    select place, name as source, text_bytes, cluster, "order", size
+    from read_parquet({clustered}, hive_partitioning = false) rows
+        join names on rows.source = names.number;
 """
 SOURCES = """
-    with size as (select cluster, count(*) as documents from clustered group by cluster),
-    near as (
-        select source, count(*) as near_duplicates, max(documents) as largest_cluster
-        from clustered join size using (cluster) group by source
+    with near as (
+        select source, count(*) as near_duplicates, max(size) as largest_cluster
+        from clustered group by source
     )
     select source, count(*), sum(text_bytes)::bigint, coalesce(any_value(near_duplicates), 0),
         coalesce(any_value(largest_cluster), 1)
@@ -147,15 +149,25 @@ class Survey:
     """The rows of all documents beside their clusters, on the disk, for queries that spill."""
 
     def __init__(self, surveys: Sequence[Path], clusters: Path, scratch: Path) -> None:
-        self._views = DOCUMENTS_WITH_CLUSTERS.format(
-            surveys=f"[{', '.join(map(quoted, surveys))}]", clusters=quoted(clusters)
-        )
+        self._surveys = surveys
+        self._clusters = clusters
         self._scratch = scratch
         self._stack = ExitStack()
 
     def __enter__(self) -> "Survey":
+        folder = tempfile.TemporaryDirectory(dir=self._scratch)
+        clustered = Path(self._stack.enter_context(folder)) / "clustered.parquet"
+        names = write_clustered(self._surveys, self._clusters, clustered)
         self._connection = self._stack.enter_context(query(self._scratch / "choose"))
-        self._connection.execute(self._views)
+        numbered = {"name": arrow().array(names, "string"), "number": np.arange(len(names))}
+        self._connection.register("names", arrow().table(numbered))
+        self._connection.execute(
+            DOCUMENTS_WITH_CLUSTERS.format(
+                surveys=f"[{', '.join(map(quoted, self._surveys))}]",
+                clusters=quoted(self._clusters),
+                clustered=quoted(clustered),
+            )
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

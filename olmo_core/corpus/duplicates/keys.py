@@ -160,8 +160,9 @@ def table_file(
 ) -> Generator[Callable[[Mapping[str, Any]], None]]:
     """Yield what adds rows to one Parquet file, a row group at a time."""
     schema = arrow().schema(list(columns.items()))
-    # Digests and places do not compress, and nothing asks for their bounds.
-    plain: Any = {"compression": "NONE", "use_dictionary": False, "write_statistics": False}
+    # Digests and places do not compress, and nothing asks for their bounds, only for a source's.
+    texts = [name for name, kind in columns.items() if kind == "string"]
+    plain: Any = {"compression": "NONE", "use_dictionary": False, "write_statistics": texts}
     with parquet().ParquetWriter(path, schema, **plain) as writer:
 
         def add(rows: Mapping[str, Any]) -> None:

@@ -30,7 +30,9 @@ from olmo_core.corpus.duplicates.decontaminated import DecontaminatedConfig
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
-from olmo_core.corpus.filters import tagged
+from olmo_core.corpus.filters import filtered, tagged
+from olmo_core.corpus.filters.filtered import FilteredConfig
+from olmo_core.corpus.filters.rules import Rule
 from olmo_core.corpus.filters.tagged import TaggedConfig
 from olmo_core.corpus.index import documents
 from olmo_core.corpus.index.documents import DocumentsConfig
@@ -118,7 +120,7 @@ def _job(
     Job.progress = counted(Job.progress)
     module = __import__(name, fromlist=["make"])
     keys.LEAST_BYTES = 3000  # some groups and partitions of few documents
-    tagged.CHUNK_BYTES = 1  # a file
+    tagged.CHUNK_BYTES = filtered.CHUNK_BYTES = 1  # a file
     with Job.open(folder) as job:
         job.processes = processes
         job.finish(module.make(config, inputs, job))
@@ -154,12 +156,19 @@ def text_jobs(
         run(work.module, inputs[name], work.config, work.inputs)
     rest = {"held_out": inputs["held_out"]}
     taggers = dict.fromkeys(texts, ("whitespace_tokenizer_v1",))
+    copies = Work(module=deduplicated, config=DeduplicatedConfig(), inputs=rest)
+    marked = run(copies.module, root / "deduplicated", copies.config, copies.inputs)
+    rules = (Rule(name="repeats", attribute="duplicates__paragraphs", above=0.498),)
+    rules = FilteredConfig(
+        rules=dict.fromkeys(texts, rules), min_kept_share=dict.fromkeys(texts, 0.1)
+    )
     return {
         "near_duplicates": near,
         "held_out": held,
-        "deduplicated": Work(module=deduplicated, config=DeduplicatedConfig(), inputs=rest),
+        "deduplicated": copies,
         "decontaminated": Work(module=decontaminated, config=DecontaminatedConfig(), inputs=rest),
         "tagged": Work(module=tagged, config=TaggedConfig(taggers=taggers), inputs=rest),
+        "filtered": Work(module=filtered, config=rules, inputs={**rest, "deduplicated": marked}),
     }
 
 
@@ -215,11 +224,12 @@ def whole(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["tagged"], indirect=True)
+@pytest.mark.parametrize("work", ["tagged", "filtered"], indirect=True)
+@pytest.mark.parametrize("part", [0.2, 0.5, 0.9])
 def test_a_killed_job_that_drives_the_toolkit_goes_on_where_it_was(
-    work: Work, whole: Done, tmp_path: Path
+    work: Work, whole: Done, tmp_path: Path, part: float
 ) -> None:
-    goes_on(work, whole, tmp_path, 0.5)
+    goes_on(work, whole, tmp_path, part)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0])

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
-from olmo_core.corpus.duplicates import candidates, components, held_out
+from olmo_core.corpus.duplicates import candidates, clustered, components, held_out
 from olmo_core.corpus.duplicates.candidates import Survey, cluster_order
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig, choose
 from olmo_core.corpus.duplicates.keys import table_file
@@ -132,6 +133,42 @@ def test_what_cannot_be_taken_any_more_is_not_looked_at(
     assert room < 50
     assert max(looked_at) <= limit
     assert sum(looked_at) <= len(held) + 3 * limit
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1000])
+def test_clusters_come_whole_and_in_their_order_some_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Against a walk through all documents; place 1 to 10 are excluded, and so are their copies."""
+    monkeypatch.setattr(clustered, "READ_ROWS", 16)
+    monkeypatch.setattr(clustered, "PARTITION_ROWS", 16)
+    noise = np.random.default_rng(0)
+    numbers = range(10, 300)
+    first = {n: int(noise.integers(0, n)) if noise.random() < 0.5 else n for n in numbers}
+    first = {n: m if first.get(m, m) == m else n for n, m in first.items()}
+    groups = [first.get(n, n) for n in range(300)]
+    ids = [f"{'ab'[n % 2]}/{n}" for n in range(300)]
+    write_survey(tmp_path, ids, groups)
+    rows = parquet.read_table(tmp_path / "survey.parquet").slice(10)
+    parquet.write_table(rows, tmp_path / "rows.parquet")
+    orders = {n: cluster_order(0, ids[n]) for n in numbers}
+    expected: list[tuple[int, dict[str, int]]] = []
+    for n in sorted(numbers, key=lambda n: orders[n]):
+        members = Counter(ids[m][0] for m in numbers if groups[m] == n)
+        if members["a"]:
+            expected.append((n + 1, dict(members)))
+    assert sum(sum(members.values()) > 1 for _, members in expected) > 30
+    with Survey([tmp_path / "rows.parquet"], tmp_path / "clusters.parquet", tmp_path) as survey:
+        found = [*survey.clusters("a", lambda: 100, limit=limit)]
+        left = survey.near_excluded(11)
+        sources = survey.sources()
+    assert [(cluster.place, cluster.documents) for cluster in found] == expected
+    assert [m.place - 1 for m in left] == [n for n in numbers if groups[n] < 10]
+    sizes = Counter(groups[10:])
+    for name, own in sources.items():
+        near = [n for n in numbers if ids[n][0] == name and sizes[groups[n]] > 1 <= groups[n] - 9]
+        assert (own["documents"], own["near_duplicates"]) == (145, len(near))
+        assert own["largest_cluster"] == max(sizes[groups[n]] for n in near)
 
 
 def test_paths_are_names_not_patterns(tmp_path: Path) -> None:
