@@ -84,6 +84,7 @@ def write_bands(plan: Plan, group: keys.Group) -> None:
 def write_digests(plan: Plan, group: keys.Group) -> None:
     """Write the digests of texts and paragraphs; three of ten are found again, some very often."""
     common = plan.documents * PARAGRAPHS // 20
+    kind = np.array([COPIES[TEXT]] + [0] * PARAGRAPHS, np.uint8)
     with keys.PartitionedFile(plan.file(group), copies.KEYS, plan.partitions) as out:
         for numbers, places in some_of(group):
             of_all = np.repeat(numbers * np.uint64(1 + PARAGRAPHS), 1 + PARAGRAPHS)
