@@ -70,6 +70,11 @@ def text_facts(document: Document) -> dict[str, Any]:
     }
 
 
+def count_words(text: str) -> int:
+    """Return the number of words of a text: what stands between blanks."""
+    return len(text.split())
+
+
 FIELDS = tuple(each.name for each in fields(Document))
 
 

@@ -191,6 +191,8 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
             "min_kept_share": config.min_kept_share[source],
             "kept_bytes": verdict.kept_bytes,
             "dropped_bytes": verdict.dropped_bytes.total(),
+            "kept_words": verdict.kept_words,
+            "dropped_words": verdict.dropped_words.total(),
             "replaced_spans": verdict.replaced.total(),
         }
         for source, verdict in verdicts.items()
@@ -202,6 +204,7 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
             "dropped": verdict.reasons[name],  # each document counts once
             "matched": verdict.matches[name],  # also where an earlier rule dropped it
             "dropped_bytes": verdict.dropped_bytes[name],
+            "dropped_words": verdict.dropped_words[name],
         }
         for source, verdict in verdicts.items()
         for name in [
@@ -214,7 +217,8 @@ def _report(config: FilteredConfig, verdicts: Mapping[str, Verdict], documents: 
         for source, verdict in verdicts.items()
         for name, count in sorted(verdict.replaced.items())
     ]
-    numbers = totals(table, "documents", "kept", "dropped", "kept_bytes", "replaced_spans")
+    columns = ("documents", "kept", "dropped", "kept_bytes", "kept_words", "replaced_spans")
+    numbers = totals(table, *columns)
     return Report(
         numbers={
             **numbers,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from olmo_core.corpus.document import Document, utf8_bytes
+from olmo_core.corpus.document import Document, count_words, utf8_bytes
 from olmo_core.corpus.filters.names import EVALUATION_COVERED, check_found_attribute
 from olmo_core.errors import ConfigError
 
@@ -107,11 +107,13 @@ class Verdict:
     rules: Sequence[Rule]
     kept: int = 0  # documents
     kept_bytes: int = 0
+    kept_words: int = 0
     text_bytes: int = 0  # of all, before anything is replaced
     replaced: Counter[str] = field(default_factory=Counter[str])  # spans in kept documents
     reasons: Counter[str] = field(default_factory=Counter[str])  # the first rule that drops
     matches: Counter[str] = field(default_factory=Counter[str])  # every rule that drops
     dropped_bytes: Counter[str] = field(default_factory=Counter[str])
+    dropped_words: Counter[str] = field(default_factory=Counter[str])
     samples: dict[str, str] = field(default_factory=dict[str, str])  # reason -> a dropped text
     attributes: set[str] = field(default_factory=set[str])  # names of all that documents have
     # The largest share of an evaluation text in a kept document, and that document's id.
@@ -137,17 +139,20 @@ class Verdict:
             self.reasons[BLANK] += 1
             self.matches[BLANK] += 1
             self.dropped_bytes[BLANK] += document.text_bytes
+            self.dropped_words[BLANK] += count_words(document.text)
             self.samples.setdefault(BLANK, document.sample(BLANK))
             return BLANK
         if not drops:
             self.kept += 1
             self.kept_bytes += utf8_bytes(left)
+            self.kept_words += count_words(left)
             spans = attributes.get(EVALUATION_COVERED) or [[0, 0, 0.0]]
             self.evaluation = max(self.evaluation, (spans[0][2], document.id))
             return ""
         reason = drops[0]
         self.reasons[reason.name] += 1
         self.dropped_bytes[reason.name] += document.text_bytes
+        self.dropped_words[reason.name] += count_words(document.text)
         self.matches.update(rule.name for rule in drops)
         if reason.name not in self.samples:
             value = reason.value(document.text, attributes)
@@ -164,11 +169,13 @@ class Verdict:
         """Add what was counted over the files that follow."""
         self.kept += facts["kept"]
         self.kept_bytes += facts["kept_bytes"]
+        self.kept_words += facts["kept_words"]
         self.text_bytes += facts["text_bytes"]
         self.replaced.update(facts["replaced"])
         self.reasons.update(facts["reasons"])
         self.matches.update(facts["matches"])
         self.dropped_bytes.update(facts["dropped_bytes"])
+        self.dropped_words.update(facts["dropped_words"])
         self.samples = {**facts["samples"], **self.samples}  # the first of each stays
         self.attributes.update(facts["attributes"])
         share, name = facts["evaluation"]

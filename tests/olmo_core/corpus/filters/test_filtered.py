@@ -75,6 +75,9 @@ def test_documents_stay_or_go_as_worked_out_by_hand(judged: Any) -> None:
     assert len(report["samples"]["dropped"]) == 4
     sources = {row["source"]: row for row in report["tables"]["sources"]}
     assert sources["prose"]["dropped_bytes"] == 6 * 101
+    words = {name: (row["kept_words"], row["dropped_words"]) for name, row in sources.items()}
+    assert words == {"prose": (2, 6), "open": (5, 0)}
+    assert report["numbers"]["kept_words"] == 7
     [path] = (judged.folder("filtered") / "dropped").rglob("*.jsonl.gz")
     rows = judged.read_lines(path)
     assert [(row["id"], row["reason"], row["loc"]) for row in rows] == [

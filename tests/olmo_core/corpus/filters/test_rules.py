@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from olmo_core.corpus.document import Document
-from olmo_core.corpus.filters.rules import Rule, Verdict, check_families
+from olmo_core.corpus.filters.rules import BLANK, Rule, Verdict, check_families
 from olmo_core.errors import ConfigError
 
 TEXT = "0123456789"
@@ -63,6 +63,24 @@ def test_the_first_rule_that_drops_is_the_reason() -> None:
         verdict.add(Document(id="s/1", text=TEXT, source="s"), ATTRIBUTES, TEXT)
         assert verdict.reasons == reason
         assert verdict.matches == {rule.name: 1 for rule in rules if rule is not few}
+
+
+def test_words_are_counted_per_rule_and_as_they_stay() -> None:
+    long = Rule(name="long", attribute="tags__t__count", above=1)
+    verdict = Verdict(rules=[long])
+    for text, count, left in (
+        ("  three\tlittle\u00a0words ", 2, "all the same"),
+        ("two more", 3, "gone"),
+        ("one@example.org writes", 0, "|||EMAIL||| writes still"),
+        ("nothing is left", 0, " "),
+    ):
+        document = Document(id="s/1", text=text, source="s")
+        verdict.add(document, {"tags__t__count": [[0, 1, count]]}, left)
+    whole = Verdict(rules=[long])
+    for _ in range(2):
+        whole.join(verdict.facts())
+    assert whole.dropped_words == {"long": 2 * (3 + 2), BLANK: 2 * 3}
+    assert whole.kept_words == 2 * 3  # with its mask
 
 
 @pytest.mark.parametrize(("above", "below"), [(None, None), (1.0, 2.0)])
