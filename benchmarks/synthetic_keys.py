@@ -96,9 +96,7 @@ def write_digests(plan: Plan, group: keys.Group) -> None:
                 "key": mixed(digested, 3),
                 "low": mixed(digested, 4),
                 "place": np.repeat(places, 1 + PARAGRAPHS),
-                "kind": np.tile(
-                    np.array([COPIES[TEXT]] + [0] * PARAGRAPHS, np.uint8), len(numbers)
-                ),
+                "kind": np.tile(kind, len(numbers)),
                 "characters": np.tile(np.array([0] + [90] * PARAGRAPHS, np.uint32), len(numbers)),
             }
             out.write(rows, keys.by_key(rows["key"], plan.partitions))
