@@ -112,7 +112,10 @@ def _numbers(column: Any, names: dict[str, int]) -> Array:
 def _batches(paths: Sequence[Path]) -> Iterator[Any]:
     for path in paths:
         with parquet().ParquetFile(path) as file:
-            yield from (batch for batch in file.iter_batches(READ_ROWS) if len(batch))
+            # A reader of all row groups would hold them until its end.
+            for group in range(file.num_row_groups):
+                batches = file.read_row_group(group).combine_chunks().to_batches(READ_ROWS)
+                yield from (batch for batch in batches if len(batch))
 
 
 def _joined(batches: Sequence[Any], name: str) -> Array:
