@@ -197,6 +197,8 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
         for name in NUMBERS:
             if isinstance(status.get(name), int | float):
                 shown[name] = float(f"{status[name]:.6g}")
+        if "tokens_per_second" not in status and (rate := texts.rate_text(status)):
+            shown["rate"] = rate
         if (left := texts.remaining_seconds(status)) is not None:
             shown["time_remaining"] = texts.duration(left)
         if status.get("wandb_url"):

@@ -27,14 +27,27 @@ def progress_text(status: Mapping[str, Any]) -> str:
     return f"{done}, {status['message']}" if status["message"] else done
 
 
+def units_per_second(status: Mapping[str, Any]) -> float | None:
+    """Return the rate of the part of its work that the job is at; None before its first unit."""
+    since = status.get("counted_from") or {"done": 0, "time": status.get("ready")}
+    done = status["done"] - since["done"]
+    if done <= 0 or since["time"] is None or status["heartbeat"] <= since["time"]:
+        return None
+    return done / (status["heartbeat"] - since["time"])
+
+
+def rate_text(status: Mapping[str, Any]) -> str:
+    """Return `1.25 chunks/s`; empty before the first unit."""
+    rate = units_per_second(status)
+    return "" if rate is None else f"{float(f'{rate:.3g}'):,.12g} {status['unit']}/s"
+
+
 def remaining_seconds(status: Mapping[str, Any]) -> float | None:
-    """Return the time left by the job, else by how much it has done since it began to work."""
+    """Return the time left by the job, else by the rate of the part of its work that it is at."""
     if status.get("remaining_seconds") is not None:
         return float(status["remaining_seconds"])
-    done, total, ready = status["done"], status.get("total"), status.get("ready")
-    if not (done and total and ready):
-        return None
-    return max(0.0, (status["heartbeat"] - ready) * (total - done) / done)
+    total, rate = status.get("total"), units_per_second(status)
+    return None if not total or rate is None else max(0.0, (total - status["done"]) / rate)
 
 
 def duration(seconds: float) -> str:

@@ -85,6 +85,7 @@ class Job:
             "total": None,
             "unit": "",
             "message": "",
+            "counted_from": None,
             "progressed": None,
             "busy": None,
             "peak_memory_bytes": 0,
@@ -155,8 +156,18 @@ class Job:
         """
         if self.stop_requests and not self.resumable:
             raise Stopped
-        self._status.update(figures or {}, done=done, total=total, unit=unit, message=message)
+        before = self._status
+        if (total, unit) != (before["total"], before["unit"]) or done < before["done"]:
+            self.counts(done, total, unit=unit)
+        self._status.update(figures or {}, done=done, message=message)
         self._status["progressed"] = time.time()
+
+    def counts(self, done: float, total: float | None, *, unit: str) -> None:
+        """Say that a part of the work begins, of which `done` was done before: rates begin here."""
+        now = time.time()
+        self._status.update(
+            done=done, total=total, unit=unit, message="", counted_from={"done": done, "time": now}
+        )
 
     def computes(self) -> None:
         """Say that others compute for this job: while it waits for them it does not hang."""

@@ -68,7 +68,8 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, unit: str) -> list[Any]:
         if found is None:
             left[number] = functools.partial(_run, task, job.folder, marker)
         else:
-            finish(number, found[1])
+            results[number] = found[1]
+    job.counts(len(results), len(tasks), unit=unit)
     if results:
         log.info("%d of %d tasks were finished by an earlier attempt", len(results), len(tasks))
     shared = job.workers > 0 or environment.dask_address() is not None

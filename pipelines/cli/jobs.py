@@ -11,7 +11,7 @@ from assets.graph import Graph
 from assets.launcher import JobState, Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
-from assets.reporting.texts import duration
+from assets.reporting.texts import duration, remaining_seconds, units_per_second
 from assets.reuse import reused_from
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
@@ -21,7 +21,7 @@ from pipelines.names import shown
 from pipelines.places import Place, at_work
 
 # What status.json says of training alone.
-TRAINING = ("step", "loss", "learning_rate", "tokens_per_second", "remaining_seconds", "wandb_url")
+TRAINING = ("step", "loss", "learning_rate", "tokens_per_second", "wandb_url")
 FIGURES = ("engine", "job", "state", "attempt", "done", "loss", "rate", "left")
 
 
@@ -67,11 +67,15 @@ def job_row(place: Place, state: JobState) -> dict[str, Any]:
         "attempt": status.get("attempt", launch.get("submission")),
         "heartbeat_seconds": None if heartbeat is None else round(time.time() - heartbeat, 1),
         **{name: status.get(name) for name in ("done", "total", "unit", *TRAINING)},
+        "units_per_second": units_per_second(status) if status else None,
+        "remaining_seconds": remaining_seconds(status) if status else None,
     }
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    rate, heartbeat = row["tokens_per_second"], row["heartbeat_seconds"]
+    rate, unit, heartbeat = row["tokens_per_second"], "tokens", row["heartbeat_seconds"]
+    if rate is None and row["step"] is None:
+        rate, unit = row["units_per_second"], row["unit"]
     return [
         f"{row['recipe']}/{row['asset']}" + (f" {row['partition']}" if row["partition"] else ""),
         row["engine"],
@@ -80,7 +84,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         str(row["attempt"] or ""),
         "" if row["done"] is None else done_text(row),
         "" if row["loss"] is None else f"{row['loss']:.4f}",
-        "" if rate is None else f"{amount(rate)} tokens/s",
+        "" if rate is None else f"{amount(rate)} {unit}/s",
         "" if row["remaining_seconds"] is None else duration(row["remaining_seconds"]),
         "" if heartbeat is None else f"{heartbeat:.0f} s ago",
     ]

@@ -63,6 +63,21 @@ def test_a_training_shows_step_loss_rates_time_attempt_and_the_logs_end(folder: 
     assert len(end) < 8192
 
 
+def test_a_pass_over_the_corpus_shows_its_rate_and_the_time_left(folder: RunFolder) -> None:
+    status = {
+        "attempt": 1,
+        "done": 40,
+        "total": 100,
+        "unit": "chunks",
+        "message": "",
+        "ready": 0.0,
+        "counted_from": {"done": 30, "time": 1000.0},
+        "heartbeat": 1004.0,
+    }
+    values = shown(folder, JobState(alive=True), status)
+    assert (values["rate"], values["time_remaining"]) == ("2.5 chunks/s", "24 s")
+
+
 def test_a_job_in_a_queue_shows_what_it_waits_for_and_nothing_of_before(folder: RunFolder) -> None:
     job = JobState(alive=True, queued=True, description="pending: Resources")
     values = shown(folder, job, TRAINING)

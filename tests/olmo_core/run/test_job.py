@@ -12,7 +12,7 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.run.folder import RunFolder, locked, read_metrics
-from olmo_core.run.job import Job
+from olmo_core.run.job import Job, Report
 
 JOB = """
 import sys, time
@@ -209,3 +209,24 @@ def test_a_lock_is_exclusive(tmp_path: Path) -> None:
     with locked(tmp_path / "lock") as first, locked(tmp_path / "lock", wait=False) as second:
         assert first
         assert not second
+
+
+@pytest.mark.parametrize(
+    ("said", "begun"),
+    [
+        ([(5, 10, "files"), (9, 10, "files")], 5),
+        ([(5, 10, "files"), (9, 20, "bytes")], 9),  # another part of the work
+        ([(5, 10, "files"), (1, 10, "files")], 1),  # one that counts as much
+    ],
+)
+def test_rates_begin_where_a_part_of_the_work_begins(
+    folder: Path, said: list[tuple[int, int, str]], begun: int
+) -> None:
+    with Job.open(folder) as job:
+        for done, total, unit in said:
+            job.progress(done, total, unit=unit)
+        job.finish(Report())
+    status = RunFolder(folder).read_status()
+    assert status is not None
+    assert status["counted_from"]["done"] == begun
+    assert (status["done"], status["total"], status["unit"]) == said[-1]

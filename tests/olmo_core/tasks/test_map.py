@@ -103,6 +103,9 @@ def test_a_restarted_job_does_what_is_not_marked_and_nothing_else(
     assert not (folder / "report.png").exists()
     assert all(begun(calls).count(int(name)) == 1 for name in finished)
     assert finished or processes == 2  # one by one, those before the bad one are finished
+    status = RunFolder(folder).read_status()
+    assert status is not None
+    assert status["counted_from"]["done"] == len(finished)  # what was there before is no rate
 
 
 def test_a_marker_is_no_good_where_its_output_or_its_input_is_another(

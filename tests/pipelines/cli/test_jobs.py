@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assets.launcher import JobState
 from olmo_core.files import write_json
-from pipelines.cli.jobs import print_jobs
+from olmo_core.run.folder import RunFolder
+from pipelines.cli.jobs import _cells, job_row, print_jobs
+from pipelines.places import Place
 
 TASKS = 100
 SAID = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -49,3 +52,25 @@ def test_a_dead_controller_is_said_once_and_rows_stay_short(
         f"Slurm has not answered yet, waiting for it: squeue: {SAID}"
     ]
     assert len(lines) < TASKS + 5
+
+
+def test_a_pass_over_the_corpus_has_a_rate_and_a_time_left(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    write_json(folder.launch, {"schema_version": 1, "engine": "local"})
+    status = {
+        "schema_version": 1,
+        "state": "running",
+        "attempt": 1,
+        "done": 40,
+        "total": 100,
+        "unit": "chunks",
+        "ready": 0.0,
+        "counted_from": {"done": 30, "time": 1000.0},
+        "heartbeat": 1004.0,
+    }
+    write_json(folder.status, status)
+    place = Place(recipe="demo", asset="tagged", partition=None, folder=folder)
+    row = job_row(place, JobState(alive=True))
+    assert (row["units_per_second"], row["remaining_seconds"]) == (2.5, 24.0)
+    assert "2.5 chunks/s" in _cells(row)
+    assert "24 s" in _cells(row)
