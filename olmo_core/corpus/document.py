@@ -58,13 +58,13 @@ def utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def text_facts(document: Document) -> dict[str, Any]:
+def text_facts(text: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an index tells of a text: URL, characters, bytes, and SHA-1 in hexadecimal."""
-    encoded = document.text.encode()
-    url = document.metadata.get("url")
+    encoded = text.encode()
+    url = metadata.get("url")
     return {
         "url": url if isinstance(url, str) else None,
-        "characters": len(document.text),
+        "characters": len(text),
         "text_bytes": len(encoded),
         "sha1": hashlib.sha1(encoded, usedforsecurity=False).hexdigest(),
     }

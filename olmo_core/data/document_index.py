@@ -13,7 +13,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -64,13 +64,12 @@ class DroppedDocument:
     asset: str  # that left it out: raw, held_out or filtered
     reason: str  # `excluded`, its role among the held-out documents, or the rule that dropped it
     # document file, relative to the run folder of `raw` or `held_out`, and 1-based line in it
-    src: str | None
-    loc: int | None
+    src: str
+    loc: int
     url: str | None
-    # of the text, in UTF-8; None, like file, line and URL, of a document that was held out
-    characters: int | None
-    text_bytes: int | None
-    sha1: bytes | None
+    characters: int  # of the text
+    text_bytes: int  # in UTF-8
+    sha1: bytes
 
 
 PLACE_SCHEMA: Any = pa.schema(
@@ -105,6 +104,9 @@ DROPPED_SCHEMA: Any = pa.schema(
         *TEXT_SCHEMA,
     ]
 )
+
+
+Row = TypeVar("Row", IndexedDocument, DroppedDocument)
 
 
 def key_of(name: str) -> int:
@@ -176,48 +178,47 @@ class DocumentIndex:
         Raises:
             KeyError: no document of this id was tokenised.
         """
-        found = [row for row in self._documents([key_of(doc_id)]) if row.id == doc_id]
+        rows = self._rows(self._ids, IndexedDocument, [key_of(doc_id)])
+        found = [row for row in rows if row.id == doc_id]
         if not found:
             raise KeyError(f"no document {doc_id!r} in the index")
         return found
 
     def of_url(self, url: str) -> list[IndexedDocument]:
         """Return the documents of this URL, by id; none if there is none."""
-        keys = self._urls.rows(key_of(url))["id_key"].to_pylist()
-        return [found for found in self._documents(keys) if found.url == url]
+        return self._of_url(self._ids, IndexedDocument, url)
 
     def of_sha1(self, sha1: bytes) -> list[IndexedDocument]:
         """Return the documents whose text has this SHA-1, by id; none if there is none."""
-        keys = self._texts.rows(key_of_sha1(sha1))["id_key"].to_pylist()
-        return [found for found in self._documents(keys) if found.sha1 == sha1]
+        return self._of_sha1(self._ids, IndexedDocument, sha1)
 
     def dropped_of_id(self, doc_id: str) -> list[DroppedDocument]:
         """Return why the document of this id is not trained on; nothing if none is left out."""
-        return [found for found in self._left_out([key_of(doc_id)]) if found.id == doc_id]
+        found = self._rows(self._dropped, DroppedDocument, [key_of(doc_id)])
+        return [row for row in found if row.id == doc_id]
 
     def dropped_of_url(self, url: str) -> list[DroppedDocument]:
         """Return the documents of this URL that are left out, by id."""
-        keys = self._urls.rows(key_of(url))["id_key"].to_pylist()
-        return [found for found in self._left_out(keys) if found.url == url]
+        return self._of_url(self._dropped, DroppedDocument, url)
 
     def dropped_of_sha1(self, sha1: bytes) -> list[DroppedDocument]:
         """Return the documents that are left out and whose text has this SHA-1, by id."""
+        return self._of_sha1(self._dropped, DroppedDocument, sha1)
+
+    def _of_url(self, partitions: "_Partitions", kind: type[Row], url: str) -> list[Row]:
+        keys = self._urls.rows(key_of(url))["id_key"].to_pylist()
+        return [found for found in self._rows(partitions, kind, keys) if found.url == url]
+
+    def _of_sha1(self, partitions: "_Partitions", kind: type[Row], sha1: bytes) -> list[Row]:
         keys = self._texts.rows(key_of_sha1(sha1))["id_key"].to_pylist()
-        return [found for found in self._left_out(keys) if found.sha1 == sha1]
+        return [found for found in self._rows(partitions, kind, keys) if found.sha1 == sha1]
 
-    def _left_out(self, keys: Sequence[int]) -> list[DroppedDocument]:
+    def _rows(self, partitions: "_Partitions", kind: type[Row], keys: Sequence[int]) -> list[Row]:
+        """Return the rows of these digests of ids, as `kind`, by id."""
         rows = [
-            DroppedDocument(**{name: value for name, value in row.items() if name != "key"})
+            kind(**{name: value for name, value in row.items() if name != "key"})
             for key in set(keys)
-            for row in self._dropped.rows(key).to_pylist()
-        ]
-        return sorted(rows, key=lambda row: row.id)
-
-    def _documents(self, keys: Sequence[int]) -> list[IndexedDocument]:
-        rows = [
-            IndexedDocument(**{name: value for name, value in row.items() if name != "key"})
-            for key in set(keys)
-            for row in self._ids.rows(key).to_pylist()
+            for row in partitions.rows(key).to_pylist()
         ]
         return sorted(rows, key=lambda row: row.id)
 

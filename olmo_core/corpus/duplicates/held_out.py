@@ -212,36 +212,37 @@ def _write(
         shard, line = divmod(member.place, 1 << LINE_BITS)
         by_shard[shard][line] = (member.role, member.cluster)
 
-    def task(path: Path, shard: int) -> Task:
+    def task(path: Path, shard: int, *, documents: bool) -> Task:
         whole = len(by_shard[shard]) == counts[shard - first]
         return Task(
             name=f"write {path.relative_to(raw)}",
             reads=reads,
             output=(job.scratch if whole else job.folder) / path.relative_to(raw),
-            call=partial(write_remaining, path, by_shard[shard]),
+            call=partial(write_remaining, path, by_shard[shard], documents=documents),
         )
 
     documents = [*enumerate(shards(raw / "documents"), start=first)]
-    tasks = [task(path, shard) for shard, path in documents]
+    tasks = [task(path, shard, documents=True) for shard, path in documents]
     elsewhere = raw / "attributes" / ELSEWHERE
     beside = ((n, elsewhere / path.relative_to(raw / "documents")) for n, path in documents)
-    tasks += [task(path, shard) for shard, path in beside if path.exists()]
+    tasks += [task(path, shard, documents=False) for shard, path in beside if path.exists()]
     written = map_tasks(tasks, job, unit="files")
-    rows = [row for found in written[: len(documents)] for row in found]
+    rows: list[dict[str, Any]] = [
+        {**row, "src": path.relative_to(raw).as_posix()}
+        for (_, path), found in zip(documents, written[: len(documents)], strict=True)
+        for row in found
+    ]
     if len(rows) != len(held):
         raise RuntimeError(f"{len(held)} documents were chosen, and {len(rows)} found in the files")
     scored: dict[str, list[Document]] = defaultdict(list)
     for row in rows:
         if row["role"] == "scored":
-            document = Document(**row["document"])
+            document = Document(**row.pop("document"))
             scored[document.source].append(document)
     for domain, chosen in scored.items():
         lines = ({"text": d.text, "id": d.id, "added": d.added, "source": domain} for d in chosen)
         write_rows(job.folder / "paloma" / domain / "val" / "part-00000.jsonl.gz", lines)
-    write_rows(
-        job.folder / "held_out.jsonl.gz",
-        ({"id": row["id"], "cluster": row["cluster"], "role": row["role"]} for row in rows),
-    )
+    write_rows(job.folder / "held_out.jsonl.gz", rows)
     return scored
 
 

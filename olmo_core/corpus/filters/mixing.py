@@ -130,7 +130,8 @@ def _staying(
             left = replaced(document.text, spans)
             if reason := verdict.add(document, attributes, left):
                 place = {"reason": reason, "src": file, "loc": line}
-                dropped.append({"id": document.id, **place, **text_facts(document)})
+                facts = text_facts(document.text, document.metadata)
+                dropped.append({"id": document.id, **place, **facts})
                 continue
             verdict.replaced.update(span.by.name for span in spans)
             yield replace(document, text=left) if spans else document

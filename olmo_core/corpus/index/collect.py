@@ -112,7 +112,9 @@ def digest_texts(shard: Path, partitions: int, out: Path) -> None:
     """
     from olmo_core.data import document_index as index
 
-    rows = [{"id": each.id, **text_facts(each)} for each in read_documents(shard)]
+    rows = [
+        {"id": each.id, **text_facts(each.text, each.metadata)} for each in read_documents(shard)
+    ]
     write_digests(rows, index.KNOWN_SCHEMA, partitions, out)
 
 
@@ -134,11 +136,14 @@ def digest_dropped(path: Path, asset: str, partitions: int, out: Path) -> dict[s
     if asset == "raw":
         file = path.relative_to(path.parents[2]).as_posix()
         found: Iterable[dict[str, Any]] = (
-            {"id": each.id, "reason": "excluded", "src": file, "loc": line, **text_facts(each)}
+            {
+                **{"id": each.id, "reason": "excluded", "src": file, "loc": line},
+                **text_facts(each.text, each.metadata),
+            }
             for line, each in enumerate(read_documents(path), start=1)
         )
     elif asset == "held_out":
-        found = ({"id": row["id"], "reason": row["role"]} for row in read_rows(path))
+        found = ({**row, "reason": row["role"]} for row in read_rows(path))
     else:
         found = read_rows(path)
     rows = [{**row, "source": row["id"].partition("/")[0], "asset": asset} for row in found]

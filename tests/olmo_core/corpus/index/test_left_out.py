@@ -27,7 +27,14 @@ def dropped_row(number: int) -> dict[str, Any]:
     place = {"src": "documents/a/part-00000.jsonl.gz", "loc": number + 1}
     found = document("filtered", number)
     rule = ("short", "left blank")[number % 2]
-    return {"id": found.id, "reason": rule, **place, **text_facts(found)}
+    return {"id": found.id, "reason": rule, **place, **text_facts(found.text, found.metadata)}
+
+
+def held_row(number: int) -> dict[str, Any]:
+    found = document("held_out", number)
+    place = {"src": "documents/a/part-00000.jsonl.gz", "loc": number + 1}
+    facts = text_facts(found.text, found.metadata)
+    return {"id": found.id, "cluster": number, "role": "scored", **place, **facts}
 
 
 @pytest.fixture
@@ -37,7 +44,7 @@ def inputs(tmp_path: Path, tokens_run: Path, filtered: Path) -> Mapping[str, Pat
     numbers = range(LEFT_OUT)
     path = folders["raw"] / "excluded" / "a" / "part-00000.jsonl.gz"
     write_documents(path, [document("raw", number) for number in numbers])
-    rows = [{"id": f"a/held_out-{n}", "cluster": n, "role": "scored"} for n in numbers]
+    rows = [held_row(number) for number in numbers]
     write_rows(folders["held_out"] / "held_out.jsonl.gz", rows)
     for part in (0, 1):
         path = folders["filtered"] / "dropped" / "a" / f"part-{part:05d}.jsonl.gz"
@@ -61,6 +68,7 @@ def test_they_are_found_from_all_sides(
         for asset, why, (src, loc) in (
             ("filtered", reason, place),
             ("raw", "excluded", ("excluded/a/part-00000.jsonl.gz", number + 1)),
+            ("held_out", "scored", place),
         ):
             made = document(asset, number)
             [found] = index.dropped_of_id(made.id)
@@ -69,13 +77,11 @@ def test_they_are_found_from_all_sides(
             assert (found.characters, found.text_bytes) == (len(made.text), made.text_bytes)
             sha1 = hashlib.sha1(made.text.encode()).digest()
             assert found.sha1 == sha1
-            same = sorted(f"a/{each}-{number}" for each in ("filtered", "raw"))
+            same = sorted(f"a/{each}-{number}" for each in inputs if each != "tokens")
             assert [row.id for row in index.dropped_of_sha1(sha1)] == same
             assert found in index.dropped_of_url(made.metadata["url"])
             with pytest.raises(KeyError):
                 index.of_id(made.id)
-        [held] = index.dropped_of_id(f"a/held_out-{number}")
-        assert (held.asset, held.reason, held.sha1) == ("held_out", "scored", None)
     assert len(index.dropped_of_url("https://filtered/1")) == LEFT_OUT // 2
     assert index.dropped_of_id("a/nothing") == []
     report = read_json(folder / "result.json")["report"]
