@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.duplicates.columns import Array, arrow, as_array, parquet
+from olmo_core.corpus.duplicates.columns import Array, arrow, as_array, parquet, read_batches
 from olmo_core.corpus.duplicates.components import SPREAD
 from olmo_core.corpus.duplicates.keys import (
     PartitionedFile,
@@ -82,9 +82,9 @@ def _merged(
     surveys: Sequence[Path], clusters: Path, names: dict[str, int]
 ) -> Iterator[dict[str, Array]]:
     """Yield rows of `FACTS`; `names` gets the sources that are met."""
-    members = _batches([clusters])
+    members = read_batches([clusters], READ_ROWS)
     held = next(members, None)
-    for batch in _batches(surveys):
+    for batch in read_batches(surveys, READ_ROWS):
         documents = {name: as_array(batch[name]) for name in ("place", "text_bytes", "own_order")}
         source = _numbers(batch["source"], names)
         last = int(documents["place"][-1])
@@ -107,15 +107,6 @@ def _numbers(column: Any, names: dict[str, int]) -> Array:
     coded = column.dictionary_encode()
     numbers = [names.setdefault(name, len(names)) for name in coded.dictionary.to_pylist()]
     return np.array(numbers, np.uint32)[as_array(coded.indices)]
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[Any]:
-    for path in paths:
-        with parquet().ParquetFile(path) as file:
-            # A reader of all row groups would hold them until its end.
-            for group in range(file.num_row_groups):
-                batches = file.read_row_group(group).combine_chunks().to_batches(READ_ROWS)
-                yield from (batch for batch in batches if len(batch))
 
 
 def _joined(batches: Sequence[Any], name: str) -> Array:

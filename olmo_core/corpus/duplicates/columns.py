@@ -5,6 +5,8 @@ is a quarter of a second in every process.
 """
 
 import importlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,20 @@ def ipc() -> Any:
 def parquet() -> Any:
     """Return pyarrow's module of Parquet files."""
     return importlib.import_module("pyarrow.parquet")
+
+
+def read_batches(
+    paths: Iterable[Path], rows: int, columns: Sequence[str] | None = None
+) -> Iterator[Any]:
+    """Yield what Parquet files hold in record batches of at most some rows, none of them empty.
+
+    A row group is read at a time: pyarrow's own iterator may hold those that it has read.
+    """
+    for path in paths:
+        with parquet().ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=columns).combine_chunks()
+                yield from (batch for batch in table.to_batches(rows) if len(batch))
 
 
 def as_array(column: Any) -> Array:

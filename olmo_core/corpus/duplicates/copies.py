@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from olmo_core.corpus.document import read_documents, shards
-from olmo_core.corpus.duplicates.columns import arrow, as_array, as_column, parquet
+from olmo_core.corpus.duplicates.columns import arrow, as_array, as_column, parquet, read_batches
 from olmo_core.corpus.duplicates.digests import READ, Batch, held_out_digests, id_keys
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
@@ -160,11 +160,10 @@ def digest_ids(group: Group, known: Path, partitions: int, out: Path) -> None:
     with PartitionedFile(out, KEYS, partitions) as keys:
         for shard, _ in group.numbered:
             first = place(shard, 1)
-            with parquet().ParquetFile(read_file(known, shard)) as file:
-                for batch in file.iter_batches(BATCH_ROWS, columns=["id"]):
-                    rows = id_keys(batch.column("id").to_pylist(), first)
-                    keys.write(rows, by_key(rows["key"], partitions))
-                    first += len(batch)
+            for batch in read_batches([read_file(known, shard)], BATCH_ROWS, ["id"]):
+                rows = id_keys(batch.column("id").to_pylist(), first)
+                keys.write(rows, by_key(rows["key"], partitions))
+                first += len(batch)
 
 
 def digest_group(
@@ -218,11 +217,8 @@ def compare_partition(
 
 def find_near_copies(clusters: Path, groups: Sequence[Group], out: Path) -> None:
     """Write which documents are near copies of an earlier one that stays, by group of shards."""
-    with (
-        parquet().ParquetFile(clusters) as file,
-        PartitionedFile(out, REPEATED, len(groups)) as repeated,
-    ):
-        for batch in file.iter_batches(BATCH_ROWS):
+    with PartitionedFile(out, REPEATED, len(groups)) as repeated:
+        for batch in read_batches([clusters], BATCH_ROWS):
             places, firsts = (as_array(batch.column(name)) for name in ("place", "cluster"))
             later = places[places != firsts]
             rows = {
