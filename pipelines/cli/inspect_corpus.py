@@ -64,11 +64,13 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
     shown: list[dict[str, Any]] = []
     counts: Counter[tuple[str, str]] = Counter()
     whole = True
+    judged = False  # the document of --id
     for document, attributes in _documents(graph, wanted.source):
         applied = section.rules.get(document.source, ())
         replacements = section.replacements.get(document.source, ())
         reason = _reason(document, attributes, applied, replacements)
         counts[document.source, reason or ""] += 1
+        judged = judged or document.id == wanted.id
         if not wanted.holds(document, reason):
             continue
         if len(shown) == limit and limit:
@@ -76,12 +78,16 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
             break
         if limit:
             shown.append(_entry(document, reason, applied, attributes))
+    unseen = None if judged else wanted.id
+    left_out = [] if unseen is None else _left_out(graph, unseen)
     if as_json:
-        print_json(shown)
+        print_json([*shown, *left_out])
         return
     console = terminal()
-    if wanted.id is not None and not shown:
-        console.print(_left_out(graph, wanted.id))
+    for row in left_out:
+        console.print(Text(f"{row['id']}: left out by {row['left_out_by']}: {row['reason']}"))
+    if unseen is not None and not left_out:
+        console.print(Text(f"{unseen}: no such document among those looked at, or left out"))
     for entry in shown:
         console.print(_text(entry, wanted.grep), "")
     if whole:
@@ -140,17 +146,24 @@ def _documents(graph: Graph, source: str | None) -> Iterator[tuple[Document, dic
                 yield document, joined(document.id, marks)
 
 
-def _left_out(graph: Graph, doc_id: str) -> str:
-    """Return what the documents index says of a document that the rules did not see."""
+def _left_out(graph: Graph, doc_id: str) -> list[dict[str, str]]:
+    """Return what the documents index says of a document that the rules did not see.
+
+    Raises:
+        ConfigError: there is no index yet.
+    """
     run = graph.finished(root(), "documents")
     if run is None:
-        return f"{doc_id}: not among the documents that rules judge; `documents` is not made yet"
+        raise ConfigError(
+            f"{doc_id}: not among the documents that rules judge, and `documents`, which knows of "
+            f"others, is not made yet; olmo run {graph.recipe.name} --select documents"
+        )
     from olmo_core.data.document_index import DocumentIndex
 
-    found = DocumentIndex(run.path).dropped_of_id(doc_id)
-    if not found:
-        return f"{doc_id}: no document of this id in {graph.recipe.name}"
-    return "\n".join(f"{each.id}: left out by {each.asset}: {each.reason}" for each in found)
+    return [
+        {"id": each.id, "source": each.source, "left_out_by": each.asset, "reason": each.reason}
+        for each in DocumentIndex(run.path).dropped_of_id(doc_id)
+    ]
 
 
 def _entry(

@@ -66,8 +66,10 @@ def test_every_document_is_in_the_index_and_one_left_out_says_why() -> None:
         row = json.loads(next(lines))
     said = olmo("corpus", "inspect", "mine", "--id", row["id"])
     assert f"{row['id']}: left out by held_out: {row['role']}" in " ".join(said.split())
-    said = olmo("corpus", "inspect", "mine", "--id", "no such id")
-    assert "no such id: no document of this id in mine" in " ".join(said.split())
+    [told] = json.loads(olmo("corpus", "inspect", "mine", "--id", row["id"], "--json"))
+    assert (told["id"], told["left_out_by"], told["reason"]) == (row["id"], "held_out", row["role"])
+    said = olmo("corpus", "inspect", "mine", "--id", "[bold]no such id[/bold]")
+    assert "[bold]no such id[/bold]: no such document among" in " ".join(said.split())
 
 
 def test_an_edited_rule_is_seen_before_it_is_run(made: Path) -> None:
