@@ -15,6 +15,7 @@ and `dolma mix` on the same documents, one process each: bar 1.15 times their CP
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -217,13 +218,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="passes to report; those before run once")
     parser.add_argument("--no-tags", action="store_true", help="leave out tagged, the slowest")
     parser.add_argument("--dolma", action="store_true", help="also the bare toolkit")
-    parser.add_argument("--folder", type=Path, help="where to write, and to keep (a temporary one)")
+    parser.add_argument("--folder", type=Path, help="to make and to keep (a temporary one)")
     options = parser.parse_args()
     counts = [int(count) for count in options.processes.split(",")]
     passes = without_tags() if options.no_tags else PASSES
     only = options.only.split(",") if options.only else list(passes)
-    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        root = Path(scratch)
+    with contextlib.ExitStack() as stack:
+        root = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        root.mkdir(parents=True, exist_ok=options.folder is None)
         raw = write_sources(root / "text", options.mb)
         size = sum(path.stat().st_size for path in (root / "text").rglob("*.jsonl")) / 1e6
         print(f"{options.mb:g} MB of text, {size:.0f} MB of JSON lines")
