@@ -52,7 +52,8 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
     def sweep(
         context: dg.ScheduleEvaluationContext, launcher: dg.ResourceParam[Launcher]
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        lacking = queue_together(graph, launcher, checkpoints(graph, root()), context.log)
+        found = checkpoints(graph, root())
+        lacking = queue_together(graph, launcher, found, found.whole, context.log)
         if not lacking:
             yield dg.SkipReason("every checkpoint has been evaluated")
             return

@@ -38,11 +38,12 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         # Its own memory: a run that trains adds its checkpoints to the partitions too.
         found = checkpoints(graph, root())
-        requested = [key for key in json.loads(context.cursor or "[]") if key in found]
-        new = [key for key in found if key not in set(requested)][:MOST_AT_ONCE]
+        requested = [key for key in json.loads(context.cursor or "[]") if key in found.whole]
+        new = [key for key in found.whole if key not in set(requested)][:MOST_AT_ONCE]
+        queue_together(graph, launcher, found, new, context.log)
         if not new:
-            return dg.SkipReason(f"no new checkpoint; {len(requested)} have been requested")
-        queue_together(graph, launcher, new, context.log)
+            said = "".join(f"; damaged: {key}: {why}" for key, why in found.damaged.items())
+            return dg.SkipReason(f"no new checkpoint; {len(requested)} have been requested{said}")
         return dg.SensorResult(
             dynamic_partitions_requests=[partitions.build_add_request(new)],
             run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in new],

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.evals.sweep import checkpoints, sweep_names, sweep_work
+from assets.evals.sweep import SweptCheckpoints, sweep_names, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, queues
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -29,13 +29,21 @@ class Lacking:
         return [work for work in self.works if queues(work.node, launcher)]
 
 
-def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
-    """Return what is to be launched for these checkpoints to have each evaluation of the sweep."""
+def lacking(
+    graph: Graph, root: Path, found: SweptCheckpoints, keys: Collection[str] | None = None
+) -> Lacking:
+    """Return what is to be launched for checkpoints to have each evaluation of the sweep.
+
+    Args:
+        graph: The recipe's.
+        root: The folder of all results.
+        found: What `checkpoints` says.
+        keys: Those that are wanted; None: all that are whole.
+    """
     works: list[AssetBuild] = []
     refused: dict[str, str] = {}
     finished = 0
-    found = checkpoints(graph, root)
-    for key in keys:
+    for key in found.whole if keys is None else keys:
         for name in sweep_names(graph):
             try:
                 work = sweep_work(graph, name, key, root, found)
@@ -50,21 +58,27 @@ def lacking(graph: Graph, root: Path, keys: Collection[str]) -> Lacking:
 
 
 def queue_together(
-    graph: Graph, launcher: Launcher, keys: Collection[str], log: logging.Logger
+    graph: Graph,
+    launcher: Launcher,
+    found: SweptCheckpoints,
+    keys: Collection[str],
+    log: logging.Logger,
 ) -> list[str]:
     """Queue what these checkpoints lack before the runs that follow it are requested.
 
-    Where the engine has no queue, or does not answer, each run submits its own job. Returns those
-    of the checkpoints that lack an evaluation.
+    Where the engine has no queue, or does not answer, each run submits its own job. Damaged
+    checkpoints are named in the log. Returns those of the keys that lack an evaluation.
     """
-    found = lacking(graph, root(), keys)
-    incomplete = {work.partition for work in found.works}
-    if waiting := found.waiting(launcher):
+    for key, why in found.damaged.items():
+        log.warning(f"not evaluated: {key}: {why}")
+    lacks = lacking(graph, root(), found, keys)
+    incomplete = {work.partition for work in lacks.works}
+    if waiting := lacks.waiting(launcher):
         try:
             started = launcher.submit([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:
             log.info(f"queued {len(started)} evaluations of {len(incomplete)} checkpoints")
-    incomplete |= {refused.partition(" ")[2] for refused in found.refused}
+    incomplete |= {refused.partition(" ")[2] for refused in lacks.refused}
     return [key for key in keys if key in incomplete]

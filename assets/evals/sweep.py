@@ -6,7 +6,7 @@ made from a sweep's results, so they stay leaves of the graph.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.execution.produce import AssetBuild, Input, input_of
@@ -15,29 +15,72 @@ from assets.graph import Graph
 from assets.launcher import Refused
 from assets.node import Node
 from assets.reuse import runs_of
-from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
-from olmo_core.errors import ConfigError
+from olmo_core.checkpoint.layout import MANIFEST, TRAIN, Checkpoint, list_checkpoints
+from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file
 
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
 MODULE = "olmo_core.evals.checkpoint"
+REMEDY = "copy the checkpoint back whole, or move its folder away"
 KEY = re.compile(r"(?P<run>[A-Za-z0-9_]{1,63})@step(?P<step>[0-9]{1,18})")
 
 
-def checkpoints(graph: Graph, root: Path) -> dict[str, Path]:
-    """Return whole checkpoints of the recipe's runs as they stand now, by partition key.
+@dataclass(frozen=True, kw_only=True)
+class SweptCheckpoints:
+    """The checkpoints of a recipe's runs as they stand now, by partition key, in order."""
 
-    A checkpoint without its manifest is still being written and is not there yet.
+    whole: Mapping[str, Path]
+    damaged: Mapping[str, str]  # what is wrong with each
+
+
+def checkpoints(graph: Graph, root: Path) -> SweptCheckpoints:
+    """Return the checkpoints of the recipe's runs that are to be evaluated.
+
+    One without its manifest is still being written and is not there yet. An ephemeral one is soon
+    gone. What a damaged one is cannot be told: it is named, and stops none of the others.
     """
-    found: dict[tuple[str, int], Path] = {}
+    whole: dict[tuple[str, int], Path] = {}
+    damaged: dict[tuple[str, int], str] = {}
     for name, node in graph.nodes.items():
         runs = graph.runs(root, name) if node.distributed else ()
         for checkpoint in [each for run in runs for each in list_checkpoints(run.path)]:
-            whole = (checkpoint.path / MANIFEST).is_file()
-            if whole and checkpoint.read_train()["kind"] != "ephemeral":  # which is soon gone
-                found.setdefault((name, checkpoint.step), checkpoint.path)
-    return {f"{name}@step{step}": found[name, step] for name, step in sorted(found)}
+            key = (name, checkpoint.step)
+            try:
+                kind = _kind(checkpoint)
+            except InputError as error:
+                damaged.setdefault(key, str(error))
+                continue
+            if kind not in (None, "ephemeral"):
+                whole.setdefault(key, checkpoint.path)
+    return SweptCheckpoints(
+        whole={f"{name}@step{step}": whole[name, step] for name, step in sorted(whole)},
+        # A run of the same fingerprint may have it whole.
+        damaged={
+            f"{name}@step{step}": damaged[name, step]
+            for name, step in sorted(damaged.keys() - whole.keys())
+        },
+    )
+
+
+def _kind(checkpoint: Checkpoint) -> str | None:
+    """Return what kind of checkpoint it is; None while it is being written or deleted.
+
+    Raises:
+        InputError: the file that says so is missing or damaged; names it.
+    """
+    manifest, train = checkpoint.path / MANIFEST, checkpoint.path / TRAIN
+    if not manifest.is_file():
+        return None
+    try:
+        return str(checkpoint.read_train()["kind"])
+    except OSError as error:
+        if not manifest.is_file():  # deleted meanwhile
+            return None
+        raise InputError(f"{train}: {error.strerror or error}; {REMEDY}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, InputError) else f"{train}: has no `kind`"
+        raise InputError(f"{said}; {REMEDY}") from None
 
 
 def partitions_name(recipe: str) -> str:
@@ -65,21 +108,24 @@ def sweep_node(graph: Graph, name: str) -> Node:
 
 
 def sweep_work(
-    graph: Graph, name: str, key: str, root: Path, found: Mapping[str, Path] | None = None
+    graph: Graph, name: str, key: str, root: Path, found: SweptCheckpoints | None = None
 ) -> AssetBuild:
     """Return the evaluation `name` of a checkpoint; `found`, if given, is what `checkpoints` says.
 
     Raises:
         ConfigError: the key is malformed.
-        Refused: there is no such whole checkpoint now.
+        Refused: there is no such whole checkpoint now, or it is damaged.
     """
     if not KEY.fullmatch(key):
         raise ConfigError(f"partition {key[:80]!r}: expected <run>@step<N>, as in stage1@step100")
-    folder = (checkpoints(graph, root) if found is None else found).get(key)
+    found = checkpoints(graph, root) if found is None else found
+    if key in found.damaged:
+        raise Refused(f"{name}: {found.damaged[key]}")
+    folder = found.whole.get(key)
     if folder is None:
         raise Refused(f"{name}: there is no whole checkpoint {key} of the recipe as it stands")
     node = sweep_node(graph, name)
-    manifest = sha256_file(folder / MANIFEST)  # it holds the SHA-256 of every file
+    manifest = _digest(folder / MANIFEST, name)  # it holds the SHA-256 of every file
     others = [entry for entry in node.inputs if not graph.nodes[entry].distributed]
     inputs = {
         "checkpoint": Fingerprint(parts={"manifest": manifest}),
@@ -104,3 +150,10 @@ def sweep_work(
         },
         partition=key,
     )
+
+
+def _digest(manifest: Path, name: str) -> str:
+    try:
+        return sha256_file(manifest)
+    except OSError as error:  # the checkpoint has been deleted meanwhile, say
+        raise Refused(f"{name}: {manifest}: {error.strerror or error}") from None

@@ -86,7 +86,7 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
     with step.at_work(node.name, [work]):
         produced = only(step.maker.make({node.name: work}))
     if node.distributed:  # its checkpoints can be chosen in the UI, whoever watches for them
-        keys = [*checkpoints(step.graph, root())]
+        keys = [*checkpoints(step.graph, root()).whole]
         step.context.instance.add_dynamic_partitions(partitions_name(node.recipe), keys)
     return report(node, produced, work.fingerprint.accepted)
 

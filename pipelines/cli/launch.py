@@ -61,9 +61,10 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     """
     graph = build_graph(load_recipe(recipe))
     launcher = site_launcher()
-    keys = checkpoints(graph, root())
-    found = lacking(graph, root(), keys)
-    for name, why in found.refused.items():
+    swept = checkpoints(graph, root())
+    found = lacking(graph, root(), swept)
+    unfit = {**swept.damaged, **found.refused}
+    for name, why in unfit.items():
         print(f"olmo: {name}: {why}", file=sys.stderr)
     waits = found.waiting(launcher)
     if len(waits) < len(found.works):
@@ -73,7 +74,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
             f"Dagster run them one by one: {recipe}_nightly_sweep",
             file=sys.stderr,
         )
-    print(f"{recipe}: {len(keys)} checkpoints, {found.finished} evaluations finished before")
+    print(f"{recipe}: {len(swept.whole)} checkpoints, {found.finished} evaluations finished before")
     if dry_run:
         print(f"would be queued: {len(waits)}")
         for work in waits:
@@ -83,7 +84,7 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
         for line in _jobs(started):
             print(f"  {line}")
-    return EXIT_REFUSED if found.refused or len(waits) < len(found.works) else 0
+    return EXIT_REFUSED if unfit or len(waits) < len(found.works) else 0
 
 
 def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:

@@ -179,7 +179,8 @@ def test_a_checkpoint_of_a_run_is_evaluated_as_the_models_are(
 
     monkeypatch.setenv("OLMO_ROOT", str(tiny.root))
     monkeypatch.setenv("OLMO_RECIPES", tiny.environment["OLMO_RECIPES"])
-    key = [k for k in checkpoints(build_graph(load_recipe("tiny")), tiny.root) if "stage1" in k][-1]
+    found = checkpoints(build_graph(load_recipe("tiny")), tiny.root).whole
+    key = [key for key in found if "stage1" in key][-1]
     with dg.DagsterInstance.from_config(str(tiny.root / "dagster")) as instance:
         # As the run that trained has left it: what a person can choose from in the UI.
         assert key in instance.get_dynamic_partitions("tiny_checkpoints")

@@ -1,7 +1,8 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
 import datetime
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch, Refused
 from assets.recipe import load_recipe
+from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder, locked
@@ -72,7 +74,7 @@ def test_whole_checkpoints_are_found_in_order_and_others_are_not(
     [damaged] = toy_root.glob("*/stage1/*/checkpoints/step30")
     damaged.rename(damaged.with_name("step30.corrupt"))  # as a run keeps it aside
     save(graph, toy_root, "stage2_ingredient1", 5)
-    assert list(checkpoints(graph, toy_root)) == [
+    assert list(checkpoints(graph, toy_root).whole) == [
         "stage1@step20",
         "stage1@step100",
         "stage2_ingredient1@step5",
@@ -101,6 +103,75 @@ def test_the_sensor_adds_each_checkpoint_once(
     assert isinstance(evaluate(graph, instance, result.cursor), dg.SkipReason)
 
 
+def truncate(train: Path) -> None:
+    train.write_text(train.read_text()[:5])
+
+
+DAMAGES = {
+    "missing": Path.unlink,
+    "truncated": truncate,
+    "of another kind": lambda train: train.write_text("[]"),
+    "without its kind": lambda train: train.write_text("{}"),
+    "no text": lambda train: train.write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=[*DAMAGES])
+def test_a_damaged_checkpoint_is_named_and_the_others_go_on(
+    graph: Graph,
+    toy_root: Path,
+    instance: dg.DagsterInstance,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], object],
+) -> None:
+    for step in (20, 40):
+        save(graph, toy_root, "stage1", step)
+    [train] = toy_root.glob("tiny/stage1/*/checkpoints/step20/train.json")
+    damage(train)
+    found = checkpoints(graph, toy_root)
+    assert [*found.whole] == ["stage1@step40"]
+    assert str(train) in found.damaged["stage1@step20"]
+    assert sweep_recipe("tiny", dry_run=True) == 1
+    assert f"olmo: stage1@step20: {train}" in capsys.readouterr().err
+    with pytest.raises(Refused, match=r"step20/train\.json.*copy the checkpoint back"):
+        sweep_work(graph, "checkpoint_downstream", "stage1@step20", toy_root)
+    result = evaluate(graph, instance)
+    assert isinstance(result, dg.SensorResult)
+    assert [request.partition_key for request in result.run_requests or []] == ["stage1@step40"]
+    again = evaluate(graph, instance, result.cursor)
+    assert isinstance(again, dg.SkipReason)
+    assert "damaged: stage1@step20" in str(again.skip_message)
+    assert asked(lacking(graph, toy_root, found)) == []  # the tokenizer is not there
+    assert nightly(graph, instance) == ["stage1@step40"]
+
+
+def nightly(graph: Graph, instance: dg.DagsterInstance) -> list[str | None]:
+    """The partitions that the schedule requests."""
+    repository = build_definitions(["tiny"]).get_repository_def()
+    context = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC),
+        repository_def=repository,
+        resources={"launcher": site_launcher(Site())},
+    )
+    data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(context)
+    return [request.partition_key for request in data.run_requests or []]
+
+
+def test_a_checkpoint_that_is_deleted_meanwhile_is_not_damaged(
+    graph: Graph, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(graph, toy_root, "stage1", 20)
+
+    def deleted(checkpoint: Checkpoint) -> dict[str, object]:
+        shutil.rmtree(checkpoint.path)
+        raise FileNotFoundError(2, "gone")
+
+    monkeypatch.setattr(Checkpoint, "read_train", deleted)
+    found = checkpoints(graph, toy_root)
+    assert (found.whole, found.damaged) == ({}, {})
+
+
 def test_the_schedule_requests_what_lacks_an_evaluation(
     graph: Graph, toy_root: Path, instance: dg.DagsterInstance
 ) -> None:
@@ -111,17 +182,7 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
         folder = work.parent / work.fingerprint.version
         folder.mkdir(parents=True)
         write_json(folder / "result.json", {"schema_version": 1})
-    at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
-    repository = build_definitions(["tiny"]).get_repository_def()
-    context = dg.build_schedule_context(
-        instance=instance,
-        scheduled_execution_time=at,
-        repository_def=repository,
-        resources={"launcher": site_launcher(Site())},
-    )
-    data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(context)
-    assert data.run_requests is not None
-    assert [request.partition_key for request in data.run_requests] == ["stage1@step40"]
+    assert nightly(graph, instance) == ["stage1@step40"]
     assert instance.get_dynamic_partitions("tiny_checkpoints") == ["stage1@step40"]
 
 
@@ -130,7 +191,7 @@ def test_a_checkpoint_rewritten_with_other_weights_is_another_evaluation(
 ) -> None:
     save(graph, toy_root, "stage1", 20)
     before = sweep_work(graph, "checkpoint_perplexity", "stage1@step20", toy_root)
-    write_json(checkpoints(graph, toy_root)["stage1@step20"] / "manifest.json", {"step": 21})
+    write_json(checkpoints(graph, toy_root).whole["stage1@step20"] / "manifest.json", {"step": 21})
     after = sweep_work(graph, "checkpoint_perplexity", "stage1@step20", toy_root)
     assert before.fingerprint.value != after.fingerprint.value
 
@@ -212,18 +273,18 @@ ALL = [
 
 
 def test_what_checkpoints_lack_is_found(evaluable: Graph, toy_root: Path) -> None:
-    keys = checkpoints(evaluable, toy_root)
-    assert asked(lacking(evaluable, toy_root, keys)) == ALL
+    swept = checkpoints(evaluable, toy_root)
+    assert asked(lacking(evaluable, toy_root, swept)) == ALL
     work = sweep_work(evaluable, *ALL[2], toy_root)
     finish(work.parent / work.fingerprint.version)
-    found = lacking(evaluable, toy_root, keys)
+    found = lacking(evaluable, toy_root, swept)
     assert asked(found) == ALL[:2] + ALL[3:]
     assert found.finished == 1
 
 
 def test_what_cannot_be_launched_is_named(graph: Graph, toy_root: Path) -> None:
     save(graph, toy_root, "stage1", 20)
-    found = lacking(graph, toy_root, ["stage1@step20"])
+    found = lacking(graph, toy_root, checkpoints(graph, toy_root))
     assert found.works == []
     assert "tokenizer has not been made" in found.refused["checkpoint_downstream stage1@step20"]
 
