@@ -14,8 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.rows import check_row, read_rows
+from olmo_core.corpus.rows import read_rows, require_utf8
 from olmo_core.errors import InputError
+
+UNITS = {  # metric -> what it is per
+    "loss": "token",
+    "bits_per_byte": "byte",
+    "perplexity_token": "token",
+    "perplexity_word": "word",
+    "perplexity_char": "char",
+    "perplexity_byte": "byte",
+}
+MOST_NATS = 709.0  # per unit: beyond it the perplexity is above 1e308, and no number of f64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +77,26 @@ class Sums:
         if "byte" in nats:
             found["bits_per_byte"] = nats["byte"] / math.log(2)
         for unit, value in nats.items():
-            if value < 709:  # beyond 1e308, as of text without blanks, there is nothing to show
+            if value < MOST_NATS:
                 found[f"perplexity_{unit}"] = math.exp(value)
         return found
+
+    def reason(self, metric: str) -> str:
+        """Return why `figures` lacks a metric."""
+        unit = UNITS[metric]
+        if not self.units[unit]:
+            return f"no {unit}s"
+        return f"above 1e308 ({-self.log_likelihood / self.units[unit]:.0f} nats per {unit})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A domain that a metric leaves out of its source's mean, since it has no finite value."""
+
+    source: str
+    domain: str
+    metric: str
+    reason: str
 
 
 def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list[Document]:
@@ -88,15 +115,51 @@ def read_documents(folder: Path, *, bytes_per_source: int | None = None) -> list
     for path in sorted(folder.glob("*/val/*.jsonl.gz")):
         source = path.parts[-3]
         for line, row in enumerate(read_rows(path), start=1):
-            check_row(row, f"{path}:{line}", ("id", "text"))
-            domain = str(row.get("subdomain") or source)
+            document = to_document(row, source=source, where=f"{path}:{line}")
             if bytes_per_source is None or taken[source] < bytes_per_source:
-                document = Document(id=row["id"], source=source, domain=domain, text=row["text"])
                 documents.append(document)
-            taken[source] += len(row["text"].encode())
-    if not documents:
-        raise InputError(f"{folder}: no documents; expected <source>/val/*.jsonl.gz")
+            taken[source] += len(document.text.encode())
+    if not any(document.text for document in documents):
+        found = f"{len(documents)} documents, all empty" if documents else "no documents"
+        raise InputError(f"{folder}: {found}; expected <source>/val/*.jsonl.gz with text")
     return documents
+
+
+def to_document(row: Mapping[str, Any], *, source: str, where: str) -> Document:
+    """Return the document of a row; its text may be empty, which others' data sometimes is.
+
+    Args:
+        row: With `text`, and perhaps `id` and `subdomain`, which may be whole numbers.
+        source: Of the document; its domain too where the row names no subdomain.
+        where: Of the row, `file:line`; the id of one that has none.
+
+    Raises:
+        InputError: with `where`: a key is missing, of another type, or cannot be written as UTF-8.
+    """
+    if not isinstance(text := row.get("text"), str):
+        found = (
+            f"is a {type(text).__name__}" if "text" in row else f"is missing among {sorted(row)}"
+        )
+        raise InputError(f"{where}: key 'text' {found}; expected a string")
+    require_utf8(text, f"{where}: key 'text'")
+    return Document(
+        id=_name(row, "id", where) or where.rpartition("/")[2],
+        source=source,
+        domain=_name(row, "subdomain", where) or source,
+        text=text,
+    )
+
+
+def _name(row: Mapping[str, Any], key: str, where: str) -> str:
+    """Return a name as text; empty where the row has none, or null. 0 is a name."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        kind = type(value).__name__
+        raise InputError(f"{where}: key {key!r} is a {kind}; expected a string or a whole number")
+    require_utf8(str(value), f"{where}: key {key!r}")
+    return str(value)
 
 
 def windows(
@@ -140,14 +203,19 @@ def figure_rows(
     log_likelihoods: Sequence[float],
     *,
     name: str,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[LeftOut]]:
     """Return rows (task, metric, value, n) of one model: per domain, per source, and overall.
+
+    `n` counts the documents behind a value: none of a domain that is left out.
 
     Args:
         documents: The held-out documents.
         tokens: Number of tokens per document.
         log_likelihoods: Nats per document, negative.
         name: Task of the whole; a source is `name/source`, a domain `name/source/domain`.
+
+    Returns:
+        The rows, and the domains that a metric leaves out.
     """
     everything = Sums()
     domains: dict[str, dict[str, Sums]] = {}
@@ -156,26 +224,53 @@ def figure_rows(
         sums = domains.setdefault(document.source, {}).setdefault(document.domain, Sums())
         sums.add(document, count, value)
     rows: list[dict[str, Any]] = []
-    per_source: list[Mapping[str, float]] = []
+    left_out: list[LeftOut] = []
+    per_source: list[tuple[Mapping[str, float], Mapping[str, int]]] = []
     for source, parts in sorted(domains.items()):
-        figures = _mean([sums.figures() for sums in parts.values()])
-        per_source.append(figures)
-        rows += _rows(f"{name}/{source}", figures, sum(sums.documents for sums in parts.values()))
+        per_domain = [_with_documents(sums) for _, sums in sorted(parts.items())]
+        figures, counted = _mean(per_domain)
+        per_source.append((figures, counted))
+        rows += _rows(f"{name}/{source}", figures, counted)
         if set(parts) != {source}:
-            for domain, sums in sorted(parts.items()):
-                rows += _rows(f"{name}/{source}/{domain}", sums.figures(), sums.documents)
-    macro = {f"macro_{metric}": value for metric, value in _mean(per_source).items()}
-    return _rows(name, {**everything.figures(), **macro}, everything.documents) + rows
+            for domain, (own, n) in zip(sorted(parts), per_domain, strict=True):
+                rows += _rows(f"{name}/{source}/{domain}", own, n)
+        left_out += [
+            LeftOut(source=source, domain=domain, metric=metric, reason=sums.reason(metric))
+            for domain, sums in sorted(parts.items())
+            for metric in UNITS
+            if metric not in sums.figures()
+        ]
+    overall, counted = _with_documents(everything)
+    means, behind = _mean(per_source)
+    macro = {f"macro_{metric}": value for metric, value in means.items()}
+    counted |= {f"macro_{metric}": n for metric, n in behind.items()}
+    return _rows(name, {**overall, **macro}, counted) + rows, left_out
 
 
-def _mean(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each metric over the parts, if all of them have it."""
-    common = [metric for metric in figures[0] if all(metric in part for part in figures)]
-    return {metric: math.fsum(part[metric] for part in figures) / len(figures) for metric in common}
+def _with_documents(sums: Sums) -> tuple[dict[str, float], dict[str, int]]:
+    """Return a domain's figures, and the number of documents behind each."""
+    figures = sums.figures()
+    return figures, dict.fromkeys(figures, sums.documents)
 
 
-def _rows(task: str, figures: Mapping[str, float], n: int) -> list[dict[str, Any]]:
+def _mean(
+    parts: Sequence[tuple[Mapping[str, float], Mapping[str, int]]],
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Return the mean of each metric over the parts that have it, and the documents behind it."""
+    means: dict[str, float] = {}
+    counted: dict[str, int] = {}
+    for metric in UNITS:
+        found = [(figures[metric], n[metric]) for figures, n in parts if metric in figures]
+        if found:
+            means[metric] = math.fsum(value for value, _ in found) / len(found)
+            counted[metric] = sum(n for _, n in found)
+    return means, counted
+
+
+def _rows(
+    task: str, figures: Mapping[str, float], documents: Mapping[str, int]
+) -> list[dict[str, Any]]:
     return [
-        {"task": task, "metric": metric, "value": value, "n": n}
+        {"task": task, "metric": metric, "value": value, "n": documents[metric]}
         for metric, value in figures.items()
     ]

@@ -7,6 +7,7 @@ definition.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,8 @@ from olmo_core.run.job import Job, Report
 DEFINITION_VERSION = "1"  # of `paloma`; stands in the rows
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.
 SCORED_BY = ("olmo_core.evals.scoring", "olmo_core.checkpoint.huggingface")
+log = logging.getLogger("olmo")
+
 UNIGRAM = "unigram"
 CHUNK_TOKENS = 1 << 24  # counted at once
 
@@ -103,8 +106,10 @@ def score_models(
     if mix is not None:
         with job.timed(UNIGRAM):
             scores.append(_score_unigram(mix, tokenised, job))
-    rows = _write_rows(config, documents, data_sha256, scores, job.folder)
-    return _report(rows, documents, cached=cached)
+    rows, left_out = _write_rows(config, documents, data_sha256, scores, job.folder)
+    for line in left_out:
+        log.warning("%(model)s: %(metric)s leaves out %(domain)s: %(reason)s", line)
+    return _report(rows, documents, left_out, cached=cached)
 
 
 def _write_rows(
@@ -113,8 +118,12 @@ def _write_rows(
     data_sha256: str,
     scores: Sequence[Scored],
     folder: Path,
-) -> list[dict[str, Any]]:
-    """Write the figures of all models, which are returned, and those of each document."""
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Write the figures of all models, and those of each document.
+
+    Returns:
+        The figures, and the domains that a model's metric leaves out.
+    """
     facts = {
         "task_version": DEFINITION_VERSION,
         "num_fewshot": 0,
@@ -124,10 +133,20 @@ def _write_rows(
         "library": f"torch {version('torch')}",
     }
     rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, str]] = []
     by_document: list[dict[str, Any]] = []
     for model, tokens, values in scores:
         counts = [len(ids) for ids in tokens]
-        figures = figure_rows(documents, counts, values, name=config.name)
+        figures, without = figure_rows(documents, counts, values, name=config.name)
+        left_out += [
+            {
+                "model": model.model,
+                "domain": f"{config.name}/{each.source}/{each.domain}",
+                "metric": each.metric,
+                "reason": each.reason,
+            }
+            for each in without
+        ]
         rows += [model.row(**facts, **figure) for figure in figures]
         by_document += [
             {
@@ -144,7 +163,7 @@ def _write_rows(
     write_rows(folder / "rows.parquet", rows)
     with atomic_path(folder / "documents.parquet") as beside:
         pq.write_table(pa.Table.from_pylist(by_document), beside)
-    return rows
+    return rows, left_out
 
 
 def _log_likelihoods(
@@ -189,7 +208,11 @@ def _score_unigram(manifest: Manifest, tokenised: Mapping[str, Tokens], job: Job
 
 
 def _report(
-    rows: Sequence[Mapping[str, Any]], documents: Sequence[Document], *, cached: int
+    rows: Sequence[Mapping[str, Any]],
+    documents: Sequence[Document],
+    left_out: Sequence[Mapping[str, str]],
+    *,
+    cached: int,
 ) -> Report:
     """Return the overall figures, and bits per byte by model and source."""
     loss: dict[str, float] = {}
@@ -210,11 +233,18 @@ def _report(
             "models": len(table),
             "held_out_documents": len(documents),
             "held_out_bytes": sum(len(document.text.encode()) for document in documents),
+            "empty_documents": sum(not document.text for document in documents),
+            "domains_left_out": len({line["domain"] for line in left_out}),
             "rows": len(rows),
             "scores_from_cache": cached,
         },
-        tables={"bits_per_byte": table},
-        data={"data_sha256": rows[0]["data_sha256"], "loss": loss, "bits_per_byte": bits},
+        tables={"bits_per_byte": table, **({"left out": left_out} if left_out else {})},
+        data={
+            "data_sha256": rows[0]["data_sha256"],
+            "loss": loss,
+            "bits_per_byte": bits,
+            "left_out": left_out,
+        },
     )
 
 

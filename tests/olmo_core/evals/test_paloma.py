@@ -48,7 +48,8 @@ def test_figures_by_hand() -> None:
         Document(id="3", source="code", domain="c", text="int x;"),
     ]
     tokens, nats = [4, 3, 2], [-8.0, -9.0, -2.0]
-    rows = figure_rows(documents, tokens, nats, name="held_out")
+    rows, left_out = figure_rows(documents, tokens, nats, name="held_out")
+    assert left_out == []
     found = {(row["task"], row["metric"]): row["value"] for row in rows}
     assert found["held_out", "loss"] == pytest.approx(19 / 9)
     assert found["held_out", "bits_per_byte"] == pytest.approx(19 / (9 + 6 + 6) / math.log(2))
@@ -64,14 +65,49 @@ def test_figures_by_hand() -> None:
     assert {row["n"] for row in rows if row["task"] == "held_out/code"} == {2}
 
 
-def test_what_has_no_value_is_left_out() -> None:
-    blank = Document(id="1", source="web", domain="web", text="   ")
-    endless = Document(id="2", source="code", domain="code", text="x" * 5000)
-    rows = figure_rows([blank, endless], [1, 2000], [-1.0, -8000.0], name="held_out")
-    metrics = {row["metric"] for row in rows if row["task"] == "held_out/web"}
-    assert "perplexity_word" not in metrics
-    assert "perplexity_token" in metrics
-    assert all(math.isfinite(row["value"]) for row in rows)
+def test_what_has_no_value_is_left_out_and_said() -> None:
+    texts = {
+        ("web", "empty"): ("", 0, 0.0),
+        ("web", "blank"): ("   ", 1, -1.0),
+        ("web", "full"): ("two words", 4, -8.0),
+        ("code", "code"): ("x" * 5000, 2000, -8000.0),  # one word
+        ("prose", "prose"): ("one", 1, -2.0),
+    }
+    documents = [
+        Document(id=domain, source=source, domain=domain, text=text)
+        for (source, domain), (text, _, _) in texts.items()
+    ]
+    tokens, nats = zip(*((count, value) for _, count, value in texts.values()), strict=True)
+    rows, left_out = figure_rows(documents, tokens, nats, name="set")
+    found = {(row["task"], row["metric"]): (row["value"], row["n"]) for row in rows}
+    assert all(math.isfinite(value) for value, _ in found.values())
+    # Of the source, what remains; with the number of documents that it is of.
+    assert found["set/web", "loss"] == ((1.0 + 2.0) / 2, 2)
+    assert found["set/web", "perplexity_word"] == (math.exp(4.0), 1)
+    assert found["set/web", "perplexity_char"] == pytest.approx(
+        ((math.exp(1 / 3) + math.exp(8 / 9)) / 2, 2)
+    )
+    assert ("set/web/empty", "loss") not in found
+    assert ("set/code", "perplexity_word") not in found
+    assert found["set/code", "perplexity_token"][1] == 1
+    assert found["set", "macro_perplexity_word"] == pytest.approx(
+        ((math.exp(4.0) + math.exp(2.0)) / 2, 2)
+    )
+    assert found["set", "macro_loss"] == pytest.approx(((1.5 + 4.0 + 2.0) / 3, 4))
+    said = {(each.source, each.domain): {} for each in left_out}
+    for each in left_out:
+        said[each.source, each.domain][each.metric] = each.reason
+    assert said[("web", "blank")] == {"perplexity_word": "no words"}
+    assert said[("code", "code")] == {"perplexity_word": "above 1e308 (8000 nats per word)"}
+    assert said[("web", "empty")] == {
+        "loss": "no tokens",
+        "bits_per_byte": "no bytes",
+        "perplexity_token": "no tokens",
+        "perplexity_word": "no words",
+        "perplexity_char": "no chars",
+        "perplexity_byte": "no bytes",
+    }
+    assert len(said) == 3
 
 
 def write(folder: Path, content: bytes) -> Path:
@@ -91,6 +127,20 @@ LINE = b'{"id": "1", "text": "x", "added": "", "source": "web"}\n'
         (b"plain text", "the gzip stream is truncated or damaged after line 0"),
         (gzip.compress(LINE + b'{"id": \n', mtime=0), ":2: not valid JSON"),
         (gzip.compress(LINE + b'{"id": "1"}\n', mtime=0), ":2: key 'text' is missing"),
+        (gzip.compress(b'{"text": null}\n'), ":1: key 'text' is a NoneType; expected a string"),
+        (gzip.compress(b'{"text": 5}\n'), ":1: key 'text' is a int; expected a string"),
+        (gzip.compress(b'{"text": "\\ud800"}\n'), ":1: key 'text' holds a lone surrogate"),
+        (
+            gzip.compress(b'{"text": "x", "subdomain": "\\udc00"}\n'),
+            ":1: key 'subdomain' holds a lone surrogate",
+        ),
+        (gzip.compress(b'{"text": "x", "id": "\\udc00"}\n'), ":1: key 'id' holds a lone surr"),
+        (
+            gzip.compress(b'{"text": "x", "subdomain": ["a"]}\n'),
+            ":1: key 'subdomain' is a list; expected a string or a whole number",
+        ),
+        (gzip.compress(b'{"text": "x", "subdomain": false}\n'), ":1: key 'subdomain' is a bool"),
+        (gzip.compress(b'{"text": ""}\n'), "1 documents, all empty; expected <source>/val"),
         (gzip.compress(b'["id"]\n', mtime=0), ":1: found list; expected one JSON object"),
         (
             gzip.compress(LINE + b'{"id": "2", "text": "\xff"}\n', mtime=0),
@@ -102,6 +152,20 @@ def test_bad_documents_are_named(tmp_path: Path, content: bytes, message: str) -
     write(tmp_path, content)
     with pytest.raises(InputError, match=message):
         read_documents(tmp_path)
+
+
+def test_names_may_be_numbers_or_missing(tmp_path: Path) -> None:
+    lines = [
+        b'{"id": 7, "text": "x", "subdomain": 0}',
+        b'{"text": "", "subdomain": "py"}',
+        b'{"id": null, "text": "y", "subdomain": ""}',
+    ]
+    write(tmp_path, gzip.compress(b"\n".join(lines)))
+    assert read_documents(tmp_path) == [
+        Document(id="7", source="web", domain="0", text="x"),
+        Document(id="a.jsonl.gz:2", source="web", domain="py", text=""),
+        Document(id="a.jsonl.gz:3", source="web", domain="web", text="y"),
+    ]
 
 
 def test_documents_are_read_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The checks of evaluations, on results written by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.evals.checks import every_model_on_every_task
+from assets.node import Finished, Node
+from olmo_core.evals.rows import write_rows
+from olmo_core.files import write_json
+from olmo_core.run.folder import RunFolder
+
+FIGURES = [("set", "macro_loss"), ("set/web", "loss"), ("set/web/a", "loss"), ("set/web/b", "loss")]
+
+
+def finished(folder: Path, lacking: list[tuple[str, str]], left_out: list[Any]) -> Finished:
+    """Two models; `stage1` lacks some figures."""
+    models = [{"model": "stage1"}, {"model": "soup"}]
+    (folder / "export").mkdir(parents=True)
+    result = {"schema_version": 1, "report": {"data": {"models": models}}}
+    write_json(folder / "export" / "result.json", result)
+    write_rows(
+        folder / "rows.parquet",
+        [
+            {"model": model["model"], "task": task, "metric": metric, "value": 1.0}
+            for model in models
+            for task, metric in FIGURES
+            if model["model"] == "soup" or (task, metric) not in lacking
+        ],
+    )
+    node = Node(recipe="r", name="perplexity", stage="evals", description="", module="", config={})
+    return Finished(
+        node=node,
+        folder=RunFolder(folder),
+        result={"report": {"data": {"left_out": left_out}}},
+        inputs={"export": RunFolder(folder / "export")},
+    )
+
+
+def line(domain: str, model: str = "stage1", metric: str = "loss") -> dict[str, str]:
+    return {"model": model, "domain": domain, "metric": metric, "reason": "no tokens"}
+
+
+@pytest.mark.parametrize(
+    ("lacking", "left_out", "passes"),
+    [
+        ([], [], True),
+        ([("set/web/b", "loss")], [], False),
+        ([("set/web/b", "loss")], [line("set/web/b")], True),
+        ([("set/web/b", "loss")], [line("set/web/a")], False),
+        ([("set/web/b", "loss")], [line("set/web/b", model="soup")], False),
+        ([("set/web/b", "loss")], [line("set/web/b", metric="bits_per_byte")], False),
+        ([("set/web", "loss"), ("set", "macro_loss")], [line("set/web/b")], True),
+        ([("set/web", "loss")], [line("set/webs/b")], False),
+    ],
+)
+def test_a_figure_may_lack_where_the_report_says_why(
+    tmp_path: Path, lacking: list[tuple[str, str]], left_out: list[Any], passes: bool
+) -> None:
+    verdict = every_model_on_every_task.evaluate(finished(tmp_path, lacking, left_out))
+    assert verdict.passed == passes
