@@ -1,6 +1,6 @@
 """A node of the graph: one asset of one recipe, and the job that makes it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,8 @@ class Node:
     distributed: bool = False
     shares_tasks: bool = False  # by `olmo_core.tasks.map`
     further_identity: Callable[[], Mapping[str, Any]] = dict[str, Any]  # none
+    # What this machine lacks, without which the job cannot be done, one line each.
+    lacks: Callable[[], Sequence[str]] = tuple[str, ...]
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
     charts: tuple[Chart, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any
 
 from assets.recipe import Recipe
 from olmo_core.config.load import place_in
+from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.intake.raw import RawConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
@@ -115,8 +116,13 @@ def absences(recipe: Recipe) -> str | None:
     if has_text(recipe):
         return None
     *others, last = TEXT_ASSETS
+    perplexity = recipe.section("evals", "perplexity", PerplexityConfig)
+    sets = [each.name for each in perplexity.sets if each.kind != "held_out"]
+    measured = (
+        f"perplexity is that of {', '.join(sets)} alone" if sets else "no model has a perplexity"
+    )
     return (
         "All sources are published token files (tokens.published), so there is no text. The recipe "
-        f"does without {', '.join(others)} and {last}: nothing is held out, so no model has a "
-        "perplexity, and nothing can be searched for evaluation texts."
+        f"does without {', '.join(others)} and {last}: nothing is held out, so {measured}, and "
+        "nothing can be searched for evaluation texts."
     )

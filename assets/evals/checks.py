@@ -26,22 +26,28 @@ def every_model_on_every_task(finished: Finished) -> Verdict:
     return Verdict(bool(everything) and not lacking, said)
 
 
-@check(f"Stage 1 lies {LEAST_GAIN:.0%} below unigram frequencies.", blocking=False)
-def learned_more_than_frequencies(finished: Finished) -> Verdict:
-    """Compare with the token frequencies of what stage 1 was trained on."""
-    stage1, unigram = (_bits_per_byte(finished, model)[""] for model in ("stage1", UNIGRAM))
-    gain = 1 - stage1 / unigram
-    said = f"{stage1:.3f} bits per byte, {gain:.1%} below unigram frequencies ({unigram:.3f})"
-    figures = {"stage1": stage1, "unigram": unigram, "gain": gain}
-    return Verdict(gain >= LEAST_GAIN, said, figures)
+def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check, ...]:
+    """Return the checks of `perplexity`.
 
+    Args:
+        name: Of the set of texts that they are about.
+        stage2_sources: Sources of that set that stage 2 reads; none: it reads no such.
+    """
 
-def perplexity_checks(stage2_sources: tuple[str, ...]) -> tuple[Check, ...]:
-    """Return the checks of `perplexity`, given the sources that stage 2 reads; it may have none."""
+    @check(f"Stage 1 lies {LEAST_GAIN:.0%} below unigram frequencies.", blocking=False)
+    def learned_more_than_frequencies(finished: Finished) -> Verdict:
+        """Compare with the token frequencies of what stage 1 was trained on."""
+        stage1, unigram = (
+            _bits_per_byte(finished, name, model)[""] for model in ("stage1", UNIGRAM)
+        )
+        gain = 1 - stage1 / unigram
+        said = f"{stage1:.3f} bits per byte, {gain:.1%} below unigram frequencies ({unigram:.3f})"
+        figures = {"stage1": stage1, "unigram": unigram, "gain": gain}
+        return Verdict(gain >= LEAST_GAIN, said, figures)
 
     @check("Over stage 2's sources the soup needs no more bits than stage 1.", blocking=False)
     def soup_is_no_worse(finished: Finished) -> Verdict:
-        stage1, soup = (_bits_per_byte(finished, model) for model in ("stage1", "soup"))
+        stage1, soup = (_bits_per_byte(finished, name, model) for model in ("stage1", "soup"))
         known = [source for source in stage2_sources if source in soup]
         if not known:
             return Verdict(False, f"no held-out domain of {', '.join(stage2_sources)}")
@@ -63,10 +69,12 @@ def _left_out(finished: Finished, model: str, task: str, metric: str) -> bool:
     )
 
 
-def _bits_per_byte(finished: Finished, model: str) -> dict[str, float]:
-    """Return bits per byte by source; the empty name is all of them."""
+def _bits_per_byte(finished: Finished, name: str, model: str) -> dict[str, float]:
+    """Return a model's bits per byte on a set, by source; the empty name is all of them."""
     return {
         row["task"].partition("/")[2]: row["value"]
         for row in leaderboard_rows(finished.folder.path)
-        if row["model"] == model and row["metric"] == "bits_per_byte"
+        if row["model"] == model
+        and row["metric"] == "bits_per_byte"
+        and row["task"].partition("/")[0] == name
     }

@@ -1,41 +1,30 @@
 """Evaluation of the main line's models: downstream tasks, perplexity, and the leaderboard."""
 
 import functools
+from dataclasses import replace
 
 from assets.corpus.doors import holds_out
 from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
-from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig, PerplexityConfig
+from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
+from olmo_core.config.load import to_dict
+from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.evals.perplexity_sets import lacking, sets_identity
 from olmo_core.evals.task_sources import scored_identity
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
-    """Return three assets, without perplexity where nothing is held out.
+    """Return three assets, without perplexity where there is no set of texts to measure it on.
 
     Each evaluation is one job over all models.
     """
     node = functools.partial(section_node, recipe, "evals")
-    _, *stage2_mixes = recipe.mixes
-    stage2_sources = {
-        source
-        for mix in stage2_mixes
-        for source in recipe.section("corpus", mix, MixConfig).sources
-    }
-    perplexity = node(
-        "perplexity",
-        PerplexityConfig,
-        description="One row per model, domain and metric of the held-out set (Paloma's way).",
-        inputs=("export", "held_out", "stage1_mix", "tokens"),
-        packages=("torch", "tokenizers", "pyarrow"),
-        kinds=("pytorch", "parquet"),
-        checks=checks.perplexity_checks(tuple(sorted(stage2_sources))),
-    )
-    held_out = holds_out(recipe)
+    perplexity = _perplexity(recipe)
     tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
     return [
-        *([perplexity] if held_out else []),
+        *perplexity,
         node(
             "downstream",
             DownstreamConfig,
@@ -50,8 +39,40 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             "leaderboard",
             LeaderboardConfig,
             description="One row per model, task and metric of all evaluations; rewritten whole.",
-            inputs=("downstream", *(["perplexity"] if held_out else []), "export"),
+            inputs=("downstream", *(each.name for each in perplexity), "export"),
             packages=("pyarrow",),
             kinds=("parquet",),
         ),
     ]
+
+
+def _perplexity(recipe: Recipe) -> list[Node]:
+    """Return the asset of the sets that the recipe can have: its own only if it holds some out."""
+    config = recipe.section("evals", "perplexity", PerplexityConfig)
+    held_out = holds_out(recipe)
+    sets = tuple(each for each in config.sets if held_out or each.kind != "held_out")
+    if not sets:
+        return []
+    own = [each.name for each in sets if each.kind == "held_out"]
+    _, *stage2_mixes = recipe.mixes
+    stage2_sources = {
+        source
+        for mix in stage2_mixes
+        for source in recipe.section("corpus", mix, MixConfig).sources
+    }
+    node = section_node(
+        recipe,
+        "evals",
+        "perplexity",
+        PerplexityConfig,
+        description="One row per model, domain and metric of each set of texts (Paloma's way).",
+        inputs=("export", *(["held_out"] if own else []), "stage1_mix", "tokens"),
+        packages=("torch", "tokenizers", "pyarrow"),
+        kinds=("pytorch", "parquet"),
+        further_identity=lambda: sets_identity(sets),
+        lacks=lambda: lacking(sets),
+        checks=checks.perplexity_checks(
+            (*own, sets[0].name)[0], tuple(sorted(stage2_sources)) if own else ()
+        ),
+    )
+    return [replace(node, config=to_dict(replace(config, sets=sets)))]

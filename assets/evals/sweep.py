@@ -101,8 +101,11 @@ def sweep_node(graph: Graph, name: str) -> Node:
         name=name,
         description=f"One row per checkpoint, as {SWEEP[name]} has them per model.",
         module=MODULE,
-        inputs=tuple(node.name for node in graph.nodes.values() if node.distributed)
-        + (("tokenizer",) if name == "checkpoint_downstream" else ("tokenizer", "held_out")),
+        inputs=(
+            *(node.name for node in graph.nodes.values() if node.distributed),
+            "tokenizer",
+            *(["held_out"] if "held_out" in evaluation.inputs else []),
+        ),
         checks=(),
     )
 

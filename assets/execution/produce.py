@@ -181,10 +181,12 @@ def launch_of(
     and nothing is written.
 
     Raises:
-        Refused: an input is missing, damaged or fails a check, or the code has been edited since
-            the fingerprint was taken.
+        Refused: an input is missing, damaged or fails a check, this machine lacks what the job
+            reads, or the code has been edited since the fingerprint was taken.
     """
     node, inputs = work.node, work.inputs(progress)
+    if lacking := node.lacks():
+        raise Refused("; ".join(f"{node.name}: {line}" for line in lacking))
     if code_hashes(node.module, now=True) != work.fingerprint.code:
         raise Refused(
             f"{node.name}: the code that makes it has changed since this run began; run again"

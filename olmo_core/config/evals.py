@@ -1,4 +1,4 @@
-"""Sections `downstream`, `perplexity` and `leaderboard` of a recipe."""
+"""Sections `downstream` and `leaderboard` of a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,18 +28,6 @@ class DownstreamConfig(Bounded):
         twice = sorted({name for name in names if names.count(name) > 1})
         if not names or twice:
             raise ValueError(f"tasks: {f'{twice[0]} is given twice' if twice else 'none given'}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerplexityConfig(Bounded):
-    """Perplexity of the held-out documents in Paloma's definition."""
-
-    name: str = "held_out"  # of the figures: task `<name>`, `<name>/<source>`, …
-    # tokens; the model's own maximum where that is smaller
-    max_window: int = at_least(1, default=2048)
-    batch_tokens: int = at_least(1, default=2048)  # padded tokens of a batch
-    # UTF-8 bytes of the first documents of each source, the last one taken whole; None: all
-    bytes_per_source: int | None = at_least(1, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from olmo_core.checkpoint.index import read_into
 from olmo_core.checkpoint.layout import STATE, Checkpoint
 from olmo_core.checkpoint.state import state_of
 from olmo_core.checkpoint.weights import read_model, save_model
-from olmo_core.config.evals import DownstreamConfig, PerplexityConfig
+from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import load, nearest, to_dict
+from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.files import sha256_file
@@ -69,13 +70,13 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
 def make(
     config: DownstreamConfig | PerplexityConfig, inputs: Mapping[str, Path], job: Job
 ) -> Report:
-    """Score a checkpoint; inputs: checkpoint, tokenizer and, for perplexity, held_out."""
+    """Score a checkpoint; inputs: checkpoint, tokenizer, and held_out for a set that is it."""
     with job.timed("convert"):
         model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
     if isinstance(config, PerplexityConfig):
         from olmo_core.evals import perplexity
 
-        return perplexity.score_models(config, [model], inputs["held_out"], job)
+        return perplexity.score_models(config, [model], inputs.get("held_out"), job)
     from olmo_core.evals import downstream  # lm-eval, which perplexity does not need
 
     return downstream.score_models(config, [model], job)

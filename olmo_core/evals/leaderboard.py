@@ -52,14 +52,23 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
 
 
 def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
-    """Return the columns for overall loss and bits per byte, and for bits per byte per source."""
+    """Return the columns of the first set: loss, bits per byte, and those of each source.
+
+    A further set has two, named after it: bits per byte of all, and the mean over its sources.
+    """
     columns: list[Column] = []
+    first = rows[0]["task"].partition("/")[0] if rows else ""
     for row in rows:
-        source = row["task"].partition("/")[2]
-        if row["metric"] == "loss" and not source:
-            columns.append(("loss", row["task"], "loss"))
-        elif row["metric"] == "bits_per_byte" and "/" not in source:
-            columns.append((f"bpb {source}".strip(), row["task"], "bits_per_byte"))
+        name, _, source = row["task"].partition("/")
+        metric = row["metric"]
+        if name != first:
+            titles = {"bits_per_byte": f"bpb {name}", "macro_bits_per_byte": f"mean bpb {name}"}
+            if not source and metric in titles:
+                columns.append((titles[metric], name, metric))
+        elif metric == "loss" and not source:
+            columns.append(("loss", row["task"], metric))
+        elif metric == "bits_per_byte" and "/" not in source:
+            columns.append((f"bpb {source}".strip(), row["task"], metric))
     return list(dict.fromkeys(columns))
 
 

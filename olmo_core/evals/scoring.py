@@ -1,63 +1,92 @@
 """Log-likelihood of documents under our model, with windows of similar length in one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from queue import SimpleQueue
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from olmo_core.evals.paloma import Window, batches, windows
+from olmo_core.evals.windows import Window, batches, windows
 from olmo_core.model.transformer import Transformer
-from olmo_core.run.job import Job
 
 HEAD_ROWS = 256  # positions whose logits are in memory at once: a few MB, near the processor
+BUFFER_BATCHES = 256  # of documents that are held at once, to find windows of like length
 
 
 def score_documents(
-    model: Transformer,
-    documents: Sequence[Sequence[int]],
+    replicas: Sequence[Transformer],
+    documents: Iterable[np.ndarray],
     *,
     eos_token_id: int,
     max_window: int,
     batch_tokens: int,
-    threads: int = 1,
-    job: Job | None = None,
-    message: str = "",
-) -> list[float]:
-    """Return the log-likelihood of each document in nats.
+    scored: Callable[[int, int], None] = lambda done, total: None,
+) -> Iterator[tuple[int, float]]:
+    """Yield the number of tokens and the log-likelihood (nats) of each document, in their order.
+
+    Documents are read as they are needed: those of `BUFFER_BATCHES` batches, or one that is longer,
+    are in memory at once.
 
     Args:
-        model: Our model, on its device.
+        replicas: One model per batch that is computed at once: on a CPU the same several times,
+            else one per device. Each batch gets one torch thread, so no thread ever waits for
+            another (OpenMP waits by spinning: four times slower on a busy machine) and the bits do
+            not depend on this number.
         documents: Token ids per document, without special tokens.
         eos_token_id: Read before the first token of each document.
         max_window: Maximum context in tokens.
         batch_tokens: Tokens per batch, padding included.
-        threads: Number of batches computed at once. Each gets one torch thread, so no thread ever
-            waits for another (OpenMP waits by spinning: four times slower on a busy machine) and
-            the bits do not depend on this number.
-        job: Where progress is reported.
-        message: Text of the progress report.
+        scored: Called after each batch with the tokens that have been scored, of those read so far.
     """
-    cut = [
-        window
-        for number, ids in enumerate(documents)
-        for window in windows(ids, prefix=eos_token_id, max_window=max_window, document=number)
-    ]
-    totals = [0.0] * len(documents)
-    done, total = 0, sum(window.scored for window in cut)
-    queue = list(batches(cut, batch_tokens))
+    free = SimpleQueue[Transformer]()
+    for model in replicas:
+        free.put(model)
+
+    def score(batch: Sequence[Window]) -> list[float]:
+        model = free.get()
+        try:
+            return _score_batch(model, batch, eos_token_id)
+        finally:
+            free.put(model)
+
+    done = read = 0
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(max(1, threads)))
-        scored = pool.map(lambda batch: _score_batch(model, batch, eos_token_id), queue)
+        pool = stack.enter_context(ThreadPoolExecutor(len(replicas)))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # a stop waits for no queue
-        for batch, values in zip(queue, scored, strict=True):
-            for window, value in zip(batch, values, strict=True):
-                totals[window.document] += value
-            done += sum(window.scored for window in batch)
-            if job is not None:
-                job.progress(done, total, unit="tokens", message=message)
-    return totals
+        for held in _held_at_once(documents, BUFFER_BATCHES * batch_tokens):
+            read += sum(map(len, held))
+            cut = [
+                window
+                for number, ids in enumerate(held)
+                for window in windows(
+                    ids, prefix=eos_token_id, max_window=max_window, document=number
+                )
+            ]
+            totals = [0.0] * len(held)
+            queue = list(batches(cut, batch_tokens))
+            for batch, values in zip(queue, pool.map(score, queue), strict=True):
+                for window, value in zip(batch, values, strict=True):
+                    totals[window.document] += value
+                done += sum(window.scored for window in batch)
+                scored(done, read)
+            yield from zip(map(len, held), totals, strict=True)
+
+
+def _held_at_once(documents: Iterable[np.ndarray], tokens: int) -> Iterator[list[np.ndarray]]:
+    """Yield documents together, as many as have so many tokens, each with its EOS."""
+    held: list[np.ndarray] = []
+    size = 0
+    for ids in documents:
+        held.append(ids)
+        size += len(ids) + 1
+        if size >= tokens:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
 
 
 @torch.inference_mode()

@@ -232,6 +232,8 @@ def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     for entry in graph.nodes[name].inputs:
         if failed := graph.failed_check(root, entry):
             return "blocked", [f"by {entry}: {failed}"]
+    if lacking := graph.nodes[name].lacks():
+        return "blocked", [f"not here: {line}" for line in lacking]
     before = latest_finished(graph, root, name)
     launch = before.read(before.launch) if before is not None else None
     if launch is None:

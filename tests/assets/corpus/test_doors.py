@@ -10,6 +10,7 @@ import yaml
 
 from assets.assemble import build_graph
 from assets.corpus.doors import TEXT_ASSETS, absences, source_names
+from assets.evals.sweep import sweep_node
 from assets.recipe import load_recipe
 from olmo_core.corpus.tokens.published import list_files, published_dtype
 from olmo_core.corpus.tokens.tokens import TokensConfig
@@ -81,6 +82,44 @@ def test_the_plan_says_what_is_absent_and_why(
     assert "no model has a perplexity" in said
     rows = re.findall(r"\b(\w+) missing never built", said)
     assert rows[:3] == ["tokenizer", "tokens", "documents"]
+
+
+def test_other_sets_make_a_perplexity_without_text(
+    recipe: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.delenv("OLMO_PALOMA", raising=False)
+    shutil.copy(recipe / "corpus.yaml", recipe.parent / "tokenizer.json")
+    evals = yaml.safe_load((recipe / "evals.yaml").read_text())
+    held_out, paloma = ({"name": kind, "kind": kind} for kind in ("held_out", "paloma"))
+    evals["perplexity"]["sets"] = [held_out, paloma]
+    (recipe / "evals.yaml").write_text(yaml.safe_dump(evals))
+    graph = build_graph(load_recipe("mine"))
+    before = {name: found.value for name, found in graph.fingerprints.items()}
+    node = graph.nodes["perplexity"]
+    assert node.inputs == ("export", "stage1_mix", "tokens")
+    assert [each["name"] for each in node.config["sets"]] == ["paloma"]
+    assert [each.name for each in node.checks] == [
+        "every_model_on_every_task",
+        "learned_more_than_frequencies",
+    ]
+    assert "perplexity" in graph.nodes["leaderboard"].inputs
+    sweep = sweep_node(graph, "checkpoint_perplexity")
+    assert sweep.inputs[-1] == "tokenizer"
+    # What is not here blocks perplexity alone: the rest keeps its fingerprint, and is made.
+    assert print_plan("mine", []) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "nothing is held out, so perplexity is that of paloma alone, and" in said
+    assert "perplexity blocked not here: perplexity: sets: paloma: folder '${OLMO_PALOMA}'" in said
+    assert "stage1 missing never built" in said
+    folder = recipe.parent / "paloma"
+    (folder / "web" / "val").mkdir(parents=True)
+    (folder / "web" / "val" / "0.jsonl.gz").write_bytes(b"x")
+    monkeypatch.setenv("OLMO_PALOMA", str(folder))
+    assert print_plan("mine", []) == 0
+    after = build_graph(load_recipe("mine")).fingerprints
+    changed = {name for name, value in before.items() if after[name].value != value}
+    assert changed == {"perplexity", "leaderboard", "model_card"}
 
 
 def test_with_text_nothing_is_absent(recipe: Path) -> None:

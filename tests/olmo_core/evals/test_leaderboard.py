@@ -80,6 +80,23 @@ def test_table_and_rows(family: Any) -> None:
     assert list(report["tables"]["leaderboard"][0]) == ["model", *columns]
 
 
+def test_a_further_set_has_two_columns_of_its_name() -> None:
+    rows = [
+        {"task": f"{name}{source}", "metric": metric}
+        for name in ("held_out", "paloma")
+        for source in ("", "/code", "/code/python")
+        for metric in ("loss", "bits_per_byte", "macro_bits_per_byte")
+        if source == "" or not metric.startswith("macro")
+    ]
+    assert leaderboard.perplexity_columns(rows) == [
+        ("loss", "held_out", "loss"),
+        ("bpb", "held_out", "bits_per_byte"),
+        ("bpb code", "held_out/code", "bits_per_byte"),
+        ("bpb paloma", "paloma", "bits_per_byte"),
+        ("mean bpb paloma", "paloma", "macro_bits_per_byte"),
+    ]
+
+
 def test_questions_in_sql(family: Any) -> None:
     folder = make(family, evaluated(family))
     with connect(folder) as connection:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from olmo_core.checkpoint.huggingface import load_exported
-from olmo_core.config.evals import PerplexityConfig
+from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import InputError, Stopped
-from olmo_core.evals import perplexity
-from olmo_core.evals.paloma import read_documents
+from olmo_core.evals import perplexity, perplexity_scorer, scoring
+from olmo_core.evals.perplexity_documents import Document, read_texts
 from olmo_core.evals.rows import read_rows
 from olmo_core.evals.scoring import score_documents
 from olmo_core.run.folder import RunFolder
@@ -30,6 +31,17 @@ def evaluate(family: Any, **config: Any) -> Path:
     with Job.open(folder) as job:
         job.finish(perplexity.make(PerplexityConfig(**config), inputs, job))
     return folder
+
+
+def held_out(family: Any) -> list[tuple[str, Document]]:
+    """Source and document, in the order of the figures."""
+    files = sorted((family.runs["held_out"] / "paloma").glob("*/val/*.jsonl.gz"))
+    names = [path.parts[-3] for path in files]
+    return [
+        (name, each)
+        for name, path in zip(names, files, strict=True)
+        for each in read_texts([path], source=name)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +69,7 @@ def test_documents_equal_lm_eval_rolling(family: Any, scored: Path, model: str) 
         def __init__(self, text: str) -> None:
             self.args = (text,)
 
-    documents = read_documents(family.runs["held_out"] / "paloma")
+    documents = [document for _, document in held_out(family)]
     requests: Any = [Request(document.text) for document in documents]
     theirs = lm.loglikelihood_rolling(requests, disable_tqdm=True)
     ours = documents_of(scored, model)
@@ -71,8 +83,7 @@ def test_documents_equal_a_loop_over_tokens(family: Any, scored: Path) -> None:
     folder = family.runs["export"] / "exports" / "soup"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    documents = read_documents(family.runs["held_out"] / "paloma")
-    document = next(document for document in documents if document.source == "code")
+    document = next(document for source, document in held_out(family) if source == "code")
     ids = tokenizer.encode(document.text).ids
     prefixes = torch.zeros((len(ids), 64), dtype=torch.long)
     for i in range(len(ids)):
@@ -112,8 +123,7 @@ def test_unigram_by_counting(family: Any, scored: Path) -> None:
     path = family.runs["tokens"] / "tokens" / "prose" / "part-0-00000.npy"
     ids = np.fromfile(path, "<u2")
     tokenizer = Tokenizer.from_file(str(family.runs["tokenizer"] / "tokenizer.json"))
-    documents = read_documents(family.runs["held_out"] / "paloma")
-    for row, document in zip(documents_of(scored, "unigram"), documents, strict=True):
+    for row, (_, document) in zip(documents_of(scored, "unigram"), held_out(family), strict=True):
         expected = sum(
             math.log((int((ids == token).sum()) + 1) / (len(ids) + 400))
             for token in tokenizer.encode(document.text).ids
@@ -125,18 +135,18 @@ def test_only_what_changed_is_scored_again(
     family: Any, scored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    real = perplexity.load_exported
+    real = perplexity_scorer.load_exported
 
     def counting(folder: Path, device: torch.device) -> Any:
         loaded.append(folder.name)
         return real(folder, device)
 
-    monkeypatch.setattr(perplexity, "load_exported", counting)
+    monkeypatch.setattr(perplexity_scorer, "load_exported", counting)
     again = evaluate(family, batch_tokens=200)
     assert loaded == []
     results = [RunFolder(folder).read_result() for folder in (scored, again)]
     assert results[0]["digest"] == results[1]["digest"]
-    assert results[1]["report"]["numbers"]["scores_from_cache"] == 4
+    assert results[1]["report"]["numbers"]["scores_from_cache"] == 4 * 3  # sources
     evaluate(family, batch_tokens=200, max_window=32)
     assert loaded == ["stage1", "stage2_ingredient1", "stage2_ingredient2", "soup"]
 
@@ -168,14 +178,50 @@ def test_changed_weights_are_refused(family: Any, tmp_path: Path) -> None:
 
 def test_threads_do_not_change_a_bit(family: Any) -> None:
     folder = family.runs["export"] / "exports" / "soup"
-    model = load_exported(folder, torch.device("cpu"))
+    models = [load_exported(folder, torch.device("cpu")) for _ in range(2)]
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    texts = [document.text for document in read_documents(family.runs["held_out"] / "paloma")]
-    ids = [tokenizer.encode(text).ids for text in texts]
+    ids = [np.array(tokenizer.encode(document.text).ids) for _, document in held_out(family)]
     settings: dict[str, Any] = {"eos_token_id": 0, "max_window": 64, "batch_tokens": 128}
     torch.set_num_threads(1)
-    found = [score_documents(model, ids, **settings, threads=threads) for threads in (1, 2, 3)]
+    found = [
+        [*score_documents(replicas, ids, **settings)]
+        for replicas in (models[:1], models, [*models, models[0]])
+    ]
     assert found[0] == found[1] == found[2]
+    assert [tokens for tokens, _ in found[0]] == [len(each) for each in ids]
+
+
+def test_documents_are_read_as_they_are_needed(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "BUFFER_BATCHES", 2)
+    model = load_exported(family.runs["export"] / "exports" / "soup", torch.device("cpu"))
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(2, 400, n) for n in (10, 0, 200, 3, 64, 65, 1, 30)]
+    settings: dict[str, Any] = {"eos_token_id": 0, "max_window": 32, "batch_tokens": 64}
+    read: list[int] = []
+
+    def streamed() -> Iterator[np.ndarray]:
+        for ids in documents:
+            read.append(len(ids))
+            yield ids
+
+    reports: list[tuple[int, int]] = []
+    found: list[tuple[int, float]] = []
+    ahead: list[int] = []
+    for value in score_documents(
+        [model], streamed(), **settings, scored=lambda *done: reports.append(done)
+    ):
+        found.append(value)
+        ahead.append(sum(read) - sum(tokens for tokens, _ in found))
+    # Together: 10, 0, 200; 3, 64, 65; 1, 30. More than two batches are never held.
+    assert max(ahead) <= 2 * 64 + 200
+    assert reports[-1] == (373, 373)
+    assert sorted(reports) == reports
+    alone = [next(score_documents([model], [ids], **settings)) for ids in documents]
+    for (tokens, value), (expected_tokens, expected) in zip(found, alone, strict=True):
+        assert tokens == expected_tokens
+        assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_stop_does_not_wait_for_the_queue(family: Any) -> None:
@@ -186,14 +232,15 @@ def test_a_stop_does_not_wait_for_the_queue(family: Any) -> None:
         calls.append(1)
         return real(input_ids)
 
-    class Stopping:
-        def progress(self, *_: Any, **__: Any) -> None:
-            raise Stopped
+    def stop(*_: int) -> None:
+        raise Stopped
 
     model.hidden = counted  # pyright: ignore[reportAttributeAccessIssue]
-    stopping: Any = Stopping()
+    documents = [np.full(64, 5)] * 500
     with pytest.raises(Stopped):
-        score_documents(
-            model, [[5] * 64] * 500, eos_token_id=0, max_window=64, batch_tokens=64, job=stopping
+        next(
+            score_documents(
+                [model], documents, eos_token_id=0, max_window=64, batch_tokens=64, scored=stop
+            )
         )
     assert len(calls) < 500

@@ -1,0 +1,132 @@
+"""Scores of a model on the sources of perplexity sets, kept as they are made."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exported
+from olmo_core.config.perplexity import PerplexityConfig
+from olmo_core.data.tokenizer import read_tokenizer
+from olmo_core.evals.cache import cached_scores
+from olmo_core.evals.perplexity_survey import Source
+from olmo_core.evals.rows import EvaluatedModel
+from olmo_core.evals.scoring import score_documents
+from olmo_core.files import read_json
+from olmo_core.model.transformer import Transformer
+from olmo_core.run.code import code_digest
+from olmo_core.run.job import Job
+
+# What decides a document's log-likelihood: scores by other code are not taken from the cache.
+SCORED_BY = (
+    "olmo_core.evals.scoring",
+    "olmo_core.checkpoint.huggingface",
+    "olmo_core.data.tokenizer",
+)
+
+Scores = tuple[list[int], list[float]]  # of each document: its tokens, its nats
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """How much of the texts has been scored by all models, or found in the cache."""
+
+    job: Job
+    total_bytes: int
+    done_bytes: int = 0
+    from_cache: int = 0  # sources, of each model
+
+    def report(self, message: str, further_bytes: float = 0.0) -> None:
+        """Report what is done, and so many bytes of the source at hand; heed a stop."""
+        done = round(self.done_bytes + further_bytes)
+        self.job.progress(done, self.total_bytes, unit="bytes", message=message)
+
+
+class ModelScorer:
+    """A model, loaded when the first of its scores is not in the cache.
+
+    Args:
+        config: The section `perplexity`.
+        model: The exported model.
+        identity: What `model.identity()` says.
+        progress: What is reported, and to which job; the cache is the job's.
+    """
+
+    def __init__(
+        self,
+        config: PerplexityConfig,
+        model: EvaluatedModel,
+        identity: Mapping[str, str],
+        progress: Progress,
+    ) -> None:
+        self._config, self._model, self._progress = config, model, progress
+        self._key = {
+            "kind": "perplexity",
+            "code": code_digest(*SCORED_BY),
+            "max_window": config.max_window,
+            "batch_tokens": config.batch_tokens,
+            "versions": {name: version(name) for name in ("torch", "tokenizers")},
+            "device": device_for_evaluation().type,
+            **identity,
+        }
+
+    def score(self, source: Source) -> Scores:
+        """Return each document's tokens and log-likelihood, from the cache where it has them."""
+        [value], cached = cached_scores(
+            self._progress.job.cache / "evals",
+            [{**self._key, "data": source.sha256}],
+            lambda missing: (self._score(source) for _ in missing),
+        )
+        self._progress.from_cache += cached
+        self._progress.done_bytes += source.bytes
+        return value["tokens"], value["log_likelihoods"]
+
+    @functools.cached_property
+    def _replicas(self) -> list[Transformer]:
+        """The model, once per batch that is computed at a time: per core, or per GPU."""
+        self._progress.report(f"{self._model.model}: loading")
+        if device_for_evaluation().type == "cpu":
+            model = load_exported(self._model.path, torch.device("cpu"))
+            return [model] * self._progress.job.processes
+        gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+        return [load_exported(self._model.path, gpu) for gpu in gpus]
+
+    def _score(self, source: Source) -> dict[str, list[Any]]:
+        replicas = self._replicas
+        tokenizer = read_tokenizer(self._model.path / "tokenizer.json")
+        read_bytes = 0
+
+        def documents() -> Iterator[np.ndarray]:
+            nonlocal read_bytes
+            sizes = (size for batch in source.read_facts() for size in batch["byte"].to_pylist())
+            for ids, size in zip(source.token_ids(tokenizer), sizes, strict=True):
+                read_bytes += size
+                yield ids
+
+        def report(done: int, read: int) -> None:
+            further = read_bytes * done / read
+            self._progress.report(f"{self._model.model}: {source.name}", further)
+
+        scored = score_documents(
+            replicas,
+            documents(),
+            eos_token_id=eos_token_id(self._model),
+            max_window=min(self._config.max_window, replicas[0].config.max_sequence_length),
+            batch_tokens=self._config.batch_tokens,
+            scored=report,
+        )
+        tokens: list[int] = []
+        values: list[float] = []
+        for count, value in scored:
+            tokens.append(count)
+            values.append(value)
+        return {"tokens": tokens, "log_likelihoods": values}
+
+
+def eos_token_id(model: EvaluatedModel) -> int:
+    """Return the id of EOS of an exported model."""
+    return read_json(model.path / "config.json")["eos_token_id"]
