@@ -1,7 +1,8 @@
 """Names and shapes of our parameters in transformers' Olmo and Olmo2, both ways, bit for bit.
 
-A conversion renames; it never computes. Every expected key must be there and no other may be. What
-is loaded to evaluate, our model or transformers', is in f32, and never of weights not in the files.
+A conversion renames, and rounds where bf16 is asked for; it computes nothing else. Every expected
+key must be there and no other may be. What is loaded to evaluate, our model or transformers', is in
+f32, and never of weights not in the files.
 Sources: transformers `models/olmo{,2}/modeling_*.py`; our names are `olmo_core.model`'s.
 """
 
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import torch
 
 from olmo_core.checkpoint.state import assemble
-from olmo_core.checkpoint.tensor_file import TensorFile, open_safetensors, write_tensors
+from olmo_core.checkpoint.tensor_file import TensorSpec, open_safetensors
+from olmo_core.checkpoint.weight_files import open_weights, write_weights
 from olmo_core.config.model import NEUTRAL, ModelConfig
 from olmo_core.errors import ConfigError, InputError, listed
 from olmo_core.files import read_json
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Architecture = Literal["Olmo2ForCausalLM", "OlmoForCausalLM"]
+Dtype = Literal["float32", "bfloat16"]  # of the weights that are written
 T = TypeVar("T")
+
+SAFETENSORS: Mapping[Dtype, str] = {"float32": "F32", "bfloat16": "BF16"}
 
 MATRICES = {
     "attention.w_q": "self_attn.q_proj",
@@ -107,12 +112,37 @@ def from_huggingface(state: Mapping[str, T], config: ModelConfig) -> dict[str, T
     return _rename(state, {theirs: ours for ours, theirs in parameter_names(config).items()})
 
 
-def convert_file(source: Path, target: Path, config: ModelConfig) -> None:
-    """Write our weights file `source` for transformers, a tensor in memory at a time."""
-    file = TensorFile(source)
-    names = to_huggingface({name: name for name in file.tensors}, config)
-    specs = {theirs: file.tensors[ours] for theirs, ours in names.items()}
-    write_tensors(target, specs, lambda theirs: file.data(names[theirs]))
+def convert_weights(
+    source: Path,
+    folder: Path,
+    config: ModelConfig,
+    *,
+    dtype: Dtype = "float32",
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write our weights file `source` for transformers, a tensor in memory at a time.
+
+    Args:
+        source: A run's or a soup's `model.safetensors`.
+        folder: Receives one file, or shards and their index.
+        config: The model's shape.
+        dtype: Of the tensors written; rounded to the nearest, ties to even.
+        max_shard_bytes: Bytes of tensors in a shard.
+
+    Raises:
+        InputError: a parameter is missing or unexpected, or the file is damaged.
+    """
+    stored = to_huggingface(open_safetensors(source), config)
+    specs = {
+        name: TensorSpec(dtype=SAFETENSORS[dtype], shape=tensor.shape)
+        for name, tensor in stored.items()
+    }
+
+    def data(name: str) -> memoryview:
+        tensor = stored[name].read().to(getattr(torch, dtype)).flatten()
+        return tensor.view(torch.uint8).numpy().data
+
+    write_weights(folder, specs, data, max_shard_bytes)
 
 
 def _rename(state: Mapping[str, T], names: Mapping[str, str]) -> dict[str, T]:
@@ -128,8 +158,9 @@ def huggingface_config(
     eos_token_id: int,
     pad_token_id: int | None,
     bos_token_id: int | None = None,
+    dtype: Dtype = "float32",
 ) -> dict[str, Any]:
-    """Return what `config.json` says of a model of ours."""
+    """Return what `config.json` says of a model of ours, whose weights are written as `dtype`."""
     name = architecture(config)
     values: dict[str, Any] = {
         "architectures": [name],
@@ -137,7 +168,7 @@ def huggingface_config(
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": bos_token_id,
-        "dtype": "float32",
+        "dtype": dtype,
         "eos_token_id": eos_token_id,
         "hidden_act": "silu",
         "hidden_size": config.d_model,
@@ -209,27 +240,35 @@ def load_exported(folder: Path, device: torch.device) -> Transformer:
     """Return our own model with the weights of a Hugging Face folder.
 
     Raises:
-        InputError: the file is truncated, a parameter is missing, unexpected or misshapen, or
-            the folder holds another kind of model.
+        InputError: a file is missing or truncated, a parameter is missing, unexpected or
+            misshapen, or the folder holds another kind of model.
     """
     values = read_json(folder / "config.json")
-    path = folder / "model.safetensors"
-    stored = open_safetensors(path)
+    stored = open_weights(folder)
     try:
         config = model_config(values)
         weights = from_huggingface(stored, config)
     except (InputError, KeyError) as error:
         raise InputError(f"{folder}: {error}") from error
-    return assemble(config, weights, path, device)
+    return assemble(config, weights, folder, device)
 
 
-def load_pretrained(folder: Path, device: torch.device) -> "PreTrainedModel":
+def load_pretrained(
+    folder: Path, device: torch.device, *, streamed: bool = False
+) -> "PreTrainedModel":
     """Load transformers' own model of a Hugging Face folder, in f32.
 
+    Args:
+        folder: Where it lies.
+        device: Of the weights.
+        streamed: Leave the weights in their files and read a layer when it is computed, on the
+            CPU: a model of any size, at the cost of reading it with every call.
+
     Raises:
-        InputError: weights are missing, unexpected or of another shape. Transformers would
-            initialise them at random and go on.
+        InputError: a file is missing or truncated; weights are missing, unexpected or of another
+            shape. Transformers would initialise them at random and go on.
     """
+    open_weights(folder)  # names the shard that is at fault; transformers may not
     from transformers import AutoModelForCausalLM  # slow, and our own model needs none of it
     from transformers.utils.logging import disable_progress_bar
 
@@ -240,9 +279,10 @@ def load_pretrained(folder: Path, device: torch.device) -> "PreTrainedModel":
         output_loading_info=True,
         local_files_only=True,
         ignore_mismatched_sizes=True,  # they are refused below, with the folder's name
+        **({"device_map": {"": "disk"}} if streamed else {}),
     )
     model, info = loaded
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found := info.get(kind):
             raise InputError(f"{folder}: {kind.replace('_', ' ')}: {listed(map(str, found))}")
-    return model.to(device).eval()
+    return (model if streamed else model.to(device)).eval()

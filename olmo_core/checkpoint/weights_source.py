@@ -9,14 +9,14 @@ from olmo_core.checkpoint.huggingface import from_huggingface, model_config
 from olmo_core.checkpoint.source import Place, Source, require_same_model
 from olmo_core.checkpoint.state import MODEL, copy_strictly
 from olmo_core.checkpoint.tensor_file import Stored, open_safetensors
-from olmo_core.checkpoint.weights import CONFIG, WEIGHTS
+from olmo_core.checkpoint.weight_files import INDEX, WEIGHTS, join_shards, read_weight_map
+from olmo_core.checkpoint.weights import CONFIG
 from olmo_core.config.load import load
 from olmo_core.config.model import ModelConfig
 from olmo_core.errors import InputError
 from olmo_core.files import read_json, sha256_file
 
 HUGGINGFACE = "config.json"
-INDEX = "model.safetensors.index.json"
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # of older exports
 
 
@@ -37,8 +37,7 @@ def open_huggingface(place: Place, model: ModelConfig) -> Source:
         InputError: a file is missing or damaged, or it is another model than the run's.
     """
     values = _read(place.file(HUGGINGFACE))
-    files = tuple(map(place.file, _weight_files(place)))
-    stored = {name: tensor for path in files for name, tensor in open_safetensors(path).items()}
+    stored, files = _weights(place)
     try:
         theirs = model_config(values)
         tensors = from_huggingface(stored, theirs)
@@ -47,7 +46,7 @@ def open_huggingface(place: Place, model: ModelConfig) -> Source:
     require_same_model(f"{place}/{HUGGINGFACE}", theirs, model)
 
     def digests() -> dict[str, Any]:
-        weights = {path.name: sha256_file(path) for path in files}
+        weights = {name: sha256_file(path) for name, path in files.items()}
         return {"model_sha256": None, "weights_sha256": weights}
 
     return _source(place, tensors, digests)
@@ -65,9 +64,11 @@ def _source(
     )
 
 
-def _weight_files(place: Place) -> list[str]:
+def _weights(place: Place) -> tuple[dict[str, Stored], dict[str, Path]]:
+    """Return the tensors of a Hugging Face folder, and its weight files by name."""
     if place.has(WEIGHTS):
-        return [WEIGHTS]
+        path = place.file(WEIGHTS)
+        return open_safetensors(path), {WEIGHTS: path}
     if not place.has(INDEX) and (pickled := place.first_of(PICKLED)):
         raise InputError(
             f"{place}: holds {pickled}, but no {WEIGHTS} nor {INDEX}: weights are read from "
@@ -75,10 +76,8 @@ def _weight_files(place: Place) -> list[str]:
             "OLD).save_pretrained(NEW)"
         )
     index = place.file(INDEX)
-    try:
-        return sorted(set(_read(index)["weight_map"].values()))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: no weight_map: {error}") from error
+    files = {name: place.file(name) for name in sorted(set(read_weight_map(index).values()))}
+    return join_shards(index, files), files
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from olmo_core.config.bounds import Bounded, at_least
 
@@ -24,6 +25,11 @@ class ExportConfig(Bounded):
     """How models are written for Hugging Face, and how strictly they are compared with ours."""
 
     repository: str  # ORGANISATION/NAME of the hub layout
+    dtype: Literal["float32", "bfloat16"] = (
+        "float32"  # bfloat16 halves the files and rounds every weight
+    )
+    # Tensors of one file, in bytes; a larger model is cut into shards with an index.
+    max_shard_bytes: int = at_least(1, default=5_000_000_000)
     parity_sequences: int = at_least(1, default=4)  # real text, cut to sequences
     # tokens, at most the model's own maximum
     parity_sequence_length: int = at_least(1, default=128)

@@ -13,13 +13,13 @@ from typing import Any
 from olmo_core.checkpoint.index import read_into
 from olmo_core.checkpoint.layout import STATE, Checkpoint
 from olmo_core.checkpoint.state import state_of
+from olmo_core.checkpoint.weight_files import weights_sha256
 from olmo_core.checkpoint.weights import read_model, save_model
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import load, nearest, to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals.rows import EvaluatedModel
-from olmo_core.files import sha256_file
 from olmo_core.model.transformer import Transformer
 from olmo_core.release.hub import revision_name, write_export
 from olmo_core.run.command import exit_codes, run_job
@@ -62,7 +62,7 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
         revision=revision_name(name, step, tokens),
         step=step,
         tokens=tokens,
-        sha256=sha256_file(scratch / "export" / "model.safetensors"),
+        sha256=weights_sha256(scratch / "export"),
         path=scratch / "export",
     )
 

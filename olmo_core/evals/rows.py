@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from olmo_core.checkpoint.weight_files import weights_sha256
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, sha256_file
 from olmo_core.run.folder import RunFolder
@@ -44,7 +45,7 @@ class ModelFacts:
     revision: str | None
     step: int | None
     tokens: int | None
-    sha256: str | None  # of its weights file
+    sha256: str | None  # of its weights file, or of the index of their shards
 
     def row(self, **figure: Any) -> dict[str, Any]:
         """Return one row of this model; the figure's fields are those of `SCHEMA`."""
@@ -64,11 +65,11 @@ class EvaluatedModel(ModelFacts):
         Raises:
             InputError: the weights differ from those that the export recorded.
         """
-        found = sha256_file(self.path / "model.safetensors")
+        found = weights_sha256(self.path)
         if found != self.sha256:
             raise InputError(
-                f"{self.path}/model.safetensors: sha256 {found[:12]}…, but the export recorded "
-                f"{str(self.sha256)[:12]}…; it has been changed since it was exported"
+                f"{self.path}: sha256 {found[:12]}… of the weights, but the export recorded "
+                f"{str(self.sha256)[:12]}…; they have been changed since they were exported"
             )
         return {
             "model": found,

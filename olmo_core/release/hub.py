@@ -15,14 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
+from olmo_core.checkpoint.huggingface import Dtype, convert_weights, huggingface_config
 from olmo_core.checkpoint.weights import CONFIG, WEIGHTS, read_model
 from olmo_core.config.load import load
 from olmo_core.errors import ConfigError
-from olmo_core.files import sha256_file, write_atomic
+from olmo_core.files import PARTIAL, fsync, fsync_tree, read_json, sha256_file, write_atomic
 from olmo_core.run.folder import RunFolder
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = ("tokenizer.json", "special_tokens_map.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 UNITS = ((1_000_000_000, "B"), (1_000_000, "M"), (1_000, "K"))
 
 
@@ -71,13 +72,22 @@ def link_revisions(hub: Path, repository: str, folders: Mapping[str, Path]) -> N
         write_atomic(home / "refs" / revision, commit)
 
 
-def write_export(model: Path, tokenizer: Path, target: Path) -> None:
-    """Write one Hugging Face folder.
+def write_export(
+    model: Path,
+    tokenizer: Path,
+    target: Path,
+    *,
+    dtype: Dtype = "float32",
+    max_shard_bytes: int = 5_000_000_000,
+) -> None:
+    """Write one Hugging Face folder; it has its name only once it is whole.
 
     Args:
         model: A model folder of ours (`model.safetensors`, `config.yaml`).
         tokenizer: The tokenizer's run folder.
         target: The folder to write, made here.
+        dtype: Of the weights written.
+        max_shard_bytes: Bytes of weights in a file.
 
     Raises:
         InputError: the weights do not fit the configuration.
@@ -92,13 +102,23 @@ def write_export(model: Path, tokenizer: Path, target: Path) -> None:
         )
     special = {key: facts.get(key) for key in ("eos_token_id", "pad_token_id", "bos_token_id")}
     given = {key: number for key, number in special.items() if number is not None}
-    target.mkdir(parents=True, exist_ok=True)
-    convert_file(model / WEIGHTS, target / "model.safetensors", config)
-    _write_json(target / "config.json", huggingface_config(config, **special))
-    _write_json(target / "generation_config.json", {"do_sample": False, **given})
+    beside = target.with_name(target.name + PARTIAL)
+    for old in (beside, target):  # of an attempt that was killed
+        if old.exists():
+            shutil.rmtree(old)
+    beside.mkdir(parents=True)
+    convert_weights(model / WEIGHTS, beside, config, dtype=dtype, max_shard_bytes=max_shard_bytes)
+    _write_json(beside / "config.json", huggingface_config(config, **special, dtype=dtype))
+    _write_json(beside / "generation_config.json", {"do_sample": False, **given})
     for name in TOKENIZER_FILES:
         if (tokenizer / name).exists():
-            shutil.copyfile(tokenizer / name, target / name)
+            shutil.copyfile(tokenizer / name, beside / name)
+    # Without it transformers takes 10^30 for the longest input, and truncates nothing.
+    context = {"model_max_length": config.max_sequence_length}
+    _write_json(beside / TOKENIZER_CONFIG, read_json(tokenizer / TOKENIZER_CONFIG) | context)
+    fsync_tree(beside)
+    beside.rename(target)
+    fsync(target.parent)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

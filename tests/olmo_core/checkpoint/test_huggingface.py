@@ -10,7 +10,7 @@ from transformers import AutoConfig, OlmoConfig, OlmoForCausalLM
 from transformers.models.olmo2 import Olmo2Config, Olmo2ForCausalLM
 
 from olmo_core.checkpoint.huggingface import (
-    convert_file,
+    convert_weights,
     from_huggingface,
     huggingface_config,
     load_exported,
@@ -48,7 +48,7 @@ def test_transformers_computes_the_same_and_the_bits_come_back(
 ) -> None:
     ours, state = random_state(config)
     save_file(state, tmp_path / "ours")
-    convert_file(tmp_path / "ours", tmp_path / "model.safetensors", config)
+    convert_weights(tmp_path / "ours", tmp_path, config)
     values = huggingface_config(config, eos_token_id=0, pad_token_id=1)
     write_json(tmp_path / "config.json", values)
 

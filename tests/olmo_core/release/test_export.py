@@ -1,5 +1,7 @@
 """Every export loads offline, by folder and by revision, and computes what our model computes."""
 
+import contextlib
+import errno
 import os
 import subprocess
 import sys
@@ -12,12 +14,15 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from olmo_core import files
+from olmo_core.checkpoint.weight_files import INDEX, open_weights
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.load import build
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.evals.rows import exported_models
 from olmo_core.files import sha256_file
-from olmo_core.release import export
+from olmo_core.release import export, hub, parity
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -94,9 +99,9 @@ def test_revisions_work_without_a_network(family: Any) -> None:
         assert float(line.split()[1]) == weights["norm.weight"].double().sum().item()
 
 
-def export_again(family: Any, stage1: Path) -> Path:
+def export_again(family: Any, stage1: Path, **section: Any) -> Path:
     folder = family.new("export")
-    config = ExportConfig(repository="someone/tiny", parity_sequence_length=32)
+    config = ExportConfig(repository="someone/tiny", parity_sequence_length=32, **section)
     inputs = {"stage1": stage1, "tokenizer": family.runs["tokenizer"]}
     with Job.open(folder) as job:
         job.finish(export.make(config, inputs, job))
@@ -113,15 +118,15 @@ def test_bytes_depend_on_the_models_alone(family: Any) -> None:
 
 
 def test_wrong_logits_release_nothing(family: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = export.load_pretrained
+    real = parity.load_pretrained
 
-    def altered(folder: Path, device: torch.device) -> Any:
-        model = real(folder, device)
+    def altered(folder: Path, device: torch.device, *, streamed: bool) -> Any:
+        model = real(folder, device, streamed=streamed)
         with torch.no_grad():
             model.model.layers[1].mlp.up_proj.weight[0, 0] += 0.05
         return model
 
-    monkeypatch.setattr(export, "load_pretrained", altered)
+    monkeypatch.setattr(parity, "load_pretrained", altered)
     with pytest.raises(InputError, match="stage1: transformers' logits differ from ours by"):
         export_again(family, family.runs["stage1"])
 
@@ -142,16 +147,16 @@ def test_weights_that_do_not_fit_are_refused(family: Any, tmp_path: Path) -> Non
 
 
 def test_parity_needs_every_top_choice() -> None:
-    good = export.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=1.0)
-    export.require(good, "soup", 1e-5)
-    bad = export.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=0.9)
+    good = parity.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=1.0)
+    parity.require(good, "soup", 1e-5)
+    bad = parity.Parity(tokens=10, max_relative_error=1e-7, top1_agreement=0.9)
     with pytest.raises(InputError, match=r"agrees at 0\.9000 of 10 positions"):
-        export.require(bad, "soup", 1e-5)
+        parity.require(bad, "soup", 1e-5)
 
 
 def test_parity_is_measured_on_real_text(family: Any) -> None:
     tokenizer = family.runs["tokenizer"] / "tokenizer.json"
-    batch = export.text_batch(tokenizer, 3, 20)
+    batch = parity.text_batch(tokenizer, 3, 20)
     assert batch.shape == (3, 20)
     text = Tokenizer.from_file(str(tokenizer)).decode(batch[0].tolist())
     assert text.startswith('The "assert" statement')
@@ -161,3 +166,80 @@ def test_parity_is_measured_on_real_text(family: Any) -> None:
 def test_repository_is_organisation_and_name(name: str) -> None:
     with pytest.raises(ConfigError, match="is not ORGANISATION/NAME"):
         build(ExportConfig, {"repository": name}, where="export")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_shards_are_compared_recorded_and_used_as_one_file_is(family: Any, dtype: str) -> None:
+    folder = export_again(
+        family,
+        family.runs["stage1"],
+        dtype=dtype,
+        max_shard_bytes=30_000,
+        sample_prompts=("A language",),
+        sample_tokens=3,
+    )
+    report = RunFolder(folder).read_result()["report"]
+    [row] = report["tables"]["models"]
+    assert row["files"] == len(list((folder / "exports" / "stage1").glob("*.safetensors"))) > 3
+    assert row["max_relative_error"] <= 1e-5
+    assert report["samples"]["stage1"][0].startswith("A language")
+    before = RunFolder(family.runs["export"]).read_result()["report"]["numbers"]
+    assert report["numbers"]["parameters"] == before["parameters"]
+    [model] = exported_models(folder)
+    assert model.identity()["model"] == sha256_file(model.path / INDEX)
+    script = REVISIONS.replace("model.model.norm.weight.double().sum().item()", "1")
+    process = subprocess.run(
+        [sys.executable, "-c", script, "main"],
+        env={**os.environ, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.split() == ["main", "1", "absent"]
+    shard = sorted(model.path.glob("model-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    with pytest.raises(InputError, match="model-00002-of-"):
+        model.identity()
+
+
+def test_the_tokenizer_knows_the_model_s_context(family: Any) -> None:
+    tokenizer = family.runs["export"] / "exports" / "soup"
+    assert AutoTokenizer.from_pretrained(tokenizer).model_max_length == 64
+
+
+def test_nothing_half_written_is_taken_for_an_export(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at each of the files in turn; then there is room."""
+    model, tokenizer = family.runs["stage1"] / "model", family.runs["tokenizer"]
+    real = files.fsync
+    left = 0
+
+    def full_disk(path: Path) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        real(path)
+
+    monkeypatch.setattr(files, "fsync", full_disk)
+    target = tmp_path / "export"
+    for room in range(1000):
+        left = room
+        with contextlib.suppress(OSError):
+            hub.write_export(model, tokenizer, target, max_shard_bytes=30_000)
+            break
+        assert not target.exists()
+    assert room > 10  # that many times the disk was full
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    assert len(open_weights(tmp_path / "export")) > 10
+
+
+def test_revisions_of_equal_weights_are_named(family: Any) -> None:
+    folder = family.new("export")
+    inputs = {"stage1": family.runs["stage1"], "soup": family.runs["stage1"]}
+    config = ExportConfig(repository="someone/tiny", parity_sequence_length=32)
+    with Job.open(folder) as job:
+        job.finish(export.make(config, {**inputs, "tokenizer": family.runs["tokenizer"]}, job))
+    rows = RunFolder(folder).read_result()["report"]["tables"]["models"]
+    assert [row["same_weights_as"] for row in rows] == ["", "stage1-step100-tokens7M"]

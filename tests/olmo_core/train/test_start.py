@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from olmo_core.checkpoint.huggingface import convert_file, huggingface_config
+from olmo_core.checkpoint.huggingface import convert_weights, huggingface_config
 from olmo_core.checkpoint.layout import Checkpoint
 from olmo_core.checkpoint.load import load_state
 from olmo_core.checkpoint.state import OPTIM, state_of
@@ -150,9 +150,9 @@ def test_weights_of_others_begin_with_fresh_moments_and_counters(
     begin: Callable[..., Trainer], stage1: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = begin("restore_dataloader=false").config
-    shape, weights = config.model, "model.safetensors"
+    shape = config.model
     write_json(tmp_path / "config.json", huggingface_config(shape, eos_token_id=0, pad_token_id=1))
-    convert_file(stage1 / "model" / weights, tmp_path / weights, shape)
+    convert_weights(stage1 / "model" / "model.safetensors", tmp_path, shape)
     with caplog.at_level("INFO"):
         trainer = begin(f"load_path={tmp_path}")
     assert "weights alone" in caplog.text
