@@ -1,55 +1,27 @@
 """Candidates for near copies: documents of which a band of MinHash values is equal."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from olmo_core.corpus.document import read_texts
+from olmo_core.corpus.duplicates.buckets import Buckets, shared_keys
+from olmo_core.corpus.duplicates.columns import Array
 from olmo_core.corpus.duplicates.keys import (
     Group,
     PartitionedFile,
-    answers,
     by_group,
     by_key,
-    give,
     place,
-    query,
     slices,
 )
 from olmo_core.corpus.duplicates.shingles import Shingler, band_keys, in_batches, signatures
 
-# A document is compared with the first ones of each bucket that it is in: a bucket of n documents
-# takes n × COMPARED comparisons, not n². In buckets of up to COMPARED + 1, all are made.
-COMPARED = 64
-
 BANDS = {"key": "uint64", "words": "uint64", "place": "uint64", "band": "uint8"}
 PAIRS = {"first": "uint64", "later": "uint64", "equal": "bool"}
 PLACES = {"place": "uint64"}
-
-# Documents of the same words are in the same buckets: the first stands for all of them.
-STANDING = """
-    create table members as
-    select key, words, min(place) as place from keys group by key, words;
-    create table ranked as
-    select key, place, row_number() over (partition by key order by place) as rank
-    from members semi join (select key from members group by key having count(*) > 1) using (key);
-    create table pairs as
-    select distinct a.place as first, b.place as later, false as equal
-    from ranked a join ranked b on a.key = b.key and a.rank < b.rank
-    where a.rank <= {compared};
-    insert into pairs
-    select members.place, keys.place, true
-    from keys join members using (key, words) where band = 0 and keys.place > members.place;
-"""
-PLACES_OF_PAIRS = """
-    select first as place from pairs where not equal
-    union select later from pairs where not equal order by place
-"""
-LEFT_OUT = """
-    select count(*), coalesce(sum((size - {compared} - 1) * (size - {compared}) // 2), 0)::bigint
-    from (select max(rank) as size from ranked group by key) where size > {compared} + 1
-"""
 
 
 def sign_group(
@@ -97,20 +69,22 @@ def pair_partition(
         The buckets of which not all pairs were taken, and the pairs left out of them.
     """
     out.mkdir()
-    buckets = left_out = 0
+    left_out = Counter(buckets=0, pairs=0)
     with (
         PartitionedFile(out / "pairs.arrow", PAIRS, len(groups)) as pairs,
         PartitionedFile(out / "places.arrow", PLACES, len(groups)) as places,
     ):
+
+        def write(first: Array, later: Array, *, equal: bool) -> None:
+            rows = {"first": first, "later": later, "equal": np.full(len(first), equal)}
+            pairs.write(rows, by_group(first, groups))
+
         for part in slices(files, number, partitions, out / "keys.arrow"):
-            with query(out) as connection:
-                give(connection, "given", *part)
-                connection.execute("create table keys as from given")
-                connection.execute(STANDING.format(compared=COMPARED))
-                for rows in answers(connection, "from pairs order by first, later"):
-                    pairs.write(rows, by_group(rows["first"], groups))
-                for rows in answers(connection, PLACES_OF_PAIRS):
-                    places.write(rows, by_group(rows["place"], groups))
-                [counts] = connection.execute(LEFT_OUT.format(compared=COMPARED)).fetchall()
-                buckets, left_out = buckets + counts[0], left_out + counts[1]
-    return {"buckets": buckets, "pairs": left_out}
+            buckets = Buckets.of(shared_keys(*part, tuple(BANDS)))
+            for first, later in buckets.pairs():
+                write(first, later, equal=False)
+            write(*buckets.same, equal=True)
+            compared = np.unique(buckets.places)
+            places.write({"place": compared}, by_group(compared, groups))
+            left_out.update(buckets.left_out())
+    return dict(left_out)

@@ -8,7 +8,7 @@ nodes of a partition, whatever the number of their neighbours; the disk, four ti
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.duplicates.columns import Array, as_array
+from olmo_core.corpus.duplicates.columns import Array
 from olmo_core.corpus.duplicates.keys import (
-    BATCH_ROWS,
     PartitionedFile,
     by_key,
+    read_chunks,
     read_partition,
     shard_numbers,
     table_file,
@@ -103,7 +103,7 @@ def tie_components(
     partitions = stars.partitions
     edges, large, unsettled = (scratch / name for name in ("edges", "large", "unsettled"))
     with PartitionedFile(edges, EDGES, partitions) as out:
-        for first, later in _chunks(links, ("first", "later"), 0, 1):
+        for first, later in read_chunks(links, ("first", "later"), 0, 1):
             differ = first != later
             _write(out, first[differ], later[differ])
             _write(out, later[differ], first[differ])
@@ -127,7 +127,7 @@ def tie_components(
 
 def _mark_unsettled(edges: Path, number: int, out: PartitionedFile) -> None:
     """Write the nodes below one that is tied to others as well: they begin no finished star."""
-    chunks = partial(_chunks, [edges], tuple(EDGES), number, out.partitions)
+    chunks = partial(read_chunks, [edges], tuple(EDGES), number, out.partitions)
     known = Known.of(chunks())
     tied_once = (known.least == known.most) & (known.most < known.nodes)
     for nodes, others in chunks():
@@ -147,10 +147,10 @@ def _tie_greater(
 
     The rays of finished stars are written to `stars` instead.
     """
-    chunks = partial(_chunks, [edges], tuple(EDGES), number, out.partitions)
+    chunks = partial(read_chunks, [edges], tuple(EDGES), number, out.partitions)
     known = Known.of(chunks())
     finished = known.least > known.nodes
-    for (nodes,) in _chunks([unsettled], tuple(NODES), number, out.partitions):
+    for (nodes,) in read_chunks([unsettled], tuple(NODES), number, out.partitions):
         finished[known.rows(nodes)] = False
     root = np.minimum(known.least, known.nodes)
     ends = known.nodes[finished]
@@ -170,7 +170,7 @@ def _tie_greater(
 
 def _tie_lesser(large: Path, number: int, out: PartitionedFile) -> None:
     """Tie a node and its neighbours, which are all below it, to the least of them."""
-    chunks = partial(_chunks, [large], tuple(EDGES), number, out.partitions)
+    chunks = partial(read_chunks, [large], tuple(EDGES), number, out.partitions)
     known = Known.of(chunks())
     _write(out, known.nodes, known.least)
     _write(out, known.least, known.nodes)
@@ -189,34 +189,13 @@ def _write(out: PartitionedFile, nodes: Array, others: Array) -> None:
     out.write({"node": nodes, "other": others}, by_key(nodes * SPREAD, out.partitions))
 
 
-def _chunks(
-    files: Sequence[Path], names: Sequence[str], number: int, partitions: int
-) -> Iterator[tuple[Array, ...]]:
-    """Yield columns of one partition of all files, `BATCH_ROWS` or a batch more at a time."""
-    held: list[Any] = []
-    rows = 0
-    for batch in read_partition(files, number, partitions):
-        held.append(batch)
-        rows += len(batch)
-        if rows >= BATCH_ROWS:
-            yield _columns(held, names)
-            held, rows = [], 0
-    if rows:
-        yield _columns(held, names)
-
-
-def _columns(batches: Sequence[Any], names: Sequence[str]) -> tuple[Array, ...]:
-    columns = ([as_array(batch.column(name)) for batch in batches] for name in names)
-    return tuple(map(np.concatenate, columns))
-
-
 def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dict[str, Any]:
     """Write the clusters by place, and count them; see `connect`."""
     members, later = np.zeros(shards, np.int64), np.zeros(shards, np.int64)
     beside = stars.with_name("clusters")
     with table_file(out, CLUSTERS) as add, PartitionedFile(beside, NODES, partitions) as clusters:
         for number in range(partitions):
-            known = Known.of(_chunks([stars], tuple(EDGES), number, partitions))
+            known = Known.of(read_chunks([stars], tuple(EDGES), number, partitions))
             if not len(known.nodes):
                 continue
             add({"place": known.nodes, "cluster": known.least})
@@ -227,7 +206,7 @@ def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dic
     sizes = Counter[int]()
     for number in range(partitions):
         counted = NONE, np.zeros(0, np.int64)
-        for (nodes,) in _chunks([beside], tuple(NODES), number, partitions):
+        for (nodes,) in read_chunks([beside], tuple(NODES), number, partitions):
             found, counts = np.unique(nodes, return_counts=True)
             counted = _added(np.concatenate((counted[0], found)), np.append(counted[1], counts))
         sizes.update(dict(zip(*np.unique(counted[1], return_counts=True), strict=True)))

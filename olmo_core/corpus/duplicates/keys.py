@@ -174,10 +174,50 @@ def table_file(
 
 def read_partition(paths: Sequence[Path], number: int, partitions: int) -> Iterator[Any]:
     """Yield the Arrow record batches of one partition of all files."""
+    return _read_partition(paths, number, partitions, None)
+
+
+def read_column(paths: Sequence[Path], number: int, partitions: int, name: str) -> Array:
+    """Return one column of one partition of all files; the others are not read."""
+    schema = _schema(paths)
+    options = ipc().IpcReadOptions(included_fields=[schema.get_field_index(name)])
+    batches = _read_partition(paths, number, partitions, options)
+    none = np.zeros(0, schema.field(name).type.to_pandas_dtype())
+    return np.concatenate([none, *(as_array(batch.column(0)) for batch in batches)])
+
+
+def _read_partition(
+    paths: Sequence[Path], number: int, partitions: int, options: Any
+) -> Iterator[Any]:
     for path in paths:
-        with arrow().OSFile(str(path)) as content, ipc().open_file(content) as file:
+        with (
+            arrow().OSFile(str(path)) as content,
+            ipc().open_file(content, options=options) as file,
+        ):
             for batch in range(number, file.num_record_batches, partitions):
                 yield file.get_batch(batch)
+
+
+def read_chunks(
+    files: Sequence[Path], names: Sequence[str], number: int, partitions: int
+) -> Iterator[tuple[Array, ...]]:
+    """Yield columns of one partition of all files, `BATCH_ROWS` or a batch more at a time."""
+    held: list[Any] = []
+    rows = 0
+    for batch in read_partition(files, number, partitions):
+        held.append(batch)
+        rows += len(batch)
+        if rows >= BATCH_ROWS:
+            yield columns_of(held, names)
+            held, rows = [], 0
+    if rows:
+        yield columns_of(held, names)
+
+
+def columns_of(batches: Sequence[Any], names: Sequence[str]) -> tuple[Array, ...]:
+    """Return columns of record batches, each as one array."""
+    columns = ([as_array(batch.column(name)) for batch in batches] for name in names)
+    return tuple(map(np.concatenate, columns))
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ text. So all is done by a few passes of numpy.
 
 import functools
 import importlib
+import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -155,10 +155,9 @@ def signatures(hashes: Array, offsets: Array, *, permutations: int, seed: int) -
     matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
         hashes, offsets.astype(np.uint64), permutations, seed
     )
-    values = chain.from_iterable(matrix.to_rows())
-    return np.fromiter(values, np.uint64, (len(offsets) - 1) * permutations).reshape(
-        -1, permutations
-    )
+    pack = struct.Struct(f"{permutations}I").pack  # values of 32 bits
+    packed = b"".join([pack(*row) for row in matrix.to_rows()])
+    return np.frombuffer(packed, np.uint32).astype(np.uint64).reshape(-1, permutations)
 
 
 def band_keys(signed: Array, bands: int) -> Array:

@@ -1,22 +1,24 @@
 """Candidates for near copies compared by all their shingles."""
 
-from collections import Counter
+import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from olmo_core.corpus.duplicates.bands import PAIRS
+from olmo_core.corpus.duplicates.buckets import differs, pairs_once
 from olmo_core.corpus.duplicates.columns import Array, as_array
 from olmo_core.corpus.duplicates.keys import (
     BATCH_ROWS,
     Group,
     PartitionedFile,
-    answers,
     by_group,
-    give,
+    columns_of,
     place,
-    query,
+    read_chunks,
     read_partition,
     shard_numbers,
 )
@@ -24,9 +26,6 @@ from olmo_core.corpus.duplicates.shingles import Shingler, in_batches, jaccard
 from olmo_core.corpus.rows import parse_row, read_lines
 
 LINKS = {"first": "uint64", "later": "uint64"}
-# A pair is found in each band that its documents share. In this order one file of sets is read
-# after the other.
-EACH_ONCE = "select distinct first, later, equal from pairs order by later, first"
 
 
 def shingle_candidates(
@@ -42,7 +41,8 @@ def shingle_candidates(
         for texts in in_batches(_texts(group, wanted)):
             hashes, offsets, _ = shingler.hashes(texts)
             for begin, end in pairwise(offsets.tolist()):
-                values = np.unique(hashes[begin:end])
+                values = np.sort(hashes[begin:end])
+                values = values[differs(values)]
                 shingles.write(values.tobytes())
                 ends.append(ends[-1] + len(values))
     if len(ends) != len(wanted) + 1:
@@ -87,7 +87,8 @@ class Sets:
         self._ends = np.load(folder / "ends.npy")
         file = folder / "shingles.bin"
         empty = not file.stat().st_size
-        self._shingles: Array = np.zeros(0, np.uint64) if empty else np.memmap(file, np.uint64, "r")
+        shingles = np.zeros(0, np.uint64) if empty else np.memmap(file, np.uint64, "r")
+        self._shingles: Array = shingles.view(np.ndarray)  # slices of a memmap take Python's time
 
     def spans(self, places: Array) -> tuple[Array, Array]:
         """Return where the shingles of each of these documents begin and end in `between`."""
@@ -112,24 +113,57 @@ def verify_group(
     Returns:
         The pairs that were compared, and those found; documents of the same words count as neither.
     """
-    files = [folder / "pairs.arrow" for folder in pairs]
-    counts = Counter[str](compared=0, found=0)
     own = Sets(sets[group.number])
-    with query(out) as connection, PartitionedFile(out, LINKS, 1) as links:
-        give(connection, "pairs", files, group.number, len(groups))
-        for rows in answers(connection, EACH_ONCE):
-            similar = rows["equal"].copy()
-            others = np.where(similar, -1, by_group(rows["later"], groups))
-            numbers: list[int] = np.unique(others[~similar]).tolist()
-            for number in numbers:
-                at = np.flatnonzero(others == number)
-                given = rows["first"][at], rows["later"][at]
-                similar[at] = _alike(own, Sets(sets[number]), *given, threshold)
-            kept = {name: rows[name][similar] for name in LINKS}
-            links.write(kept, np.zeros(len(kept["first"]), np.int64))
-            compared = ~rows["equal"]
-            counts.update(compared=int(compared.sum()), found=int(similar[compared].sum()))
-    return dict(counts)
+    counts = {"compared": 0, "found": 0}
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent) as scratch,
+        PartitionedFile(out, LINKS, 1) as to,
+    ):
+        files = [folder / "pairs.arrow" for folder in pairs]
+        for first, later, equal in ranges(
+            files, group.number, len(groups), Path(scratch) / "by_later"
+        ):
+            _write(to, first[equal], later[equal])
+            first, later = pairs_once(first[~equal], later[~equal])
+            bounds = np.searchsorted(by_group(later, groups), np.arange(len(groups) + 1))
+            alike = np.zeros(len(later), bool)
+            for number, (begin, end) in enumerate(pairwise(bounds.tolist())):
+                if begin < end:
+                    some = first[begin:end], later[begin:end]
+                    alike[begin:end] = _alike(own, Sets(sets[number]), *some, threshold)
+            _write(to, first[alike], later[alike])
+            counts["compared"] += len(later)
+            counts["found"] += int(alike.sum())
+    return counts
+
+
+def _write(links: PartitionedFile, first: Array, later: Array) -> None:
+    links.write({"first": first, "later": later}, np.zeros(len(first), np.int64))
+
+
+def ranges(
+    files: Sequence[Path], number: int, partitions: int, scratch: Path
+) -> Iterator[tuple[Array, ...]]:
+    """Yield the pairs of one partition by ranges of their later document, in order.
+
+    A pair is found in each band that its documents share: all of it is in one range.
+    """
+    chunks = partial(read_chunks, files, tuple(PAIRS), number, partitions)
+    some, rows = [np.zeros(0, np.uint64)], 0
+    for _, later, _ in chunks():
+        some.append(later[:: max(1, BATCH_ROWS >> 10)])
+        rows += len(later)
+    count = 1 + rows // BATCH_ROWS
+    ordered = np.sort(np.concatenate(some))
+    bounds = ordered[np.arange(1, count) * len(ordered) // count]
+    with PartitionedFile(scratch, PAIRS, count) as out:
+        for columns in chunks():
+            given = dict(zip(PAIRS, columns, strict=True))
+            out.write(given, np.searchsorted(bounds, given["later"], side="right"))
+    for part in range(count):
+        batches = [batch for batch in read_partition([scratch], part, count) if len(batch)]
+        if batches:
+            yield columns_of(batches, tuple(PAIRS))
 
 
 def _alike(own: Sets, other: Sets, first: Array, later: Array, threshold: float) -> Array:

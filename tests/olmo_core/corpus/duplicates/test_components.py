@@ -49,7 +49,7 @@ def test_components_are_scipys(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(components, "PARTITION_EDGES", partition_edges)
-    monkeypatch.setattr(components, "BATCH_ROWS", chunk_rows)
+    monkeypatch.setattr(keys, "BATCH_ROWS", chunk_rows)
     monkeypatch.setattr(keys, "PARTITION_ROWS", 2)
     noise = np.random.default_rng(edges)
     pairs = noise.integers(0, 300, (edges, 2)) * 2**33

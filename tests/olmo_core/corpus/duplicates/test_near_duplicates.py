@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from olmo_core.corpus.duplicates import bands, keys, shingles, verify
+from olmo_core.corpus.duplicates import buckets, keys, shingles, verify
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 
 
@@ -92,6 +92,7 @@ def test_the_result_does_not_depend_on_how_the_work_is_cut(
     monkeypatch.setattr(shingles, "BATCH_CHARACTERS", 20_000)
     monkeypatch.setattr(shingles, "BLOCK_BYTES", 300)
     monkeypatch.setattr(keys, "BATCH_ROWS", 50)
+    monkeypatch.setattr(buckets, "BATCH_ROWS", 20)
     monkeypatch.setattr(verify, "BATCH_ROWS", 7)
     corpus.run("near_duplicates", {}, processes=1)
     assert clusters(corpus) == clusters(whole)
@@ -109,7 +110,7 @@ def test_copies_of_the_same_words_need_no_comparison(corpus: Any) -> None:
 
 
 def test_large_buckets_are_cut_and_counted(corpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "COMPARED", 3)
+    monkeypatch.setattr(buckets, "COMPARED", 3)
     words = [f"w{n}" for n in range(400)]
     texts = {f"{n:02d}": " ".join([*words, f"v{n}"]) for n in range(10)}
     corpus.write_raw(a=texts)
