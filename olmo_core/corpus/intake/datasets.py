@@ -1,21 +1,24 @@
 """The files of a Hugging Face dataset at a commit: huggingface_hub fetches, resumes, keeps them."""
 
+import glob
 import importlib
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import TimeoutError as NotYet
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from olmo_core.corpus.intake.sources import SourceConfig
+from olmo_core.corpus.intake.splits import CARD, chosen_files
 from olmo_core.errors import InputError, Stopped
 from olmo_core.remote.download import Progress
 
 REPORT_SECONDS = 1.0
 BYTES = "huggingface_hub.snapshot_download"  # its bar of bytes on the disk
-CARD = "README.md"  # what a dataset is, and none of its text
+T = TypeVar("T")
 
 
 def dataset_files(source: SourceConfig, progress: Progress) -> dict[str, Path]:
@@ -26,29 +29,14 @@ def dataset_files(source: SourceConfig, progress: Progress) -> dict[str, Path]:
         progress: Told once a second, and at the end, how much has come; what it raises ends it all.
 
     Raises:
-        InputError: files are missing, or cannot be fetched; no file matches.
+        InputError: files are missing, or cannot be fetched; no file matches; there is no such
+            subset or split.
     """
-    hub: Any = importlib.import_module("huggingface_hub")
     errors: Any = importlib.import_module("huggingface_hub.errors")
     utils: Any = importlib.import_module("huggingface_hub.utils")
     where = f"source {source.name}: dataset {source.dataset}, revision {source.revision}"
-    patterns = list(source.data_files) or None
-
-    def fetch(bar: type[Any]) -> str:
-        folder = hub.snapshot_download(
-            source.dataset,
-            repo_type="dataset",
-            revision=source.revision,
-            allow_patterns=patterns,
-            endpoint=os.environ.get("HF_ENDPOINT"),
-            tqdm_class=bar,
-        )
-        # Without a network it returns what is there, and knows by this list alone if that is all.
-        hub.get_cached_repo_tree(source.dataset, repo_type="dataset", revision=source.revision)
-        return folder
-
     try:
-        folder = _watched(fetch, utils.tqdm, progress)
+        folder, patterns = _watched(partial(_fetch, source, where), utils.tqdm, progress)
     except errors.CachedRepoTreeNotFoundError:
         raise InputError(
             f"{where}: whether all of its files are there is not known; run it once with a network "
@@ -73,7 +61,36 @@ def dataset_files(source: SourceConfig, progress: Progress) -> dict[str, Path]:
     return kept
 
 
-def _watched(fetch: Callable[[type[Any]], str], tqdm: type[Any], progress: Progress) -> str:
+def _fetch(source: SourceConfig, where: str, bar: type[Any]) -> tuple[str, list[str] | None]:
+    """Fetch the files of a source; return their folder, and the patterns that name them there."""
+    if not (source.subset or source.split):
+        patterns = list(source.data_files) or None
+        return _snapshot(source, patterns, bar)[0], patterns
+    folder, names = _snapshot(source, [CARD], bar)
+    card = Path(folder, CARD)
+    text = card.read_text("utf-8", "replace") if card.is_file() else ""
+    patterns = [glob.escape(name) for name in chosen_files(source, names, text, where)]
+    return _snapshot(source, patterns, bar)[0], patterns
+
+
+def _snapshot(
+    source: SourceConfig, patterns: list[str] | None, bar: type[Any]
+) -> tuple[str, list[str]]:
+    """Bring the files that match; return their folder, and the paths of all of the dataset's."""
+    hub: Any = importlib.import_module("huggingface_hub")
+    which = {"repo_type": "dataset", "revision": source.revision}
+    folder = hub.snapshot_download(
+        source.dataset,
+        allow_patterns=patterns,
+        endpoint=os.environ.get("HF_ENDPOINT"),
+        tqdm_class=bar,
+        **which,
+    )
+    # Without a network it returns what is there, and knows by this list alone if that is all.
+    return folder, [file.path for file in hub.get_cached_repo_tree(source.dataset, **which)]
+
+
+def _watched(fetch: Callable[[type[Any]], T], tqdm: type[Any], progress: Progress) -> T:
     """Call `fetch` in a thread, and report meanwhile; what `progress` raises ends both.
 
     Args:
@@ -107,12 +124,12 @@ def _watched(fetch: Callable[[type[Any]], str], tqdm: type[Any], progress: Progr
         result = thread.apply_async(fetch, (bar,))
         while True:
             try:
-                folder = result.get(timeout=REPORT_SECONDS)
+                fetched = result.get(timeout=REPORT_SECONDS)
             except NotYet:
                 report()
                 continue
             report()
-            return folder
+            return fetched
     finally:
         stop.set()
         thread.close()

@@ -12,9 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from olmo_core import environment
-from olmo_core.corpus.intake.datasets import CARD, dataset_files
+from olmo_core.corpus.intake.datasets import dataset_files
 from olmo_core.corpus.intake.lists import read_list
 from olmo_core.corpus.intake.sources import SourceConfig, named_place
+from olmo_core.corpus.intake.splits import CARD
 from olmo_core.errors import InputError
 from olmo_core.remote.cache import cache_path
 from olmo_core.remote.download import Progress, download_files
@@ -55,6 +56,8 @@ def brought(source: SourceConfig, folder: Path, progress: Progress) -> SourceCon
         dataset="",
         revision="",
         data_files=(),
+        subset="",
+        split="",
         urls="",
         exclude=left_out,
     )

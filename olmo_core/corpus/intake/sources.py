@@ -51,6 +51,8 @@ class SourceConfig:
     dataset: str = ""  # huggingface: its name, such as allenai/c4
     revision: str = ""  # huggingface: a commit of it, in 40 hexadecimal digits
     data_files: tuple[str, ...] = ()  # huggingface: patterns of its paths; none: all
+    subset: str = ""  # huggingface, in place of data_files: one that its card names
+    split: str = ""  # huggingface, in place of data_files: one of the subset; none: all
     include: tuple[str, ...] = ()  # files: glob patterns below root
     licence: str = ""  # of its texts, for the model card; decides nothing else
     max_bytes: int | None = None  # of text; units are taken in the order of a hash of their names
@@ -117,13 +119,19 @@ class SourceConfig:
             )
         is_dataset = self.reader == "huggingface"
         if is_dataset:
-            fits = bool(self.dataset and re.fullmatch(r"[0-9a-f]{40}", self.revision))
+            is_whole = bool(self.dataset and re.fullmatch(r"[0-9a-f]{40}", self.revision))
         else:
-            fits = not (self.dataset or self.revision or self.data_files)
-        if not fits:
+            of_dataset = (self.dataset, self.revision, self.data_files, self.subset, self.split)
+            is_whole = not any(of_dataset)
+        if not is_whole:
             raise ConfigError(
                 f"sources: {self.name}: reader huggingface takes `dataset` and `revision`, a "
                 f"commit in 40 hexadecimal digits (now {self.revision!r}), and no other reader does"
+            )
+        if self.data_files and (self.subset or self.split):
+            raise ConfigError(
+                f"sources: {self.name}: `data_files` beside `subset` or `split`; expected one of "
+                "the two ways to name files"
             )
         if self.reader == "files" or is_dataset:
             return
@@ -173,3 +181,14 @@ def named_place(source: SourceConfig, key: Literal["root", "urls", "exclude_docu
 def matches(relative: str, patterns: Sequence[str]) -> bool:
     """Return whether a relative path matches one of the patterns; `*` matches `/` too."""
     return any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
+
+
+def fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Return whether a path matches a glob pattern; `**` stands for any number of folders."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return fits(parts, pattern[1:]) or (bool(parts) and fits(parts[1:], pattern))
+    return (
+        bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
+    )

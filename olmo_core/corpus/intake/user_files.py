@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +12,14 @@ from olmo_core.corpus.document import UNDATED
 from olmo_core.corpus.intake import json_lines, parquet, plain_text, warc
 from olmo_core.corpus.intake.elsewhere import beside, with_attributes
 from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
-from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, matches, named_place
+from olmo_core.corpus.intake.sources import (
+    Listing,
+    SourceConfig,
+    Unit,
+    fits,
+    matches,
+    named_place,
+)
 from olmo_core.corpus.rows import check_row, require_utf8
 from olmo_core.errors import ConfigError, InputError
 
@@ -56,7 +62,7 @@ def user_files(source: SourceConfig) -> Listing:
             left_out[apart] += 1
         elif matches(name, source.exclude):
             left_out["excluded (files)"] += 1
-        elif any(_fits(parts, pattern) for pattern in patterns):
+        elif any(fits(parts, pattern) for pattern in patterns):
             units.append(Unit(name=name, path=path, origin={}))
         else:
             reason = f"that no pattern includes, {path.suffix or 'without a suffix'} (files)"
@@ -114,15 +120,6 @@ def _walk(
 def _followed(entry: os.DirEntry[str]) -> Path | os.DirEntry[str]:
     """Return what knows an entry's kind: itself, without a look at the disk, or a link followed."""
     return Path(entry.path) if entry.is_symlink() else entry
-
-
-def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Return whether a path matches a glob pattern; `**` stands for any number of folders."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return _fits(parts, pattern[1:]) or (bool(parts) and _fits(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
 
 
 def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refused | LeftOut]:

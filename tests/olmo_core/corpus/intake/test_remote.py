@@ -148,6 +148,25 @@ def test_a_datasets_card_is_read_only_where_it_is_named(hub: Hub, files: Any, re
         assert text == "# About the set\n"
 
 
+def test_a_split_is_read_and_nothing_else_fetched(
+    hub: Hub, files: Any, read: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    held_back = {"data_files": (), "split": "test"}
+    assert read(dataset(files, **held_back)).texts == {"mine/t": "Held back"}
+    assert sorted(hub.fetched) == ["README.md", "data/test-0.jsonl"]
+    with pytest.raises(InputError, match=r"0123\w+: no split 'dev'; found \['test', 'train'\]"):
+        read(dataset(files, data_files=(), split="dev"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert len(read(dataset(files, **held_back)).documents) == 1
+    # Another subset, as the card has it.
+    hub.files["README.md"] = (
+        b"---\nconfigs:\n- {config_name: ours, data_files: data/*1.jsonl}\n---\n"
+    )
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert read(dataset(files, data_files=(), subset="ours")).texts == {"mine/a": "A line"}
+
+
 def test_it_says_how_much_of_a_dataset_has_come(hub: Hub, files: Any, tmp_path: Path) -> None:
     seen: list[tuple[int, int, str]] = []
     brought(dataset(files), tmp_path / "brought", lambda *figures: seen.append(figures))
