@@ -237,13 +237,18 @@ def test_a_pre_token_is_learnt_from_up_to_a_length() -> None:
     assert count == 7
 
 
-def test_a_document_of_blanks_does_not_hold_up_the_training(filtered: Path) -> None:
+@pytest.mark.parametrize(
+    "letters",
+    [" ", "a", "=", "\u5b57", "".join(map(chr, range(0x4E00, 0x5E00)))],
+    ids=["blanks", "a", "=", "one CJK letter", "CJK text"],
+)
+def test_a_long_pre_token_does_not_hold_up_the_training(filtered: Path, letters: str) -> None:
     texts = [each.text for each in read_folder(filtered)]
     began = time.monotonic()
-    learnt, count = shorten([*texts, " " * 1_000_000 + "end"])
+    learnt, count = shorten([*texts, letters * (1_000_000 // len(letters)) + "\nend"])
     train(learnt, TokenizerConfig(vocab_size=900))
     assert count == 2  # and one of the source `odd`
-    assert time.monotonic() - began < 60  # more than nine minutes without the bound
+    assert time.monotonic() - began < 60  # of blanks more than nine minutes without the bound
 
 
 def test_sigterm_is_heard_while_it_trains(tmp_path: Path) -> None:
