@@ -3,6 +3,7 @@
 import contextlib
 import enum
 import errno
+import re
 import sys
 import traceback
 from collections.abc import Generator, Iterable
@@ -25,6 +26,32 @@ class ExitCode(enum.IntEnum):
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
+_URL = re.compile(
+    r"(?:\b[A-Za-z][\w+.-]*://|with url: /)[^\s'\"]*"
+)  # urllib3 says it without a host
+_USER = re.compile(r"(?<=://)[^/?#]+@")
+# One part of a query, up to what only ends a sentence; a fragment may be one too.
+_VALUE = re.compile(r"([?&])([^=&#]*=)?([^&#]+?)(?=[),;:.\]}]*(?:[&#]|$))|(#[^=&#]*=)([^&#]+)")
+
+
+def redacted(text: str) -> str:
+    """Return a text whose URLs show neither a user nor what stands in their queries.
+
+    Either may be a secret: a password, a token, the signature of an address.
+    """
+
+    def hidden(found: re.Match[str]) -> str:
+        url = _USER.sub("***@", found[0])
+        head, mark, rest = re.split(r"([?#]|$)", url, maxsplit=1)
+        return head + _VALUE.sub(_hidden_value, mark + rest)
+
+    return _URL.sub(hidden, text) if "/" in text else text
+
+
+def _hidden_value(found: re.Match[str]) -> str:
+    return f"{found[4]}***" if found[4] else f"{found[1]}{found[2] or ''}***"
+
+
 class ConfigError(ValueError):
     """A configuration that cannot mean what its author wants; the message says where and why.
 
@@ -33,13 +60,20 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        said = redacted(message)
+        plain = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in said)
         lines = (f"{v[:600]} … {v[-200:]}" if len(v) > 900 else v for v in plain.split("\n"))
         super().__init__("\n".join(lines))
 
 
 class InputError(ValueError):
-    """Bad data; the message names file, line, key, what was found and what would be right."""
+    """Bad data; the message names file, line, key, what was found and what would be right.
+
+    Of URLs it shows no secrets.
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(redacted(str(message)))
 
 
 class StorageError(RuntimeError):
@@ -83,7 +117,7 @@ def exit_codes() -> Generator[None]:
 
 
 def _leave(code: ExitCode, message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    print(redacted(message), file=sys.stderr, flush=True)
     raise SystemExit(code) from None
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from olmo_core.errors import InputError
+from olmo_core.errors import InputError, redacted
 from olmo_core.files import atomic_path, read_json, sha256_file, write_atomic, write_json
+from olmo_core.remote.address import address, mark
 from olmo_core.remote.partial import lock_path, record_path
 from olmo_core.remote.storage import RemoteFile, read_pieces, read_range, retried, stat
 from olmo_core.run.folder import locked
@@ -49,7 +50,7 @@ def fetch(url: str, cache: Path, sha256: str | None = None) -> Path:
     with locked(lock_path(target)):
         kept = _kept(target)
         if kept is None or not _is_current(url, kept, sha256):
-            write_json(record_path(target), {"url": url, **download(url, target, sha256)})
+            write_json(record_path(target), {"url": address(url), **download(url, target, sha256)})
     return target
 
 
@@ -66,7 +67,7 @@ def download(url: str, target: Path, sha256: str | None) -> dict[str, Any]:
         raise InputError(
             f"{url}: {remote.size / 1e6:.0f} MB, and {target.parent} has {free / 1e6:.0f} MB free"
         )
-    log.info("fetching %s (%.1f MB) into %s", url, remote.size / 1e6, target)
+    log.info("fetching %s (%.1f MB) into %s", redacted(url), remote.size / 1e6, target)
     with atomic_path(target) as beside:
         if remote.ranges:
             digest = _write(beside, read_pieces(url, remote.size), remote.size)
@@ -82,13 +83,19 @@ def download(url: str, target: Path, sha256: str | None) -> dict[str, Any]:
 
 
 def cache_path(url: str, cache: Path) -> Path:
-    """Return where `fetch` keeps a file; files of one remote folder lie in one local folder."""
+    """Return where `fetch` keeps a file; files of one remote folder lie in one local folder.
+
+    Of a user and a query the name has a mark alone: other people see paths.
+    """
     parts = urlsplit(url)
-    names = [name for name in f"{parts.netloc}{parts.path}".split("/") if name]
+    user, _, host = parts.netloc.rpartition("@")
+    names = [name for name in f"{host}{parts.path}".split("/") if name]
     if not names or ".." in names:
         raise InputError(f"{url}: not the address of a file")
     if parts.query:
-        names[-1] += "@" + hashlib.sha256(parts.query.encode()).hexdigest()[:12]
+        names[-1] += "@" + mark(parts.query)
+    if user:
+        names[-1] += "@" + mark(user)
     return cache.joinpath(parts.scheme, *(re.sub(r"[^\w.@%+=,-]", "_", name) for name in names))
 
 
@@ -246,13 +253,14 @@ class RemoteFiles:
 
 def _pin(path: Path, url: str, remote: RemoteFile) -> None:
     """Write down which version of a file the blocks are of; refuse another one than before."""
-    now = {"url": url, "size": remote.size, "version": remote.version}
+    now = {"url": address(url), "size": remote.size, "version": remote.version}
     try:
         before = read_json(path)
     except FileNotFoundError:
         write_json(path, now)
         return
-    if before != now:
+    # Of this URL it is anyway: the folder's name is a digest of it.
+    if any(before[key] != now[key] for key in ("size", "version")):
         raise InputError(
             f"{url}: not the file that was read before: it had {before['size']} bytes, version "
             f"{before['version']!r}; now {remote.size} bytes, version {remote.version!r}. To begin "

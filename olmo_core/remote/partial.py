@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from olmo_core.errors import InputError
 from olmo_core.files import PARTIAL, fsync, read_json, write_json
+from olmo_core.remote.address import address
 from olmo_core.remote.storage import RemoteFile
 
 SYNC_BYTES = 64 << 20  # what a crash of the machine costs at most
@@ -57,7 +58,7 @@ class Partial:
     @contextlib.contextmanager
     def opened(self, url: str, remote: RemoteFile) -> Generator[None]:
         """Open the file for writing after what is there of this version; flush it at the end."""
-        self._version = {"url": url, "size": remote.size, "version": remote.version}
+        self._version = {"url": address(url), "size": remote.size, "version": remote.version}
         with on_disk(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from olmo_core.errors import InputError
+from olmo_core.errors import InputError, redacted
 
 log = logging.getLogger("olmo")
 
@@ -228,7 +228,7 @@ def pause_after(url: str, error: Exception, failures: int) -> float:
     pause = PAUSES_SECONDS[failures - 1] * random.uniform(0.5, 1.0)
     if isinstance(error, Busy):
         pause = max(pause, error.retry_after)
-    log.info("%s: %s; again in %.1f s", url, error, pause)
+    log.info("%s; again in %.1f s", redacted(f"{url}: {error}"), pause)
     return pause
 
 

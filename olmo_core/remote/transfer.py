@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.errors import InputError, Stopped
+from olmo_core.remote.address import address
 from olmo_core.remote.partial import Partial, lock_path, on_disk, read_record
 from olmo_core.remote.storage import (
     PAUSES_SECONDS,
@@ -121,7 +122,7 @@ class Transfer:
         if self.result is not None:
             return
         if stop.is_set():
-            raise Stopped(f"{self.wanted.url}: not begun")
+            raise Stopped(f"{address(self.wanted.url)}: not begun")
         with contextlib.ExitStack() as stack:
             with on_disk(self.wanted.path):
                 stack.enter_context(locked(lock_path(self.wanted.path)))
@@ -138,7 +139,7 @@ class Transfer:
         except InputError as error:
             log.warning("%s; fetching %s again", error, wanted.path)
             return None
-        expected: dict[str, Any] = dict(wanted.digests) or {"url": wanted.url}
+        expected: dict[str, Any] = dict(wanted.digests) or {"url": address(wanted.url)}
         if wanted.size_bytes is not None:
             expected["bytes"] = wanted.size_bytes
         return record if record and expected.items() <= record.items() else None
@@ -198,7 +199,7 @@ class Transfer:
             for place, piece in stream(url, partial.size, of=remote):
                 partial.write(place, piece)
                 if stop.is_set():
-                    raise Stopped(f"{url}: at {partial.size} of {remote.size} bytes")
+                    raise Stopped(f"{address(url)}: at {partial.size} of {remote.size} bytes")
 
     def _verify(self) -> None:
         """Refuse what is not as the list says, or not what the server has now.

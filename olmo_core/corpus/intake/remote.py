@@ -4,7 +4,6 @@
 `urls`: a list of files, as Dolma publishes its own, by our downloads, kept in the cache.
 """
 
-import hashlib
 import re
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +16,7 @@ from olmo_core.corpus.intake.lists import read_list
 from olmo_core.corpus.intake.sources import SourceConfig, named_place
 from olmo_core.corpus.intake.splits import CARD
 from olmo_core.errors import InputError
+from olmo_core.remote.address import mark
 from olmo_core.remote.cache import cache_path
 from olmo_core.remote.download import Progress, download_files
 from olmo_core.remote.transfer import Wanted
@@ -111,9 +111,7 @@ def _file_name(url: str) -> str:
     host = address.netloc.rpartition("@")[2]
     path = cache_path(address._replace(netloc=host, query="").geturl(), Path())
     if address.query:
-        path = path.with_name(
-            f"{hashlib.sha256(address.query.encode()).hexdigest()[:12]}@{path.name}"
-        )
+        path = path.with_name(f"{mark(address.query)}@{path.name}")
     return path.as_posix()
 
 

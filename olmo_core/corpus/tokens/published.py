@@ -15,6 +15,7 @@ from olmo_core.config.load_tree import Tree
 from olmo_core.config.paths import expanded
 from olmo_core.data.format import rows_path
 from olmo_core.errors import ConfigError
+from olmo_core.remote.address import address
 from olmo_core.remote.storage import is_remote
 
 _PARTS, _PART_BYTES = 4, 1 << 18  # of a local file: what its identity is taken from
@@ -170,7 +171,7 @@ def rows_beside(place: str) -> str:
 
 def _identity(place: str) -> dict[str, Any]:
     if is_remote(place):
-        return {"url": place}
+        return {"url": address(place)}
     rows = rows_beside(place)
     return {
         "name": Path(place).name,

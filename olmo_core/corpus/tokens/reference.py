@@ -30,6 +30,7 @@ from olmo_core.data.format import (
 )
 from olmo_core.errors import InputError
 from olmo_core.files import write_json
+from olmo_core.remote.address import address
 from olmo_core.remote.cache import cache_path
 from olmo_core.remote.download import download_files
 from olmo_core.remote.storage import is_remote
@@ -61,7 +62,7 @@ class Reference:
     @property
     def origin(self) -> str:
         """Return where it is from: an address, or a name that is the same on every machine."""
-        return self.place if is_remote(self.place) else Path(self.place).name
+        return address(self.place) if is_remote(self.place) else Path(self.place).name
 
 
 def add_published(
@@ -99,7 +100,7 @@ def add_published(
     tasks = [
         Task(
             name=f"read {each.name}",
-            reads=f"{each.place} {_version(each.tokens)} {_version(each.rows)} {header}",
+            reads=f"{address(each.place)} {_version(each.tokens)} {_version(each.rows)} {header}",
             output=job.scratch / "published" / each.source / f"{each.number:05d}",
             call=partial(read_file, each, header),
         )

@@ -1,5 +1,6 @@
 """Which token files a recipe names, and what of them is its identity."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from olmo_core.corpus.tokens.published import (
 )
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import ConfigError
+from olmo_core.files import read_json
 from tests.olmo_core.corpus.tokens.token_files import official, write_tokens
+from tests.olmo_core.file_server import FileServer
 
 
 def test_what_the_lists_name(tmp_path: Path, monkeypatch) -> None:
@@ -101,3 +104,23 @@ def test_the_identity_is_that_of_the_files(tmp_path: Path) -> None:
     urls = PublishedSource(source="x", paths=("https://h/a.npy", "https://h/a.npy"))
     (files,) = published_identity([urls])["published_files"].values()
     assert files == {"dtype": "", "files": [{"times": 2, "url": "https://h/a.npy"}]}
+
+
+def test_no_secret_of_a_url_is_published(server: FileServer, make, tmp_path: Path) -> None:
+    """Neither in `published.json` nor in rows, names and identities; yet they depend on it."""
+    write_tokens(server.folder / "part-0.npy", [7, 6, 5], rows=False)
+    sources = [
+        PublishedSource(source="a", paths=(f"{server.url}/part-0.npy?sig={sig}",), dtype="uint32")
+        for sig in ("c0ffee5ecret", "other")
+    ]
+    made = make(sources[0])
+    for path in (path for path in tmp_path.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        assert b"c0ffee" not in content + str(path).encode(), path
+    [file] = read_json(made / "published.json")["files"]
+    assert file["from"].startswith(f"{server.url}/part-0.npy?sig=*** (")
+    one, other = (published_identity([source]) for source in sources)
+    assert "c0ffee" not in str(one)
+    assert one != other
