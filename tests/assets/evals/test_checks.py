@@ -1,5 +1,6 @@
 """The checks of evaluations, on results written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,14 @@ def test_a_figure_may_lack_where_the_report_says_why(
 ) -> None:
     verdict = every_model_on_every_task.evaluate(finished(tmp_path, lacking, left_out))
     assert verdict.passed == passes
+
+
+def test_a_task_that_no_model_could_be_scored_on_is_named(tmp_path: Path) -> None:
+    asset = finished(tmp_path, [], [])
+    why = "boolq: document 7: its choice has 300 tokens"
+    not_scored = [{"model": "stage1", "task": "boolq", "why": why}]
+    verdict = every_model_on_every_task.evaluate(
+        replace(asset, result={"report": {"data": {"left_out": [], "not_scored": not_scored}}})
+    )
+    assert not verdict.passed
+    assert f"stage1, not scored: {why}" in verdict.description

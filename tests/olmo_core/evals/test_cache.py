@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.evals.cache import cached_scores
+from olmo_core.evals.cache import NotScored, cached_scores
 
 
 def test_equal_keys_are_scored_once(tmp_path: Path) -> None:
@@ -23,6 +23,13 @@ def test_equal_keys_are_scored_once(tmp_path: Path) -> None:
     assert asked == [[0, 2]]
     assert cached_scores(tmp_path, keys, score) == (scores, 3)
     assert asked[1:] == [[]]
+
+
+def test_what_could_not_be_scored_is_tried_again(tmp_path: Path) -> None:
+    keys = [{"model": "a"}, {"model": "b"}]
+    failed = NotScored("too long")
+    assert cached_scores(tmp_path, keys, lambda _: iter([failed, 2])) == ([failed, 2], 0)
+    assert cached_scores(tmp_path, keys, lambda _: iter([1])) == ([1, 2], 1)
 
 
 ENTRY = '{"key": {"model": "a"}, "value": 1}'

@@ -1,5 +1,6 @@
 """Scores equal those of a plain lm-eval run on the same export and data."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from olmo_core.config.load import build
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals import downstream, harness
 from olmo_core.evals.rows import read_rows
+from olmo_core.evals.sample import sampled_documents
 from olmo_core.evals.task_data import build_task, write_shadows
 from olmo_core.evals.task_sources import TASKS
 from olmo_core.run.folder import RunFolder
@@ -20,7 +22,7 @@ from olmo_core.run.job import Job
 
 TASKS_RUN = (
     TaskConfig(name="copa", limit=12),
-    TaskConfig(name="openbookqa", limit=6),
+    TaskConfig(name="openbookqa", limit=6, limit_to="first"),
     TaskConfig(name="winogrande", limit=5, num_fewshot=2),
 )
 
@@ -45,12 +47,17 @@ def test_scores_equal_a_plain_run(
     data = build_task(task.name, family.root / "cache" / "task_data")
     write_shadows([data], tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
     plain_run: Any = simple_evaluate
+    documents: dict[str, Any] = {"limit": task.limit}
+    if task.limit_to == "sample":
+        assert task.limit is not None
+        chosen = sampled_documents(task.name, seed=0, documents=data.documents, limit=task.limit)
+        documents = {"samples": {task.name: chosen}}
     results = plain_run(
         model="hf",
         model_args=f"pretrained={family.runs['export']}/exports/soup,dtype=float32",
         tasks=[task.name],
         num_fewshot=task.num_fewshot,
-        limit=task.limit,
+        **documents,
         batch_size=8,
         device="cpu",
         task_manager=TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False),
@@ -69,7 +76,9 @@ def test_scores_equal_a_plain_run(
     for row in rows:
         assert row["value"] == expected[row["metric"]]
         assert row["stderr"] == pytest.approx(expected[f"{row['metric']}_stderr"])
-        assert row["n"] == task.limit
+        assert row["n"] == row["limit"] == task.limit
+        assert row["limit_to"] == task.limit_to
+        assert row["sample_seed"] == (0 if task.limit_to == "sample" else None)
         assert row["num_fewshot"] == task.num_fewshot
         assert row["task_version"] == str(results["versions"][task.name])
 
@@ -98,12 +107,12 @@ def test_only_what_changed_is_scored_again(
     done: list[str] = []
     real = harness.Harness.score
 
-    def counting(self: Any, model: Any, task: TaskConfig) -> Any:
+    def counting(self: Any, model: Any, task: TaskConfig, **seed: int) -> Any:
         done.append(task.name)
-        return real(self, model, task)
+        return real(self, model, task, **seed)
 
     monkeypatch.setattr(downstream.Harness, "score", counting)
-    evaluate(family, (TASKS_RUN[0], TaskConfig(name="openbookqa", limit=7)))
+    evaluate(family, (TASKS_RUN[0], replace(TASKS_RUN[1], limit=7)))
     assert done == ["openbookqa"] * 4
 
 
@@ -150,6 +159,9 @@ def test_unknown_task_and_bad_values() -> None:
         build(DownstreamConfig, {"tasks": [{"name": "copa"}, {"name": "copa"}]}, where="downstream")
     with pytest.raises(ConfigError, match="limit is 0; expected 1 or more, or null"):
         build(DownstreamConfig, {"tasks": [{"name": "copa", "limit": 0}]}, where="downstream")
+    task = {"name": "copa", "limit": 2, "limit_to": "last"}
+    with pytest.raises(ConfigError, match=r"limit_to.*'last'"):
+        build(DownstreamConfig, {"tasks": [task]}, where="downstream")
 
 
 def test_weights_that_are_not_the_exported_ones_are_refused(family: Any, tmp_path: Path) -> None:
