@@ -27,10 +27,6 @@ def every_model_on_every_task(finished: Finished) -> Verdict:
     said += f"; lacking some: {', '.join(lacking)}" if lacking else ""
     said += "".join(f"; {row['model']}, not scored: {row['why']}" for row in not_scored)
     return Verdict(bool(everything) and not lacking and not not_scored, said)
-    said = f"{len(models)} models, {len(everything)} figures each"
-    said += f"; lacking some: {', '.join(lacking)}" if lacking else ""
-    said += "".join(f"; {row['model']}, not scored: {row['why']}" for row in not_scored)
-    return Verdict(bool(everything) and not lacking and not not_scored, said)
 
 
 def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check, ...]:

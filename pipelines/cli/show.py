@@ -265,7 +265,8 @@ def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:
 
 def print_models(console: Console, graph: Graph, root: Path) -> None:
     """Print one row per model, one column per figure; in several tables if one is too wide."""
-    rows = leaderboard_folder(graph, root).read_result()["report"]["tables"]["leaderboard"]
+    report = leaderboard_folder(graph, root).read_result()["report"]
+    rows = report["tables"]["leaderboard"]
     name, *figures = list(rows[0]) if rows else ["model"]
     longest = max((len(str(row[name])) for row in rows), default=0)
     beside = max(1, (console.width - longest) // FIGURE_WIDTH)
@@ -273,3 +274,9 @@ def print_models(console: Console, graph: Graph, root: Path) -> None:
         columns = [name, *figures[start : start + beside]]
         part = [{column: row[column] for column in columns} for row in rows]
         console.print(rows_table("" if start else "Models", part))
+    for row in report["tables"].get("cut prompts", ()):
+        console.print(
+            f"{row['task']}: the prompts of {row['truncated']:,} of {row['documents']:,} documents "
+            f"were cut to fit the context ({row['models']})",
+            style="yellow",
+        )

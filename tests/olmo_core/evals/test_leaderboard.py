@@ -97,6 +97,26 @@ def test_a_further_set_has_two_columns_of_its_name() -> None:
     ]
 
 
+def test_scores_of_cut_prompts_are_marked(family: Any) -> None:
+    inputs = evaluated(family)
+    path = inputs["downstream"] / "rows.parquet"
+    rows = read_rows(path)
+    for row in rows:
+        cut = {"copa": 11, "piqa": 3 if row["model"] == "soup" else 0}
+        row["truncated"] = cut[row["task"]]
+    write_rows(path, rows)
+    folder = make(family, inputs)
+    markdown = (folder / "leaderboard.md").read_text()
+    assert "| soup | 300 | 3.500 | 3.500 | 3.500 | 0.300 ± 0.050 † | 0.300 ± 0.050 † |" in markdown
+    assert "| stage1 | 0 | 0.500 | 0.500 | 0.500 | 0.000 ± 0.050 † | 0.000 ± 0.050 |" in markdown
+    assert markdown.endswith(
+        "|\n\n† Prompts cut on the left to fit the model's context: copa 11 of 40 documents "
+        f"({', '.join(MODELS)}), piqa 3 of 40 documents (soup).\n"
+    )
+    [copa, piqa] = RunFolder(folder).read_result()["report"]["tables"]["cut prompts"]
+    assert (copa["truncated"], piqa["truncated"], piqa["models"]) == (11, 3, "soup")
+
+
 def test_questions_in_sql(family: Any) -> None:
     folder = make(family, evaluated(family))
     with connect(folder) as connection:
