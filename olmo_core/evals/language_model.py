@@ -13,10 +13,11 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from olmo_core.errors import InputError
 
 Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, ids of the prompt, of the choice
+Base: Any = HFLM  # its decorator hides its type
 MOST_SHOWN = 60  # characters of a choice, in an error
 
 
-class LanguageModel(HFLM):
+class LanguageModel(Base):
     """An HFLM that says which documents of the last task it could not read whole."""
 
     def __init__(self, **arguments: Any) -> None:
@@ -53,7 +54,8 @@ class LanguageModel(HFLM):
         """
         for request in requests:
             prompt, settings = request.args
-            new = normalize_gen_kwargs(settings, self.max_gen_toks)["max_gen_toks"]
+            generation: Any = normalize_gen_kwargs(settings, self.max_gen_toks)
+            new: int = generation["max_gen_toks"]
             room = self.max_length - new
             if room <= 0:
                 raise InputError(
