@@ -7,6 +7,7 @@ the job's scratch, so that the same code scores it and equal weights find the sa
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import load, nearest, to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.evals.rows import EvaluatedModel
+from olmo_core.evals.rows import FACTS, EvaluatedModel, read_rows, run_facts
 from olmo_core.model.transformer import Transformer
 from olmo_core.release.hub import revision_name, write_export
 from olmo_core.run.command import exit_codes, run_job
@@ -58,6 +59,7 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     train = checkpoint.read_train()
     name, step, tokens = run.parent.name, int(train["step"]), int(train["tokens"])
     return EvaluatedModel(
+        **run_facts(run),
         model=f"{name}@step{step}",
         revision=revision_name(name, step, tokens),
         step=step,
@@ -76,10 +78,25 @@ def make(
     if isinstance(config, PerplexityConfig):
         from olmo_core.evals import perplexity
 
-        return perplexity.score_models(config, [model], inputs.get("held_out"), job)
-    from olmo_core.evals import downstream  # lm-eval, which perplexity does not need
+        report = perplexity.score_models(config, [model], inputs.get("held_out"), job)
+    else:
+        from olmo_core.evals import downstream  # lm-eval, which perplexity does not need
 
-    return downstream.score_models(config, [model], job)
+        report = downstream.score_models(config, [model], job)
+    facts = {name: value for name in FACTS if (value := getattr(model, name)) is not None}
+    return replace(report, numbers={**facts, **_scores(job.folder), **report.numbers})
+
+
+def _scores(folder: Path) -> dict[str, float]:
+    """Return the figures that a plot over checkpoints is of: `task metric` -> value.
+
+    Those of the sources and domains of a perplexity set stand in the rows and tables alone.
+    """
+    return {
+        f"{row['task']} {row['metric']}": row["value"]
+        for row in read_rows(folder / "rows.parquet")
+        if "/" not in row["task"]
+    }
 
 
 def main() -> None:

@@ -101,13 +101,18 @@ def downstream_columns(
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row per model: its name, revision, step, tokens and figures, None if absent."""
-    facts = {row["model"]: {key: row[key] for key in FACTS} for row in rows}
-    values = {(row["model"], row["task"], row["metric"]): row["value"] for row in rows}
+    """Return one row per model of a run: `FACTS` and its figures, None if absent."""
+    facts = {_model(row): {key: row[key] for key in FACTS} for row in rows}
+    values = {(*_model(row), row["task"], row["metric"]): row["value"] for row in rows}
     return [
-        {**known, **{title: values.get((model, task, name)) for title, task, name in columns}}
+        {**known, **{title: values.get((*model, task, name)) for title, task, name in columns}}
         for model, known in facts.items()
     ]
+
+
+def _model(row: Mapping[str, Any]) -> tuple[str | None, str | None, str]:
+    """Return what tells models apart: several runs may have a `stage1@step100`."""
+    return row["recipe"], row["run"], row["model"]
 
 
 def markdown_table(

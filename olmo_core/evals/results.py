@@ -1,6 +1,7 @@
 """Query evaluation results with duckdb, straight from their Parquet files; free of torch.
 
-Two views: `rows`, everything as written, and `leaderboard`, one row per (model, task, metric).
+Two views: `rows`, everything as written, and `leaderboard`, one row per (recipe, run, model, task,
+metric): a name such as `stage1@step100` is of many runs.
 """
 
 from pathlib import Path
@@ -8,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import duckdb
+
+COLUMNS = (
+    *("recipe", "run", "seed", "model", "revision", "step", "tokens"),
+    *("task", "metric", "value", "stderr"),
+)  # of the view `leaderboard`
 
 
 def connect(*folders: Path) -> "duckdb.DuckDBPyConnection":
@@ -24,11 +30,11 @@ def connect(*folders: Path) -> "duckdb.DuckDBPyConnection":
 
     connection = duckdb.connect()
     # Rows keep the order of the files: duckdb's `preserve_insertion_order`, its default.
-    connection.read_parquet([str(path) for path in paths]).create_view("rows")
-    connection.execute(
-        "create view leaderboard as "
-        "select model, revision, step, tokens, task, metric, value, stderr from rows"
-    )
+    # Rows of before may lack columns.
+    rows = connection.read_parquet([str(path) for path in paths], union_by_name=True)
+    rows.create_view("rows")
+    columns = ", ".join(name if name in rows.columns else f"null as {name}" for name in COLUMNS)
+    connection.execute(f"create view leaderboard as select {columns} from rows")
     return connection
 
 
@@ -40,6 +46,6 @@ def query(connection: "duckdb.DuckDBPyConnection", sql: str, *values: Any) -> li
 
 
 def leaderboard_rows(*folders: Path) -> list[dict[str, Any]]:
-    """Return all figures: model, revision, step, tokens, task, metric, value, stderr."""
+    """Return all figures: the columns `COLUMNS`."""
     with connect(*folders) as connection:
         return query(connection, "select * from leaderboard")

@@ -9,12 +9,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from olmo_core.checkpoint.weight_files import weights_sha256
+from olmo_core.config.load import load
 from olmo_core.errors import InputError
 from olmo_core.files import atomic_path, sha256_file
 from olmo_core.run.folder import RunFolder
 
 SCHEMA = pa.schema(
     [
+        ("recipe", pa.string()),
+        ("run", pa.string()),  # version of the run folder that the weights are of
+        ("seed", pa.int64()),  # of that training
         ("model", pa.string()),
         ("revision", pa.string()),
         ("step", pa.int64()),
@@ -37,7 +41,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-FACTS = ("model", "revision", "step", "tokens")  # of a model
+RUN = ("recipe", "run", "seed")  # of the run that a model's weights are of
+FACTS = (*RUN, "model", "revision", "step", "tokens")  # of a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,9 @@ class ModelFacts:
     revision: str | None
     step: int | None
     tokens: int | None
+    recipe: str | None = None
+    run: str | None = None
+    seed: int | None = None
     sha256: str | None  # of its weights file, or of the index of their shards
 
     def row(self, **figure: Any) -> dict[str, Any]:
@@ -83,12 +91,39 @@ class EvaluatedModel(ModelFacts):
 
 def exported_models(export: Path) -> list[EvaluatedModel]:
     """Return the models of a finished `export` run folder, in its order."""
-    models = RunFolder(export).read_result()["report"]["data"]["models"]
-    names = (*FACTS, "sha256")
+    result = RunFolder(export).read_result()
+    names = ("model", "revision", "step", "tokens", "sha256")
     return [
-        EvaluatedModel(**{name: model[name] for name in names}, path=export / model["path"])
-        for model in models
+        EvaluatedModel(
+            **{name: model[name] for name in names},
+            **_run_of_input(export, result.get("inputs", {}).get(model["model"])),
+            path=export / model["path"],
+        )
+        for model in result["report"]["data"]["models"]
     ]
+
+
+def run_facts(run: Path) -> dict[str, Any]:
+    """Return the facts `RUN` of a run folder `<root>/<recipe>/<asset>/<version>`.
+
+    A folder that is of no training, or is not there any more, has no seed.
+    """
+    config = run / "config.yaml"
+    seed = load(config).get("seed") if config.is_file() else None
+    return {
+        "recipe": run.parent.parent.name,
+        "run": run.name,
+        "seed": seed if isinstance(seed, int) else None,
+    }
+
+
+def _run_of_input(reader: Path, recorded: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the facts of a run that a result records as its input; of none if started by hand."""
+    if recorded is None:
+        return {}
+    # A reader's own root has its folder as <recipe>/<asset>/<version>.
+    root = reader.parents[2] if recorded["root"] == "own" else Path(recorded["root"])
+    return run_facts(root / recorded["path"])
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

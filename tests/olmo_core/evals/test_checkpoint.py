@@ -66,7 +66,16 @@ def test_jobs(family: Any, step_folder: Path, kind: str) -> None:
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     rows = read_rows(folder / "rows.parquet")
-    assert {(row["model"], row["step"]) for row in rows} == {("stage1@step100", 100)}
+    names = ("recipe", "run", "seed", "model", "step")
+    assert {tuple(row[name] for name in names) for row in rows} == {
+        ("recipe", "abcdef012345", 1, "stage1@step100", 100)
+    }
+    numbers = RunFolder(folder).read_result()["report"]["numbers"]
+    for row in rows:
+        if "/" not in row["task"]:
+            assert numbers[f"{row['task']} {row['metric']}"] == row["value"]
+    assert ("copa acc" if kind == "downstream" else "held_out loss") in numbers
+    assert numbers["run"] == "abcdef012345"
     assert not (folder / "work").exists()
     if kind == "perplexity":
         export = family.new("perplexity")

@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals import leaderboard
 from olmo_core.evals.results import connect, leaderboard_rows, query
-from olmo_core.evals.rows import ModelFacts, read_rows, write_rows
+from olmo_core.evals.rows import ModelFacts, exported_models, read_rows, write_rows
+from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -61,14 +63,15 @@ def test_table_and_rows(family: Any) -> None:
     ]
     assert len(rows) == len(written) == 5 * 9 + 4 * 3
     assert list(rows[0]) == [
-        *("model", "revision", "step", "tokens"),
+        *("recipe", "run", "seed", "model", "revision", "step", "tokens"),
         *("task", "metric", "value", "stderr"),
     ]
     assert list(dict.fromkeys(row["model"] for row in rows)) == ["unigram", *MODELS]
     with (folder / "leaderboard.csv").open() as lines:
         cells = list(csv.DictReader(lines))
     columns = ["loss", "bpb", "bpb code", "copa", "piqa"]
-    assert list(cells[0]) == ["model", "revision", "step", "tokens", *columns]
+    facts = ["recipe", "run", "seed", "model", "revision", "step", "tokens"]
+    assert list(cells[0]) == [*facts, *columns]
     assert cells[-1]["model"] == "soup"
     assert float(cells[-1]["loss"]) == 3.5
     assert float(cells[-1]["piqa"]) == 0.3
@@ -117,6 +120,39 @@ def test_scores_of_cut_prompts_are_marked(family: Any) -> None:
     assert (copa["truncated"], piqa["truncated"], piqa["models"]) == (11, 3, "soup")
 
 
+def test_equal_names_of_several_runs_stay_apart(tmp_path: Path) -> None:
+    for number, run in enumerate(("aaa", "bbb")):
+        known = {"recipe": "demo", "run": run, "seed": number, "revision": None, "sha256": run}
+        model = ModelFacts(model="stage1@step2", step=2, tokens=9, **known)
+        row = model.row(task="copa", metric="acc", value=number / 10)
+        write_rows(tmp_path / run / "rows.parquet", [row])
+    figures = leaderboard_rows(tmp_path / "aaa", tmp_path / "bbb")
+    assert [(row["run"], row["seed"], row["value"]) for row in figures] == [
+        ("aaa", 0, 0.0),
+        ("bbb", 1, 0.1),
+    ]
+    cells = leaderboard.table([("copa", "copa", "acc")], figures)
+    assert [(row["run"], row["copa"]) for row in cells] == [("aaa", 0.0), ("bbb", 0.1)]
+
+
+def test_rows_of_before_lack_columns_and_are_read(tmp_path: Path) -> None:
+    table = pq.read_table(_one_row(tmp_path / "new"))
+    before = table.drop_columns(["recipe", "run", "seed", "truncated"])
+    (tmp_path / "old").mkdir()
+    pq.write_table(before, tmp_path / "old" / "rows.parquet")
+    for folders in ([tmp_path / "old"], [tmp_path / "old", tmp_path / "new"]):
+        first = leaderboard_rows(*folders)[0]
+        assert (first["recipe"], first["model"], first["value"]) == (None, "m", 0.5)
+
+
+def _one_row(folder: Path) -> Path:
+    model = ModelFacts(
+        recipe="demo", run="a", seed=1, model="m", revision=None, step=1, tokens=1, sha256="0"
+    )
+    write_rows(folder / "rows.parquet", [model.row(task="copa", metric="acc", value=0.5)])
+    return folder / "rows.parquet"
+
+
 def test_questions_in_sql(family: Any) -> None:
     folder = make(family, evaluated(family))
     with connect(folder) as connection:
@@ -156,3 +192,24 @@ def test_unknown_metrics_are_named(family: Any) -> None:
 def test_results_are_read_without_torch(family: Any) -> None:
     code = "import olmo_core.evals.results, sys; assert not {'torch', 'pyarrow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_of_an_export_is_of_the_run_that_it_was_made_from(
+    family: Any, tmp_path: Path
+) -> None:
+    export = tmp_path / "root" / "mine" / "export" / "fff"
+    stage1 = tmp_path / "root" / "demo" / "stage1" / "abc.2"
+    stage1.mkdir(parents=True)
+    (stage1 / "config.yaml").write_text("seed: 7\n")
+    result = RunFolder(family.runs["export"]).read_result()
+    result["inputs"] = {
+        "stage1": {"root": "own", "path": "demo/stage1/abc.2"},
+        "soup": {"root": str(tmp_path / "shared"), "path": "other/soup/def"},
+    }
+    write_json(export / "result.json", result)
+    found = {model.model: model for model in exported_models(export)}
+    assert [(m.recipe, m.run, m.seed) for m in (found["stage1"], found["soup"])] == [
+        ("demo", "abc.2", 7),
+        ("other", "def", None),
+    ]
+    assert found["stage2_ingredient1"].run is None  # nobody knows
