@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from olmo_core.checkpoint.huggingface import convert_file, huggingface_config, load_exported
+from olmo_core.checkpoint.huggingface import huggingface_config, load_exported, to_huggingface
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.data.tokenizer import read_tokenizer
@@ -58,8 +58,8 @@ def export(config: ModelConfig, tokenizer: Path, folder: Path) -> EvaluatedModel
         for parameter in model.parameters():
             parameter.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.3)
     folder.mkdir(parents=True)
-    save_file({name: each.detach() for name, each in model.named_parameters()}, folder / "ours")
-    convert_file(folder / "ours", folder / "model.safetensors", config)
+    state = to_huggingface({name: p.detach() for name, p in model.named_parameters()}, config)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", huggingface_config(config, eos_token_id=0, pad_token_id=1))
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         (folder / name).write_bytes((tokenizer / name).read_bytes())

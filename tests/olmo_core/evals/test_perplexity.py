@@ -171,7 +171,10 @@ def test_changed_weights_are_refused(family: Any, tmp_path: Path) -> None:
     weights.write_bytes(content)
     folder = family.new("perplexity")
     inputs = {**family.runs, "export": export}
-    with pytest.raises(InputError, match="changed since it was exported"), Job.open(folder) as job:
+    with (
+        pytest.raises(InputError, match="changed since they were exported"),
+        Job.open(folder) as job,
+    ):
         perplexity.make(PerplexityConfig(max_window=16), inputs, job)
     assert json.loads((folder / "status.json").read_text())["state"] == "failed"
 
