@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from assets.assemble import build_graph
-from assets.corpus.doors import TEXT_ASSETS, absences, source_names
+from assets.corpus.doors import TEXT_ASSETS, absences, licences, source_names
 from assets.evals.sweep import sweep_node
+from assets.paths import CHECKOUT
 from assets.recipe import load_recipe
 from olmo_core.corpus.tokens.published import list_files, published_dtype
 from olmo_core.corpus.tokens.tokens import TokensConfig
@@ -19,6 +20,7 @@ from pipelines.cli import inspect_corpus
 from pipelines.cli.show import print_plan
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny"
+RECIPES = CHECKOUT / "pipelines" / "recipes"
 TINY_S = {*TEXT_ASSETS} - {"decontaminated"}  # tiny does without
 
 
@@ -294,3 +296,18 @@ def test_olmo2_s_published_files_go_to_their_sources(
     assert "raw" not in nodes
     assert "perplexity" not in nodes
     assert nodes["stage1"].config == build_graph(base).nodes["stage1"].config
+
+
+@pytest.mark.parametrize(
+    "name", sorted(path.parent.name for path in RECIPES.glob("olmo*/corpus.yaml"))
+)
+def test_every_source_of_olmo_says_its_licence(name: str) -> None:
+    """So that the model card does; token files have that of the documents."""
+    recipe = load_recipe(name)
+    found = licences(recipe)
+    assert list(found) == source_names(recipe)
+    if name.startswith("olmo2"):
+        assert found == licences(load_recipe("olmo2_7b"))
+        assert (found["dclm"], found["wiki"], found["gsm8k_main"]) == ("CC-BY-4.0", "ODC-BY", "MIT")
+    else:
+        assert set(found.values()) == {"ODC-BY"}
