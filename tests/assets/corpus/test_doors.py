@@ -270,20 +270,31 @@ STAGE2 = {
 }
 
 
+@pytest.mark.parametrize("size", ["1b", "7b", "13b"])
 def test_olmo2_s_published_files_go_to_their_sources(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each path of the lists to one source; the mixes are those of the recipe of documents."""
     monkeypatch.setenv("OLMO_SOURCES", str(tmp_path))
-    recipe, base = load_recipe("olmo2_7b_tokens"), load_recipe("olmo2_7b")
-    for name, listed in (("stage1", STAGE1), ("stage2-seed42", STAGE2)):
-        wiki_and_pes2o = [] if name == "stage1" else [STAGE1["wiki"], STAGE1["pes2o"]]
+    recipe, base = load_recipe(f"olmo2_{size}_tokens"), load_recipe(f"olmo2_{size}")
+    stage2 = {
+        "1b": ["1B-stage2-seed42"],
+        "7b": ["7B-stage2-seed42"],
+        "13b": [
+            "7B-stage2-seed42",
+            "13B-stage2-seed1110-100B",
+            "13B-stage2-seed2662-300B",
+        ],
+    }
+    for name in (f"{size.upper()}-stage1", *stage2[size]):
+        listed = STAGE1 if name.endswith("stage1") else STAGE2
+        wiki_and_pes2o = [] if listed is STAGE1 else [STAGE1["wiki"], STAGE1["pes2o"]]
         paths = [
             f"http://olmo-data.org/preprocessed/{path}/part-0-00000.npy"
             for path in (*listed.values(), *wiki_and_pes2o)
         ]
         content = {"data": {"memmap_dtype": "uint32", "paths": paths}}
-        (tmp_path / f"OLMo2-7B-{name}.yaml").write_text(yaml.safe_dump(content))
+        (tmp_path / f"OLMo2-{name}.yaml").write_text(yaml.safe_dump(content))
     sources = recipe.section("corpus", "tokens", TokensConfig).published
     assert {source.source: [*list_files(source).times] for source in sources} == {
         name: [f"http://olmo-data.org/preprocessed/{path}/part-0-00000.npy"]
