@@ -71,6 +71,9 @@ PASSES: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
 }
 
 
+BARE = ("tagged", "filtered")  # what the bare toolkit is compared with
+
+
 def texts(megabytes: float) -> Iterator[str]:
     """Yield functions and classes of the standard library, then texts of their lines, shuffled."""
     rng = random.Random(0)
@@ -222,7 +225,12 @@ def main() -> None:
     options = parser.parse_args()
     counts = [int(count) for count in options.processes.split(",")]
     passes = without_tags() if options.no_tags else PASSES
-    only = options.only.split(",") if options.only else list(passes)
+    chosen = options.only.split(",") if options.only else list(passes)
+    if unknown := [name for name in chosen if name not in passes]:
+        parser.error(f"--only: {unknown[0]!r}; expected names of {', '.join(passes)}")
+    if options.dolma and not {*BARE} <= {*chosen}:
+        parser.error(f"--dolma compares {' and '.join(BARE)}; expected both to be reported")
+    only = [name for name in passes if name in chosen]
     with contextlib.ExitStack() as stack:
         root = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=options.folder is None)

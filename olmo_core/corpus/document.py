@@ -28,6 +28,7 @@ ELSEWHERE = "elsewhere"  # folder of the attributes that a user has brought alon
 EXCLUDED_FOLDER = "excluded"  # of a run of `raw`, beside `documents`
 DROPPED_FOLDER = "dropped"  # of a run of `filtered`, beside `documents`: a row for each that goes
 REQUIRED_KEYS = ("id", "text", "source")
+LEAST_DIGITS = 5  # of the number in the name of a file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +175,15 @@ def write_documents(path: Path, documents: Iterable[Document]) -> None:
 def document_row(document: Document) -> dict[str, Any]:
     """Return a document as the object of its line."""
     return {name: getattr(document, name) for name in FIELDS}
+
+
+def numbered(count: int) -> Iterator[str]:
+    """Yield the numbers from 0 in digits, `LEAST_DIGITS` or as many as the last needs.
+
+    So names that end in them sort by number, however many there are.
+    """
+    digits = max(LEAST_DIGITS, len(str(count - 1)))
+    return (f"{number:0{digits}d}" for number in range(count))
 
 
 def write_shards(folder: Path, documents: Iterable[Document], *, shard_bytes: int) -> int:

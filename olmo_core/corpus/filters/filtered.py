@@ -16,6 +16,7 @@ from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import (
     DROPPED_FOLDER,
     ELSEWHERE,
+    numbered,
     read_folder,
     shards,
     source_names,
@@ -155,13 +156,18 @@ def _chunks(documents: Path) -> list[list[str]]:
 
 def _numbered(folders: Sequence[Path]) -> dict[str, Path]:
     """Return each file of the chunks' folders under its name over all: numbered per source."""
-    files: dict[str, Path] = {}
-    numbers: Counter[str] = Counter()
-    for path in (path for each in folders for path in sorted(each.rglob("*.jsonl.gz"))):
-        source = path.parent.name
-        files[f"{source}/part-{numbers[source]:05d}.jsonl.gz"] = path
-        numbers[source] += 1
-    return files
+    # By number, of however many digits: a chunk does not know beforehand how many files it makes.
+    found = [
+        path
+        for folder in folders
+        for path in sorted(folder.rglob("*.jsonl.gz"), key=lambda p: (p.parent, len(p.name), p))
+    ]
+    counts = Counter(path.parent.name for path in found)
+    numbers = {source: numbered(count) for source, count in counts.items()}
+    return {
+        f"{path.parent.name}/part-{next(numbers[path.parent.name])}.jsonl.gz": path
+        for path in found
+    }
 
 
 def _check_shares(config: FilteredConfig, verdicts: Mapping[str, Verdict]) -> None:

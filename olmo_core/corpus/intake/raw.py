@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.bounds import Bounded, at_least
-from olmo_core.corpus.document import ELSEWHERE, EXCLUDED_FOLDER, totals
+from olmo_core.corpus.document import ELSEWHERE, EXCLUDED_FOLDER, numbered, totals
 from olmo_core.corpus.intake.exclusions import read_entries
 from olmo_core.corpus.intake.groups import (
     EXCLUDED,
@@ -161,10 +161,11 @@ def _name_shards(readings: Sequence[Reading], job: Job, reads: str) -> None:
     repeated = _repeated_ids(shards, sum(each.documents for each in readings), job, reads)
     files: dict[Path, Path] = {}
     renamed: list[Task] = []
-    numbers: Counter[str] = Counter()
+    counts = Counter(reading.source.name for reading, _, _ in shards)
+    numbers = {name: numbered(count) for name, count in counts.items()}
     for place, (reading, folder, number) in enumerate(shards):
-        name = Path(reading.source.name, f"part-{numbers[reading.source.name]:05d}.jsonl.gz")
-        numbers[reading.source.name] += 1
+        source = reading.source.name
+        name = Path(source, f"part-{next(numbers[source])}.jsonl.gz")
         written = {Path("documents", name): shard_path(folder, number)}
         if reading.source.attributes:
             written[Path("attributes", ELSEWHERE, name)] = attributes_path(folder, number)
@@ -215,8 +216,8 @@ def _link_excluded(readings: Sequence[Reading], folder: Path) -> None:
     files: dict[str, Path] = {}
     for reading in readings:
         found = [group.folder / EXCLUDED for group in reading.groups if group.excluded]
-        for number, path in enumerate(found):
-            files[f"{reading.source.name}/part-{number:05d}.jsonl.gz"] = path
+        for number, path in zip(numbered(len(found)), found, strict=True):
+            files[f"{reading.source.name}/part-{number}.jsonl.gz"] = path
     if files:
         link_files(folder, files)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from olmo_core.corpus.document import numbered
 from olmo_core.corpus.tokens.document_ends import row_writer
 from olmo_core.data.format import Header, header_path, little_endian, open_token_file, rows_path
 from olmo_core.files import atomic_path, write_json
@@ -205,9 +206,14 @@ def link_files(folders: Iterable[Path], target: Path) -> None:
     By links: a job that is ended in the middle finds the files of its tasks whole.
     """
     target.mkdir(parents=True)
-    files = (path for folder in folders for path in sorted(folder.glob("*.npy")))
-    for number, path in enumerate(files):
-        name = target / f"part-0-{number:05d}.npy"
+    # By number, of however many digits: a task does not know beforehand how many files it makes.
+    files = [
+        path
+        for folder in folders
+        for path in sorted(folder.glob("*.npy"), key=lambda p: (len(p.name), p))
+    ]
+    for number, path in zip(numbered(len(files)), files, strict=True):
+        name = target / f"part-0-{number}.npy"
         os.link(path, name)
         os.link(rows_path(path), rows_path(name))
         os.link(header_path(path), header_path(name))

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.corpus.document import totals
+from olmo_core.corpus.document import numbered, totals
 from olmo_core.corpus.tokens.document_ends import DocumentEnds, check_rows, written_rows
 from olmo_core.corpus.tokens.listing import write_list
 from olmo_core.corpus.tokens.published import PublishedSource, list_files, rows_beside
@@ -48,7 +48,7 @@ class Reference:
     """One token file of others, on this machine by now."""
 
     source: str
-    number: int  # among those of its source
+    number: str  # among those of its source, in digits that sort
     place: str  # URL, or path of a local file
     times: int  # that it is listed
     tokens: Path
@@ -57,7 +57,7 @@ class Reference:
     @property
     def name(self) -> str:
         """Return the path of the token file in the run folder."""
-        return f"tokens/{self.source}/part-0-{self.number:05d}.npy"
+        return f"tokens/{self.source}/part-0-{self.number}.npy"
 
     @property
     def origin(self) -> str:
@@ -95,13 +95,15 @@ def add_published(
             rows=_rows_of(place, here),
         )
         for name, each in listed.items()
-        for number, (place, times) in enumerate(each.times.items())
+        for number, (place, times) in zip(
+            numbered(len(each.times)), each.times.items(), strict=True
+        )
     ]
     tasks = [
         Task(
             name=f"read {each.name}",
             reads=f"{address(each.place)} {_version(each.tokens)} {_version(each.rows)} {header}",
-            output=job.scratch / "published" / each.source / f"{each.number:05d}",
+            output=job.scratch / "published" / each.source / each.number,
             call=partial(read_file, each, header),
         )
         for each in references

@@ -10,6 +10,7 @@ import pytest
 
 from olmo_core.corpus.document import (
     Document,
+    numbered,
     read_attributes,
     read_documents,
     shards,
@@ -116,3 +117,13 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"File too large: '{path}'" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_files_sort_however_many_there_are() -> None:
+    assert list(numbered(3)) == ["00000", "00001", "00002"]
+    assert list(numbered(0)) == []
+    for count in (99_999, 100_000, 100_001, 1_000_001):
+        names = list(numbered(count))
+        assert sorted(names) == names
+        assert int(names[-1]) == count - 1
+    assert list(numbered(100_000))[-1] == "99999"  # as before

@@ -1,5 +1,6 @@
 """Asset `raw`: a source a folder, the same bytes however it is run."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -138,3 +139,14 @@ def test_an_ended_job_whose_files_have_changed_takes_nothing_of_before(
     whole = run(raw, tmp_path / "whole", config, {})
     files = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*.jsonl.gz")}
     assert files == {path.relative_to(ended): path.read_bytes() for path in ended.rglob("*.gz")}
+
+
+def test_documents_stand_in_order_beyond_the_digits_of_the_first_names(
+    tmp_path: Path, files: Any, read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("olmo_core.corpus.document.LEAST_DIGITS", 1)
+    texts = [f"Text number {n}." for n in range(12)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": t}) + "\n" for t in texts))
+    found = read(files(tmp_path), shard_bytes=1)
+    assert len(found.shards) == 12
+    assert [document.text for document in found.documents] == texts

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from olmo_core.corpus.document import Document, write_documents
-from olmo_core.corpus.tokens import tokenizer, tokens
+from olmo_core.corpus.tokens import pack, tokenizer, tokens
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import InputError
@@ -125,3 +125,18 @@ def test_ids_above_two_bytes_are_kept(tmp_path: Path, run: Any) -> None:
     assert model.decode([n for n in ids.tolist() if n != end]) == "".join(texts)
     report = read_json(folder / "result.json")["report"]
     assert report["numbers"]["encoded_by"] == "tiktoken"
+
+
+def test_token_files_keep_their_order_however_many_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task numbers its files as it writes them, from the 100,000th on with a digit more."""
+    monkeypatch.setattr("olmo_core.corpus.document.LEAST_DIGITS", 1)
+    (tmp_path / "task").mkdir()
+    for number in range(12):
+        for suffix in ("npy", "csv.gz", "json"):
+            (tmp_path / "task" / f"part-0-{number}.{suffix}").write_text(f"{number} {suffix}")
+    pack.link_files([tmp_path / "task"], tmp_path / "all")
+    for suffix in ("npy", "csv.gz", "json"):
+        found = [path.read_text() for path in sorted((tmp_path / "all").glob(f"*.{suffix}"))]
+        assert found == [f"{number} {suffix}" for number in range(12)]
