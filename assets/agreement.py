@@ -14,6 +14,7 @@ from olmo_core.config.train import TrainConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
+from olmo_core.evals.suites import SUITES, resolved
 from olmo_core.evals.task_sources import TASKS
 from olmo_core.monitor.dry_run import last_rate, steps_of
 
@@ -27,7 +28,7 @@ def require_agreement(recipe: Recipe) -> None:
     Raises:
         ConfigError: a mix of an unknown source, token files beside what cannot go with them, a
             vocabulary that is larger than the embedding, stages of different models, a stage 2 that
-            does not anneal to zero, a task without data.
+            does not anneal to zero, an unknown suite, a task without data.
     """
     stage1 = recipe.stage1_config()
     ingredients = [config for _, config in recipe.ingredients()]
@@ -37,7 +38,19 @@ def require_agreement(recipe: Recipe) -> None:
     for number, config in enumerate(ingredients, start=1):
         _require_one_model(recipe, number, stage1, config)
         _require_annealing(recipe, number, config)
-    for task in recipe.section("evals", "downstream", DownstreamConfig).tasks:
+    _require_tasks(recipe)
+
+
+def _require_tasks(recipe: Recipe) -> None:
+    config = recipe.section("evals", "downstream", DownstreamConfig)
+    for each in config.suites:
+        name = each if isinstance(each, str) else each.name
+        if name not in SUITES:
+            raise ConfigError(
+                f"{place_in(recipe.evals, 'downstream.suites')}: no suite {name!r}; "
+                f"{nearest(name, SUITES)}"
+            )
+    for task in resolved(config).tasks:
         if task.name not in TASKS:
             raise ConfigError(
                 f"{place_in(recipe.evals, 'downstream.tasks')}: no offline data of {task.name!r}; "

@@ -31,6 +31,8 @@ from olmo_core.corpus.tokens.tokenizer import TokenizerConfig, tokenizer_identit
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
 from olmo_core.errors import ConfigError
+from olmo_core.evals.suites import resolved
+from olmo_core.evals.task_sources import data_names
 
 SOURCES = {"raw": "sources", "tokens": "published"}  # the assets, and where they name sources
 
@@ -182,8 +184,9 @@ def _decontaminated(recipe: Recipe) -> list[Node]:
                 f"{tree.place('unchecked_sources')}: decontaminated: unchecked_sources: no source "
                 f"{source!r} in raw; {nearest(source, sources)}"
             )
-    tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
-    config = replace(section.made_by, tasks=tuple(tasks))
+    downstream = resolved(recipe.section("evals", "downstream", DownstreamConfig))
+    names = data_names(task.name for task in downstream.tasks)
+    config = replace(section.made_by, tasks=names)
     node = _node(
         recipe,
         "decontaminated",

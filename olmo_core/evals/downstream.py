@@ -7,6 +7,7 @@ the others with it.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from olmo_core.errors import InputError, Stopped
 from olmo_core.evals.cache import NotScored, cached_scores
 from olmo_core.evals.harness import Harness, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
-from olmo_core.evals.task_data import TaskData, build_task, wheel_version, write_shadows
+from olmo_core.evals.suites import resolved, sample_seed, with_headlines
+from olmo_core.evals.task_data import TaskData, build_task, write_shadows
+from olmo_core.evals.task_rows import wheel_version
 from olmo_core.evals.task_sources import scored_identity
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
@@ -42,9 +45,11 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
         RuntimeError: a model failed on a task, and not for what is in the task's documents; names
             each. All other scores are kept, so that only these are made when the job runs again.
     """
+    config = resolved(config)
     torch.set_num_threads(job.processes)
     with job.timed("task data"):
-        data = {task.name: build_task(task.name, job.cache / "task_data") for task in config.tasks}
+        data, lacking = _task_data(config, job.cache / "task_data")
+    config = replace(config, tasks=tuple(task for task in config.tasks if task.name in data))
     facts = {task.name: _facts(task, data[task.name], config) for task in config.tasks}
     scored_by = {
         "kind": "downstream",
@@ -69,14 +74,40 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
     if failures:
         raise RuntimeError("; ".join(["not scored, all else is kept", *failures]))
     rows: list[dict[str, Any]] = []
-    not_scored: list[dict[str, str]] = []
-    for (model, task), figures in zip(pairs, scores, strict=True):
-        if isinstance(figures, NotScored):
-            not_scored.append({"model": model.model, "task": task.name, "why": figures.why})
-        else:
-            rows += [model.row(**facts[task.name], **figure) for figure in figures]
+    not_scored = [
+        {"model": model.model, "task": task, "why": why}
+        for model in models
+        for task, why in lacking.items()
+    ]
+    for model, scored in groupby(zip(pairs, scores, strict=True), key=lambda each: each[0][0]):
+        found: list[dict[str, Any]] = []
+        for (_, task), figures in scored:
+            if isinstance(figures, NotScored):
+                not_scored.append({"model": model.model, "task": task.name, "why": figures.why})
+            else:
+                found += [{**facts[task.name], **figure} for figure in figures]
+        rows += [model.row(**figure) for figure in with_headlines(found, config)]
     write_rows(job.folder / "rows.parquet", rows)
     return _report(rows, config, data, not_scored, cached=cached)
+
+
+def _task_data(config: DownstreamConfig, cache: Path) -> tuple[dict[str, TaskData], dict[str, str]]:
+    """Return the data of each task, and why there is none of the others.
+
+    Raises:
+        InputError: there is none at all.
+    """
+    data: dict[str, TaskData] = {}
+    lacking: dict[str, str] = {}
+    for task in config.tasks:
+        try:
+            data[task.name] = build_task(task.name, cache)
+        except InputError as error:
+            log.error("%s: %s", task.name, error)
+            lacking[task.name] = f"{task.name}: {error}"
+    if not data:
+        raise InputError("; ".join(lacking.values()))
+    return data, lacking
 
 
 def _evaluate(
@@ -109,7 +140,9 @@ def _evaluate(
             figures: Figures
             try:
                 with job.timed(task.name):
-                    figures = harness.score(language_model, task, sample_seed=config.sample_seed)
+                    figures = harness.score(
+                        language_model, task, sample_seed=sample_seed(task, config)
+                    )
                 for row in figures:
                     job.metric({"model": model.model, "task": task.name, **row})
             except InputError as error:
@@ -133,13 +166,13 @@ def _documents(task: TaskConfig, data: TaskData) -> int:
 def _facts(task: TaskConfig, data: TaskData, config: DownstreamConfig) -> dict[str, Any]:
     """Return the fields of a row that describe the task."""
     limited = _documents(task, data) < data.documents
-    sampled = limited and task.limit_to == "sample"
+    sampled = limited and task.limit_to != "first"
     return {
         "task": task.name,
         "num_fewshot": task.num_fewshot,
         "limit": task.limit,
         "limit_to": task.limit_to if limited else None,
-        "sample_seed": config.sample_seed if sampled else None,
+        "sample_seed": sample_seed(task, config) if sampled else None,
         "split": data.split,
         "data_sha256": data.sha256,
         "library": f"lm_eval {versions()['lm_eval']}",
@@ -159,7 +192,7 @@ def _report(
         cells = table.setdefault(row["model"], {"model": row["model"]})
         cells[f"{row['task']} {row['metric']}"] = round(row["value"], 4)
     truncated: dict[str, int] = {}
-    for row in rows:
+    for row in (row for row in rows if row["task"] in data):  # not those made of others
         truncated[row["task"]] = max(truncated.get(row["task"], 0), row["truncated"])
     tasks = [
         {

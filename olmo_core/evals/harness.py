@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrained
 from olmo_core.config.evals import TaskConfig
 from olmo_core.evals.language_model import LanguageModel
-from olmo_core.evals.sample import sampled_documents
+from olmo_core.evals.sample import published_documents, sampled_documents
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
 BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
@@ -103,5 +103,9 @@ class Harness:
             return {}
         if task.limit_to == "first":
             return {"limit": task.limit}
-        chosen = sampled_documents(task.name, seed=seed, documents=documents, limit=task.limit)
+        sizes = {"seed": seed, "documents": documents, "limit": task.limit}
+        if task.limit_to == "published":
+            chosen = published_documents(**sizes)
+        else:
+            chosen = sampled_documents(task.name, **sizes)
         return {"samples": {task.name: chosen}}

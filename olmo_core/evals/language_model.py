@@ -11,6 +11,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
 
 from olmo_core.errors import InputError
+from olmo_core.evals.log_likelihood import with_tokens
 
 Encoded = tuple[tuple[str, str], list[int], list[int]]  # texts, ids of the prompt, of the choice
 Base: Any = HFLM  # its decorator hides its type
@@ -83,7 +84,8 @@ class LanguageModel(Base):
                 # The last token is predicted, never read.
                 if len(prompt) + len(choice) > self.max_length + 1:
                     self.cut.add(asked.doc_id)
-        return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        scored = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        return with_tokens(scored, requests)
 
     def _named(self, request: Any) -> str:
         numbers = self._numbers

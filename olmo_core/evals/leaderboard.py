@@ -19,6 +19,7 @@ from olmo_core.run.job import Job, Report
 
 Column = tuple[str, str, str]  # title, task, metric
 MARK = "†"  # of a score of prompts that were cut
+CHANCE = "chance"  # the row of guessing
 
 
 def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -32,7 +33,8 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     rows = sorted(perplexity + downstream, key=lambda row: order.get(row["model"], -1))
     write_rows(job.folder / "rows.parquet", rows)
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
-    cells = table(columns, rows)
+    models = table(columns, rows)
+    cells = chances(columns, rows) + models
     figures = {(row["model"], row["task"], row["metric"]): row for row in rows}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(cells[0]), lineterminator="\n")
@@ -40,7 +42,7 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     writer.writerows(cells)
     write_atomic(job.folder / "leaderboard.csv", text.getvalue())
     write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, figures))
-    numbers: dict[str, Any] = {"models": len(cells), "figures": len(rows)}
+    numbers: dict[str, Any] = {"models": len(models), "figures": len(rows)}
     losses = {row["model"]: row["loss"] for row in cells if row.get("loss") is not None}
     if losses:
         best = min(losses, key=lambda model: losses[model])
@@ -78,12 +80,14 @@ def downstream_columns(
 ) -> list[Column]:
     """Return one column per task, for its chosen metric.
 
+    A task that a suite has shows its headline, and none where it is only part of one.
+
     Raises:
         ConfigError: a task lacks the metric; names those that it has.
     """
-    metrics: dict[str, list[str]] = {}
+    metrics: dict[str, dict[str, bool | None]] = {}  # task -> metric -> headline
     for row in rows:
-        metrics.setdefault(row["task"], []).append(row["metric"])
+        metrics.setdefault(row["task"], {})[row["metric"]] = row["headline"]
     unknown = sorted(config.metrics.keys() - metrics.keys())
     if unknown:
         raise ConfigError(
@@ -91,13 +95,26 @@ def downstream_columns(
         )
     columns: list[Column] = []
     for task, known in metrics.items():
+        headlines = [metric for metric, headline in known.items() if headline]
+        if task not in config.metrics and None not in known.values():
+            columns += [(task, task, metric) for metric in headlines]
+            continue
         metric = config.metrics.get(task, config.metric)
         if metric not in known:
             raise ConfigError(
-                f"leaderboard: task {task} has no {metric!r}; {nearest(metric, sorted(set(known)))}"
+                f"leaderboard: task {task} has no {metric!r}; {nearest(metric, sorted(known))}"
             )
         columns.append((task, task, metric))
     return columns
+
+
+def chances(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the row of a model that guesses, or none where no column's chance is known."""
+    known = {(row["task"], row["metric"]): row["chance"] for row in rows}
+    cells = {title: known.get((task, metric)) for title, task, metric in columns}
+    if set(cells.values()) <= {None}:
+        return []
+    return [{**dict.fromkeys(FACTS), "model": CHANCE, **cells}]
 
 
 def table(columns: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -123,7 +140,7 @@ def markdown_table(
     """Return the table in Markdown.
 
     Task scores come with their standard error, and with a mark and a line below the table where
-    prompts were cut.
+    prompts were cut. Another line says which metric each task's score is.
     """
     titles = ["model", "tokens", *(title for title, _, _ in columns)]
     lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
@@ -136,6 +153,8 @@ def markdown_table(
             text += "" if error is None else f" ± {error:.3f}"
             values.append(f"{text} {MARK}" if figure.get("truncated") else text)
         lines.append(_line(values))
+    metrics = ", ".join(f"{title} {metric}" for title, task, metric in columns if title == task)
+    lines += ["", f"Metrics: {metrics}."] if metrics else []
     shown = {task for _, task, _ in columns}
     if cut := [row for row in cut_prompts(figures.values()) if row["task"] in shown]:
         each = (

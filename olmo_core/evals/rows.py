@@ -29,10 +29,12 @@ SCHEMA = pa.schema(
         ("stderr", pa.float64()),
         ("n", pa.int64()),  # documents
         ("truncated", pa.int64()),  # of these, whose prompt was cut to fit the context
+        ("headline", pa.bool_()),  # a suite shows this figure of the task; null: no suite has it
+        ("chance", pa.float64()),  # what a guess gets, of a headline
         ("task_version", pa.string()),
         ("num_fewshot", pa.int64()),
         ("limit", pa.int64()),
-        ("limit_to", pa.string()),  # sample, first; null where all are scored
+        ("limit_to", pa.string()),  # sample, first, published; null where all are scored
         ("sample_seed", pa.int64()),
         ("split", pa.string()),
         ("data_sha256", pa.string()),

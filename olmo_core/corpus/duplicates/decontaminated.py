@@ -55,7 +55,7 @@ class DecontaminatedConfig(Bounded):
     run_words: int = at_least(2, default=13)  # words in a row that both texts have
     min_words: int = at_least(2, default=8)  # shorter evaluation texts are found by chance
     folders: tuple[str, ...] = ()  # of JSON lines with a text each, as Paloma's
-    tasks: tuple[str, ...] = ()  # set by the graph: the recipe's downstream tasks
+    tasks: tuple[str, ...] = ()  # set by the graph: the data sets of the recipe's downstream tasks
 
 
 def evaluation_identity(config: DecontaminatedConfig) -> dict[str, Any]:

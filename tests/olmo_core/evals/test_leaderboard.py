@@ -13,7 +13,7 @@ from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals import leaderboard
 from olmo_core.evals.results import connect, leaderboard_rows, query
-from olmo_core.evals.rows import ModelFacts, exported_models, read_rows, write_rows
+from olmo_core.evals.rows import FACTS, ModelFacts, exported_models, read_rows, write_rows
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
@@ -113,7 +113,8 @@ def test_scores_of_cut_prompts_are_marked(family: Any) -> None:
     assert "| soup | 300 | 3.500 | 3.500 | 3.500 | 0.300 ± 0.050 † | 0.300 ± 0.050 † |" in markdown
     assert "| stage1 | 0 | 0.500 | 0.500 | 0.500 | 0.000 ± 0.050 † | 0.000 ± 0.050 |" in markdown
     assert markdown.endswith(
-        "|\n\n† Prompts cut on the left to fit the model's context: copa 11 of 40 documents "
+        "|\n\nMetrics: copa acc, piqa acc.\n"
+        "\n† Prompts cut on the left to fit the model's context: copa 11 of 40 documents "
         f"({', '.join(MODELS)}), piqa 3 of 40 documents (soup).\n"
     )
     [copa, piqa] = RunFolder(folder).read_result()["report"]["tables"]["cut prompts"]
@@ -213,3 +214,42 @@ def test_a_model_of_an_export_is_of_the_run_that_it_was_made_from(
         ("other", "def", None),
     ]
     assert found["stage2_ingredient1"].run is None  # nobody knows
+
+
+def test_a_suite_shows_its_headlines_averages_and_chance(family: Any) -> None:
+    inputs = evaluated(family)
+    path = inputs["downstream"] / "rows.parquet"
+    stock = read_rows(path)
+    suite = [
+        {**row, **figure, "truncated": 0}
+        for row in stock
+        if (row["task"], row["metric"]) == ("copa", "acc")
+        for figure in (
+            {"task": "olmo1_piqa", "metric": "acc", "headline": False},
+            {"task": "olmo1_piqa", "metric": "acc_per_token", "headline": True, "chance": 0.5},
+            {"task": "olmes_piqa_mc", "metric": "acc", "headline": False},
+            {"task": "olmes_piqa", "metric": "best", "headline": True, "chance": 0.5},
+            {"task": "olmo1_core", "metric": "mean", "headline": True, "chance": 0.4},
+        )
+    ]
+    write_rows(path, stock + suite)
+    folder = make(family, inputs)
+    with (folder / "leaderboard.csv").open() as lines:
+        cells = list(csv.DictReader(lines))
+    columns = ["loss", "bpb", "bpb code", "copa", "piqa", "olmo1_piqa", "olmes_piqa", "olmo1_core"]
+    assert list(cells[0]) == [*FACTS, *columns]
+    assert [row["model"] for row in cells] == ["chance", "unigram", *MODELS]
+    assert [cells[0][title] for title in columns[3:]] == ["", "", "0.5", "0.5", "0.4"]
+    markdown = (folder / "leaderboard.md").read_text()
+    assert "| chance |  |  |  |  |  |  | 0.500 | 0.500 | 0.400 |\n" in markdown
+    assert markdown.endswith(
+        "\n\nMetrics: copa acc, piqa acc, olmo1_piqa acc_per_token, olmes_piqa best, "
+        "olmo1_core mean.\n"
+    )
+    result = RunFolder(folder).read_result()["report"]
+    assert result["numbers"]["models"] == 5
+    # A task that is part of a figure is shown where it is asked for.
+    folder = make(family, inputs, metrics={"olmes_piqa_mc": "acc", "olmo1_piqa": "acc"})
+    report = RunFolder(folder).read_result()["report"]["data"]["columns"]
+    assert ["olmes_piqa_mc", "olmes_piqa_mc", "acc"] in report
+    assert ["olmo1_piqa", "olmo1_piqa", "acc"] in report

@@ -12,7 +12,7 @@ from olmo_core.evals import downstream
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.evals.sample import sampled_documents
 from olmo_core.evals.task_rows import rebuilt_rows
-from olmo_core.evals.task_sources import TASKS
+from olmo_core.evals.task_sources import DATA
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -33,7 +33,7 @@ def test_documents_whose_prompt_is_cut_are_counted(family: Any) -> None:
     run = evaluate(family, TaskConfig(name="sciq", limit=40), COPA)
     folder = exported_models(family.runs["export"])[0].path
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    rows = rebuilt_rows(TASKS["sciq"].validation)
+    rows = rebuilt_rows(DATA["sciq"].splits["validation"])
     cut = 0
     for number in sampled_documents("sciq", seed=0, documents=len(rows), limit=40):
         row = rows[number]
@@ -62,7 +62,7 @@ def test_a_choice_longer_than_the_context_is_named_and_the_other_tasks_are_score
     first, second = report["tables"]["not scored"]
     assert (first["model"], second["model"]) == ("stage1", "stage2_ingredient1")
     number = int(first["why"].removeprefix("hellaswag: document ").partition(":")[0])
-    documents = len(rebuilt_rows(TASKS["hellaswag"].validation))
+    documents = len(rebuilt_rows(DATA["hellaswag"].splits["validation"]))
     assert number in sampled_documents("hellaswag", seed=0, documents=documents, limit=30)
     assert "tokens; expected 1 to 64, the model's context" in first["why"]
 

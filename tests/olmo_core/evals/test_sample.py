@@ -4,7 +4,7 @@ from collections import Counter
 
 from olmo_core.evals.sample import sampled_documents
 from olmo_core.evals.task_rows import rebuilt_rows
-from olmo_core.evals.task_sources import TASKS
+from olmo_core.evals.task_sources import DATA
 
 
 def test_the_choice_is_a_pure_function_and_grows_with_the_limit() -> None:
@@ -28,7 +28,7 @@ def test_every_document_is_chosen_as_often_as_another() -> None:
 
 
 def test_a_sample_of_hellaswag_is_not_of_one_domain() -> None:
-    rows = rebuilt_rows(TASKS["hellaswag"].validation)
+    rows = rebuilt_rows(DATA["hellaswag"].splits["validation"])
     domains = [row["source_id"].partition("~")[0] for row in rows]
     share = domains.count("activitynet") / len(domains)
     assert 0.2 < share < 0.8

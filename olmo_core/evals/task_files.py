@@ -1,0 +1,62 @@
+"""The YAML files of lm-eval's tasks, read without lm-eval, so that a plan needs no torch."""
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olmo_core.errors import InputError
+
+OURS = Path(__file__).parent / "tasks"
+
+
+class Function(str):
+    """What a file names by `!function module.name`."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads `!function` as a text of its own kind."""
+
+
+_Loader.add_constructor("!function", lambda loader, node: Function(node.value))
+
+
+def read_task(path: Path) -> dict[str, Any]:
+    """Return what a task's file says, the files that it includes merged as lm-eval does.
+
+    Raises:
+        InputError: the file, or one that it includes, is missing or no YAML mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: no task of lm-eval: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no task of lm-eval; expected a YAML mapping")
+    includes = content.pop("include", [])
+    merged: dict[str, Any] = {}
+    for name in includes if isinstance(includes, list) else [includes]:
+        merged |= read_task(path.parent / name)
+    return merged | content
+
+
+def functions(content: Any) -> Iterator[Function]:
+    """Yield the functions that a task's file names, at any depth."""
+    if isinstance(content, Function):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from functions(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from functions(value)
+
+
+def package_folder(name: str) -> Path:
+    """Return the folder of an installed package without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"package {name} is not installed in this environment")
+    return Path(next(iter(spec.submodule_search_locations)))
