@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.corpus.duplicates import bands, candidates, components, copies, keys, verify
+from olmo_core.corpus.duplicates import (
+    bands,
+    candidates,
+    components,
+    digest_groups,
+    keys,
+    verify,
+)
 from olmo_core.corpus.duplicates.columns import Array
 from olmo_core.corpus.duplicates.marks import COPIES, TEXT
 
@@ -85,7 +92,7 @@ def write_digests(plan: Plan, group: keys.Group) -> None:
     """Write the digests of texts and paragraphs; three of ten are found again, some very often."""
     common = plan.documents * PARAGRAPHS // 20
     kind = np.array([COPIES[TEXT]] + [0] * PARAGRAPHS, np.uint8)
-    with keys.PartitionedFile(plan.file(group), copies.KEYS, plan.partitions) as out:
+    with keys.PartitionedFile(plan.file(group), digest_groups.KEYS, plan.partitions) as out:
         for numbers, places in some_of(group):
             of_all = np.repeat(numbers * np.uint64(1 + PARAGRAPHS), 1 + PARAGRAPHS)
             of_all += np.tile(np.arange(1 + PARAGRAPHS, dtype=np.uint64), len(numbers))

@@ -17,6 +17,7 @@ from olmo_core.corpus.duplicates.decontaminated import (
     evaluation_identity,
 )
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
+from olmo_core.corpus.duplicates.earlier import earlier_identity
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.duplicates.near_duplicates import NearDuplicateConfig
 from olmo_core.corpus.filters.filtered import FilteredConfig
@@ -79,7 +80,8 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
     raw_config = recipe.section("corpus", "raw", RawConfig)
     tagged_config = recipe.section("corpus", "tagged", TaggedConfig)
-    deduplicated = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
+    near_duplicates = recipe.section("corpus", "near_duplicates", NearDuplicateConfig)
+    earlier = _located(recipe, "near_duplicates", lambda: earlier_identity(near_duplicates.earlier))
     decontaminated = _decontaminated(recipe)
     excludes = any(source.exclude_documents for source in raw_config.sources)
     excluding = (checks.exclusions_matched,) if excludes else ()
@@ -100,6 +102,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             packages=("pyarrow", "rensa"),
             kinds=("parquet",),
             shares_tasks=True,
+            further_identity=earlier,
             charts=(charts.CLUSTERS,),
         ),
         node(
@@ -122,14 +125,7 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             ),
             charts=(charts.SCORES,) if tagged_config.fasttext else (),
         ),
-        (of_dolma if deduplicated.engine == "dolma" else node)(
-            "deduplicated",
-            DeduplicatedConfig,
-            description="One row of attributes per document: exact copies, repeated paragraphs, "
-            "and paragraphs of the held-out set.",
-            inputs=("held_out",),
-            shares_tasks=deduplicated.engine == "keys",
-        ),
+        _deduplicated(recipe, near_duplicates.earlier, earlier),
         *decontaminated,
         of_dolma(
             "filtered",
@@ -141,6 +137,36 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             charts=charts.FILTERED,
         ),
     ]
+
+
+def _deduplicated(
+    recipe: Recipe, earlier: tuple[str, ...], identity: Callable[[], Mapping[str, Any]]
+) -> Node:
+    """Return the asset that marks copies, also of the earlier corpora of `near_duplicates`."""
+    section = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
+    tree: Tree = recipe.corpus["deduplicated"]
+    if section.earlier:
+        raise ConfigError(
+            f"{tree.place('earlier')}: deduplicated: earlier: the graph sets it, from "
+            "`near_duplicates`; name the folders there"
+        )
+    of_dolma = section.engine == "dolma"
+    try:
+        config = replace(section, earlier=earlier)
+    except ValueError as error:
+        raise ConfigError(f"{tree.place('engine')}: deduplicated: {error}") from None
+    node = _node(
+        recipe,
+        "deduplicated",
+        DeduplicatedConfig,
+        description="One row of attributes per document: exact copies, repeated paragraphs, "
+        "and paragraphs of the held-out set.",
+        inputs=("held_out",),
+        kinds=("dolma",) if of_dolma else ("python",),
+        shares_tasks=not of_dolma,
+        further_identity=toolkit_identity if of_dolma else identity,
+    )
+    return replace(node, config=to_dict(config))
 
 
 @dataclass(frozen=True, kw_only=True)

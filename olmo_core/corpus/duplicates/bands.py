@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from olmo_core.corpus.document import read_texts
-from olmo_core.corpus.duplicates.buckets import Buckets, shared_keys
+from olmo_core.corpus.document import read_documents, read_texts
+from olmo_core.corpus.duplicates.buckets import NO_SHARDS, Buckets, shared_keys
 from olmo_core.corpus.duplicates.columns import Array
 from olmo_core.corpus.duplicates.keys import (
     Group,
@@ -33,14 +33,20 @@ def sign_group(
     permutations: int,
     bands: int,
     seed: int,
+    earlier: range = NO_SHARDS,
 ) -> list[int]:
-    """Write the keys of the bands of a group's documents; return the documents of each shard."""
+    """Write the keys of the bands of a group's documents; return the documents of each shard.
+
+    Of `earlier` shards, which nobody has read yet, whole documents are checked.
+    """
     shingler = Shingler(words)
     counts: list[int] = []
     with PartitionedFile(out, BANDS, partitions) as keys:
         for shard, path in group.numbered:
             counts.append(0)
-            for texts in in_batches(read_texts(path)):
+            whole = shard in earlier
+            read = (each.text for each in read_documents(path)) if whole else read_texts(path)
+            for texts in in_batches(read):
                 hashes, offsets, digests = shingler.hashes(texts)
                 signed = signatures(hashes, offsets, permutations=permutations, seed=seed)
                 key = band_keys(signed, bands).ravel()
@@ -58,9 +64,15 @@ def sign_group(
 
 
 def pair_partition(
-    files: Sequence[Path], number: int, partitions: int, groups: Sequence[Group], out: Path
+    files: Sequence[Path],
+    number: int,
+    partitions: int,
+    groups: Sequence[Group],
+    out: Path,
+    *,
+    earlier: range = NO_SHARDS,
 ) -> dict[str, int]:
-    """Write the pairs that share a key of one partition.
+    """Write the pairs that share a key of one partition, but for those of `earlier` shards alone.
 
     `pairs.arrow` holds them by the group of the first; `equal` ones have the same words and need
     no comparison. `places.arrow` holds the documents that must be compared, by their group.
@@ -80,7 +92,7 @@ def pair_partition(
             pairs.write(rows, by_group(first, groups))
 
         for part in slices(files, number, partitions, out / "keys.arrow"):
-            buckets = Buckets.of(shared_keys(*part, tuple(BANDS)))
+            buckets = Buckets.of(shared_keys(*part, tuple(BANDS)), earlier)
             for first, later in buckets.pairs():
                 write(first, later, equal=False)
             write(*buckets.same, equal=True)

@@ -69,12 +69,15 @@ class Known:
 NONE: Array = np.zeros(0, np.uint64)
 
 
-def connect(links: Sequence[Path], shards: int, out: Path) -> dict[str, Any]:
+def connect(
+    links: Sequence[Path], shards: int, out: Path, *, earlier: range = range(0)
+) -> dict[str, Any]:
     """Write the clusters that links make: each document's place, and that of its cluster's first.
 
     Returns:
-        `sizes`: clusters by the number of their documents; `members` and `later`: documents of each
-        shard in a cluster, and those of them that are not its first.
+        `sizes`: clusters by the number of their documents; `members`, `later` and `near_earlier`:
+        documents of each shard in a cluster, those of them that are not its first, and those whose
+        cluster begins in one of the `earlier` shards.
     """
     pairs = sum(map(len, read_partition(links, 0, 1)))
     partitions = 1 << (2 * pairs // PARTITION_EDGES).bit_length()
@@ -82,7 +85,7 @@ def connect(links: Sequence[Path], shards: int, out: Path) -> dict[str, Any]:
         stars = Path(scratch) / "stars"
         with PartitionedFile(stars, EDGES, partitions) as found:
             tie_components(links, found, Path(scratch), shards)
-        return _write_clusters(stars, partitions, shards, out)
+        return _write_clusters(stars, partitions, shards, earlier, out)
 
 
 def tie_components(
@@ -189,9 +192,11 @@ def _write(out: PartitionedFile, nodes: Array, others: Array) -> None:
     out.write({"node": nodes, "other": others}, by_key(nodes * SPREAD, out.partitions))
 
 
-def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dict[str, Any]:
+def _write_clusters(
+    stars: Path, partitions: int, shards: int, earlier: range, out: Path
+) -> dict[str, Any]:
     """Write the clusters by place, and count them; see `connect`."""
-    members, later = np.zeros(shards, np.int64), np.zeros(shards, np.int64)
+    members, later, near_earlier = np.zeros((3, shards), np.int64)
     beside = stars.with_name("clusters")
     with table_file(out, CLUSTERS) as add, PartitionedFile(beside, NODES, partitions) as clusters:
         for number in range(partitions):
@@ -202,6 +207,9 @@ def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dic
             at = shard_numbers(known.nodes)
             members += np.bincount(at, minlength=shards)
             later += np.bincount(at[known.nodes != known.least], minlength=shards)
+            first = shard_numbers(known.least)
+            of_earlier = (first >= earlier.start) & (first < earlier.stop)
+            near_earlier += np.bincount(at[of_earlier], minlength=shards)
             clusters.write({"node": known.least}, by_key(known.least * SPREAD, partitions))
     sizes = Counter[int]()
     for number in range(partitions):
@@ -213,7 +221,8 @@ def _write_clusters(stars: Path, partitions: int, shards: int, out: Path) -> dic
     named = Counter[str]()
     for size, count in sorted(sizes.items()):
         named[str(size) if size <= 10 else "11-100" if size <= 100 else "more"] += int(count)
-    return {"sizes": dict(named), "members": members.tolist(), "later": later.tolist()}
+    counts = {"members": members, "later": later, "near_earlier": near_earlier}
+    return {"sizes": dict(named), **{name: each.tolist() for name, each in counts.items()}}
 
 
 def _added(nodes: Array, counts: Array) -> tuple[Array, Array]:

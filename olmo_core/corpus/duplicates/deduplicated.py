@@ -9,11 +9,14 @@ After it runs, `attributes/duplicates/<source>/*.jsonl.gz` stand row for row bes
 - `duplicates__url`: 1 where an earlier document has the same `url` in its metadata, and is no piece
   of the same text;
 - `duplicates__id`: 1 where an earlier document had the same id, before `raw` has made it unique;
+- `duplicates__earlier`, where the recipe names earlier corpora: 1 where any of these four is due to
+  a document of theirs;
 - `duplicates__paragraphs`: share of the text in paragraphs that an earlier one has;
 - `contamination__paragraphs`: share of the text in paragraphs that the perplexity set has.
 
 A paragraph is a line without the blanks around it, so that a docstring is found in the code that it
-was taken from; shorter ones than the configured minimum never count. Nothing is removed here.
+was taken from; shorter ones than the configured minimum never count. Documents of earlier corpora
+stand before all others, and have no row. Nothing is removed here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,6 +29,7 @@ from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.corpus.document import read_documents, shards, totals
 from olmo_core.corpus.duplicates import bloom, copies
 from olmo_core.corpus.duplicates.digests import held_out_digests
+from olmo_core.corpus.duplicates.earlier import EarlierCorpora
 from olmo_core.corpus.duplicates.marks import COPY_COUNTS, SAMPLES
 from olmo_core.corpus.duplicates.remaining import CLUSTERS_FILE
 from olmo_core.files import read_json
@@ -40,13 +44,22 @@ class DeduplicatedConfig(Bounded):
     """Section `deduplicated` of corpus.yaml.
 
     Raises:
-        ValueError: a length below 1.
+        ValueError: a length below 1; earlier corpora and the toolkit's engine.
     """
 
     # shorter paragraphs never count, as duplicate or contamination
     min_paragraph_bytes: int = at_least(1, default=40)
     # digests that are shuffled, by all processes; or the toolkit's Bloom filters, in memory, by one
     engine: Literal["keys", "dolma"] = "keys"
+    earlier: tuple[str, ...] = ()  # set by the graph: those of near_duplicates
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.engine == "dolma" and self.earlier:
+            raise ValueError(
+                "engine is 'dolma', which compares with no earlier corpus; expected 'keys', or no "
+                "near_duplicates: earlier"
+            )
 
 
 def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -54,6 +67,8 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
     held_out = inputs["held_out"]
     documents, paloma = held_out / "documents", held_out / "paloma"
     attributes = job.folder / "attributes" / EXPERIMENT
+    earlier = EarlierCorpora.of(config.earlier)
+    earlier.require_record(held_out)
     least = config.min_paragraph_bytes
     with job.timed("mark copies"):
         if config.engine == "dolma":
@@ -67,6 +82,7 @@ def make(config: DeduplicatedConfig, inputs: Mapping[str, Path], job: Job) -> Re
                 job,
                 reads=read_json(held_out / "result.json")["digest"],
                 min_bytes=least,
+                earlier=earlier.files,
             )
     table = _table(documents, found)
     return Report(

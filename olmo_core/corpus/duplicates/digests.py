@@ -22,7 +22,6 @@ READ = {
     "length": "uint64",  # of all paragraphs and the line breaks between them
     "repeated": "uint64",
     "contaminated": "uint64",
-    "copied": "uint8",  # bits of `COPIES`
 }
 
 
@@ -118,7 +117,7 @@ class Batch:
         """Digest one document."""
         lines, characters, length = paragraph_digests(document.text, min_bytes)
         held = sum(n for n, line in zip(characters, lines, strict=True) if line in held_out)
-        facts = (document.id, len(document.text), length, 0, held, 0)
+        facts = (document.id, len(document.text), length, 0, held)
         for column, value in zip(self.documents.values(), facts, strict=True):
             column.append(value)
         url = document.metadata.get("url")
@@ -137,23 +136,18 @@ class Batch:
         self.texts.append(text)
 
     def settle(self) -> dict[str, Array]:
-        """Count what the batch repeats of itself; return the keys of all that is new in it."""
+        """Count the paragraphs that the batch repeats of itself; return all other keys."""
         number, wholes = len(self.counts), len(self.wholes)
         owner = np.concatenate((self.owners, np.repeat(np.arange(number), self.counts)))
         kind = np.array(self.kinds + [0] * len(self.lines), np.uint8)
         characters = np.array(self.texts + self.characters, np.uint32)
         digests = np.frombuffer(b"".join(self.wholes + self.lines), ">u8").reshape(-1, 2)
         key, low = digests.astype(np.uint64).T
-        order = np.lexsort((low, key))  # stable: the first copy stays the first
+        order = np.lexsort((low[wholes:], key[wholes:])) + wholes  # stable: the first copy stays
         same = (key[order][1:] == key[order][:-1]) & (low[order][1:] == low[order][:-1])
         again = np.zeros(len(key), bool)
         again[order[1:][same]] = True
-        again &= kind != COPIES[URL]  # may be a piece of the same text
-        copied = np.zeros(number, np.uint8)
-        np.bitwise_or.at(copied, owner[again], kind[again])
-        self.documents["copied"] = copied.tolist()
-        lines = np.flatnonzero(again[wholes:]) + wholes
-        repeated = np.bincount(owner[lines], characters[lines], minlength=number)
+        repeated = np.bincount(owner[again], characters[again], minlength=number)
         self.documents["repeated"] = repeated.astype(np.uint64).tolist()
         new = ~again
         return {

@@ -4,7 +4,8 @@ After it runs, `paloma/<domain>/val/*.jsonl.gz` hold the perplexity set in Palom
 row per document, and `documents/<source>/` what remains for training: no near copy of a held-out
 document is among it, nor of one that `raw` has excluded. A domain is a source. With `share: 0`
 nothing is held out. `clusters.parquet` has the clusters of near copies among what remains, by the
-places that documents have here.
+places that documents have here: behind those of earlier corpora. A document that is a near copy of
+one of theirs remains, since a model of an earlier corpus has read it.
 """
 
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from typing import Any
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.corpus.document import ELSEWHERE, Document, excluded_shards, shards, totals
 from olmo_core.corpus.duplicates.candidates import Cluster, Member, Survey, survey_group
+from olmo_core.corpus.duplicates.earlier import read_record, write_record
 from olmo_core.corpus.duplicates.keys import LINE_BITS, place, shard_groups
 from olmo_core.corpus.duplicates.parts import write_remaining
 from olmo_core.corpus.duplicates.remaining import CLUSTERS_FILE, write_clusters
@@ -117,7 +119,8 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     documents = inputs["raw"] / "documents"
     raw = read_json(inputs["raw"] / "result.json")["digest"]
     clusters = read_json(inputs["near_duplicates"] / "result.json")["digest"]
-    first = len(excluded_shards(inputs["raw"]))  # number of the documents' first shard in places
+    excluded, earlier = len(excluded_shards(inputs["raw"])), read_record(inputs["near_duplicates"])
+    first = excluded + earlier["files"]  # number of the documents' first shard in places
     groups = shard_groups(shards(documents), first=first)
     tasks = [
         Task(
@@ -138,9 +141,9 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
         facts = survey.sources()
         sizes = {source: row["documents"] for source, row in facts.items()}
         held = choose(survey, sizes, config) if config.share else []
-        held += survey.near_excluded(place(first, 0))
+        held += survey.near_excluded(place(excluded, 0))
     table = _table(facts, held)
-    _check(table, config)
+    _check(table, config, compares=earlier["files"] > 0)
     with job.timed("write"):
         reads = f"{raw} {clusters}"
         scored = _write(inputs["raw"], first, counts, held, job, reads=reads)
@@ -153,10 +156,12 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 inputs["near_duplicates"] / CLUSTERS_FILE,
                 [member.place for member in held],
                 counts,
-                first,
+                excluded,
+                earlier=earlier["files"],
             ),
         )
         map_tasks([task], job, unit="files of clusters")
+        write_record(job.folder, earlier)
     columns = ("scored", "set_aside", "near_excluded", "remaining", "scored_bytes")
     return Report(
         numbers=totals(table, "documents", *columns, "remaining_bytes", "near_duplicates"),
@@ -166,8 +171,15 @@ def make(config: HeldOutConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     )
 
 
-def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
-    """Refuse a domain that yields too little to score, or keeps nothing to train on."""
+def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig, *, compares: bool) -> None:
+    """Refuse a domain that yields too little to score, or keeps nothing to train on.
+
+    Args:
+        table: The figures of each source.
+        config: What was asked for.
+        compares: There are earlier corpora, of which no near copy is held out.
+    """
+    near_earlier = " that is no near copy of an earlier corpus's" if compares else ""
     for row in table:
         if config.share and row["scored"] < config.min_documents:
             raise InputError(
@@ -175,6 +187,7 @@ def _check(table: Sequence[Mapping[str, Any]], config: HeldOutConfig) -> None:
                 f"{row['scored']} to score within {config.max_domain_bytes} bytes; expected at "
                 f"least min_documents = {config.min_documents}: raise max_domain_bytes or "
                 "max_cluster_share, lower min_documents, or give the source more text"
+                f"{near_earlier}"
             )
         if not row["remaining"]:
             raise InputError(

@@ -11,16 +11,30 @@ TEXT = "duplicates__text"
 NEAR = "duplicates__near"
 URL = "duplicates__url"
 ID = "duplicates__id"
-# What a document may be a copy of an earlier one by -> its bit in a `Mark`.
-COPIES = {TEXT: 1, NEAR: 2, URL: 4, ID: 8}
+EARLIER = "duplicates__earlier"
+# What a document may be a copy of an earlier one by, and whether of one of an earlier corpus -> its
+# bit in a `Mark`.
+COPIES = {TEXT: 1, NEAR: 2, URL: 4, ID: 8, EARLIER: 16}
 PARAGRAPHS = "duplicates__paragraphs"
 CONTAMINATION = "contamination__paragraphs"
 
 # Documents of a shard, beside those that are copies; "mostly": more than half of the text;
 # "contaminated": any paragraph.
 COUNTS = ("documents", "mostly_repeated", "contaminated", "mostly_contaminated")
-COPY_COUNTS = {TEXT: "exact_duplicates", NEAR: "near_copies", URL: "same_url", ID: "same_id"}
-SAMPLED = {TEXT: "exact duplicates", NEAR: "near copies", URL: "same URL", ID: "same id"}
+COPY_COUNTS = {
+    TEXT: "exact_duplicates",
+    NEAR: "near_copies",
+    URL: "same_url",
+    ID: "same_id",
+    EARLIER: "copies_of_earlier",
+}
+SAMPLED = {
+    TEXT: "exact duplicates",
+    NEAR: "near copies",
+    URL: "same URL",
+    ID: "same id",
+    EARLIER: "copies of earlier corpora",
+}
 SAMPLES = 5  # of a kind in a shard
 
 
@@ -40,9 +54,7 @@ def paragraphs(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n")]
 
 
-def write_marks(
-    path: Path, marks: Iterable[Mark], copies: Iterable[str] = COPIES
-) -> dict[str, Any]:
+def write_marks(path: Path, marks: Iterable[Mark], copies: Iterable[str]) -> dict[str, Any]:
     """Write the attributes of a shard's documents, row for row.
 
     Args:

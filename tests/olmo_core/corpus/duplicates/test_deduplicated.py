@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.duplicates import bloom, copies, keys
+from olmo_core.corpus.duplicates import bloom, copies, digest_groups, keys
 from olmo_core.corpus.duplicates.bloom import covered_share
 from olmo_core.corpus.toolkit import ToolkitError
 from olmo_core.run.job import Job
@@ -154,7 +154,8 @@ def test_marks_do_not_depend_on_how_the_work_is_cut(
     corpus, _ = tiny
     monkeypatch.setattr(keys, "GROUP_SHARDS", 2)
     monkeypatch.setattr(keys, "PARTITION_BYTES", 40_000)
-    monkeypatch.setattr(copies, "BATCH_ROWS", 100)
+    for module in (copies, digest_groups):
+        monkeypatch.setattr(module, "BATCH_ROWS", 100)
     held_out = corpus.folder("held_out")
     with Job.open(tmp_path / "job") as job:
         job.processes = 1

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.ipc as ipc
 import pytest
 
-from olmo_core.corpus.duplicates import bands, copies, keys
+from olmo_core.corpus.duplicates import bands, copies, digest_groups, keys
 
 DOCUMENTS = 20_000
 ROWS = 1_200_000  # 34 MB of digests, 30 MB of bands
@@ -52,7 +52,7 @@ def rows_of(path: Path) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     ("columns", "rows", "reduce", "written"),
     [
-        (copies.KEYS, digests, copies.compare_partition, ("",)),
+        (digest_groups.KEYS, digests, copies.compare_partition, ("",)),
         (bands.BANDS, banded, bands.pair_partition, ("pairs.arrow", "places.arrow")),
     ],
     ids=["copies", "bands"],

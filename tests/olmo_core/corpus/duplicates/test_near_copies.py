@@ -78,35 +78,40 @@ def test_of_each_cluster_that_is_left_all_but_the_first_are_near_copies(
     assert by_source == {s: sum(expected[n] for n in left if n.startswith(s)) for s in "ab"}
 
 
+@pytest.mark.parametrize("earlier", [0, 2])
 @pytest.mark.parametrize("seed", range(5))
-def test_places_move_up_where_others_are_gone(tmp_path: Path, seed: int) -> None:
-    """Any documents may go, the first of a cluster and all of a shard too."""
+def test_places_move_up_where_others_are_gone(tmp_path: Path, seed: int, earlier: int) -> None:
+    """Any documents may go, the first of a cluster and all of a shard too; none of an earlier."""
     noise = random.Random(seed)
-    first, counts = 2, [noise.randrange(1, 9) for _ in range(6)]
+    first, counts = 2 + earlier, [noise.randrange(1, 9) for _ in range(6)]
     excluded = [place(0, 1), place(1, 1), place(1, 2)]
+    before = [place(2 + n, line + 1) for n in range(earlier) for line in range(5)]
     places = [place(first + n, line + 1) for n, size in enumerate(counts) for line in range(size)]
-    everything = [*excluded, *places]
-    cluster = {each: noise.randrange(8) for each in everything}
-    whole = {n: [each for each in everything if cluster[each] == n] for n in range(8)}
+    everything = [*excluded, *before, *places]
+    cluster = {each: noise.randrange(16) for each in everything}
+    whole = {n: [each for each in everything if cluster[each] == n] for n in range(16)}
     rows = sorted((each, found[0]) for found in whole.values() if len(found) > 1 for each in found)
     with table_file(tmp_path / "all.parquet", CLUSTERS) as add:
         add(dict(zip(CLUSTERS, np.array(rows, np.uint64).T, strict=True)))
     emptied = first + noise.randrange(6)
     gone = [each for each in places if each >> 32 == emptied or noise.random() < 0.3]
     noise.shuffle(gone)
-    write_clusters(tmp_path / "all.parquet", gone, counts, first, tmp_path / "left.parquet")
+    clusters, left_clusters = tmp_path / "all.parquet", tmp_path / "left.parquet"
+    write_clusters(clusters, gone, counts, 2, left_clusters, earlier=earlier)
 
     left = [each for each in places if each not in gone]
     shards = sorted({each >> 32 for each in left})
     moved = {
         each: place(
-            shards.index(each >> 32), sum(o >> 32 == each >> 32 and o <= each for o in left)
+            earlier + shards.index(each >> 32),
+            sum(o >> 32 == each >> 32 and o <= each for o in left),
         )
         for each in left
-    }
+    } | {each: each - place(2, 0) for each in before}
     expected = []
-    for found in ([each for each in members if each in left] for members in whole.values()):
-        expected += [(moved[each], moved[found[0]]) for each in found] if len(found) > 1 else []
-    table = parquet().read_table(tmp_path / "left.parquet").to_pydict()
+    for found in ([each for each in members if each in moved] for members in whole.values()):
+        if len(found) > 1 and found[-1] in left:
+            expected += [(moved[each], moved[found[0]]) for each in found]
+    table = parquet().read_table(left_clusters).to_pydict()
     assert list(zip(table["place"], table["cluster"], strict=True)) == sorted(expected)
     assert expected

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.corpus.duplicates import copies, keys
+from olmo_core.corpus.duplicates import digest_groups, keys
 
 
 def write(corpus: Any, rows: dict[str, list[tuple[str, Any]]]) -> list[str]:
@@ -77,7 +77,7 @@ def test_marks_by_url_and_id_are_those_of_sets(
 ) -> None:
     monkeypatch.setattr(keys, "GROUP_SHARDS", 2)
     monkeypatch.setattr(keys, "PARTITION_BYTES", 200)
-    monkeypatch.setattr(copies, "BATCH_ROWS", 2)
+    monkeypatch.setattr(digest_groups, "BATCH_ROWS", 2)
     noise = random.Random(seed)
     names = [f"n{n}" for n in range(60)] + [f"n{n % 60}~{n:016x}" for n in range(90)]
     noise.shuffle(names)
