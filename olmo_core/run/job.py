@@ -207,6 +207,7 @@ class Job:
             content=content,
             status=self._status,
             timings=self.timings,
+            threads=self.processes,
         )
         self._set_state("done")
 

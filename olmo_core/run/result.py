@@ -2,7 +2,9 @@
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ def write_result(
     content: Sequence[str] | None,
     status: Mapping[str, Any],
     timings: Mapping[str, float],
+    threads: int,
 ) -> None:
     """Flush the outputs to the disk, digest them, and write the marker of a finished run.
 
@@ -24,12 +27,13 @@ def write_result(
     """
     launch = folder.read(folder.launch) or {}
     outputs = folder.outputs()
-    for path in outputs:
-        fsync(folder.path / path)
+    covered = [Path(path) for path in content] if content is not None else outputs
+    with ThreadPoolExecutor(threads) as pool:  # the disk and SHA-256 leave Python to the others
+        deque(pool.map(fsync, (folder.path / path for path in outputs)), maxlen=0)
+        described = [*pool.map(describe, (folder.path / path for path in covered))]
     for parent in sorted({folder.path / path.parent for path in outputs}):
         fsync(parent)
-    covered = [Path(path) for path in content] if content is not None else outputs
-    files = {str(path): describe(folder.path / path) for path in covered}
+    files = dict(zip(map(str, covered), described, strict=True))
     now = time.time()
     write_json(
         folder.result,

@@ -33,7 +33,7 @@ PARTITION_BYTES = 2_000_000_000
 SLICE_BYTES = 128_000_000  # of keys, at most
 # A corpus below these sizes has groups and partitions all the same, for several processes to share.
 GROUPS, PARTITIONS = 16, 8
-LEAST_BYTES = 8_000_000  # of a group: less is not worth a task
+LEAST_BYTES = 4_000_000  # of a group: less is not worth a task
 BATCH_ROWS = 1 << 20  # held at a time by what makes keys, and of a query's answer
 # Of one partition in one round of a file, on average. A reduce reads the footers of all files, 24
 # bytes per round and partition: rounds of few rows would make that more than the rows.

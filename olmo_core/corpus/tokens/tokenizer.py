@@ -20,10 +20,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.paths import expanded
 from olmo_core.corpus.document import source_names
-from olmo_core.corpus.tokens.learnt import sample_texts
+from olmo_core.corpus.tokens.learnt import choose_texts
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.files import sha256_file, write_atomic, write_json
+from olmo_core.files import read_json, sha256_file, write_atomic, write_json
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -83,15 +83,14 @@ def make(config: TokenizerConfig, inputs: Mapping[str, Path], job: Job) -> Repor
     # Counting is spread over threads; the result does not depend on how many.
     os.environ["RAYON_NUM_THREADS"] = str(job.processes)
     names: list[str] = []
-    texts: dict[str, list[str]] = {}
+    texts: Mapping[str, list[str]] = {}
     with job.timed("choose texts"):
         if "filtered" in inputs:
             documents = inputs["filtered"] / "documents"
             names = source_names(documents)
-            texts = {
-                name: sample_texts(documents / name, max_bytes=config.max_bytes_per_source)
-                for name in names
-            }
+            reads = str(read_json(inputs["filtered"] / "result.json")["digest"])
+            most = config.max_bytes_per_source
+            texts = choose_texts(documents, names, job, reads=reads, max_bytes=most)
         job.progress(1, 3, unit="stages", message="texts chosen")
     with job.timed("read" if config.file else "train"):
         shortened = 0

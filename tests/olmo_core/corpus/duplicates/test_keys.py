@@ -93,7 +93,7 @@ def test_a_query_over_more_keys_than_its_memory_is_right(
 
 @pytest.mark.parametrize(
     ("files", "size", "groups", "partitions"),
-    [(10, 500_000, 1, 1), (30, 4_000_000, 15, 8), (40, 1_000_000_000, 20, 32)],
+    [(10, 300_000, 1, 1), (30, 4_000_000, 15, 8), (40, 1_000_000_000, 20, 32)],
 )
 def test_groups_and_partitions_are_enough_to_share_and_never_too_large(
     tmp_path: Path, files: int, size: int, groups: int, partitions: int

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from olmo_core.config.load import build
 from olmo_core.corpus.document import Document, read_folder, write_shards
-from olmo_core.corpus.tokens import tokenizer
-from olmo_core.corpus.tokens.learnt import sample_texts
+from olmo_core.corpus.tokens import learnt, tokenizer
+from olmo_core.corpus.tokens.learnt import choose_texts
 from olmo_core.corpus.tokens.tokenizer import (
     TokenizerConfig,
     read_released,
@@ -25,6 +25,7 @@ from olmo_core.corpus.tokens.tokenizer import (
 )
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import read_json, sha256_file
+from olmo_core.run.job import Job
 
 
 def test_what_it_reports(tokenizer_run: Path) -> None:
@@ -87,21 +88,35 @@ def blake2b(name: bytes) -> bytes:
     return hashlib.blake2b(name, digest_size=8).digest()
 
 
+def sample(source: Path, job: Path, *, max_bytes: int) -> list[str]:
+    """A sample of one source."""
+    with Job.open(job) as opened:
+        opened.processes = 1
+        names = [source.name]
+        found = choose_texts(source.parent, names, opened, reads="", max_bytes=max_bytes)
+    return found[source.name]
+
+
 def test_a_sample_is_all_that_is_held_of_a_source(tmp_path: Path) -> None:
     documents = (Document(id=f"s/{n}", text=f"{n:06d}", source="s") for n in range(50_000))
-    write_shards(tmp_path, documents, shard_bytes=60_000)
+    write_shards(tmp_path / "s", documents, shard_bytes=60_000)
     tracemalloc.start()
-    assert len(sample_texts(tmp_path, max_bytes=600)) == 100
+    assert len(sample(tmp_path / "s", tmp_path / "job", max_bytes=600)) == 100
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 1_000_000
 
 
-def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
+@pytest.mark.parametrize("group_shards", [1, 3, 64])
+def test_a_sample_is_spread_and_a_larger_one_holds_it(
+    filtered: Path, tmp_path: Path, group_shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learnt, "GROUP_SHARDS", group_shards)
     source = filtered / "documents" / "code"
-    everything = sample_texts(source, max_bytes=1 << 40)
-    half = sample_texts(source, max_bytes=100_000)
-    quarter = sample_texts(source, max_bytes=50_000)
+    everything = sample(source, tmp_path, max_bytes=1 << 40)
+    assert everything == [each.text for each in read_folder(source)]
+    half = sample(source, tmp_path, max_bytes=100_000)
+    quarter = sample(source, tmp_path, max_bytes=50_000)
     # It ends before the first document that would be too much, however large that one is.
     largest = max(len(text.encode()) for text in everything)
     assert 100_000 - largest < sum(len(text.encode()) for text in half) <= 100_000
@@ -109,12 +124,12 @@ def test_a_sample_is_spread_and_a_larger_one_holds_it(filtered: Path) -> None:
     assert set(quarter) <= set(half) <= set(everything)
     chosen = sorted(read_folder(source), key=lambda each: blake2b(each.id.encode()))
     first = next(each for each in chosen if each.text_bytes > 1)
-    assert sample_texts(source, max_bytes=1) == [first.text]
+    assert sample(source, tmp_path, max_bytes=1) == [first.text]
     sizes = itertools.accumulate(each.text_bytes for each in chosen)
     taken = [each.text for each, size in zip(chosen, sizes, strict=True) if size <= 100_000]
     assert sorted(half) == sorted(taken)
     assert everything.index(half[-1]) > 0.9 * len(everything)
-    assert len(sample_texts(source, max_bytes=1)) == 1
+    assert len(sample(source, tmp_path, max_bytes=1)) == 1
 
 
 def test_too_little_text_for_the_vocabulary() -> None:
