@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from assets.evals.sweep import checkpoints, partitions_name, sweep_names, sweep_node
-from assets.execution.materialise import build_asset
+from assets.evals.sweep import checkpoints, sweep_names, sweep_node
+from assets.execution.materialise import build_asset, build_sweep_check, renew_partitions
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -33,6 +33,7 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
         _job(name, sweep, sweep_names(graph), f"The evaluations of checkpoints of {name}'s runs."),
         dg.Definitions(
             assets=[build_asset(graph, sweep_node(graph, asset)) for asset in sweep_names(graph)],
+            asset_checks=[build_sweep_check(graph, asset) for asset in sweep_names(graph)],
             sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
             schedules=[sweep_schedule(graph, sweep)],
         ),
@@ -54,10 +55,10 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
     ) -> Iterator[dg.RunRequest | dg.SkipReason]:
         found = checkpoints(graph, root())
         lacking = queue_together(graph, launcher, found, found.whole, context.log)
+        renew_partitions(context.instance, recipe, found, lacking)
         if not lacking:
             yield dg.SkipReason("every checkpoint has been evaluated")
             return
-        context.instance.add_dynamic_partitions(partitions_name(recipe), lacking)
         night = context.scheduled_execution_time.isoformat()
         for key in lacking:  # Dagster wants a key of each of several requests
             yield dg.RunRequest(run_key=f"{night} {key}", partition_key=key)

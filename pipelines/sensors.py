@@ -4,7 +4,7 @@ import json
 
 import dagster as dg
 
-from assets.evals.sweep import checkpoints, sweep_names, sweep_work
+from assets.evals.sweep import checkpoints, partitions_name, sweep_names, sweep_work
 from assets.execution.materialise import checkpoint_partitions
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -38,16 +38,24 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         # Its own memory: a run that trains adds its checkpoints to the partitions too.
         found = checkpoints(graph, root())
-        requested = [key for key in json.loads(context.cursor or "[]") if key in found.whole]
-        new = [key for key in found.whole if key not in set(requested)][:MOST_AT_ONCE]
+        # A checkpoint of the same name is another one when the recipe has changed.
+        marks = {key: f"{key} {found.run_of(key)}" for key in found.whole}
+        before = set(json.loads(context.cursor or "[]"))
+        requested = [mark for mark in marks.values() if mark in before]
+        new = [key for key, mark in marks.items() if mark not in before][:MOST_AT_ONCE]
+        left = found.left(context.instance.get_dynamic_partitions(partitions_name(recipe)))
+        leave = [partitions.build_delete_request(left)] if left else []
         queue_together(graph, launcher, found, new, context.log)
         if not new:
             said = "".join(f"; damaged: {key}: {why}" for key, why in found.damaged.items())
-            return dg.SkipReason(f"no new checkpoint; {len(requested)} have been requested{said}")
+            said = f"no new checkpoint; {len(requested)} have been requested{said}"
+            if leave:
+                return dg.SensorResult(skip_reason=said, dynamic_partitions_requests=leave)
+            return dg.SkipReason(said)
         return dg.SensorResult(
-            dynamic_partitions_requests=[partitions.build_add_request(new)],
-            run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in new],
-            cursor=json.dumps([*requested, *new]),
+            dynamic_partitions_requests=[partitions.build_add_request(new), *leave],
+            run_requests=[dg.RunRequest(run_key=marks[key], partition_key=key) for key in new],
+            cursor=json.dumps([*requested, *(marks[key] for key in new)]),
         )
 
     return watch

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.evals.sweep import SweptCheckpoints, sweep_names, sweep_work
+from assets.evals.sweep import SweptCheckpoints, not_scored, sweep_names, sweep_work
+from assets.execution.follow import nothing
 from assets.execution.produce import AssetBuild, launch_of, queues
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -23,6 +24,7 @@ class Lacking:
     works: Sequence[AssetBuild]
     finished: int  # that are there
     refused: Mapping[str, str]  # evaluation and checkpoint -> why it cannot be launched
+    not_scored: Mapping[str, Sequence[str]]  # the same of finished ones -> which tasks, and why
 
     def waiting(self, launcher: Launcher) -> list[AssetBuild]:
         """Return those whose job would wait in a queue for its turn."""
@@ -42,19 +44,22 @@ def lacking(
     """
     works: list[AssetBuild] = []
     refused: dict[str, str] = {}
+    incomplete: dict[str, list[str]] = {}
     finished = 0
     for key in found.whole if keys is None else keys:
         for name in sweep_names(graph):
             try:
                 work = sweep_work(graph, name, key, root, found)
-                if work.finished() is not None:
+                if (run := work.finished()) is not None:
                     finished += 1
+                    if whys := not_scored(run):
+                        incomplete[f"{name} {key}"] = whys
                 else:
-                    launch_of(work, root, own_folder=True)  # refuses what cannot be launched
+                    work.inputs(nothing)  # refuses what cannot be launched
                     works.append(work)
             except Refused as error:
                 refused[f"{name} {key}"] = str(error)
-    return Lacking(works=works, finished=finished, refused=refused)
+    return Lacking(works=works, finished=finished, refused=refused, not_scored=incomplete)
 
 
 def queue_together(

@@ -5,7 +5,7 @@ made from a sweep's results, so they stay leaves of the graph.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from assets.reuse import runs_of
 from olmo_core.checkpoint.layout import MANIFEST, TRAIN, Checkpoint, list_checkpoints
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import sha256_file
+from olmo_core.run.folder import RunFolder
 
 # Sweep asset -> the main line's evaluation whose section of the recipe it shares.
 SWEEP = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
@@ -32,6 +33,17 @@ class SweptCheckpoints:
 
     whole: Mapping[str, Path]
     damaged: Mapping[str, str]  # what is wrong with each
+    results: Path  # the recipe's folder
+
+    def left(self, keys: Iterable[str]) -> list[str]:
+        """Return those of the keys that are of an earlier version of the recipe, or deleted."""
+        if not self.results.is_dir():  # the root is not mounted, perhaps: nothing is known
+            return []
+        return [key for key in keys if key not in self.whole and key not in self.damaged]
+
+    def run_of(self, key: str) -> str:
+        """Return the version of the run that a whole checkpoint is of."""
+        return self.whole[key].parents[1].name
 
 
 def checkpoints(graph: Graph, root: Path) -> SweptCheckpoints:
@@ -54,6 +66,7 @@ def checkpoints(graph: Graph, root: Path) -> SweptCheckpoints:
             if kind not in (None, "ephemeral"):
                 whole.setdefault(key, checkpoint.path)
     return SweptCheckpoints(
+        results=root / graph.recipe.name,
         whole={f"{name}@step{step}": whole[name, step] for name, step in sorted(whole)},
         # A run of the same fingerprint may have it whole.
         damaged={
@@ -86,6 +99,11 @@ def _kind(checkpoint: Checkpoint) -> str | None:
 def partitions_name(recipe: str) -> str:
     """Return Dagster's name of the partitions of a recipe's sweep."""
     return f"{recipe}_checkpoints"
+
+
+def not_scored(run: RunFolder) -> list[str]:
+    """Return why a finished evaluation lacks tasks; each line names the task."""
+    return [row["why"] for row in run.read_result()["report"]["data"].get("not_scored", ())]
 
 
 def sweep_names(graph: Graph) -> list[str]:

@@ -1,12 +1,19 @@
 """Dagster's view of the graph: an asset and its checks for each node."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import dagster as dg
 
-from assets.evals.sweep import SWEEP, checkpoints, partitions_name, sweep_work
+from assets.evals.sweep import (
+    SWEEP,
+    SweptCheckpoints,
+    checkpoints,
+    not_scored,
+    partitions_name,
+    sweep_work,
+)
 from assets.execution.backfill import backfill
 from assets.execution.produce import main_line_work, only
 from assets.execution.step import AssetStep
@@ -86,14 +93,54 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
     with step.at_work(node.name, [work]):
         produced = only(step.maker.make({node.name: work}))
     if node.distributed:  # its checkpoints can be chosen in the UI, whoever watches for them
-        keys = [*checkpoints(step.graph, root()).whole]
-        step.context.instance.add_dynamic_partitions(partitions_name(node.recipe), keys)
+        found = checkpoints(step.graph, root())
+        renew_partitions(step.context.instance, node.recipe, found, found.whole)
     return report(node, produced, work.fingerprint.accepted)
+
+
+def renew_partitions(
+    instance: dg.DagsterInstance, recipe: str, found: SweptCheckpoints, keys: Iterable[str]
+) -> None:
+    """Add checkpoints to the partitions of a recipe's sweep.
+
+    Those of an earlier version of the recipe leave, so that no backfill asks for them any more.
+    """
+    name = partitions_name(recipe)
+    for key in found.left(instance.get_dynamic_partitions(name)):
+        instance.delete_dynamic_partition(name, key)
+    instance.add_dynamic_partitions(name, [*keys])
 
 
 def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
     """Return the partitions of a recipe's sweep: the checkpoints of its runs."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(recipe))
+
+
+def build_sweep_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
+    """Return the check of a sweep asset: over all its checkpoints, whatever partition was made."""
+
+    @dg.asset_check(
+        asset=dg.AssetKey([graph.recipe.name, name]),
+        name="every_checkpoint_on_every_task",
+        description="Each checkpoint that has been evaluated has been scored on every task.",
+        blocking=False,
+    )
+    def evaluate() -> dg.AssetCheckResult:
+        found = checkpoints(graph, root())
+        runs = {key: sweep_work(graph, name, key, root(), found).finished() for key in found.whole}
+        whys = {key: not_scored(run) for key, run in runs.items() if run is not None}
+        lacking = {key: why for key, why in whys.items() if why}
+        said = [f"{key}: {'; '.join(why)}" for key, why in lacking.items()]
+        return dg.AssetCheckResult(
+            passed=not lacking,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"not scored: {'; '.join(said)}"
+            if said
+            else f"checkpoints evaluated: {len(whys)}",
+            metadata={"checkpoints_not_scored": len(lacking)},
+        )
+
+    return evaluate
 
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:

@@ -7,6 +7,7 @@ A job's code is its module and everything of `olmo_core` that it imports, withou
 import contextlib
 import functools
 import hashlib
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -99,10 +100,10 @@ sources = functools.cache(sources_now)
 
 def _file_of(name: str) -> tuple[str, Path | None]:
     """Return the full name and the file of `name`; no file for a name inside a module."""
-    base = PACKAGE_ROOT.joinpath(*name.split("."))
-    for full, path in ((name, base.with_suffix(".py")), (f"{name}.__main__", base / "__main__.py")):
-        if path.is_file():
-            return full, path
+    base = os.path.join(PACKAGE_ROOT, *name.split("."))  # a Path takes four times as long
+    for full, path in ((name, f"{base}.py"), (f"{name}.__main__", f"{base}/__main__.py")):
+        if os.path.isfile(path):
+            return full, Path(path)
     return name, None
 
 

@@ -66,6 +66,8 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     unfit = {**swept.damaged, **found.refused}
     for name, why in unfit.items():
         print(f"olmo: {name}: {why}", file=sys.stderr)
+    for name, whys in found.not_scored.items():
+        print(f"olmo: {name}: not scored: {'; '.join(whys)}", file=sys.stderr)
     waits = found.waiting(launcher)
     if len(waits) < len(found.works):
         print(

@@ -138,6 +138,7 @@ def accept(
 
 @app.command(
     epilog="Examples:\n\n  olmo show demo\n\n  olmo show demo stage1\n\n"
+    "  olmo show demo checkpoint_downstream\n\n"
     "  olmo show demo --json | jq '.[].path'",
 )
 def show(

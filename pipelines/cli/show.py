@@ -12,6 +12,7 @@ from rich.table import Table
 from assets.agreement import rate_doubts
 from assets.assemble import build_graph
 from assets.corpus.doors import absences
+from assets.evals.sweep import SWEEP
 from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.paths import root, shared_roots
@@ -23,6 +24,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.evals.results import leaderboard_rows
 from olmo_core.monitor.dry_run import plan, steps_of
 from olmo_core.run.folder import RunFolder
+from pipelines.cli.show_sweep import print_sweep, sweep_entries
 from pipelines.cli.terminal import amount, print_json, table, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
@@ -32,6 +34,10 @@ MOST_DECIMALS = 5  # that a table's columns are aligned by
 def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
     """Print what has been made of a recipe, one asset or all; JSON is a list of objects."""
     graph = build_graph(load_recipe(recipe))
+    if asset in SWEEP:
+        swept = sweep_entries(graph, root(), asset)
+        print_json(swept) if as_json else print_sweep(terminal(), swept)
+        return
     if asset is not None:
         graph.select([asset])  # an unknown name is an error
     entries = [asset_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]

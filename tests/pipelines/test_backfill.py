@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 
 from assets.evals.sweep import sweep_node, sweep_work
-from assets.execution.materialise import build_asset, checkpoint_partitions
+from assets.execution.materialise import build_asset, build_sweep_check, checkpoint_partitions
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher
@@ -282,3 +282,22 @@ def test_a_backfill_is_one_run_by_its_policy_and_follows_all_its_partitions(
     tags = {FIRST: KEYS[1], LAST: KEYS[3]}
     run = dg.DagsterRun(job_name="j", tags=tags, asset_selection={DOWNSTREAM})
     assert _partitions(instance, run) == KEYS[1:]
+
+
+def test_the_check_of_all_checkpoints_runs_beside_one_partition(
+    graph: Graph, instance: dg.DagsterInstance
+) -> None:
+    definitions = assembled(
+        dg.Definitions(
+            assets=[build_asset(graph, sweep_node(graph, "checkpoint_downstream"))],
+            asset_checks=[build_sweep_check(graph, "checkpoint_downstream")],
+            jobs=[dg.define_asset_job("one", selection=dg.AssetSelection.assets(DOWNSTREAM))],
+        ),
+        launcher=LocalLauncher(site=Site()),
+    )
+    job = definitions.resolve_job_def("one")
+    result = job.execute_in_process(instance=instance, partition_key=KEYS[0])
+    assert result.success
+    [evaluation] = result.get_asset_check_evaluations()
+    assert evaluation.passed
+    assert evaluation.description == "checkpoints evaluated: 1"

@@ -1,6 +1,7 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
 import datetime
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.evals.sweep import checkpoints, sweep_work
+from assets.execution.materialise import build_sweep_check
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch, Refused
@@ -20,6 +22,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder, locked
 from pipelines.cli.launch import sweep_recipe
+from pipelines.cli.show import print_assets
 from pipelines.definitions import build_definitions
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.router import Router, site_launcher
@@ -179,9 +182,7 @@ def test_the_schedule_requests_what_lacks_an_evaluation(
     save(graph, toy_root, "stage1", 40)
     for name in ("checkpoint_downstream", "checkpoint_perplexity"):
         work = sweep_work(graph, name, "stage1@step20", toy_root)
-        folder = work.parent / work.fingerprint.version
-        folder.mkdir(parents=True)
-        write_json(folder / "result.json", {"schema_version": 1})
+        finish(work.parent / work.fingerprint.version)
     assert nightly(graph, instance) == ["stage1@step40"]
     assert instance.get_dynamic_partitions("tiny_checkpoints") == ["stage1@step40"]
 
@@ -238,7 +239,10 @@ def launcher(arrays: Arrays) -> Router:
 
 def finish(folder: Path, **result: object) -> None:
     folder.mkdir(parents=True)
-    write_json(folder / "result.json", {"schema_version": 1, "files": {}, **result})
+    report = {"numbers": {"copa acc": 0.5, "rows": 1}, "data": {}}
+    write_json(
+        folder / "result.json", {"schema_version": 1, "files": {}, "report": report, **result}
+    )
 
 
 @pytest.fixture
@@ -339,3 +343,87 @@ def test_the_local_engine_would_start_all_at_once(
     assert "4 evaluations would all start at once" in shown.err
     assert "queued: 0, at work already: 0" in shown.out
     assert not list(toy_root.glob("tiny/checkpoint_*"))
+
+
+def test_partitions_of_an_earlier_version_of_the_recipe_leave(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions("tiny_checkpoints", ["stage1@step20", "stage1@step99"])
+    evaluate(graph, instance)  # no folder of results: its file system is not mounted, perhaps
+    save(graph, toy_root, "stage1", 20)
+    save(graph, toy_root, "stage1", 40)
+    [damaged] = toy_root.glob("tiny/stage1/*/checkpoints/step40/train.json")
+    damaged.unlink()
+    instance.add_dynamic_partitions("tiny_checkpoints", ["stage1@step40"])
+    result = evaluate(graph, instance)
+    assert isinstance(result, dg.SensorResult)
+    added, deleted = result.dynamic_partitions_requests or []
+    assert list(added.partition_keys) == ["stage1@step20"]
+    assert list(deleted.partition_keys) == ["stage1@step99"]  # the damaged one is still there
+    again = evaluate(graph, instance, result.cursor)
+    assert isinstance(again, dg.SensorResult)
+    assert not again.run_requests
+    assert nightly(graph, instance) == ["stage1@step20"]
+    kept = {"stage1@step20", "stage1@step40"}
+    assert set(instance.get_dynamic_partitions("tiny_checkpoints")) == kept
+    assert isinstance(evaluate(graph, instance, result.cursor), dg.SkipReason)
+
+
+def test_a_checkpoint_of_the_same_name_of_another_run_is_requested_too(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    save(graph, toy_root, "stage1", 20)
+    first = evaluate(graph, instance)
+    assert isinstance(first, dg.SensorResult)
+    [folder] = toy_root.glob("tiny/stage1/*")
+    folder.rename(folder.with_name(f"{folder.name}.2"))  # a forced repeat
+    second = evaluate(graph, instance, first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    keys = [[request.run_key for request in each.run_requests or []] for each in (first, second)]
+    assert keys == [[f"stage1@step20 {folder.name}"], [f"stage1@step20 {folder.name}.2"]]
+
+
+WHY = "boolq: document 7: its choice has 300 tokens"
+
+
+def test_what_could_not_be_scored_is_shown(
+    evaluable: Graph, toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = sweep_work(evaluable, *ALL[0], toy_root)
+    report = {"numbers": {}, "data": {"not_scored": [{"why": WHY}]}}
+    finish(work.parent / work.fingerprint.version, report=report)
+    assert sweep_recipe("tiny", dry_run=True) == 1
+    assert f"checkpoint_downstream stage1@step20: not scored: {WHY}" in capsys.readouterr().err
+    made = build_sweep_check(evaluable, "checkpoint_downstream")
+    verdict = made()
+    assert isinstance(verdict, dg.AssetCheckResult)
+    assert (verdict.passed, verdict.description) == (
+        False,
+        f"not scored: stage1@step20: {WHY}",
+    )
+
+
+def test_show_knows_the_sweep(
+    evaluable: Graph, toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sweep_work(evaluable, *ALL[0], toy_root)
+    finish(done.parent / done.fingerprint.version, fingerprint=done.fingerprint.value)
+    other = sweep_work(evaluable, *ALL[2], toy_root)
+    finish(other.parent / "abcdef012345")
+    print_assets("tiny", "checkpoint_downstream", as_json=True)
+    first, second = json.loads(capsys.readouterr().out)
+    [run] = toy_root.glob("tiny/stage1/*")
+    assert (first["partition"], first["run"], first["state"]) == (
+        "stage1@step20",
+        run.name,
+        "current",
+    )
+    assert first["metadata"]["copa acc"] == 0.5
+    assert second["state"] == "stale"
+    print_assets("tiny", "checkpoint_downstream", as_json=False)
+    shown = capsys.readouterr().out
+    assert "copa acc" in shown
+    assert "rows" not in shown
+    assert len([line for line in shown.splitlines() if line.strip().startswith("stage1@")]) == 2
+    with pytest.raises(ConfigError, match="no asset 'checkpoint_downstrem'"):
+        print_assets("tiny", "checkpoint_downstrem", as_json=False)
