@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -124,8 +124,10 @@ def survey_sets(
                     eos_token_id=eos_token_id,
                 )
             facts = job.scratch / "facts" / each.name / f"{name}.parquet"
-            job.progress(done, total, unit="sources", message=f"reading {each.name}/{name}")
-            sources.append(_survey(name, partial(limited, read, config.limit(each)), facts))
+            message = f"reading {each.name}/{name}"
+            report = partial(job.progress, done, total, unit="sources", message=message)
+            found_documents = partial(limited, read, config.limit(each))
+            sources.append(_survey(name, found_documents, facts, report))
             done += 1
         if not any(source.bytes for source in sources):
             documents = sum(source.documents for source in sources)
@@ -156,8 +158,12 @@ def limited(read: Reader, most_bytes: int | None) -> Iterator[Document]:
         taken += len(document.text.encode())
 
 
-def _survey(name: str, read: Reader, facts: Path) -> Source:
-    """Read the documents of a source, and write a row of facts per document."""
+def _survey(name: str, read: Reader, facts: Path, report: Callable[[], None]) -> Source:
+    """Read the documents of a source, and write a row of facts per document.
+
+    `report` is called again and again, so that a stop is heeded within a large source.
+    """
+    report()
     hashed = hashlib.sha256()
     documents = empty = size = 0
     domains: set[str] = set()
@@ -177,6 +183,7 @@ def _survey(name: str, read: Reader, facts: Path) -> Source:
             if len(rows) == FACTS_ROWS:
                 writer.write_table(pa.Table.from_pylist(rows, FACTS))
                 rows.clear()
+                report()
         writer.write_table(pa.Table.from_pylist(rows, FACTS))
     return Source(
         name=name,

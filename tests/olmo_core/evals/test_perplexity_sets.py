@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from olmo_core.config.load import build, parse
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError, Stopped
-from olmo_core.evals import perplexity, perplexity_scorer
+from olmo_core.evals import perplexity, perplexity_scorer, perplexity_survey
 from olmo_core.evals.perplexity_sets import find_sources, lacking, sets_identity
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.run.folder import RunFolder
@@ -285,6 +285,25 @@ def test_a_stopped_job_goes_on_with_the_next_source(
     folder = evaluate(family, sets, mix=False, max_window=17)
     numbers = RunFolder(folder).read_result()["report"]["numbers"]
     assert (numbers["scores_from_cache"], numbers["sources"]) == (3, 4)
+
+
+def test_a_stop_is_heeded_within_a_source(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perplexity_survey, "FACTS_ROWS", 2)
+    file = write_jsonl(tmp_path / "a.jsonl.gz", TEXTS * 9)
+    sets = [{"name": "mine", "kind": "documents", "sources": {"a": [str(file)]}}]
+    real, calls = Job.progress, []
+
+    def progress(job: Job, *arguments: Any, **others: Any) -> None:
+        calls.append(others["message"])
+        job.stop_requests = len(calls) - 1  # asked to stop while the first documents are read
+        real(job, *arguments, **others)
+
+    monkeypatch.setattr(Job, "progress", progress)
+    with pytest.raises(Stopped):
+        evaluate(family, sets, mix=False)
+    assert calls == ["reading mine/a"] * 2
 
 
 def test_what_a_job_refuses(family: Any, tmp_path: Path) -> None:
