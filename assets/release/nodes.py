@@ -1,22 +1,40 @@
 """Release: the card of the final model."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from assets.corpus.doors import licences
 from assets.node import Node, section_node
 from assets.recipe import Recipe
-from olmo_core.config.release import ModelCardConfig
+from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.errors import ConfigError
+
+SET_BY_THE_GRAPH = {
+    "licences": "from the `licence` of each source in corpus.yaml",
+    "unconfirmed": "from `written_for` and the recipe's name",
+}
+# What is true of one model and not of another, with the value of a card that leaves it out.
+TEXTS: dict[str, Any] = {
+    "description": "",
+    "intended_use": "",
+    "limitations": [],
+    "tags": [],
+    "datasets": [],
+    "base_model": None,
+    "hardware": "",
+    "citation": "",
+}
 
 
 def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
     """Return the model card, made from the runs of `models` and from their evaluations."""
-    if "licences" in recipe.evals["model_card"]:
-        place = recipe.evals["model_card"].place("licences")
-        raise ConfigError(
-            f"{place}: model_card: licences: the graph sets it, from the `licence` of each source "
-            "in corpus.yaml; take it out"
-        )
+    section = recipe.evals["model_card"]
+    for key, source in SET_BY_THE_GRAPH.items():
+        if key in section:
+            raise ConfigError(
+                f"{section.place(key)}: model_card: {key}: the graph sets it, {source}; take it out"
+            )
     card = section_node(
         recipe,
         "evals",
@@ -28,4 +46,17 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
         packages=("duckdb",),
         kinds=("markdown",),
     )
-    return [replace(card, config={**card.config, "licences": licences(recipe)})]
+    return [replace(card, config={**_texts(recipe, card.config), "licences": licences(recipe)})]
+
+
+def _texts(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section; without its texts where they were written for another recipe's model."""
+    written_for = config["written_for"]
+    if written_for == recipe.name:
+        return {**config, "unconfirmed": ""}
+    whose = f"for the recipe {written_for}" if written_for else "for no recipe that is named"
+    why = (
+        f"The texts of the section model_card were written {whose}, and are left out here. Edit "
+        f"them until they are true of this model, then set written_for: {recipe.name}."
+    )
+    return {**config, **TEXTS, "title": recipe.name, "unconfirmed": why}

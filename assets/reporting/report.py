@@ -63,6 +63,8 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         **{name: _picture(name, png) for name, png in pictures.items()},
         **{name: _table(rows) for name, rows in parts["tables"].items() if rows},
         **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
+        # Results of before have none.
+        **{name: dg.MetadataValue.md(text) for name, text in parts.get("markdown", {}).items()},
         **({} if accepted is None else {"accepted": str(accepted)}),
         **({} if produced.reused_from is None else {"reused_from": produced.reused_from}),
         "path": dg.PathMetadataValue(str(folder.path)),

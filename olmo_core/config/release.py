@@ -1,4 +1,4 @@
-"""Sections `soup`, `export` and `model_card` of a recipe."""
+"""Sections `soup` and `export` of a recipe."""
 
 import math
 from dataclasses import dataclass
@@ -46,17 +46,3 @@ class ExportConfig(Bounded):
             )
         if not 0 < self.parity_tolerance < 1:
             raise ValueError(f"parity_tolerance: {self.parity_tolerance} is not within (0, 1)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCardConfig:
-    """What a model card says that the run folders cannot know."""
-
-    title: str
-    language: tuple[str, ...] = ("en",)
-    license: str = "apache-2.0"
-    license_name: str | None = None  # with `license: other`
-    tags: tuple[str, ...] = ()
-    description: str = ""  # a paragraph below the title
-    intended_use: str = ""
-    limitations: tuple[str, ...] = ()  # one sentence each, beside those that follow from results

@@ -45,6 +45,7 @@ class Report:
         default_factory=dict[str, Sequence[Mapping[str, Any]]]
     )
     samples: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    markdown: Mapping[str, str] = field(default_factory=dict[str, str])  # texts, shown whole
     plots: Mapping[str, str] = field(default_factory=dict[str, str])  # name -> png in the folder
     data: Mapping[str, Any] = field(default_factory=dict[str, Any])  # facts for jobs and checks
 

@@ -4,7 +4,7 @@ import gzip
 import inspect
 import json
 import pydoc_data.topics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,17 @@ def run_in(folder: Path, make: Callable[..., Report], config: Any, inputs: Any) 
     return folder
 
 
-def finished(folder: Path, data: Mapping[str, Any], **report: Any) -> Path:
-    """Mark a folder as a finished run that reported `data`."""
+def finished(
+    folder: Path, data: Mapping[str, Any], inputs: Sequence[str] = (), **report: Any
+) -> Path:
+    """Mark a folder as a finished run that reported `data`, made from `inputs`."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "result.json", {"schema_version": 1, "report": {"data": data, **report}})
+    result = {
+        "schema_version": 1,
+        "inputs": {name: {} for name in inputs},
+        "report": {"data": data, **report},
+    }
+    write_json(folder / "result.json", result)
     return folder
 
 
@@ -91,7 +98,9 @@ def random_model(config: ModelConfig, seed: int) -> Transformer:
     return model
 
 
-def write_trained(folder: Path, config: ModelConfig, *, seed: int, step: int, tokens: int) -> Path:
+def write_trained(
+    folder: Path, config: ModelConfig, mix: Path, *, seed: int, step: int, tokens: int
+) -> Path:
     """A finished training run with random weights."""
     save_model(
         folder / "model",
@@ -99,7 +108,19 @@ def write_trained(folder: Path, config: ModelConfig, *, seed: int, step: int, to
         {"model": to_dict(config), "seed": seed, "max_duration": step},
     )
     parent = {"model_sha256": "0" * 64}
-    return finished(folder, {"step": step, "tokens": tokens, "parent": parent})
+    manifest = Manifest.read(mix / "manifest.json", root=mix)
+    order = {
+        "algorithm": "feistel",
+        "version": 1,
+        "seed": seed,
+        "first_epoch": 0,
+        "windows": manifest.tokens // 64,
+        "sequence_length": 64,
+        "global_batch_size": 2,
+        "manifest_sha256": manifest.sha256,
+    }
+    data = {"step": step, "first_step": 0, "tokens": tokens, "parent": parent, "order": order}
+    return finished(folder, data, inputs=["stage1_mix"])
 
 
 def write_tokenizer(folder: Path) -> Path:
@@ -181,6 +202,7 @@ def write_tokens(folder: Path, mix: Path, tokenizer: Path) -> None:
     Manifest(
         dtype="uint16",
         streams=(stream,),
+        root=folder,
         vocab_size=400,
         tokenizer_sha256=header.tokenizer_sha256,
         eos_token_id=0,
@@ -206,10 +228,10 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     write_tokenizer(runs["tokenizer"])
     write_held_out(runs["held_out"])
     write_tokens(runs["tokens"], runs["stage1_mix"], runs["tokenizer"])
-    write_trained(runs["stage1"], config, seed=1, step=100, tokens=6_400_000)
+    write_trained(runs["stage1"], config, runs["stage1_mix"], seed=1, step=100, tokens=6_400_000)
     ingredients = {f"stage2_ingredient{k}": runs[f"stage2_ingredient{k}"] for k in (1, 2)}
     for seed, folder in enumerate(ingredients.values(), start=2):
-        write_trained(folder, config, seed=seed, step=10, tokens=640_000)
+        write_trained(folder, config, runs["stage1_mix"], seed=seed, step=10, tokens=640_000)
     run_in(runs["soup"], soup.make, SoupConfig(), ingredients)
     run_in(
         runs["export"],

@@ -8,10 +8,16 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+from olmo_core.config.load import build
+from olmo_core.config.model_card import ModelCardConfig
+from olmo_core.errors import ConfigError
 from olmo_core.evals.rows import exported_models, write_rows
 from olmo_core.release import model_card
+from olmo_core.release.card_data import data_title
+from olmo_core.release.card_facts import read_facts
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
+from tests.olmo_core.conftest import finished
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +33,13 @@ def leaderboard(family: Any) -> Path:
     ]
     write_rows(folder / "rows.parquet", rows)
     (folder / "leaderboard.md").write_text("| model | loss |\n| --- | ---: |\n| soup | 3.250 |\n")
-    (folder / "result.json").write_text('{"schema_version": 1, "report": {"data": {}}}')
+    finished(folder, {})
     return folder
 
 
 def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) -> None:
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
-    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
     alone = dataclasses.replace(facts, final="stage1")  # the export of the family has more models
     text = model_card.card(model_card.CardConfig(title="Tiny"), alone)
     assert facts.soup is None
@@ -55,12 +61,15 @@ def test_a_card_says_how_each_ingredient_counted(
     weights: list[float], said: str, family: Any, leaderboard: Path
 ) -> None:
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
-    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
     rows = [
         {"model": name, "weight": weight, "step": 10, "tokens": 100, "sha256": "0" * 12}
         for name, weight in zip("abc", weights, strict=True)
     ]
-    souped = dataclasses.replace(facts, soup={"tables": {"ingredients": rows}})
+    soup = {"report": {"tables": {"ingredients": rows}}}
+    souped = dataclasses.replace(
+        facts, results={**facts.results, "soup": soup}, launches={**facts.launches, "soup": {}}
+    )
     text = model_card.card(model_card.CardConfig(title="Tiny"), souped)
     assert f"`main` is the soup: {said}" in text
 
@@ -75,9 +84,9 @@ def test_a_card_says_which_ingredients_read_a_mix() -> None:
         return {"tokens": rows, **dict.fromkeys(mixes, rows), **trained}
 
     one, two = "stage2_mix", "stage2_mix_300b"
-    assert model_card.data_title(one, read(one, one)) == "Stage 2:"
-    assert model_card.data_title(two, read(one, two)) == "Stage 2 (`stage2_ingredient2`):"
-    assert model_card.data_title(one, read(one, two, one)) == (
+    assert data_title(one, read(one, one)) == "Stage 2:"
+    assert data_title(two, read(one, two)) == "Stage 2 (`stage2_ingredient2`):"
+    assert data_title(one, read(one, two, one)) == (
         "Stage 2 (`stage2_ingredient1`, `stage2_ingredient3`):"
     )
 
@@ -101,14 +110,14 @@ def test_published_token_files_are_not_said_to_be_filtered(
         "tables": {"sources": [{"source": "a"}, {"source": "b"}]},
         "data": {"published": list(published)},
     }
-    assert model_card.data_title("tokens", {"tokens": {"report": report}}) == said
+    assert data_title("tokens", {"tokens": {"report": report}}) == said
 
 
 def test_a_card_without_perplexity_speaks_of_no_held_out_documents(
     family: Any, leaderboard: Path
 ) -> None:
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
-    facts = model_card.read_facts({**inputs, "leaderboard": leaderboard})
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
     said = "are of held-out documents"
     assert said in model_card.card(model_card.CardConfig(title="Tiny"), facts)
     tasks_alone = [row for row in facts.rows if row["metric"] != "loss"]
@@ -121,7 +130,13 @@ def test_card(family: Any, leaderboard: Path) -> None:
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
     inputs = {name: family.runs[name] for name in (*names, "tokens", "stage1_mix")}
     config = model_card.CardConfig(
-        title="Tiny", description="A test.", limitations=("It is random.",)
+        title="Tiny",
+        description="A test.",
+        limitations=("It is random.",),
+        hardware="Two old CPUs.",
+        citation="@misc{tiny}",
+        datasets=("someone/text",),
+        base_model="someone/base",
     )
     with Job.open(folder) as job:
         job.finish(model_card.make(config, {**inputs, "leaderboard": leaderboard}, job))
@@ -132,13 +147,22 @@ def test_card(family: Any, leaderboard: Path) -> None:
     assert [(r.dataset_name, r.metric_value) for r in data.eval_results] == [("copa", 0.55)]
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["library_name"] == "transformers"
+    assert (head["datasets"], head["base_model"]) == (["someone/text"], "someone/base")
+    report = RunFolder(folder).read_result()["report"]
+    assert report["markdown"]["card"].startswith("# Tiny\n")
+    assert text.endswith(report["markdown"]["card"])
     for expected in (
         "the mean of the weights of `stage2_ingredient1`, `stage2_ingredient2`, summed in f64",
         "| stage2_ingredient1 | stage2-ingredient1-step10-tokens640K | 10 | 640,000 |",
-        "| main |".replace("main", "soup | main"),
+        "| soup | main | 10 | 1,280,000 | 7,680,000 |",
+        "| stage2_ingredient2 | stage2-ingredient2-step10-tokens640K | 10 | 640,000 | 7,040,000 |",
+        "| copa | acc | 0.5500 | 0.0800 | 40 |",
+        "7,680,000 tokens were read to make it",
+        "```bibtex\n@misc{tiny}\n```",
+        "Two old CPUs.",
         "| soup | 3.250 |",
         "| `model.d_model` | 32 | 32 | 32 |",
-        "| prose | 12 |",
+        "`stage1` 12,800 tokens, `stage2_ingredient1` 1,280 tokens",
         "held-out loss 3.250 nats per token",
         "- It is random.",
         "standard errors of up to 0.080",
@@ -146,3 +170,29 @@ def test_card(family: Any, leaderboard: Path) -> None:
     ):
         assert expected in text, expected
     assert RunFolder(folder).finished
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"license": "nonsense-9"}, r"license: 'nonsense-9': expected an identifier of the hub's"),
+        ({"license": "Apache-2.0"}, r"did you mean 'apache-2\.0'\?"),
+        ({"language": ["english"]}, "language: 'english': expected a code of ISO 639-1"),
+        ({"language": []}, "language: empty"),
+        ({"license": "other"}, "license_name: missing"),
+        ({"license_name": "mine"}, "license_name: only `license: other` has one"),
+        ({"title": " "}, "title: empty"),
+        ({"datasets": ["dolma"]}, "datasets: 'dolma' is not ORGANISATION/NAME"),
+        ({"base_model": "a/b/c"}, "base_model: 'a/b/c' is not ORGANISATION/NAME"),
+    ],
+)
+def test_what_the_hub_does_not_know_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(ModelCardConfig, {"title": "Tiny", **change}, where="model_card")
+
+
+def test_a_card_of_texts_that_are_not_its_own_says_so(family: Any, leaderboard: Path) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
+    config = model_card.CardConfig(title="copy", unconfirmed="Written for demo, left out.")
+    assert "# copy\n\n*Written for demo, left out.*" in model_card.card(config, facts)
