@@ -8,6 +8,7 @@ The keys are written as the pass's own maps write them, for the groups and parti
 would choose for a corpus of that size; then the pass's own reduce is run.
 
   pairs    near_duplicates: bands of MinHash values, 500 bytes per document
+  verify   near_duplicates: runs of words of the documents that are compared, 960 bytes per document
   connect  near_duplicates: links between near copies, 16 bytes per link, in one process
   copies   deduplicated: digests of texts and paragraphs, 550 bytes per document
   choose   held_out: narrow rows of all documents and their clusters, in one process
@@ -34,16 +35,18 @@ from typing import Any
 from synthetic_keys import (
     BANDS,
     PARAGRAPHS,
+    RUNS,
     SHARD_DOCUMENTS,
     Plan,
     planned,
     write_bands,
     write_digests,
     write_links,
+    write_sets,
     write_survey,
 )
 
-from olmo_core.corpus.duplicates import bands, candidates, components, copies, keys
+from olmo_core.corpus.duplicates import bands, candidates, components, copies, keys, verify
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig, choose
 from olmo_core.tasks.map import process_pool
 
@@ -63,6 +66,15 @@ def compare(plan: Plan, number: int) -> dict[str, Any]:
     size = out.stat().st_size
     out.unlink()
     return {"megabytes": size // 10**6}
+
+
+def verify_pairs(plan: Plan, number: int) -> dict[str, Any]:
+    """Compare the pairs whose first document lies in one group."""
+    folders = [plan.file(group) for group in plan.groups]
+    out = plan.folder / f"links-{number:05d}"
+    found = verify.verify_group(folders, folders, plan.groups[number], plan.groups, 0.7, out)
+    out.unlink()
+    return found
 
 
 def connect(plan: Plan, number: int) -> dict[str, Any]:
@@ -94,19 +106,26 @@ class Pass:
     disk: float  # bytes per byte of keys, with what spills
     write: Callable[[Plan, keys.Group], None]
     reduce: Callable[[Plan, int], dict[str, Any]]
-    partitioned: bool = True  # else one process reduces all
+    parts: Callable[[Plan], int] = lambda plan: plan.partitions  # each reduced by one process
 
 
 PASSES = {
     "pairs": Pass(document_bytes=25 * BANDS, disk=1.5, write=write_bands, reduce=pair),
+    "verify": Pass(
+        document_bytes=8 * RUNS * 3 // 10,
+        disk=1.5,
+        write=write_sets,
+        reduce=verify_pairs,
+        parts=lambda plan: len(plan.groups),
+    ),
     "connect": Pass(
-        document_bytes=32, disk=8.0, write=write_links, reduce=connect, partitioned=False
+        document_bytes=32, disk=8.0, write=write_links, reduce=connect, parts=lambda _: 1
     ),
     "copies": Pass(
         document_bytes=29 * (1 + PARAGRAPHS), disk=1.5, write=write_digests, reduce=compare
     ),
     "choose": Pass(
-        document_bytes=40, disk=3.0, write=write_survey, reduce=hold_out, partitioned=False
+        document_bytes=40, disk=3.0, write=write_survey, reduce=hold_out, parts=lambda _: 1
     ),
 }
 
@@ -125,8 +144,8 @@ def run_pass(how: Pass, plan: Plan, processes: int) -> dict[str, Any]:
         began = time.perf_counter()
         deque(pool.map(partial(how.write, plan), plan.groups), maxlen=0)
         wrote = time.perf_counter() - began
-    size = sum(path.stat().st_size for path in plan.folder.iterdir())
-    partitions = plan.partitions if how.partitioned else 1
+    size = sum(path.stat().st_size for path in plan.folder.rglob("*"))
+    partitions = how.parts(plan)
     with process_pool(processes) as pool, most_used(plan.folder) as disk:
         began = time.perf_counter()
         found = [*pool.map(timed, [partial(how.reduce, plan, n) for n in range(partitions)])]

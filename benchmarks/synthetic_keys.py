@@ -23,6 +23,7 @@ SHARD_BYTES = 120_000_000
 AT_A_TIME = 50_000  # documents whose keys are made
 BANDS = 20
 PARAGRAPHS = 18  # of a document, long enough to count
+RUNS = 400  # of words in a document
 SOURCES = 7
 FAMILY = 1 << 50  # above every document's number
 
@@ -112,6 +113,37 @@ def write_digests(plan: Plan, group: keys.Group) -> None:
 def mixed_share(numbers: Array) -> Array:
     """Return a number from 0 to below 1 for each number."""
     return (mixed(numbers, 2) >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def write_sets(plan: Plan, group: keys.Group) -> None:
+    """Write the runs of words of three documents of ten, each in a pair with an earlier one.
+
+    Of two of them the other one is a near copy, so that all of their runs are compared.
+    """
+    folder = plan.file(group)
+    folder.mkdir()
+    groups = plan.groups
+    ends, places = [np.zeros(1, np.int64)], list[Array]()
+    with (
+        (folder / "shingles.bin").open("wb") as out,
+        keys.PartitionedFile(folder / "pairs.arrow", bands.PAIRS, len(groups)) as pairs,
+    ):
+        for numbers, at in some_of(group):
+            is_candidate = numbers % np.uint64(10) < 3
+            of, place = numbers[is_candidate], at[is_candidate]
+            partner = mixed(of, 1) % np.maximum(of, 1) // np.uint64(10) * np.uint64(10)
+            text = np.where(of % np.uint64(10) == 0, of, partner)
+            runs = text[:, None] * np.uint64(RUNS) + np.arange(RUNS, dtype=np.uint64)
+            out.write(np.sort(mixed(runs, 2), axis=1).tobytes())
+            ends.append(ends[-1][-1] + np.arange(1, len(of) + 1) * RUNS)
+            places.append(place)
+            shard, line = np.divmod(partner, np.uint64(SHARD_DOCUMENTS))
+            first = (shard << np.uint64(keys.LINE_BITS)) + line + np.uint64(1)
+            kept = first < place
+            rows = {"first": first[kept], "later": place[kept], "equal": np.zeros(kept.sum(), bool)}
+            pairs.write(rows, keys.by_group(rows["first"], groups))
+    np.save(folder / "places.npy", np.concatenate(places))
+    np.save(folder / "ends.npy", np.concatenate(ends))
 
 
 def write_links(plan: Plan, group: keys.Group) -> None:

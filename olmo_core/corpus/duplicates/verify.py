@@ -1,10 +1,13 @@
 """Candidates for near copies compared by all their shingles."""
 
+import os
 import tempfile
+from array import array
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from olmo_core.corpus.duplicates.keys import (
 from olmo_core.corpus.duplicates.shingles import Shingler, in_batches, jaccard
 from olmo_core.corpus.rows import parse_row, read_lines
 
+SHINGLE_BYTES = 8
 LINKS = {"first": "uint64", "later": "uint64"}
 
 
@@ -34,7 +38,7 @@ def shingle_candidates(
     """Write the shingles of a group's documents that must be compared; read by `Sets`."""
     wanted = _wanted([folder / "places.arrow" for folder in pairs], group, groups)
     shingler = Shingler(words)
-    ends = [0]
+    ends = array("q", [0])
     out.mkdir()
     np.save(out / "places.npy", wanted)
     with (out / "shingles.bin").open("wb") as shingles:
@@ -80,15 +84,21 @@ def _wanted(files: Sequence[Path], group: Group, groups: int) -> Array:
 
 
 class Sets:
-    """The sets of shingles of a group's candidates, on the disk."""
+    """The sets of shingles of a group's candidates, on the disk; a context manager.
+
+    A map of the file would keep in memory what has been touched of it: all of a group, in the end.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._places = np.load(folder / "places.npy")
         self._ends = np.load(folder / "ends.npy")
-        file = folder / "shingles.bin"
-        empty = not file.stat().st_size
-        shingles = np.zeros(0, np.uint64) if empty else np.memmap(file, np.uint64, "r")
-        self._shingles: Array = shingles.view(np.ndarray)  # slices of a memmap take Python's time
+        self._shingles = (folder / "shingles.bin").open("rb", buffering=0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shingles.close()
 
     def spans(self, places: Array) -> tuple[Array, Array]:
         """Return where the shingles of each of these documents begin and end in `between`."""
@@ -96,8 +106,16 @@ class Sets:
         return self._ends[numbers], self._ends[numbers + 1]
 
     def between(self, begin: int, end: int) -> Array:
-        """Return the shingles of one document, each once, sorted."""
-        return self._shingles[begin:end]
+        """Return the shingles of one document, each once, sorted.
+
+        Raises:
+            EOFError: the file ends before.
+        """
+        size, at = SHINGLE_BYTES * (end - begin), SHINGLE_BYTES * begin
+        content = os.pread(self._shingles.fileno(), size, at)
+        if len(content) < size:
+            raise EOFError(f"{self._shingles.name}: ends before byte {at + size}")
+        return np.frombuffer(content, np.uint64)
 
 
 def verify_group(
@@ -113,9 +131,9 @@ def verify_group(
     Returns:
         The pairs that were compared, and those found; documents of the same words count as neither.
     """
-    own = Sets(sets[group.number])
     counts = {"compared": 0, "found": 0}
     with (
+        Sets(sets[group.number]) as own,
         tempfile.TemporaryDirectory(dir=out.parent) as scratch,
         PartitionedFile(out, LINKS, 1) as to,
     ):
@@ -130,7 +148,8 @@ def verify_group(
             for number, (begin, end) in enumerate(pairwise(bounds.tolist())):
                 if begin < end:
                     some = first[begin:end], later[begin:end]
-                    alike[begin:end] = _alike(own, Sets(sets[number]), *some, threshold)
+                    with Sets(sets[number]) as other:
+                        alike[begin:end] = _alike(own, other, *some, threshold)
             _write(to, first[alike], later[alike])
             counts["compared"] += len(later)
             counts["found"] += int(alike.sum())

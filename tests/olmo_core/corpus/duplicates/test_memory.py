@@ -1,4 +1,4 @@
-"""Reduces whose keys are twice DuckDB's memory, against those that have enough of it."""
+"""Reduces whose keys are more than the memory that they have, and what they leave in it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.ipc as ipc
 import pytest
 
-from olmo_core.corpus.duplicates import bands, copies, digest_groups, keys
+from olmo_core.corpus.duplicates import bands, copies, digest_groups, keys, verify
 
 DOCUMENTS = 20_000
 ROWS = 1_200_000  # 34 MB of digests, 30 MB of bands
@@ -91,3 +91,28 @@ def together(rows: list[tuple[Any, ...]]) -> Any:
         bits, sum_of = found.get(place, (0, 0))
         found[place] = (bits | copied, sum_of + characters)
     return found
+
+
+def resident(kind: str) -> int:
+    """Bytes of this process in memory, of a kind that Linux tells apart."""
+    status = Path("/proc/self/status").read_text()
+    [line] = [line for line in status.splitlines() if line.startswith(kind)]
+    return int(line.split()[1]) * 1024
+
+
+def test_shingles_that_were_read_do_not_stay_in_memory(tmp_path: Path) -> None:
+    """Of a group's documents, one after the other: a map would hold all of them in the end."""
+    documents, each = 64, 125_000  # 64 MB
+    rows = np.arange(documents * each, dtype=np.uint64)
+    (tmp_path / "shingles.bin").write_bytes(rows.tobytes())
+    np.save(tmp_path / "places.npy", places(np.arange(0, 2 * documents, 2)))
+    np.save(tmp_path / "ends.npy", np.arange(documents + 1) * each)
+    with verify.Sets(tmp_path) as sets:
+        before = resident("RssFile")
+        begins, ends = sets.spans(places(np.arange(0, 2 * documents, 2)))
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            assert np.array_equal(sets.between(begin, end), rows[begin:end])
+        assert resident("RssFile") - before < 8_000_000
+    (tmp_path / "shingles.bin").write_bytes(rows.tobytes()[:-1])
+    with verify.Sets(tmp_path) as sets, pytest.raises(EOFError, match=r"shingles\.bin: ends befor"):
+        sets.between(0, documents * each)
