@@ -14,8 +14,9 @@ from olmo_core.config.train import TrainConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.corpus.tokens.tokenizer import TokenizerConfig
 from olmo_core.errors import ConfigError
-from olmo_core.evals.suites import SUITES, resolved
-from olmo_core.evals.task_sources import TASKS
+from olmo_core.evals.suites import SUITES, entries
+from olmo_core.evals.task_files import stock_task
+from olmo_core.evals.task_sources import TASKS, task_source
 from olmo_core.monitor.dry_run import last_rate, steps_of
 
 ANNEALED_SHARE = 0.05  # of the peak rate, which the last rate of stage 2 lies below
@@ -50,12 +51,13 @@ def _require_tasks(recipe: Recipe) -> None:
                 f"{place_in(recipe.evals, 'downstream.suites')}: no suite {name!r}; "
                 f"{nearest(name, SUITES)}"
             )
-    for task in resolved(config).tasks:
-        if task.name not in TASKS:
-            raise ConfigError(
-                f"{place_in(recipe.evals, 'downstream.tasks')}: no offline data of {task.name!r}; "
-                f"{nearest(task.name, TASKS)}"
-            )
+    place = place_in(recipe.evals, "downstream.tasks")
+    for task in config.tasks:
+        if task.file is not None and not task_source(task).path.is_file():
+            raise ConfigError(f"{place}: {task.name}: {task_source(task).path}: no such file")
+        known = task.file is not None or task.name in {*TASKS, *entries()}
+        if not known and stock_task(task.name) is None:
+            raise ConfigError(f"{place}: no task {task.name!r}; {nearest(task.name, TASKS)}")
 
 
 def _require_sources(recipe: Recipe) -> None:

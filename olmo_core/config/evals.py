@@ -22,13 +22,15 @@ class TaskConfig(Bounded):
     """One task, of lm-eval or of a suite."""
 
     name: str  # arc_easy, olmo1_arc_easy …
+    file: str | None = None  # of your own task, in lm-eval's YAML form; ~ and ${VARIABLES} expand
     # documents of the split; None: the suite's own, all if it is of none
     limit: int | None = at_least(1, default=None)
     # which: a sample that depends on nothing but task, `sample_seed` and the documents' numbers,
     # the first ones, which in many splits are of one kind, or the sample of the published figures;
     # None: published if the task is of a suite, else sample
     limit_to: Literal["sample", "first", "published"] | None = None
-    num_fewshot: int | None = at_least(0, default=None)  # None: the suite's own, else 0
+    # None: the suite's own, else what the task's file says, else 0
+    num_fewshot: int | None = at_least(0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

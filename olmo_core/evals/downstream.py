@@ -61,7 +61,7 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
     identities = {model.model: model.identity() for model in models}
     pairs = [(model, task) for model in models for task in config.tasks]
     keys = [
-        {**scored_by, **identities[model.model], **facts[task.name], **scored_identity([task.name])}
+        {**scored_by, **identities[model.model], **facts[task.name], **scored_identity([task])}
         for model, task in pairs
     ]
 
@@ -101,7 +101,7 @@ def _task_data(config: DownstreamConfig, cache: Path) -> tuple[dict[str, TaskDat
     lacking: dict[str, str] = {}
     for task in config.tasks:
         try:
-            data[task.name] = build_task(task.name, cache)
+            data[task.name] = build_task(task, cache)
         except InputError as error:
             log.error("%s: %s", task.name, error)
             lacking[task.name] = f"{task.name}: {error}"

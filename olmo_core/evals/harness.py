@@ -33,14 +33,19 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in ("lm_eval", "transformers", "torch", "tokenizers")}
 
 
+def load_tasks(names: Sequence[str], folder: Path) -> Mapping[str, Any]:
+    """Return lm-eval's tasks of the YAML files in a folder, by name."""
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    return manager.load([*names])["tasks"]
+
+
 class Harness:
     """lm-eval's tasks, loaded once for all models."""
 
     def __init__(self, tasks: Sequence[TaskConfig], shadows: Path) -> None:
         datasets.disable_progress_bars()
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        manager = TaskManager(include_path=str(shadows), include_defaults=False)
-        self.tasks: Mapping[str, Any] = manager.load([task.name for task in tasks])["tasks"]
+        self.tasks = load_tasks([task.name for task in tasks], shadows)
         for task in tasks:
             self.tasks[task.name].set_config(key="num_fewshot", value=task.num_fewshot)
 

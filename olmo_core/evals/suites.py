@@ -15,6 +15,8 @@ from olmo_core.config.bounds import Bounded, at_least
 from olmo_core.config.evals import DownstreamConfig, SuiteConfig, TaskConfig
 from olmo_core.config.load import build, load, nearest
 from olmo_core.errors import ConfigError
+from olmo_core.evals.task_files import read_task
+from olmo_core.evals.task_sources import task_source
 
 FOLDER = Path(__file__).parent / "suites"
 SUITES = tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -85,7 +87,8 @@ def resolved(config: DownstreamConfig) -> DownstreamConfig:
     said; of any other, all documents are scored, without examples. An own task replaces a suite's.
 
     Raises:
-        ConfigError: a suite is unknown, or a task of none is limited to a published sample.
+        ConfigError: a suite or task is unknown, or a task of no suite is limited to a published
+            sample.
     """
     tasks: dict[str, TaskConfig] = {}
     for each in config.suites:
@@ -100,14 +103,18 @@ def resolved(config: DownstreamConfig) -> DownstreamConfig:
 
 def _forms(task: TaskConfig) -> Iterator[TaskConfig]:
     """Yield the tasks that a name stands for, with the values of their suite filled in."""
-    entry = entries().get(_owners().get(task.name, task.name))
+    owner = _owners().get(task.name, task.name)
+    entry = None if task.file else entries().get(owner)
     if entry is None:
         if task.limit_to == "published":
             raise ConfigError(
                 f"downstream.tasks: {task.name}: limit_to: 'published', but no suite has this "
                 "task; expected sample or first"
             )
-        yield replace(task, num_fewshot=task.num_fewshot or 0, limit_to=task.limit_to or "sample")
+        examples, source = task.num_fewshot, task_source(task)
+        if examples is None and source.data is None:
+            examples = read_task(source.path).get("num_fewshot")
+        yield replace(task, num_fewshot=examples or 0, limit_to=task.limit_to or "sample")
         return
     limit_to = task.limit_to or "published"
     limit = entry.limit if task.limit is None else task.limit

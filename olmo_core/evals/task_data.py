@@ -9,10 +9,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
 
+from olmo_core.config.evals import TaskConfig
+from olmo_core.errors import InputError
+from olmo_core.evals.task_files import read_task
 from olmo_core.evals.task_rows import rebuilt_rows, split_paths
 from olmo_core.evals.task_sources import Split, task_source
 from olmo_core.files import atomic_path, read_json, write_json
@@ -31,21 +35,26 @@ class TaskData:
     yaml: Mapping[str, Any]  # the shadow of the stock task
 
 
-def build_task(name: str, cache: Path) -> TaskData:
+def build_task(task: TaskConfig, cache: Path) -> TaskData:
     """Build the Parquet files of a task below `cache`, or find them there by their source's digest.
 
+    Data of a task that the tables do not know is what its file names: local files, or a data set
+    that the library `datasets` has cached.
+
     Raises:
-        ConfigError: the wheel has no data of this task.
+        ConfigError: there is no such task.
         InputError: its data is elsewhere, and not there; says how to get it.
     """
-    source = task_source(name)
+    source = task_source(task)
+    if source.data is None:
+        return _loaded_task(task.name, source.path)
     folders = {
         split: _build_split(source.data, split, found, cache)
         for split, found in source.splits.items()
     }
     shadow: dict[str, Any] = {
         "include": str(source.path),
-        "task": name,
+        "task": task.name,
         "dataset_path": "parquet",
         "dataset_name": None,
         "dataset_kwargs": {
@@ -58,7 +67,36 @@ def build_task(name: str, cache: Path) -> TaskData:
         },
     }
     content = read_json(folders[source.scored] / "data.json")
-    return TaskData(name=name, split=source.scored, yaml=shadow, **content)
+    return TaskData(name=task.name, split=source.scored, yaml=shadow, **content)
+
+
+def _loaded_task(name: str, path: Path) -> TaskData:
+    """Return a task as lm-eval loads it, without a network."""
+    from olmo_core.evals.harness import load_tasks  # lm-eval, which the tables' tasks do without
+
+    shadow = {"include": str(path), "task": name}
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "task.yaml").write_text(yaml.safe_dump(shadow), encoding="utf-8")
+        try:
+            task = load_tasks([name], Path(folder))[name]
+        except Exception as error:
+            content = read_task(path)
+            where = f"{content.get('dataset_path')} {content.get('dataset_name') or ''}".strip()
+            raise InputError(
+                f"{path}: its data set {where} is not here: {type(error).__name__}: {error}; where "
+                "there is a network, load it once with datasets.load_dataset"
+            ) from error
+    lines = "".join(
+        json.dumps(row, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+        for row in task.eval_docs
+    )
+    return TaskData(
+        name=name,
+        split=task.config.test_split or task.config.validation_split,
+        documents=lines.count("\n"),
+        sha256=hashlib.sha256(lines.encode()).hexdigest(),
+        yaml=shadow,
+    )
 
 
 def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Path) -> None:
@@ -71,8 +109,13 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     for task in tasks:
-        data = {**task.yaml["dataset_kwargs"], "cache_dir": str(datasets_cache)}
-        text = yaml.safe_dump({**task.yaml, "dataset_kwargs": data}, sort_keys=False)
+        shadow = dict(task.yaml)
+        if "dataset_kwargs" in shadow:
+            shadow["dataset_kwargs"] = {
+                **shadow["dataset_kwargs"],
+                "cache_dir": str(datasets_cache),
+            }
+        text = yaml.safe_dump(shadow, sort_keys=False)
         (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")
 
 

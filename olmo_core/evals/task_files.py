@@ -1,6 +1,8 @@
 """The YAML files of lm-eval's tasks, read without lm-eval, so that a plan needs no torch."""
 
+import functools
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,8 @@ import yaml
 
 from olmo_core.errors import InputError
 
+# `task: name` of one task; a group's lists tasks
+TASK = re.compile(rb"""^["']?task["']?: *["']?([\w.+-]+)["']? *(?:#.*)?$""", re.MULTILINE)
 OURS = Path(__file__).parent / "tasks"
 
 
@@ -52,6 +56,21 @@ def functions(content: Any) -> Iterator[Function]:
     elif isinstance(content, list):
         for value in content:
             yield from functions(value)
+
+
+def stock_task(name: str) -> Path | None:
+    """Return the file of lm-eval's task of this name; None if it has none. Reads all files once."""
+    return _stock_tasks().get(name)
+
+
+@functools.cache
+def _stock_tasks() -> Mapping[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted((package_folder("lm_eval") / "tasks").rglob("*.yaml")):
+        named = TASK.search(path.read_bytes())
+        if named:
+            found.setdefault(named[1].decode(), path)
+    return found
 
 
 def package_folder(name: str) -> Path:

@@ -9,9 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from olmo_core.config.evals import TaskConfig
 from olmo_core.config.load import nearest
+from olmo_core.config.paths import expanded
 from olmo_core.errors import ConfigError
-from olmo_core.evals.task_files import OURS, functions, package_folder, read_task
+from olmo_core.evals.task_files import OURS, functions, package_folder, read_task, stock_task
+from olmo_core.files import sha256_file
 from olmo_core.run.code import code_digest
 
 Layout = Literal["arrow", "arc", "openbookqa", "boolq", "gsm8k", "hub"]
@@ -40,8 +43,8 @@ class DataSource:
 class TaskSource:
     """One task: its YAML file, its data, the split that is scored and that of its examples."""
 
-    file: str  # relative to lm_eval/tasks, or to this project's own
-    data: str
+    file: str  # relative to lm_eval/tasks or to this project's own, else absolute
+    data: str | None  # None: what the file names, of which the wheel has nothing
     scored: str = "validation"
     examples: str | None = "validation"  # None: they stand in the file, or there are none
     ours: bool = False
@@ -54,6 +57,8 @@ class TaskSource:
     @property
     def splits(self) -> dict[str, Split]:
         """The splits that the task reads."""
+        if self.data is None:
+            return {}
         names = dict.fromkeys((self.scored, self.examples))
         return {name: DATA[self.data].splits[name] for name in names if name is not None}
 
@@ -168,42 +173,57 @@ TASKS: dict[str, TaskSource] = {
 }
 
 
-def task_source(name: str) -> TaskSource:
-    """Return where a task lies.
+def task_source(task: TaskConfig) -> TaskSource:
+    """Return where a task lies: a user's file, a row of `TASKS`, or any other task of lm-eval.
 
     Raises:
-        ConfigError: the wheel has no data of this task.
+        ConfigError: there is no task of this name.
     """
-    source = TASKS.get(name)
-    if source is None:
-        raise ConfigError(f"downstream.tasks: no offline data of {name!r}; {nearest(name, TASKS)}")
-    return source
+    if task.file is not None:
+        return TaskSource(file=str(expanded(task.file)[0]), data=None)
+    if task.name in TASKS:
+        return TASKS[task.name]
+    stock = stock_task(task.name)
+    if stock is None:
+        raise ConfigError(f"downstream.tasks: no task {task.name!r}; {nearest(task.name, TASKS)}")
+    return TaskSource(file=str(stock.relative_to(package_folder("lm_eval") / "tasks")), data=None)
 
 
-def data_names(tasks: Iterable[str]) -> tuple[str, ...]:
-    """Return the data sets of these tasks, each once.
+def data_names(tasks: Iterable[TaskConfig]) -> tuple[str, ...]:
+    """Return the data sets of these tasks that the tables know, each once.
 
     Raises:
-        ConfigError: the wheel has no data of one of them.
+        ConfigError: there is no such task.
     """
-    return tuple(dict.fromkeys(task_source(name).data for name in tasks))
+    names = dict.fromkeys(task_source(task).data for task in tasks)
+    return tuple(name for name in names if name is not None)
 
 
-def scored_identity(names: Iterable[str]) -> dict[str, Any]:
+def scored_identity(tasks: Iterable[TaskConfig]) -> dict[str, Any]:
     """Return what the scores of these tasks depend on, part of a fingerprint.
 
     Of lm-eval's own tasks that is where they lie, for the version of lm-eval is in the fingerprint;
-    of this project's, what the file says and the code that it names.
+    of this project's and of a user's, what the file says and the code that it names.
     """
     rows: dict[str, Any] = {}
-    for name in names:
-        source = task_source(name)
-        rows[name] = {**asdict(source), "splits": _plain(source.splits)}
-        if source.ours:
+    for task in tasks:
+        source = task_source(task)
+        row = {**asdict(source), "splits": _plain(source.splits)}
+        if source.ours or task.file is not None:
             content = read_task(source.path)
-            modules = sorted({str(each).rpartition(".")[0] for each in functions(content)})
-            rows[name] |= {"content": content, "code": code_digest(*modules)}
+            row |= {"file": source.path.name, "content": content}
+            row["code"] = {each: _code(each, source.path) for each in functions(content)}
+        rows[task.name] = row
     return {"task_rows": rows}
+
+
+def _code(function: str, file: Path) -> str:
+    """Return a digest of a function's module: one beside the file, as lm-eval looks, or of ours."""
+    module = function.rpartition(".")[0]
+    beside = file.parent / f"{module.replace('.', '/')}.py"
+    if beside.exists():
+        return sha256_file(beside)
+    return code_digest(module) if module.startswith("olmo_core.") else module
 
 
 def questions_identity(names: Iterable[str]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def test_what_the_graph_sets_is_refused_in_a_recipe(
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("evals.yaml", "name: copa", "name: copa_", r"no offline data of 'copa_'; did you mean"),
+        ("evals.yaml", "name: copa", "name: copa_", r"no task 'copa_'; did you mean"),
         ("stage2.yaml", "n_layers: 2", "n_layers: 3", r"stage2\.yaml:\d+: model\.n_layers: 3 \(i"),
         ("corpus.yaml", "docstrings: {repet", "docstring: {repet", r"no source 'docstring' in raw"),
         ("corpus.yaml", "vocab_size: 1024", "vocab_size: 2048", r"1024 rows for the 2048 entries"),

@@ -99,7 +99,7 @@ def test_null_takes_a_mapping_out(recipes: Path) -> None:
         ),
         (
             {"evals": "downstream: {tasks: [{name: copb}]}\n"},
-            r"v/evals\.yaml:1: downstream\.tasks: no offline data of 'copb'; did you mean 'copa'",
+            r"v/evals\.yaml:1: downstream\.tasks: no task 'copb'; did you mean 'copa'",
         ),
         (
             {"stage1": "a: 1\n", "stage_1": ""},

@@ -1,11 +1,13 @@
 """Multiple choice as lm-eval has it, with the normalisations of the published OLMo figures."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from lm_eval.api.instance import Instance
+from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.utils import create_iterator
 
 from olmo_core.evals.log_likelihood import LogLikelihood
 
@@ -32,7 +34,9 @@ class ChoiceTask(ConfigurableTask):
         return None
 
     def fewshot_context(self, doc: dict[str, Any], num_fewshot: int, **kwargs: Any) -> Any:
-        """Return lm-eval's context; what stands before the question is rendered once per group."""
+        """Return lm-eval's context; fixed examples are rendered once per group."""
+        if not isinstance(getattr(self, "sampler", None), FirstNSampler):
+            return super().fewshot_context(doc, num_fewshot, **kwargs)
         questions = self.doc_to_choice(doc) if self.multiple_input else [self.doc_to_text(doc)]
         key = self.group(doc), num_fewshot
         if key not in self._before:
@@ -41,6 +45,21 @@ class ChoiceTask(ConfigurableTask):
             self._before[key] = whole.removesuffix(questions[0])
         contexts = [self._before[key] + str(question) for question in questions]
         return contexts if self.multiple_input else contexts[0]
+
+    def doc_iterator(
+        self,
+        *,
+        rank: int = 0,
+        limit: int | None = None,
+        world_size: int = 1,
+        samples: list[int] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield the documents with numbers from 0 on; those of `samples` without reading others."""
+        if samples is None:
+            return super().doc_iterator(rank=rank, limit=limit, world_size=world_size)
+        documents: Any = self.eval_docs
+        chosen = enumerate(documents.select(sorted(samples)))
+        return create_iterator(chosen, rank=rank, limit=limit, world_size=world_size)
 
     def construct_requests(
         self, doc: dict[str, Any], ctx: str | list[str], **kwargs: Any

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lm_eval.api.task import ConfigurableTask
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from olmo_core.config.evals import TaskConfig
@@ -24,7 +25,9 @@ def folder(family: Any) -> Path:
 @pytest.fixture(scope="module")
 def harness(family: Any, tmp_path_factory: pytest.TempPathFactory) -> Harness:
     shadows = tmp_path_factory.mktemp("tasks")
-    data = [build_task(name, family.root / "cache" / "task_data") for name in TASKS_RUN]
+    data = [
+        build_task(TaskConfig(name=name), family.root / "cache" / "task_data") for name in TASKS_RUN
+    ]
     write_shadows(data, shadows, datasets_cache=shadows / "datasets")
     return Harness([TaskConfig(name=name, limit=LIMIT) for name in TASKS_RUN], shadows)
 
@@ -104,3 +107,13 @@ def test_an_answer_that_is_no_choice_is_refused(harness: Harness) -> None:
     document = {"passage": "", "question": "", "label": 5}
     with pytest.raises(ValueError, match="olmo1_boolq: '-4' is no choice of the document"):
         harness.tasks["olmo1_boolq"].process_results(document, [])
+
+
+def test_a_sample_is_asked_as_lm_eval_would(harness: Harness) -> None:
+    """Its own iterator reads the whole split to find a few documents."""
+    task = harness.tasks["olmo1_arc_easy"]
+    samples = [7, 2, 569]
+    expected = [*ConfigurableTask.doc_iterator(task, samples=samples)]
+    assert [*task.doc_iterator(samples=samples)] == expected
+    assert [number for number, _ in expected] == [0, 1, 2]
+    assert [*task.doc_iterator(limit=2)] == [*ConfigurableTask.doc_iterator(task, limit=2)]

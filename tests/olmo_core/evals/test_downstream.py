@@ -44,7 +44,7 @@ def scored(family: Any) -> Path:
 def test_scores_equal_a_plain_run(
     family: Any, scored: Path, task: TaskConfig, tmp_path: Path
 ) -> None:
-    data = build_task(task.name, family.root / "cache" / "task_data")
+    data = build_task(task, family.root / "cache" / "task_data")
     write_shadows([data], tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
     plain_run: Any = simple_evaluate
     documents: dict[str, Any] = {"limit": task.limit}
@@ -118,9 +118,9 @@ def test_only_what_changed_is_scored_again(
 
 def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
     names = [name for name in TASKS if TASKS[name].data != "truthfulqa"]  # of which there is none
-    data = [build_task(name, family.root / "cache" / "task_data") for name in names]
-    write_shadows(data, tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
     tasks = tuple(TaskConfig(name=name, limit=2) for name in names)
+    data = [build_task(task, family.root / "cache" / "task_data") for task in tasks]
+    write_shadows(data, tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
     loaded = harness.Harness(tasks, tmp_path / "tasks").tasks
     # Sizes of the hub's splits. What the wheel lacks: sciq's test split.
     test = {
@@ -145,7 +145,7 @@ def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
     }
     sizes = {"test": test, "validation": validation}
     for task in data:
-        assert task.documents == sizes[task.split][TASKS[task.name].data], task.name
+        assert task.documents == sizes[task.split][TASKS[task.name].data or ""], task.name
     of_test = {TASKS[task.name].data for task in data if task.split == "test"}
     assert of_test == set(test)
     for name, task in loaded.items():
@@ -155,7 +155,7 @@ def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
 
 def test_every_model_is_shown_the_same_examples(family: Any, tmp_path: Path) -> None:
     (task,) = [task for task in TASKS_RUN if task.num_fewshot]
-    data = build_task(task.name, family.root / "cache" / "task_data")
+    data = build_task(task, family.root / "cache" / "task_data")
     write_shadows([data], tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
     scorer = harness.Harness([task], tmp_path / "tasks")
     model = scorer.language_model(family.runs["export"] / "exports" / "soup", batch_size=8)
@@ -168,7 +168,7 @@ def test_every_model_is_shown_the_same_examples(family: Any, tmp_path: Path) -> 
 
 def test_unknown_task_and_bad_values() -> None:
     with pytest.raises(ConfigError, match="did you mean 'arc_easy'"):
-        build_task("arc_esy", Path("unused"))
+        build_task(TaskConfig(name="arc_esy"), Path("unused"))
     with pytest.raises(ConfigError, match="copa is given twice"):
         build(DownstreamConfig, {"tasks": [{"name": "copa"}, {"name": "copa"}]}, where="downstream")
     with pytest.raises(ConfigError, match="limit is 0; expected 1 or more, or null"):

@@ -51,7 +51,7 @@ def loaded(name: str, cache: Path) -> Any:
     owner = next(each for each in SUITES if name.startswith(f"{each}_"))
     config = resolved(DownstreamConfig(suites=(owner,)))
     [task] = [task for task in config.tasks if task.name == name]
-    write_shadows([build_task(name, cache)], cache / name, datasets_cache=cache / "datasets")
+    write_shadows([build_task(task, cache)], cache / name, datasets_cache=cache / "datasets")
     return Harness([task], cache / name).tasks[name]
 
 

@@ -116,9 +116,14 @@ def test_no_average_where_a_task_is_missing_and_no_error_where_one_is() -> None:
     assert with_headlines(figures, config)[-1]["stderr"] is None
 
 
-def test_what_a_task_of_ours_says_is_part_of_its_identity(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = scored_identity(["olmo1_copa", "copa"])
-    assert before == scored_identity(["olmo1_copa", "copa"])
+TASKS_OF = (TaskConfig(name="olmo1_copa"), TaskConfig(name="copa"))
+
+
+def test_what_a_task_of_ours_says_is_part_of_its_identity() -> None:
+    before = scored_identity(TASKS_OF)
+    assert before == scored_identity(TASKS_OF)
     assert before["task_rows"]["olmo1_copa"]["content"] == read_task(TASKS["olmo1_copa"].path)
-    assert len(before["task_rows"]["olmo1_copa"]["code"]) == 64
+    code = before["task_rows"]["olmo1_copa"]["code"]
+    assert "olmo_core.evals.tasks.documents.copa_premise" in code
+    assert all(len(digest) == 64 for digest in code.values())
     assert "content" not in before["task_rows"]["copa"]
