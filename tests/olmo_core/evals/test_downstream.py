@@ -190,7 +190,7 @@ def test_weights_that_are_not_the_exported_ones_are_refused(family: Any, tmp_pat
     weights.write_bytes(weights.read_bytes() + b"x")
     config = DownstreamConfig(tasks=TASKS_RUN)
     with (
-        pytest.raises(InputError, match="it has been changed since"),
+        pytest.raises(InputError, match="they have been changed since"),
         Job.open(family.new("downstream")) as job,
     ):
         downstream.make(config, {"export": export}, job)
