@@ -1,5 +1,6 @@
 """Log-likelihood of documents under our model, with windows of similar length in one batch."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from olmo_core.evals.windows import Window, batches, windows
+from olmo_core.model.linear import matmul_prepacked, prepacked
 from olmo_core.model.transformer import Transformer
 
-HEAD_ROWS = 256  # positions whose logits are in memory at once: a few MB, near the processor
+# Of the logits that are in memory at once: positions, and rows of the vocabulary (as in training).
+HEAD_ROWS, HEAD_WIDTH = 1024, 4192
 BUFFER_BATCHES = 256  # of documents that are held at once, to find windows of like length
 
 
@@ -106,17 +109,32 @@ def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[
     values = torch.zeros(scored.shape, dtype=torch.float64, device=device)
     values[scored] = torch.cat(
         [
-            _log_probability(model.lm_head(part).float(), ids)
+            _log_probability(part, model.lm_head.weight, ids)
             for part, ids in zip(states.split(HEAD_ROWS), chosen.split(HEAD_ROWS), strict=True)
         ]
     )
     return values.sum(-1).tolist()
 
 
-def _log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return the log-softmax (N,) of the chosen ids in f64; overwrites `logits` (N, V)."""
-    values = logits.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-    largest = logits.amax(-1)
-    # In place: a second table of logits costs as much time as the exponentials.
-    normaliser = logits.sub_(largest.unsqueeze(-1)).exp_().sum(-1).log_().add_(largest)
-    return (values - normaliser).double()
+def _log_probability(states: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
+    """Return the log-softmax (N,) of the chosen ids in f64, from states (N, d) and head (V, d).
+
+    The vocabulary is taken in tiles, as the training loss does: no table of logits is ever whole.
+    """
+    scaled = states * math.log2(math.e)  # powers of two: `exp2` is faster here, and as exact
+    picked = torch.empty_like(scaled[:, 0])
+    highest: list[Tensor] = []
+    totals: list[Tensor] = []
+    for start, part in zip(
+        range(0, len(weight), HEAD_WIDTH), weight.split(HEAD_WIDTH), strict=True
+    ):
+        tile = matmul_prepacked(scaled, prepacked(part, scaled))  # (N, width)
+        inside = ((chosen >= start) & (chosen < start + len(part))).nonzero().squeeze(1)
+        picked[inside] = tile[inside, chosen[inside] - start]
+        highest.append(tile.amax(1))
+        totals.append(tile.sub_(highest[-1].unsqueeze(1)).exp2_().sum(1))
+    tops = torch.stack(highest)  # (tiles, N)
+    top = tops.amax(0)
+    total = torch.stack(totals).mul_(tops.sub_(top).exp2_()).sum(0)
+    normaliser = total.log2_().add_(top)
+    return (picked - normaliser).double() * math.log(2)

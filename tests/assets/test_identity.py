@@ -155,8 +155,8 @@ MEANING = [
     ),
     (
         "olmo_core/evals/scoring.py",
-        "(values - normaliser)",
-        "(values + normaliser)",
+        "(picked - normaliser)",
+        "(picked + normaliser)",
         {"perplexity"},
         "function _log_probability",
     ),

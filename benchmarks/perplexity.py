@@ -1,0 +1,193 @@
+"""Log-likelihood of documents: our evaluator against lm-eval's rolling one, in CPU-seconds.
+
+examples:
+  python benchmarks/perplexity.py                        20M parameters, 4 rounds: five minutes
+  python benchmarks/perplexity.py --rounds=7 --documents=60
+  python benchmarks/perplexity.py --batch_size 1 4
+
+Random weights of OLMo 2's shape (d 256, 8 layers, 50,304 rows), one thread, float32. The documents
+are the language manual that every Python carries, cut to lengths from a line to several windows.
+Contestants take turns in one process, from texts to log-likelihoods; models are loaded before. Each
+of lm-eval's batch sizes (windows, in the order of the documents) is one. Ratios are the medians of
+those within a round. Bound: each document's figure is lm-eval's to 1e-6.
+"""
+
+import argparse
+import os
+import platform
+import pydoc_data.topics
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Read when the libraries are imported.
+os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "RAYON_NUM_THREADS": "1"}
+os.environ |= {"TOKENIZERS_PARALLELISM": "false"}
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from olmo_core.checkpoint.huggingface import (
+    huggingface_config,
+    load_exported,
+    load_pretrained,
+    to_huggingface,
+)
+from olmo_core.config.model import ModelConfig
+from olmo_core.data.tokenizer import read_tokenizer
+from olmo_core.evals.scoring import score_documents
+from olmo_core.evals.task_rows import package_folder
+from olmo_core.files import write_json
+from olmo_core.model.transformer import Transformer
+
+CLOSE = 1e-6  # relative
+WINDOW = 1024
+EOS = 50_279
+LENGTHS = (80, 300, 1000, 3000, 9000)  # characters, in turn
+
+
+def texts_of(documents: int) -> list[str]:
+    """Return so many texts of different lengths, of the language manual."""
+    manual = "\n".join(pydoc_data.topics.topics.values())
+    lengths = [LENGTHS[number % len(LENGTHS)] for number in range(documents)]
+    starts = [len(manual) * number // documents for number in range(documents)]
+    return [manual[start : start + size] for start, size in zip(starts, lengths, strict=True)]
+
+
+def export(folder: Path) -> None:
+    """Write a model of random weights as a Hugging Face folder, with OLMo 1's tokenizer."""
+    config = ModelConfig(
+        d_model=256,
+        n_heads=4,
+        n_layers=8,
+        mlp_hidden_size=2048,
+        layer_norm_type="rms",
+        layer_norm_eps=1e-6,
+        attention_layer_norm=True,
+        norm_after=True,
+        rope=True,
+        rope_theta=500_000,
+        attention_dropout=0.0,
+        residual_dropout=0.0,
+        embedding_dropout=0.0,
+        include_bias=False,
+        max_sequence_length=WINDOW,
+        vocab_size=50_280,
+        embedding_size=50_304,
+        weight_tying=False,
+    )
+    torch.manual_seed(0)
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.1)
+    state = to_huggingface({name: p.detach() for name, p in model.named_parameters()}, config)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", huggingface_config(config, eos_token_id=EOS, pad_token_id=1))
+    tokenizer = package_folder("olmo_eval") / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json"
+    (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
+
+
+def ours(folder: Path, batch_tokens: int) -> Callable[[list[str]], list[float]]:
+    """Return our evaluator, as the asset `perplexity` uses it on one core."""
+    model = load_exported(folder, torch.device("cpu"))
+    tokenizer = read_tokenizer(folder / "tokenizer.json")
+
+    def score(texts: list[str]) -> list[float]:
+        encoded = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        scored = score_documents(
+            [model],
+            (np.array(each.ids, np.int32) for each in encoded),
+            eos_token_id=EOS,
+            max_window=WINDOW,
+            batch_tokens=batch_tokens,
+        )
+        return [value for _, value in scored]
+
+    return score
+
+
+def lm_eval(folder: Path, batch_size: int) -> Callable[[list[str]], list[float]]:
+    """Return lm-eval's rolling log-likelihood."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"),
+        eos_token="<|endoftext|>",
+        model_max_length=WINDOW,
+    )
+    assert tokenizer.eos_token_id == EOS
+    arguments: dict[str, Any] = {
+        "pretrained": load_pretrained(folder, torch.device("cpu")),
+        "tokenizer": tokenizer,
+        "batch_size": batch_size,
+        "logits_cache": False,  # with it, windows that repeat themselves get others' figures
+    }
+    model: Any = HFLM(**arguments)
+
+    class Request:
+        def __init__(self, text: str) -> None:
+            self.args = (text,)
+
+    def score(texts: list[str]) -> list[float]:
+        requests: Any = [Request(text) for text in texts]
+        return model.loglikelihood_rolling(requests, disable_tqdm=True)
+
+    return score
+
+
+def main() -> None:
+    """Print the seconds of each round, tokens a second, and the ratio."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--documents", type=int, default=10)
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--batch_tokens", type=int, default=2048)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    texts = texts_of(options.documents)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        export(folder)
+        encoded = read_tokenizer(folder / "tokenizer.json").encode_batch(texts)
+        tokens = sum(len(each.ids) for each in encoded)
+        contestants = {
+            "ours": ours(folder, options.batch_tokens),
+            **{f"lm-eval, {size}": lm_eval(folder, size) for size in options.batch_size},
+        }
+        print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
+        print(f"{options.documents} documents, {tokens} tokens; CPU-seconds per round", flush=True)
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        found: dict[str, list[float]] = {}
+        for _ in range(options.rounds):
+            for name, score in contestants.items():
+                start = time.process_time()
+                found[name] = score(texts)
+                seconds[name].append(time.process_time() - start)
+            print(", ".join(f"{name} {each[-1]:.2f}" for name, each in seconds.items()), flush=True)
+    for name, each in seconds.items():
+        rate = tokens / statistics.median(each)
+        ratios = [b / a for a, b in zip(seconds["ours"], each, strict=True)]
+        print(
+            f"{name}: {statistics.median(each):.2f} s, {rate:.0f} tokens a CPU-second, "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of ours"
+        )
+    apart = max(
+        abs(a - b) / abs(b)
+        for each in found.values()
+        for a, b in zip(found["ours"], each, strict=True)
+    )
+    print(f"largest relative distance of a document's figure: {apart:.1e}")
+    if apart > CLOSE:
+        raise SystemExit(f"above the bound of {CLOSE}")
+
+
+if __name__ == "__main__":
+    main()
