@@ -1,13 +1,15 @@
 """Pairs of the documents of a bucket, against loops over all documents."""
 
-from collections import defaultdict
+import random
+from collections import Counter, defaultdict
 from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.ipc as ipc
 import pytest
 
-from olmo_core.corpus.duplicates import buckets, keys, verify
+from olmo_core.corpus.duplicates import bands, buckets, keys, verify
 from olmo_core.corpus.duplicates.bands import BANDS, PAIRS
 from olmo_core.corpus.duplicates.buckets import Buckets, shared_keys
 
@@ -126,3 +128,73 @@ def test_what_several_partitions_say_of_a_pair_comes_in_one_range(
     assert sorted(found) == given
     for (_, before, _), (_, after, _) in pairwise(ranges):
         assert before.max() < after.min()
+
+
+EARLIER = range(1, 3)  # of 8 shards, behind one of excluded documents
+
+
+def earlier_rows() -> list[tuple[int, int, int, int]]:
+    """Two bands of documents in 8 shards, of which many have the words of another."""
+    noise = random.Random(0)
+    places = [keys.place(shard, line) for shard in range(8) for line in range(1, 20)]
+    key_of = {
+        (words, band): noise.randrange(20) << 58 | band for words in range(60) for band in (0, 1)
+    }
+    words_of = {place: noise.randrange(60) for place in places}
+    found = [(key_of[w, band], w, place, band) for place, w in words_of.items() for band in (0, 1)]
+    return noise.sample(found, len(found))
+
+
+def firsts(words_of: dict[int, int], *, earlier: bool) -> dict[int, int]:
+    """Return the first place of each words, among earlier corpora or among the others."""
+    found: dict[int, int] = {}
+    for place in sorted(words_of):
+        if (place >> 32 in EARLIER) == earlier:
+            found.setdefault(words_of[place], place)
+    return found
+
+
+def naive_earlier() -> tuple[set[tuple[int, int, bool]], Counter[int]]:
+    """Return the pairs, with whether they have the same words; those left out, by key."""
+    by_key: dict[int, dict[int, int]] = defaultdict(dict)
+    for key, words, place, _ in earlier_rows():
+        by_key[key][place] = words
+    pairs: set[tuple[int, int, bool]] = set()
+    left_out: Counter[int] = Counter()
+    for key, words_of in by_key.items():
+        own, old = (sorted(firsts(words_of, earlier=e).values()) for e in (False, True))
+        for later in own:
+            for first in (each for each in [*own, *old] if each < later):
+                if first not in own[:COMPARED] and first not in old[:COMPARED]:
+                    left_out[key] += 1
+                elif words_of[first] != words_of[later]:
+                    pairs.add((first, later, False))
+    words_of = {place: words for _, words, place, _ in earlier_rows()}
+    for found in (firsts(words_of, earlier=each) for each in (False, True)):
+        for place, words in words_of.items():
+            if place >> 32 not in EARLIER and found.get(words, place) < place:
+                pairs.add((found[words], place, True))
+    return pairs, left_out
+
+
+@pytest.mark.parametrize("batch_rows", [1, 50, 1 << 20])
+def test_as_many_earlier_documents_are_compared_as_own_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int
+) -> None:
+    """None of them is the later of a pair."""
+    monkeypatch.setattr(buckets, "COMPARED", COMPARED)
+    monkeypatch.setattr(buckets, "BATCH_ROWS", batch_rows)
+    columns = dict(zip(BANDS, np.array(earlier_rows(), np.uint64).T, strict=True))
+    with keys.PartitionedFile(tmp_path / "keys", BANDS, 1) as out:
+        out.write(columns, np.zeros(len(columns["key"]), np.int64))
+    groups = [keys.Group(number=0, first=0, paths=())]
+    counts = bands.pair_partition(
+        [tmp_path / "keys"], 0, 1, groups, tmp_path / "out", earlier=EARLIER
+    )
+    table = ipc.open_file(tmp_path / "out" / "pairs.arrow").read_all().to_pydict()
+    found = [*zip(*table.values(), strict=True)]
+    pairs, left_out = naive_earlier()
+    assert len(found) == len(pairs) > 300
+    assert set(found) == pairs
+    assert counts == {"buckets": len(left_out), "pairs": left_out.total()}
+    assert len(left_out) > 3

@@ -1,80 +1,25 @@
-"""Copies of earlier corpora, worked out by hand and against a walk over all documents."""
+"""Copies of earlier corpora, worked out by hand, and what is refused."""
 
-import gzip
 import json
-import random
-import re
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.ipc as ipc
 import pytest
 
-from olmo_core.corpus.duplicates import bands, buckets, digest_groups, keys
 from olmo_core.corpus.duplicates.deduplicated import DeduplicatedConfig
 from olmo_core.corpus.duplicates.earlier import EarlierCorpora, earlier_identity
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.files import write_json
-
-COPIES = ("text", "near", "url", "id", "earlier")
-LONG = "A line that is long enough to be a paragraph that counts, number {}."
-NOTHING_HELD_OUT = {"share": 0}
-NO_PAIR_IS_MISSED = {"permutations": 128, "bands": 64}
-
-
-def words(seed: int, changed: int = 0, count: int = 60) -> str:
-    """Sixty words; of those with the same seed all but the first are the same."""
-    found = [f"w{random.Random(f'{seed} {n}').randrange(10**6)}" for n in range(count)]
-    return " ".join([f"c{changed}", *found[1:]] if changed else found)
-
-
-def write_packed(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON lines, packed as the file's name says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    if path.suffix == ".zst":
-        with pa.output_stream(str(path), compression="zstd") as out:
-            out.write(content)
-    else:
-        path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
-
-
-def row(name: str, text: str, url: str = "", source: str = "a") -> dict[str, Any]:
-    return {"id": name, "text": text, "source": source, "metadata": {"url": url} if url else {}}
-
-
-def run(corpus: Any, *folders: Path, **config: Any) -> dict[str, dict[str, Any]]:
-    """Run the three jobs on what `raw` has left; return their reports."""
-    earlier = {"earlier": [str(folder) for folder in folders]}
-    configs = {
-        "near_duplicates": {**earlier, **NO_PAIR_IS_MISSED},
-        "held_out": config.pop("held_out", NOTHING_HELD_OUT),
-        "deduplicated": earlier,
-    }
-    return {name: corpus.run(name, each, **config)["report"] for name, each in configs.items()}
-
-
-def marks(corpus: Any) -> dict[str, tuple[set[str], float]]:
-    """Document id -> what it is a copy by, and the share of it in repeated paragraphs."""
-    return {
-        name: (
-            {key for key in COPIES if found[f"duplicates__{key}"]},
-            found["duplicates__paragraphs"][0][2],
-        )
-        for name, found in corpus.attributes("deduplicated", "duplicates").items()
-    }
-
-
-def write_raw(corpus: Any, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    for path, documents in rows.items():
-        corpus.write_lines(corpus.folder("raw") / f"{path}.jsonl.gz", documents)
-    write_json(corpus.folder("raw") / "result.json", {"digest": "of these texts"})
+from tests.olmo_core.corpus.duplicates.earlier_documents import (
+    LONG,
+    NOTHING_HELD_OUT,
+    marks,
+    row,
+    run,
+    words,
+    write_packed,
+    write_raw,
+)
 
 
 def test_marks_are_those_worked_out_by_hand(corpus: Any, tmp_path: Path) -> None:
@@ -153,133 +98,30 @@ def test_a_recipe_without_earlier_corpora_says_nothing_of_them(corpus: Any) -> N
         assert not (corpus.folder(name) / "earlier.json").exists()
 
 
-class Truth:
-    """Documents in the order in which they stand, each compared with every one before it."""
-
-    def __init__(self, **parts: list[dict[str, Any]]) -> None:
-        self.rows = [each for part in parts.values() for each in part]
-        kinds = [name for name, part in parts.items() for _ in part]
-        self.own = [number for number, kind in enumerate(kinds) if kind == "own"]
-        self.earlier = {number for number, kind in enumerate(kinds) if kind == "earlier"}
-        self.excluded = {number for number, kind in enumerate(kinds) if kind == "excluded"}
-        self.first = [*range(len(self.rows))]
-        texts = [each["text"].lower().split() for each in self.rows]
-        sets = [{" ".join(each[n : n + 5]) for n in range(len(each) - 4)} for each in texts]
-        for a, b in combinations(range(len(self.rows)), 2):
-            if b in self.earlier:  # is compared with nothing that stands before it
-                continue
-            if len(sets[a] & sets[b]) >= 0.7 * len(sets[a] | sets[b]):
-                least, most = sorted((self.first[a], self.first[b]))
-                self.first = [least if at == most else at for at in self.first]
-
-    def before(self, number: int, left: Sequence[int]) -> Iterator[int]:
-        """Yield what stands before a document: earlier corpora, and what is left of its own."""
-        yield from sorted(self.earlier)
-        yield from (each for each in left if each < number)
-
-    def copied(self, number: int, left: Sequence[int]) -> set[str]:
-        found: set[str] = set()
-        one = self.rows[number]
-        for each in self.before(number, left):
-            other = self.rows[each]
-            by = {"text"} if one["text"] == other["text"] else set[str]()
-            by |= {"near"} if self.first[number] == self.first[each] else set()
-            by |= {"url"} if one["metadata"] == other["metadata"] else set()
-            by |= {"id"} if original(one) == original(other) else set()
-            found |= by | ({"earlier"} if by and each in self.earlier else set())
-        return found
-
-    def repeated(self, number: int, left: Sequence[int]) -> float:
-        seen = {line for each in self.before(number, left) for line in self.lines(each)}
-        found = -(self.lines(number)[-1] in seen)  # no line break ends the text
-        for line in self.lines(number):
-            if len(line.encode()) >= 40 and line in seen:
-                found += len(line) + 1
-            seen.add(line)
-        return found / len(self.rows[number]["text"])
-
-    def lines(self, number: int) -> list[str]:
-        return self.rows[number]["text"].split("\n")
-
-
-def original(document: Mapping[str, Any]) -> str:
-    """The id before it was made unique, with the source as `raw` writes it."""
-    name = re.sub("~[0-9a-f]{16}$", "", document["id"])
-    source = document["source"]
-    return name if name.startswith(f"{source}/") else f"{source}/{name}"
-
-
-def draw(noise: random.Random, source: str, count: int, label: str) -> list[dict[str, Any]]:
-    """Documents of which many are copies of some kind, of each other and of other calls'."""
-    rows: list[dict[str, Any]] = []
-    for number in range(count):
-        lines = [words(noise.randrange(60), noise.randrange(4))]
-        lines += [LONG.format(noise.randrange(200))] * (noise.random() < 0.5)
-        again = noise.random() < 0.3
-        name = f"{source}/same{noise.randrange(30)}" if again else f"{source}/{label}{number}"
-        mark = f"~{noise.getrandbits(64):016x}" if again and label != "old" else ""
-        bare = label == "old" and noise.random() < 0.5
-        name = name.removeprefix(f"{source}/") if bare else name + mark
-        url = f"u{noise.randrange(40)}" if noise.random() < 0.5 else f"{label}{source}{number}"
-        rows.append(row(name, "\n".join(lines), url, source))
-    return rows
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_marks_are_those_of_a_walk_over_all_documents(
-    corpus: Any, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Cut small, with documents that are excluded and some that are held out."""
-    monkeypatch.setattr(keys, "GROUP_SHARDS", 2)
-    monkeypatch.setattr(keys, "PARTITION_BYTES", 3_000)
-    monkeypatch.setattr(digest_groups, "BATCH_ROWS", 5)
-    noise = random.Random(seed)
-    excluded = draw(noise, "a", 2, "gone")
-    old = [draw(noise, source, 12, "old") for source in "aab"]
-    own = {
-        f"{source}/part-0000{n}": draw(noise, source, 25, f"n{n}")
-        for source in "ab"
-        for n in (0, 1)
-    }
+def test_rules_drop_what_an_earlier_corpus_has(corpus: Any, tmp_path: Path) -> None:
+    """From raw text to what is kept: its own copies may stay where those of earlier ones go."""
     write_raw(
         corpus,
-        {"excluded/a/part-00000": excluded}
-        | {f"documents/{path}": rows for path, rows in own.items()},
+        {
+            "documents/a/part-00000": [
+                row("a/text", words(1)),
+                row("a/near", words(2, changed=1)),
+                row("a/once", words(3)),
+                row("a/twice", words(3)),
+                row("a/other", words(4)),
+            ]
+        },
     )
-    write_packed(tmp_path / "old" / "x.jsonl.zst", old[0])
-    write_packed(tmp_path / "old" / "y.jsonl", old[1])
-    write_packed(tmp_path / "older" / "z.json.gz", old[2])
-    held = {"share": 0.05, "min_documents": 2, "max_cluster_share": 0.5}
-    folders = (tmp_path / "old", tmp_path / "older")
-    reports = run(corpus, *folders, held_out=held, processes=1)
-    truth = Truth(excluded=excluded, earlier=[*chain(*old)], own=[*chain(*own.values())])
-
-    names = {truth.rows[number]["id"]: number for number in truth.own}
-    left = [names[document["id"]] for document in corpus.documents("held_out")]
-    gone = {
-        names[each["id"]]: each["role"]
-        for each in corpus.read_lines(corpus.folder("held_out") / "held_out.jsonl.gz")
-    }
-    assert sorted([*left, *gone]) == truth.own
-    near_excluded = {n for n in truth.own if truth.first[n] in truth.excluded}
-    assert {n for n, role in gone.items() if role == "near excluded"} == near_excluded
-    # A cluster that an earlier corpus has documents of is never held out.
-    assert len(gone) > len(near_excluded)
-    assert not any(truth.first[n] in truth.earlier for n in gone)
-
-    found = marks(corpus)
-    expected = {number: truth.copied(number, left) for number in left}
-    assert {number: found[truth.rows[number]["id"]][0] for number in left} == expected
-    for number in left:
-        share = found[truth.rows[number]["id"]][1]
-        assert share == pytest.approx(truth.repeated(number, left), abs=1e-6)
-    counts = Counter(kind for kinds in expected.values() for kind in kinds)
-    assert all(counts[kind] > 3 for kind in COPIES)
-    numbers = reports["deduplicated"]["numbers"]
-    assert numbers["copies_of_earlier"] == counts["earlier"] < len(left)
-    assert numbers["documents"] == len(left)
-    near = sum(truth.first[n] in truth.earlier for n in truth.own)
-    assert reports["near_duplicates"]["numbers"]["near_earlier"] == near
+    write_packed(tmp_path / "old" / "0.jsonl.gz", [row("a/1", words(1)), row("a/2", words(2))])
+    run(corpus, tmp_path / "old")
+    corpus.run("tagged", {"taggers": {"a": ["pii_regex_with_counts_fast_v2"]}})
+    seen = {"name": "seen", "attribute": "duplicates__earlier", "above": 0}
+    report = corpus.run("filtered", {"rules": {"a": [seen]}, "min_kept_share": {"a": 0.5}})[
+        "report"
+    ]
+    kept = [document["id"] for document in corpus.documents("filtered")]
+    assert kept == ["a/once", "a/twice", "a/other"]
+    assert (report["numbers"]["kept"], report["numbers"]["dropped"]) == (3, 2)
 
 
 def test_near_copies_of_excluded_documents_leave_though_an_earlier_corpus_has_them(
@@ -302,67 +144,6 @@ def test_near_copies_of_excluded_documents_leave_though_an_earlier_corpus_has_th
     reports = run(corpus, tmp_path / "old")
     assert reports["held_out"]["numbers"]["near_excluded"] == 2
     assert marks(corpus) == {"a/stays": (set(), 0), "a/copy": ({"near", "earlier"}, 0)}
-
-
-def test_two_processes_write_the_same_bytes(corpus: Any, tmp_path: Path) -> None:
-    noise = random.Random(7)
-    own = {f"documents/a/part-0000{n}": draw(noise, "a", 40, f"n{n}") for n in range(3)}
-    for number in range(3):
-        write_packed(tmp_path / "old" / f"{number}.jsonl.gz", draw(noise, "a", 20, "old"))
-    write_raw(corpus, own)
-    found: list[dict[str, bytes]] = []
-    for processes in (1, 2):
-        again = type(corpus)(tmp_path / str(processes))
-        shutil.copytree(corpus.folder("raw"), again.folder("raw"))
-        run(again, tmp_path / "old", processes=processes)
-        folders = [again.folder(name) for name in ("near_duplicates", "held_out", "deduplicated")]
-        found.append(
-            {
-                f"{folder.parent.name}/{path.relative_to(folder)}": path.read_bytes()
-                for folder in folders
-                for path in sorted(folder.rglob("*"))
-                if path.suffix in (".gz", ".parquet") or path.name == "earlier.json"
-            }
-        )
-    assert found[0] == found[1]
-    assert {name.split("/")[0] for name in found[0]} == {
-        "near_duplicates",
-        "held_out",
-        "deduplicated",
-    }
-
-
-def test_what_buckets_leave_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many earlier documents as own ones are compared with each, and none of them is a later."""
-    monkeypatch.setattr(buckets, "COMPARED", 3)
-    noise = random.Random(0)
-    # Of 8 shards two are of earlier corpora, behind one of excluded documents.
-    places = [keys.place(shard, line) for shard in range(8) for line in range(1, 9)]
-    members_of = {key: sorted(noise.sample(places, noise.randrange(1, 40))) for key in range(1, 9)}
-    rows = [(key, each, each, 1) for key, found in members_of.items() for each in found]
-    columns = dict(zip(bands.BANDS, np.array(rows, np.uint64).T, strict=True))
-    with keys.PartitionedFile(tmp_path / "keys", bands.BANDS, 1) as out:
-        out.write(columns, np.zeros(len(rows), np.int64))
-    groups = [keys.Group(number=0, first=0, paths=())]
-    earlier = range(1, 3)
-    found = bands.pair_partition(
-        [tmp_path / "keys"], 0, 1, groups, tmp_path / "out", earlier=earlier
-    )
-    expected: set[tuple[int, int]] = set()
-    left_out: Counter[int] = Counter()
-    for key, members in members_of.items():
-        of_earlier = [each for each in members if each >> 32 in earlier]
-        own = [each for each in members if each >> 32 not in earlier]
-        for later in own:
-            for first in (each for each in members if each < later):
-                if first in of_earlier[:3] or first in own[:3]:
-                    expected.add((first, later))
-                else:
-                    left_out[key] += 1
-    table = ipc.open_file(tmp_path / "out" / "pairs.arrow").read_all().to_pydict()
-    assert set(zip(table["first"], table["later"], strict=True)) == expected
-    assert found == {"buckets": len(left_out), "pairs": left_out.total()}
-    assert len(left_out) > 3
 
 
 def test_where_a_folder_lies_is_no_part_of_its_identity(tmp_path: Path) -> None:
