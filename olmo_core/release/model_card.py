@@ -165,6 +165,7 @@ def _results(facts: Facts) -> list[dict[str, Any]]:
             "shots": row["num_fewshot"],
             "split": row["split"],
             "limit": "all" if row["limit"] is None else row["limit"],
+            "limit_to": row["limit_to"] or "",
             "version": row["task_version"],
             "data": (row["data_sha256"] or "")[:12],
         }
@@ -178,7 +179,11 @@ def _shots(row: Mapping[str, Any]) -> str:
 
 
 def _limit(row: Mapping[str, Any]) -> str:
-    return "" if row["limit"] is None else f", first {row['limit']} documents"
+    if row["limit"] is None:
+        return ""
+    if row["limit_to"] == "first":
+        return f", first {row['limit']} documents"
+    return f", sample of {row['limit']} documents"
 
 
 def _measures(facts: Facts) -> str:
@@ -187,7 +192,8 @@ def _measures(facts: Facts) -> str:
     )
     scores = (
         "Task scores are lm-eval's accuracies with their standard error; higher is better. Tokens "
-        "are those of a model's own run. A limit is of the first documents of a task"
+        "are those of a model's own run. A limit is of the documents of a task: a sample with a "
+        "fixed seed, or the first ones where that is said"
     )
     if any(row["metric"] == "loss" for row in facts.rows):
         return f"{losses}{scores}, or of the bytes of a source of held-out documents."

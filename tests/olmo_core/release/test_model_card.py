@@ -125,6 +125,23 @@ def test_a_card_without_perplexity_speaks_of_no_held_out_documents(
     assert said not in model_card.card(model_card.CardConfig(title="Tiny"), without)
 
 
+@pytest.mark.parametrize(
+    ("limit_to", "said"), [("sample", "sample of 40 documents"), ("first", "first 40 documents")]
+)
+def test_a_limited_score_says_of_which_documents(
+    family: Any, leaderboard: Path, limit_to: str, said: str
+) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
+    limited = [{**row, "limit": 40, "limit_to": limit_to} for row in facts.rows]
+    text = model_card.card(
+        model_card.CardConfig(title="Tiny"), dataclasses.replace(facts, rows=limited)
+    )
+    [score] = ModelCard(text).data.eval_results or []  # the hub's own reader
+    assert score.metric_name == f"acc, 0 shots, {said}"
+    assert f"| 40 | {limit_to} |" in text
+
+
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
