@@ -1,4 +1,8 @@
-"""Read a user's Parquet files as a stream of rows."""
+"""Read a user's Parquet files as a stream of rows, whatever the size of their row groups.
+
+A process holds some rows and one page of each column that it reads. A page, and a column's
+dictionary, can only be decoded whole.
+"""
 
 import datetime
 import importlib
@@ -10,7 +14,9 @@ from olmo_core.corpus.intake.passages import Refused
 from olmo_core.errors import InputError
 
 SUFFIXES = (".parquet",)
-_BATCH_ROWS, _BATCH_BYTES = 256, 1 << 22  # decoded at once, at most, of rows of a mean size
+# Decoded at once, at most. The bytes are of rows of a mean size: in a row group of short rows all
+# long ones may stand together, and the number of rows alone bounds these.
+_BATCH_ROWS, _BATCH_BYTES = 16, 1 << 22
 _READ_BYTES = 1 << 16  # at once of a column: without it, all that a row group has of it is read
 
 
@@ -29,7 +35,8 @@ def read(path: Path, required: Sequence[str], wanted: Sequence[str]) -> Iterator
     arrow: Any = importlib.import_module("pyarrow")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     number = 0
-    with path.open("rb") as content:
+    # Arrow's own file: it reads a page into one buffer, where Python's makes bytes first.
+    with arrow.OSFile(str(path)) as content:
         try:
             file = parquet.ParquetFile(
                 content,

@@ -4,6 +4,8 @@ import datetime
 import gzip
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -123,6 +125,39 @@ def test_a_row_group_is_not_held_in_memory(tmp_path: Path) -> None:
             pa.set_memory_pool(before)
         assert read == rows
         assert sum(peaks) < 16_000_000, peaks
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from olmo_core.corpus.intake.parquet import read
+
+def most() -> int:
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
+
+path = Path(sys.argv[1])
+next(iter(read(path, ("text",), ())))  # imports
+before = most()
+print(sum(len(row["text"]) for _, row in read(path, ("text",), ())), most() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["long rows together", "many row groups"])
+def test_the_memory_of_a_process_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
+    """256 MB of text: beside short rows 256 of a MB each, or in 64 row groups."""
+    together = kind == "long rows together"
+    short, long = ["short"] * (20_000 if together else 0), ["x" * 1_000_000] * 256
+    texts = [*short, *long, *short]
+    path = tmp_path / "a.parquet"
+    options = {"compression": "zstd", "use_dictionary": False, "write_batch_size": 1}
+    rows = len(texts) if together else 4
+    pq.write_table(pa.table({"text": texts}), path, row_group_size=rows, **options)  # pyright: ignore[reportUnknownMemberType]
+    command = [sys.executable, "-c", PEAK, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    characters, grown_kib = map(int, done.stdout.split())
+    assert characters == sum(map(len, texts))
+    assert grown_kib < 100_000
 
 
 def test_rows_of_parquet_are_as_many_as_its_footer_says(
