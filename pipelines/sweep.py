@@ -30,6 +30,10 @@ class Lacking:
         """Return those whose job would wait in a queue for its turn."""
         return [work for work in self.works if queues(work.node, launcher)]
 
+    def without_queue(self, launcher: Launcher) -> list[AssetBuild]:
+        """Return those whose job would start at once, all of them beside each other."""
+        return [work for work in self.works if not queues(work.node, launcher)]
+
 
 def lacking(
     graph: Graph, root: Path, found: SweptCheckpoints, keys: Collection[str] | None = None

@@ -15,6 +15,7 @@ from assets.recipe import load_recipe
 from assets.reuse import reused_from
 from olmo_core.errors import ConfigError
 from pipelines.cli.jobs import require_asset
+from pipelines.cli.sweep_here import make_here
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import ResourceSpec
 from pipelines.sweep import lacking
@@ -52,7 +53,9 @@ def launch_asset(
 
 
 def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
-    """Queue every evaluation that is lacking; return the exit code.
+    """Queue every evaluation that is lacking, or make them here; return the exit code.
+
+    Where the engine has no queue they are made one after another, and this waits for them.
 
     Raises:
         ConfigError: unknown or malformed recipe, or a malformed site file.
@@ -63,30 +66,26 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     launcher = site_launcher()
     swept = checkpoints(graph, root())
     found = lacking(graph, root(), swept)
-    unfit = {**swept.damaged, **found.refused}
+    not_scored = {name: f"not scored: {'; '.join(why)}" for name, why in found.not_scored.items()}
+    unfit = {**swept.damaged, **found.refused, **not_scored}
     for name, why in unfit.items():
         print(f"olmo: {name}: {why}", file=sys.stderr)
-    for name, whys in found.not_scored.items():
-        print(f"olmo: {name}: not scored: {'; '.join(whys)}", file=sys.stderr)
-    waits = found.waiting(launcher)
-    if len(waits) < len(found.works):
-        print(
-            f"olmo: {len(found.works) - len(waits)} evaluations would all start at once, since "
-            "the local engine has no queue; name another for `evals` in the site file, or have "
-            f"Dagster run them one by one: {recipe}_nightly_sweep",
-            file=sys.stderr,
-        )
+    waits, here = found.waiting(launcher), found.without_queue(launcher)
     print(f"{recipe}: {len(swept.whole)} checkpoints, {found.finished} evaluations finished before")
     if dry_run:
-        print(f"would be queued: {len(waits)}")
-        for work in waits:
-            print(f"  {work.node.name} {work.partition}")
-    else:
-        started = launcher.submit([launch_of(work, root()) for work in waits])
-        print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
-        for line in _jobs(started):
-            print(f"  {line}")
-    return EXIT_REFUSED if unfit or len(waits) < len(found.works) else 0
+        for what, works in (("queued", waits), ("made here, one after another", here)):
+            print(f"would be {what}: {len(works)}")
+            for work in works:
+                print(f"  {work.node.name} {work.partition}")
+        return EXIT_REFUSED if unfit else 0
+    started = launcher.submit([launch_of(work, root()) for work in waits])
+    print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
+    for line in _jobs(started):
+        print(f"  {line}")
+    if here:
+        print(f"made here, one after another: {len(here)}", flush=True)
+    failed = make_here(launcher, here)
+    return EXIT_REFUSED if unfit or failed else 0
 
 
 def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:

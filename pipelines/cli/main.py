@@ -241,10 +241,10 @@ def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) ->
 def sweep(
     recipe: RecipeName,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be queued; queues nothing.")
+        bool, typer.Option("--dry-run", help="Say what would be done; does nothing.")
     ] = False,
 ) -> None:
-    """Queue every evaluation that the checkpoints lack; where Slurm runs them, as arrays."""
+    """Queue every evaluation that the checkpoints lack; without a queue make them one by one."""
     from pipelines.cli.launch import sweep_recipe
 
     raise typer.Exit(sweep_recipe(recipe, dry_run=dry_run))

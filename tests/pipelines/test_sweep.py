@@ -1,6 +1,7 @@
 """The sweep's daemon side: new checkpoints become partitions and requests, each once."""
 
 import datetime
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from pipelines.launchers.router import Router, site_launcher
 from pipelines.sensors import checkpoint_sensor
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
 from pipelines.sweep import Lacking, lacking
+from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -335,14 +337,40 @@ def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
     assert len(result.run_requests or []) == 2
 
 
-def test_the_local_engine_would_start_all_at_once(
-    evaluable: Graph, toy_root: Path, capsys: pytest.CaptureFixture[str]
+def test_the_local_engine_makes_them_one_after_another_and_goes_on_after_a_failure(
+    toy_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert sweep_recipe("tiny", dry_run=False) == 1
+    monkeypatch.setattr("assets.evals.sweep.MODULE", MODULE)
+    toy = sweep_graph("toy")
+    monkeypatch.setattr("pipelines.cli.launch.load_recipe", lambda name: name)
+    monkeypatch.setattr("pipelines.cli.launch.build_graph", lambda recipe: toy)
+    keys = ["stage1@step1", "stage1@step2", "stage1@step3"]
+    save_checkpoints(toy, toy_root, keys)
+    value = checkpoint(toy, toy_root, keys[1]) / "value"
+    value.unlink()
+    assert sweep_recipe("toy", dry_run=True) == 0
+    assert "would be made here, one after another: 6" in capsys.readouterr().out
+    assert not list(toy_root.glob("toy/checkpoint_*"))
+    assert sweep_recipe("toy", dry_run=False) == 1
     shown = capsys.readouterr()
-    assert "4 evaluations would all start at once" in shown.err
-    assert "queued: 0, at work already: 0" in shown.out
-    assert not list(toy_root.glob("tiny/checkpoint_*"))
+    assert "[1/6] checkpoint_downstream stage1@step1: " in shown.out
+    assert "[6/6] checkpoint_perplexity stage1@step3: " in shown.out
+    assert "olmo: [3/6] checkpoint_downstream stage1@step2: " in shown.err
+    assert str(value) in shown.err
+    value.write_text("2")
+    assert sweep_recipe("toy", dry_run=False) == 0
+    assert "4 evaluations finished before" in capsys.readouterr().out
+    starts = [path.read_text() for path in toy_root.glob("toy/checkpoint_*/*/starts")]
+    assert sorted(starts) == ["x"] * 4 + ["xx"] * 2
+    times = sorted(
+        (result["started"], result["finished"])
+        for path in toy_root.glob("toy/checkpoint_*/*/*/result.json")
+        if (result := json.loads(path.read_text()))
+    )
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
 
 
 def test_partitions_of_an_earlier_version_of_the_recipe_leave(
