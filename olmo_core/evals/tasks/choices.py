@@ -1,13 +1,14 @@
 """Multiple choice as lm-eval has it, with the normalisations of the published OLMo figures."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import ast
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from lm_eval.api.instance import Instance
 from lm_eval.api.samplers import FirstNSampler
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.utils import create_iterator
+from lm_eval.utils import create_iterator, env
 
 from olmo_core.evals.log_likelihood import LogLikelihood
 
@@ -27,6 +28,14 @@ class ChoiceTask(ConfigurableTask):
         known = {key: value for key, value in config.items() if key != "class"}
         # Named here, or lm-eval looks for metrics of these names elsewhere.
         super().__init__(config={**known, "process_results": self.right_by_metric})
+        for key, read in (
+            ("doc_to_text", _number_or_text),
+            ("doc_to_choice", ast.literal_eval),
+            ("doc_to_target", _number_or_text),
+        ):
+            template = self.get_config(key)
+            if isinstance(template, str) and template not in self.features:
+                self.set_config(key, _compiled(template, read))
         self._before: dict[tuple[Hashable, int], str] = {}
 
     def group(self, doc: Mapping[str, Any]) -> Hashable:
@@ -108,6 +117,16 @@ class ChoiceTask(ConfigurableTask):
         if len(unconditioned):
             scores["acc_uncond"] = conditioned - unconditioned
         return scores
+
+
+def _compiled(template: str, read: Callable[[str], Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """Return what renders a template; lm-eval compiles it anew for every document."""
+    compiled = env.from_string(template)
+    return lambda document: read(compiled.render(**document))
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def _tokens(nats: float) -> int:
