@@ -179,7 +179,7 @@ def _shots(row: Mapping[str, Any]) -> str:
 
 
 def _limit(row: Mapping[str, Any]) -> str:
-    if row["limit"] is None:
+    if row["limit_to"] is None:  # all documents, of which there are not more than the limit
         return ""
     if row["limit_to"] == "first":
         return f", first {row['limit']} documents"

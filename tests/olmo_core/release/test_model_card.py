@@ -142,6 +142,15 @@ def test_a_limited_score_says_of_which_documents(
     assert f"| 40 | {limit_to} |" in text
 
 
+def test_a_limit_above_the_number_of_documents_is_none(family: Any, leaderboard: Path) -> None:
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
+    whole = [{**row, "limit": 1000, "limit_to": None} for row in facts.rows]
+    config, facts = model_card.CardConfig(title="Tiny"), dataclasses.replace(facts, rows=whole)
+    [result] = model_card.front_matter(config, facts)["model-index"][0]["results"]
+    assert result["metrics"][0]["name"] == "acc, 0 shots"
+
+
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
