@@ -5,27 +5,37 @@ Run as `python -m olmo_core.evals.checkpoint RUN_FOLDER/config.yaml`; the file's
 the job's scratch, so that the same code scores it and equal weights find the same cache entry.
 """
 
+import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from olmo_core.checkpoint.index import read_into
-from olmo_core.checkpoint.layout import STATE, Checkpoint
-from olmo_core.checkpoint.state import state_of
-from olmo_core.checkpoint.weight_files import weights_sha256
-from olmo_core.checkpoint.weights import read_model, save_model
+from olmo_core.checkpoint.layout import MANIFEST, STATE, Checkpoint
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import load, nearest, to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.evals.cache import cached_scores
+from olmo_core.evals.libraries import versions
 from olmo_core.evals.rows import FACTS, EvaluatedModel, read_rows, run_facts
-from olmo_core.model.transformer import Transformer
-from olmo_core.release.hub import revision_name, write_export
+from olmo_core.files import sha256_file
+from olmo_core.run.code import code_digest
 from olmo_core.run.command import exit_codes, run_job
 from olmo_core.run.job import Job, Report
 
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    "result.json",  # ids of special tokens
+)
+# What decides the Hugging Face folder of a checkpoint.
+CONVERTED_BY = (
+    "olmo_core.checkpoint.index",
+    "olmo_core.checkpoint.state",
+    "olmo_core.checkpoint.weights",
+    "olmo_core.release.hub",
+)
 CONFIGS: Mapping[str, type[Any]] = {
     "checkpoint_downstream": DownstreamConfig,
     "checkpoint_perplexity": PerplexityConfig,
@@ -46,6 +56,13 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     Raises:
         InputError: the checkpoint is not whole, or does not fit its run's configuration.
     """
+    from olmo_core.checkpoint.index import read_into
+    from olmo_core.checkpoint.state import state_of
+    from olmo_core.checkpoint.weight_files import weights_sha256
+    from olmo_core.checkpoint.weights import read_model, save_model
+    from olmo_core.model.transformer import Transformer
+    from olmo_core.release.hub import revision_name, write_export
+
     if not (step_folder / STATE).is_dir():
         raise InputError(f"{step_folder}: not a checkpoint ({STATE}/ is missing)")
     checkpoint = Checkpoint(step_folder)
@@ -65,22 +82,61 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
         step=step,
         tokens=tokens,
         sha256=weights_sha256(scratch / "export"),
-        path=scratch / "export",
+        folder=lambda: scratch / "export",
     )
+
+
+def checkpoint_model(step_folder: Path, tokenizer: Path, job: Job) -> EvaluatedModel:
+    """Return a checkpoint's model, converted only if something is to be scored with it.
+
+    What its converted folder would be is kept with the scores, by all that decides it.
+
+    Raises:
+        InputError: as `export_checkpoint`; what is known already is not verified again.
+    """
+
+    @functools.cache
+    def converted() -> EvaluatedModel:
+        with job.timed("convert"):
+            return export_checkpoint(step_folder, tokenizer, job.scratch)
+
+    run = step_folder.parent.parent
+    if not (step_folder / MANIFEST).is_file():
+        return converted()  # which says what is wrong
+    files = {
+        "manifest": step_folder / MANIFEST,  # it holds the SHA-256 of every file
+        "config": run / "config.yaml",
+        **{name: tokenizer / name for name in TOKENIZER_FILES},
+    }
+    key = {
+        "kind": "checkpoint",
+        "asset": run.parent.name,
+        "files": {name: sha256_file(path) for name, path in files.items()},
+        "code": code_digest(*CONVERTED_BY),
+        "versions": versions(),
+    }
+
+    def convert(missing: Sequence[int]) -> Iterator[dict[str, Any]]:
+        for _ in missing:
+            model = converted()
+            names = ("model", "revision", "step", "tokens", "sha256")
+            yield {name: getattr(model, name) for name in names} | {"digests": model.identity()}
+
+    [known], _ = cached_scores(job.cache / "evals", [key], convert)
+    return EvaluatedModel(**known, **run_facts(run), folder=lambda: converted().path)
 
 
 def make(
     config: DownstreamConfig | PerplexityConfig, inputs: Mapping[str, Path], job: Job
 ) -> Report:
     """Score a checkpoint; inputs: checkpoint, tokenizer, and held_out for a set that is it."""
-    with job.timed("convert"):
-        model = export_checkpoint(inputs["checkpoint"], inputs["tokenizer"], job.scratch)
+    model = checkpoint_model(inputs["checkpoint"], inputs["tokenizer"], job)
     if isinstance(config, PerplexityConfig):
         from olmo_core.evals import perplexity
 
         report = perplexity.score_models(config, [model], inputs.get("held_out"), job)
     else:
-        from olmo_core.evals import downstream  # lm-eval, which perplexity does not need
+        from olmo_core.evals import downstream
 
         report = downstream.score_models(config, [model], job)
     facts = {name: value for name in FACTS if (value := getattr(model, name)) is not None}

@@ -12,13 +12,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from olmo_core.checkpoint.huggingface import device_for_evaluation
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
 from olmo_core.errors import InputError, Stopped
 from olmo_core.evals.cache import NotScored, cached_scores
-from olmo_core.evals.harness import Harness, versions
+from olmo_core.evals.libraries import device_type, versions
 from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
 from olmo_core.evals.suites import resolved, sample_seed, with_headlines
 from olmo_core.evals.task_data import TaskData, build_task, write_shadows
@@ -46,7 +43,6 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
             each. All other scores are kept, so that only these are made when the job runs again.
     """
     config = resolved(config)
-    torch.set_num_threads(job.processes)
     with job.timed("task data"):
         data, lacking = _task_data(config, job.cache / "task_data")
     config = replace(config, tasks=tuple(task for task in config.tasks if task.name in data))
@@ -56,7 +52,7 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
         "batch_size": config.batch_size,  # padding moves the last bits
         "code": code_digest("olmo_core.evals.harness", "olmo_core.evals.task_data"),
         "versions": versions(),
-        "device": device_for_evaluation().type,
+        "device": device_type(),
     }
     identities = {model.model: model.identity() for model in models}
     pairs = [(model, task) for model in models for task in config.tasks]
@@ -124,6 +120,11 @@ def _evaluate(
     """
     if not todo:
         return
+    import torch  # with lm-eval some seconds, and nothing of it is needed for scores that are known
+
+    from olmo_core.evals.harness import Harness
+
+    torch.set_num_threads(job.processes)
     shadows = job.scratch / "tasks"
     needed = {task.name: task for _, task in todo}
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")

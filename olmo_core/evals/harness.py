@@ -4,7 +4,6 @@ import logging
 import os
 import random
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +25,6 @@ from olmo_core.evals.sample import published_documents, sampled_documents
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
 BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that a score depends on."""
-    return {name: version(name) for name in ("lm_eval", "transformers", "torch", "tokenizers")}
 
 
 def load_tasks(names: Sequence[str], folder: Path) -> Mapping[str, Any]:

@@ -1,7 +1,8 @@
 """The schema of evaluation rows, and their Parquet file: equal rows give equal bytes."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,15 @@ class ModelFacts:
 class EvaluatedModel(ModelFacts):
     """A model to evaluate."""
 
-    path: Path  # Hugging Face folder
+    # returns the Hugging Face folder; makes it where it is not there
+    folder: Callable[[], Path] = field(compare=False)
+    # what `identity` returns, where that is known
+    digests: Mapping[str, str] | None = field(default=None, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """The Hugging Face folder."""
+        return self.folder()
 
     def identity(self) -> dict[str, str]:
         """Return digests of what a score of this model depends on.
@@ -78,6 +87,8 @@ class EvaluatedModel(ModelFacts):
         Raises:
             InputError: the weights differ from those that the export recorded.
         """
+        if self.digests is not None:
+            return dict(self.digests)
         found = weights_sha256(self.path)
         if found != self.sha256:
             raise InputError(
@@ -99,7 +110,7 @@ def exported_models(export: Path) -> list[EvaluatedModel]:
         EvaluatedModel(
             **{name: model[name] for name in names},
             **_run_of_input(export, result.get("inputs", {}).get(model["model"])),
-            path=export / model["path"],
+            folder=partial(Path, export, model["path"]),
         )
         for model in result["report"]["data"]["models"]
     ]

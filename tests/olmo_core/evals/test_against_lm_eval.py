@@ -65,7 +65,7 @@ def export(config: ModelConfig, tokenizer: Path, folder: Path) -> EvaluatedModel
         (folder / name).write_bytes((tokenizer / name).read_bytes())
     sha256 = sha256_file(folder / "model.safetensors")
     facts: dict[str, Any] = {"model": "m", "revision": "main", "step": 1, "tokens": 64}
-    return EvaluatedModel(**facts, sha256=sha256, path=folder)
+    return EvaluatedModel(**facts, sha256=sha256, folder=lambda: folder)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -95,6 +95,40 @@ def test_jobs(family: Any, step_folder: Path, kind: str) -> None:
         assert [row["value"] for row in released] == [row["value"] for row in rows]
 
 
+AGAIN = """
+import sys
+from olmo_core.evals import checkpoint
+checkpoint.main()
+heavy = {"torch", "transformers", "lm_eval", "datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_where_all_scores_are_known_nothing_is_converted_and_torch_is_not_imported(
+    family: Any, step_folder: Path
+) -> None:
+    inputs = {"checkpoint": str(step_folder), "tokenizer": str(family.runs["tokenizer"])}
+    config = {"tasks": [{"name": "copa", "limit": 3}]}
+    content = {"asset": "checkpoint_downstream", "config": config, "inputs": inputs}
+    results: list[dict[str, Any]] = []
+    for command in (["-m", "olmo_core.evals.checkpoint"], ["-c", AGAIN]):
+        folder = family.new("checkpoint_downstream")
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(content))
+        done = subprocess.run(
+            [sys.executable, *command, str(folder / "config.yaml")], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        results.append(
+            {**RunFolder(folder).read_result(), "rows": read_rows(folder / "rows.parquet")}
+        )
+    first, second = results
+    assert first["rows"] == second["rows"]
+    assert first["digest"] == second["digest"]
+    assert second["report"]["numbers"]["scores_from_cache"] == 1
+    assert "convert" not in second["timings"]
+
+
 def test_what_is_no_checkpoint_is_refused(family: Any, step_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a checkpoint"):
         export_checkpoint(step_folder.parent, family.runs["tokenizer"], tmp_path)

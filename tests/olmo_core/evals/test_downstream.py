@@ -111,7 +111,7 @@ def test_only_what_changed_is_scored_again(
         done.append(task.name)
         return real(self, model, task, **seed)
 
-    monkeypatch.setattr(downstream.Harness, "score", counting)
+    monkeypatch.setattr(harness.Harness, "score", counting)
     evaluate(family, (TASKS_RUN[0], replace(TASKS_RUN[1], limit=7)))
     assert done == ["openbookqa"] * 4
 

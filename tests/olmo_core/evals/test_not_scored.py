@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
-from olmo_core.evals import downstream
+from olmo_core.evals import downstream, harness
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.evals.sample import sampled_documents
 from olmo_core.evals.task_rows import rebuilt_rows
@@ -70,7 +70,7 @@ def test_a_choice_longer_than_the_context_is_named_and_the_other_tasks_are_score
 def test_another_error_ends_the_job_after_the_other_tasks(
     family: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = downstream.Harness.score
+    real = harness.Harness.score
 
     def failing(self: Any, model: Any, task: TaskConfig, **seed: int) -> Any:
         if task.name == "copa":
@@ -79,7 +79,7 @@ def test_another_error_ends_the_job_after_the_other_tasks(
 
     tasks = (replace(COPA, limit=4), TaskConfig(name="winogrande", limit=3))
     with monkeypatch.context() as patched:
-        patched.setattr(downstream.Harness, "score", failing)
+        patched.setattr(harness.Harness, "score", failing)
         with pytest.raises(
             RuntimeError,
             match=r"all else is kept; stage1 on copa: ZeroDivisionError: a metric; stage2_ing",
@@ -93,6 +93,6 @@ def test_a_stopped_job_stops(family: Any, monkeypatch: pytest.MonkeyPatch, tmp_p
     def stopped(self: Any, model: Any, task: TaskConfig, **seed: int) -> Any:
         raise downstream.Stopped
 
-    monkeypatch.setattr(downstream.Harness, "score", stopped)
+    monkeypatch.setattr(harness.Harness, "score", stopped)
     with pytest.raises(downstream.Stopped):
         evaluate(family, replace(COPA, limit=5))
