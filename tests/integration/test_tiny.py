@@ -220,6 +220,18 @@ def naive_tokens_read(tiny: World, model: str, mix: str) -> dict[str, int]:
     return read
 
 
+def test_a_release_is_verified_and_shown_before_it_is_sent(tiny: World) -> None:
+    done = tiny.olmo("release", "verify", "tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("parity: ") == len(MODELS)
+    assert "README.md is what the runs say" in done.stdout
+    done = tiny.olmo("release", "push", "tiny", "--dry-run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    revisions = (tiny.path("export") / "revisions.txt").read_text().split()
+    assert [line.split()[0] for line in done.stdout.splitlines() if line.split()[0] in revisions]
+    assert "Nothing was sent" in done.stdout
+
+
 def test_an_evaluation_alone_is_made_again_when_its_limit_changes(
     tiny: World, tmp_path: Path
 ) -> None:

@@ -1,0 +1,92 @@
+"""`olmo release`: the finished export and card of a recipe, checked and published."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from assets.assemble import build_graph
+from assets.graph import Graph
+from assets.paths import CHECKOUT, root
+from assets.recipe import load_recipe
+from olmo_core.config.model_card import ModelCardConfig
+from olmo_core.config.paths import expanded
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.run.folder import RunFolder
+from pipelines.cli.terminal import amount, table, terminal
+
+
+def verify_export(export: str) -> int:
+    """Check an export in a process of its own, which has torch; return its exit code.
+
+    Raises:
+        ConfigError: neither a finished run's folder nor a recipe whose export is finished.
+    """
+    folder = Path(export)
+    if not (folder / "result.json").is_file():
+        folder = _finished(build_graph(load_recipe(export)), "export")
+    command = [sys.executable, "-m", "olmo_core.release.verify", str(folder)]
+    return subprocess.run(command, check=False).returncode
+
+
+def push_release(
+    recipe: str, repository: str | None, *, dry_run: bool, private: bool, replace: bool
+) -> None:
+    """Publish the export and the card that a recipe has now.
+
+    Raises:
+        ConfigError: they are not finished, a check failed, the card has no texts of its own, or
+            there is no licence's text.
+        StorageError: the hub cannot be reached, or refuses.
+    """
+    from olmo_core.release.push import plan, push  # 0.5 s: huggingface_hub
+
+    graph = build_graph(load_recipe(recipe))
+    export, card = (_finished(graph, name) for name in ("export", "model_card"))
+    data = RunFolder(card).read_result()["report"]["data"]
+    if data["unconfirmed"]:
+        raise ConfigError(f"{recipe}: {data['unconfirmed']}")
+    name = repository or str(data["repository"])
+    section = graph.recipe.section("evals", "model_card", ModelCardConfig)
+    console = terminal()
+    try:
+        revisions = plan(export, card, licence_file(section, graph.recipe.evals.file))
+        rows = [
+            (revision.name, str(len(revision.files)), amount(revision.size_bytes))
+            for revision in revisions
+        ]
+        columns = ("revision", "files", "bytes")
+        console.print(table(columns, rows, right=columns[1:], title=name))
+        if dry_run:
+            seen = "private" if private else "public"
+            console.print(f"Nothing was sent. A repository that is not there would be {seen}.")
+            return
+        push(name, revisions, private=private, replace=replace, say=console.print)
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+
+
+def licence_file(section: ModelCardConfig, where: str) -> Path:
+    """Return the file with the licence's text; the project's own is that of apache-2.0.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not section.license_file and section.license == "apache-2.0":
+        return CHECKOUT / "LICENSE"
+    path, found = expanded(section.license_file)
+    if not section.license_file or not path.is_file():
+        raise ConfigError(
+            f"{where}: model_card: license_file: {section.license_file or 'missing'} ({found}); "
+            f"expected a file with the text of {section.license_name or section.license}"
+        )
+    return path
+
+
+def _finished(graph: Graph, name: str) -> Path:
+    run = graph.finished(root(), name)
+    recipe = graph.recipe.name
+    if run is None:
+        raise ConfigError(f"{recipe}: {name} is not made, or is stale; first: olmo run {recipe}")
+    if why := graph.failed_check(root(), name):
+        raise ConfigError(f"{recipe}: {name}: {why}; nothing is published")
+    return run.path

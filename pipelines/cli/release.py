@@ -1,0 +1,60 @@
+"""The commands `olmo release …`."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.arguments import RecipeName
+
+app = typer.Typer(no_args_is_help=True, help="Check a release, and publish it.")
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo release verify demo\n\n"
+    "  olmo release verify runs/demo/export/0f3c5d7e9a1b",
+)
+def verify(
+    export: Annotated[
+        str, typer.Argument(metavar="RECIPE|FOLDER", help="A recipe, or an export's run folder.")
+    ],
+) -> None:
+    """Check an export: every file's digest, equal logits, and each line of its model card."""
+    from pipelines.cli.publish import verify_export
+
+    raise typer.Exit(verify_export(export))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo release push demo --dry-run\n\n"
+    "  olmo release push demo\n\n"
+    "  olmo release push demo --to my-organisation/demo --public",
+)
+def push(
+    recipe: RecipeName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent; asks nobody, sends nothing.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ORGANISATION/NAME",
+            help="Repository on the hub; default: the recipe's export.repository.",
+            show_default=False,
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a repository that everybody sees.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put revisions over other content of their branches.")
+    ] = False,
+) -> None:
+    """Publish on the Hugging Face hub: a branch per revision, `main` last. Run it again to go on.
+
+    The token is taken from HF_TOKEN or from `hf auth login`.
+    """
+    from pipelines.cli.publish import push_release
+
+    push_release(recipe, to, dry_run=dry_run, private=not public, replace=replace)

@@ -1,0 +1,105 @@
+"""What is published is what was made: files, logits and every line of the card."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from olmo_core.config.load import to_dict
+from olmo_core.config.release import ExportConfig
+from olmo_core.errors import InputError
+from olmo_core.evals.rows import exported_models, write_rows
+from olmo_core.release import model_card, verify
+from tests.olmo_core.conftest import finished, run_in
+
+TRAINED = ("stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
+
+
+@pytest.fixture
+def export(family: Any, tmp_path: Path) -> Path:
+    """A copy of the family's export, with the file that it was made by, and a card beside it."""
+    folder = tmp_path / "recipe" / "export" / "0"
+    shutil.copytree(family.runs["export"], folder)
+    section = ExportConfig(
+        repository="someone/tiny",
+        parity_sequence_length=48,
+        sample_prompts=("A language",),
+        sample_tokens=4,
+    )
+    runs = {name: family.runs[name] for name in (*TRAINED, "tokenizer")}
+    write_config(folder, section, runs)
+    leaderboard = tmp_path / "recipe" / "leaderboard" / "0"
+    leaderboard.mkdir(parents=True)
+    rows = [
+        model.row(task="copa", metric="acc", value=0.5, n=4) for model in exported_models(folder)
+    ]
+    write_rows(leaderboard / "rows.parquet", rows)
+    (leaderboard / "leaderboard.md").write_text("| model |\n| --- |\n")
+    finished(leaderboard, {})
+    names = (*TRAINED, "tokens", "stage1_mix")
+    inputs = {name: family.runs[name] for name in names}
+    inputs |= {"export": folder, "leaderboard": leaderboard}
+    card = tmp_path / "recipe" / "model_card" / "0"
+    config = model_card.CardConfig(title="Tiny")
+    write_config(card, config, inputs)
+    run_in(card, model_card.make, config, inputs)
+    return folder
+
+
+def write_config(folder: Path, section: Any, inputs: dict[str, Path]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "config": to_dict(section),
+        "inputs": {name: str(path) for name, path in inputs.items()},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_all_in_order(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    verify.main([str(export)])
+    said = capsys.readouterr().out
+    assert "files are as they were written" in said
+    assert said.count("parity: ") == len(TRAINED)
+    assert "README.md is what the runs say" in said
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "more"])
+def test_a_file_that_is_not_as_it_was_written_is_named(
+    damage: str, export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = export / "exports" / "soup" / "generation_config.json"
+    if damage == "changed":
+        path.write_bytes(path.read_bytes().replace(b"0", b"1"))
+    elif damage == "gone":
+        path.unlink()
+    else:
+        path = path.with_name("more.json")
+        path.write_text("{}")
+    with pytest.raises(SystemExit) as ended:
+        verify.main([str(export)])
+    assert ended.value.code == 3
+    assert f"{path}: " in capsys.readouterr().err
+
+
+def test_another_model_than_was_exported_is_found(export: Path) -> None:
+    written = yaml.safe_load((export / "config.yaml").read_text())
+    written["inputs"]["stage1"] = written["inputs"]["stage2_ingredient1"]
+    (export / "config.yaml").write_text(yaml.safe_dump(written, sort_keys=False))
+    with pytest.raises(InputError, match="stage1: transformers' logits differ"):
+        list(verify.check_parity(export))
+
+
+def test_a_figure_that_no_run_says_is_found(export: Path) -> None:
+    [card] = verify.cards_of(export)
+    text = (card / "README.md").read_text()
+    assert "7,680,000" in text
+    (card / "README.md").write_text(text.replace("| 7,680,000 |", "| 9,999,999 |"))
+    with pytest.raises(InputError, match=r"(?s)not what the runs say.*-.*7,680,000.*\+.*9,999,999"):
+        verify.check_card(card)
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished run"):
+        verify.check_digests(tmp_path)
