@@ -34,7 +34,7 @@ def read_task(path: Path) -> dict[str, Any]:
         InputError: the file, or one that it includes, is missing or no YAML mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: no task of lm-eval: {error}") from None
     if not isinstance(content, dict):
