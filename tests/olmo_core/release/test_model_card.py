@@ -137,7 +137,8 @@ def test_a_limited_score_says_of_which_documents(
     text = model_card.card(
         model_card.CardConfig(title="Tiny"), dataclasses.replace(facts, rows=limited)
     )
-    [score] = ModelCard(text).data.eval_results or []  # the hub's own reader
+    data: Any = ModelCard(text).data  # the hub's own reader
+    [score] = data.eval_results
     assert score.metric_name == f"acc, 0 shots, {said}"
     assert f"| 40 | {limit_to} |" in text
 
