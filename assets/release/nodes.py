@@ -50,13 +50,17 @@ def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
 
 
 def _texts(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the section; without its texts where they were written for another recipe's model."""
+    """Return the section; without its texts where they were written for another recipe's model.
+
+    The recipe's own name stays out of it: equal recipes of other names have one card.
+    """
     written_for = config["written_for"]
     if written_for == recipe.name:
         return {**config, "unconfirmed": ""}
     whose = f"for the recipe {written_for}" if written_for else "for no recipe that is named"
     why = (
         f"The texts of the section model_card were written {whose}, and are left out here. Edit "
-        f"them until they are true of this model, then set written_for: {recipe.name}."
+        "them until they are true of this model, then set written_for to the name of its recipe."
     )
-    return {**config, **TEXTS, "title": recipe.name, "unconfirmed": why}
+    title = f"Variant of {written_for}" if written_for else "Untitled model"
+    return {**config, **TEXTS, "title": title, "unconfirmed": why}

@@ -36,7 +36,7 @@ def test_a_copy_leaves_the_texts_out_until_they_are_confirmed(
 ) -> None:
     evals = copied("mine", tmp_path, monkeypatch)
     config = card("mine")
-    assert config["title"] == "mine"
+    assert config["title"] == "Variant of demo"  # equal recipes have one card, whatever their names
     assert (config["description"], config["intended_use"], config["limitations"]) == ("", "", [])
     assert "were written for the recipe demo, and are left out" in str(config["unconfirmed"])
     evals.write_text(evals.read_text().replace("written_for: demo", "written_for: mine"))
@@ -48,7 +48,7 @@ def test_a_variant_leaves_the_texts_out(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "demo_lr2").mkdir()
     (tmp_path / "demo_lr2" / "recipe.yaml").write_text("extends: demo\n")
     monkeypatch.setenv("OLMO_RECIPES", str(tmp_path))
-    assert card("demo_lr2")["title"] == "demo_lr2"
+    assert card("demo_lr2")["title"] == "Variant of demo"
     assert card("demo_lr2")["description"] == ""
 
 
