@@ -148,8 +148,11 @@ def test_every_export_loads_and_generates_offline(tiny: World) -> None:
 
 def test_the_leaderboard_has_every_model_and_every_figure(tiny: World) -> None:
     rows = tiny.leaderboard()
-    keys = {"model", "revision", "step", "tokens", "task", "metric", "value", "stderr"}
+    run = {"recipe", "run", "seed"}
+    keys = {"model", "revision", "step", "tokens", "task", "metric", "value", "stderr"} | run
     assert all(set(row) == keys for row in rows)
+    runs = {(row["model"], row["recipe"], row["run"]) for row in rows if row["model"] in MODELS}
+    assert runs == {(name, "tiny", tiny.path(name).name) for name in MODELS}
     figures: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
         figures.setdefault(row["model"], set()).add((row["task"], row["metric"]))
