@@ -73,11 +73,14 @@ def licence_file(section: ModelCardConfig, where: str) -> Path:
     """
     if not section.license_file and section.license == "apache-2.0":
         return CHECKOUT / "LICENSE"
+    expected = f"expected a file with the text of {section.license_name or section.license}"
+    if not section.license_file:
+        raise ConfigError(f"{where}: model_card: license_file: missing; {expected}")
     path, found = expanded(section.license_file)
-    if not section.license_file or not path.is_file():
+    if not path.is_file():
         raise ConfigError(
-            f"{where}: model_card: license_file: {section.license_file or 'missing'} ({found}); "
-            f"expected a file with the text of {section.license_name or section.license}"
+            f"{where}: model_card: license_file: {section.license_file} ({found}): no such file; "
+            f"{expected}"
         )
     return path
 

@@ -27,9 +27,9 @@ def verify(
 
 @app.command(
     epilog="Examples:\n\n"
-    "  olmo release push demo --dry-run\n\n"
-    "  olmo release push demo\n\n"
-    "  olmo release push demo --to my-organisation/demo --public",
+    "  olmo release push mine --dry-run\n\n"
+    "  olmo release push mine\n\n"
+    "  olmo release push mine --to my-organisation/mine --public",
 )
 def push(
     recipe: RecipeName,

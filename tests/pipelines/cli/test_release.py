@@ -13,11 +13,11 @@ from pipelines.cli.main import app
 from pipelines.cli.publish import licence_file, push_release, verify_export
 
 
-@pytest.mark.parametrize("command", ["verify", "push"])
-def test_help_shows_examples(command: str) -> None:
-    done = CliRunner().invoke(app, ["release", command, "--help"])
+@pytest.mark.parametrize("example", ["verify demo", "push mine"])
+def test_help_shows_examples(example: str) -> None:
+    done = CliRunner().invoke(app, ["release", example.split()[0], "--help"])
     assert done.exit_code == 0
-    assert f"olmo release {command} demo" in done.stdout
+    assert f"olmo release {example}" in done.stdout
 
 
 def test_what_is_not_made_is_not_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +33,8 @@ def test_a_release_has_its_licence_s_text(tmp_path: Path) -> None:
     other = ModelCardConfig(title="a", license="other", license_name="mine")
     with pytest.raises(ConfigError, match=r"evals\.yaml: model_card: license_file: missing"):
         licence_file(other, "evals.yaml")
-    (tmp_path / "mine").write_text("mine")
     named = replace(other, license_file=str(tmp_path / "mine"))
+    with pytest.raises(ConfigError, match=r"license_file: .*mine \(.*\): no such file; expected a"):
+        licence_file(named, "evals.yaml")
+    (tmp_path / "mine").write_text("mine")
     assert licence_file(named, "evals.yaml") == tmp_path / "mine"
