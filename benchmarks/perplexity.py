@@ -39,7 +39,7 @@ from olmo_core.checkpoint.huggingface import (
 )
 from olmo_core.config.model import ModelConfig
 from olmo_core.data.tokenizer import read_tokenizer
-from olmo_core.evals.scoring import score_documents
+from olmo_core.evals.perplexity.scoring import score_documents
 from olmo_core.evals.task_rows import package_folder
 from olmo_core.files import write_json
 from olmo_core.model.transformer import Transformer

@@ -11,7 +11,7 @@ from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
 from olmo_core.config.load import to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.tokens.mix import MixConfig
-from olmo_core.evals.perplexity_sets import lacking, sets_identity
+from olmo_core.evals.perplexity.sets import lacking, sets_identity
 from olmo_core.evals.suites import figures_identity, resolved
 from olmo_core.evals.task_sources import scored_identity
 
@@ -69,6 +69,7 @@ def _perplexity(recipe: Recipe) -> list[Node]:
         "evals",
         "perplexity",
         PerplexityConfig,
+        module="olmo_core.evals.perplexity.perplexity",
         description="One row per model, domain and metric of each set of texts (Paloma's way).",
         inputs=("export", *(["held_out"] if own else []), "stage1_mix", "tokens"),
         packages=("torch", "tokenizers", "pyarrow"),

@@ -132,7 +132,7 @@ def make(
     """Score a checkpoint; inputs: checkpoint, tokenizer, and held_out for a set that is it."""
     model = checkpoint_model(inputs["checkpoint"], inputs["tokenizer"], job)
     if isinstance(config, PerplexityConfig):
-        from olmo_core.evals import perplexity
+        from olmo_core.evals.perplexity import perplexity
 
         report = perplexity.score_models(config, [model], inputs.get("held_out"), job)
     else:

@@ -42,7 +42,7 @@ WORDS = [
     ("olmo_core/train/trainer.py", RAISE),
     ("olmo_core/checkpoint/save.py", LOG),
     ("olmo_core/checkpoint/soup.py", RAISE),
-    ("olmo_core/evals/unigram.py", PROGRESS),
+    ("olmo_core/evals/perplexity/unigram.py", PROGRESS),
     ("olmo_core/monitor/mfu.py", TEXT),  # the table of peak FLOP/s
     ("olmo_core/monitor/metrics.py", r'(")(?=throughput/|train/|optim/)'),  # names of metrics
     ("olmo_core/monitor/dry_run.py", TEXT),
@@ -154,14 +154,14 @@ MEANING = [
         "function average",
     ),
     (
-        "olmo_core/evals/scoring.py",
+        "olmo_core/evals/perplexity/scoring.py",
         "(picked - normaliser)",
         "(picked + normaliser)",
         {"perplexity"},
         "function _log_probability",
     ),
     (
-        "olmo_core/evals/paloma.py",
+        "olmo_core/evals/perplexity/paloma.py",
         "-self.log_likelihood / count",
         "self.log_likelihood / count",
         {"perplexity"},

@@ -13,8 +13,8 @@ from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ExitCode, InputError
-from olmo_core.evals import perplexity
 from olmo_core.evals.checkpoint import export_checkpoint
+from olmo_core.evals.perplexity import perplexity
 from olmo_core.evals.rows import read_rows
 from olmo_core.files import sha256_file
 from olmo_core.optim.adamw import AdamW, Group

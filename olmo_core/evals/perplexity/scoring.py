@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from olmo_core.evals.windows import Window, batches, windows
+from olmo_core.evals.perplexity.windows import Window, batches, windows
 from olmo_core.model.linear import matmul_prepacked, prepacked
 from olmo_core.model.transformer import Transformer
 

@@ -11,9 +11,8 @@ from tokenizers import Tokenizer
 
 from olmo_core.data.format import Header
 from olmo_core.errors import InputError
-from olmo_core.evals import perplexity_documents
-from olmo_core.evals.perplexity_documents import Document, read_texts, read_token_files
-from olmo_core.evals.perplexity_survey import limited
+from olmo_core.evals.perplexity.documents import Document, read_texts, read_token_files
+from olmo_core.evals.perplexity.survey import limited
 from olmo_core.files import sha256_file, write_json
 
 
@@ -96,7 +95,7 @@ def token_file(folder: Path, ids: list[int], *, name: str = "a.npy", dtype: str 
 def test_token_files_are_taken_apart_at_eos(
     tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(perplexity_documents, "BLOCK_TOKENS", block)
+    monkeypatch.setattr("olmo_core.evals.perplexity.documents.BLOCK_TOKENS", block)
     encoder = Tokenizer.from_file(str(tokenizer))
     texts = ["A naïve — mean", "def f():\n", "", "without an end"]
     ids = [encoder.encode(text).ids for text in texts]

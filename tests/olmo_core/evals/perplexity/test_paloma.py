@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.evals.paloma import LeftOut, SetFigures, text_units
+from olmo_core.evals.perplexity.paloma import LeftOut, SetFigures, text_units
 
 
 def figures(

@@ -1,7 +1,7 @@
 """Perplexity of models on sets of texts: one row per (model, domain, metric).
 
-Run as `python -m olmo_core.evals.perplexity RUN_FOLDER/config.yaml`. Our own model is loaded from
-the export, so that what is measured is what is released. `olmo_core.evals.paloma` has the
+Run as `python -m olmo_core.evals.perplexity.perplexity RUN_FOLDER/config.yaml`. Our own model is
+loaded from the export, so that what is measured is what is released. `paloma`, beside it, has the
 definition. Documents are never held all at once, and the scores of each source are kept as soon as
 they are made, so that a repeated job goes on where it was stopped.
 """
@@ -18,12 +18,12 @@ import torch
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
-from olmo_core.evals.paloma import SetFigures
-from olmo_core.evals.perplexity_report import perplexity_report
-from olmo_core.evals.perplexity_scorer import ModelScorer, Progress, Scores, eos_token_id
-from olmo_core.evals.perplexity_survey import Source, Survey, survey_sets
+from olmo_core.evals.perplexity.model_scorer import ModelScorer, Progress, Scores, eos_token_id
+from olmo_core.evals.perplexity.paloma import SetFigures
+from olmo_core.evals.perplexity.report import perplexity_report
+from olmo_core.evals.perplexity.survey import Source, Survey, survey_sets
+from olmo_core.evals.perplexity.unigram import UNIGRAM, Unigram
 from olmo_core.evals.rows import EvaluatedModel, ModelFacts, exported_models, write_rows
-from olmo_core.evals.unigram import UNIGRAM, Unigram
 from olmo_core.files import atomic_path
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report

@@ -8,7 +8,7 @@ import numpy as np
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import InputError
-from olmo_core.evals.perplexity_survey import Source
+from olmo_core.evals.perplexity.survey import Source
 from olmo_core.evals.rows import ModelFacts
 from olmo_core.run.job import Job
 

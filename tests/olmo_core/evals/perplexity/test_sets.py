@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from olmo_core.config.load import build, parse
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError, Stopped
-from olmo_core.evals import perplexity, perplexity_scorer, perplexity_survey
-from olmo_core.evals.perplexity_sets import find_sources, lacking, sets_identity
+from olmo_core.evals.perplexity import model_scorer, perplexity, survey
+from olmo_core.evals.perplexity.sets import find_sources, lacking, sets_identity
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
@@ -270,7 +270,7 @@ def test_a_stopped_job_goes_on_with_the_next_source(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = write_sets(family, tmp_path)[:2]
-    real, scored = perplexity_scorer.score_documents, []
+    real, scored = model_scorer.score_documents, []
 
     def stopping(*arguments: Any, **others: Any) -> Any:
         if len(scored) == 3:
@@ -278,10 +278,10 @@ def test_a_stopped_job_goes_on_with_the_next_source(
         scored.append(1)
         return real(*arguments, **others)
 
-    monkeypatch.setattr(perplexity_scorer, "score_documents", stopping)
+    monkeypatch.setattr(model_scorer, "score_documents", stopping)
     with pytest.raises(Stopped):
         evaluate(family, sets, mix=False, max_window=17)
-    monkeypatch.setattr(perplexity_scorer, "score_documents", real)
+    monkeypatch.setattr(model_scorer, "score_documents", real)
     folder = evaluate(family, sets, mix=False, max_window=17)
     numbers = RunFolder(folder).read_result()["report"]["numbers"]
     assert (numbers["scores_from_cache"], numbers["sources"]) == (3, 4)
@@ -290,7 +290,7 @@ def test_a_stopped_job_goes_on_with_the_next_source(
 def test_a_stop_is_heeded_within_a_source(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perplexity_survey, "FACTS_ROWS", 2)
+    monkeypatch.setattr(survey, "FACTS_ROWS", 2)
     file = write_jsonl(tmp_path / "a.jsonl.gz", TEXTS * 9)
     sets = [{"name": "mine", "kind": "documents", "sources": {"a": [str(file)]}}]
     real, calls = Job.progress, []

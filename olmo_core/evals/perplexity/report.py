@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from olmo_core.errors import listed
-from olmo_core.evals.perplexity_sets import PALOMA_SIZES
-from olmo_core.evals.perplexity_survey import Survey
+from olmo_core.evals.perplexity.sets import PALOMA_SIZES
+from olmo_core.evals.perplexity.survey import Survey
 from olmo_core.run.job import Report
 
 log = logging.getLogger("olmo")

@@ -17,9 +17,9 @@ from olmo_core.checkpoint.huggingface import huggingface_config, load_exported, 
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.data.tokenizer import read_tokenizer
-from olmo_core.evals import perplexity
+from olmo_core.evals.perplexity import perplexity
+from olmo_core.evals.perplexity.scoring import score_documents
 from olmo_core.evals.rows import EvaluatedModel, read_rows
-from olmo_core.evals.scoring import score_documents
 from olmo_core.files import sha256_file, write_json
 from olmo_core.model.transformer import Transformer
 from olmo_core.run.folder import RunFolder

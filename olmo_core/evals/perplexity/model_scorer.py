@@ -13,9 +13,9 @@ from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exporte
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.evals.cache import cached_scores
-from olmo_core.evals.perplexity_survey import Source
+from olmo_core.evals.perplexity.scoring import score_documents
+from olmo_core.evals.perplexity.survey import Source
 from olmo_core.evals.rows import EvaluatedModel
-from olmo_core.evals.scoring import score_documents
 from olmo_core.files import read_json
 from olmo_core.model.transformer import Transformer
 from olmo_core.run.code import code_digest
@@ -23,7 +23,7 @@ from olmo_core.run.job import Job
 
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.
 SCORED_BY = (
-    "olmo_core.evals.scoring",
+    "olmo_core.evals.perplexity.scoring",
     "olmo_core.checkpoint.huggingface",
     "olmo_core.data.tokenizer",
 )

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.errors import InputError
-from olmo_core.evals.paloma import text_units
-from olmo_core.evals.perplexity_documents import Document, Reader, read_texts, read_token_files
-from olmo_core.evals.perplexity_sets import find_sources, tokenizer_path
+from olmo_core.evals.perplexity.documents import Document, Reader, read_texts, read_token_files
+from olmo_core.evals.perplexity.paloma import text_units
+from olmo_core.evals.perplexity.sets import find_sources, tokenizer_path
 from olmo_core.files import sha256_file
 from olmo_core.run.job import Job
 

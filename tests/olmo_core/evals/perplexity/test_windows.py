@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from olmo_core.evals.windows import batches, windows
+from olmo_core.evals.perplexity.windows import batches, windows
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 16, 17, 23])
