@@ -1,11 +1,12 @@
 """Documents of perplexity sets, one after the other: JSON lines, or token files taken apart."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from olmo_core.corpus.rows import read_rows, require_utf8
 from olmo_core.data.files import Files
@@ -15,6 +16,7 @@ from olmo_core.errors import InputError
 from olmo_core.files import sha256_file
 
 BLOCK_TOKENS = 1 << 20  # of a token file in memory at once, and those of a document
+ENCODED_CHARACTERS = 1 << 20  # of texts that are encoded at once, the last one whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,12 @@ def _name(row: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def read_token_files(
-    files: Sequence[Path], *, source: str, tokenizer: Path, dtype: str, eos_token_id: int
+    files: Sequence[Path],
+    *,
+    source: str,
+    tokenizer: Path,
+    dtype: str,
+    eos_token_id: Callable[[], int],
 ) -> Iterator[Document]:
     """Yield the documents of token files: what ends in EOS, or with the file, and its text.
 
@@ -86,7 +93,7 @@ def read_token_files(
         source: The domain of them all.
         tokenizer: The tokenizer.json that made them.
         dtype: Of the ids; empty: what the tokenizer's vocabulary needs.
-        eos_token_id: That ends a document, where no header says it.
+        eos_token_id: Returns the id that ends a document; asked only where no header says it.
 
     Raises:
         InputError: a file is no token file of this dtype, or of another tokenizer; names it.
@@ -101,7 +108,7 @@ def read_token_files(
                 f"{path}: its header says tokenizer {file.header.tokenizer_sha256[:12]}…, but "
                 f"{tokenizer} is {made_by[:12]}…; expected the one that made it"
             )
-        eos = eos_token_id if file.header is None else file.header.eos_token_id
+        eos = eos_token_id() if file.header is None else file.header.eos_token_id
         number, rest = 0, np.empty(0, expected)
         for start in range(0, file.tokens, BLOCK_TOKENS):
             block = read_tokens(file, start, min(start + BLOCK_TOKENS, file.tokens))
@@ -120,6 +127,28 @@ def read_token_files(
             yield _decoded(decoder, rest, f"{path.name}:{number + 1}", source)
 
 
-def _decoded(decoder: Any, ids: np.ndarray, name: str, source: str) -> Document:
+def _decoded(decoder: Tokenizer, ids: np.ndarray, name: str, source: str) -> Document:
     text = decoder.decode(ids.tolist(), skip_special_tokens=False)
     return Document(id=name, domain=source, text=text, tokens=ids)
+
+
+def token_ids(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+    """Yield each document's ids, without special tokens, as found or as encoded now."""
+    texts: list[str] = []
+    size = 0
+    for document in documents:
+        if document.tokens is not None:
+            yield document.tokens
+            continue
+        texts.append(document.text)
+        size += len(document.text)
+        if size >= ENCODED_CHARACTERS:
+            yield from _encoded(tokenizer, texts)
+            texts, size = [], 0
+    yield from _encoded(tokenizer, texts)
+
+
+def _encoded(tokenizer: Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
+    # `fast`: without the offsets, which take most of the memory.
+    for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
+        yield np.array(encoding.ids, np.int32)

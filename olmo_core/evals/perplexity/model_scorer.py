@@ -4,29 +4,26 @@ import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exported
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.evals.cache import cached_scores
-from olmo_core.evals.perplexity.scoring import score_documents
+from olmo_core.evals.libraries import device_type
+from olmo_core.evals.perplexity.documents import token_ids
 from olmo_core.evals.perplexity.survey import Source
 from olmo_core.evals.rows import EvaluatedModel
 from olmo_core.files import read_json
-from olmo_core.model.transformer import Transformer
 from olmo_core.run.code import code_digest
 from olmo_core.run.job import Job
 
+if TYPE_CHECKING:
+    from olmo_core.model.transformer import Transformer
+
 # What decides a document's log-likelihood: scores by other code are not taken from the cache.
-SCORED_BY = (
-    "olmo_core.evals.perplexity.scoring",
-    "olmo_core.checkpoint.huggingface",
-    "olmo_core.data.tokenizer",
-)
+SCORED_BY = ("olmo_core.evals.perplexity.documents", "olmo_core.evals.perplexity.scoring")
 
 Scores = tuple[list[int], list[float]]  # of each document: its tokens, its nats
 
@@ -70,7 +67,7 @@ class ModelScorer:
             "max_window": config.max_window,
             "batch_tokens": config.batch_tokens,
             "versions": {name: version(name) for name in ("torch", "tokenizers")},
-            "device": device_for_evaluation().type,
+            "device": device_type(),
             **identity,
         }
 
@@ -86,24 +83,22 @@ class ModelScorer:
         return value["tokens"], value["log_likelihoods"]
 
     @functools.cached_property
-    def _replicas(self) -> list[Transformer]:
-        """The model, once per batch that is computed at a time: per core, or per GPU."""
+    def _replicas(self) -> list["Transformer"]:
+        from olmo_core.evals.perplexity.scoring import load_replicas  # torch takes seconds
+
         self._progress.report(f"{self._model.model}: loading")
-        if device_for_evaluation().type == "cpu":
-            model = load_exported(self._model.path, torch.device("cpu"))
-            return [model] * self._progress.job.processes
-        gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-        return [load_exported(self._model.path, gpu) for gpu in gpus]
+        return load_replicas(self._model.path, self._progress.job.processes)
 
     def _score(self, source: Source) -> dict[str, list[Any]]:
-        replicas = self._replicas
+        from olmo_core.evals.perplexity.scoring import score_documents
+
         tokenizer = read_tokenizer(self._model.path / "tokenizer.json")
         read_bytes = 0
 
         def documents() -> Iterator[np.ndarray]:
             nonlocal read_bytes
             sizes = (size for batch in source.read_facts() for size in batch["byte"].to_pylist())
-            for ids, size in zip(source.token_ids(tokenizer), sizes, strict=True):
+            for ids, size in zip(token_ids(source.read(), tokenizer), sizes, strict=True):
                 read_bytes += size
                 yield ids
 
@@ -112,10 +107,10 @@ class ModelScorer:
             self._progress.report(f"{self._model.model}: {source.name}", further)
 
         scored = score_documents(
-            replicas,
+            self._replicas,
             documents(),
             eos_token_id=eos_token_id(self._model),
-            max_window=min(self._config.max_window, replicas[0].config.max_sequence_length),
+            max_window=self._config.max_window,
             batch_tokens=self._config.batch_tokens,
             scored=report,
         )

@@ -3,7 +3,8 @@
 Run as `python -m olmo_core.evals.perplexity.perplexity RUN_FOLDER/config.yaml`. Our own model is
 loaded from the export, so that what is measured is what is released. `paloma`, beside it, has the
 definition. Documents are never held all at once, and the scores of each source are kept as soon as
-they are made, so that a repeated job goes on where it was stopped.
+they are made, so that a repeated job goes on where it was stopped. Where all are known,
+torch is not imported.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.manifest import Manifest
@@ -73,10 +73,9 @@ def score_models(
         ConfigError: a set is not there, or of token files of another tokenizer than a model's.
         InputError: the data or the weights of a model are damaged.
     """
-    torch.set_num_threads(1)  # of one batch; batches run beside each other
     identities = [model.identity() for model in models]
     with job.timed("read"):
-        surveys = survey_sets(config, held_out, job, eos_token_id=eos_token_id(models[0]))
+        surveys = survey_sets(config, held_out, job, eos_token_id=lambda: eos_token_id(models[0]))
     _require_tokenizers(surveys, models, identities)
     size = sum(source.bytes for survey in surveys for source in survey.sources)
     progress = Progress(job=job, total_bytes=len(models) * size)

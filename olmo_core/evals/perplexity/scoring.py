@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from olmo_core.checkpoint.huggingface import device_for_evaluation, load_exported
 from olmo_core.evals.perplexity.windows import Window, batches, windows
 from olmo_core.model.linear import matmul_prepacked, prepacked
 from olmo_core.model.transformer import Transformer
@@ -17,6 +19,21 @@ from olmo_core.model.transformer import Transformer
 # Of the logits that are in memory at once: positions, and rows of the vocabulary (as in training).
 HEAD_ROWS, HEAD_WIDTH = 1024, 4192
 BUFFER_BATCHES = 256  # of documents that are held at once, to find windows of like length
+
+
+def load_replicas(folder: Path, processes: int) -> list[Transformer]:
+    """Return the model of a Hugging Face folder, once per batch that is computed at a time.
+
+    On a CPU that is the same model `processes` times, each for one torch thread; else one per GPU.
+
+    Raises:
+        InputError: as `load_exported`.
+    """
+    torch.set_num_threads(1)
+    if device_for_evaluation().type == "cpu":
+        return [load_exported(folder, torch.device("cpu"))] * processes
+    gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    return [load_exported(folder, gpu) for gpu in gpus]
 
 
 def score_documents(
@@ -40,10 +57,11 @@ def score_documents(
             not depend on this number.
         documents: Token ids per document, without special tokens.
         eos_token_id: Read before the first token of each document.
-        max_window: Maximum context in tokens.
+        max_window: Maximum context in tokens; the model's own where that is smaller.
         batch_tokens: Tokens per batch, padding included.
         scored: Called after each batch with the tokens that have been scored, of those read so far.
     """
+    max_window = min(max_window, replicas[0].config.max_sequence_length)
     free = SimpleQueue[Transformer]()
     for model in replicas:
         free.put(model)

@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
 from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.errors import InputError
@@ -29,7 +27,6 @@ FACTS = pa.schema(
     ]
 )
 FACTS_ROWS = 8192  # in memory at once
-ENCODED_BYTES = 1 << 20  # of text that is encoded at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +41,6 @@ class Source:
     bytes: int
     domains: int
     sha256: str  # of ids, domains, texts and token ids
-
-    def token_ids(self, tokenizer: Tokenizer) -> Iterator[np.ndarray]:
-        """Yield each document's ids, without special tokens, as found or as encoded now."""
-        texts: list[str] = []
-        size = 0
-        for document in self.read():
-            if document.tokens is not None:
-                yield document.tokens
-                continue
-            texts.append(document.text)
-            size += len(document.text)
-            if size >= ENCODED_BYTES:
-                yield from _encoded(tokenizer, texts)
-                texts, size = [], 0
-        yield from _encoded(tokenizer, texts)
 
     def read_facts(self) -> Iterator[pa.RecordBatch]:
         """Yield the facts of the documents in their order, some thousand at a time."""
@@ -91,7 +73,7 @@ class Survey:
 
 
 def survey_sets(
-    config: PerplexityConfig, held_out: Path | None, job: Job, *, eos_token_id: int
+    config: PerplexityConfig, held_out: Path | None, job: Job, *, eos_token_id: Callable[[], int]
 ) -> list[Survey]:
     """Read all sets once; what is kept of the documents lies in the job's scratch.
 
@@ -99,7 +81,7 @@ def survey_sets(
         config: The section `perplexity`.
         held_out: Run folder with `paloma/<source>/val/*.jsonl.gz`, if the recipe has one.
         job: The running job.
-        eos_token_id: That ends a document in token files without a header.
+        eos_token_id: Returns the id that ends a document in token files without a header.
 
     Raises:
         ConfigError: a set's files are not there.
@@ -195,9 +177,3 @@ def _survey(name: str, read: Reader, facts: Path, report: Callable[[], None]) ->
         domains=len(domains),
         sha256=hashed.hexdigest(),
     )
-
-
-def _encoded(tokenizer: Tokenizer, texts: list[str]) -> Iterator[np.ndarray]:
-    # `fast`: without the offsets, which take most of the memory.
-    for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False):
-        yield np.array(encoding.ids, np.int32)

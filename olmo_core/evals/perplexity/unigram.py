@@ -8,6 +8,7 @@ import numpy as np
 from olmo_core.data.manifest import Manifest
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import InputError
+from olmo_core.evals.perplexity.documents import token_ids
 from olmo_core.evals.perplexity.survey import Source
 from olmo_core.evals.rows import ModelFacts
 from olmo_core.run.job import Job
@@ -52,7 +53,7 @@ class Unigram:
         """Return the number of tokens and the log-likelihood (nats) of each document."""
         tokens: list[int] = []
         values: list[float] = []
-        for ids in source.token_ids(self._tokenizer):
+        for ids in token_ids(source.read(), self._tokenizer):
             tokens.append(len(ids))
             values.append(float(self._log_probability[ids].sum()))
         return tokens, values

@@ -104,15 +104,22 @@ assert not heavy, heavy
 """
 
 
+@pytest.mark.parametrize(
+    ("asset", "config", "scores"),
+    [
+        ("checkpoint_downstream", {"tasks": [{"name": "copa", "limit": 3}]}, 1),
+        ("checkpoint_perplexity", {"max_window": 47}, 3),  # sources
+    ],
+)
 def test_where_all_scores_are_known_nothing_is_converted_and_torch_is_not_imported(
-    family: Any, step_folder: Path
+    family: Any, step_folder: Path, asset: str, config: dict[str, Any], scores: int
 ) -> None:
-    inputs = {"checkpoint": str(step_folder), "tokenizer": str(family.runs["tokenizer"])}
-    config = {"tasks": [{"name": "copa", "limit": 3}]}
-    content = {"asset": "checkpoint_downstream", "config": config, "inputs": inputs}
+    inputs = {name: str(family.runs[name]) for name in ("tokenizer", "held_out")}
+    inputs["checkpoint"] = str(step_folder)
+    content = {"asset": asset, "config": config, "inputs": inputs}
     results: list[dict[str, Any]] = []
     for command in (["-m", "olmo_core.evals.checkpoint"], ["-c", AGAIN]):
-        folder = family.new("checkpoint_downstream")
+        folder = family.new(asset)
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(yaml.safe_dump(content))
         done = subprocess.run(
@@ -125,7 +132,7 @@ def test_where_all_scores_are_known_nothing_is_converted_and_torch_is_not_import
     first, second = results
     assert first["rows"] == second["rows"]
     assert first["digest"] == second["digest"]
-    assert second["report"]["numbers"]["scores_from_cache"] == 1
+    assert second["report"]["numbers"]["scores_from_cache"] == scores
     assert "convert" not in second["timings"]
 
 

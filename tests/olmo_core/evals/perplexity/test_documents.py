@@ -101,7 +101,9 @@ def test_token_files_are_taken_apart_at_eos(
     ids = [encoder.encode(text).ids for text in texts]
     path = token_file(tmp_path, [i for each in ids for i in [*each, 0]][:-1])
     documents = [
-        *read_token_files([path], source="web", tokenizer=tokenizer, dtype="", eos_token_id=0)
+        *read_token_files(
+            [path], source="web", tokenizer=tokenizer, dtype="", eos_token_id=lambda: 0
+        )
     ]
     assert [each.text for each in documents] == texts
     assert [each.id for each in documents] == ["a.npy:1", "a.npy:2", "a.npy:3", "a.npy:4"]
@@ -124,7 +126,7 @@ def test_token_files_of_another_tokenizer_are_refused(tokenizer: Path, tmp_path:
     write_json(path.with_suffix(".json"), header.to_dict())
 
     def read(dtype: str = "") -> list[Document]:
-        given = {"tokenizer": tokenizer, "dtype": dtype, "eos_token_id": 0}
+        given = {"tokenizer": tokenizer, "dtype": dtype, "eos_token_id": lambda: 0}
         return [*read_token_files([path], source="web", **given)]
 
     ids = [each.tokens.tolist() for each in read() if each.tokens is not None]

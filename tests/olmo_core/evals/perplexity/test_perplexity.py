@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from olmo_core.checkpoint.huggingface import load_exported
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import InputError, Stopped
-from olmo_core.evals.perplexity import model_scorer, perplexity, scoring
+from olmo_core.evals.perplexity import perplexity, scoring
 from olmo_core.evals.perplexity.documents import Document, read_texts
 from olmo_core.evals.perplexity.scoring import score_documents
 from olmo_core.evals.rows import read_rows
@@ -135,13 +135,13 @@ def test_only_what_changed_is_scored_again(
     family: Any, scored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    real = model_scorer.load_exported
+    real = scoring.load_exported
 
     def counting(folder: Path, device: torch.device) -> Any:
         loaded.append(folder.name)
         return real(folder, device)
 
-    monkeypatch.setattr(model_scorer, "load_exported", counting)
+    monkeypatch.setattr(scoring, "load_exported", counting)
     again = evaluate(family, batch_tokens=200)
     assert loaded == []
     results = [RunFolder(folder).read_result() for folder in (scored, again)]

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from olmo_core.config.load import build, parse
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.errors import ConfigError, InputError, Stopped
-from olmo_core.evals.perplexity import model_scorer, perplexity, survey
+from olmo_core.evals.perplexity import perplexity, scoring, survey
 from olmo_core.evals.perplexity.sets import find_sources, lacking, sets_identity
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.run.folder import RunFolder
@@ -270,7 +270,7 @@ def test_a_stopped_job_goes_on_with_the_next_source(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = write_sets(family, tmp_path)[:2]
-    real, scored = model_scorer.score_documents, []
+    real, scored = scoring.score_documents, []
 
     def stopping(*arguments: Any, **others: Any) -> Any:
         if len(scored) == 3:
@@ -278,10 +278,10 @@ def test_a_stopped_job_goes_on_with_the_next_source(
         scored.append(1)
         return real(*arguments, **others)
 
-    monkeypatch.setattr(model_scorer, "score_documents", stopping)
+    monkeypatch.setattr(scoring, "score_documents", stopping)
     with pytest.raises(Stopped):
         evaluate(family, sets, mix=False, max_window=17)
-    monkeypatch.setattr(model_scorer, "score_documents", real)
+    monkeypatch.setattr(scoring, "score_documents", real)
     folder = evaluate(family, sets, mix=False, max_window=17)
     numbers = RunFolder(folder).read_result()["report"]["numbers"]
     assert (numbers["scores_from_cache"], numbers["sources"]) == (3, 4)
