@@ -34,7 +34,7 @@ class PerplexitySet(Bounded):
     split: Literal["val", "test"] = "val"
     # source -> absolute paths and glob patterns
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    tokenizer: str = ""  # the tokenizer.json that made the token files
+    tokenizer: str = ""  # absolute path of the tokenizer.json that made the token files
     dtype: Literal["", "uint16", "uint32"] = ""  # default: what the vocabulary needs
     # UTF-8 bytes of the first documents of each source, the last one taken whole; None: as the
     # section says

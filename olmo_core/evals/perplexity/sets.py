@@ -41,13 +41,13 @@ def tokenizer_path(each: PerplexitySet) -> Path:
     """Return the tokenizer.json of a set of token files.
 
     Raises:
-        ConfigError: it is not there.
+        ConfigError: it is not there, or named by a relative path.
     """
     path, now = expanded(each.tokenizer)
-    if not path.is_file():
+    if not path.is_file() or not path.is_absolute():
         raise ConfigError(
             f"perplexity: sets: {each.name}: tokenizer {each.tokenizer!r} ({now}): expected the "
-            "tokenizer.json that made the token files"
+            "tokenizer.json that made the token files, by an absolute path"
         )
     return path
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,12 @@ def test_what_is_not_there_is_said_and_refuses_no_fingerprint(
     assert "mine: a: '/no*' (now /no*): expected a file" in said[1]
     assert "relative: a: 'a.jsonl'" in said[2]
     assert "ids: tokenizer '/nowhere/tokenizer.json'" in said[3]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tokenizer.json").touch()  # a job may run in another folder
+    [said] = lacking([replace(sets[4], tokenizer="tokenizer.json")])
+    assert said.endswith(
+        "expected the tokenizer.json that made the token files, by an absolute path"
+    )
     before = sets_identity(sets)
     monkeypatch.setenv("OLMO_PALOMA", str(write_paloma(tmp_path / "paloma")))
     assert sets_identity(sets) != before
