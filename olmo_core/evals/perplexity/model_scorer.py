@@ -1,6 +1,7 @@
 """Scores of a model on the sources of perplexity sets, kept as they are made."""
 
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +11,7 @@ import numpy as np
 
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.tokenizer import read_tokenizer
+from olmo_core.errors import InputError
 from olmo_core.evals.cache import cached_scores
 from olmo_core.evals.libraries import device_type
 from olmo_core.evals.perplexity.documents import token_ids
@@ -72,7 +74,11 @@ class ModelScorer:
         }
 
     def score(self, source: Source) -> Scores:
-        """Return each document's tokens and log-likelihood, from the cache where it has them."""
+        """Return each document's tokens and log-likelihood, from the cache where it has them.
+
+        Raises:
+            InputError: a log-likelihood is no finite number: the model has diverged.
+        """
         [value], cached = cached_scores(
             self._progress.job.cache / "evals",
             [{**self._key, "data": source.sha256}],
@@ -117,6 +123,11 @@ class ModelScorer:
         tokens: list[int] = []
         values: list[float] = []
         for count, value in scored:
+            if not math.isfinite(value):
+                raise InputError(
+                    f"{self._model.model}: log-likelihood {value} of document {len(values) + 1} of "
+                    f"{source.name}; expected a finite number; the model has diverged"
+                )
             tokens.append(count)
             values.append(value)
         return {"tokens": tokens, "log_likelihoods": values}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from tokenizers import Tokenizer
 
 from olmo_core.config.load import build, parse
@@ -18,6 +19,7 @@ from olmo_core.errors import ConfigError, InputError, Stopped
 from olmo_core.evals.perplexity import perplexity, scoring, survey
 from olmo_core.evals.perplexity.sets import find_sources, lacking, sets_identity
 from olmo_core.evals.rows import exported_models, read_rows
+from olmo_core.model.transformer import Transformer
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -329,3 +331,23 @@ def test_what_a_job_refuses(family: Any, tmp_path: Path) -> None:
             [{"name": "gone", "kind": "documents", "sources": {"a": ["/gone.jsonl"]}}],
             mix=False,
         )
+
+
+def test_a_model_that_has_diverged_has_no_figures(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = write_sets(family, tmp_path)[1:2]
+    real = scoring.load_exported
+
+    def diverged(folder: Path, device: torch.device) -> Transformer:
+        model = real(folder, device)
+        with torch.no_grad():
+            model.lm_head.weight[5] = math.nan
+        return model
+
+    monkeypatch.setattr(scoring, "load_exported", diverged)
+    with pytest.raises(InputError, match="stage1: log-likelihood nan of document 1 of a; expected"):
+        evaluate(family, sets, mix=False, max_window=19)
+    monkeypatch.setattr(scoring, "load_exported", real)
+    folder = evaluate(family, sets, mix=False, max_window=19)
+    assert RunFolder(folder).read_result()["report"]["numbers"]["scores_from_cache"] == 0
