@@ -55,14 +55,20 @@ def perplexity_report(
 
 
 def _bits_table(rows: Sequence[Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Return bits per byte of a set: of all, the mean over sources, and each source, by model."""
+    """Return bits per byte of a set by model: of all documents, mean of the sources, each source.
+
+    Names of the first two hold blanks, which those of sources do not.
+    """
     table: dict[str, dict[str, Any]] = {}
     for row in rows:
         of, _, source = row["task"].partition("/")
         if of != name or "/" in source:
             continue
         cells = table.setdefault(row["model"], {"model": row["model"]})
-        titles = {"bits_per_byte": source or "all", "macro_bits_per_byte": "mean of sources"}
+        titles = {
+            "bits_per_byte": source or "all documents",
+            "macro_bits_per_byte": "mean of sources",
+        }
         if row["metric"] in titles:
             cells[titles[row["metric"]]] = round(row["value"], 4)
     return [*table.values()]
@@ -89,9 +95,12 @@ def _left_out_table(left_out: Sequence[Mapping[str, str]]) -> list[dict[str, Any
 
 
 def _note(survey: Survey) -> str:
-    """Return what is not as expected of a set that should be Paloma; else nothing."""
+    """Return which sources of a set are empty, and how one that should be Paloma differs."""
+    notes: list[str] = []
+    if empty := [source.name for source in survey.sources if not source.documents]:
+        notes.append(f"no documents in {listed(empty)}")
     row = survey.row()
-    if survey.config.kind != "paloma" or (row["sources"], row["domains"]) in PALOMA_SIZES:
-        return ""
-    sizes = " or ".join(f"{domains} in {sources}" for sources, domains in PALOMA_SIZES)
-    return f"{row['domains']} domains in {row['sources']} sources; Paloma has {sizes}"
+    if survey.config.kind == "paloma" and (row["sources"], row["domains"]) not in PALOMA_SIZES:
+        sizes = " or ".join(f"{domains} in {sources}" for sources, domains in PALOMA_SIZES)
+        notes.append(f"{row['domains']} domains in {row['sources']} sources; Paloma has {sizes}")
+    return "; ".join(notes)

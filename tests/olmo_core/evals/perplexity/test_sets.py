@@ -275,6 +275,33 @@ def test_without_a_held_out_set(family: Any, tmp_path: Path) -> None:
     }
 
 
+def test_the_report_keeps_sources_apart_from_means_and_names_empty_ones(
+    family: Any, tmp_path: Path
+) -> None:
+    files = {"all": TEXTS[:1], "web": TEXTS[1:], "none": []}
+    sources = {
+        name: [str(write_jsonl(tmp_path / f"{name}.jsonl.gz", texts))]
+        for name, texts in files.items()
+    }
+    sets = [{"name": "mine", "kind": "documents", "sources": sources}]
+    folder = evaluate(family, sets, mix=False, max_window=21)
+    tables = RunFolder(folder).read_result()["report"]["tables"]
+    value = {
+        (row["task"], row["metric"]): round(row["value"], 4)
+        for row in read_rows(folder / "rows.parquet")
+    }
+    assert tables["bits_per_byte mine"] == [
+        {
+            "model": "stage1",
+            "all documents": value["mine", "bits_per_byte"],
+            "mean of sources": value["mine", "macro_bits_per_byte"],
+            "all": value["mine/all", "bits_per_byte"],
+            "web": value["mine/web", "bits_per_byte"],
+        }
+    ]
+    assert tables["sets"][0]["note"] == "no documents in none"
+
+
 def test_a_stopped_job_goes_on_with_the_next_source(
     family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
