@@ -57,10 +57,12 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
 def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return the columns of the first set: loss, bits per byte, and those of each source.
 
-    A further set has two, named after it: bits per byte of all, and the mean over its sources.
+    A further set has two, named after it: bits per byte of all, and the mean over its sources. A
+    source of its name is shown with that of the first set.
     """
     columns: list[Column] = []
     first = rows[0]["task"].partition("/")[0] if rows else ""
+    sets = {row["task"].partition("/")[0] for row in rows}
     for row in rows:
         name, _, source = row["task"].partition("/")
         metric = row["metric"]
@@ -71,7 +73,8 @@ def perplexity_columns(rows: Sequence[Mapping[str, Any]]) -> list[Column]:
         elif metric == "loss" and not source:
             columns.append(("loss", row["task"], metric))
         elif metric == "bits_per_byte" and "/" not in source:
-            columns.append((f"bpb {source}".strip(), row["task"], metric))
+            shown = row["task"] if source in sets - {first} else source
+            columns.append((f"bpb {shown}".strip(), row["task"], metric))
     return list(dict.fromkeys(columns))
 
 

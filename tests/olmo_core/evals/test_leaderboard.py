@@ -87,7 +87,7 @@ def test_a_further_set_has_two_columns_of_its_name() -> None:
     rows = [
         {"task": f"{name}{source}", "metric": metric}
         for name in ("held_out", "paloma")
-        for source in ("", "/code", "/code/python")
+        for source in ("", "/code", "/code/python", "/paloma")
         for metric in ("loss", "bits_per_byte", "macro_bits_per_byte")
         if source == "" or not metric.startswith("macro")
     ]
@@ -95,6 +95,7 @@ def test_a_further_set_has_two_columns_of_its_name() -> None:
         ("loss", "held_out", "loss"),
         ("bpb", "held_out", "bits_per_byte"),
         ("bpb code", "held_out/code", "bits_per_byte"),
+        ("bpb held_out/paloma", "held_out/paloma", "bits_per_byte"),
         ("bpb paloma", "paloma", "bits_per_byte"),
         ("mean bpb paloma", "paloma", "macro_bits_per_byte"),
     ]
