@@ -1,8 +1,9 @@
-"""What the benchmarks train of ours: an OLMo 2 of a shape, on batches of token ids.
+"""What the benchmarks train and score of ours: an OLMo 2 of a shape, on batches of token ids.
 
 Imports our `olmo_core`, so a contestant that measures AI2's library of that name leaves it alone.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,26 @@ def model_config(shape: dict[str, Any]) -> ModelConfig:
         attention_layer_norm=True,
         norm_after=True,
     )
+
+
+def write_random_model(folder: Path, config: ModelConfig, *, eos_token_id: int) -> None:
+    """Write a model of random weights as a Hugging Face folder, without a tokenizer."""
+    import torch  # here, so that a training step that is measured holds nothing of it
+    from safetensors.torch import save_file
+
+    from olmo_core.checkpoint.huggingface import huggingface_config, to_huggingface
+    from olmo_core.files import write_json
+    from olmo_core.model.transformer import Transformer
+
+    torch.manual_seed(0)
+    model = Transformer(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.1)
+    state = to_huggingface({name: p.detach() for name, p in model.named_parameters()}, config)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    values = huggingface_config(config, eos_token_id=eos_token_id, pad_token_id=1)
+    write_json(folder / "config.json", values)
 
 
 def batch_of_all(ids: np.ndarray) -> Batch:

@@ -29,24 +29,24 @@ os.environ |= {"TOKENIZERS_PARALLELISM": "false"}
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from olmo2 import model_config, write_random_model
 
-from olmo_core.checkpoint.huggingface import (
-    huggingface_config,
-    load_exported,
-    load_pretrained,
-    to_huggingface,
-)
-from olmo_core.config.model import ModelConfig
+from olmo_core.checkpoint.huggingface import load_exported, load_pretrained
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.evals.perplexity.scoring import score_documents
 from olmo_core.evals.task_rows import package_folder
-from olmo_core.files import write_json
-from olmo_core.model.transformer import Transformer
 
 CLOSE = 1e-6  # relative
 WINDOW = 1024
 EOS = 50_279
+SHAPE = {
+    "d_model": 256,
+    "n_heads": 4,
+    "n_layers": 8,
+    "feed_forward_size": 1024,
+    "vocab_size": 50_304,
+    "sequence_length": WINDOW,
+}
 LENGTHS = (80, 300, 1000, 3000, 9000)  # characters, in turn
 
 
@@ -60,34 +60,7 @@ def texts_of(documents: int) -> list[str]:
 
 def export(folder: Path) -> None:
     """Write a model of random weights as a Hugging Face folder, with OLMo 1's tokenizer."""
-    config = ModelConfig(
-        d_model=256,
-        n_heads=4,
-        n_layers=8,
-        mlp_hidden_size=2048,
-        layer_norm_type="rms",
-        layer_norm_eps=1e-6,
-        attention_layer_norm=True,
-        norm_after=True,
-        rope=True,
-        rope_theta=500_000,
-        attention_dropout=0.0,
-        residual_dropout=0.0,
-        embedding_dropout=0.0,
-        include_bias=False,
-        max_sequence_length=WINDOW,
-        vocab_size=50_280,
-        embedding_size=50_304,
-        weight_tying=False,
-    )
-    torch.manual_seed(0)
-    model = Transformer(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(1.0 if parameter.ndim == 1 else 0.0, 0.1)
-    state = to_huggingface({name: p.detach() for name, p in model.named_parameters()}, config)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "config.json", huggingface_config(config, eos_token_id=EOS, pad_token_id=1))
+    write_random_model(folder, model_config(SHAPE), eos_token_id=EOS)
     tokenizer = package_folder("olmo_eval") / "tokenizers" / "allenai_gpt-neox-olmo-dolma-v1_5.json"
     (folder / "tokenizer.json").write_bytes(tokenizer.read_bytes())
 
