@@ -15,16 +15,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from olmo_core.config.perplexity import PerplexityConfig
+from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
 from olmo_core.evals.perplexity.model_scorer import ModelScorer, Progress, Scores, eos_token_id
 from olmo_core.evals.perplexity.paloma import SetFigures
 from olmo_core.evals.perplexity.report import perplexity_report
+from olmo_core.evals.perplexity.sets import tokenizer_path
 from olmo_core.evals.perplexity.survey import Source, Survey, survey_sets
 from olmo_core.evals.perplexity.unigram import UNIGRAM, Unigram
 from olmo_core.evals.rows import EvaluatedModel, ModelFacts, exported_models, write_rows
-from olmo_core.files import atomic_path
+from olmo_core.files import atomic_path, sha256_file
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
@@ -74,9 +75,9 @@ def score_models(
         InputError: the data or the weights of a model are damaged.
     """
     identities = [model.identity() for model in models]
+    _require_tokenizers(config.sets, models, identities)
     with job.timed("read"):
         surveys = survey_sets(config, held_out, job, eos_token_id=lambda: eos_token_id(models[0]))
-    _require_tokenizers(surveys, models, identities)
     size = sum(source.bytes for survey in surveys for source in survey.sources)
     progress = Progress(job=job, total_bytes=len(models) * size)
 
@@ -98,16 +99,17 @@ def score_models(
 
 
 def _require_tokenizers(
-    surveys: Sequence[Survey],
+    sets: Sequence[PerplexitySet],
     models: Sequence[EvaluatedModel],
     identities: Sequence[Mapping[str, str]],
 ) -> None:
-    for survey in [survey for survey in surveys if survey.tokenizer is not None]:
+    for each in (each for each in sets if each.kind == "tokens"):
+        made_by = sha256_file(tokenizer_path(each))
         for model, identity in zip(models, identities, strict=True):
-            if identity["tokenizer"] != survey.tokenizer:
+            if identity["tokenizer"] != made_by:
                 raise ConfigError(
-                    f"perplexity: sets: {survey.config.name}: its token files are of tokenizer "
-                    f"{str(survey.tokenizer)[:12]}…, but {model.model} reads those of "
+                    f"perplexity: sets: {each.name}: its token files are of tokenizer "
+                    f"{made_by[:12]}…, but {model.model} reads those of "
                     f"{identity['tokenizer'][:12]}… ({model.path / 'tokenizer.json'}); expected "
                     "the same tokenizer.json"
                 )

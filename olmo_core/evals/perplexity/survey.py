@@ -16,7 +16,6 @@ from olmo_core.errors import InputError
 from olmo_core.evals.perplexity.documents import Document, Reader, read_texts, read_token_files
 from olmo_core.evals.perplexity.paloma import text_units
 from olmo_core.evals.perplexity.sets import find_sources, tokenizer_path
-from olmo_core.files import sha256_file
 from olmo_core.run.job import Job
 
 FACTS = pa.schema(
@@ -55,7 +54,6 @@ class Survey:
     config: PerplexitySet
     limit: int | None  # bytes that are read of each source
     sources: tuple[Source, ...]
-    tokenizer: str | None  # digest of the one that its token files are of
     sha256: str
 
     def row(self) -> dict[str, Any]:
@@ -123,7 +121,6 @@ def survey_sets(
                 config=each,
                 limit=config.limit(each),
                 sources=tuple(sources),
-                tokenizer=None if made_by is None else sha256_file(made_by),
                 sha256=hashlib.sha256(digests.encode()).hexdigest(),
             )
         )

@@ -344,10 +344,14 @@ def test_a_stop_is_heeded_within_a_source(
 
 def test_what_a_job_refuses(family: Any, tmp_path: Path) -> None:
     _, _, ids = write_sets(family, tmp_path)
+    damaged = write_jsonl(tmp_path / "damaged.jsonl.gz", TEXTS)
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    unread = {"name": "unread", "kind": "documents", "sources": {"a": [str(damaged)]}}
     other = tmp_path / "tokenizer.json"
     other.write_bytes((family.runs["tokenizer"] / "tokenizer.json").read_bytes() + b"\n")
     with pytest.raises(ConfigError, match=r"ids: its token files are of tokenizer .* but stage1"):
-        evaluate(family, [{**ids, "tokenizer": str(other)}], mix=False)
+        # Before a set is read, which may take hours.
+        evaluate(family, [unread, {**ids, "tokenizer": str(other)}], mix=False)
     empty = write_jsonl(tmp_path / "empty.jsonl.gz", ["", ""])
     sets = [{"name": "mine", "kind": "documents", "sources": {"a": [str(empty)]}}]
     with pytest.raises(InputError, match="mine: no text in its 2 documents; expected some"):
