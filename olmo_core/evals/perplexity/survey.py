@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,24 +90,13 @@ def survey_sets(
     done = 0
     surveys: list[Survey] = []
     for each, files in found:
-        made_by = tokenizer_path(each) if each.kind == "tokens" else None
         sources: list[Source] = []
         for name, paths in files.items():
-            read: Reader = partial(read_texts, paths, source=name)
-            if made_by is not None:
-                read = partial(
-                    read_token_files,
-                    paths,
-                    source=name,
-                    tokenizer=made_by,
-                    dtype=each.dtype,
-                    eos_token_id=eos_token_id,
-                )
             facts = job.scratch / "facts" / each.name / f"{name}.parquet"
             message = f"reading {each.name}/{name}"
             report = partial(job.progress, done, total, unit="sources", message=message)
-            found_documents = partial(limited, read, config.limit(each))
-            sources.append(_survey(name, found_documents, facts, report))
+            read = _reader(each, name, paths, eos_token_id)
+            sources.append(_survey(name, partial(limited, read, config.limit(each)), facts, report))
             done += 1
         if not any(source.bytes for source in sources):
             documents = sum(source.documents for source in sources)
@@ -125,6 +114,21 @@ def survey_sets(
             )
         )
     return surveys
+
+
+def _reader(
+    each: PerplexitySet, source: str, files: Sequence[Path], eos_token_id: Callable[[], int]
+) -> Reader:
+    if each.kind != "tokens":
+        return partial(read_texts, files, source=source)
+    return partial(
+        read_token_files,
+        files,
+        source=source,
+        tokenizer=tokenizer_path(each),
+        dtype=each.dtype,
+        eos_token_id=eos_token_id,
+    )
 
 
 def limited(read: Reader, most_bytes: int | None) -> Iterator[Document]:
