@@ -1,0 +1,118 @@
+"""The evaluations that checkpoints lack: found, queued together, or made one after another."""
+
+import datetime
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets.evals.sweep import checkpoints, sweep_work
+from assets.execution.produce import launch_of
+from assets.graph import Graph
+from assets.launcher import EngineUnavailable, Launch
+from olmo_core.run.folder import locked
+from pipelines.cli.launch import sweep_recipe
+from pipelines.definitions import build_definitions
+from pipelines.launchers.router import Router
+from pipelines.sensors import checkpoint_sensor
+from pipelines.sweep import lacking
+from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
+from tests.pipelines.sweep.steps import ALL, Arrays, asked, finish, named, save
+
+
+def test_what_checkpoints_lack_is_found(evaluable: Graph, toy_root: Path) -> None:
+    swept = checkpoints(evaluable, toy_root)
+    assert asked(lacking(evaluable, toy_root, swept)) == ALL
+    work = sweep_work(evaluable, *ALL[2], toy_root)
+    finish(work.parent / work.fingerprint.version)
+    found = lacking(evaluable, toy_root, swept)
+    assert asked(found) == ALL[:2] + ALL[3:]
+    assert found.finished == 1
+
+
+def test_what_cannot_be_launched_is_named(graph: Graph, toy_root: Path) -> None:
+    save(graph, toy_root, "stage1", 20)
+    found = lacking(graph, toy_root, checkpoints(graph, toy_root))
+    assert found.works == []
+    assert "tokenizer has not been made" in found.refused["checkpoint_downstream stage1@step20"]
+
+
+def test_the_sensor_and_the_schedule_queue_together_what_they_request(
+    evaluable: Graph, toy_root: Path, instance: dg.DagsterInstance, launcher: Router, arrays: Arrays
+) -> None:
+    context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
+    result = checkpoint_sensor(evaluable)(context)
+    assert isinstance(result, dg.SensorResult)
+    assert [named(given) for given in arrays.given] == [ALL]
+    at = datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC)
+    repository = build_definitions(["tiny"]).get_repository_def()
+    nightly = dg.build_schedule_context(
+        instance=instance,
+        scheduled_execution_time=at,
+        repository_def=repository,
+        resources={"launcher": launcher},
+    )
+    data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(nightly)
+    assert len({request.run_key for request in data.run_requests or []}) == 2
+    assert [named(given) for given in arrays.given] == [ALL, ALL]
+
+
+def test_jobs_at_work_are_not_queued_again(
+    evaluable: Graph, toy_root: Path, launcher: Router, arrays: Arrays
+) -> None:
+    works = lacking(evaluable, toy_root, checkpoints(evaluable, toy_root)).works
+    launches = [launch_of(work, toy_root, own_folder=True) for work in works]
+    with locked(launches[1].folder.path / "job.lock"):  # as the job's own process holds it
+        assert named(launcher.submit(launches)) == [ALL[0], *ALL[2:]]
+
+
+def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
+    evaluable: Graph, instance: dg.DagsterInstance, launcher: Router, arrays: Arrays
+) -> None:
+    def silent(launches: Sequence[Launch]) -> list[Launch]:
+        raise EngineUnavailable("no answer")
+
+    arrays.submit = silent
+    context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
+    result = checkpoint_sensor(evaluable)(context)
+    assert isinstance(result, dg.SensorResult)
+    assert len(result.run_requests or []) == 2
+
+
+def test_the_local_engine_makes_them_one_after_another_and_goes_on_after_a_failure(
+    toy_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("assets.evals.sweep.MODULE", MODULE)
+    toy = sweep_graph("toy")
+    monkeypatch.setattr("pipelines.cli.launch.load_recipe", lambda name: name)
+    monkeypatch.setattr("pipelines.cli.launch.build_graph", lambda recipe: toy)
+    keys = ["stage1@step1", "stage1@step2", "stage1@step3"]
+    save_checkpoints(toy, toy_root, keys)
+    value = checkpoint(toy, toy_root, keys[1]) / "value"
+    value.unlink()
+    assert sweep_recipe("toy", dry_run=True) == 0
+    assert "would be made here, one after another: 6" in capsys.readouterr().out
+    assert not list(toy_root.glob("toy/checkpoint_*"))
+    assert sweep_recipe("toy", dry_run=False) == 1
+    shown = capsys.readouterr()
+    assert "[1/6] checkpoint_downstream stage1@step1: " in shown.out
+    assert "[6/6] checkpoint_perplexity stage1@step3: " in shown.out
+    assert "olmo: [3/6] checkpoint_downstream stage1@step2: " in shown.err
+    assert str(value) in shown.err
+    value.write_text("2")
+    assert sweep_recipe("toy", dry_run=False) == 0
+    assert "4 evaluations finished before" in capsys.readouterr().out
+    starts = [path.read_text() for path in toy_root.glob("toy/checkpoint_*/*/starts")]
+    assert sorted(starts) == ["x"] * 4 + ["xx"] * 2
+    times = sorted(
+        (result["started"], result["finished"])
+        for path in toy_root.glob("toy/checkpoint_*/*/*/result.json")
+        if (result := json.loads(path.read_text()))
+    )
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
