@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import SweptCheckpoints, not_scored, sweep_names, sweep_work
-from assets.execution.follow import nothing
-from assets.execution.produce import AssetBuild, launch_of, queues
+from assets.execution.produce import AssetBuild, launch_of, queues, ready_inputs
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
 from assets.paths import root
@@ -59,7 +58,7 @@ def lacking(
                     if whys := not_scored(run):
                         incomplete[f"{name} {key}"] = whys
                 else:
-                    work.inputs(nothing)  # refuses what cannot be launched
+                    ready_inputs(work)  # refuses what cannot be launched
                     works.append(work)
             except Refused as error:
                 refused[f"{name} {key}"] = str(error)

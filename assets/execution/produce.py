@@ -181,16 +181,9 @@ def launch_of(
     and nothing is written.
 
     Raises:
-        Refused: an input is missing, damaged or fails a check, this machine lacks what the job
-            reads, or the code has been edited since the fingerprint was taken.
+        Refused: as `ready_inputs`.
     """
-    node, inputs = work.node, work.inputs(progress)
-    if lacking := node.lacks():
-        raise Refused("; ".join(f"{node.name}: {line}" for line in lacking))
-    if code_hashes(node.module, now=True) != work.fingerprint.code:
-        raise Refused(
-            f"{node.name}: the code that makes it has changed since this run began; run again"
-        )
+    node, inputs = work.node, ready_inputs(work, progress)
     if own_folder:
         folder = open_version(work.parent, work.fingerprint.version)
     else:
@@ -218,6 +211,23 @@ def launch_of(
             },
         },
     )
+
+
+def ready_inputs(work: AssetBuild, progress: Progress = nothing) -> Mapping[str, Input]:
+    """Return what a piece of work reads, if its job can be started now; starts and writes nothing.
+
+    Raises:
+        Refused: an input is missing, damaged or fails a check, this machine lacks what the job
+            reads, or the code has been edited since the fingerprint was taken.
+    """
+    node, inputs = work.node, work.inputs(progress)
+    if lacking := node.lacks():
+        raise Refused("; ".join(f"{node.name}: {line}" for line in lacking))
+    if code_hashes(node.module, now=True) != work.fingerprint.code:
+        raise Refused(
+            f"{node.name}: the code that makes it has changed since this run began; run again"
+        )
+    return inputs
 
 
 def _assigned_folder(work: AssetBuild, inputs: Mapping[str, Input], root: Path) -> RunFolder:

@@ -4,6 +4,7 @@ import datetime
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -116,3 +117,17 @@ def test_the_local_engine_makes_them_one_after_another_and_goes_on_after_a_failu
         if (result := json.loads(path.read_text()))
     )
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
+
+
+def test_what_this_machine_lacks_keeps_no_other_evaluation_from_being_queued(
+    evaluable: Graph, toy_root: Path, instance: dg.DagsterInstance, launcher: Router, arrays: Arrays
+) -> None:
+    perplexity = replace(evaluable.nodes["perplexity"], lacks=lambda: ["set paloma: not here"])
+    graph = replace(evaluable, nodes={**evaluable.nodes, "perplexity": perplexity})
+    context = dg.build_sensor_context(instance=instance, resources={"launcher": launcher})
+    assert isinstance(checkpoint_sensor(graph)(context), dg.SensorResult)
+    assert [named(given) for given in arrays.given] == [[ALL[0], ALL[2]]]
+    found = lacking(graph, toy_root, checkpoints(graph, toy_root))
+    assert asked(found) == [ALL[0], ALL[2]]
+    why = found.refused["checkpoint_perplexity stage1@step20"]
+    assert why == "checkpoint_perplexity: set paloma: not here"
