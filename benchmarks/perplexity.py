@@ -32,9 +32,9 @@ import torch
 from olmo2 import model_config, write_random_model
 
 from olmo_core.checkpoint.huggingface import load_exported, load_pretrained
+from olmo_core.config.paths import package_folder
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.evals.perplexity.scoring import score_documents
-from olmo_core.evals.task_rows import package_folder
 
 CLOSE = 1e-6  # relative
 WINDOW = 1024

@@ -1,7 +1,6 @@
 """The YAML files of lm-eval's tasks, read without lm-eval, so that a plan needs no torch."""
 
 import functools
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from olmo_core.config.paths import package_folder
 from olmo_core.errors import InputError
 
 # `task: name` of one task; a group's lists tasks
@@ -34,16 +34,23 @@ def read_task(path: Path) -> dict[str, Any]:
         InputError: the file, or one that it includes, is missing or no YAML mapping.
     """
     try:
-        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+        found = path.stat()
+        content = dict(_parsed(path, found.st_size, found.st_mtime_ns))
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"{path}: no task of lm-eval: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: no task of lm-eval; expected a YAML mapping")
     includes = content.pop("include", [])
     merged: dict[str, Any] = {}
     for name in includes if isinstance(includes, list) else [includes]:
         merged |= read_task(path.parent / name)
     return merged | content
+
+
+@functools.cache  # a sweep asks for each of its checkpoints
+def _parsed(path: Path, size: int, modified_ns: int) -> Mapping[str, Any]:
+    content = _Loader(path.read_bytes()).get_single_data()  # it names bytes that are no text
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no task of lm-eval; expected a YAML mapping")
+    return content
 
 
 def functions(content: Any) -> Iterator[Function]:
@@ -71,11 +78,3 @@ def _stock_tasks() -> Mapping[str, Path]:
         if named:
             found.setdefault(named[1].decode(), path)
     return found
-
-
-def package_folder(name: str) -> Path:
-    """Return the folder of an installed package without importing it."""
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"package {name} is not installed in this environment")
-    return Path(next(iter(spec.submodule_search_locations)))

@@ -12,8 +12,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
+from olmo_core.config.paths import package_folder
 from olmo_core.errors import InputError
-from olmo_core.evals.task_files import package_folder
 from olmo_core.evals.task_sources import DATA, Split
 
 Rows = list[dict[str, Any]]

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from olmo_core.config.evals import TaskConfig
 from olmo_core.config.load import nearest
-from olmo_core.config.paths import expanded
+from olmo_core.config.paths import expanded, package_folder
 from olmo_core.errors import ConfigError
-from olmo_core.evals.task_files import OURS, functions, package_folder, read_task, stock_task
+from olmo_core.evals.task_files import OURS, functions, read_task, stock_task
 from olmo_core.files import sha256_file
 from olmo_core.run.code import code_digest
 

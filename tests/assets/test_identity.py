@@ -175,6 +175,13 @@ MEANING = [
         "top level",
     ),
     (
+        "olmo_core/evals/task_files.py",
+        "return merged | content",
+        "return content | merged",
+        {"downstream"},
+        "function read_task",
+    ),
+    (
         "olmo_core/evals/results.py",
         "select * from leaderboard",
         "select distinct * from leaderboard",

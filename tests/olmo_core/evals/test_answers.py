@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
+from olmo_core.config.paths import package_folder
 from olmo_core.errors import InputError
 from olmo_core.evals import downstream
 from olmo_core.evals.harness import Harness
@@ -19,7 +20,7 @@ from olmo_core.evals.log_likelihood import LogLikelihood
 from olmo_core.evals.rows import read_rows
 from olmo_core.evals.suites import resolved
 from olmo_core.evals.task_data import build_task, write_shadows
-from olmo_core.evals.task_files import package_folder, read_task
+from olmo_core.evals.task_files import read_task
 from olmo_core.evals.task_rows import rebuilt_rows
 from olmo_core.evals.task_sources import DATA
 from olmo_core.evals.tasks.answers import gsm8k_exact_match, last_number, truthfulqa_mc2

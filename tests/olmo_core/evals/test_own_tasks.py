@@ -9,12 +9,13 @@ import pytest
 import yaml
 
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
+from olmo_core.config.paths import package_folder
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.evals import downstream
 from olmo_core.evals.rows import read_rows
 from olmo_core.evals.suites import resolved
 from olmo_core.evals.task_data import build_task
-from olmo_core.evals.task_files import package_folder, stock_task
+from olmo_core.evals.task_files import read_task, stock_task
 from olmo_core.evals.task_sources import data_names, scored_identity, task_source
 from olmo_core.run.job import Job
 

