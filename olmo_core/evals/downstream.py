@@ -126,10 +126,9 @@ def _evaluate(
 
     torch.set_num_threads(job.processes)
     shadows = job.scratch / "tasks"
-    needed = {task.name: task for _, task in todo}
+    needed = dict.fromkeys(task.name for _, task in todo)
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
-    with job.timed("load tasks"):
-        harness = Harness(list(needed.values()), shadows)
+    harness = Harness(shadows)
     total = sum(_documents(task, data[task.name]) for _, task in todo)
     done = 0
     for model, group in groupby(todo, key=lambda pair: pair[0]):
@@ -140,6 +139,8 @@ def _evaluate(
             job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
             figures: Figures
             try:
+                with job.timed("load tasks"):
+                    harness.load(task)
                 with job.timed(task.name):
                     figures = harness.score(
                         language_model, task, sample_seed=sample_seed(task, config)

@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +26,22 @@ FEWSHOT_SEED = 1234  # lm-eval's own default
 BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
 
 
-def load_tasks(names: Sequence[str], folder: Path) -> Mapping[str, Any]:
-    """Return lm-eval's tasks of the YAML files in a folder, by name."""
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    return manager.load([*names])["tasks"]
-
-
 class Harness:
-    """lm-eval's tasks, loaded once for all models."""
+    """lm-eval's tasks of the YAML files in a folder, each loaded once for all models."""
 
-    def __init__(self, tasks: Sequence[TaskConfig], shadows: Path) -> None:
+    def __init__(self, shadows: Path) -> None:
         datasets.disable_progress_bars()
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
-        self.tasks = load_tasks([task.name for task in tasks], shadows)
-        for task in tasks:
-            self.tasks[task.name].set_config(key="num_fewshot", value=task.num_fewshot)
+        self._manager = TaskManager(include_path=str(shadows), include_defaults=False)
+        self._tasks: dict[str, Any] = {}
+
+    def load(self, task: TaskConfig) -> Any:
+        """Return lm-eval's task; its errors are whatever lm-eval and the task's own code raise."""
+        if task.name not in self._tasks:
+            loaded: Any = self._manager.load([task.name])["tasks"][task.name]
+            loaded.set_config(key="num_fewshot", value=task.num_fewshot)
+            self._tasks[task.name] = loaded
+        return self._tasks[task.name]
 
     def language_model(self, folder: Path, batch_size: int) -> LanguageModel:
         """Return an exported model as lm-eval's language model, on the GPU if there is one."""
@@ -63,13 +63,14 @@ class Harness:
         random.seed(0)
         np.random.seed(1234)
         torch.manual_seed(1234)
+        loaded = self.load(task)
         # The task draws on: a second model would be shown other examples than the first.
-        self.tasks[task.name].set_fewshot_seed(seed=FEWSHOT_SEED)
-        documents = self._documents(task, sample_seed)
+        loaded.set_fewshot_seed(seed=FEWSHOT_SEED)
+        documents = _documents(task, len(loaded.eval_docs), sample_seed)
         model.begin(documents.get("samples", {}).get(task.name))
         results: Any = evaluate(
             model,
-            {"tasks": {task.name: self.tasks[task.name]}, "groups": {}},
+            {"tasks": {task.name: loaded}, "groups": {}},
             **documents,
             bootstrap_iters=BOOTSTRAP_ITERATIONS,
             log_samples=False,
@@ -95,16 +96,16 @@ class Harness:
             )
         return rows
 
-    def _documents(self, task: TaskConfig, seed: int) -> dict[str, Any]:
-        """Return which documents are scored, as an argument of lm-eval's `evaluate`."""
-        documents = len(self.tasks[task.name].eval_docs)
-        if task.limit is None or task.limit >= documents:
-            return {}
-        if task.limit_to == "first":
-            return {"limit": task.limit}
-        sizes = {"seed": seed, "documents": documents, "limit": task.limit}
-        if task.limit_to == "published":
-            chosen = published_documents(**sizes)
-        else:
-            chosen = sampled_documents(task.name, **sizes)
-        return {"samples": {task.name: chosen}}
+
+def _documents(task: TaskConfig, documents: int, seed: int) -> dict[str, Any]:
+    """Return which of a split's documents are scored, as an argument of lm-eval's `evaluate`."""
+    if task.limit is None or task.limit >= documents:
+        return {}
+    if task.limit_to == "first":
+        return {"limit": task.limit}
+    sizes = {"seed": seed, "documents": documents, "limit": task.limit}
+    if task.limit_to == "published":
+        chosen = published_documents(**sizes)
+    else:
+        chosen = sampled_documents(task.name, **sizes)
+    return {"samples": {task.name: chosen}}

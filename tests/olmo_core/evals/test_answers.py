@@ -51,7 +51,7 @@ def loaded(name: str, folder: Path) -> Any:
     [task] = resolved(DownstreamConfig(tasks=(TaskConfig(name=name),))).tasks
     data = build_task(task, folder / "cache")
     write_shadows([data], folder / name, datasets_cache=folder / "datasets")
-    return Harness([task], folder / name).tasks[name]
+    return Harness(folder / name).load(task)
 
 
 @pytest.fixture

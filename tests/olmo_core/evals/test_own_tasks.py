@@ -81,6 +81,48 @@ def test_a_task_of_lm_eval_that_no_table_has_is_found() -> None:
         task_source(TaskConfig(name="copaa"))
 
 
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\0", b"[1]", b"a: [", b"{}"])
+def test_a_file_that_is_no_task_is_named(
+    own: TaskConfig, tmp_path: Path, content: bytes | None
+) -> None:
+    file = tmp_path / "sums.yaml"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{file}: "):
+        build_task(replace(own, num_fewshot=0), tmp_path)
+
+
+def test_a_fault_of_an_own_task_is_not_taken_for_missing_data(
+    own: TaskConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "asking.py").write_text("def answer(doc):\n    return doc['answer']\n")
+    with pytest.raises(InputError, match=r"sums\.yaml: AttributeError: .* no function 'question'"):
+        build_task(own, tmp_path)
+
+
+def test_an_edited_file_is_read_again(own: TaskConfig, tmp_path: Path) -> None:
+    file = tmp_path / "sums.yaml"
+    (tmp_path / "base.yaml").write_text("num_fewshot: 2\n")
+    file.write_text(file.read_text() + "include: base.yaml\n")
+    assert read_task(file)["num_fewshot"] == 2
+    assert read_task(file) == read_task(file)
+    (tmp_path / "base.yaml").write_text("num_fewshot: 13\n")
+    assert read_task(file)["num_fewshot"] == 13
+
+
+def test_a_name_or_a_path_of_which_figures_could_be_mistaken_is_refused(own: TaskConfig) -> None:
+    named = replace(own, name="olmo1_copa")
+    with pytest.raises(ConfigError, match="olmo1_copa: a suite's task has this name"):
+        resolved(DownstreamConfig(tasks=(named,)))
+    with pytest.raises(ConfigError, match=r"olmes_piqa: a suite's task has this name"):
+        resolved(DownstreamConfig(tasks=(replace(own, name="olmes_piqa"),)))
+    with pytest.raises(ConfigError, match=r"sums: file 'sums\.yaml' .* expected an absolute path"):
+        resolved(DownstreamConfig(tasks=(replace(own, file="sums.yaml"),)))
+    with pytest.raises(ConfigError, match=r"file '\$\{NOT_SET\}/sums.yaml' \(not set: NOT_SET\)"):
+        resolved(DownstreamConfig(tasks=(replace(own, file="${NOT_SET}/sums.yaml"),)))
+
+
 def test_data_that_is_not_here_is_named(own: TaskConfig, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"its data set baber/logiqa2 \S+ is not here"):
         build_task(TaskConfig(name="logiqa2"), tmp_path)

@@ -52,7 +52,7 @@ def loaded(name: str, cache: Path) -> Any:
     config = resolved(DownstreamConfig(suites=(owner,)))
     [task] = [task for task in config.tasks if task.name == name]
     write_shadows([build_task(task, cache)], cache / name, datasets_cache=cache / "datasets")
-    return Harness([task], cache / name).tasks[name]
+    return Harness(cache / name).load(task)
 
 
 LARGE = ("arc_easy", "boolq", "hellaswag", "piqa", "socialiqa")  # 1,800 documents and more
