@@ -87,8 +87,8 @@ def resolved(config: DownstreamConfig) -> DownstreamConfig:
     said; of any other, all documents are scored, without examples. An own task replaces a suite's.
 
     Raises:
-        ConfigError: a suite or task is unknown, or a task of no suite is limited to a published
-            sample.
+        ConfigError: a suite or task is unknown, a task of no suite is limited to a published
+            sample, or a task of one's own file has the name of a suite's.
     """
     tasks: dict[str, TaskConfig] = {}
     for each in config.suites:
@@ -103,8 +103,12 @@ def resolved(config: DownstreamConfig) -> DownstreamConfig:
 
 def _forms(task: TaskConfig) -> Iterator[TaskConfig]:
     """Yield the tasks that a name stands for, with the values of their suite filled in."""
-    owner = _owners().get(task.name, task.name)
-    entry = None if task.file else entries().get(owner)
+    entry = entries().get(_owners().get(task.name, task.name))
+    if entry is not None and task.file is not None:
+        raise ConfigError(
+            f"downstream.tasks: {task.name}: a suite's task has this name, so its figures would "
+            "count as the suite's; expected another name for the task of a file of your own"
+        )
     if entry is None:
         if task.limit_to == "published":
             raise ConfigError(

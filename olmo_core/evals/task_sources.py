@@ -177,10 +177,16 @@ def task_source(task: TaskConfig) -> TaskSource:
     """Return where a task lies: a user's file, a row of `TASKS`, or any other task of lm-eval.
 
     Raises:
-        ConfigError: there is no task of this name.
+        ConfigError: there is no task of this name, or the file's path is not absolute.
     """
     if task.file is not None:
-        return TaskSource(file=str(expanded(task.file)[0]), data=None)
+        path, now = expanded(task.file)
+        if not path.is_absolute():
+            raise ConfigError(
+                f"downstream.tasks: {task.name}: file {task.file!r} ({now}): expected an absolute "
+                "path; ~ and ${VARIABLES} are expanded"
+            )
+        return TaskSource(file=str(path), data=None)
     if task.name in TASKS:
         return TASKS[task.name]
     stock = stock_task(task.name)
