@@ -1,7 +1,7 @@
 """Check an export before it is published: digests, equal logits, the model card's figures.
 
-Run as `python -m olmo_core.release.verify EXPORT`, the run folder of an export. Its cards are those
-beside it in the same recipe's folder.
+Run as `python -m olmo_core.release.verify EXPORT`, the run folder of an export. `--cards` names its
+cards; without it they are those beside it in the same recipe's folder.
 """
 
 import argparse
@@ -14,10 +14,10 @@ from olmo_core.config.load import Tree, build, load
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import InputError, exit_codes
 from olmo_core.release.card_facts import read_facts
-from olmo_core.release.digests import changed_files
 from olmo_core.release.model_card import CARD, CardConfig, card
 from olmo_core.release.parity import compare, require
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.result import damaged_files
 
 SHOWN_LINES = 5  # of a card that differs
 
@@ -31,9 +31,14 @@ def check_digests(folder: Path) -> str:
     run = RunFolder(folder)
     if not run.finished:
         raise InputError(f"{folder}: no finished run: result.json is missing or torn")
-    if wrong := changed_files(run):
-        raise InputError("\n".join(wrong))
-    return f"{len(run.read_result()['files'])} files are as they were written"
+    files = run.read_result()["files"]
+    wrong = damaged_files(run, every_byte=True)
+    wrong += [
+        f"{folder / name}: not of this result" for name in run.outputs() if str(name) not in files
+    ]
+    if wrong:
+        raise InputError("\n".join(sorted(wrong)))
+    return f"{len(files)} files are as they were written"
 
 
 def check_parity(export: Path) -> Iterator[str]:
@@ -60,12 +65,17 @@ def check_card(folder: Path) -> str:
     """Write the card anew from the runs that it was made from, and compare.
 
     Raises:
-        InputError: names the first lines that are not what the runs say.
+        InputError: names a run that is gone, or the first lines that are not what the runs say.
     """
     written = load(folder / "config.yaml")
-    inputs = written["inputs"]
-    assert isinstance(inputs, Tree)
-    facts = read_facts({name: Path(str(path)) for name, path in inputs.items()})
+    assert isinstance(written["inputs"], Tree)
+    inputs = {name: Path(str(path)) for name, path in written["inputs"].items()}
+    for path in inputs.values():
+        if not RunFolder(path).finished:
+            raise InputError(
+                f"{path}: no finished run is there; {folder / CARD} cannot be compared with it"
+            )
+    facts = read_facts(inputs)
     expected = card(build(CardConfig, written["config"], where="model_card"), facts)
     found = (folder / CARD).read_text(encoding="utf-8")
     if found == expected:
@@ -95,12 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m olmo_core.release.verify", description="Check an export and its cards."
     )
     parser.add_argument("export", type=Path, metavar="EXPORT", help="run folder of an export")
-    export = parser.parse_args(arguments).export.absolute()
+    parser.add_argument(
+        "--cards", type=Path, metavar="CARD", nargs="*",
+        help="run folders of its model cards, or none; default: those beside it",
+    )  # fmt: skip
+    given = parser.parse_args(arguments)
+    export = given.export.absolute()
     with exit_codes():
         print(f"digests: {check_digests(export)}", flush=True)
         for said in check_parity(export):
             print(f"parity: {said}", flush=True)
-        cards = cards_of(export)
+        cards = cards_of(export) if given.cards is None else given.cards
         for folder in cards:
             check_digests(folder)
             print(f"card: {check_card(folder)}", flush=True)

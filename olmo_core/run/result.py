@@ -59,11 +59,12 @@ def describe(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
 
 
-def damaged_files(folder: RunFolder) -> list[str]:
+def damaged_files(folder: RunFolder, *, every_byte: bool = False) -> list[str]:
     """Return what is wrong with the files of a finished run, one line per file.
 
-    Sizes are compared always, contents where a file has been written after the result: reading
-    all of a large corpus again for each of its readers would cost more than the reading.
+    Sizes are compared always, contents where a file has been written after the result or where
+    `every_byte` asks for it: reading all of a large corpus again for each of its readers would cost
+    more than the reading.
     """
     written_ns = folder.result.stat().st_mtime_ns
     wrong: list[str] = []
@@ -76,8 +77,9 @@ def damaged_files(folder: RunFolder) -> list[str]:
             continue
         if found.st_size != expected["bytes"]:
             wrong.append(f"{path}: {found.st_size} bytes, {expected['bytes']} were written")
-        elif found.st_mtime_ns > written_ns and sha256_file(path) != expected["sha256"]:
-            wrong.append(f"{path}: changed since it was made")
+        elif every_byte or found.st_mtime_ns > written_ns:
+            changed = sha256_file(path) != expected["sha256"]
+            wrong += [f"{path}: changed since it was made"] if changed else []
     return wrong
 
 

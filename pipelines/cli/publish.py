@@ -21,10 +21,14 @@ def verify_export(export: str) -> int:
     Raises:
         ConfigError: neither a finished run's folder nor a recipe whose export is finished.
     """
-    folder = Path(export)
+    folder, cards = Path(export), list[str]()
     if not (folder / "result.json").is_file():
-        folder = _finished(build_graph(load_recipe(export)), "export")
-    command = [sys.executable, "-m", "olmo_core.release.verify", str(folder)]
+        graph = build_graph(load_recipe(export))
+        folder = _finished(graph, "export")
+        # The export may be another recipe's, and cards of its own stand beside it.
+        card = graph.finished(root(), "model_card")
+        cards = ["--cards", *([] if card is None else [str(card.path)])]
+    command = [sys.executable, "-m", "olmo_core.release.verify", str(folder), *cards]
     return subprocess.run(command, check=False).returncode
 
 

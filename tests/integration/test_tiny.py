@@ -236,7 +236,8 @@ def test_a_release_is_verified_and_shown_before_it_is_sent(tiny: World) -> None:
     done = tiny.olmo("release", "push", "tiny", "--dry-run")
     assert done.returncode == 0, done.stdout + done.stderr
     revisions = (tiny.path("export") / "revisions.txt").read_text().split()
-    assert [line.split()[0] for line in done.stdout.splitlines() if line.split()[0] in revisions]
+    words = [line.split() for line in done.stdout.splitlines() if line.strip()]
+    assert [first for first, *_ in words if first in revisions] == revisions
     assert "Nothing was sent" in done.stdout
 
 

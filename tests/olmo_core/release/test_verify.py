@@ -1,5 +1,6 @@
 """What is published is what was made: files, logits and every line of the card."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def test_a_file_that_is_not_as_it_was_written_is_named(
 ) -> None:
     path = export / "exports" / "soup" / "generation_config.json"
     if damage == "changed":
+        before = path.stat()
         path.write_bytes(path.read_bytes().replace(b"0", b"1"))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # no time tells
     elif damage == "gone":
         path.unlink()
     else:
@@ -97,6 +100,32 @@ def test_a_figure_that_no_run_says_is_found(export: Path) -> None:
     assert "7,680,000" in text
     (card / "README.md").write_text(text.replace("| 7,680,000 |", "| 9,999,999 |"))
     with pytest.raises(InputError, match=r"(?s)not what the runs say.*-.*7,680,000.*\+.*9,999,999"):
+        verify.check_card(card)
+
+
+def test_the_cards_that_are_named_are_compared_and_no_others(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another recipe that has the same export has a card of its own."""
+    [beside] = verify.cards_of(export)
+    other = shutil.copytree(beside, tmp_path / "other" / "model_card" / "0")
+    (beside / "README.md").write_text("That of the other recipe, and wrong.\n")
+    verify.main([str(export), "--cards", str(other)])
+    said = capsys.readouterr()
+    assert f"every line of {other / 'README.md'} is what the runs say" in said.out
+    assert str(beside) not in said.out
+    verify.main([str(export), "--cards"])
+    said = capsys.readouterr()
+    assert "card: none has been made of this export" in said.err
+    assert "README.md" not in said.out
+
+
+def test_a_card_whose_runs_are_gone_is_named(export: Path) -> None:
+    [card] = verify.cards_of(export)
+    shutil.rmtree(export.parents[1] / "leaderboard")
+    with pytest.raises(
+        InputError, match=r"leaderboard/0: no finished run is there; .*README\.md cannot"
+    ):
         verify.check_card(card)
 
 
