@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.errors import (
+    HFValidationError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]
+    OfflineModeIsEnabled,
+)
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id
 
-from olmo_core.errors import InputError, StorageError, listed
+from olmo_core.errors import InputError, StorageError, listed, redacted
 from olmo_core.files import sha256_file
 from olmo_core.run.folder import RunFolder
 
@@ -34,6 +39,20 @@ class Revision:
     def size_bytes(self) -> int:
         """Return the size of all files."""
         return sum(path.stat().st_size for path in self.files.values())
+
+
+def require_name(repository: str) -> None:
+    """Refuse what can be no ORGANISATION/NAME on the hub.
+
+    Raises:
+        InputError: says what is wrong with it.
+    """
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise InputError(f"{repository!r}: expected ORGANISATION/NAME: {error}") from None
+    if "/" not in repository:  # the hub would put the name of whoever pushes before it
+        raise InputError(f"{repository!r}: expected ORGANISATION/NAME")
 
 
 def plan(export: Path, card: Path, licence: Path) -> list[Revision]:
@@ -75,17 +94,19 @@ def push(
     Args:
         repository: ORGANISATION/NAME; made where it is not there.
         revisions: In the order in which they are sent.
-        private: Of a repository that is made.
+        private: Of a repository that is made; one that is there must be so, too.
         replace: Put a revision over other content of its branch.
         say: Told of each revision.
 
     Raises:
-        InputError: a branch holds other content, or a file is not what was exported.
+        InputError: everybody sees the repository and should not, or the other way round; a branch
+            holds other content, or a file is not what was exported.
         StorageError: the hub cannot be reached, or refuses.
     """
     api = HfApi()
     try:
         api.create_repo(repository, private=private, exist_ok=True)
+        _require_visibility(api, repository, private=private)
         heads = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).branches}
         for revision in revisions:
             if revision.name in heads and not replace:
@@ -100,13 +121,25 @@ def push(
                 )
     except StorageError:
         raise
-    except (HTTPError, RuntimeError) as error:  # a file's own error stands behind a RuntimeError
-        cause = error.__cause__ or error
-        said = next(iter(str(cause).splitlines()), "")
+    # a file's own error stands behind a RuntimeError
+    except (HTTPError, OfflineModeIsEnabled, RuntimeError) as error:
+        cause = error if isinstance(error, HTTPError) else error.__cause__ or error
+        said = " ".join(str(cause).split())  # the reason is not on the first of its lines
         raise StorageError(
-            f"{repository}: {type(cause).__name__}: {said}; push again: what has arrived is not "
-            "sent twice"
+            redacted(f"{repository}: {type(cause).__name__}: {said}")
+            + "; when that is mended, push again: what has arrived is not sent twice"
         ) from None
+
+
+def _require_visibility(api: HfApi, repository: str, *, private: bool) -> None:
+    if api.model_info(repository).private == private:
+        return
+    raise InputError(
+        f"{repository}: is there, and everybody sees it; --public says that this is meant"
+        if private
+        else f"{repository}: is there, and private; make it public in its settings on the hub, or "
+        "leave out --public"
+    )
 
 
 def _push_revision(api: HfApi, repository: str, revision: Revision, *, new: bool) -> str:
@@ -118,13 +151,16 @@ def _push_revision(api: HfApi, repository: str, revision: Revision, *, new: bool
     lacking, extra = _changes(api, repository, revision)
     if not lacking and not extra:
         return ""
-    for name, path in lacking.items():
-        if sha256_file(path) != revision.sha256[name]:
-            raise InputError(f"{path}: changed since it was made; nothing of it is published")
     additions = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)  # keeps its digest
         for name, path in lacking.items()
     ]
+    for addition in additions:
+        name = addition.path_in_repo
+        if addition.upload_info.sha256.hex() != revision.sha256[name]:
+            raise InputError(
+                f"{lacking[name]}: changed since it was made; nothing of it is published"
+            )
     heads = {ref.name: ref.target_commit for ref in api.list_repo_refs(repository).branches}
     api.preupload_lfs_files(repository, additions, revision=revision.name)
     api.create_commit(

@@ -38,11 +38,11 @@ def push_release(
     """Publish the export and the card that a recipe has now.
 
     Raises:
-        ConfigError: they are not finished, a check failed, the card has no texts of its own, or
-            there is no licence's text.
+        ConfigError: they are not finished, a check failed, the card has no texts of its own,
+            there is no licence's text, or the hub holds something else.
         StorageError: the hub cannot be reached, or refuses.
     """
-    from olmo_core.release.push import plan, push  # 0.5 s: huggingface_hub
+    from olmo_core.release.push import plan, push, require_name  # 0.5 s: huggingface_hub
 
     graph = build_graph(load_recipe(recipe))
     export, card = (_finished(graph, name) for name in ("export", "model_card"))
@@ -53,6 +53,7 @@ def push_release(
     section = graph.recipe.section("evals", "model_card", ModelCardConfig)
     console = terminal()
     try:
+        require_name(name)
         revisions = plan(export, card, licence_file(section, graph.recipe.evals.file))
         rows = [
             (revision.name, str(len(revision.files)), amount(revision.size_bytes))

@@ -45,7 +45,7 @@ def push(
         ),
     ] = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Make a repository that everybody sees.")
+        bool, typer.Option("--public", help="Everybody sees the repository, made here or before.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Put revisions over other content of their branches.")

@@ -33,6 +33,7 @@ class Hub(ThreadingHTTPServer):
         self.uploads: list[str] = []  # SHA-256 of each whole upload, in order
         self.authorizations: set[str] = set()
         self.kill_at: str | None = None  # a moment
+        self.refusal: str | None = None  # of whoever wants to make a repository
         self.client: int | None = None
         self.lock = threading.Lock()
 
@@ -86,6 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         hub = self.server
         match self.parts():
+            case ["api", "models", owner, name]:
+                repository = f"{owner}/{name}"
+                if repository not in hub.private:
+                    self.answer({"error": f"unknown: {repository}"}, 404)
+                    return
+                self.answer({"id": repository, "private": hub.private[repository]})
             case ["api", "models", _, _, "refs"]:
                 branches = [
                     {"name": name, "ref": f"refs/heads/{name}", "targetCommit": head}
@@ -113,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
             case ["api", "repos", "create"]:
                 asked = json.loads(content)
                 name = f"{asked['organization']}/{asked['name']}"
+                if hub.refusal is not None:
+                    self.answer({"error": hub.refusal}, 403)
+                    return
                 if name in hub.private:
                     self.answer({"error": "exists", "url": f"{hub.endpoint}/{name}"}, 409)
                     return

@@ -12,7 +12,7 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file
-from olmo_core.release.push import plan
+from olmo_core.release.push import plan, require_name
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 from tests.olmo_core.release.hub_server import Hub, serving
@@ -57,7 +57,9 @@ def release(family: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return family.runs["export"], card, licence
 
 
-def start(hub: Hub, release: tuple[Path, Path, Path], home: Path, *options: str) -> Any:
+def start(
+    hub: Hub, release: tuple[Path, Path, Path], home: Path, *options: str, **environment: str
+) -> Any:
     process = subprocess.Popen(
         [sys.executable, "-c", PUSH, *map(str, release), *options],
         env={
@@ -67,6 +69,7 @@ def start(hub: Hub, release: tuple[Path, Path, Path], home: Path, *options: str)
             "HF_HUB_OFFLINE": "0",
             "HF_TOKEN": TOKEN,
             "HF_HOME": str(home),
+            **environment,
         },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -134,11 +137,12 @@ def test_other_content_is_kept_until_it_is_to_be_replaced(
     other["theirs.bin"] = {"content": b"theirs"}
     hub.branches["main"] = hub.commit(other, hub.branches["main"])
     before = dict(hub.branches)
-    code, said = ended(start(hub, release, tmp_path))
+    code, said = ended(start(hub, release, tmp_path, "--public"))
     assert code == 3
     assert "branch main holds other content: README.md, theirs.bin; --replace" in said
     assert hub.branches == before
-    assert ended(start(hub, release, tmp_path, "--replace"))[0] == 0
+    code, said = ended(start(hub, release, tmp_path, "--public", "--replace"))
+    assert code == 0, said
     require_whole(hub, release)
 
 
@@ -179,3 +183,45 @@ def test_a_hub_that_refuses_is_named(
     assert code == 1
     assert "StorageError: someone/tiny" in said
     assert TOKEN not in json.dumps(said)
+
+
+@pytest.mark.parametrize(
+    ("there", "option", "said"),
+    [
+        (False, "", "everybody sees it; --public says that this is meant"),
+        (True, "--public", "private; make it public in its settings"),
+    ],
+)
+def test_a_repository_that_is_there_is_seen_by_whom_the_push_says(
+    there: bool, option: str, said: str, hub: Hub, release: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    hub.private["someone/tiny"] = there
+    hub.branches["main"] = hub.commit({}, None)
+    code, output = ended(start(hub, release, tmp_path, option))
+    assert (code, len(hub.commits)) == (3, 1)
+    assert said in output
+
+
+def test_the_hub_s_reason_is_told(
+    hub: Hub, release: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    hub.refusal = "You may not make a model in someone."
+    code, said = ended(start(hub, release, tmp_path))
+    assert code == 1
+    assert hub.refusal in said
+
+
+def test_a_hub_that_may_not_be_asked_is_named(
+    hub: Hub, release: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    code, said = ended(start(hub, release, tmp_path, HF_HUB_OFFLINE="1"))
+    assert code == 1
+    assert "StorageError: someone/tiny: OfflineModeIsEnabled: " in said
+    assert not hub.authorizations
+
+
+@pytest.mark.parametrize("name", ["tiny", "a/b/c", "a/b--c", "a b/c", "a/b.git", ""])
+def test_a_repository_is_organisation_and_name(name: str) -> None:
+    with pytest.raises(InputError, match="expected ORGANISATION/NAME"):
+        require_name(name)
+    require_name("someone/tiny")
