@@ -7,6 +7,7 @@ from typing import Any
 from assets.corpus.doors import licences
 from assets.node import Node, section_node
 from assets.recipe import Recipe
+from olmo_core.config.load import to_dict
 from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.errors import ConfigError
 
@@ -14,17 +15,11 @@ SET_BY_THE_GRAPH = {
     "licences": "from the `licence` of each source in corpus.yaml",
     "unconfirmed": "from `written_for` and the recipe's name",
 }
-# What is true of one model and not of another, with the value of a card that leaves it out.
-TEXTS: dict[str, Any] = {
-    "description": "",
-    "intended_use": "",
-    "limitations": [],
-    "tags": [],
-    "datasets": [],
-    "base_model": None,
-    "hardware": "",
-    "citation": "",
-}
+# What is true of one model and not of another.
+TEXTS = (
+    *("description", "intended_use", "limitations", "tags"),
+    *("datasets", "base_model", "hardware", "citation"),
+)
 
 
 def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
@@ -63,4 +58,5 @@ def _texts(recipe: Recipe, config: Mapping[str, Any]) -> dict[str, Any]:
         "them until they are true of this model, then set written_for to the name of its recipe."
     )
     title = f"Variant of {written_for}" if written_for else "Untitled model"
-    return {**config, **TEXTS, "title": title, "unconfirmed": why}
+    without = to_dict(ModelCardConfig(title=title))
+    return {**config, **{key: without[key] for key in ("title", *TEXTS)}, "unconfirmed": why}

@@ -37,6 +37,11 @@ class Facts:
         return self.results[SOUP]["report"] if SOUP in self.results else None
 
     @property
+    def final_rows(self) -> list[Mapping[str, Any]]:
+        """Return the evaluations of the model of `main`."""
+        return [row for row in self.rows if row["model"] == self.final]
+
+    @property
     def repository(self) -> str:
         """Return ORGANISATION/NAME."""
         return self.export["data"]["repository"]

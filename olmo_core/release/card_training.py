@@ -40,7 +40,6 @@ OPTIMISER = (
     "seed",
 )
 COSTS = {
-    "parameters": "parameters",
     "steps": "steps",
     "ranks": "ranks",
     "threads": "threads",
@@ -91,7 +90,7 @@ def training(facts: Facts, hardware: str) -> list[str]:
         taken = {title: numbers.get(key) for title, key in COSTS.items()}
         measured = {title: value for title, value in taken.items() if value is not None}
         rows.append({"run": name, **measured, "seconds": result.get("work_seconds")})
-    parts.append(table(rows, [title for title in _titles(rows) if title != "parameters"]))
+    parts.append(table(rows))
     if not any("energy kWh" in row for row in rows):
         parts.append("Energy was not measured.")
     return parts
@@ -137,7 +136,3 @@ def _dotted(config: Mapping[str, Any], key: str) -> str:
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return "" if value is None else str(value)
-
-
-def _titles(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(title for row in rows for title in row))

@@ -14,7 +14,7 @@ import yaml
 
 from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.files import write_atomic
-from olmo_core.release import card_training
+from olmo_core.release import card_scores, card_training
 from olmo_core.release.card_data import data
 from olmo_core.release.card_facts import Facts, read_facts
 from olmo_core.release.card_tables import table
@@ -22,7 +22,6 @@ from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
 CARD = "README.md"
-PER_SOURCE = ("loss", "bits_per_byte")  # shown of each source of a perplexity set
 FINE_TUNING = """```python
 from transformers import Trainer, TrainingArguments
 
@@ -52,7 +51,7 @@ def make(config: CardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     return Report(
         numbers={"characters": len(text), "models": len(models)},
         tables={"limitations": [{"limitation": text} for text in limits(config, facts)]},
-        markdown={"card": without_front_matter(text)},
+        markdown={"card": body(config, facts)},
         data={"repository": facts.repository, "unconfirmed": config.unconfirmed},
     )
 
@@ -60,8 +59,12 @@ def make(config: CardConfig, inputs: Mapping[str, Path], job: Job) -> Report:
 def card(config: CardConfig, facts: Facts) -> str:
     """Return the whole README.md."""
     head = yaml.safe_dump(front_matter(config, facts), sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n\n{body(config, facts)}"
+
+
+def body(config: CardConfig, facts: Facts) -> str:
+    """Return the card as a person reads it, without the front matter."""
     parts = [
-        f"---\n{head}---",
         f"# {config.title}",
         f"*{config.unconfirmed}*" if config.unconfirmed else "",
         config.description,
@@ -78,9 +81,9 @@ def card(config: CardConfig, facts: Facts) -> str:
         *card_training.training(facts, config.hardware),
         "## Evaluation",
         facts.leaderboard,
-        _measures(facts),
+        card_scores.measures(facts),
         f"All figures of `{facts.final}`, without those of single domains:",
-        table(_results(facts)),
+        table(card_scores.results(facts)),
         *(["## Intended use", config.intended_use] if config.intended_use else []),
         "## Limitations",
         "\n".join(f"- {text}" for text in limits(config, facts)),
@@ -91,28 +94,8 @@ def card(config: CardConfig, facts: Facts) -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def without_front_matter(text: str) -> str:
-    """Return a card as a person reads it."""
-    return text.split("---\n", 2)[2].lstrip()
-
-
 def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
     """Return the card's YAML head, with the final model's scores as the hub's `model-index`."""
-    results = [
-        {
-            "task": {"type": "text-generation"},
-            "dataset": {"name": row["task"], "type": row["task"], "split": row["split"]},
-            "metrics": [
-                {
-                    "type": row["metric"],
-                    "value": round(row["value"], 4),
-                    "name": f"{row['metric']}, {_shots(row)}{_limit(row)}",
-                }
-            ],
-        }
-        for row in _final_rows(facts)
-        if row["stderr"] is not None
-    ]
     head = {
         "language": list(config.language),
         "license": config.license,
@@ -123,7 +106,7 @@ def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
         "tags": list(config.tags),
         "datasets": list(config.datasets),
         "base_model": config.base_model,
-        "model-index": [{"name": facts.repository, "results": results}],
+        "model-index": [{"name": facts.repository, "results": card_scores.model_index(facts)}],
     }
     return {key: value for key, value in head.items() if value not in (None, [])}
 
@@ -140,7 +123,7 @@ def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
         )
         seen = f"It has {parameters:,} parameters, and {tokens:,} tokens were read to make it"
         found.append(f"{seen}{few if tokens < 20 * parameters else ''}.")
-    errors = [row["stderr"] for row in _final_rows(facts) if row["stderr"]]
+    errors = [row["stderr"] for row in facts.final_rows if row["stderr"]]
     if errors and max(errors) > 0.02:
         found.append(
             f"Task scores have standard errors of up to {max(errors):.3f}: differences between "
@@ -150,66 +133,15 @@ def limits(config: ModelCardConfig, facts: Facts) -> list[str]:
     return found
 
 
-def _final_rows(facts: Facts) -> list[Mapping[str, Any]]:
-    return [row for row in facts.rows if row["model"] == facts.final]
-
-
-def _results(facts: Facts) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": row["task"],
-            "metric": row["metric"],
-            "value": f"{row['value']:.4f}",
-            "±": "" if row["stderr"] is None else f"{row['stderr']:.4f}",
-            "documents": row["n"],
-            "shots": row["num_fewshot"],
-            "split": row["split"],
-            "limit": "all" if row["limit"] is None else row["limit"],
-            "limit_to": row["limit_to"] or "",
-            "version": row["task_version"],
-            "data": (row["data_sha256"] or "")[:12],
-        }
-        for row in _final_rows(facts)
-        if "/" not in row["task"] or (row["task"].count("/") == 1 and row["metric"] in PER_SOURCE)
-    ]
-
-
-def _shots(row: Mapping[str, Any]) -> str:
-    return f"{row['num_fewshot'] or 0} shots"
-
-
-def _limit(row: Mapping[str, Any]) -> str:
-    if row["limit_to"] is None:  # all documents, of which there are not more than the limit
-        return ""
-    if row["limit_to"] == "first":
-        return f", first {row['limit']} documents"
-    return f", sample of {row['limit']} documents"
-
-
-def _measures(facts: Facts) -> str:
-    losses = (
-        "Loss (nats per token) and bits per byte (bpb) are of held-out documents; lower is better. "
-    )
-    scores = (
-        "Task scores are lm-eval's accuracies with their standard error; higher is better. Tokens "
-        "are those of a model's own run. A limit is of the documents of a task: a sample with a "
-        "fixed seed, or the first ones where that is said"
-    )
-    if any(row["metric"] == "loss" for row in facts.rows):
-        return f"{losses}{scores}, or of the bytes of a source of held-out documents."
-    return f"{scores}."
-
-
 def _summary(facts: Facts) -> str:
     numbers = facts.export["numbers"]
     losses = [
-        f", held-out loss {row['value']:.3f} nats per token"
-        for row in _final_rows(facts)
-        if row["metric"] == "loss" and "/" not in row["task"]
+        f", loss {value:.3f} nats per token on `{name}`"
+        for name, value in card_scores.losses(facts).items()
     ]
     return (
         f"A base language model of {int(numbers['parameters']):,} parameters "
-        f"(`{numbers['architecture']}`){''.join(losses[-1:])}."
+        f"(`{numbers['architecture']}`){''.join(losses[:1])}."
     )
 
 

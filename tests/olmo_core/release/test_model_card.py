@@ -11,10 +11,10 @@ from huggingface_hub import ModelCard
 from olmo_core.config.load import build
 from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.errors import ConfigError
-from olmo_core.evals.rows import exported_models, write_rows
+from olmo_core.evals.rows import SCHEMA, exported_models, write_rows
 from olmo_core.release import model_card
 from olmo_core.release.card_data import data_title
-from olmo_core.release.card_facts import read_facts
+from olmo_core.release.card_facts import Facts, read_facts
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job
 from tests.olmo_core.conftest import finished
@@ -118,7 +118,7 @@ def test_a_card_without_perplexity_speaks_of_no_held_out_documents(
 ) -> None:
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
     facts = read_facts({**inputs, "leaderboard": leaderboard})
-    said = "are of held-out documents"
+    said = "are of the documents of `held_out`; lower is better"
     assert said in model_card.card(model_card.CardConfig(title="Tiny"), facts)
     tasks_alone = [row for row in facts.rows if row["metric"] != "loss"]
     without = dataclasses.replace(facts, rows=tasks_alone)
@@ -152,6 +152,79 @@ def test_a_limit_above_the_number_of_documents_is_none(family: Any, leaderboard:
     assert result["metrics"][0]["name"] == "acc, 0 shots"
 
 
+def facts_of(family: Any, leaderboard: Path, figures: list[dict[str, Any]]) -> Facts:
+    """The facts of the family, with these figures of the soup alone."""
+    inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
+    facts = read_facts({**inputs, "leaderboard": leaderboard})
+    absent = dict.fromkeys(SCHEMA.names)
+    rows = [{**absent, "model": "soup", "n": 40, **figure} for figure in figures]
+    return dataclasses.replace(facts, rows=rows)
+
+
+def test_the_hub_is_told_the_figure_that_a_suite_shows_of_a_data_set_s_own_name(
+    family: Any, leaderboard: Path
+) -> None:
+    figures = [
+        {"task": task, "metric": metric, "value": 0.5, "stderr": 0.1, **more}
+        for task, metric, more in (
+            ("olmo1_arc_easy", "acc", {"headline": False, "split": "validation"}),
+            ("olmo1_arc_easy", "acc_uncond", {"headline": True, "split": "validation"}),
+            ("olmo1_truthfulqa", "chance", {"headline": False, "split": "validation"}),
+            ("olmes_piqa_rc", "acc_per_char", {"headline": False, "split": "validation"}),
+            ("olmes_piqa", "best", {"headline": True, "split": "validation"}),
+            ("olmes_core", "mean", {"headline": True}),
+            ("lambada_openai", "acc", {"split": "test"}),
+            ("mine", "acc", {"split": "test"}),
+        )
+    ]
+    config, facts = model_card.CardConfig(title="Tiny"), facts_of(family, leaderboard, figures)
+    data: Any = ModelCard(model_card.card(config, facts)).data  # the hub's own reader
+    assert [
+        (
+            each.task_name,
+            each.dataset_name,
+            each.dataset_type,
+            each.dataset_config,
+            each.metric_type,
+        )
+        for each in data.eval_results
+    ] == [
+        ("olmo1_arc_easy", "ai2_arc (ARC-Easy)", "allenai/ai2_arc", "ARC-Easy", "acc_uncond"),
+        ("olmes_piqa", "piqa", "baber/piqa", None, "best"),
+        (
+            "lambada_openai",
+            "lambada_openai (default)",
+            "EleutherAI/lambada_openai",
+            "default",
+            "acc",
+        ),
+        ("mine", "mine", "mine", None, "acc"),
+    ]
+
+
+def test_a_loss_is_said_to_be_of_its_own_set(family: Any, leaderboard: Path) -> None:
+    figures = [
+        {"task": task, "metric": "loss", "value": value}
+        for task, value in (("books", 2.5), ("books/a", 2.0), ("paloma", 9.5))
+    ]
+    facts = facts_of(family, leaderboard, figures)
+    text = model_card.card(model_card.CardConfig(title="Tiny"), facts)
+    assert "loss 2.500 nats per token on `books`." in text
+    assert "are of the documents of `books`, or of the set that a title names (`paloma`);" in text
+    assert "held-out" not in text
+
+
+def test_a_tag_of_dashes_does_not_cut_the_card(family: Any, leaderboard: Path) -> None:
+    facts = facts_of(family, leaderboard, [])
+    config = model_card.CardConfig(title="Tiny", tags=("olmo---", "---"))
+    text = model_card.card(config, facts)
+    data: Any = ModelCard(text).data  # the hub's own reader
+    assert data.tags == ["olmo---", "---"]
+    shown = model_card.body(config, facts)
+    assert shown.startswith("# Tiny\n")
+    assert text.endswith(f"---\n\n{shown}")
+
+
 def test_card(family: Any, leaderboard: Path) -> None:
     folder = family.new("model_card")
     names = ("export", "stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
@@ -171,7 +244,9 @@ def test_card(family: Any, leaderboard: Path) -> None:
     assert str(family.root) not in text
     data: Any = ModelCard(text).data  # the hub's own reader
     assert data.license == "apache-2.0"
-    assert [(r.dataset_name, r.metric_value) for r in data.eval_results] == [("copa", 0.55)]
+    assert [(r.dataset_name, r.metric_value) for r in data.eval_results] == [
+        ("super_glue (copa)", 0.55)
+    ]
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["library_name"] == "transformers"
     assert (head["datasets"], head["base_model"]) == (["someone/text"], "someone/base")
@@ -190,7 +265,7 @@ def test_card(family: Any, leaderboard: Path) -> None:
         "| soup | 3.250 |",
         "| `model.d_model` | 32 | 32 | 32 |",
         "`stage1` 12,800 tokens, `stage2_ingredient1` 1,280 tokens",
-        "held-out loss 3.250 nats per token",
+        "(`Olmo2ForCausalLM`), loss 3.250 nats per token on `held_out`.",
         "- It is random.",
         "standard errors of up to 0.080",
         'from_pretrained("someone/tiny")',
