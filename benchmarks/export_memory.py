@@ -22,26 +22,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-SHAPE = {
-    "d_model": 2048,
-    "n_heads": 16,
-    "n_layers": 16,
-    "mlp_hidden_size": 16_384,
-    "layer_norm_type": "rms",
-    "layer_norm_eps": 1e-6,
-    "attention_layer_norm": True,
-    "norm_after": True,
-    "rope": True,
-    "rope_theta": 500_000,
-    "attention_dropout": 0.0,
-    "residual_dropout": 0.0,
-    "embedding_dropout": 0.0,
-    "include_bias": False,
-    "max_sequence_length": 4096,
-    "vocab_size": 100_278,
-    "embedding_size": 100_352,
-    "weight_tying": False,
-}
+RECIPE = Path(__file__).parents[1] / "pipelines" / "recipes" / "olmo2_1b" / "stage1.yaml"
 
 
 def write_model(folder: Path) -> None:
@@ -49,12 +30,14 @@ def write_model(folder: Path) -> None:
     import torch
 
     from olmo_core.checkpoint.tensor_file import TensorSpec, write_tensors
-    from olmo_core.config.model import ModelConfig
+    from olmo_core.checkpoint.weights import read_model
+    from olmo_core.config.load import load, to_dict
     from olmo_core.files import write_json
     from olmo_core.model.transformer import Transformer
 
+    recipe = load(RECIPE)
     with torch.device("meta"):
-        model = Transformer(ModelConfig(**SHAPE))
+        model = Transformer(read_model(recipe, str(RECIPE)))
     specs = {
         name: TensorSpec(dtype="F32", shape=tuple(parameter.shape))
         for name, parameter in model.named_parameters()
@@ -67,7 +50,9 @@ def write_model(folder: Path) -> None:
         return values.astype(np.float32).reshape(-1).view(np.uint8).data
 
     write_tensors(folder / "model" / "model.safetensors", specs, data)
-    (folder / "model" / "config.yaml").write_text(yaml.safe_dump({"model": SHAPE}))
+    (folder / "model" / "config.yaml").write_text(
+        yaml.safe_dump({"model": to_dict(recipe["model"])})
+    )
     report = {"data": {"step": 1, "tokens": 1}}
     write_json(folder / "result.json", {"schema_version": 1, "report": report})
 

@@ -31,24 +31,15 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     tokenizer = inputs["tokenizer"]
     trained = {name: folder for name, folder in inputs.items() if name != "tokenizer"}
     models: list[dict[str, Any]] = []
-    samples: dict[str, list[str]] = {}
     rows: list[dict[str, Any]] = []
+    samples: dict[str, list[str]] = {}
+    numbers: dict[str, int | str] = {}
     # stage 1, the ingredients by number, the soup
     order = sorted(ingredient_order(list(trained)), key=lambda name: name == "soup")
     for done, name in enumerate(order):
         job.progress(done, len(trained), unit="models", message=name)
         target = job.folder / "exports" / name
-        with job.timed("convert"):
-            write_export(
-                trained[name] / "model",
-                tokenizer,
-                target,
-                dtype=config.dtype,
-                max_shard_bytes=config.max_shard_bytes,
-            )
-        with job.timed("parity"):
-            parity, theirs = compare(config, trained[name] / "model", target)
-            require(parity, name, config.parity_tolerance)
+        row, numbers, texts = _export(config, name, trained[name], tokenizer, target, job)
         facts = RunFolder(trained[name]).read_result()["report"]["data"]
         step, tokens = facts.get("step"), facts.get("tokens")
         known = {
@@ -65,34 +56,54 @@ def make(config: ExportConfig, inputs: Mapping[str, Path], job: Job) -> Report:
                 "source_sha256": sha256_file(trained[name] / "model" / WEIGHTS),
             }
         )
-        rows.append(
-            {
-                **known,
-                "bytes": total_bytes(target),
-                "files": len(weight_paths(target)),
-                "same_weights_as": _equal_weights(models),
-                "max_relative_error": float(f"{parity.max_relative_error:.3g}"),
-                "top1_agreement": parity.top1_agreement,
-            }
-        )
-        with job.timed("samples"):
-            texts = continuations(
-                theirs, target / "tokenizer.json", config.sample_prompts, config.sample_tokens
-            )
+        rows.append({**known, **row, "same_weights_as": _equal_weights(models)})
         if texts:
             samples[name] = texts
     _write_revisions(config, job.folder, models)
     return Report(
         numbers={
             "models": len(models),
-            "parameters": theirs.num_parameters(),
-            "architecture": type(theirs).__name__,
+            **numbers,
             "max_relative_error": max(row["max_relative_error"] for row in rows),
         },
         tables={"models": rows},
         samples=samples,
         data={"models": models, "repository": config.repository, "hub": "hub"},
     )
+
+
+def _export(
+    config: ExportConfig, name: str, run: Path, tokenizer: Path, target: Path, job: Job
+) -> tuple[dict[str, Any], dict[str, int | str], list[str]]:
+    """Write and compare one model, which is out of memory afterwards.
+
+    Returns:
+        What the table of models says of its files and its logits; parameters and architecture;
+        samples.
+    """
+    with job.timed("convert"):
+        write_export(
+            run / "model",
+            tokenizer,
+            target,
+            dtype=config.dtype,
+            max_shard_bytes=config.max_shard_bytes,
+        )
+    with job.timed("parity"):
+        parity, theirs = compare(config, run / "model", target)
+        require(parity, name, config.parity_tolerance)
+    with job.timed("samples"):
+        texts = continuations(
+            theirs, target / "tokenizer.json", config.sample_prompts, config.sample_tokens
+        )
+    row = {
+        "bytes": total_bytes(target),
+        "files": len(weight_paths(target)),
+        "max_relative_error": float(f"{parity.max_relative_error:.3g}"),
+        "top1_agreement": parity.top1_agreement,
+    }
+    numbers = {"parameters": theirs.num_parameters(), "architecture": type(theirs).__name__}
+    return row, numbers, texts
 
 
 @torch.inference_mode()

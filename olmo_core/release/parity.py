@@ -33,20 +33,23 @@ class Parity:
 
 
 def compare(config: ExportConfig, source: Path, target: Path) -> tuple[Parity, PreTrainedModel]:
-    """Compare f32 logits of our model and of the exported folder, one sequence at a time.
+    """Compare f32 logits of our model and of the exported folder.
 
     Our weights are rounded as the exported ones are, so that what is compared is the conversion.
+    One sequence is computed at a time; all at once where weights are streamed, which reads them
+    once and holds the logits of all positions.
 
     Returns:
         The comparison, and the exported model as transformers loads it.
     """
-    ours = _ours(source, config.dtype, streamed=is_sharded(target))
-    theirs = load_pretrained(target, device_for_evaluation(), streamed=is_sharded(target))
+    streamed = is_sharded(target)
+    ours = _ours(source, config.dtype, streamed=streamed)
+    theirs = load_pretrained(target, device_for_evaluation(), streamed=streamed)
     length = min(config.parity_sequence_length, ours.config.max_sequence_length)
     batch = text_batch(target / "tokenizer.json", config.parity_sequences, length)  # (B, T)
     worst, largest, agreed = 0.0, 0.0, 0
     with torch.inference_mode():
-        for ids in batch.to(input_device(theirs)).split(1):
+        for ids in batch.to(input_device(theirs)).split(len(batch) if streamed else 1):
             expected, found = ours(ids).float(), theirs(input_ids=ids).logits.float()
             largest = max(largest, expected.abs().max().item())
             # Ours is a top choice of theirs: the same token, or one that ties within the tolerance.

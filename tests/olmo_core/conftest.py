@@ -140,7 +140,7 @@ def write_tokenizer(folder: Path) -> Path:
     special = {"eos_token": "<|endoftext|>", "pad_token": "<|pad|>"}
     write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 64, **special},
+        {"tokenizer_class": "PreTrainedTokenizerFast", **special},
     )
     write_json(folder / "special_tokens_map.json", special)
     return finished(

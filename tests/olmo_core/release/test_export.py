@@ -5,6 +5,7 @@ import errno
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from olmo_core import files
+from olmo_core.checkpoint.tensor_file import Stored
 from olmo_core.checkpoint.weight_files import INDEX, open_weights
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.load import build
@@ -200,6 +202,27 @@ def test_shards_are_compared_recorded_and_used_as_one_file_is(family: Any, dtype
     shard.write_bytes(shard.read_bytes()[:-1] + b"!")
     with pytest.raises(InputError, match="model-00002-of-"):
         model.identity()
+
+
+def test_shards_are_compared_in_one_pass_over_the_weights(
+    family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = parity.open_safetensors
+    reads: dict[str, int] = {}
+
+    def counted(path: Path) -> dict[str, Stored]:
+        def read(name: str, stored: Stored) -> torch.Tensor:
+            reads[name] = reads.get(name, 0) + 1
+            return stored.read()
+
+        return {
+            name: Stored(each.shape, partial(read, name, each)) for name, each in real(path).items()
+        }
+
+    monkeypatch.setattr(parity, "open_safetensors", counted)
+    export_again(family, family.runs["stage1"], max_shard_bytes=30_000, parity_sequences=3)
+    assert len(reads) > 10
+    assert set(reads.values()) == {1}
 
 
 def test_the_tokenizer_knows_the_model_s_context(family: Any) -> None:
