@@ -107,6 +107,15 @@ class Recipe:
                 )
 
 
+def require_unset(section: Tree, asset: str, keys: Mapping[str, str]) -> None:
+    """Refuse keys of an asset's section that the graph sets; each has from what, in words."""
+    for key, source in keys.items():
+        if key in section:
+            raise ConfigError(
+                f"{section.place(key)}: {asset}: {key}: the graph sets it, {source}; take it out"
+            )
+
+
 # Set by the graph: where tokens and first weights come from is what it is there to know.
 SET_BY_THE_GRAPH = ("load_path", "save_folder", "data.paths", "core.manifest", "core.roots")
 

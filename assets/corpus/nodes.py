@@ -8,7 +8,7 @@ from typing import Any
 from assets.corpus import charts, checks
 from assets.corpus.doors import has_text, without_licences
 from assets.node import Check, Node, section_node
-from assets.recipe import Recipe
+from assets.recipe import Recipe, require_unset
 from olmo_core.config.bounds import above
 from olmo_core.config.evals import DownstreamConfig
 from olmo_core.config.load import Tree, nearest, to_dict
@@ -146,11 +146,8 @@ def _deduplicated(
     """Return the asset that marks copies, also of the earlier corpora of `near_duplicates`."""
     section = recipe.section("corpus", "deduplicated", DeduplicatedConfig)
     tree: Tree = recipe.corpus["deduplicated"]
-    if section.earlier:
-        raise ConfigError(
-            f"{tree.place('earlier')}: deduplicated: earlier: the graph sets it, from "
-            "`near_duplicates`; name the folders there"
-        )
+    source = "from `near_duplicates`, where folders are named"
+    require_unset(tree, "deduplicated", {"earlier": source})
     of_dolma = section.engine == "dolma"
     try:
         config = replace(section, earlier=earlier)
@@ -199,11 +196,7 @@ def _decontaminated(recipe: Recipe) -> list[Node]:
         return []
     section = recipe.section("corpus", "decontaminated", DecontaminatedSection)
     tree: Tree = recipe.corpus["decontaminated"]
-    if section.tasks:
-        raise ConfigError(
-            f"{tree.place('tasks')}: decontaminated: tasks: the graph sets it, from `downstream` "
-            "in evals.yaml; take it out"
-        )
+    require_unset(tree, "decontaminated", {"tasks": "from `downstream` in evals.yaml"})
     sources = [source.name for source in recipe.section("corpus", "raw", RawConfig).sources]
     for source in section.unchecked_sources:
         if source not in sources:

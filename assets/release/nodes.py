@@ -6,10 +6,9 @@ from typing import Any
 
 from assets.corpus.doors import licences
 from assets.node import Node, section_node
-from assets.recipe import Recipe
+from assets.recipe import Recipe, require_unset
 from olmo_core.config.load import to_dict
 from olmo_core.config.model_card import ModelCardConfig
-from olmo_core.errors import ConfigError
 
 SET_BY_THE_GRAPH = {
     "licences": "from the `licence` of each source in corpus.yaml",
@@ -24,12 +23,7 @@ TEXTS = (
 
 def release_nodes(recipe: Recipe, models: list[str]) -> list[Node]:
     """Return the model card, made from the runs of `models` and from their evaluations."""
-    section = recipe.evals["model_card"]
-    for key, source in SET_BY_THE_GRAPH.items():
-        if key in section:
-            raise ConfigError(
-                f"{section.place(key)}: model_card: {key}: the graph sets it, {source}; take it out"
-            )
+    require_unset(recipe.evals["model_card"], "model_card", SET_BY_THE_GRAPH)
     card = section_node(
         recipe,
         "evals",
