@@ -26,12 +26,12 @@ class ExitCode(enum.IntEnum):
 REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
-_URL = re.compile(
-    r"(?:\b[A-Za-z][\w+.-]*://|with url: /)[^\s'\"]*"
-)  # urllib3 says it without a host
+# From where a user may stand; urllib3 says a URL without its host. Each of these expressions takes
+# time by the length of a text, whatever is in it: a message repeats what people write.
+_URL = re.compile(r"(?:://|with url: /)[^\s'\"]*")
 _USER = re.compile(r"(?<=://)[^/?#]+@")
 # One part of a query, up to what only ends a sentence; a fragment may be one too.
-_VALUE = re.compile(r"([?&])([^=&#]*=)?([^&#]+?)(?=[),;:.\]}]*(?:[&#]|$))|(#[^=&#]*=)([^&#]+)")
+_VALUE = re.compile(r"([?&])([^=&#]*=)?[^&#]*[^&#),;:.\]}]|(#[^=&#]*=)[^&#]+")
 
 
 def redacted(text: str) -> str:
@@ -49,7 +49,7 @@ def redacted(text: str) -> str:
 
 
 def _hidden_value(found: re.Match[str]) -> str:
-    return f"{found[4]}***" if found[4] else f"{found[1]}{found[2] or ''}***"
+    return f"{found[3]}***" if found[3] else f"{found[1]}{found[2] or ''}***"
 
 
 class ConfigError(ValueError):
