@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core import environment
-from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped
+from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped, redacted
 from olmo_core.files import PARTIAL, append_line, write_json
 from olmo_core.run import attempts
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
@@ -239,7 +239,7 @@ class Job:
         except BaseException as error:
             stopped = isinstance(error, Stopped | KeyboardInterrupt)
             if not isinstance(error, SystemExit):
-                self._status["error"] = f"{type(error).__name__}: {error}"
+                self._status["error"] = redacted(f"{type(error).__name__}: {error}")
             with contextlib.suppress(OSError):  # a full disk, say: what ended the job is the news
                 self._set_state("stopped" if stopped else "failed")
             raise

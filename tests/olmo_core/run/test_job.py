@@ -133,6 +133,13 @@ def test_what_ended_a_job_is_told_also_where_its_status_cannot_be_written(tmp_pa
         fail()
 
 
+def test_its_status_shows_no_secret_of_a_url(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Job.open(tmp_path):
+        raise RuntimeError("https://h/x?sig=s3cret: gone")
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status["error"] == "RuntimeError: https://h/x?sig=***: gone"
+
+
 def test_sigterm_stops_a_job_with_its_own_exit_code(folder: Path) -> None:
     process = start(folder, "wait")
     wait_for(folder, "pid")
