@@ -17,8 +17,8 @@ from olmo_core.corpus.duplicates.keys import Group, place, query, quoted, table_
 
 DOCUMENTS = {"place": "uint64", "source": "string", "text_bytes": "uint64", "own_order": "uint64"}
 
-# A document that is alone is its own cluster. A cluster that begins with an excluded document has
-# no row in `clustered`, and its members are not alone.
+# A document that is alone is its own cluster. A cluster that begins with a document that is
+# excluded, or of an earlier corpus, has no row in `clustered`, and its members are not alone.
 DOCUMENTS_WITH_CLUSTERS = """
     create view documents as from read_parquet({surveys}, hive_partitioning = false);
     create view clusters as from read_parquet({clusters}, hive_partitioning = false);

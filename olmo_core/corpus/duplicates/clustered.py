@@ -38,7 +38,8 @@ PARTITION_ROWS = 1 << 18  # on average, at most; a cluster is never divided
 def write_clustered(surveys: Sequence[Path], clusters: Path, out: Path) -> list[str]:
     """Write a row of `CLUSTERED` per document of a cluster.
 
-    A cluster that begins with a document that no survey has, an excluded one, is left out.
+    A cluster that begins with a document that no survey has, one that is excluded or of an earlier
+    corpus, is left out.
 
     Args:
         surveys: Rows of all documents, in the order of their places.
@@ -92,7 +93,7 @@ def _merged(
             places, cluster = (as_array(held[name]) for name in ("place", "cluster"))
             end = int(np.searchsorted(places, last, side="right"))
             rows: Array = np.searchsorted(documents["place"], places[:end])
-            known = documents["place"][rows] == places[:end]  # an excluded document is not
+            known = documents["place"][rows] == places[:end]  # not where no survey has it
             at = rows[known]
             facts = {name: column[at] for name, column in documents.items()}
             yield {**facts, "source": source[at], "cluster": cluster[:end][known]}

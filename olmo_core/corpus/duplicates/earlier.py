@@ -14,15 +14,13 @@ from typing import Any
 
 from olmo_core.config.paths import expanded
 from olmo_core.corpus.document import Document, read_documents
-from olmo_core.corpus.intake.json_lines import SUFFIXES
-from olmo_core.corpus.intake.sources import Listing, SourceConfig
-from olmo_core.corpus.intake.user_files import user_files
+from olmo_core.corpus.intake.folders import Found, list_folder
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import read_json, sha256_file, write_json
 
 RECORD_FILE = "earlier.json"  # of assets near_duplicates and held_out: which files were read
 NOTHING_READ = {"files": 0, "sha256": ""}
-INCLUDE = tuple(f"**/*{suffix}" for suffix in SUFFIXES if suffix != ".json")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")  # of Dolma documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class EarlierCorpora:
     """The files of earlier corpora, as they lie now."""
 
     folders: tuple[str, ...]  # as the recipe names them
-    listings: tuple[Listing, ...]  # the files of each
+    found: tuple[Found, ...]  # the files of each
 
     @classmethod
     def of(cls, folders: Sequence[str]) -> "EarlierCorpora":
@@ -40,24 +38,23 @@ class EarlierCorpora:
             ConfigError: a folder is missing, relative, or holds no JSON lines.
             InputError: a linked folder lies in itself, or a file's name is not UTF-8.
         """
-        return cls(folders=tuple(folders), listings=tuple(map(_listed, folders)))
+        return cls(folders=tuple(folders), found=tuple(map(_found, folders)))
 
     @property
     def files(self) -> list[Path]:
-        """The files in order: of the folders, and of the paths below each."""
-        return [unit.path for listing in self.listings for unit in listing.units]
+        """Return the files in order: of the folders, and of the paths below each."""
+        return [path for found in self.found for path in found.files.values()]
 
     @cached_property
     def identity(self) -> list[dict[str, str]]:
-        """The SHA-256 of each folder's files by relative path; where it lies is no part of it."""
+        """Return the SHA-256 of each folder's files by relative path, wherever it lies."""
         return [
-            {unit.name: sha256_file(unit.path) for unit in listing.units}
-            for listing in self.listings
+            {name: sha256_file(path) for name, path in found.files.items()} for found in self.found
         ]
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """The number of the files, and one digest of them all."""
+        """Return the number of the files, and one digest of them all."""
         if not self.folders:
             return NOTHING_READ
         digest = hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()
@@ -85,20 +82,20 @@ class EarlierCorpora:
         """
         rows: list[dict[str, Any]] = []
         left = iter(counts)
-        for folder, listing in zip(self.folders, self.listings, strict=True):
-            documents = sum(next(left) for _ in listing.units)
+        for folder, found in zip(self.folders, self.found, strict=True):
+            documents = sum(next(left) for _ in found.files)
             if not documents:
                 raise InputError(
-                    f"near_duplicates: earlier: {folder!r}: no document in {len(listing.units)} "
+                    f"near_duplicates: earlier: {folder!r}: no document in {len(found.files)} "
                     "files; expected at least one: correct the folder, or take it out"
                 )
             rows.append(
                 {
                     "folder": folder,
-                    "files": len(listing.units),
+                    "files": len(found.files),
                     "documents": documents,
                     "left_out": "; ".join(
-                        f"{number} {reason}" for reason, number in sorted(listing.left_out.items())
+                        f"{number} {reason}" for reason, number in sorted(found.left_out.items())
                     ),
                 }
             )
@@ -117,17 +114,18 @@ def read_record(run: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else NOTHING_READ
 
 
-def _listed(folder: str) -> Listing:
-    try:
-        return user_files(
-            SourceConfig(name="earlier", reader="files", root=folder, include=INCLUDE)
-        )
-    except ConfigError:
-        raise ConfigError(
-            f"near_duplicates: earlier: {folder!r} ({expanded(folder)[1]}): expected the absolute "
-            "path of an existing folder with Dolma documents below it (JSON lines: .jsonl, "
-            ".jsonl.gz, .jsonl.zst, .json.gz, .json.zst); ~ and ${VARIABLES} are expanded"
-        ) from None
+def _found(folder: str) -> Found:
+    path, now = expanded(folder)
+    if path.is_absolute() and path.is_dir():
+        include = [f"**/*{suffix}" for suffix in SUFFIXES]
+        found = list_folder(path, "near_duplicates: earlier", include)
+        if found.files:
+            return found
+    raise ConfigError(
+        f"near_duplicates: earlier: {folder!r} ({now}): expected the absolute path of an existing "
+        f"folder with Dolma documents below it (JSON lines: {', '.join(SUFFIXES)}); ~ and "
+        "${VARIABLES} are expanded"
+    )
 
 
 def read_earlier(path: Path) -> Iterator[Document]:

@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from olmo_core.corpus.intake.folders import matches
 from olmo_core.corpus.intake.passages import Passage, Unreadable
-from olmo_core.corpus.intake.sources import SourceConfig, Unit, matches
+from olmo_core.corpus.intake.sources import SourceConfig, Unit
 from olmo_core.errors import ConfigError
 
 # Written at build time, on another machine: paths, compilers, hosts.

@@ -1,6 +1,5 @@
 """What a source of raw text is: its configuration, and the files that it reads."""
 
-import fnmatch
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -176,19 +175,3 @@ def named_place(source: SourceConfig, key: Literal["root", "urls", "exclude_docu
             "absolute path; ~ and ${VARIABLES} are expanded"
         )
     return path
-
-
-def matches(relative: str, patterns: Sequence[str]) -> bool:
-    """Return whether a relative path matches one of the patterns; `*` matches `/` too."""
-    return any(fnmatch.fnmatchcase(relative, pattern) for pattern in patterns)
-
-
-def fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Return whether a path matches a glob pattern; `**` stands for any number of folders."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return fits(parts, pattern[1:]) or (bool(parts) and fits(parts[1:], pattern))
-    return (
-        bool(parts) and fnmatch.fnmatchcase(parts[0], pattern[0]) and fits(parts[1:], pattern[1:])
-    )

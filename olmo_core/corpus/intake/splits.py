@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import yaml
 
-from olmo_core.corpus.intake.sources import SourceConfig, fits
+from olmo_core.corpus.intake.folders import fits
+from olmo_core.corpus.intake.sources import SourceConfig
 from olmo_core.errors import InputError
 
 CARD = "README.md"  # what a dataset is, and none of its text

@@ -1,30 +1,21 @@
 """A user's files below a folder: which are read, and the documents of each."""
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from olmo_core.corpus.document import UNDATED
 from olmo_core.corpus.intake import json_lines, parquet, plain_text, warc
 from olmo_core.corpus.intake.elsewhere import beside, with_attributes
+from olmo_core.corpus.intake.folders import BESIDE, list_folder
 from olmo_core.corpus.intake.passages import LeftOut, Passage, Refused
-from olmo_core.corpus.intake.sources import (
-    Listing,
-    SourceConfig,
-    Unit,
-    fits,
-    matches,
-    named_place,
-)
+from olmo_core.corpus.intake.sources import Listing, SourceConfig, Unit, named_place
 from olmo_core.corpus.rows import check_row, require_utf8
 from olmo_core.errors import ConfigError, InputError
 
 MAX_DEPTH = 100  # of a row's metadata; the toolkit's own JSON reader stops at 128
-BESIDE = "attributes beside Dolma documents (files)"
 DATES = ("added", "created")
 CARRIED = (*DATES, "metadata")  # of a Dolma document, beside id, text and source
 DEFAULT_INCLUDE = tuple(
@@ -36,7 +27,6 @@ DEFAULT_INCLUDE = tuple(
         *warc.SUFFIXES,
     )
 )
-MOST_KINDS = 8  # of files that are not read, counted by suffix; the others together
 
 
 def user_files(source: SourceConfig) -> Listing:
@@ -48,78 +38,17 @@ def user_files(source: SourceConfig) -> Listing:
         ConfigError: the folder is missing, relative, or holds no such file.
         InputError: a file's name is not UTF-8, or a linked folder lies in itself.
     """
-    root = named_place(source, "root")
-    patterns = [PurePosixPath(each).parts for each in source.include or DEFAULT_INCLUDE]
-    units: list[Unit] = []
-    attributes: set[Path] = set()
-    left_out: Counter[str] = Counter()
-    for path, apart in _walk(root, frozenset()):
-        name = path.relative_to(root).as_posix()
-        parts = tuple(name.split("/"))
-        if apart == BESIDE and source.attributes:
-            attributes.add(path)
-        elif apart:
-            left_out[apart] += 1
-        elif matches(name, source.exclude):
-            left_out["excluded (files)"] += 1
-        elif any(fits(parts, pattern) for pattern in patterns):
-            units.append(Unit(name=name, path=path, origin={}))
-        else:
-            reason = f"that no pattern includes, {path.suffix or 'without a suffix'} (files)"
-            kinds = sum(known.startswith("that no pattern includes, ") for known in left_out)
-            if reason not in left_out and kinds >= MOST_KINDS:
-                reason = "that no pattern includes, of further kinds (files)"
-            left_out[reason] += 1
-    if not units:
-        wanted = list(source.include or DEFAULT_INCLUDE)
-        raise ConfigError(f"sources: {source.name}: no file in {root} matches {wanted}")
-    for unit in units:
-        try:
-            unit.name.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{root}: file {os.fsencode(unit.name)!r} (source {source.name}): its name is not "
-                "UTF-8; rename it, or leave it out with `exclude`"
-            ) from None
-    if source.attributes:
-        units = [with_attributes(source, unit) for unit in units]
-        left_out[BESIDE] = len(attributes.difference(*(unit.attributes for unit in units)))
-    return Listing(units=sorted(units, key=lambda unit: unit.name), left_out=+left_out)
-
-
-def _walk(
-    folder: Path, above: frozenset[tuple[int, int]], apart: str = ""
-) -> Iterator[tuple[Path, str]]:
-    """Yield each file below a folder, and why it is no text where that is known."""
-    status = folder.stat()
-    inode = (status.st_dev, status.st_ino)
-    if inode in above:
-        raise InputError(
-            f"{folder}: a link to a folder that it lies in; expected folders that end: remove it"
-        )
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: {error.strerror}; expected a folder that can be read: nothing below a "
-            "source's root is passed over"
-        ) from None
-    folders = {entry.name for entry in entries if _followed(entry).is_dir()}
-    for entry in entries:
-        path = Path(entry.path)
-        if entry.name in folders:
-            is_beside = entry.name == "attributes" and "documents" in folders
-            reason = BESIDE if is_beside else apart
-            yield from _walk(path, above | {inode}, reason)
-        else:
-            is_file = _followed(entry).is_file()
-            yield path, apart if is_file else "links to nothing, pipes and devices (files)"
-
-
-def _followed(entry: os.DirEntry[str]) -> Path | os.DirEntry[str]:
-    """Return what knows an entry's kind: itself, without a look at the disk, or a link followed."""
-    return Path(entry.path) if entry.is_symlink() else entry
+    root, include = named_place(source, "root"), source.include or DEFAULT_INCLUDE
+    found = list_folder(root, f"source {source.name}", include, source.exclude)
+    if not found.files:
+        raise ConfigError(f"sources: {source.name}: no file in {root} matches {list(include)}")
+    units = [Unit(name=name, path=path, origin={}) for name, path in found.files.items()]
+    if not source.attributes:
+        return Listing(units=units, left_out=found.left_out)
+    units = [with_attributes(source, unit) for unit in units]
+    unread = found.attributes.difference(*(unit.attributes for unit in units))
+    left_out = Counter({**found.left_out, BESIDE: len(unread)})
+    return Listing(units=units, left_out=+left_out)
 
 
 def read_user_file(source: SourceConfig, unit: Unit) -> Iterator[Passage | Refused | LeftOut]:
