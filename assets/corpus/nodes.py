@@ -238,6 +238,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             further_identity=_located(recipe, "tokenizer", lambda: tokenizer_identity(tokenizer)),
             packages=("tokenizers",),
             kinds=("huggingface",),
+            shares_tasks=True,
         ),
         node(
             "tokens",

@@ -67,6 +67,8 @@ KILLS = [
     ("decontaminated", "node"),
     ("tagged", "worker"),
     ("filtered", "leader"),
+    ("tokenizer", "worker"),
+    ("tokenizer", "leader"),
     ("tokens", "node"),
     ("documents", "leader"),
 ]

@@ -77,7 +77,7 @@ def test_the_narrowest_name_wins() -> None:
 
 SHARING = (
     "of stage corpus, raw, near_duplicates, held_out, tagged, deduplicated, decontaminated, "
-    "filtered, tokens, documents share tasks with workers"
+    "filtered, tokenizer, tokens, documents share tasks with workers"
 )
 WRONG = [
     ("slurn: {}", ":1: slurn: unknown key; did you mean 'slurm'?"),
@@ -124,8 +124,8 @@ WRONG = [
         f":3: work.train.workers: found 2; expected 0: {SHARING}",
     ),
     (
-        "slurm: {}\nwork:\n  tokenizer:\n    engine: slurm\n    workers: 2",
-        f":5: work.tokenizer.workers: found 2; expected 0: {SHARING}",
+        "slurm: {}\nwork:\n  stage1_mix:\n    engine: slurm\n    workers: 2",
+        f":5: work.stage1_mix.workers: found 2; expected 0: {SHARING}",
     ),
     (
         "slurm: {}\nwork:\n  demo/soup: {engine: slurm, workers: 2}",
