@@ -210,7 +210,24 @@ class Job:
             timings=self.timings,
             threads=self.processes,
         )
+        self._record()
         self._set_state("done")
+
+    def _record(self) -> None:
+        """Add the figures of an evaluation to the store of results, where they outlive this folder.
+
+        If that fails, the job has finished all the same: who reads the store next adds them.
+        """
+        if (root := environment.root()) is None or not (self.folder / "rows.parquet").is_file():
+            return
+        from olmo_core.evals.store.write import record  # pyarrow, which an evaluation has loaded
+
+        try:
+            record(self.files, root.absolute())
+        except OSError as error:
+            log.error(
+                "not added to the results of %s, but to be added by who reads them: %s", root, error
+            )
 
     def _attempt(self) -> int:
         if (given := environment.attempt()) is not None:

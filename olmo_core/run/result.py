@@ -1,6 +1,7 @@
 """`result.json`: what a finished job made, and the digest by which its readers know it again."""
 
 import hashlib
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ def write_result(
             "files": files,
             "report": report,
             **{key: status[key] for key in ("attempt", "host", "submitted", "started")},
+            "device": device_used(),
             "finished": now,
             "start_seconds": round(status.get("ready", status["started"]) - status["submitted"], 3),
             "work_seconds": round(now - status.get("ready", status["started"]), 3),
@@ -52,6 +54,15 @@ def write_result(
             "peak_memory_bytes": status["peak_memory_bytes"],
         },
     )
+
+
+def device_used() -> str:
+    """Return the kind of device that this process could compute on: `cuda`, or `cpu`.
+
+    One that has not imported torch has computed on the CPU, if at all.
+    """
+    torch = sys.modules.get("torch")
+    return "cuda" if torch is not None and torch.cuda.is_available() else "cpu"
 
 
 def describe(path: Path) -> dict[str, Any]:

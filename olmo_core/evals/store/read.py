@@ -1,0 +1,95 @@
+"""Read the store of results with duckdb, whatever the number of its files; free of torch.
+
+Two views: `rows`, every figure that was ever kept, each once, and `current`, those of them whose
+evaluation has not been superseded by a later one of the same model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from olmo_core.errors import InputError
+from olmo_core.evals.results import query
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+# A job of the same asset, for the same recipe, that has scored the same model of the same run: the
+# latest counts, whole. A task that it no longer has is no longer current.
+CURRENT = """
+create view current as select * from rows qualify 1 = dense_rank() over (
+    partition by evaluated_for, asset, recipe, run, model order by finished desc, evaluation
+)
+"""
+
+
+# A root may have been copied with its store.
+ONCE = "qualify 1 = dense_rank() over (partition by evaluation order by folder)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The rows of one or several roots, and which files are not among them, each with the why."""
+
+    connection: "duckdb.DuckDBPyConnection"
+    damaged: Mapping[Path, str]
+
+    def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """Return the rows of a query over the views as dictionaries."""
+        return query(self.connection, sql, *values)
+
+    def require_whole(self) -> None:
+        """Refuse to go on without the damaged files.
+
+        Raises:
+            InputError: there are some; names each.
+        """
+        if self.damaged:
+            raise InputError("; ".join(self.damaged.values()))
+
+
+def open_results(root: Path, shared: Sequence[Path] = ()) -> Results:
+    """Return all results below a root, and of others that are only read.
+
+    What has finished and is not in the store yet, of an earlier version say, is added to it first.
+    In the views `folder` is absolute. `damaged` names each file that is not what was written: its
+    rows are not in the views, unless the run folder is still there, from which it is written anew.
+    """
+    import duckdb  # with pyarrow half a second, which only those wait for who ask for results
+
+    table, damaged = read_roots(root, shared)
+    connection = duckdb.connect()
+    connection.register("stored", table)
+    connection.execute(f"create view rows as select * from stored {ONCE if shared else ''}")
+    connection.execute(CURRENT)
+    return Results(connection=connection, damaged=damaged)
+
+
+def read_roots(root: Path, shared: Sequence[Path]) -> "tuple[pa.Table, dict[Path, str]]":
+    """Return the rows of all roots in one table, each evaluation once, and what is damaged."""
+    import pyarrow as pa
+
+    from olmo_core.evals.store.files import below, compacted, read_store
+    from olmo_core.evals.store.gather import gather, restored, tried_on, unrecorded
+    from olmo_core.evals.store.write import evaluation_table
+
+    damaged = gather(root)
+    table, unreadable = read_store(root, cache=root / "cache")
+    if any([restored(path, root) for path in unreadable]):
+        table, unreadable = read_store(root, cache=root / "cache")
+    damaged |= unreadable
+    tables = [below(table, root)]
+    for place in shared:
+        table, unreadable = read_store(place, cache=root / "cache")
+        damaged |= unreadable
+        tables.append(below(table, place))
+        for run in unrecorded(place):  # it is not for us to add them
+            ended = tried_on(run, partial(evaluation_table, root=place))
+            if isinstance(ended, str):
+                damaged[run.path] = ended
+            else:
+                tables.append(below(compacted(ended), place))
+    return pa.concat_tables(tables), damaged
