@@ -56,6 +56,11 @@ def submitted_at() -> float | None:
     return float(given) if given else None
 
 
+def named(variable: str) -> str | None:
+    """Return the value of a variable whose name a configuration gives; None: it is not set."""
+    return _text(variable)
+
+
 def _text(name: str) -> str | None:
     return os.environ.get(name) or None
 

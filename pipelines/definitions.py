@@ -10,8 +10,10 @@ from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.recipe import find_recipes, load_recipe
 from assets.reporting.observe import DagsterObserver
+from pipelines.alerts.sensor import alert_sensor
 from pipelines.jobs import evaluation_jobs, main_job
 from pipelines.launchers.router import site_launcher
+from pipelines.site.file import load_site
 
 # The graph is one process's work: jobs are processes of their own, so steps only wait for them.
 EXECUTOR = dg.in_process_executor
@@ -21,7 +23,9 @@ def build_definitions(recipes: Iterable[str] | None = None) -> dg.Definitions:
     """Return definitions of the named recipes, all on the search path by default."""
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
     parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
-    return assembled(*parts)
+    site = load_site()
+    alerts = dg.Definitions(sensors=[alert_sensor(site.alerts)])
+    return assembled(*parts, alerts, launcher=site_launcher(site))
 
 
 def main_line(graph: Graph) -> dg.Definitions:

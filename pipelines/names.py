@@ -27,6 +27,7 @@ class Kind:
     pattern: str
     right: str  # continues "expected"
     is_path: bool = False  # then no part of it may be `..`
+    is_hidden: bool = False  # no message shows a refused value: a secret in the wrong place
 
 
 _TOKEN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}"
@@ -70,6 +71,11 @@ PROGRAM = Kind(
 VARIABLE = Kind(
     r"[A-Za-z_][A-Za-z0-9_]{0,127}", "the name of an environment variable: letters, digits and _"
 )
+SECRETS_VARIABLE = Kind(
+    VARIABLE.pattern,
+    "the name of the environment variable that holds the secret, which belongs in no file",
+    is_hidden=True,
+)
 VALUE = Kind(
     rf"[^\x00-\x1f\x7f\u0085\u2028\u2029]{{0,{MOST_VALUE_LENGTH}}}",
     f"one line of at most {MOST_VALUE_LENGTH:,} characters, without control characters",
@@ -103,7 +109,8 @@ def refusal(value: object, kind: Kind) -> str | None:
         if kind.is_path and ".." in re.split("[/:]", value):
             return f"found {shown(value)}; .. may not be part of it"
         return None
-    return f"found {shown(value)}; expected {kind.right}"
+    found = "something else, which is not shown" if kind.is_hidden else shown(value)
+    return f"found {found}; expected {kind.right}"
 
 
 def shown(value: object) -> str:

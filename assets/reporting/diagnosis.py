@@ -35,15 +35,8 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     """
     failure = folder.read(folder.failure)
     launch = folder.read(folder.launch) or {}
-    if failure:  # what the supervisor found
-        said = [str(failure[key]) for key in ("summary", "error") if failure[key]]
-        lines = [*said, *_end(failure["exit_code"], failure["signal"])]
-    else:
-        lines = _gone(folder, state, launch)
+    lines = causes(folder, state)
     lines[0] = f"{name}: {lines[0]}"
-    if state.ended:
-        meaning = f" ({_ENDS[state.ended]})" if state.ended in _ENDS else ""
-        lines.append(f"the engine says: {state.ended}{meaning}")
     lines += _earlier(folder)
     checkpoint = folder.last_checkpoint()
     if checkpoint is not None:
@@ -55,6 +48,20 @@ def diagnosis(name: str, folder: RunFolder, state: JobState) -> str:
     if launch.get("command_line"):
         lines.append(f"by hand: {launch['command_line']}")
     return "\n".join(lines)
+
+
+def causes(folder: RunFolder, state: JobState) -> list[str]:
+    """Return one line or several on what ended a job, as its supervisor and its engine say."""
+    failure = folder.read(folder.failure)
+    if failure:  # what the supervisor found
+        said = [str(failure[key]) for key in ("summary", "error") if failure[key]]
+        lines = [*said, *_end(failure["exit_code"], failure["signal"])]
+    else:
+        lines = _gone(folder, state, folder.read(folder.launch) or {})
+    if state.ended:
+        meaning = f" ({_ENDS[state.ended]})" if state.ended in _ENDS else ""
+        lines.append(f"the engine says: {state.ended}{meaning}")
+    return lines
 
 
 def _gone(folder: RunFolder, state: JobState, launch: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -113,6 +113,31 @@ def http_from(url: str, start: int, *, of: RemoteFile) -> Iterator[tuple[int, by
             start += len(piece)
         if start != of.size:
             raise HTTPError(f"ends after {start} of {of.size} bytes")
+
+
+def http_post(
+    url: str, body: bytes, headers: Mapping[str, str], *, timeout_seconds: float
+) -> tuple[int, float]:
+    """Send a body once, to this address alone: no redirect is followed.
+
+    Returns the status, and the seconds that the server asks to wait (0: it does not ask).
+
+    Raises:
+        OSError, HTTPError: there is no answer. Their text may hold the address.
+    """
+    response = _pool(os.getpid(), _proxy(url)).request(
+        "POST",
+        url,
+        body=body,
+        headers={"User-Agent": "olmo", **headers},
+        timeout=urllib3.Timeout(timeout_seconds),
+        retries=False,
+        redirect=False,
+        preload_content=False,
+    )
+    with contextlib.closing(response):  # of the body nothing is read: it may be endless
+        wait = _REDIRECTS.get_retry_after(response) if response.status >= 300 else None
+        return response.status, wait or 0.0
 
 
 def _version(response: urllib3.BaseHTTPResponse) -> str:

@@ -97,7 +97,7 @@ class LocalLauncher:
             start=submission.node_command(launch, ranks=work.processes_per_node > 1),
         )
         variables = {
-            **_inherited_environment(),
+            **_inherited_environment(self.site),
             **launch.environment,
             environment.PROCESSES: str(work.cpus_per_node),
             environment.SUBMITTED_AT: repr(time.time()),
@@ -150,12 +150,14 @@ def _reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def _inherited_environment() -> dict[str, str]:
+def _inherited_environment(site: Site) -> dict[str, str]:
     """Return the caller's environment without what would slow or confuse a job.
 
-    PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds.
+    PYTHONDONTWRITEBYTECODE makes every torch process compile its modules anew, tens of seconds. The
+    address of a webhook is a secret that no job needs.
     """
     drop = {"PYTHONDONTWRITEBYTECODE", "MASTER_ADDR", "MASTER_PORT", *environment.NOT_INHERITED}
+    drop |= {site.alerts.url_variable} if site.alerts else set()
     drop |= {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK"}
     return {
         key: value

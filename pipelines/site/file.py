@@ -11,7 +11,7 @@ from typing import Literal
 
 from assets.launcher import Launch
 from olmo_core import environment
-from olmo_core.config.load import build, load
+from olmo_core.config.load import build, load, place_in
 from olmo_core.errors import ConfigError
 from pipelines import names
 from pipelines.site.rules import Problem, allow, placed, problems, within, work_problems
@@ -125,6 +125,17 @@ class DaskSite:
         return {name: str(value) for name, value in values.items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True)
+class AlertsSite:
+    """Where alerts go, and when a job counts as stalled (docs/alerts.md)."""
+
+    # The environment variable that holds the webhook's address, which is a secret.
+    url_variable: str = field(metadata=allow(names.SECRETS_VARIABLE))
+    format: Literal["json", "slack"] = "json"
+    # Without a step or other progress, though the job is at work.
+    stall_minutes: float = field(default=30.0, metadata=within(1, MONTH_MINUTES))
+
+
 class SiteError(ConfigError):
     """A site file with invalid values; `problems` says which."""
 
@@ -144,6 +155,7 @@ class Site:
     slurm: SlurmSite | None = None
     kubernetes: KubernetesSite | None = None
     dask: DaskSite = field(default_factory=DaskSite)
+    alerts: AlertsSite | None = None
     work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 
     def __post_init__(self) -> None:
@@ -213,6 +225,11 @@ def load_site() -> Site:
     if named is None and not path.exists():
         return Site()
     tree = load(path)
+    if "://" in str(tree.get("alerts")):  # wherever in it: other errors would show what they found
+        raise ConfigError(
+            f"{place_in(tree, 'alerts')}: holds an address, which is a secret and belongs in no "
+            "file; expected url_variable: the name of the environment variable that holds it"
+        )
     try:
         site = build(Site, tree)
         if unknown := list(work_problems(site.work)):

@@ -29,6 +29,7 @@ RIGHT = {
     "ABSOLUTE": ["/", "/opt/olmo/.venv/bin/python"],
     "PROGRAM": ["python3.11", "/opt/olmo/.venv/bin/python"],
     "VARIABLE": ["WANDB_MODE", "_x1"],
+    "SECRETS_VARIABLE": ["OLMO_ALERTS_URL"],
     "VALUE": ["", "a b $(c) 'd' \"e\" `f` ünïcode %"],
     "DNS_LABEL": ["a", "team-lm"],
     "DNS_NAME": ["results", "results-v1.team"],
@@ -56,6 +57,12 @@ def test_what_could_mean_something_else_is_refused(name: str) -> None:
         assert reason is not None, value
         assert "\n" not in reason
         assert len(reason) < 300
+
+
+def test_a_secret_in_the_place_of_a_name_is_not_shown() -> None:
+    reason = refusal("hooks.example.org/canary", names.SECRETS_VARIABLE)
+    assert "canary" not in str(reason)
+    assert "not shown" in str(reason)
 
 
 def test_a_job_has_a_name_by_which_it_is_found_again() -> None:
