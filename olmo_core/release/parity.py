@@ -1,6 +1,6 @@
 """Whether transformers computes from an exported folder what our model computes, on real text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,7 @@ def compare(config: ExportConfig, source: Path, target: Path) -> tuple[Parity, P
     """Compare f32 logits of our model and of the exported folder.
 
     Our weights are rounded as the exported ones are, so that what is compared is the conversion.
-    One sequence is computed at a time; all at once where weights are streamed, which reads them
-    once and holds the logits of all positions.
+    The logits of one sequence are in memory at a time.
 
     Returns:
         The comparison, and the exported model as transformers loads it.
@@ -49,8 +48,8 @@ def compare(config: ExportConfig, source: Path, target: Path) -> tuple[Parity, P
     batch = text_batch(target / "tokenizer.json", config.parity_sequences, length)  # (B, T)
     worst, largest, agreed = 0.0, 0.0, 0
     with torch.inference_mode():
-        for ids in batch.to(input_device(theirs)).split(len(batch) if streamed else 1):
-            expected, found = ours(ids).float(), theirs(input_ids=ids).logits.float()
+        ids = batch.to(input_device(theirs))
+        for expected, found in _logits(ours, theirs, ids, streamed=streamed):
             largest = max(largest, expected.abs().max().item())
             # Ours is a top choice of theirs: the same token, or one that ties within the tolerance.
             chosen = found.gather(-1, expected.argmax(-1, keepdim=True)).squeeze(-1)
@@ -62,6 +61,25 @@ def compare(config: ExportConfig, source: Path, target: Path) -> tuple[Parity, P
         top1_agreement=agreed / batch.numel(),
     )
     return parity, theirs
+
+
+def _logits(
+    ours: Transformer, theirs: PreTrainedModel, batch: Tensor, *, streamed: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield both sides' logits (1, T, V) in f32 of one sequence after another.
+
+    Where weights are streamed a layer is read once and computed for all sequences. The head alone
+    is read for each of them: their logits together may be larger than it is.
+    """
+    if not streamed:
+        for ids in batch.split(1):
+            yield ours(ids).float(), theirs(input_ids=ids).logits.float()
+        return
+    states = ours.hidden(batch), theirs.get_decoder()(input_ids=batch).last_hidden_state
+    head = theirs.get_output_embeddings()
+    assert head is not None
+    for mine, other in zip(*(each.split(1) for each in states), strict=True):
+        yield ours.lm_head(mine).float(), head(other).float()
 
 
 def input_device(model: PreTrainedModel) -> torch.device:
