@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from assets.fingerprint import Fingerprint, fingerprint
-from assets.node import Finished, Node
+from assets.node import Finished, Node, Verdict
 from assets.paths import versions
 from assets.recipe import Recipe
 from assets.reuse import located, runs_of
@@ -88,6 +88,13 @@ class Graph:
             key: RunFolder(located(value, run, root)) for key, value in result["inputs"].items()
         }
         return Finished(node=self.nodes[name], folder=run, result=result, inputs=inputs)
+
+    def verdicts(self, root: Path, name: str) -> dict[str, Verdict]:
+        """Return what each check of a finished asset finds, by the check's name."""
+        finished = self.finished_asset(root, name)
+        if finished is None:
+            return {}
+        return {check.name: check.evaluate(finished) for check in self.nodes[name].checks}
 
     def failed_check(self, root: Path, name: str) -> str | None:
         """Return which blocking check of a finished asset fails, and why; None if none does."""

@@ -41,7 +41,7 @@ def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check
     def learned_more_than_frequencies(finished: Finished) -> Verdict:
         """Compare with the token frequencies of what stage 1 was trained on."""
         stage1, unigram = (
-            _bits_per_byte(finished, name, model)[""] for model in ("stage1", UNIGRAM)
+            _figures(finished, name, model, "bits_per_byte")[""] for model in ("stage1", UNIGRAM)
         )
         gain = 1 - stage1 / unigram
         said = f"{stage1:.3f} bits per byte, {gain:.1%} below unigram frequencies ({unigram:.3f})"
@@ -50,7 +50,9 @@ def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check
 
     @check("Over stage 2's sources the soup needs no more bits than stage 1.", blocking=False)
     def soup_is_no_worse(finished: Finished) -> Verdict:
-        stage1, soup = (_bits_per_byte(finished, name, model) for model in ("stage1", "soup"))
+        stage1, soup = (
+            _figures(finished, name, model, "bits_per_byte") for model in ("stage1", "soup")
+        )
         known = [source for source in stage2_sources if source in soup]
         if not known:
             return Verdict(False, f"no held-out domain of {', '.join(stage2_sources)}")
@@ -58,7 +60,21 @@ def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check
         said = f"mean bits per byte over {', '.join(known)}: stage 1 {before:.3f}, soup {after:.3f}"
         return Verdict(after <= before, said, {"stage1": before, "soup": after})
 
-    no_worse = (soup_is_no_worse,) if stage2_sources else ()
+    @check("The soup's loss is at most that of its best ingredient.", blocking=False)
+    def soup_is_as_good_as_its_best(finished: Finished) -> Verdict:
+        """Compare with every ingredient of the recipe, those of weight 0 too."""
+        losses = {
+            model: _figures(finished, name, model, "loss")[""]
+            for each in finished.input_data("export")["models"]
+            if (model := each["model"]) == "soup" or model.startswith("stage2_")
+        }
+        soup = losses.pop("soup")
+        best = min(losses, key=lambda model: losses[model])
+        said = f"soup {soup:.4f} nats per token, best of {len(losses)} ingredients "
+        said += f"{losses[best]:.4f} ({best}), on {name}"
+        return Verdict(soup <= losses[best], said, {"soup": soup, best: losses[best]})
+
+    no_worse = (soup_is_no_worse, soup_is_as_good_as_its_best) if stage2_sources else ()
     return (every_model_on_every_task, learned_more_than_frequencies, *no_worse)
 
 
@@ -72,12 +88,12 @@ def _left_out(finished: Finished, model: str, task: str, metric: str) -> bool:
     )
 
 
-def _bits_per_byte(finished: Finished, name: str, model: str) -> dict[str, float]:
-    """Return a model's bits per byte on a set, by source; the empty name is all of them."""
+def _figures(finished: Finished, name: str, model: str, metric: str) -> dict[str, float]:
+    """Return a model's figure on a set, by source; the empty name is all of them."""
     return {
         row["task"].partition("/")[2]: row["value"]
         for row in leaderboard_rows(finished.folder.path)
         if row["model"] == model
-        and row["metric"] == "bits_per_byte"
+        and row["metric"] == metric
         and row["task"].partition("/")[0] == name
     }

@@ -9,9 +9,10 @@ from typing import Any
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from assets.train import checks
+from assets.train.soups import soup_node
 from olmo_core.config.ingredients import ingredient_mix
 from olmo_core.config.load import to_dict
-from olmo_core.config.release import ExportConfig, SoupConfig
+from olmo_core.config.release import ExportConfig
 from olmo_core.config.train import TrainConfig, identity
 from olmo_core.run.folder import RunFolder
 
@@ -41,21 +42,7 @@ def train_nodes(recipe: Recipe) -> list[Node]:
         *ingredients,
     ]
     if ingredients:
-        models.append(
-            section_node(
-                recipe,
-                "evals",
-                "soup",
-                SoupConfig,
-                stage="train",
-                module="olmo_core.checkpoint.soup",
-                description="One model: the mean of the ingredients' weights.",
-                inputs=tuple(node.name for node in ingredients),
-                packages=("numpy",),
-                kinds=("pytorch",),
-                checks=(checks.ingredients_differ,),
-            )
-        )
+        models.append(soup_node(recipe, tuple(node.name for node in ingredients)))
     return [
         *models,
         section_node(

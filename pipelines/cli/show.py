@@ -42,6 +42,11 @@ def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
         graph.select([asset])  # an unknown name is an error
     entries = [asset_entry(graph, root(), name) for name in graph.nodes if asset in (None, name)]
     made = [entry for entry in entries if entry is not None]
+    if asset is not None and made:
+        made[0]["metadata"]["checks"] = [
+            {"check": name, "passed": verdict.passed, "found": verdict.description}
+            for name, verdict in graph.verdicts(root(), asset).items()
+        ]
     if as_json:
         print_json(made)
     elif not made:
@@ -128,9 +133,10 @@ def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
         if entry[key] is not None:
             console.print(f"{key}: {entry[key]}")
     for key, value in entry["metadata"].items():
-        if key != "tables":
+        if key not in ("tables", "checks"):
             console.print(f"{key}: {value}")
-    for title, rows in entry["metadata"]["tables"].items():
+    tables = {"checks": entry["metadata"]["checks"], **entry["metadata"]["tables"]}
+    for title, rows in tables.items():
         if rows:
             console.print(rows_table(title, rows))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from assets.evals.checks import every_model_on_every_task
+from assets.evals.checks import every_model_on_every_task, perplexity_checks
 from assets.node import Finished, Node
 from olmo_core.evals.rows import write_rows
 from olmo_core.files import write_json
@@ -72,3 +72,43 @@ def test_a_task_that_no_model_could_be_scored_on_is_named(tmp_path: Path) -> Non
     )
     assert not verdict.passed
     assert f"stage1, not scored: {why}" in verdict.description
+
+
+@pytest.mark.parametrize(
+    ("soup", "passes", "said"),
+    [
+        (2.4, True, "soup 2.4000 nats per token, best of 3 ingredients 2.5000"),
+        (2.5, True, "best of 3 ingredients 2.5000 (stage2_ingredient2), on own"),
+        (2.6, False, "soup 2.6000"),
+    ],
+)
+def test_a_soup_is_compared_with_its_best_ingredient(
+    tmp_path: Path, soup: float, passes: bool, said: str
+) -> None:
+    losses = {"stage1": 1.0, **{f"stage2_ingredient{k}": 3.0 - k / 4 for k in (1, 2)}}
+    losses |= {"stage2_ingredient3": 2.75, "soup": soup}
+    asset = finished(tmp_path, [], [])
+    models = [{"model": model} for model in losses]
+    write_json(
+        tmp_path / "export" / "result.json",
+        {"schema_version": 1, "report": {"data": {"models": models}}},
+    )
+    write_rows(
+        tmp_path / "rows.parquet",
+        [
+            {"model": model, "task": task, "metric": metric, "value": value * factor}
+            for model, value in losses.items()
+            for task, metric, factor in (
+                ("own", "loss", 1.0),
+                ("own", "bits_per_byte", -1.0),
+                ("own/web", "loss", -1.0),
+                ("other", "loss", -1.0),
+            )
+        ],
+    )
+    *_, check = perplexity_checks("own", ("web",))
+    assert check.name == "soup_is_as_good_as_its_best"
+    assert not check.blocking
+    verdict = check.evaluate(asset)
+    assert verdict.passed == passes
+    assert said in verdict.description
