@@ -29,12 +29,15 @@ def every_model_on_every_task(finished: Finished) -> Verdict:
     return Verdict(bool(everything) and not lacking and not not_scored, said)
 
 
-def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check, ...]:
+def perplexity_checks(
+    name: str, stage2_sources: tuple[str, ...], *, ingredients: tuple[str, ...]
+) -> tuple[Check, ...]:
     """Return the checks of `perplexity`.
 
     Args:
         name: Of the set of texts that they are about.
         stage2_sources: Sources of that set that stage 2 reads; none: it reads no such.
+        ingredients: The runs that the soup is of; none: there is no soup.
     """
 
     @check(f"Stage 1 lies {LEAST_GAIN:.0%} below unigram frequencies.", blocking=False)
@@ -63,19 +66,19 @@ def perplexity_checks(name: str, stage2_sources: tuple[str, ...]) -> tuple[Check
     @check("The soup's loss is at most that of its best ingredient.", blocking=False)
     def soup_is_as_good_as_its_best(finished: Finished) -> Verdict:
         """Compare with every ingredient of the recipe, those of weight 0 too."""
-        losses = {
-            model: _figures(finished, name, model, "loss")[""]
-            for each in finished.input_data("export")["models"]
-            if (model := each["model"]) == "soup" or model.startswith("stage2_")
-        }
-        soup = losses.pop("soup")
+        losses = {model: _figures(finished, name, model, "loss")[""] for model in ingredients}
+        soup = _figures(finished, name, "soup", "loss")[""]
         best = min(losses, key=lambda model: losses[model])
         said = f"soup {soup:.4f} nats per token, best of {len(losses)} ingredients "
         said += f"{losses[best]:.4f} ({best}), on {name}"
         return Verdict(soup <= losses[best], said, {"soup": soup, best: losses[best]})
 
-    no_worse = (soup_is_no_worse, soup_is_as_good_as_its_best) if stage2_sources else ()
-    return (every_model_on_every_task, learned_more_than_frequencies, *no_worse)
+    return (
+        every_model_on_every_task,
+        learned_more_than_frequencies,
+        *((soup_is_no_worse,) if stage2_sources else ()),
+        *((soup_is_as_good_as_its_best,) if ingredients else ()),
+    )
 
 
 def _left_out(finished: Finished, model: str, task: str, metric: str) -> bool:

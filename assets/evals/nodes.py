@@ -7,6 +7,7 @@ from assets.corpus.doors import holds_out
 from assets.evals import checks
 from assets.node import Node, section_node
 from assets.recipe import Recipe
+from assets.train.soups import souped
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
 from olmo_core.config.load import to_dict
 from olmo_core.config.perplexity import PerplexityConfig
@@ -82,7 +83,9 @@ def _perplexity(recipe: Recipe) -> list[Node]:
         further_identity=lambda: sets_identity(sets),
         lacks=lambda: lacking(sets),
         checks=checks.perplexity_checks(
-            (*own, sets[0].name)[0], tuple(sorted(stage2_sources)) if own else ()
+            (*own, sets[0].name)[0],
+            tuple(sorted(stage2_sources)) if own else (),
+            ingredients=tuple(souped(recipe)),
         ),
     )
     return [replace(node, config=to_dict(replace(config, sets=sets)))]

@@ -9,7 +9,7 @@ from typing import Any
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from assets.train import checks
-from assets.train.soups import soup_node
+from assets.train.soups import soup_node, souped
 from olmo_core.config.ingredients import ingredient_mix
 from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig
@@ -41,8 +41,8 @@ def train_nodes(recipe: Recipe) -> list[Node]:
         ),
         *ingredients,
     ]
-    if ingredients:
-        models.append(soup_node(recipe, tuple(node.name for node in ingredients)))
+    if runs := souped(recipe):
+        models.append(soup_node(recipe, runs))
     return [
         *models,
         section_node(

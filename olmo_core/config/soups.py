@@ -1,6 +1,7 @@
 """Sections `soup` and `interpolation` of a recipe: which models are averaged, and how."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from olmo_core.config.bounds import Bounded, at_least
@@ -40,9 +41,11 @@ class SoupMethodConfig(Bounded):
 
 @dataclass(frozen=True, kw_only=True)
 class SoupJobConfig(SoupMethodConfig):
-    """The section `soup`, and how the held-out loss is measured where the method needs it."""
+    """The section `soup`, and what its method needs to know of other sections."""
 
-    perplexity: PerplexityConfig | None = None
+    perplexity: PerplexityConfig | None = None  # of `greedy`: how the held-out loss is measured
+    # of each run: the steps between two checkpoints, where several of them are averaged
+    save_intervals: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, kw_only=True)

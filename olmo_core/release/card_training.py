@@ -68,7 +68,9 @@ def _souped(soup: Mapping[str, Any] | None) -> list[str]:
         return ["`main` is the last checkpoint of stage 1."]
     rows = soup["tables"]["ingredients"]
     shares = {f"`{row['model']}`": row["weight"] for row in rows if row["weight"]}
-    if len(shares) == 1:
+    if len(rows) == 1:
+        made = f"the mean of the last checkpoints of {''.join(shares)}"
+    elif len(shares) == 1:
         made = f"the weights of {''.join(shares)}, as the other ingredients have weight 0"
     elif len(set(shares.values())) == 1:
         made = f"the mean of the weights of {', '.join(shares)}, summed in f64 and rounded once"
@@ -76,7 +78,21 @@ def _souped(soup: Mapping[str, Any] | None) -> list[str]:
         terms = " + ".join(f"{share} × {name}" for name, share in shares.items())
         made = f"{terms}, summed in f64 and rounded once"
     columns = ("model", "weight", "step", "tokens", "sha256")
-    return [f"`main` is the soup: {made}.", table(rows, columns)]
+    return [f"`main` is the soup: {made}.", *_found(soup), table(rows, columns)]
+
+
+def _found(soup: Mapping[str, Any]) -> list[str]:
+    """Return how weights and ingredients of a soup were found, where that was not said."""
+    said: list[str] = []
+    checkpoints = soup["data"].get("last_checkpoints", 1)
+    if checkpoints > 1:
+        said.append(f"Of each run the last {checkpoints} checkpoints were averaged first.")
+    if soup["data"].get("method") == "greedy":
+        said.append(
+            "Its ingredients were chosen greedily by the loss on held-out documents; on these its "
+            "loss flatters it."
+        )
+    return [" ".join(said)] if said else []
 
 
 def training(facts: Facts, hardware: str) -> list[str]:

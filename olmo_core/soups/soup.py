@@ -1,21 +1,27 @@
-"""Soups whose weights are found first: by the tokens of the ingredients, or by the held-out loss.
+"""Soups of more than the mean of the ingredients' last weights.
+
+Ingredients may first be averaged over their last checkpoints; their weights may be found by their
+tokens, or by the held-out loss.
 
 Run as `python -m olmo_core.soups.soup RUN_FOLDER/config.yaml`. The weights once found, the average
 is made by `olmo_core.checkpoint.soup`, as that of a plain soup; an ingredient that is left out is
 recorded with weight 0. `model/recipe.json` keeps how they were found.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from olmo_core.checkpoint import soup
 from olmo_core.checkpoint.soup import ingredient_order
+from olmo_core.checkpoint.tensor_file import TensorFile
+from olmo_core.checkpoint.weight_files import WEIGHTS
 from olmo_core.config.release import SoupConfig
 from olmo_core.config.soups import SoupJobConfig
 from olmo_core.errors import ConfigError, InputError
-from olmo_core.files import write_json
+from olmo_core.files import sha256_file, write_json
 from olmo_core.run.command import run_job
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
@@ -38,24 +44,95 @@ def make(config: SoupJobConfig, inputs: Mapping[str, Path], job: Job) -> Report:
     """Find the weights of the ingredients, and average their models into `model/`."""
     names = ingredient_order([name for name in inputs if name not in (HELD_OUT, TOKENIZER)])
     ingredients = {name: inputs[name] for name in names}
-    found = _find(config, ingredients, inputs, job)
-    shares = tuple(found.weights.values())
-    report = soup.make(SoupConfig(weights=shares), ingredients, job)
-    data = {**report.data, "method": config.method, **_origin(report.data["parents"], shares)}
-    write_json(
-        job.folder / "model" / "recipe.json",
-        {
-            "method": config.method,
-            "weights": dict(found.weights),
-            "trials": found.trials,
-            "held_out": found.documents,
-        },
-    )
+    checkpoints: list[dict[str, Any]] = []
+    if config.last_checkpoints > 1:
+        ingredients, checkpoints = _moving_averages(config, ingredients, job)
+    if len(ingredients) > 1:
+        found = _find(config, ingredients, inputs, job)
+        shares = tuple(found.weights.values())
+        report = soup.make(SoupConfig(weights=shares), ingredients, job)
+    else:
+        found = Found(weights=dict.fromkeys(ingredients, 1.0))
+        report = _alone(next(iter(ingredients.items())), job)
+    recipe = {
+        "method": config.method,
+        "weights": dict(found.weights),
+        "last_checkpoints": checkpoints,
+        "trials": found.trials,
+        "held_out": found.documents,
+    }
+    write_json(job.folder / "model" / "recipe.json", recipe)
+    tables = {"trials": found.trials, "checkpoints": checkpoints}
     return replace(
         report,
         numbers={"method": config.method, **found.numbers, **report.numbers},
-        tables={**report.tables, "trials": found.trials},
-        data=data,
+        tables={**report.tables, **{name: rows for name, rows in tables.items() if rows}},
+        data={
+            **report.data,
+            **_origin(report.data["parents"], report.data["weights"]),
+            "method": config.method,
+            "last_checkpoints": config.last_checkpoints,
+        },
+    )
+
+
+def _moving_averages(
+    config: SoupJobConfig, runs: Mapping[str, Path], job: Job
+) -> tuple[dict[str, Path], list[dict[str, Any]]]:
+    """Return run folders of the runs' averages, in the scratch, and which checkpoints are in them.
+
+    Raises:
+        ConfigError: it is not said how far a run's checkpoints lie apart.
+    """
+    from olmo_core.soups.moving_average import average_checkpoints  # torch takes seconds
+
+    made: dict[str, Path] = {}
+    rows: list[dict[str, Any]] = []
+    for name, run in runs.items():
+        if name not in config.save_intervals:
+            raise ConfigError(f"soup: save_intervals: {name}: missing; expected a number of steps")
+        folder = job.scratch / "runs" / name
+        averaged = average_checkpoints(
+            run,
+            folder / "model",
+            count=config.last_checkpoints,
+            save_interval=config.save_intervals[name],
+            job=job,
+        )
+        result = RunFolder(run).read_result()
+        data = {key: result["report"]["data"].get(key) for key in ("step", "tokens", "parent")}
+        data["model_sha256"] = sha256_file(folder / "model" / WEIGHTS)
+        write_json(folder / "result.json", {**result, "report": {"data": data}})
+        made[name] = folder
+        rows += [{"model": name, **asdict(each)} for each in averaged]
+    return made, rows
+
+
+def _alone(ingredient: tuple[str, Path], job: Job) -> Report:
+    """Take the average of a single run's checkpoints for the soup."""
+    name, folder = ingredient
+    model = job.folder / "model"
+    (folder / "model").rename(model)
+    data = RunFolder(folder).read_result()["report"]["data"]
+    parent = {
+        "model": name,
+        "sha256": data["model_sha256"],
+        "step": data["step"],
+        "tokens": data["tokens"],
+        "parent_sha256": (data["parent"] or {}).get("model_sha256"),
+    }
+    write_json(model / "parents.json", [{**parent, "weight": 1.0}])
+    specs = TensorFile(model / WEIGHTS).tensors
+    row = {"model": name, "weight": 1.0, "step": parent["step"], "tokens": parent["tokens"]}
+    return Report(
+        numbers={
+            "ingredients": 1,
+            "tensors": len(specs),
+            "parameters": sum(math.prod(spec.shape) for spec in specs.values()),
+            "model_bytes": (model / WEIGHTS).stat().st_size,
+        },
+        tables={"ingredients": [{**row, "sha256": parent["sha256"][:12]}]},
+        data={"model_sha256": parent["sha256"], "parents": [parent], "weights": [1.0]},
     )
 
 
@@ -64,8 +141,10 @@ def _find(
 ) -> Found:
     if config.method == "greedy":
         return _greedy(config, ingredients, inputs, job)
-    assert config.method == "token_weighted"
-    return Found(weights=token_shares(ingredients))
+    if config.method == "token_weighted":
+        return Found(weights=token_shares(ingredients))
+    given = config.weights or [1 / len(ingredients)] * len(ingredients)
+    return Found(weights=dict(zip(ingredients, given, strict=True)))
 
 
 def token_shares(ingredients: Mapping[str, Path]) -> dict[str, float]:
@@ -132,7 +211,7 @@ def _row(trial: Trial, losses: Mapping[str, float]) -> dict[str, Any]:
     }
 
 
-def _origin(parents: list[dict[str, Any]], shares: tuple[float, ...]) -> dict[str, Any]:
+def _origin(parents: list[dict[str, Any]], shares: Sequence[float]) -> dict[str, Any]:
     """Return step and tokens of a soup, of the ingredients that are in it."""
     used = [parent for parent, share in zip(parents, shares, strict=True) if share]
     steps, tokens = {parent["step"] for parent in used}, [parent["tokens"] for parent in used]

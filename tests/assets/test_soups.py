@@ -72,3 +72,48 @@ def test_greedy_needs_documents_that_are_held_out(copy: Path) -> None:
     replace(copy / "corpus.yaml", share, f"{share.partition(':')[0]}: 0")
     with pytest.raises(ConfigError, match=r"evals\.yaml:3: soup\.method: .*held_out\.share"):
         graph_with(copy, "{method: greedy}")
+
+
+def test_the_mean_of_last_checkpoints_is_told_when_they_were_written(copy: Path) -> None:
+    replace(copy / "stage2.yaml", "save_interval: 1000", "save_interval: 2")
+    node = graph_with(copy, "{last_checkpoints: 2}").nodes["soup"]
+    assert node.module == "olmo_core.soups.soup"
+    assert node.inputs == INGREDIENTS
+    assert node.config["save_intervals"] == dict.fromkeys(INGREDIENTS, 2)
+
+
+@pytest.mark.parametrize(
+    ("saving", "section", "message"),
+    [
+        ("save_interval: 1000", "2", "soup.last_checkpoints: 2, but of stage2_ingredient1 1 are w"),
+        ("save_interval: null", "2", "1 are written"),
+        ("save_interval: 2\nsave_num_checkpoints_to_keep: 1", "2", "1 are kept"),
+    ],
+)
+def test_checkpoints_that_will_not_be_there_are_refused_before_training(
+    copy: Path, saving: str, section: str, message: str
+) -> None:
+    text = (copy / "stage2.yaml").read_text().splitlines()
+    kept = [line for line in text if not line.startswith("save_num_checkpoints_to_keep")]
+    (copy / "stage2.yaml").write_text("\n".join(kept) + "\n")
+    replace(copy / "stage2.yaml", "save_interval: 1000", saving)
+    with pytest.raises(ConfigError, match=message):
+        graph_with(copy, f"{{last_checkpoints: {section}}}")
+
+
+def test_a_recipe_without_stage_2_may_average_the_last_checkpoints_of_stage_1(copy: Path) -> None:
+    (copy / "stage2.yaml").unlink()
+    replace(copy / "evals.yaml", "soup: {}", "")
+    corpus = (copy / "corpus.yaml").read_text()
+    (copy / "corpus.yaml").write_text(corpus.partition("stage2_mix:")[0])
+    assert "soup" not in build_graph(load_recipe("mine")).nodes
+    with (copy / "evals.yaml").open("a") as text:
+        text.write("\nsoup: {last_checkpoints: 2}\n")
+    graph = build_graph(load_recipe("mine"))
+    assert graph.nodes["soup"].inputs == ("stage1",)
+    assert "soup" in graph.nodes["export"].inputs
+    checks = [check.name for check in graph.nodes["perplexity"].checks]
+    assert "soup_is_as_good_as_its_best" in checks
+    replace(copy / "evals.yaml", "{last_checkpoints: 2}", "{}")
+    with pytest.raises(ConfigError, match="the recipe has one run and no stage 2"):
+        build_graph(load_recipe("mine"))

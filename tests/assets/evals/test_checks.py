@@ -106,7 +106,8 @@ def test_a_soup_is_compared_with_its_best_ingredient(
             )
         ],
     )
-    *_, check = perplexity_checks("own", ("web",))
+    ingredients = tuple(f"stage2_ingredient{k}" for k in (1, 2, 3))
+    *_, check = perplexity_checks("own", ("web",), ingredients=ingredients)
     assert check.name == "soup_is_as_good_as_its_best"
     assert not check.blocking
     verdict = check.evaluate(asset)

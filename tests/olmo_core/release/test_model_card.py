@@ -50,23 +50,39 @@ def test_a_card_without_a_stage_2_is_of_stage_1(family: Any, leaderboard: Path) 
 
 
 @pytest.mark.parametrize(
-    ("weights", "said"),
+    ("weights", "data", "said"),
     [
-        ([0.0, 0.0, 1.0], "the weights of `c`, as the other ingredients have weight 0."),
-        ([0.5, 0.0, 0.5], "the mean of the weights of `a`, `c`, summed in f64 and rounded once."),
-        ([0.25, 0.0, 0.75], "0.25 × `a` + 0.75 × `c`, summed in f64 and rounded once."),
+        ([0.0, 0.0, 1.0], {}, "the weights of `c`, as the other ingredients have weight 0.\n\n|"),
+        (
+            [0.5, 0.0, 0.5],
+            {"method": "greedy", "last_checkpoints": 1},
+            "the mean of the weights of `a`, `c`, summed in f64 and rounded once.\n\n"
+            "Its ingredients were chosen greedily by the loss on held-out documents; on these its "
+            "loss flatters it.\n\n|",
+        ),
+        (
+            [0.25, 0.0, 0.75],
+            {"method": "mean", "last_checkpoints": 3},
+            "0.25 × `a` + 0.75 × `c`, summed in f64 and rounded once.\n\n"
+            "Of each run the last 3 checkpoints were averaged first.\n\n|",
+        ),
+        (
+            [1.0],
+            {"method": "mean", "last_checkpoints": 3},
+            "the mean of the last checkpoints of `a`.\n\nOf each run the last 3 checkpoints",
+        ),
     ],
 )
 def test_a_card_says_how_each_ingredient_counted(
-    weights: list[float], said: str, family: Any, leaderboard: Path
+    weights: list[float], data: dict[str, Any], said: str, family: Any, leaderboard: Path
 ) -> None:
     inputs = {name: family.runs[name] for name in ("export", "stage1", "tokens", "stage1_mix")}
     facts = read_facts({**inputs, "leaderboard": leaderboard})
     rows = [
         {"model": name, "weight": weight, "step": 10, "tokens": 100, "sha256": "0" * 12}
-        for name, weight in zip("abc", weights, strict=True)
+        for name, weight in zip("abc", weights, strict=False)
     ]
-    soup = {"report": {"tables": {"ingredients": rows}}}
+    soup = {"report": {"tables": {"ingredients": rows}, "data": data}}
     souped = dataclasses.replace(
         facts, results={**facts.results, "soup": soup}, launches={**facts.launches, "soup": {}}
     )
