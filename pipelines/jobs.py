@@ -5,7 +5,12 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from assets.evals.sweep import checkpoints, sweep_names, sweep_node
-from assets.execution.materialise import build_asset, build_sweep_check, renew_partitions
+from assets.execution.materialise import (
+    build_asset,
+    build_regression_check,
+    build_sweep_check,
+    renew_partitions,
+)
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -33,7 +38,11 @@ def evaluation_jobs(graph: Graph) -> dg.Definitions:
         _job(name, sweep, sweep_names(graph), f"The evaluations of checkpoints of {name}'s runs."),
         dg.Definitions(
             assets=[build_asset(graph, sweep_node(graph, asset)) for asset in sweep_names(graph)],
-            asset_checks=[build_sweep_check(graph, asset) for asset in sweep_names(graph)],
+            asset_checks=[
+                build(graph, asset)
+                for asset in sweep_names(graph)
+                for build in (build_sweep_check, build_regression_check)
+            ],
             sensors=[checkpoint_sensor(graph), orphan_sensor(graph)],
             schedules=[sweep_schedule(graph, sweep)],
         ),

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.evals.regression import MOST_SAID, regressions, scores
 from assets.evals.sweep import (
     SWEEP,
     SweptCheckpoints,
@@ -138,6 +139,31 @@ def build_sweep_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
             if said
             else f"checkpoints evaluated: {len(whys)}",
             metadata={"checkpoints_not_scored": len(lacking)},
+        )
+
+    return evaluate
+
+
+def build_regression_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
+    """Return the check of a sweep asset: no checkpoint is worse than the one before it."""
+
+    @dg.asset_check(
+        asset=dg.AssetKey([graph.recipe.name, name]),
+        name="no_regression",
+        description="No checkpoint is worse than the one before it, beyond chance and seeds.",
+        blocking=False,
+    )
+    def evaluate() -> dg.AssetCheckResult:
+        known = scores(graph, root())
+        count, lines = regressions(known, name)
+        more = f"; and {len(lines) - MOST_SAID} earlier pairs" if len(lines) > MOST_SAID else ""
+        said = "; ".join(lines[:MOST_SAID]) + more
+        left_out = "".join(f"; not compared: {why}" for why in known.damaged)
+        return dg.AssetCheckResult(
+            passed=not (lines or known.damaged),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=(said or f"figures of successive checkpoints compared: {count}") + left_out,
+            metadata={"figures_compared": count, "pairs_that_became_worse": len(lines)},
         )
 
     return evaluate

@@ -8,10 +8,14 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from assets.assemble import build_graph
 from assets.execution.follow import JobFailed
+from assets.execution.materialise import build_regression_check, checkpoint_partitions
+from assets.recipe import load_recipe
 from pipelines.alerts import runs as module
 from pipelines.alerts.message import Alert
 from pipelines.alerts.runs import Runs
+from tests.assets.evals.scored_checkpoints import score
 
 
 @pytest.fixture
@@ -146,3 +150,27 @@ def test_an_old_run_that_is_tagged_tells_nothing_again(
     assert bench.runs.cursors == {}
     bench.instance.add_run_tags(run.run_id, {"seen": "by me"})
     assert bench.look() == []
+
+
+def test_a_checkpoint_that_became_worse_is_told_once(
+    instance: dg.DagsterInstance, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(Path(__file__).parents[2] / "recipes"))
+    graph, runs = build_graph(load_recipe("tiny")), Runs()
+    for step, value in ((20, 0.5), (100, 0.3), (200, 0.3)):
+        score(graph, toy_root, step, value)
+    partitions = checkpoint_partitions("tiny")
+    instance.add_dynamic_partitions("tiny_checkpoints", ["stage1@step100", "stage1@step200"])
+
+    @dg.asset(key=["tiny", "checkpoint_downstream"], partitions_def=partitions)
+    def checkpoint_downstream() -> None: ...
+
+    check = build_regression_check(graph, "checkpoint_downstream")
+    runs.look(instance, now=time.time())
+    told: list[Alert] = []
+    for key in ("stage1@step100", "stage1@step200"):
+        dg.materialize([checkpoint_downstream, check], instance=instance, partition_key=key)
+        told += runs.look(instance, now=time.time())
+    [one] = told
+    assert (one.kind, one.recipe, one.asset) == ("check_failed", "tiny", "checkpoint_downstream")
+    assert "stage1@step100 is worse than stage1@step20: copa acc 0.5 → 0.3" in one.seen

@@ -1,0 +1,193 @@
+"""Compare the scores of two models: task by task, beyond chance and beyond what a seed changes.
+
+Only what was asked in the same way is compared; everything else is named, with the reason.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from olmo_core.errors import InputError
+from olmo_core.evals.compare.difference import (
+    Difference,
+    holm,
+    of_standard_errors,
+    paired_bootstrap,
+)
+from olmo_core.evals.compare.documents import read_scored
+
+LEVEL = 0.05  # that all comparisons of two models together may be false alarms
+LEAST_DOCUMENTS = 10  # of fewer, no statistic tells chance from difference
+BITS = "bits_per_byte"
+LOWER_IS_BETTER = ("bits_per_byte", "loss", "perplexity", "brier_score")  # parts of metrics' names
+
+Row = Mapping[str, Any]  # of the store
+Figure = tuple[str, str]  # task, metric
+# What of a task's definition a row says in words; the rest of it is prompts and code.
+DEFINITION = (
+    *("task_version", "split", "num_fewshot", "limit", "limit_to", "sample_seed"),
+    "data_sha256",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedFloor:
+    """How far models lie apart that differ by their seed alone."""
+
+    spread: float  # the largest score minus the smallest
+    models: int  # so many
+
+
+Floors = Mapping[tuple[str, str], SeedFloor]  # task_sha256, metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One figure of two models."""
+
+    task: str
+    metric: str
+    before: float
+    after: float
+    difference: Difference
+    p_adjusted: float  # over all figures of the two models, by Holm
+    floor: SeedFloor | None  # None: no two models differ by their seed alone
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "within seeds", "no difference"]:
+        """Return what is to be thought of it, at `LEVEL`."""
+        if self.p_adjusted > LEVEL:
+            return "no difference"
+        if self.floor is not None and abs(self.difference.value) <= self.floor.spread:
+            return "within seeds"
+        lower = any(part in self.metric for part in LOWER_IS_BETTER)
+        return "better" if (self.difference.value < 0) == lower else "worse"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two models: what was compared, and why the rest was not."""
+
+    before: str
+    after: str
+    figures: Sequence[Comparison]
+    not_compared: Mapping[Figure, str]
+
+    def of(self, verdict: str) -> list[Comparison]:
+        """Return the figures of a verdict."""
+        return [each for each in self.figures if each.verdict == verdict]
+
+
+def compare(
+    names: tuple[str, str], before: Sequence[Row], after: Sequence[Row], floors: Floors
+) -> Compared:
+    """Return the figures of two models side by side.
+
+    Args:
+        names: Of the models.
+        before: Rows of the store, of one model; each figure once.
+        after: The same of the other.
+        floors: What `seed_floors` returns.
+    """
+    sides = _by_figure(before), _by_figure(after)
+    found: list[Comparison] = []
+    why: dict[Figure, str] = {}
+    for figure in dict.fromkeys([*sides[0], *sides[1]]):
+        rows = [side.get(figure) for side in sides]
+        if rows[0] is None or rows[1] is None:
+            why[figure] = f"{names[0 if rows[0] is None else 1]} was not scored on it"
+            continue
+        try:
+            difference = _difference(rows[0], rows[1])
+        except InputError as error:
+            why[figure] = str(error)
+            continue
+        found.append(
+            Comparison(
+                task=figure[0],
+                metric=figure[1],
+                before=rows[0]["value"],
+                after=rows[1]["value"],
+                difference=difference,
+                p_adjusted=difference.p,
+                floor=floors.get((rows[0]["task_sha256"], figure[1])),
+            )
+        )
+    adjusted = holm([each.difference.p for each in found])
+    figures = [replace(one, p_adjusted=p) for one, p in zip(found, adjusted, strict=True)]
+    return Compared(before=names[0], after=names[1], figures=figures, not_compared=why)
+
+
+def seed_floors(groups: Iterable[Sequence[Row]]) -> dict[tuple[str, str], SeedFloor]:
+    """Return how far apart seeds alone put a figure: of several groups, the widest.
+
+    Args:
+        groups: Rows of models that differ by their seed alone.
+    """
+    floors: dict[tuple[str, str], SeedFloor] = {}
+    for rows in groups:
+        values: dict[tuple[str, str], list[float]] = {}
+        for row in rows:
+            values.setdefault((row["task_sha256"], row["metric"]), []).append(row["value"])
+        for key, found in values.items():
+            floor = SeedFloor(spread=max(found) - min(found), models=len(found))
+            if len(found) > 1 and (key not in floors or floor.spread > floors[key].spread):
+                floors[key] = floor
+    return floors
+
+
+def _by_figure(rows: Iterable[Row]) -> dict[Figure, Row]:
+    return {(row["task"], row["metric"]): row for row in rows if _is_shown(row)}
+
+
+def _is_shown(row: Row) -> bool:
+    """Return whether a row counts: a suite's headline, all of other tasks, bits of a set or source.
+
+    The further metrics of a task are other views of the same answers.
+    """
+    if _is_perplexity(row):
+        return row["metric"] == BITS and row["task"].count("/") <= 1
+    return row["headline"] is not False
+
+
+def _is_perplexity(row: Row) -> bool:
+    return row["asset"].endswith("perplexity")
+
+
+def _difference(before: Row, after: Row) -> Difference:
+    """Return the difference of a figure.
+
+    Raises:
+        InputError: it cannot be compared; says why.
+    """
+    if before["task_sha256"] != after["task_sha256"]:
+        raise InputError(f"not asked in the same way: {', '.join(_changes(before, after))}")
+    if _is_perplexity(before):
+        return _of_documents(before, after)
+    if before["stderr"] is None or after["stderr"] is None:
+        raise InputError("it has no standard error of its own")
+    if min(before["n"], after["n"]) < LEAST_DOCUMENTS:
+        raise InputError(f"{before['n']} documents; expected at least {LEAST_DOCUMENTS}")
+    return of_standard_errors(
+        (before["value"], before["stderr"]), (after["value"], after["stderr"])
+    )
+
+
+def _of_documents(before: Row, after: Row) -> Difference:
+    sides = read_scored(before), read_scored(after)
+    if sides[0].facts != sides[1].facts:
+        raise InputError("they were scored on other documents")
+    if len(sides[0].facts) < LEAST_DOCUMENTS:
+        raise InputError(f"{len(sides[0].facts)} documents; expected at least {LEAST_DOCUMENTS}")
+    return paired_bootstrap(sides[1].bits - sides[0].bits, sides[0].bytes)
+
+
+def _changes(before: Row, after: Row) -> Iterator[str]:
+    """Yield in what the definitions of a task differ."""
+    changed = [name for name in DEFINITION if before[name] != after[name]]
+    for name in changed:
+        values = [str(row[name]) for row in (before, after)]
+        short = [value[:12] for value in values] if name.endswith("sha256") else values
+        yield f"{name} {short[0]} → {short[1]}"
+    if not changed:
+        yield "other prompts, examples or code behind them"
