@@ -88,6 +88,16 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Curves beside a table of the report, a point of each per row."""
+
+    table: str
+    x: str  # column
+    values: tuple[str, ...]  # columns to draw
+    unit: str  # of the values
+
+
+@dataclass(frozen=True, kw_only=True)
 class Node:
     """One asset: what makes it, from what, and what bears its identity.
 
@@ -112,7 +122,7 @@ class Node:
     lacks: Callable[[], Sequence[str]] = tuple[str, ...]
     render: Callable[["Node", Mapping[str, Path], Path], Mapping[str, Any]] | None = None
     checks: tuple[Check, ...] = ()
-    charts: tuple[Chart, ...] = ()
+    charts: tuple[Chart | Curves, ...] = ()
 
     @property
     def key(self) -> list[str]:

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 from assets.corpus.doors import holds_out
 from assets.evals import checks
-from assets.node import Node, section_node
+from assets.node import Curves, Node, section_node
 from assets.recipe import Recipe
-from assets.train.soups import souped
+from assets.train.soups import held_out_perplexity, souped
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
-from olmo_core.config.load import to_dict
+from olmo_core.config.load import nearest, place_in, to_dict
 from olmo_core.config.perplexity import PerplexityConfig
+from olmo_core.config.soups import InterpolationConfig
 from olmo_core.corpus.tokens.mix import MixConfig
+from olmo_core.errors import ConfigError
 from olmo_core.evals import task_absences
 from olmo_core.evals.perplexity.sets import lacking, sets_identity
 from olmo_core.evals.suites import figures_identity, resolved
@@ -21,7 +23,7 @@ from olmo_core.evals.task_sources import data_names, scored_identity
 def evals_nodes(recipe: Recipe) -> list[Node]:
     """Return three assets, without perplexity where there is no set of texts to measure it on.
 
-    Each evaluation is one job over all models.
+    Each evaluation is one job over all models. With a section `interpolation` there is a fourth.
     """
     node = functools.partial(section_node, recipe, "evals")
     perplexity = _perplexity(recipe)
@@ -30,6 +32,7 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
     placeless = replace(section, tasks=tuple(replace(task, file=None) for task in section.tasks))
     return [
         *perplexity,
+        *_interpolation(recipe),
         node(
             "downstream",
             DownstreamConfig,
@@ -54,6 +57,35 @@ def evals_nodes(recipe: Recipe) -> list[Node]:
             kinds=("parquet",),
         ),
     ]
+
+
+def _interpolation(recipe: Recipe) -> list[Node]:
+    """Return the asset of the line between two models, in a recipe that asks for it."""
+    if "interpolation" not in recipe.evals:
+        return []
+    config = recipe.section("evals", "interpolation", InterpolationConfig)
+    ingredients = souped(recipe)
+    models = dict.fromkeys(("stage1", *ingredients, *(("soup",) if ingredients else ())))
+    for name in config.between:
+        if name not in models:
+            raise ConfigError(
+                f"{place_in(recipe.evals, 'interpolation.between')}: no model {name!r}; "
+                f"{nearest(name, models)}"
+            )
+    node = section_node(
+        recipe,
+        "evals",
+        "interpolation",
+        InterpolationConfig,
+        module="olmo_core.soups.interpolation",
+        description="The held-out loss between two models, one row per point on the line.",
+        inputs=(*config.between, "held_out", "tokenizer"),
+        packages=("numpy", "pyarrow", "tokenizers", "torch"),
+        kinds=("pytorch",),
+        charts=(Curves(table="curve", x="share", values=("loss", "line"), unit="nats per token"),),
+    )
+    perplexity = held_out_perplexity(recipe, "interpolation")
+    return [replace(node, config={**node.config, "perplexity": perplexity})]
 
 
 def _perplexity(recipe: Recipe) -> list[Node]:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assets.node import Chart
+from assets.node import Chart, Curves
 
 LOSS = "train/CrossEntropyLoss"
 RATE = "optim/learning_rate_group0"
@@ -60,6 +60,22 @@ def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes |
     axes.xaxis.set_major_formatter(EngFormatter())  # 4 M, not 4 and 1e6 elsewhere
     if len(chart.values) > 1:
         axes.legend()
+    return _png(figure)
+
+
+def curves(chart: Curves, rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
+    """Return a PNG of a table's columns over one of them; None without a row."""
+    if not rows:
+        return None
+    figure, axes = _drawing(3.6)
+    x = [row[chart.x] for row in rows]
+    for number, column in enumerate(chart.values):
+        style = {"marker": "o"} if number == 0 else {"linestyle": "--"}
+        colour = COLOURS[2 * number % len(COLOURS)]
+        axes.plot(x, [row[column] for row in rows], color=colour, label=column, **style)
+    axes.set(xlabel=chart.x, ylabel=chart.unit, title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
     return _png(figure)
 
 

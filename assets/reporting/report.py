@@ -7,8 +7,8 @@ from typing import Any
 import dagster as dg
 
 from assets.execution.produce import Produced
-from assets.node import Node
-from assets.reporting.plots import bars, loss_curve
+from assets.node import Chart, Node
+from assets.reporting.plots import bars, curves, loss_curve
 from assets.reporting.texts import code_block
 from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
@@ -55,9 +55,14 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         pictures["loss_curve"] = curve
     for chart in node.charts:
         title = f"{node.recipe} / {node.name}: {chart.table}"
-        drawn = bars(chart, parts["tables"].get(chart.table, []), title)
+        rows = parts["tables"].get(chart.table, [])
+        drawn, kind = (
+            (bars(chart, rows, title), "bars")
+            if isinstance(chart, Chart)
+            else (curves(chart, rows, title), "plot")
+        )
         if drawn is not None:
-            pictures[f"{chart.table} (bars)"] = drawn
+            pictures[f"{chart.table} ({kind})"] = drawn
     return {
         **{name: _number(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},

@@ -117,3 +117,34 @@ def test_a_recipe_without_stage_2_may_average_the_last_checkpoints_of_stage_1(co
     replace(copy / "evals.yaml", "{last_checkpoints: 2}", "{}")
     with pytest.raises(ConfigError, match="the recipe has one run and no stage 2"):
         build_graph(load_recipe("mine"))
+
+
+def asking_for(copy: Path, section: str) -> Graph:
+    with (copy / "evals.yaml").open("a") as text:
+        text.write(f"\ninterpolation: {section}\n")
+    return build_graph(load_recipe("mine"))
+
+
+def test_the_line_between_two_models_is_an_asset_that_makes_nothing_else_stale(copy: Path) -> None:
+    before = build_graph(load_recipe("mine")).fingerprints
+    graph = asking_for(copy, "{}")
+    assert {**graph.fingerprints} == {
+        **before, "interpolation": graph.fingerprints["interpolation"]
+    }  # fmt: skip
+    node = graph.nodes["interpolation"]
+    assert (node.stage, node.module) == ("evals", "olmo_core.soups.interpolation")
+    assert node.inputs == (*INGREDIENTS, "held_out", "tokenizer")
+    assert node.config["perplexity"]["bytes_per_source"] == 15_000
+
+
+def test_any_two_models_have_a_line_between_them(copy: Path) -> None:
+    node = asking_for(copy, "{between: [stage1, soup], points: 3}").nodes["interpolation"]
+    assert node.inputs == ("stage1", "soup", "held_out", "tokenizer")
+
+
+def test_a_line_to_no_model_is_refused(copy: Path) -> None:
+    message = (
+        r"evals\.yaml:\d+: interpolation\.between: no model 'stage2_ingredient3'; did you mean"
+    )
+    with pytest.raises(ConfigError, match=message):
+        asking_for(copy, "{between: [stage2_ingredient1, stage2_ingredient3]}")

@@ -8,7 +8,7 @@ from typing import Any
 from tests.integration.conftest import RECIPES, World
 
 
-def test_a_greedy_soup_is_at_least_as_good_as_its_best_ingredient(
+def test_a_greedy_soup_is_at_least_as_good_as_its_best_ingredient_and_shows_the_line(
     tiny: World, tmp_path: Path
 ) -> None:
     recipes = f"{tmp_path}{os.pathsep}{RECIPES}"  # the variant is saved in the first
@@ -22,8 +22,9 @@ def test_a_greedy_soup_is_at_least_as_good_as_its_best_ingredient(
         [entry] = json.loads(olmo("show", "tiny_greedy", asset, "--json"))
         return entry["metadata"]
 
-    setting = ("--set", "evals.soup.method=greedy")
-    olmo("run", "tiny", *setting, "--as", "tiny_greedy", "--select", "perplexity")
+    settings = ("--set", "evals.soup.method=greedy", "--set", "evals.interpolation.points=3")
+    selected = ("--select", "perplexity,interpolation")
+    olmo("run", "tiny", *settings, "--as", "tiny_greedy", *selected)
     trials = metadata("soup")["tables"]["trials"]
     assert sorted(row["ingredient"] for row in trials) == [
         "stage2_ingredient1",
@@ -35,3 +36,9 @@ def test_a_greedy_soup_is_at_least_as_good_as_its_best_ingredient(
     loss = metadata("soup")["held_out_loss"]
     assert f"soup {loss:.4f} nats per token" in found["found"]
     assert "soup_is_as_good_as_its_best" in olmo("show", "tiny_greedy", "perplexity")
+    curve = metadata("interpolation")["tables"]["curve"]
+    alone = {row["ingredient"]: row["loss_alone"] for row in trials}
+    assert [curve[0]["loss"], curve[-1]["loss"]] == [
+        alone["stage2_ingredient1"],
+        alone["stage2_ingredient2"],
+    ]

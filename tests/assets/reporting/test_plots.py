@@ -5,8 +5,8 @@ import io
 import matplotlib.image
 import numpy as np
 
-from assets.node import Chart
-from assets.reporting.plots import COLOURS, MOST_ROWS, bars
+from assets.node import Chart, Curves
+from assets.reporting.plots import COLOURS, MOST_ROWS, bars, curves
 
 ROWS = [{"source": "a", "kept": 300, "dropped": 100}, {"source": "b", "kept": 100, "dropped": 0}]
 
@@ -49,3 +49,17 @@ def test_a_name_is_drawn_as_it_stands() -> None:
     """Rules have any names; between two $, matplotlib would read TeX."""
     chart = Chart(table="t", labels=("rule",), values=("dropped",))
     assert bars(chart, [{"rule": "below $100_$", "dropped": 3}], "title") is not None
+
+
+def test_curves_are_drawn_over_a_column() -> None:
+    chart = Curves(table="curve", x="share", values=("loss", "line"), unit="nats per token")
+
+    def drawn(*losses: float) -> np.ndarray:
+        rows = [{"share": n / 2, "loss": loss, "line": 2.0} for n, loss in enumerate(losses)]
+        png = curves(chart, rows, "title")
+        assert png is not None
+        return pixels(png, COLOURS[0])
+
+    flat, bent = drawn(2.5, 2.5, 2.5), drawn(2.5, 5.0, 2.5)
+    assert np.count_nonzero(flat) < 40 < np.count_nonzero(bent)  # lines of the picture, legend too
+    assert curves(chart, [], "title") is None
