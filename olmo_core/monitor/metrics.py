@@ -10,9 +10,8 @@ import torch
 
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.train import TrainConfig
+from olmo_core.energy import JOULES_PER_KWH
 from olmo_core.train.state import SCORED_STEPS, WINDOW, History
-
-JOULES_PER_KWH = 3.6e6
 
 
 class Speed:

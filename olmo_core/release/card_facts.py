@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.load import load
+from olmo_core.energy import Use, run_uses
 from olmo_core.evals.results import connect, query
 from olmo_core.release.tokens_read import tokens_read
 from olmo_core.run.folder import RunFolder
@@ -22,6 +23,7 @@ class Facts:
     configs: Mapping[str, Mapping[str, Any]]  # training configuration of each trained model
     mixes: Mapping[str, str]  # trained model -> the mix that it has read
     read: Mapping[str, Mapping[str, int]]  # trained model -> source -> tokens read
+    uses: Mapping[str, Sequence[Use]]  # trained model -> what each attempt at it took
     final: str  # the model of `main`: the soup, or stage 1 where there is no stage 2
     leaderboard: str  # Markdown
     rows: Sequence[Mapping[str, Any]]  # of evaluations
@@ -83,6 +85,7 @@ def read_facts(inputs: Mapping[str, Path]) -> Facts:
             model: tokens_read(inputs[mix], results[model]["report"]["data"])
             for model, mix in mixes.items()
         },
+        uses={model: run_uses(RunFolder(inputs[model])) for model in trained},
         final=models[-1],
         leaderboard=(inputs["leaderboard"] / "leaderboard.md").read_text(encoding="utf-8"),
         rows=rows,

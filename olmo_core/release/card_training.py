@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from olmo_core.release import card_energy
 from olmo_core.release.card_facts import Facts
 from olmo_core.release.card_tables import table
 
@@ -45,7 +46,6 @@ COSTS = {
     "threads": "threads",
     "tokens/s": "tokens_per_second",
     "MFU %": "mfu_percent",
-    "energy kWh": "energy_kwh",
 }
 
 
@@ -98,7 +98,7 @@ def _found(soup: Mapping[str, Any]) -> list[str]:
 def training(facts: Facts, hardware: str) -> list[str]:
     """Return architecture, optimiser and what the runs took, each as a table of all runs."""
     parts = ["### Architecture", _keys(facts, ARCHITECTURE), "### Optimiser"]
-    parts += [_keys(facts, OPTIMISER), "### Hardware, time and energy", hardware]
+    parts += [_keys(facts, OPTIMISER), "### Hardware, duration, energy", hardware]
     rows: list[dict[str, Any]] = []
     for name in facts.configs:
         result = facts.results[name]
@@ -106,10 +106,7 @@ def training(facts: Facts, hardware: str) -> list[str]:
         taken = {title: numbers.get(key) for title, key in COSTS.items()}
         measured = {title: value for title, value in taken.items() if value is not None}
         rows.append({"run": name, **measured, "seconds": result.get("work_seconds")})
-    parts.append(table(rows))
-    if not any("energy kWh" in row for row in rows):
-        parts.append("Energy was not measured.")
-    return parts
+    return [*parts, table(rows), *card_energy.energy(facts.uses)]
 
 
 def provenance(facts: Facts) -> list[str]:

@@ -14,7 +14,7 @@ import yaml
 
 from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.files import write_atomic
-from olmo_core.release import card_scores, card_training
+from olmo_core.release import card_energy, card_scores, card_training
 from olmo_core.release.card_data import data
 from olmo_core.release.card_facts import Facts, read_facts
 from olmo_core.release.card_tables import table
@@ -106,6 +106,11 @@ def front_matter(config: ModelCardConfig, facts: Facts) -> dict[str, Any]:
         "tags": list(config.tags),
         "datasets": list(config.datasets),
         "base_model": config.base_model,
+        "co2_eq_emissions": card_energy.co2_eq_emissions(
+            facts.uses,
+            training_type="fine-tuning" if config.base_model else "pre-training",
+            hardware=config.hardware,
+        ),
         "model-index": [{"name": facts.repository, "results": card_scores.model_index(facts)}],
     }
     return {key: value for key, value in head.items() if value not in (None, [])}

@@ -138,6 +138,8 @@ def begin(
             "host": socket.gethostname(),
             "nodes": list(nodes),
             "restart": restart,  # of a JobSet: its other pods find their attempt by it
+            # Its devices and their power: a later submission may be of another place.
+            "place": (folder.read(folder.launch) or {}).get("place"),
         },
     )
     return number

@@ -91,6 +91,7 @@ class LocalLauncher:
             launch,
             work,
             submission.claim(launch.folder),
+            energy=self.site.energy,
             engine="local",
             command=command,
             # A single rank needs no node runner.

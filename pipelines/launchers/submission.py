@@ -20,6 +20,7 @@ import yaml
 
 from assets.launcher import Launch
 from assets.paths import CHECKOUT
+from olmo_core.energy import EnergyConfig
 from olmo_core.files import write_atomic, write_json
 from olmo_core.run.attempts import latest
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, is_locked, locked
@@ -107,6 +108,7 @@ def record_before(
     work: ResourceSpec,
     made: Claim,
     *,
+    energy: EnergyConfig,
     engine: str,
     command: Sequence[str],
     start: Sequence[str],
@@ -118,6 +120,7 @@ def record_before(
         launch: The job.
         work: Its shape.
         made: The claim of this submission.
+        energy: What the site says of its devices and of its power.
         engine: The engine's name.
         command: What a person types to run the job by hand.
         start: What the supervisor starts.
@@ -155,6 +158,11 @@ def record_before(
             "threads": max(1, cores // work.processes_per_node) if cores else None,
             "stall_timeout_seconds": work.stall_timeout_minutes * 60,
             "max_failures": work.max_failures,
+        },
+        # Goes with each attempt: what olmo_core.energy computes from.
+        "place": {
+            "devices": work.nodes * (work.devices_per_node or work.processes_per_node),
+            **asdict(energy),
         },
         **facts,
     }

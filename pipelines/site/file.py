@@ -12,6 +12,7 @@ from typing import Literal
 from assets.launcher import Launch
 from olmo_core import environment
 from olmo_core.config.load import build, load, place_in
+from olmo_core.energy import EnergyConfig
 from olmo_core.errors import ConfigError
 from pipelines import names
 from pipelines.site.rules import Problem, allow, placed, problems, within, work_problems
@@ -156,6 +157,7 @@ class Site:
     kubernetes: KubernetesSite | None = None
     dask: DaskSite = field(default_factory=DaskSite)
     alerts: AlertsSite | None = None
+    energy: EnergyConfig = field(default_factory=EnergyConfig)
     work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 
     def __post_init__(self) -> None:

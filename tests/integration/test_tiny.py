@@ -198,6 +198,7 @@ def test_every_number_of_the_model_card_stands_in_a_run_folder(tiny: World) -> N
         read = naive_tokens_read(tiny, name, mix)
         assert sum(read.values()) == tokens[name]
         numbers |= {*read.values(), *(round(n / tokens[name], 4) for n in read.values())}
+    numbers |= {*naive_energy(tiny, MODELS[:-1])}
     prose = re.sub(
         r"```.*?```|`[^`]*`|Versions: .*|[Ss]tage \d|about 20 are usual", "", card, flags=re.S
     )
@@ -207,6 +208,23 @@ def test_every_number_of_the_model_card_stands_in_a_run_folder(tiny: World) -> N
         decimals = len(text.partition(".")[2]) if "e" not in text else 20
         value = float(text.replace(",", "").rstrip(","))
         assert text in known or any(round(n, decimals) == value for n in numbers), text
+
+
+def naive_energy(tiny: World, runs: list[str]) -> list[float]:
+    """Attempts, hours and, where counters were read, kWh of these runs, none of which was ended."""
+    hours: list[float] = []
+    kwh: list[float] = []
+    for name in runs:
+        result = tiny.result(name)
+        [began, ended] = map(
+            json.loads, (tiny.path(name) / "attempts.jsonl").read_text().splitlines()
+        )
+        assert (began["event"], ended["cause"]) == ("began", "finished")
+        assert began["place"]["devices"] == result["report"]["numbers"]["ranks"]
+        hours.append((result["finished"] - began["time"]) / 3600)
+        kwh.append(result["report"]["numbers"].get("energy_kwh", 0.0))
+    figures = [*hours, sum(hours), *kwh, sum(kwh)]
+    return [1, len(runs), *(float(f"{figure:.4g}") for figure in figures)]
 
 
 def naive_tokens_read(tiny: World, model: str, mix: str) -> dict[str, int]:

@@ -92,6 +92,7 @@ class KubernetesLauncher:
                 launch,
                 job.work,
                 made,
+                energy=self.site.energy,
                 engine="kubernetes",
                 command=_by_hand(launch, job),
                 start=submission.node_command(launch, "python", ranks=launch.distributed),

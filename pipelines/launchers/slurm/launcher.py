@@ -141,6 +141,7 @@ class SlurmLauncher:
                 launch,
                 batch.work,
                 made,
+                energy=self.site.energy,
                 engine="slurm",
                 command=batch.command,
                 start=job_command(batch.site, batch.work, launch),

@@ -53,6 +53,23 @@ def test_the_example_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     assert site.work_of(launch("olmo2_7b", "stage1", "train")).nodes == 2
     assert site.work_of(launch("demo", "downstream", "evals")).engine == "kubernetes"
     assert site.work_of(launch("demo", "model_card", "release")).engine == "local"
+    assert site.energy.watts_per_device == 400
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("watts_per_device", 0, "a number above 0, or null"),
+        ("pue", 0.9, "1 or more, or null"),
+        ("carbon_intensity_kg_per_kwh", -1, "0 or more, or null"),
+    ],
+)
+def test_energy_that_cannot_be_is_refused(
+    site_file: Path, key: str, value: float, expected: str
+) -> None:
+    site_file.write_text(f"energy:\n  {key}: {value}\n")
+    with pytest.raises(ConfigError, match=rf"site\.yaml:2: energy\.{key} is .*{expected}"):
+        load_site()
 
 
 def test_one_process_takes_one_node_and_only_shared_tasks_get_workers() -> None:
