@@ -23,6 +23,7 @@ class Launch:
     identity: Mapping[str, Any]
     distributed: bool = False  # started by torchrun
     shares_tasks: bool = False  # with workers on other nodes, where the site gives it some
+    in_turn: bool = False  # one process may run it and others like it, one after another
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property

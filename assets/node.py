@@ -117,6 +117,7 @@ class Node:
     kinds: tuple[str, ...] = ("python",)
     distributed: bool = False
     shares_tasks: bool = False  # by `olmo_core.tasks.map`
+    in_turn: bool = False  # many short jobs: one process may run them, `olmo_core.run.in_turn`
     further_identity: Callable[[], Mapping[str, Any]] = dict[str, Any]  # none
     # What this machine lacks, without which the job cannot be done, one line each.
     lacks: Callable[[], Sequence[str]] = tuple[str, ...]

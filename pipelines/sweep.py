@@ -21,7 +21,8 @@ class Lacking:
     """The evaluations that a recipe's checkpoints lack."""
 
     works: Sequence[AssetBuild]
-    finished: int  # that are there
+    checkpoints: int  # that are whole, or were asked for
+    finished: int  # evaluations that are there
     refused: Mapping[str, str]  # evaluation and checkpoint -> why it cannot be launched
     not_scored: Mapping[str, Sequence[str]]  # the same of finished ones -> which tasks, and why
 
@@ -49,7 +50,8 @@ def lacking(
     refused: dict[str, str] = {}
     incomplete: dict[str, list[str]] = {}
     finished = 0
-    for key in found.whole if keys is None else keys:
+    asked = found.whole if keys is None else keys
+    for key in asked:
         for name in sweep_names(graph):
             try:
                 work = sweep_work(graph, name, key, root, found)
@@ -62,7 +64,13 @@ def lacking(
                     works.append(work)
             except Refused as error:
                 refused[f"{name} {key}"] = str(error)
-    return Lacking(works=works, finished=finished, refused=refused, not_scored=incomplete)
+    return Lacking(
+        works=works,
+        checkpoints=len(asked),
+        finished=finished,
+        refused=refused,
+        not_scored=incomplete,
+    )
 
 
 def queue_together(

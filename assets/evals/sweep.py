@@ -41,6 +41,18 @@ class SweptCheckpoints:
             return []
         return [key for key in keys if key not in self.whole and key not in self.damaged]
 
+    def every(self, steps: int) -> "SweptCheckpoints":
+        """Return those at multiples of so many steps."""
+
+        def at(key: str) -> bool:
+            return int(key.rpartition("@step")[2]) % steps == 0
+
+        return replace(
+            self,
+            whole={key: path for key, path in self.whole.items() if at(key)},
+            damaged={key: why for key, why in self.damaged.items() if at(key)},
+        )
+
     def run_of(self, key: str) -> str:
         """Return the version of the run that a whole checkpoint is of."""
         return self.whole[key].parents[1].name
@@ -119,6 +131,7 @@ def sweep_node(graph: Graph, name: str) -> Node:
         name=name,
         description=f"One row per checkpoint, as {SWEEP[name]} has them per model.",
         module=MODULE,
+        in_turn=True,
         inputs=(
             *(node.name for node in graph.nodes.values() if node.distributed),
             "tokenizer",

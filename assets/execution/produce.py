@@ -195,6 +195,7 @@ def launch_of(
         config=node.config_file({name: entry.path for name, entry in inputs.items()}, folder.path),
         distributed=node.distributed,
         shares_tasks=node.shares_tasks,
+        in_turn=node.in_turn,
         environment={environment.ROOT: str(root)},
         identity={
             "recipe": node.recipe,

@@ -54,7 +54,8 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
         The model, named `<asset>@step{N}` after the asset that was trained.
 
     Raises:
-        InputError: the checkpoint is not whole, or does not fit its run's configuration.
+        InputError: the checkpoint is not whole, does not fit its run's configuration, or has
+            weights that are no finite numbers: tasks would be scored all the same.
     """
     from olmo_core.checkpoint.index import read_into
     from olmo_core.checkpoint.state import state_of
@@ -71,6 +72,12 @@ def export_checkpoint(step_folder: Path, tokenizer: Path, scratch: Path) -> Eval
     config = read_model(load(run / "config.yaml"), str(run / "config.yaml"))
     model = Transformer(config)
     read_into(state_of(model, None), step_folder / STATE)
+    for parameter, values in model.named_parameters():
+        if not values.isfinite().all():
+            raise InputError(
+                f"{step_folder}: {parameter} holds values that are no finite numbers; the model "
+                "has diverged"
+            )
     save_model(scratch / "model", model, {"model": to_dict(config)})
     write_export(scratch / "model", tokenizer, scratch / "export")
     train = checkpoint.read_train()

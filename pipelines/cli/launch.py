@@ -13,12 +13,12 @@ from assets.launcher import Launch, Refused
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reuse import reused_from
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, listed
 from pipelines.cli.jobs import require_asset
 from pipelines.cli.sweep_here import make_here
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import ResourceSpec
-from pipelines.sweep import lacking
+from pipelines.sweep import Lacking, lacking
 
 EXIT_REFUSED = 1
 
@@ -52,10 +52,16 @@ def launch_asset(
     return 0
 
 
-def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
+def sweep_recipe(recipe: str, *, every: int = 1, dry_run: bool) -> int:
     """Queue every evaluation that is lacking, or make them here; return the exit code.
 
-    Where the engine has no queue they are made one after another, and this waits for them.
+    Where the engine has no queue they are made one after another, and this waits for them, and for
+    those of checkpoints that appear meanwhile.
+
+    Args:
+        recipe: Its name.
+        every: Of each run, only checkpoints at multiples of so many steps.
+        dry_run: Only say what would be done.
 
     Raises:
         ConfigError: unknown or malformed recipe, or a malformed site file.
@@ -64,14 +70,26 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
     """
     graph = build_graph(load_recipe(recipe))
     launcher = site_launcher()
-    swept = checkpoints(graph, root())
-    found = lacking(graph, root(), swept)
-    not_scored = {name: f"not scored: {'; '.join(why)}" for name, why in found.not_scored.items()}
-    unfit = {**swept.damaged, **found.refused, **not_scored}
-    for name, why in unfit.items():
-        print(f"olmo: {name}: {why}", file=sys.stderr)
+    unfit: dict[str, str] = {}
+    begun: set[str] = set()
+
+    def look() -> Lacking:
+        swept = checkpoints(graph, root()).every(every)
+        found = lacking(graph, root(), swept)
+        said = {name: f"not scored: {'; '.join(why)}" for name, why in found.not_scored.items()}
+        refused = {name: why for name, why in found.refused.items() if name not in begun}
+        for name, why in {**swept.damaged, **refused, **said}.items():
+            if name not in unfit:
+                print(f"olmo: {name}: {why}", file=sys.stderr)
+            unfit[name] = why
+        begun.update(f"{work.node.name} {work.partition}" for work in found.works)
+        return found
+
+    found = look()
     waits, here = found.waiting(launcher), found.without_queue(launcher)
-    print(f"{recipe}: {len(swept.whole)} checkpoints, {found.finished} evaluations finished before")
+    print(
+        f"{recipe}: {found.checkpoints} checkpoints, {found.finished} evaluations finished before"
+    )
     if dry_run:
         for what, works in (("queued", waits), ("made here, one after another", here)):
             print(f"would be {what}: {len(works)}")
@@ -84,7 +102,9 @@ def sweep_recipe(recipe: str, *, dry_run: bool) -> int:
         print(f"  {line}")
     if here:
         print(f"made here, one after another: {len(here)}", flush=True)
-    failed = make_here(launcher, here)
+    failed = make_here(launcher, here, lambda: look().without_queue(launcher))
+    if failed:
+        print(f"olmo: without a result: {len(failed)}: {listed(failed)}", file=sys.stderr)
     return EXIT_REFUSED if unfit or failed else 0
 
 

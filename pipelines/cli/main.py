@@ -263,9 +263,18 @@ def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) ->
     cancel(recipe, asset, partition)
 
 
-@app.command(epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo")
+@app.command(
+    epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo\n\n"
+    "  olmo sweep demo --every 1000"
+)
 def sweep(
     recipe: RecipeName,
+    every: Annotated[
+        int,
+        typer.Option(
+            metavar="STEPS", help="Only checkpoints at multiples of so many steps.", min=1
+        ),
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; does nothing.")
     ] = False,
@@ -273,7 +282,7 @@ def sweep(
     """Queue every evaluation that the checkpoints lack; without a queue make them one by one."""
     from pipelines.cli.launch import sweep_recipe
 
-    raise typer.Exit(sweep_recipe(recipe, dry_run=dry_run))
+    raise typer.Exit(sweep_recipe(recipe, every=every, dry_run=dry_run))
 
 
 @app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")

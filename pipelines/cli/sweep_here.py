@@ -1,7 +1,8 @@
-"""A sweep on an engine without a queue: one evaluation after another, while the command waits."""
+"""A sweep on an engine without a queue: evaluations take turns in one process, while this waits."""
 
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assets.execution.produce import AssetBuild, Maker, Produced
@@ -11,12 +12,20 @@ from olmo_core.run.folder import RunFolder
 
 MOST_SCORES = 4  # in the line of an evaluation that has ended
 
+Look = Callable[[], Sequence[AssetBuild]]
 
-def make_here(launcher: Launcher, works: Sequence[AssetBuild]) -> list[str]:
+
+def make_here(launcher: Launcher, works: Sequence[AssetBuild], look: Look) -> list[str]:
     """Make evaluations one after another; a line tells of each as it ends.
 
     One that fails stops none of the others. What is finished is kept, so that the same command
     goes on where it was ended; a job at work is followed and not started again.
+
+    Args:
+        launcher: Of this machine.
+        works: What to make first.
+        look: Returns what is lacking by then: checkpoints that have appeared meanwhile are taken
+            up when all else is made, again and again until there is none.
 
     Returns:
         The names of those without a result.
@@ -25,16 +34,35 @@ def make_here(launcher: Launcher, works: Sequence[AssetBuild]) -> list[str]:
         EngineError: the engine refuses a job.
     """
     maker = Maker(root=root(), launcher=launcher, observer=Silent())
-    named = {f"{work.node.name} {work.partition}": work for work in works}
+    began = time.monotonic()
+    met: set[str] = set()
     failed: list[str] = []
-    for number, (name, ended) in enumerate(maker.make(named), start=1):
-        place = f"[{number}/{len(named)}] {name}"
-        if isinstance(ended, Produced):
-            print(f"{place}: {_scores(ended.result)}", flush=True)
-        else:
-            failed.append(name)
-            print(f"olmo: {place}: {ended}", file=sys.stderr, flush=True)
+    ended = 0
+    while named := {_name(work): work for work in works if _name(work) not in met}:
+        met |= named.keys()
+        for name, end in maker.make(named):
+            ended += 1
+            place = f"[{ended}/{len(met)}] {name}"
+            left = _left(time.monotonic() - began, ended, len(met))
+            if isinstance(end, Produced):
+                print(f"{place}: {_scores(end.result)}{left}", flush=True)
+            else:
+                failed.append(name)
+                print(f"olmo: {place}: {end}", file=sys.stderr, flush=True)
+        works = look()
     return failed
+
+
+def _name(work: AssetBuild) -> str:
+    return f"{work.node.name} {work.partition}"
+
+
+def _left(seconds: float, ended: int, total: int) -> str:
+    """Return how long the rest takes, at the rate so far; nothing for the last one."""
+    rest = seconds / ended * (total - ended)
+    if not rest:
+        return ""
+    return f"; {rest / 60:.0f} min left" if rest >= 90 else f"; {rest:.0f} s left"
 
 
 class Silent:

@@ -1,6 +1,7 @@
 """The local engine: jobs as processes of this machine that outlive whoever started them."""
 
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -19,8 +20,10 @@ from assets.launcher import JobState, Launch
 from assets.paths import CHECKOUT
 from olmo_core import environment
 from olmo_core.run.folder import RunFolder
+from olmo_core.run.in_turn import EXIT_CODE, Turn
 from olmo_core.run.process import members, send, start_ticks
-from pipelines.launchers import submission
+from pipelines.launchers import in_turn, submission
+from pipelines.launchers.in_turn import InTurn
 from pipelines.site.file import Site
 
 CANCEL_PATIENCE_SECONDS = 8.0  # then SIGKILL: a cancelled job is gone within ten seconds
@@ -32,11 +35,12 @@ class LocalLauncher:
 
     The cores that this process may use, or that the site gives the work, are shared by the ranks
     of a distributed job, which runs under a supervisor; others are short, and begun anew by whoever
-    wants them.
+    wants them. Of those that come in turn one process runs one after another.
     """
 
     site: Site = field(default_factory=Site)
     _children: dict[Path, "subprocess.Popen[bytes]"] = field(default_factory=dict, repr=False)
+    _in_turn: InTurn = field(default_factory=InTurn, repr=False)
 
     def submit(self, launches: Sequence[Launch]) -> list[Launch]:
         """Start those jobs that are neither finished nor at work; returns them."""
@@ -52,15 +56,17 @@ class LocalLauncher:
 
     def state(self, folder: RunFolder) -> JobState:
         """Return whether the job's process lives or, failing that, some process holds its lock."""
-        child = self._children.get(folder.path)
-        if child is not None and child.poll() is None:
+        child, launch = self._children.get(folder.path), submission.read_launch(folder)
+        ended = EXIT_CODE in launch  # and the process that ran it may be at work elsewhere
+        if child is not None and not ended and child.poll() is None:
             return JobState(alive=True, description=f"process {child.pid}")
-        process = _process(submission.read_launch(folder))
+        process = None if ended else _process(launch)
         if process is not None:
             return JobState(alive=True, description=f"process {process.pid}")
         if folder.is_running():  # its supervisor was killed and it lives on
             return JobState(alive=True, description="without its supervisor")
-        return JobState(alive=False, exit_code=None if child is None else child.returncode)
+        code = None if child is None else child.returncode
+        return JobState(alive=False, exit_code=launch.get(EXIT_CODE, code))
 
     def cancel(self, folders: Sequence[RunFolder]) -> None:
         """Ask the jobs to reach a safe point, then end every process of them."""
@@ -101,27 +107,48 @@ class LocalLauncher:
             **_inherited_environment(self.site),
             **launch.environment,
             environment.PROCESSES: str(work.cpus_per_node),
-            environment.SUBMITTED_AT: repr(time.time()),
             "OMP_NUM_THREADS": str(record["run"]["threads"]),
             # Threads that spin while they wait slow each other down fourfold on a busy machine.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             "PYTHONUNBUFFERED": "1",
+        }
+        of_job = {
+            environment.SUBMITTED_AT: repr(time.time()),
             environment.RUN_FOLDER: str(launch.folder.path),
         }
-        with (launch.folder.path / record["log"]).open("ab") as output:
-            child = subprocess.Popen(
-                command,
-                cwd=CHECKOUT,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # a signal to the orchestrator's group is not for the job
-                preexec_fn=_reset_signals,
-            )
+        log = launch.folder.path / record["log"]
+        if launch.in_turn:
+            start = functools.partial(_popen, variables=variables, log=log, stdin=subprocess.PIPE)
+            child = self._in_turn.process(launch, variables, start)
+        else:
+            child = _popen(command, variables={**variables, **of_job}, log=log)
         self._children[launch.folder.path] = child
         process = {"pid": child.pid, "start_ticks": start_ticks(child.pid)}
         submission.record_after(launch, record, job_id=str(child.pid), **process)
+        if launch.in_turn:  # by now its record names the process, which the job's end takes out
+            turn = Turn(folder=str(launch.folder.path), log=record["log"], environment=of_job)
+            in_turn.give(child, turn)
+
+
+def _popen(
+    command: list[str],
+    *,
+    variables: Mapping[str, str],
+    log: Path,
+    stdin: int = subprocess.DEVNULL,
+) -> "subprocess.Popen[bytes]":
+    """Start a process in a session of its own, its output in a log."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            env=variables,
+            stdin=stdin,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a signal to the orchestrator's group is not for the job
+            preexec_fn=_reset_signals,
+        )
 
 
 def _command(launch: Launch) -> list[str]:
@@ -137,7 +164,10 @@ def _processes(folder: RunFolder) -> dict[int, psutil.Process]:
     for pid in members(folder.path):
         with contextlib.suppress(psutil.NoSuchProcess):
             found[pid] = psutil.Process(pid)
-    for record in (submission.read_launch(folder), folder.read_status() or {}):
+    launch = submission.read_launch(folder)
+    if EXIT_CODE in launch:  # the process that ran it may be at work elsewhere
+        return found
+    for record in (launch, folder.read_status() or {}):
         if (process := _process(record)) is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for member in [process, *process.children(recursive=True)]:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ DOWNSTREAM, PERPLEXITY = (
 
 @dataclass(kw_only=True)
 class Queueing(LocalLauncher):
-    """An engine with a queue: what it is given at once is kept, and run here."""
+    """An engine with a queue: what it is given at once is kept, and run here side by side."""
 
     given: list[list[str]] = field(default_factory=list[list[str]])
     ended: list[int] = field(default_factory=list[int])  # how many at once
@@ -45,7 +45,7 @@ class Queueing(LocalLauncher):
         return True
 
     def submit(self, launches: Sequence[Launch]) -> list[Launch]:
-        started = super().submit(launches)
+        started = super().submit([replace(launch, in_turn=False) for launch in launches])
         self.given.append([called(launch) for launch in started])
         return started
 

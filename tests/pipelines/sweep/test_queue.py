@@ -1,26 +1,21 @@
-"""The evaluations that checkpoints lack: found, queued together, or made one after another."""
+"""The evaluations that checkpoints lack: found, and queued together."""
 
 import datetime
-import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from assets.evals.sweep import checkpoints, sweep_work
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import EngineUnavailable, Launch
 from olmo_core.run.folder import locked
-from pipelines.cli.launch import sweep_recipe
 from pipelines.definitions import build_definitions
 from pipelines.launchers.router import Router
 from pipelines.sensors import checkpoint_sensor
 from pipelines.sweep import lacking
-from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 from tests.pipelines.sweep.steps import ALL, Arrays, asked, finish, named, save
 
 
@@ -81,42 +76,6 @@ def test_an_engine_that_does_not_answer_keeps_no_run_from_being_requested(
     result = checkpoint_sensor(evaluable)(context)
     assert isinstance(result, dg.SensorResult)
     assert len(result.run_requests or []) == 2
-
-
-def test_the_local_engine_makes_them_one_after_another_and_goes_on_after_a_failure(
-    toy_root: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr("assets.evals.sweep.MODULE", MODULE)
-    toy = sweep_graph("toy")
-    monkeypatch.setattr("pipelines.cli.launch.load_recipe", lambda name: name)
-    monkeypatch.setattr("pipelines.cli.launch.build_graph", lambda recipe: toy)
-    keys = ["stage1@step1", "stage1@step2", "stage1@step3"]
-    save_checkpoints(toy, toy_root, keys)
-    value = checkpoint(toy, toy_root, keys[1]) / "value"
-    value.unlink()
-    assert sweep_recipe("toy", dry_run=True) == 0
-    assert "would be made here, one after another: 6" in capsys.readouterr().out
-    assert not list(toy_root.glob("toy/checkpoint_*"))
-    assert sweep_recipe("toy", dry_run=False) == 1
-    shown = capsys.readouterr()
-    assert "[1/6] checkpoint_downstream stage1@step1: " in shown.out
-    assert "[6/6] checkpoint_perplexity stage1@step3: " in shown.out
-    assert "olmo: [3/6] checkpoint_downstream stage1@step2: " in shown.err
-    assert str(value) in shown.err
-    value.write_text("2")
-    assert sweep_recipe("toy", dry_run=False) == 0
-    assert "4 evaluations finished before" in capsys.readouterr().out
-    starts = [path.read_text() for path in toy_root.glob("toy/checkpoint_*/*/starts")]
-    assert sorted(starts) == ["x"] * 4 + ["xx"] * 2
-    times = sorted(
-        (result["started"], result["finished"])
-        for path in toy_root.glob("toy/checkpoint_*/*/*/result.json")
-        if (result := json.loads(path.read_text()))
-    )
-    assert all(before[1] <= after[0] for before, after in itertools.pairwise(times))
 
 
 def test_what_this_machine_lacks_keeps_no_other_evaluation_from_being_queued(

@@ -1,0 +1,110 @@
+"""Evaluations of checkpoints that one process makes in turn are those of jobs of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from olmo_core.checkpoint.save import Saver
+from olmo_core.checkpoint.weights import load_model
+from olmo_core.errors import ExitCode
+from olmo_core.files import write_json
+from olmo_core.optim.adamw import AdamW, Group
+from olmo_core.parallel.world import World
+from olmo_core.run.folder import RunFolder
+from olmo_core.run.in_turn import Turn
+
+CONFIGS: dict[str, Any] = {
+    "checkpoint_downstream": {"tasks": [{"name": "copa", "limit": 4}]},
+    "checkpoint_perplexity": {"max_window": 46},
+}
+MODULE = "olmo_core.evals.checkpoint"
+
+
+@pytest.fixture(scope="module")
+def run(family: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training with checkpoints of steps 1 to 4: 2 is truncated, 3 has diverged."""
+    run = tmp_path_factory.mktemp("trained") / "recipe" / "stage1" / "abcdef012345"
+    run.mkdir(parents=True)
+    source = family.runs["stage1"] / "model"
+    (run / "config.yaml").write_text((source / "config.yaml").read_text())
+    model = load_model(source)
+    optimizer = AdamW(
+        [Group(parameters=[*model.parameters()], weight_decay=0.0)], learning_rate=1e-3
+    )
+    with Saver(run, World(device=torch.device("cpu")), asynchronous=False) as saver:
+        for step in (1, 2, 4, 3):
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.mul_(1.01 if step != 3 else float("nan"))
+            train = {"step": step, "tokens": 64_000 * step, "order": {}}
+            saver.save(model, optimizer, train, kind="sharded")
+    [weights] = (run / "checkpoints/step2/model_and_optim").glob("*.distcp")
+    weights.write_bytes(weights.read_bytes()[:-10])
+    return run
+
+
+def prepared(root: Path, family: Any, run: Path, asset: str, step: int) -> Path:
+    folder = root / "recipe" / asset / f"stage1@step{step}" / "0123456789ab"
+    (folder / "log").mkdir(parents=True)
+    inputs = {"checkpoint": run / "checkpoints" / f"step{step}"}
+    inputs |= {name: family.runs[name] for name in ("tokenizer", "held_out")}
+    content = {
+        "asset": asset,
+        "config": CONFIGS[asset],
+        "inputs": {name: str(path) for name, path in inputs.items()},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
+    write_json(folder / "launch.json", {"schema_version": 1, "pid": 1, "start_ticks": 1})
+    return folder
+
+
+def in_turn(folders: list[Path], environment: dict[str, str]) -> Iterator[int]:
+    """Yield the exit code of each job."""
+    turns = [Turn(folder=str(folder), log="log/job.log", environment={}) for folder in folders]
+    subprocess.run(
+        [sys.executable, "-m", "olmo_core.run.in_turn", MODULE],
+        input=b"".join(turn.line() for turn in turns),
+        env=environment,
+        check=True,
+    )
+    for folder in folders:
+        record = RunFolder(folder).read(folder / "launch.json")
+        assert record is not None
+        assert "pid" not in record
+        yield record["exit_code"]
+
+
+@pytest.mark.slow
+def test_the_same_bytes_and_a_bad_one_spoils_no_other(
+    family: Any, run: Path, tmp_path: Path
+) -> None:
+    jobs = [(asset, step) for step in (1, 2, 3, 4) for asset in CONFIGS]
+    folders = [prepared(tmp_path / "in_turn", family, run, *job) for job in jobs]
+    codes = in_turn(folders, {**os.environ, "OLMO_ROOT": str(tmp_path / "in_turn")})
+    ended = dict(zip(jobs, codes, strict=True))
+    for (asset, step), code in ended.items():
+        bad = step in (2, 3)
+        assert code == (ExitCode.INPUT if bad else ExitCode.FINISHED), (asset, step)
+    for (_, step), folder in zip(jobs, folders, strict=True):
+        said = (folder / "log/job.log").read_text()
+        assert ("distcp: " in said) == (step == 2)
+        assert ("weight holds values that are no finite numbers" in said) == (step == 3)
+    for asset in CONFIGS:  # of the last checkpoint, after all the others
+        own = prepared(tmp_path / "own", family, run, asset, 4)
+        environment = {**os.environ, "OLMO_ROOT": str(tmp_path / "own")}  # and a cache of its own
+        command = [sys.executable, "-m", MODULE, str(own / "config.yaml")]
+        subprocess.run(command, env=environment, check=True)
+        alone, shared = (
+            RunFolder(folder).read_result() for folder in (own, folders[jobs.index((asset, 4))])
+        )
+        assert shared["files"] == alone["files"]
+        assert shared["digest"] == alone["digest"]
+        assert shared["report"] == alone["report"]
+        assert alone["report"]["numbers"]["scores_from_cache"] == 0
