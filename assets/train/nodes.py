@@ -14,6 +14,7 @@ from olmo_core.config.ingredients import ingredient_mix
 from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig
 from olmo_core.config.train import TrainConfig, identity
+from olmo_core.evals.in_loop.labels import require_known
 from olmo_core.run.folder import RunFolder
 
 
@@ -70,6 +71,7 @@ def _training(
     description: str,
     parent: str | None = None,
 ) -> Node:
+    require_known(config.evaluators, config.core.evaluators)
     return Node(
         recipe=recipe.name,
         name=name,
@@ -103,7 +105,8 @@ def _placed(
         load_path = str(inputs[parent] / data["checkpoint"])
     if remote:
         remote = f"{remote.rstrip('/')}/{node.name}/{folder.name}"
-    manifest, roots = inputs[mix] / "manifest.json", {"tokens": inputs["tokens"]}
+    manifest = inputs[mix] / "manifest.json"
+    roots = {name: inputs[name] for name in ("tokens", "tokenizer")}
     placed = dataclasses.replace(
         config,
         save_folder=folder,

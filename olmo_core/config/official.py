@@ -1,9 +1,8 @@
 """Official OLMo keys that this project accepts without doing anything, or only at one value.
 
 Taken from the configuration classes of the upstream training repository. Nothing in
-`IGNORED_KEYS` changes what is learned: how it is computed, watched or stored, or in-loop
-evaluation (a job of its own here). `ONLY_AT` holds those that would, and the values at which they
-do not.
+`IGNORED_KEYS` changes what is learned: how it is computed, watched or stored. `ONLY_AT` holds those
+that would, and the values at which they do not.
 """
 
 from typing import Any
@@ -12,12 +11,7 @@ from olmo_core.config.load_tree import ABSENT, Tree
 from olmo_core.errors import ConfigError
 
 IGNORED_KEYS = {
-    # in-loop evaluation
-    "evaluators",
-    "eval_interval",
-    "eval_on_load",
-    "eval_subset_num_batches",
-    "device_eval_batch_size",
+    # in-loop evaluation, whose data is installed; of an evaluator `data.datasets` has a meaning
     "hf_datasets_cache_dir",
     "data.datasets",
     # placement, memory and speed: the device decides
@@ -62,8 +56,9 @@ ONLY_AT: dict[str, tuple[Any, ...]] = {
     "optimizer.no_decay_norm_and_bias": (None,),
 }
 
-# Sections that a file may switch off by null where another strategy makes them void.
-UNSET = {"fsdp", "speed_monitor"}
+# Sections that a file may switch off by null: another strategy makes them void, or all is
+# commented out.
+UNSET = {"evaluators", "fsdp", "speed_monitor"}
 
 # Old spellings that OLMo's own loader still takes.
 LEGACY: dict[tuple[str, Any], Any] = {

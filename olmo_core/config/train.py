@@ -13,6 +13,7 @@ from typing import Any, Literal
 from olmo_core.config import compute
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.config.duration import Duration
+from olmo_core.config.evaluators import EvaluatorConfig
 from olmo_core.config.ingredients import choose_ingredient
 from olmo_core.config.interpolation import interpolate
 from olmo_core.config.load import Tree, apply_override, build, load, place_in, to_dict
@@ -97,6 +98,8 @@ class CorePlacementConfig(Bounded):
     power_watts: float | None = above(0, default=None)  # of a device, where nothing measures it
     cache: Path | None = None  # of remote files; None: OLMO_CACHE, then ~/.cache/olmo
     reduce_every_microbatch: bool = False  # sharded: more traffic, no whole gradients in memory
+    # an evaluator that cannot be had: refused before the first step, or left out and named
+    evaluators: Literal["require", "skip_missing"] = "require"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +142,11 @@ class PlacementConfig(Bounded):
     # steps; None: Python collects when it likes
     gen1_gc_interval: int | None = at_least(1, default=1)
     speed_monitor: compute.SpeedMonitorConfig = field(default_factory=compute.SpeedMonitorConfig)
+    evaluators: list[EvaluatorConfig] = field(default_factory=list[EvaluatorConfig])
+    eval_interval: int | None = at_least(-1, default=1000)  # steps; null, 0 and -1: never
+    eval_on_load: bool = False  # before the first step, too, where one is loaded
+    eval_subset_num_batches: int = at_least(-1, default=-1)  # of each evaluator; -1: all
+    device_eval_batch_size: int = at_least(1, default=16)  # instances
     extra_steps_after_cancel: int = at_least(0, default=10)
     python_profiling: bool = False
     torch_profiling: bool = False
@@ -184,6 +192,9 @@ class TrainConfig(PlacementConfig):
                 f"remote_save_folder: {copies!r} is no address that can be written to; give one "
                 "that fsspec knows, as in s3://bucket/runs/a, or null"
             )
+        labels = [each.label for each in self.evaluators]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise ValueError(f"evaluators: the label {twice[0]} is given twice; expected once")
         if self.core.manifest is not None and self.data.paths is not None:
             raise ValueError("core.manifest and data.paths are both given; give only one of them")
         if self.seed >= 2**63:

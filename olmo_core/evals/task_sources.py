@@ -13,6 +13,8 @@ from olmo_core.config.evals import TaskConfig
 from olmo_core.config.load import nearest
 from olmo_core.config.paths import expanded, package_folder
 from olmo_core.errors import ConfigError
+from olmo_core.evals.in_loop.labels import TASK as IN_LOOP
+from olmo_core.evals.in_loop.labels import labels
 from olmo_core.evals.task_files import OURS, functions, read_task, stock_task
 from olmo_core.files import sha256_file
 from olmo_core.run.code import code_digest
@@ -189,6 +191,8 @@ def task_source(task: TaskConfig) -> TaskSource:
         return TaskSource(file=str(path), data=None)
     if task.name in TASKS:
         return TASKS[task.name]
+    if task.name.removeprefix(IN_LOOP) in labels() and task.name.startswith(IN_LOOP):
+        return TaskSource(file="in_loop.yaml", data=None, ours=True)
     stock = stock_task(task.name)
     if stock is None:
         raise ConfigError(f"downstream.tasks: no task {task.name!r}; {nearest(task.name, TASKS)}")

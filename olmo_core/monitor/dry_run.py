@@ -21,6 +21,7 @@ from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
+from olmo_core.evals.in_loop.labels import require_known
 from olmo_core.monitor.memory import Memory, memory_per_device
 from olmo_core.optim.schedule import ENDLESS, build_schedule
 from olmo_core.remote.storage import is_remote
@@ -66,8 +67,10 @@ def plan(
         schedule depends on it too. `max_steps_doubt` is there if a unit was probably left out.
 
     Raises:
-        ConfigError: more devices than instances in a global batch, or a number below 1.
+        ConfigError: more devices than instances in a global batch, or a number below 1; an
+            evaluator's label that nobody knows.
     """
+    require_known(config.evaluators, config.core.evaluators)
     count = count_parameters(config.model)
     steps, reason = steps_of(config)
     doubt = steps and Duration.parse(config.max_duration).doubt(config.tokens_per_step, None)

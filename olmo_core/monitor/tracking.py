@@ -42,9 +42,9 @@ class Tracker:
         """Return where the curves are shown; None offline, where W&B would warn at each request."""
         return None if self._run is None or self._run.offline else self._run.url
 
-    def log(self, row: Mapping[str, float], step: int) -> None:
-        """Send one step's metrics."""
-        if self._run is None or step % self._interval:
+    def log(self, row: Mapping[str, float], step: int, *, always: bool = False) -> None:
+        """Send one step's metrics, those of `log_interval`'s steps alone unless `always`."""
+        if self._run is None or (step % self._interval and not always):
             return
         try:
             self._run.log(dict(row), step=step)

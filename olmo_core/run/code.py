@@ -34,6 +34,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.tasks": "does tasks side by side, and returns their results in the tasks' order",
     # A configuration is hashed by its values, however they were read.
     "olmo_core.config.bounds": "refuses values",
+    "olmo_core.config.evaluators": "of in-loop evaluation, which changes nothing that is learned",
     "olmo_core.config.ingredients": "chooses values of a file",
     "olmo_core.config.interpolation": "reads values",
     "olmo_core.config.load": "reads values",
@@ -44,6 +45,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.evals.task_sources": "a table; rows that a job reads are part of its fingerprint",
     # A finished training has done the same steps, however often it was stopped and resumed.
     "olmo_core.train.__main__": "reads the command line; its imports are followed",
+    "olmo_core.train.in_loop": "evaluates, and leaves weights, moments and random numbers alone",
     "olmo_core.train.cancel": "says when a run is stopped; a stopped run has no result",
     "olmo_core.train.saving": "says when a checkpoint is written and deleted, not what is in it",
     "olmo_core.checkpoint.mirror": "copies checkpoints elsewhere, and back by their digests",

@@ -171,12 +171,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a `metrics.jsonl`, the last of each step, in the order of writing."""
+    """Return a row per step of a `metrics.jsonl`, in the order of writing, and what is of no step.
+
+    A step may have several rows, of its update and of an evaluation after it, and those of a later
+    attempt; the last value of each key counts.
+    """
     rows: dict[Any, dict[str, Any]] = {}
     for number, row in enumerate(read_rows(path)):
         key = ("step", row["step"]) if "step" in row else ("line", number)
-        rows.pop(key, None)
-        rows[key] = row
+        rows[key] = {**rows.pop(key, {}), **row}
     return list(rows.values())
 
 

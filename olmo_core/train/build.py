@@ -16,6 +16,7 @@ from olmo_core.parallel.parameters import held_rows
 from olmo_core.parallel.prepare import prepare
 from olmo_core.parallel.world import World
 from olmo_core.run.job import Job
+from olmo_core.train.in_loop import InLoopEvaluation
 from olmo_core.train.restore import fetch_copy, require_startable, restore
 from olmo_core.train.saving import open_mirror
 from olmo_core.train.step import count_sums
@@ -52,6 +53,7 @@ def build_trainer(
         resumed=resumed,
         job=job,
         mirror=open_mirror(config, state.step) if world.first else None,
+        evaluation=InLoopEvaluation(config, world, job, step=state.step, resumed=resumed),
         stop_requests=stop_requests,
     )
     if state.step + (not resumed) > trainer.last_step:  # resumed: its result may be missing yet

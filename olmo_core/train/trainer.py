@@ -34,6 +34,7 @@ from olmo_core.run.job import Job
 from olmo_core.train.cancel import Cancel
 from olmo_core.train.guard import Guard
 from olmo_core.train.host_memory import collecting
+from olmo_core.train.in_loop import InLoopEvaluation
 from olmo_core.train.saving import kind_due, last_kind, once_whole, saves_first
 from olmo_core.train.state import WINDOW, State
 from olmo_core.train.step import SUMS, Readings, autocast, forward_backward, lag_of
@@ -55,6 +56,7 @@ class Trainer:
     resumed: bool
     job: Job | None  # of the first rank
     mirror: Mirror | None
+    evaluation: InLoopEvaluation
     stop_requests: Callable[[], int]
 
     def __post_init__(self) -> None:
@@ -117,6 +119,7 @@ class Trainer:
             patience.set_patience(self.world.device, patience.PATIENCE)
             if self._saved_step is None and saves_first(config):
                 self.save("sharded")
+            self._evaluate_if_due()  # what a stop has cut off
             for batch, waited in timed(reader):
                 gradients.zero()
                 self._forward_backward(batch, waited)
@@ -129,6 +132,7 @@ class Trainer:
                 self._update(labels, norm, rate)
                 self._read()
                 self._save_if_due()
+                self._evaluate_if_due()
                 if self.cancel.over(state.step, self._asked[1]):
                     self._read(wait=True)
                     why = self.cancel.why(state.step)
@@ -137,6 +141,7 @@ class Trainer:
                 collect(state.step)
             if self._saved_step != state.step:
                 self.save(last_kind(config))
+            self._evaluate_if_due()
         # The first rank now writes and sends.
         patience.set_patience(self.world.device, patience.PATIENCE)
 
@@ -239,6 +244,25 @@ class Trainer:
         then = once_whole(self.config, state.step, self.mirror)
         self.saver.save(self.model, self.optimizer, content, kind=kind, then=then)
         self._saved_step = state.step
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluate the weights as they are; those of the end once their checkpoint is begun."""
+        step, last = self.state.step, self.state.step == self.last_step
+        if self.cancel.begun or (last and self._saved_step != step):
+            return
+        if not self.evaluation.due(step, last=last):
+            return
+        self._read(wait=True)  # a step that is not finite ends the run before
+        self.speed.pause()
+        whole = self.evaluation.evaluate(
+            self.model, step, stop_requests=self.stop_requests, tracker=self._tracker
+        )
+        if not whole:  # asked to stop: the next attempt begins at this step, and evaluates it
+            if self._saved_step != step:
+                self.save("ephemeral")
+            self.saver.finish()
+            if not self.cancel.begins(step, asking=1.0):
+                raise Stopped(f"on request; the checkpoint of step {step} is whole")
 
     def _log_step(self, job: Job, known: dict[str, Any], others: dict[str, float]) -> None:
         config, step, last = self.config, known["step"], self.last_step

@@ -17,6 +17,8 @@ from assets.assemble import build_graph
 from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.recipe import load_recipe
+from olmo_core.config.load import build, to_dict
+from olmo_core.config.train import TrainConfig, identity
 from olmo_core.run import code
 from olmo_core.run.code import NEVER_COUNTS, PACKAGE_ROOT, counts, sources
 
@@ -255,6 +257,36 @@ def test_edits_of_words_and_of_what_only_watches_make_nothing_stale(
     after = records(demo)
     named = {name: differences(before[name], after[name]) for name in stale(before, after)}
     assert named == {}
+
+
+def test_edits_of_evaluation_keep_training_fresh(demo: Graph, copy: Path) -> None:
+    """Training reaches all of it through `train.in_loop`, and none of it decides a weight."""
+    assert "olmo_core.evals" in (copy / "olmo_core/train/in_loop.py").read_text()
+    files = sorted((copy / "olmo_core/evals").rglob("*.py"))
+    # The corpus is searched for the questions that these two read.
+    read_by_decontamination = {"task_files.py", "task_rows.py"}
+    files = [path for path in files if path.name not in {"__init__.py", *read_by_decontamination}]
+    assert len(files) >= 20
+    before = records(demo)
+    for path in (
+        *files,
+        copy / "olmo_core/train/in_loop.py",
+        copy / "olmo_core/config/evaluators.py",
+    ):
+        edit(path, lambda text: f"{text}\n\nEDITED = 1\n")
+    found = stale(before, records(demo))
+    assert not found & {*TRAINING, "tokens", "export"}
+    assert {"perplexity", "downstream"} <= found
+
+
+def test_evaluators_are_no_part_of_what_is_trained() -> None:
+    plain = load_recipe("demo").stage1_config()
+    evaluators = [{"label": "piqa", "type": "downstream"}]
+    values = to_dict(plain) | {"eval_interval": 5, "evaluators": evaluators}
+    values["core"] |= {"evaluators": "skip_missing"}
+    more = build(TrainConfig, values)
+    assert more != plain
+    assert identity(more) == identity(plain)
 
 
 def test_edits_of_meaning_make_all_that_they_can_change_stale_and_are_named(

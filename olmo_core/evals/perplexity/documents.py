@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from olmo_core.corpus.rows import read_rows, require_utf8
 from olmo_core.data.files import Files
-from olmo_core.data.format import dtype_for, little_endian, open_token_file, read_tokens
+from olmo_core.data.format import TokenFile, dtype_for, little_endian, open_token_file
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file
@@ -109,22 +109,41 @@ def read_token_files(
                 f"{tokenizer} is {made_by[:12]}…; expected the one that made it"
             )
         eos = eos_token_id() if file.header is None else file.header.eos_token_id
-        number, rest = 0, np.empty(0, expected)
-        for start in range(0, file.tokens, BLOCK_TOKENS):
-            block = read_tokens(file, start, min(start + BLOCK_TOKENS, file.tokens))
-            if block.max() >= entries:
-                raise InputError(
-                    f"{path}: id {block.max()} at token {start + int(block.argmax())}; expected "
-                    f"ids below the {entries} of {tokenizer}, or another dtype than {expected.name}"
-                )
-            *whole, rest = np.split(
-                np.concatenate([rest, block]), np.nonzero(block == eos)[0] + len(rest) + 1
+        found = token_documents(file, eos, entries, Files())
+        for number, ids in enumerate(found, start=1):
+            yield _decoded(decoder, ids, f"{path.name}:{number}", source)
+
+
+def token_documents(
+    file: TokenFile, eos_token_id: int, entries: int, files: Files
+) -> Iterator[np.ndarray]:
+    """Yield the ids of each document of a token file, without its EOS; the last one may have none.
+
+    Args:
+        file: As `open_token_file` returns it.
+        eos_token_id: Ends a document.
+        entries: Of the vocabulary.
+        files: Who reads it.
+
+    Raises:
+        InputError: an id is beyond the vocabulary.
+    """
+    rest = np.empty(0, file.dtype)
+    for start in range(0, file.tokens, BLOCK_TOKENS):
+        block = np.empty(min(BLOCK_TOKENS, file.tokens - start), file.dtype)
+        files.read_into(file.path, start * file.dtype.itemsize, block.view(np.uint8).data)
+        if block.max() >= entries:
+            raise InputError(
+                f"{file.path}: id {block.max()} at token {start + int(block.argmax())}; expected "
+                f"ids below the {entries} of the vocabulary, or another dtype than "
+                f"{file.dtype.name}"
             )
-            for ids in whole:
-                number += 1
-                yield _decoded(decoder, ids[:-1], f"{path.name}:{number}", source)
-        if len(rest):
-            yield _decoded(decoder, rest, f"{path.name}:{number + 1}", source)
+        *whole, rest = np.split(
+            np.concatenate([rest, block]), np.nonzero(block == eos_token_id)[0] + len(rest) + 1
+        )
+        yield from (ids[:-1] for ids in whole)
+    if len(rest):
+        yield rest
 
 
 def _decoded(decoder: Tokenizer, ids: np.ndarray, name: str, source: str) -> Document:

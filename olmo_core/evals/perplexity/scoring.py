@@ -69,7 +69,7 @@ def score_documents(
     def score(batch: Sequence[Window]) -> list[float]:
         model = free.get()
         try:
-            return _score_batch(model, batch, eos_token_id)
+            return score_batch(model, batch, eos_token_id)
         finally:
             free.put(model)
 
@@ -110,28 +110,40 @@ def _held_at_once(documents: Iterable[np.ndarray], tokens: int) -> Iterator[list
         yield held
 
 
-@torch.inference_mode()
-def _score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
-    """Return the summed log-probability of each window's targets; sums are in f64."""
-    length = len(batch[0].inputs)  # the longest comes first
+@torch.no_grad()
+def score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[float]:
+    """Return the summed log-probability of each window's targets; sums are in f64.
+
+    Args:
+        model: Its weights may be shards of several ranks, which must then call this together.
+        batch: The longest window comes first.
+        pad: The id that fills the others up, on the right, where nothing causal sees it.
+    """
+    length = len(batch[0].inputs)
     device = model.embeddings.weight.device
     inputs = torch.full((len(batch), length), pad, dtype=torch.long)
     targets = torch.full((len(batch), length), -1, dtype=torch.long)
     for row, window in enumerate(batch):
-        stop = len(window.inputs)  # padding on the right: nothing causal sees it
+        stop = len(window.inputs)
         inputs[row, :stop] = torch.from_numpy(window.inputs)
         targets[row, stop - window.scored : stop] = torch.from_numpy(window.targets)
-    targets = targets.to(device)
-    scored = targets >= 0  # (B, T)
-    states, chosen = model.hidden(inputs.to(device))[scored], targets[scored]  # (N, d), (N,)
-    values = torch.zeros(scored.shape, dtype=torch.float64, device=device)
+    [values] = model.loss(_values, inputs.to(device), targets.to(device))
+    return values.view(len(batch), length).sum(-1).tolist()
+
+
+def _values(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor]:
+    """Return the log-probability (N,) of each target in f64, 0 where there is none, -1."""
+    scored = targets >= 0
+    values = torch.zeros(targets.shape, dtype=torch.float64, device=targets.device)
     values[scored] = torch.cat(
         [
-            _log_probability(part, model.lm_head.weight, ids)
-            for part, ids in zip(states.split(HEAD_ROWS), chosen.split(HEAD_ROWS), strict=True)
+            _log_probability(part, weight, ids)
+            for part, ids in zip(
+                states[scored].split(HEAD_ROWS), targets[scored].split(HEAD_ROWS), strict=True
+            )
         ]
     )
-    return values.sum(-1).tolist()
+    return (values,)
 
 
 def _log_probability(states: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:

@@ -50,6 +50,10 @@ UPSTREAM: dict[str, str] = {
     "generate_doc_lengths num_workers drop_last pin_memory prefetch_factor persistent_workers "
     "timeout seed instance_filter custom_dataset",
     "data.instance_filter": "repetition_max_period repetition_min_period repetition_max_count",
+    "evaluators": "label type data device_eval_batch_size subset_num_batches",
+    "evaluators.data": "paths memmap_dtype datasets label_mask_paths pad_direction "
+    "generate_attention_mask generate_doc_lengths num_workers drop_last pin_memory "
+    "prefetch_factor persistent_workers timeout seed instance_filter custom_dataset",
     "tokenizer": "identifier truncate_direction",
     "wandb": "project entity group name tags log_artifacts rank_zero_only log_interval",
     "speed_monitor": "window_size gpu_flops_available",
@@ -72,6 +76,11 @@ DEFAULTS: dict[str, Any] = {
     "auxiliary_loss_multiplier": 1e-4,
     "softmax_auxiliary_loss": False,
     "restore_dataloader": True,
+    "eval_interval": 1000,
+    "eval_subset_num_batches": -1,
+    "device_eval_batch_size": 16,
+    "evaluators.type": "lm",
+    "evaluators.subset_num_batches": None,
     "distributed_strategy": "fsdp",
     "gen1_gc_interval": 1,
     "max_grad_norm": None,

@@ -128,9 +128,10 @@ def test_an_official_file_loads_and_says_what_it_passes_over(official: Path) -> 
         "optimizer.metrics_log_interval",
         "tokenizer.truncate_direction",
         "sharded_checkpointer",
-        "evaluators",
         "data.num_workers",
     ]
+    [evaluator] = config.evaluators
+    assert (evaluator.label, evaluator.type, config.eval_interval) == ("piqa", "downstream", 1000)
 
 
 @pytest.mark.parametrize(

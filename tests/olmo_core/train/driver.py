@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,39 @@ def note_instances() -> None:
     setattr(Trainer, "_forward_backward", noting)  # noqa: B010 (for the type checker)
 
 
+def in_evaluation(number: int, act: Callable[[], None], *, here: bool = True) -> None:
+    """Act when the model scores the first batch of an evaluation, counted from 1."""
+    from olmo_core.evals.in_loop import evaluators, ranks
+
+    evaluations = [0.0]
+    undisturbed, score_batch = evaluators.undisturbed, ranks.score_batch
+
+    def counting(*arguments: Any) -> Any:
+        evaluations[0] += 1
+        return undisturbed(*arguments)
+
+    def acting(*arguments: Any, **more: Any) -> Any:
+        if evaluations[0] == number and here:
+            evaluations[0] += 0.5  # once
+            act()
+        return score_batch(*arguments, **more)
+
+    evaluators.undisturbed, ranks.score_batch = counting, acting
+
+
+def no_device() -> None:
+    raise OSError("no device")
+
+
+def arrange_an_evaluation(moment: str) -> None:
+    if moment.startswith("SIGTERM in the "):
+        number = {"first": 1, "second": 2}[moment.split()[3]]
+        in_evaluation(number, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    else:
+        rank = moment.removeprefix("the first evaluation fails").removeprefix(" on rank ")
+        in_evaluation(1, no_device, here=rank in ("", os.environ.get("RANK")))
+
+
 def note_patience() -> None:
     """Write down beside the run its steps, and the minutes that ranks then wait for each other."""
     noted: list[str] = []
@@ -128,6 +162,8 @@ def arrange(moment: str) -> None:
         read_a_step_late()
     elif moment == "NaN in step 6, read a step late":
         poison_read_late()
+    elif "evaluation" in moment:
+        arrange_an_evaluation(moment)
     elif moment.startswith("spike in call "):
         before(Gradients, "normalise", lambda self, *_: self.scale_(torch.tensor(1e3)),
                call=int(moment.removeprefix("spike in call ")))  # fmt: skip

@@ -1,0 +1,212 @@
+"""The evaluators of a run: found before its first step, and asked again and again while it trains.
+
+A perplexity set is scored in Paloma's definition, a downstream label by lm-eval's task of its name,
+both by the code that scores checkpoints and releases.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from olmo_core.config.evals import TaskConfig
+from olmo_core.config.evaluators import EvaluatorConfig
+from olmo_core.config.perplexity import PerplexityConfig
+from olmo_core.config.train import TrainConfig
+from olmo_core.data.files import Files
+from olmo_core.data.format import TokenFile, little_endian, open_token_file
+from olmo_core.data.tokenizer import read_tokenizer
+from olmo_core.errors import ConfigError, InputError
+from olmo_core.evals.in_loop.labels import TASK, figure, labels, nearest_label
+from olmo_core.evals.in_loop.ranks import Abandoned, RankedModel, undisturbed
+from olmo_core.evals.in_loop.tokenizer import find_tokenizer
+from olmo_core.evals.perplexity.documents import token_documents
+from olmo_core.evals.perplexity.windows import windows
+from olmo_core.evals.task_data import build_task, write_shadows
+from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.world import World
+
+Figures = dict[str, float]
+Evaluate = Callable[[RankedModel], Figures]
+
+
+class Evaluators:
+    """All evaluators of a run, ready to be asked.
+
+    Args:
+        config: The run.
+        world: Its ranks, all of which build and ask this together.
+
+    Raises:
+        ConfigError: one cannot be had; names each, why, and what would be right. With
+            `core.evaluators: skip_missing` they are in `missing` instead.
+    """
+
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        self._config, self._world = config, world
+        self._files = Files(config.core.cache)
+        self._asked: dict[str, Evaluate] = {}
+        self.missing: dict[str, str] = {}  # label -> why
+        for each in config.evaluators:
+            problem: str | None = None
+            try:
+                self._asked[each.label] = self._prepare(each)
+            except (ConfigError, InputError) as error:
+                problem = str(error)
+            told = [str(said) for said in world.gather(problem) if said is not None]
+            if told:  # on any rank: they evaluate together
+                self._asked.pop(each.label, None)
+                self.missing[each.label] = told[0]
+        if self.missing and config.core.evaluators != "skip_missing":
+            said = "; ".join(f"{label}: {why}" for label, why in self.missing.items())
+            raise ConfigError(
+                f"evaluators: {said}. Or train without them: core.evaluators=skip_missing"
+            )
+
+    def evaluate(
+        self,
+        model: Transformer,
+        *,
+        stop_requests: Callable[[], int],
+        begins: Callable[[str], None],
+    ) -> Iterator[tuple[str, Figures | str]]:
+        """Yield each label and its figures, or why they could not be made; on all ranks.
+
+        Args:
+            model: As training holds it; weights, mode and random numbers stay as they are.
+            stop_requests: How often this rank was asked to stop.
+            begins: Called with each label before it is evaluated.
+
+        Raises:
+            Abandoned: a rank is asked to stop.
+        """
+        ranked = RankedModel(model=model, world=self._world, stop_requests=stop_requests)
+        for label, evaluate in self._asked.items():
+            begins(label)
+            try:
+                with undisturbed(model, self._world.device):
+                    figures: Figures | str = _finite(evaluate(ranked))
+            except Abandoned:
+                raise
+            except Exception as error:  # whatever an evaluation does, training goes on
+                figures = f"{type(error).__name__}: {error}"
+            yield label, figures
+
+    def _prepare(self, each: EvaluatorConfig) -> Evaluate:
+        config = self._config
+        size = each.device_eval_batch_size or config.device_eval_batch_size
+        subset = each.subset_num_batches
+        if subset is None:
+            subset = config.eval_subset_num_batches
+        instances = None if subset < 1 else subset * size
+        batch_tokens = size * config.sequence_length
+        if each.type == "lm":
+            files = self._open(each)
+            most = None if instances is None else instances * config.sequence_length
+            return functools.partial(
+                self._perplexities, files, most_tokens=most, batch_tokens=batch_tokens
+            )
+        if each.label not in labels():
+            raise ConfigError(f"no such label; {nearest_label(each.label)}")
+        task = TaskConfig(
+            name=f"{TASK}{each.label}", limit=instances, limit_to="first", num_fewshot=0
+        )
+        return self._downstream(each.label, task, batch_tokens)
+
+    def _downstream(self, label: str, task: TaskConfig, batch_tokens: int) -> Evaluate:
+        from olmo_core.evals.harness import Harness  # lm-eval takes seconds
+        from olmo_core.evals.in_loop.language_model import TrainedLanguageModel
+
+        tokenizer = self._tokenizer
+        with TemporaryDirectory() as folder:
+            write_shadows([build_task(task, Path(folder))], Path(folder), datasets_cache=Path())
+            harness = Harness(Path(folder))
+            harness.load(task)
+
+        def evaluate(ranked: RankedModel) -> Figures:
+            rows = harness.score(TrainedLanguageModel(ranked, tokenizer, batch_tokens), task)
+            [value] = [row["value"] for row in rows if row["metric"] == labels()[label].metric]
+            return {figure(label): value}
+
+        return evaluate
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return read_tokenizer(find_tokenizer(self._config))
+
+    def _open(self, each: EvaluatorConfig) -> dict[str, list[TokenFile]]:
+        model = self._config.model
+        dtype = little_endian(each.data.memmap_dtype)
+        opened: dict[str, list[TokenFile]] = {}
+        for name, paths in each.data.sets(each.label).items():
+            for path in paths:
+                file = open_token_file(
+                    path, files=self._files, dtype=dtype, vocab_size=model.vocab_size
+                )
+                opened.setdefault(name, []).append(file)
+        return opened
+
+    def _perplexities(
+        self,
+        sets: Mapping[str, Sequence[TokenFile]],
+        ranked: RankedModel,
+        *,
+        most_tokens: int | None,
+        batch_tokens: int,
+    ) -> Figures:
+        found: Figures = {}
+        for name, files in sets.items():
+            documents = _limited(self._documents(files), most_tokens)
+            loss = mean_loss(ranked, documents, batch_tokens=batch_tokens)
+            found[f"eval/{name}/CrossEntropyLoss"] = loss
+            found[f"eval/{name}/Perplexity"] = math.exp(min(loss, 700.0))
+        return found
+
+    def _documents(self, files: Sequence[TokenFile]) -> Iterator[np.ndarray]:
+        model = self._config.model
+        for file in files:
+            eos = model.eos_token_id if file.header is None else file.header.eos_token_id
+            yield from token_documents(file, eos, model.vocab_size, self._files)
+
+
+def mean_loss(ranked: RankedModel, documents: Iterable[np.ndarray], *, batch_tokens: int) -> float:
+    """Return nats per token over documents, each token scored once, after EOS and what precedes.
+
+    Raises:
+        InputError: there is no token.
+    """
+    model = ranked.model.config
+    cut = [
+        window
+        for ids in documents
+        for window in windows(
+            ids,
+            prefix=model.eos_token_id,
+            max_window=min(PerplexityConfig().max_window, model.max_sequence_length),
+        )
+    ]
+    tokens = sum(window.scored for window in cut)
+    if not tokens:
+        raise InputError("no token in its files; expected documents")
+    return -math.fsum(ranked.score(cut, batch_tokens)) / tokens
+
+
+def _limited(documents: Iterator[np.ndarray], most_tokens: int | None) -> Iterator[np.ndarray]:
+    """Yield documents until they have so many tokens, the last one whole; None: all."""
+    taken = 0
+    for ids in documents:
+        if most_tokens is not None and taken >= most_tokens:
+            return
+        yield ids
+        taken += len(ids)
+
+
+def _finite(figures: Figures) -> Figures:
+    for name, value in figures.items():
+        if math.isnan(value):
+            raise InputError(f"{name} is {value}; expected a number")
+    return figures
