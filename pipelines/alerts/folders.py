@@ -13,11 +13,11 @@ from assets.execution.follow import GONE_PATIENCE_SECONDS
 from assets.launcher import EngineError, JobState, Launcher
 from assets.reporting.diagnosis import causes
 from assets.reporting.texts import duration
-from assets.reuse import submitter
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.alerts.message import Alert, Kind, alert
 from pipelines.alerts.metrics import Reading, read_on, skip
+from pipelines.launchers.submission import read_launch
 from pipelines.places import Place, submitted
 
 MOST_SPIKES = 5  # that one alert names
@@ -96,7 +96,7 @@ class Folders:
 
 def _by_submitter(place: Place) -> Place:
     """Return the place as of the recipe that has submitted its job last."""
-    return replace(place, recipe=submitter(place.folder) or place.recipe)
+    return replace(place, recipe=str(read_launch(place.folder).get("recipe") or place.recipe))
 
 
 def _logged(place: Place, reading: Reading, now: float) -> Iterator[Alert]:
@@ -124,7 +124,7 @@ def _job(
     """Yield what is wrong with a job that has left no result."""
     folder = place.folder
     state = launcher.state(folder)  # before the files: a job may end in between
-    launch = folder.read(folder.launch) or {}
+    launch = read_launch(folder)
     submission = int(launch.get("submission", 1))
     if folder.finished:
         return

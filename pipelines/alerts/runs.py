@@ -71,6 +71,7 @@ class Runs:
             return
         evaluation = event.asset_check_evaluation_data
         key = "/".join([*evaluation.asset_key.path, evaluation.check_name])
+        key += f" {evaluation.partition}" if evaluation.partition else ""
         if evaluation.passed:
             self.failing.pop(key, None)
             return
