@@ -3,14 +3,15 @@
 # pyright: basic
 # matplotlib's types are partial.
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.node import Chart, Curves
+from olmo_core.monitor.curves import drawing, encoded
 
 LOSS = "train/CrossEntropyLoss"
 RATE = "optim/learning_rate_group0"
+WIDTH_INCHES = 8
 COLOURS = ("#1f6feb", "#d1d5da", "#bf8700", "#1a7f37")
 MOST_ROWS = 40  # of a table that is drawn: more cannot be read
 
@@ -20,7 +21,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     logged = [row for row in rows if LOSS in row and RATE in row]
     if not logged:
         return None
-    figure, axes = _drawing(3.6)
+    figure, [axes] = drawing(1, 1, (WIDTH_INCHES, 3.6))
     steps = [row["step"] for row in logged]
     axes.plot(steps, [row[LOSS] for row in logged], color=COLOURS[0], linewidth=1.5)
     axes.set(xlabel="step", ylabel="training loss (nats per token)", title=title)
@@ -29,7 +30,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     rate.plot(steps, [row[RATE] for row in logged], color=COLOURS[2], linewidth=1, alpha=0.8)
     rate.set_ylabel("learning rate", color=COLOURS[2])
     rate.set_ylim(bottom=0)
-    return _png(figure)
+    return encoded(figure, "png")
 
 
 def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
@@ -39,10 +40,11 @@ def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes |
         return None
     if len(rows) > len(shown):
         title += f", the first {len(shown)} of {len(rows)} rows"
-    from matplotlib.ticker import EngFormatter  # late, as all of matplotlib (_drawing)
+    from matplotlib.ticker import EngFormatter  # late, as all of matplotlib (`drawing`)
 
     names = [" / ".join(str(row[label]) for label in chart.labels) for row in shown]
-    figure, axes = _drawing(1.2 + 0.25 * len(shown) * (1 if chart.stacked else len(chart.values)))
+    height = 1.2 + 0.25 * len(shown) * (1 if chart.stacked else len(chart.values))
+    figure, [axes] = drawing(1, 1, (WIDTH_INCHES, height))
     thick = 0.8 if chart.stacked else 0.8 / len(chart.values)
     ends = [0.0] * len(shown)
     for number, column in enumerate(chart.values):
@@ -60,14 +62,14 @@ def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes |
     axes.xaxis.set_major_formatter(EngFormatter())  # 4 M, not 4 and 1e6 elsewhere
     if len(chart.values) > 1:
         axes.legend()
-    return _png(figure)
+    return encoded(figure, "png")
 
 
 def curves(chart: Curves, rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     """Return a PNG of a table's columns over one of them; None without a row."""
     if not rows:
         return None
-    figure, axes = _drawing(3.6)
+    figure, [axes] = drawing(1, 1, (WIDTH_INCHES, 3.6))
     x = [row[chart.x] for row in rows]
     for number, column in enumerate(chart.values):
         style = {"marker": "o"} if number == 0 else {"linestyle": "--"}
@@ -76,21 +78,4 @@ def curves(chart: Curves, rows: Sequence[Mapping[str, Any]], title: str) -> byte
     axes.set(xlabel=chart.x, ylabel=chart.unit, title=title)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _png(figure)
-
-
-def _drawing(height_inches: float) -> tuple[Any, Any]:
-    """Return a figure and its axes."""
-    # matplotlib takes half a second; only a run that has something to draw pays for it.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, height_inches), dpi=90, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-def _png(figure: Any) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    return picture.getvalue()
+    return encoded(figure, "png")

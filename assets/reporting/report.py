@@ -14,6 +14,7 @@ from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
 
 SAMPLE_CHARACTERS = 600
+MOST_COLUMNS = 10  # of a table, beside which the page needs no scrolling
 
 
 def report(
@@ -66,7 +67,7 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
     return {
         **{name: _number(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},
-        **{name: _table(rows) for name, rows in parts["tables"].items() if rows},
+        **{name: _table(fitting(rows)) for name, rows in parts["tables"].items() if rows},
         **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
         # Results of before have none.
         **{name: dg.MetadataValue.md(text) for name, text in parts.get("markdown", {}).items()},
@@ -91,6 +92,21 @@ def _cell(value: Any) -> str | int | float | bool | None:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     return value if isinstance(value, str | int | bool) or value is None else str(value)
+
+
+def fitting(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return a table that fits the page: a wide one of few rows on its side, as of a leaderboard.
+
+    Its rows are then columns, named by what stands in its first column.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    names = [str(row.get(columns[0])) for row in rows] if columns else []
+    if not MOST_COLUMNS < len(columns) > len(rows) or len({*names}) < len(names):
+        return rows
+    return [
+        {columns[0]: name, **{of: row.get(name) for of, row in zip(names, rows, strict=True)}}
+        for name in columns[1:]
+    ]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import alerts, corpus, release
+from pipelines.cli import alerts, corpus, release, scores
 from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName, Select
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     epilog="Results lie under OLMO_ROOT (default: runs/ in the checkout). "
     "Recipes are found on OLMO_RECIPES, then in OLMO_ROOT's recipes/, then in pipelines/recipes.",
 )
+app.add_typer(scores.app)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(release.app, name="release")
@@ -152,16 +153,6 @@ def show(
     from pipelines.cli.show import print_assets
 
     print_assets(recipe, asset, as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n  olmo leaderboard demo\n\n  olmo leaderboard demo --json",
-)
-def leaderboard(recipe: RecipeName, as_json: AsJson = False) -> None:
-    """Show every model's scores and perplexities."""
-    from pipelines.cli.show import print_leaderboard
-
-    print_leaderboard(recipe, as_json=as_json)
 
 
 @app.command(

@@ -1,4 +1,4 @@
-"""`olmo show`, `olmo plan` and `olmo leaderboard`: the run folders, read."""
+"""`olmo show` and `olmo plan`: the run folders, read."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,6 @@ from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
-from olmo_core.evals.results import leaderboard_rows
 from olmo_core.monitor.dry_run import plan, steps_of
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
@@ -251,19 +250,6 @@ def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
     if launch is None:
         return "missing", ["never built"]
     return "stale", [*differences(launch, graph.fingerprints[name].record()).values()]
-
-
-def print_leaderboard(recipe: str, *, as_json: bool) -> None:
-    """Print the scores of every model of a recipe.
-
-    Raises:
-        ConfigError: no leaderboard has been made yet.
-    """
-    graph = build_graph(load_recipe(recipe))
-    if as_json:
-        print_json(leaderboard_rows(leaderboard_folder(graph, root()).path))
-    else:
-        print_models(terminal(), graph, root())
 
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:

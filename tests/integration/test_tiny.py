@@ -152,7 +152,14 @@ def test_the_leaderboard_has_every_model_and_every_figure(tiny: World) -> None:
     rows = tiny.leaderboard()
     run = {"recipe", "run", "seed"}
     keys = {"model", "revision", "step", "tokens", "task", "metric", "value", "stderr"} | run
-    assert all(set(row) == keys for row in rows)
+    asked = {"leaderboard", "published", "n", "task_sha256"}
+    assert all(set(row) == keys | asked for row in rows)
+    # The store of results has what the asset has, no figure less, more or twice.
+    joined = pq.read_table(tiny.path("leaderboard") / "rows.parquet", columns=sorted(keys))
+    own = [{key: row[key] for key in keys} for row in rows if row["published"] is None]
+    assert sorted(map(repr, map(sorted, map(dict.items, own)))) == sorted(
+        map(repr, map(sorted, map(dict.items, joined.to_pylist())))
+    )
     runs = {(row["model"], row["recipe"], row["run"]) for row in rows if row["model"] in MODELS}
     assert runs == {(name, "tiny", tiny.path(name).name) for name in MODELS}
     figures: dict[str, set[tuple[str, str]]] = {}

@@ -34,8 +34,10 @@ COMPACT = pa.schema(
 )
 
 ADDED = """
-select * from read_parquet($1, filename = true) where evaluation not in (from known)
+select * from read_parquet($1, filename = true, file_row_number = true)
+where evaluation not in (from known)
 qualify 1 = dense_rank() over (partition by evaluation order by filename)
+order by filename, file_row_number
 """
 
 Stamps = dict[str, list[int]]  # name below the store -> size, time of change (ns)
@@ -111,19 +113,6 @@ def compacted(table: pa.Table) -> pa.Table:
         for column, text in zip(columns, texts, strict=True)
     ]
     return pa.table(encoded, names=COMPACT.names).cast(COMPACT)
-
-
-def below(table: pa.Table, root: Path) -> pa.Table:
-    """Return a compact table whose run folders are absolute paths, below a root."""
-    place = table.column_names.index("folder")
-    chunks = [
-        pa.DictionaryArray.from_arrays(
-            chunk.indices,
-            pa.array([str(root / folder) for folder in chunk.dictionary.to_pylist()], pa.string()),
-        )
-        for chunk in table["folder"].chunks
-    ]
-    return table.set_column(place, "folder", pa.chunked_array(chunks, COMPACT.field(place).type))
 
 
 def _cached(path: Path) -> tuple[pa.Table, Stamps]:

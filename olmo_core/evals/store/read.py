@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olmo_core.errors import InputError
-from olmo_core.evals.results import query
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +25,7 @@ create view current as select * from rows qualify 1 = dense_rank() over (
 """
 
 
+POSITION = "select *, row_number() over () as position"
 # A root may have been copied with its store.
 ONCE = "qualify 1 = dense_rank() over (partition by evaluation order by folder)"
 
@@ -37,9 +37,11 @@ class Results:
     connection: "duckdb.DuckDBPyConnection"
     damaged: Mapping[Path, str]
 
-    def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
-        """Return the rows of a query over the views as dictionaries."""
-        return query(self.connection, sql, *values)
+    def query(self, sql: str, *values: Any, **named: Any) -> list[dict[str, Any]]:
+        """Return the rows of a query over the views as dictionaries; of `?` or of `$name`."""
+        result = self.connection.execute(sql, named or list(values))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
     def require_whole(self) -> None:
         """Refuse to go on without the damaged files.
@@ -55,24 +57,31 @@ def open_results(root: Path, shared: Sequence[Path] = ()) -> Results:
     """Return all results below a root, and of others that are only read.
 
     What has finished and is not in the store yet, of an earlier version say, is added to it first.
-    In the views `folder` is absolute. `damaged` names each file that is not what was written: its
+    In the views `folder` is absolute, and `position` the row's place in the order of the files and
+    their rows. `damaged` names each file that is not what was written: its
     rows are not in the views, unless the run folder is still there, from which it is written anew.
     """
     import duckdb  # with pyarrow half a second, which only those wait for who ask for results
 
-    table, damaged = read_roots(root, shared)
+    tables, damaged = read_roots(root, shared)
     connection = duckdb.connect()
-    connection.register("stored", table)
-    connection.execute(f"create view rows as select * from stored {ONCE if shared else ''}")
+    parts: list[str] = []
+    for number, (place, table) in enumerate(tables):
+        connection.register(f"stored{number}", table)
+        below = str(place).replace("'", "''")
+        parts.append(f"select * replace ('{below}/' || folder as folder) from stored{number}")
+    everything = " union all ".join(parts)
+    once = ONCE if shared else ""
+    connection.execute(f"create view rows as {POSITION} from ({everything}) {once}")
     connection.execute(CURRENT)
     return Results(connection=connection, damaged=damaged)
 
 
-def read_roots(root: Path, shared: Sequence[Path]) -> "tuple[pa.Table, dict[Path, str]]":
-    """Return the rows of all roots in one table, each evaluation once, and what is damaged."""
-    import pyarrow as pa
-
-    from olmo_core.evals.store.files import below, compacted, read_store
+def read_roots(
+    root: Path, shared: Sequence[Path]
+) -> "tuple[list[tuple[Path, pa.Table]], dict[Path, str]]":
+    """Return tables of rows with the root that each is of, and what is damaged."""
+    from olmo_core.evals.store.files import compacted, read_store
     from olmo_core.evals.store.gather import gather, restored, tried_on, unrecorded
     from olmo_core.evals.store.write import evaluation_table
 
@@ -81,15 +90,15 @@ def read_roots(root: Path, shared: Sequence[Path]) -> "tuple[pa.Table, dict[Path
     if any([restored(path, root) for path in unreadable]):
         table, unreadable = read_store(root, cache=root / "cache")
     damaged |= unreadable
-    tables = [below(table, root)]
+    tables = [(root, table)]
     for place in shared:
         table, unreadable = read_store(place, cache=root / "cache")
         damaged |= unreadable
-        tables.append(below(table, place))
+        tables.append((place, table))
         for run in unrecorded(place):  # it is not for us to add them
             ended = tried_on(run, partial(evaluation_table, root=place))
             if isinstance(ended, str):
                 damaged[run.path] = ended
             else:
-                tables.append(below(compacted(ended), place))
-    return pa.concat_tables(tables), damaged
+                tables.append((place, compacted(ended)))
+    return tables, damaged

@@ -32,6 +32,7 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
         "plan",
         "show",
         "leaderboard",
+        "curves",
         "ui",
         "launch",
         "jobs",
@@ -55,7 +56,8 @@ def test_help_imports_neither_dagster_nor_torch() -> None:
         "from typer.testing import CliRunner\n"
         "from pipelines.cli.main import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
-        "print([m for m in ('dagster', 'torch', 'numpy', 'duckdb') if m in sys.modules])\n"
+        "heavy = ('dagster', 'torch', 'numpy', 'duckdb', 'pyarrow', 'matplotlib')\n"
+        "print([m for m in heavy if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -64,8 +66,8 @@ def test_help_imports_neither_dagster_nor_torch() -> None:
 def test_what_only_reads_run_folders_imports_no_dagster() -> None:
     code = (
         "import sys\n"
-        "from pipelines.cli import attempts, jobs, launch, show\n"
-        "print([m for m in ('dagster', 'sqlalchemy', 'torch') if m in sys.modules])\n"
+        "from pipelines.cli import attempts, curves, jobs, launch, leaderboard, show\n"
+        "print([m for m in ('dagster', 'sqlalchemy', 'torch', 'matplotlib') if m in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -88,6 +90,9 @@ def test_a_plan_says_what_training_costs_and_what_is_not_here(toy_root: Path) ->
         (("run", "demo", "--select", "stage11"), "no asset 'stage11'; did you mean 'stage1'?"),
         (("show", "demo", "sup"), "no asset 'sup'; did you mean 'soup'?"),
         (("leaderboard", "demo"), "no leaderboard has been made; start with: olmo run demo"),
+        (("leaderboard", "demo", "--json"), "no leaderboard has been made"),
+        (("curves", "demo"), "demo: nothing has been evaluated; start with: olmo sweep demo"),
+        (("curves", "demo", "--out", "a.pdf"), "a.pdf: expected a name that ends in .png or .svg"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(

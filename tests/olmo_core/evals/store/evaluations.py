@@ -1,6 +1,5 @@
 """Finished evaluations in run folders, as jobs leave them, without a model."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,7 @@ def evaluate(
     figures: tuple[Mapping[str, Any], ...] = (figure(),),
     version: str = "eeeeeeeeeeee",
     recipe: str = "demo",
+    fingerprint: str = "",
     parts: Mapping[str, Any] = PARTS,
 ) -> RunFolder:
     """End a job that has scored a checkpoint, or if there are several, the models of `downstream`.
@@ -51,7 +51,7 @@ def evaluate(
     identity = {"recipe": recipe, "asset": asset, "partition": partition}
     inputs = {"checkpoint": {"fingerprint": "f", "digest": "manifest", "root": "own", "path": "x"}}
     launch = {
-        **{"schema_version": 1, **identity, "fingerprint": f"{version[:12]}…", "parts": parts},
+        **{"schema_version": 1, **identity, "fingerprint": fingerprint or version, "parts": parts},
         "inputs": inputs if swept else {},
         "code": {"commit": "c0ffee", "dirty": True},
     }
@@ -62,8 +62,3 @@ def evaluate(
         write_rows(run.path / "rows.parquet", rows)
         job.finish(Report(numbers={"rows": len(rows)}))
     return run
-
-
-def later(model: ModelFacts, **fields: Any) -> ModelFacts:
-    """The same model with other facts."""
-    return dataclasses.replace(model, **fields)

@@ -1,0 +1,114 @@
+"""The curves of a recipe's runs: figures of their checkpoints over the tokens that they saw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assets.evals.board import columns_of, evaluations
+from assets.evals.figures import figures
+from assets.graph import Graph
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError
+from olmo_core.evals.leaderboard import Column
+from olmo_core.evals.store.read import Results
+from olmo_core.monitor.curves import Curve, Panel
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Panels, one per task, and what is to be said of them."""
+
+    panels: Sequence[Panel]
+    notes: Sequence[str]
+
+
+def make_curves(
+    graphs: Sequence[Graph], results: Results, root: Path, tasks: Sequence[str]
+) -> Curves:
+    """Return one panel per task, with a curve per run of each recipe.
+
+    Exported models are points of their run's curve. A figure that was asked otherwise than the
+    last one of its panel (prompts, data, sample) is left out, with a note.
+
+    Args:
+        graphs: Of the recipes.
+        results: The store.
+        root: The folder of all results.
+        tasks: By name; none: each column of the leaderboard.
+
+    Raises:
+        ConfigError: no checkpoint of the recipes has a figure of a task; names those that have.
+    """
+    chosen: dict[str, list[str]] = {}
+    notes: list[str] = []
+    for graph in graphs:
+        found, said = evaluations(graph, results, root, checkpoints=True)
+        chosen[graph.recipe.name] = found
+        notes += said
+    wanted = _chosen(columns_of(graphs, results, chosen), tasks)
+    rows = {
+        name: figures(results, ids, [(task, metric) for _, task, metric in wanted])
+        for name, ids in chosen.items()
+    }
+    left = 0
+    panels: list[Panel] = []
+    for title, task, metric in wanted:
+        points = {
+            name: [row for row in found if (row["task"], row["metric"]) == (task, metric)]
+            for name, found in rows.items()
+        }
+        same, others = _comparable(points)
+        left += others
+        curves = [curve for name, found in same.items() for curve in _curves(name, found, graphs)]
+        if curves:
+            panels.append(Panel(title=title, label=metric, curves=curves))
+    if left:
+        notes.append(
+            f"{left} figures are left out: they were asked otherwise (prompts, data or sample) "
+            "than the last of their task; olmo sweep evaluates the checkpoints anew"
+        )
+    return Curves(panels=panels, notes=notes)
+
+
+def _chosen(columns: Sequence[Column], tasks: Sequence[str]) -> list[Column]:
+    """Return the columns of these tasks, by title or task; all if none are named."""
+    names = [name for title, task, _ in columns for name in (title, task)]
+    for task in tasks:
+        if task not in names:
+            raise ConfigError(f"--task: no figure of {task!r}; {nearest(task, names)}")
+    return [column for column in columns if not tasks or column[0] in tasks or column[1] in tasks]
+
+
+def _comparable(points: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row]], int]:
+    """Return the points that were asked as the last one was, and how many were not."""
+    every = [row for rows in points.values() for row in rows]
+    asked = max(every, key=lambda row: row["finished"])["task_sha256"] if every else None
+    same = {
+        name: [row for row in rows if row["task_sha256"] == asked] for name, rows in points.items()
+    }
+    return same, len(every) - sum(map(len, same.values()))
+
+
+def _curves(recipe: str, rows: Sequence[Row], graphs: Sequence[Graph]) -> list[Curve]:
+    """Return a curve per run, its points by step; of an exported checkpoint one point."""
+    runs: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row["run"] is not None and row["step"] is not None and row["tokens"] is not None:
+            asset = row["model"].partition("@")[0]
+            runs.setdefault((asset, row["run"]), {})[row["step"]] = row
+    whose = f"{recipe} " if len(graphs) > 1 else ""
+    curves: list[Curve] = []
+    for (asset, _), steps in sorted(runs.items()):
+        points = [steps[step] for step in sorted(steps)]
+        curves.append(
+            Curve(
+                name=f"{whose}{asset}",
+                tokens=[row["tokens"] for row in points],
+                values=[row["value"] for row in points],
+                errors=[row["stderr"] for row in points],
+            )
+        )
+    return curves

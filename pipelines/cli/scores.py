@@ -1,0 +1,52 @@
+"""`olmo leaderboard` and `olmo curves`: what has been evaluated."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.arguments import AsJson
+
+app = typer.Typer()
+Recipes = Annotated[
+    list[str], typer.Argument(metavar="RECIPE", help="One recipe or several, as in demo.")
+]
+
+
+@app.command(
+    epilog="Examples:\n\n  olmo leaderboard demo\n\n  olmo leaderboard demo mine --checkpoints\n\n"
+    "  olmo leaderboard demo --markdown > scores.md\n\n  olmo leaderboard demo --json",
+)
+def leaderboard(
+    recipes: Recipes,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints", help="The checkpoints too, as far as they are scored.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="One table in Markdown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show every model's scores and perplexities, recipes side by side, with published ones."""
+    from pipelines.cli.leaderboard import print_leaderboard
+
+    options = {"checkpoints": checkpoints, "as_json": as_json, "markdown": markdown}
+    raise typer.Exit(print_leaderboard(recipes, **options))
+
+
+@app.command(
+    epilog="Examples:\n\n  olmo curves demo\n\n  olmo curves demo --task loss\n\n"
+    "  olmo curves demo mine --task olmo1_copa --out copa.svg",
+)
+def curves(
+    recipes: Recipes,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK", help="A column of the leaderboard; repeated for more."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture, .png or .svg, in its place.")
+    ] = None,
+) -> None:
+    """Draw scores over tokens, a line per run, with bands of one standard error."""
+    from pipelines.cli.curves import draw_curves
+
+    raise typer.Exit(draw_curves(recipes, task or [], out))

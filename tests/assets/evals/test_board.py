@@ -1,0 +1,174 @@
+"""Which figures of the store count for a recipe as it stands, in a table and over tokens."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.assemble import build_graph
+from assets.evals.board import Board, make_board
+from assets.evals.curves import Curves, make_curves
+from assets.graph import Graph
+from assets.recipe import load_recipe
+from olmo_core.errors import ConfigError
+from olmo_core.evals.rows import ModelFacts
+from olmo_core.evals.store.read import open_results
+from tests.olmo_core.evals.store.evaluations import checkpoint, evaluate, figure
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture
+def graph(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+    monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
+    return build_graph(load_recipe("tiny"))
+
+
+def exported(graph: Graph, *names: str, step: int = 9) -> list[ModelFacts]:
+    """Models of the main line, of the runs of the recipe as it stands."""
+    return [
+        replace(
+            checkpoint(step, recipe="tiny", run=graph.fingerprints[name].version),
+            model=name,
+            sha256=name,
+        )
+        for name in names
+    ]
+
+
+def evaluate_models(graph: Graph, root: Path, *models: ModelFacts, **fields: Any) -> Path:
+    """End the evaluation of the main line's models as the recipe stands."""
+    identity = graph.fingerprints["downstream"]
+    known = {"recipe": "tiny", "version": identity.version, "fingerprint": identity.value}
+    return evaluate(root, *models, **{**known, **fields}).path
+
+
+def swept(graph: Graph, root: Path, step: int, value: float, **fields: Any) -> None:
+    """End the evaluation of a checkpoint of stage 1 as the recipe stands."""
+    run = fields.pop("run", graph.fingerprints["stage1"].version)
+    model = checkpoint(step, recipe="tiny", run=run)
+    known = {"recipe": "tiny", "figures": (figure("copa", value, **fields),)}
+    evaluate(root, model, version=f"{run}x", **known)
+
+
+def board(graph: Graph, root: Path, *, checkpoints: bool = False) -> Board:
+    return make_board([graph], open_results(root), root, checkpoints=checkpoints)
+
+
+def lines(board: Board) -> list[tuple[str, Sequence[str]]]:
+    """Names and figures of the models that are not published."""
+    return [
+        (model.name, [board.text(model, column) for column in board.columns])
+        for model in board.models
+        if model.recipe != "published"
+    ]
+
+
+def test_models_stand_in_the_order_of_the_graph_with_their_errors(
+    graph: Graph, toy_root: Path
+) -> None:
+    models = exported(graph, "stage1", "stage2_ingredient1", "soup")
+    evaluate_models(graph, toy_root, *models[::-1])
+    assert lines(board(graph, toy_root)) == [
+        (name, ["0.500 ± 0.050"]) for name in ("stage1", "stage2_ingredient1", "soup")
+    ]
+
+
+def test_figures_of_an_earlier_state_are_shown_with_a_note_and_pruned_ones_without(
+    graph: Graph, toy_root: Path
+) -> None:
+    models = exported(graph, "stage1", "soup")
+    evaluate(toy_root, *models, recipe="tiny", figures=(figure("copa", 0.1),))
+    shown = board(graph, toy_root)
+    assert [texts for _, texts in lines(shown)] == [["0.100 ± 0.050"]] * 2
+    assert "tiny: downstream is of an earlier state" in shown.notes[0]
+    shutil.rmtree(evaluate_models(graph, toy_root, *models))
+    shown = board(graph, toy_root)
+    assert [texts for _, texts in lines(shown)] == [["0.500 ± 0.050"]] * 2
+    assert shown.notes == []
+
+
+def test_an_older_evaluation_counts_again_when_the_recipe_is_as_it_was(
+    graph: Graph, toy_root: Path
+) -> None:
+    models = exported(graph, "stage1", "soup")
+    evaluate_models(graph, toy_root, *models)
+    evaluate(toy_root, *models, recipe="tiny", figures=(figure("copa", 0.1),))  # later, otherwise
+    assert [texts for _, texts in lines(board(graph, toy_root))] == [["0.500 ± 0.050"]] * 2
+
+
+def test_what_another_recipe_has_made_of_the_same_counts(graph: Graph, toy_root: Path) -> None:
+    models = exported(graph, "stage1", "soup")
+    evaluate_models(graph, toy_root, *models, recipe="copy")
+    assert [name for name, _ in lines(board(graph, toy_root))] == ["stage1", "soup"]
+
+
+def test_checkpoints_are_of_the_runs_as_they_stand_by_step(graph: Graph, toy_root: Path) -> None:
+    for step in (100, 20):
+        swept(graph, toy_root, step, step / 1000)
+    swept(graph, toy_root, 20, 0.9, run="ffffffffffff")  # of an earlier version of the recipe
+    assert lines(board(graph, toy_root)) == []
+    expected = [("stage1@step20", ["0.020 ± 0.050"]), ("stage1@step100", ["0.100 ± 0.050"])]
+    assert lines(board(graph, toy_root, checkpoints=True)) == expected
+    repeat = f"{graph.fingerprints['stage1'].version}.2"
+    swept(graph, toy_root, 20, 0.7, run=repeat)
+    expected = [("stage1@step20", ["0.700 ± 0.050"])]
+    assert lines(board(graph, toy_root, checkpoints=True)) == expected
+
+
+def test_figures_that_do_not_compare_are_marked_and_in_no_curve(
+    graph: Graph, toy_root: Path
+) -> None:
+    for step, limit in ((10, 40), (20, 100), (30, 100)):
+        swept(graph, toy_root, step, 0.5, limit=limit)
+    shown = board(graph, toy_root, checkpoints=True)
+    assert [texts for _, texts in lines(shown)] == [
+        ["0.500 ± 0.050"],
+        ["0.500 ± 0.050 ‡"],
+        ["0.500 ± 0.050 ‡"],
+    ]
+    [note] = shown.notes
+    assert note.endswith("not to be compared with it: copa.")
+    drawn = curves(graph, toy_root)
+    [curve] = drawn.panels[0].curves
+    assert curve.tokens == [20_000, 30_000]
+    assert drawn.notes[0].startswith("1 figures are left out")
+
+
+def curves(graph: Graph, root: Path, *tasks: str) -> Curves:
+    return make_curves([graph], open_results(root), root, tasks)
+
+
+def test_a_curve_is_of_a_run_with_the_exported_model_at_its_end(
+    graph: Graph, toy_root: Path
+) -> None:
+    for step in (5, 7):
+        swept(graph, toy_root, step, step / 10)
+    evaluate_models(graph, toy_root, *exported(graph, "stage1", "soup"))
+    [panel] = curves(graph, toy_root, "copa").panels
+    assert (panel.title, panel.label) == ("copa", "acc")
+    soup, stage1 = panel.curves
+    assert (soup.name, soup.tokens, soup.values) == ("soup", [9000], [0.5])
+    assert (stage1.name, stage1.tokens) == ("stage1", [5000, 7000, 9000])
+    assert stage1.values == [0.5, 0.7, 0.5]
+    assert stage1.errors == [0.05] * 3
+    with pytest.raises(ConfigError, match="no figure of 'cop'; did you mean 'copa'"):
+        curves(graph, toy_root, "cop")
+
+
+def test_published_models_stand_below_where_they_have_a_figure(
+    graph: Graph, toy_root: Path
+) -> None:
+    scored = figure("olmo1_copa", 0.5, headline=True, chance=0.5)
+    evaluate_models(graph, toy_root, *exported(graph, "stage1", "soup"), figures=(scored,))
+    shown = board(graph, toy_root)
+    assert [name for name, _ in lines(shown)] == ["chance", "stage1", "soup"]
+    peers = {
+        m.name: shown.text(m, shown.columns[0]) for m in shown.models if m.recipe == "published"
+    }
+    assert len(peers) == 9
+    assert peers["Llama 2 7B"] == "0.870"
+    assert "https://huggingface.co/allenai/OLMo-7B" in shown.notes[0]
