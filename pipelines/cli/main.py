@@ -157,30 +157,6 @@ def show(
 
 @app.command(
     epilog="Examples:\n\n"
-    "  olmo compare demo stage1 soup\n\n"
-    "  olmo compare demo stage1@step200 stage1@step391\n\n"
-    "  olmo compare demo                        each checkpoint and the one before it",
-)
-def compare(
-    recipe: RecipeName,
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[BEFORE AFTER]",
-            help="Two models or checkpoints; default: successive checkpoints of each run.",
-            show_default=False,
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say where scores differ beyond chance and beyond seeds. Exit code 1: something is worse."""
-    from pipelines.cli.compare import print_comparison
-
-    raise typer.Exit(print_comparison(recipe, models or [], as_json=as_json))
-
-
-@app.command(
-    epilog="Examples:\n\n"
     "  olmo launch demo stage1\n\n"
     "  olmo launch olmo2_7b stage1 --dry-run > stage1.sbatch\n\n"
     "  olmo launch demo checkpoint_downstream --partition stage1@step100",

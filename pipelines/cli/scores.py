@@ -1,11 +1,11 @@
-"""`olmo leaderboard` and `olmo curves`: what has been evaluated."""
+"""`olmo leaderboard`, `olmo curves` and `olmo compare`: what has been evaluated."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson
+from pipelines.cli.arguments import AsJson, RecipeName
 
 app = typer.Typer()
 Recipes = Annotated[
@@ -50,3 +50,27 @@ def curves(
     from pipelines.cli.curves import draw_curves
 
     raise typer.Exit(draw_curves(recipes, task or [], out))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo compare demo stage1 soup\n\n"
+    "  olmo compare demo stage1@step200 stage1@step391\n\n"
+    "  olmo compare demo                        each checkpoint and the one before it",
+)
+def compare(
+    recipe: RecipeName,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BEFORE AFTER]",
+            help="Two models or checkpoints; default: successive checkpoints of each run.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where scores differ beyond chance and beyond seeds. Exit code 1: something is worse."""
+    from pipelines.cli.compare import print_comparison
+
+    raise typer.Exit(print_comparison(recipe, models or [], as_json=as_json))
