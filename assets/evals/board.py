@@ -9,7 +9,7 @@ from typing import Any
 from assets.evals.figures import checkpoint_evaluations, figures, model_evaluations
 from assets.graph import Graph
 from olmo_core.config.evals import LeaderboardConfig
-from olmo_core.evals.leaderboard import (
+from olmo_core.evals.columns import (
     CHANCE,
     MARK,
     Column,

@@ -10,7 +10,7 @@ from assets.evals.figures import figures
 from assets.graph import Graph
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.evals.leaderboard import Column
+from olmo_core.evals.columns import Column
 from olmo_core.evals.store.read import Results
 from olmo_core.monitor.curves import Curve, Panel
 

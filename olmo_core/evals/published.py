@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.load import build, load, nearest
-from olmo_core.evals.rows import FACTS
 from olmo_core.evals.suites import BEST, MEAN, suite
 
 FOLDER = Path(__file__).parent / "published"
@@ -54,7 +53,8 @@ class PublishedTable:
         """Yield one row per figure, its value a fraction; `published` says where it stands."""
         entries, metrics = suite(self.suite).tasks, self.metrics()
         for model in self.models:
-            facts = {**dict.fromkeys(FACTS), "model": model.name, "tokens": model.tokens}
+            unknown = dict.fromkeys(("recipe", "run", "seed", "revision", "step"))
+            facts = {**unknown, "model": model.name, "tokens": model.tokens}
             for task, percent in model.percent.items():
                 shots = entries[task].num_fewshot if task in entries else None
                 yield {

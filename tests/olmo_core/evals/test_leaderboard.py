@@ -12,6 +12,7 @@ import pytest
 from olmo_core.config.evals import LeaderboardConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals import leaderboard
+from olmo_core.evals.columns import perplexity_columns
 from olmo_core.evals.results import connect, leaderboard_rows, query
 from olmo_core.evals.rows import FACTS, ModelFacts, exported_models, read_rows, write_rows
 from olmo_core.files import write_json
@@ -91,7 +92,7 @@ def test_a_further_set_has_two_columns_of_its_name() -> None:
         for metric in ("loss", "bits_per_byte", "macro_bits_per_byte")
         if source == "" or not metric.startswith("macro")
     ]
-    assert leaderboard.perplexity_columns(rows) == [
+    assert perplexity_columns(rows) == [
         ("loss", "held_out", "loss"),
         ("bpb", "held_out", "bits_per_byte"),
         ("bpb code", "held_out/code", "bits_per_byte"),
