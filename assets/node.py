@@ -93,6 +93,7 @@ class Curves:
 
     table: str
     x: str  # column
+    x_title: str
     values: tuple[str, ...]  # columns to draw
     unit: str  # of the values
 

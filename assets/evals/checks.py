@@ -43,9 +43,8 @@ def perplexity_checks(
     @check(f"Stage 1 lies {LEAST_GAIN:.0%} below unigram frequencies.", blocking=False)
     def learned_more_than_frequencies(finished: Finished) -> Verdict:
         """Compare with the token frequencies of what stage 1 was trained on."""
-        stage1, unigram = (
-            _figures(finished, name, model, "bits_per_byte")[""] for model in ("stage1", UNIGRAM)
-        )
+        figures_of = _figures(finished, name, "bits_per_byte")
+        stage1, unigram = (figures_of[model][""] for model in ("stage1", UNIGRAM))
         gain = 1 - stage1 / unigram
         said = f"{stage1:.3f} bits per byte, {gain:.1%} below unigram frequencies ({unigram:.3f})"
         figures = {"stage1": stage1, "unigram": unigram, "gain": gain}
@@ -53,9 +52,8 @@ def perplexity_checks(
 
     @check("Over stage 2's sources the soup needs no more bits than stage 1.", blocking=False)
     def soup_is_no_worse(finished: Finished) -> Verdict:
-        stage1, soup = (
-            _figures(finished, name, model, "bits_per_byte") for model in ("stage1", "soup")
-        )
+        figures_of = _figures(finished, name, "bits_per_byte")
+        stage1, soup = (figures_of[model] for model in ("stage1", "soup"))
         known = [source for source in stage2_sources if source in soup]
         if not known:
             return Verdict(False, f"no held-out domain of {', '.join(stage2_sources)}")
@@ -66,8 +64,9 @@ def perplexity_checks(
     @check("The soup's loss is at most that of its best ingredient.", blocking=False)
     def soup_is_as_good_as_its_best(finished: Finished) -> Verdict:
         """Compare with every ingredient of the recipe, those of weight 0 too."""
-        losses = {model: _figures(finished, name, model, "loss")[""] for model in ingredients}
-        soup = _figures(finished, name, "soup", "loss")[""]
+        figures_of = _figures(finished, name, "loss")
+        losses = {model: figures_of[model][""] for model in ingredients}
+        soup = figures_of["soup"][""]
         best = min(losses, key=lambda model: losses[model])
         said = f"soup {soup:.4f} nats per token, best of {len(losses)} ingredients "
         said += f"{losses[best]:.4f} ({best}), on {name}"
@@ -91,12 +90,11 @@ def _left_out(finished: Finished, model: str, task: str, metric: str) -> bool:
     )
 
 
-def _figures(finished: Finished, name: str, model: str, metric: str) -> dict[str, float]:
-    """Return a model's figure on a set, by source; the empty name is all of them."""
-    return {
-        row["task"].partition("/")[2]: row["value"]
-        for row in leaderboard_rows(finished.folder.path)
-        if row["model"] == model
-        and row["metric"] == metric
-        and row["task"].partition("/")[0] == name
-    }
+def _figures(finished: Finished, name: str, metric: str) -> dict[str, dict[str, float]]:
+    """Return each model's figure on a set, by source; the empty name is all of them."""
+    found: dict[str, dict[str, float]] = {}
+    for row in leaderboard_rows(finished.folder.path):
+        task, _, source = row["task"].partition("/")
+        if task == name and row["metric"] == metric:
+            found.setdefault(row["model"], {})[source] = row["value"]
+    return found

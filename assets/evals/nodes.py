@@ -82,7 +82,15 @@ def _interpolation(recipe: Recipe) -> list[Node]:
         inputs=(*config.between, "held_out", "tokenizer"),
         packages=("numpy", "pyarrow", "tokenizers", "torch"),
         kinds=("pytorch",),
-        charts=(Curves(table="curve", x="share", values=("loss", "line"), unit="nats per token"),),
+        charts=(
+            Curves(
+                table="curve",
+                x="share",
+                x_title=f"from {config.between[0]} (0) to {config.between[1]} (1)",
+                values=("loss", "line"),
+                unit="nats per token",
+            ),
+        ),
     )
     perplexity = held_out_perplexity(recipe, "interpolation")
     return [replace(node, config={**node.config, "perplexity": perplexity})]

@@ -75,7 +75,7 @@ def curves(chart: Curves, rows: Sequence[Mapping[str, Any]], title: str) -> byte
         style = {"marker": "o"} if number == 0 else {"linestyle": "--"}
         colour = COLOURS[2 * number % len(COLOURS)]
         axes.plot(x, [row[column] for row in rows], color=colour, label=column, **style)
-    axes.set(xlabel=chart.x, ylabel=chart.unit, title=title)
+    axes.set(xlabel=chart.x_title, ylabel=chart.unit, title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     return encoded(figure, "png")

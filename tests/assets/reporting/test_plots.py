@@ -52,7 +52,8 @@ def test_a_name_is_drawn_as_it_stands() -> None:
 
 
 def test_curves_are_drawn_over_a_column() -> None:
-    chart = Curves(table="curve", x="share", values=("loss", "line"), unit="nats per token")
+    values = ("loss", "line")
+    chart = Curves(table="c", x="share", x_title="from a to b", values=values, unit="nats")
 
     def drawn(*losses: float) -> np.ndarray:
         rows = [{"share": n / 2, "loss": loss, "line": 2.0} for n, loss in enumerate(losses)]
