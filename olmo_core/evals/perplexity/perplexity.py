@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from olmo_core.config.perplexity import PerplexityConfig, PerplexitySet
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
+from olmo_core.evals.models import evaluated_models
 from olmo_core.evals.perplexity.model_scorer import ModelScorer, Progress, Scores, eos_token_id
 from olmo_core.evals.perplexity.paloma import SetFigures
 from olmo_core.evals.perplexity.report import perplexity_report
 from olmo_core.evals.perplexity.sets import tokenizer_path
 from olmo_core.evals.perplexity.survey import Source, Survey, survey_sets
 from olmo_core.evals.perplexity.unigram import UNIGRAM, Unigram
-from olmo_core.evals.rows import EvaluatedModel, ModelFacts, exported_models, write_rows
+from olmo_core.evals.rows import EvaluatedModel, ModelFacts, write_rows
 from olmo_core.files import atomic_path, sha256_file
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
@@ -43,10 +44,10 @@ Scorer = Callable[[Source], Scores]
 
 
 def make(config: PerplexityConfig, inputs: Mapping[str, Path], job: Job) -> Report:
-    """Score every exported model, and a unigram model of the tokens of stage 1."""
+    """Score every exported model, those that others released, and a unigram model of stage 1."""
     return score_models(
         config,
-        exported_models(inputs["export"]),
+        evaluated_models(inputs, perplexity=True),
         inputs.get("held_out"),
         job,
         mix=Manifest.read(inputs["stage1_mix"] / "manifest.json", root=inputs["tokens"]),
