@@ -29,6 +29,8 @@ SAVED = "recipes"  # below the root: the variants that have been saved
 
 # A name becomes a folder, a Dagster key and a part of job names: letters that all of them take.
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+# Folders of the root that are no recipe's.
+TAKEN = ("cache", "dagster", SAVED, "results")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,11 @@ def require_name(name: str, found: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{found!a}: a recipe's name is a letter, then letters, digits and _ (at most 63)"
+        )
+    if name in TAKEN:
+        raise ConfigError(
+            f"{found!a}: no recipe can be named {name}: the root keeps something else in a folder "
+            "of this name"
         )
 
 

@@ -1,5 +1,6 @@
 """The curves of a recipe's runs: figures of their checkpoints over the tokens that they saw."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,18 +50,18 @@ def make_curves(
         chosen[graph.recipe.name] = found
         notes += said
     wanted = _chosen(columns_of(graphs, results, chosen), tasks)
-    rows = {
-        name: figures(results, ids, [(task, metric) for _, task, metric in wanted])
-        for name, ids in chosen.items()
-    }
-    left = 0
+    shown = [(task, metric) for _, task, metric in wanted]
+    points: dict[tuple[str, str], dict[str, list[Row]]] = {key: {} for key in shown}
+    left, no_numbers = 0, 0
+    for name, ids in chosen.items():
+        for row in figures(results, ids, shown):
+            if math.isfinite(row["value"]):
+                points[row["task"], row["metric"]].setdefault(name, []).append(row)
+            else:
+                no_numbers += 1
     panels: list[Panel] = []
     for title, task, metric in wanted:
-        points = {
-            name: [row for row in found if (row["task"], row["metric"]) == (task, metric)]
-            for name, found in rows.items()
-        }
-        same, others = _comparable(points)
+        same, others = _comparable(points[task, metric])
         left += others
         curves = [curve for name, found in same.items() for curve in _curves(name, found, graphs)]
         if curves:
@@ -70,6 +71,8 @@ def make_curves(
             f"{left} figures are left out: they were asked otherwise (prompts, data or sample) "
             "than the last of their task; olmo sweep evaluates the checkpoints anew"
         )
+    if no_numbers:
+        notes.append(f"{no_numbers} figures are left out: their values are no finite numbers")
     return Curves(panels=panels, notes=notes)
 
 

@@ -23,7 +23,7 @@ LABEL_WIDTH = 9  # characters left of the axis
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Points of one run, by tokens; `errors` are standard errors, None where one has none."""
+    """Points of one run, by tokens: finite values, and standard errors where there are any."""
 
     name: str
     tokens: Sequence[float]
@@ -32,8 +32,11 @@ class Curve:
 
     def bands(self) -> list[tuple[float, float]]:
         """Return value minus and plus its error, for each point."""
-        pairs = zip(self.values, self.errors, strict=True)
-        return [(value - (error or 0), value + (error or 0)) for value, error in pairs]
+        known = [
+            error if error is not None and math.isfinite(error) else 0 for error in self.errors
+        ]
+        pairs = zip(self.values, known, strict=True)
+        return [(value - error, value + error) for value, error in pairs]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from assets.assemble import build_graph
-from assets.recipe import find_recipes, load_recipe
+from assets.recipe import find_recipes, load_recipe, require_name
 from olmo_core.errors import ConfigError
 from tests.assets.recipe_files import replace
 
@@ -148,3 +148,10 @@ def test_the_graph_names_the_tasks_whose_questions_are_looked_for(copy: Path) ->
     replace(corpus, "{unchecked_sources: [books]}", "{tasks: [copa]}")
     with pytest.raises(ConfigError, match="decontaminated: tasks: the graph sets it"):
         build_graph(load_recipe("mine"))
+
+
+@pytest.mark.parametrize("name", ["cache", "dagster", "recipes", "results"])
+def test_a_name_that_the_root_has_taken_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"no recipe can be named {name}: "):
+        require_name(name, name)
+    require_name(f"{name}_1", name)

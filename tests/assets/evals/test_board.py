@@ -1,5 +1,6 @@
 """Which figures of the store count for a recipe as it stands, in a table and over tokens."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -136,6 +137,15 @@ def test_figures_that_do_not_compare_are_marked_and_in_no_curve(
     [curve] = drawn.panels[0].curves
     assert curve.tokens == [20_000, 30_000]
     assert drawn.notes[0].startswith("1 figures are left out")
+
+
+def test_a_value_that_is_no_number_is_in_no_curve_and_counted(graph: Graph, toy_root: Path) -> None:
+    for step, value in ((10, 0.5), (20, math.nan)):
+        swept(graph, toy_root, step, value, stderr=math.nan)
+    drawn = curves(graph, toy_root)
+    [curve] = drawn.panels[0].curves
+    assert (curve.tokens, curve.bands()) == ([10_000], [(0.5, 0.5)])
+    assert drawn.notes == ["1 figures are left out: their values are no finite numbers"]
 
 
 def curves(graph: Graph, root: Path, *tasks: str) -> Curves:
