@@ -8,6 +8,7 @@ from assets.corpus.doors import holds_out
 from assets.node import Node
 from assets.recipe import Recipe
 from assets.train import checks
+from olmo_core.config.duration import last_step
 from olmo_core.config.load import place_in, to_dict
 from olmo_core.config.perplexity import HELD_OUT, PerplexityConfig
 from olmo_core.config.soups import SoupMethodConfig
@@ -92,8 +93,7 @@ def _save_interval(recipe: Recipe, name: str, config: TrainConfig, count: int) -
         ConfigError: fewer are written, or kept.
     """
     steps, _ = steps_of(config)
-    if steps is not None and config.stop_at is not None:
-        steps = min(steps, config.stop_at)
+    steps = config.stop_at if steps is None else last_step(steps, config.stop_at)
     interval, kept = config.save_interval, config.save_num_checkpoints_to_keep
     written = 1 if interval is None else count if steps is None else -(-steps // interval)
     if interval is None or written < count or 0 <= kept < count:

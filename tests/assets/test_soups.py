@@ -82,6 +82,14 @@ def test_the_mean_of_last_checkpoints_is_told_when_they_were_written(copy: Path)
     assert node.config["save_intervals"] == dict.fromkeys(INGREDIENTS, 2)
 
 
+def test_the_steps_after_the_schedule_s_end_count(copy: Path) -> None:
+    """Without `stop_at` OLMo takes ten steps more: 20 here, with checkpoints at 10 and 20."""
+    replace(copy / "stage2.yaml", "stop_at: 10", "stop_at: null")
+    replace(copy / "stage2.yaml", "save_interval: 1000", "save_interval: 10")
+    node = graph_with(copy, "{last_checkpoints: 2}").nodes["soup"]
+    assert node.config["save_intervals"] == dict.fromkeys(INGREDIENTS, 10)
+
+
 @pytest.mark.parametrize(
     ("saving", "section", "message"),
     [
