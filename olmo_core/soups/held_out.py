@@ -4,7 +4,7 @@ It is the figure `loss` of the asset `perplexity` on the same set, measured by t
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -101,7 +101,7 @@ class HeldOutLoss:
         sources = [source for source in self._survey.sources if source.documents]
         keys = [{**self._key, "models": mixed, "data": source.sha256} for source in sources]
 
-        def score(missing: Any) -> Iterator[dict[str, float]]:
+        def score(missing: Sequence[int]) -> Iterator[dict[str, float]]:
             if missing:
                 with self._job.timed("load"):
                     replicas = self._replicas(used)

@@ -168,7 +168,7 @@ def _greedy(
     from olmo_core.soups.held_out import HeldOutLoss  # torch takes seconds
 
     if config.perplexity is None:
-        raise ConfigError("soup: method greedy: perplexity: missing; it says how loss is measured")
+        raise ConfigError("soup: perplexity: missing; expected how the held-out loss is measured")
     held_out = HeldOutLoss(
         config.perplexity,
         ingredients,
@@ -178,7 +178,7 @@ def _greedy(
         job=job,
     )
 
-    def loss_of(members: Any) -> float:
+    def loss_of(members: Sequence[str]) -> float:
         shares = mean_of(members, ingredients)
         return held_out.measure(shares, f"mean of {', '.join(sorted(members))}")
 
@@ -197,7 +197,7 @@ def _greedy(
     )
 
 
-def mean_of(members: Any, ingredients: Mapping[str, Path]) -> dict[str, float]:
+def mean_of(members: Sequence[str], ingredients: Mapping[str, Path]) -> dict[str, float]:
     """Return equal weights of the members, and 0 of the other ingredients, in their order."""
     return {name: 1 / len(members) if name in members else 0.0 for name in ingredients}
 
