@@ -104,6 +104,7 @@ def test_other_sets_make_a_perplexity_without_text(
     assert [each.name for each in node.checks] == [
         "every_model_on_every_task",
         "learned_more_than_frequencies",
+        "soup_is_as_good_as_its_best",
     ]
     assert "perplexity" in graph.nodes["leaderboard"].inputs
     sweep = sweep_node(graph, "checkpoint_perplexity")
