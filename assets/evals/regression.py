@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-MOST_SAID = 5  # pairs of checkpoints that a check names, the last ones
+LAST_PAIRS = 10  # of each run that a check looks at: it is asked after each evaluation
+MOST_SAID = 5  # of these that it names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,12 @@ class Scores:
     damaged: Sequence[str]  # what is wrong with each file of the recipe's that could not be read
     graph: Graph
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """Return the checkpoints that have scores, each with the one before it in its run."""
+    def pairs(self, last: int | None = None) -> list[tuple[str, str]]:
+        """Return the checkpoints that have scores, each after the one before it in its run.
+
+        Args:
+            last: Only so many of each run, the last ones; None: all.
+        """
         steps: dict[str, list[int]] = {}
         for model in self.rows:
             if match := KEY.fullmatch(model):
@@ -41,7 +46,7 @@ class Scores:
         return [
             (f"{run}@step{before}", f"{run}@step{after}")
             for run in self.graph.nodes
-            for before, after in itertools.pairwise(sorted(steps.get(run, ())))
+            for before, after in [*itertools.pairwise(sorted(steps.get(run, ())))][-(last or 0) :]
         ]
 
     def compare(self, before: str, after: str) -> "Compared":
@@ -119,7 +124,7 @@ def seed_groups(graph: Graph) -> list[list[str]]:
 
 
 def regressions(scores: Scores, asset: str) -> tuple[int, list[str]]:
-    """Return how many figures of successive checkpoints compare, and which became worse.
+    """Return how many figures of the last checkpoints compare, and which became worse.
 
     Args:
         scores: The recipe's.
@@ -136,7 +141,7 @@ def regressions(scores: Scores, asset: str) -> tuple[int, list[str]]:
     swept = replace(scores, rows=alone)
     count = 0
     lines: list[str] = []
-    for before, after in reversed(swept.pairs()):
+    for before, after in reversed(swept.pairs(LAST_PAIRS)):
         compared = swept.compare(before, after)
         count += len(compared.figures)
         if worse := compared.of("worse"):

@@ -175,10 +175,10 @@ def _difference(before: Row, after: Row) -> Difference:
 
 def _of_documents(before: Row, after: Row) -> Difference:
     sides = read_scored(before), read_scored(after)
-    if sides[0].facts != sides[1].facts:
+    if not sides[0].facts.equals(sides[1].facts):
         raise InputError("they were scored on other documents")
-    if len(sides[0].facts) < LEAST_DOCUMENTS:
-        raise InputError(f"{len(sides[0].facts)} documents; expected at least {LEAST_DOCUMENTS}")
+    if len(sides[0].bytes) < LEAST_DOCUMENTS:
+        raise InputError(f"{len(sides[0].bytes)} documents; expected at least {LEAST_DOCUMENTS}")
     return paired_bootstrap(sides[1].bits - sides[0].bits, sides[0].bytes)
 
 

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from assets.assemble import build_graph
+from assets.evals import regression
 from assets.evals.regression import scores, seed_groups
 from assets.execution.materialise import build_regression_check
 from assets.graph import Graph
@@ -50,6 +51,18 @@ def test_a_checkpoint_that_is_worse_than_the_one_before_is_named(
     assert "stage1@step200 is worse than stage1@step100: copa acc 0.5 → 0.3" in verdict.description
     assert "step300" not in verdict.description
     assert verdict.metadata["figures_compared"] == dg.IntMetadataValue(3)
+
+
+def test_a_check_looks_at_the_last_checkpoints_of_each_run(
+    graph: Graph, toy_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regression, "LAST_PAIRS", 2)
+    for step, value in ((20, 0.50), (100, 0.30), (200, 0.31), (300, 0.32)):
+        score(graph, toy_root, step, value)
+    assert check(graph).passed
+    known = scores(graph, toy_root)
+    assert len(known.pairs()) == 3
+    assert known.pairs(2) == known.pairs()[1:]
 
 
 def test_progress_and_chance_are_no_regression(graph: Graph, toy_root: Path) -> None:
