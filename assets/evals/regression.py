@@ -123,31 +123,24 @@ def seed_groups(graph: Graph) -> list[list[str]]:
     return [group for group in groups if len(group) > 1]
 
 
-def regressions(scores: Scores, asset: str) -> tuple[int, list[str]]:
-    """Return how many figures of the last checkpoints compare, and which became worse.
-
-    Args:
-        scores: The recipe's.
-        asset: The sweep's, whose figures are meant.
-
-    Returns:
-        The number, and one line per pair of checkpoints, the last first.
-    """
+def last_pairs(scores: Scores, asset: str) -> list["Compared"]:
+    """Return the last checkpoints of each run side by side, by the figures of one sweep asset."""
     alone = {
         model: of_asset
         for model, rows in scores.rows.items()
         if (of_asset := [row for row in rows if row["asset"] == asset])
     }
     swept = replace(scores, rows=alone)
-    count = 0
-    lines: list[str] = []
-    for before, after in reversed(swept.pairs(LAST_PAIRS)):
-        compared = swept.compare(before, after)
-        count += len(compared.figures)
-        if worse := compared.of("worse"):
-            said = "; ".join(figure_text(figure) for figure in worse)
-            lines.append(f"{after} is worse than {before}: {said}")
-    return count, lines
+    return [swept.compare(before, after) for before, after in swept.pairs(LAST_PAIRS)]
+
+
+def regressions(pairs: Sequence["Compared"]) -> list[str]:
+    """Return one line per pair of which a figure became worse, the last pair first."""
+    return [
+        f"{pair.after} is worse than {pair.before}: {'; '.join(map(figure_text, worse))}"
+        for pair in reversed(pairs)
+        if (worse := pair.of("worse"))
+    ]
 
 
 def figure_text(figure: "Comparison") -> str:

@@ -70,13 +70,16 @@ def test_progress_and_chance_are_no_regression(graph: Graph, toy_root: Path) -> 
         score(graph, toy_root, step, value)
     verdict = check(graph)
     assert verdict.passed
-    assert verdict.description == "figures of successive checkpoints compared: 2"
+    assert verdict.description == "2 figures of 2 pairs of checkpoints: none became worse"
 
 
 def test_a_task_that_is_asked_otherwise_now_is_not_compared(graph: Graph, toy_root: Path) -> None:
     score(graph, toy_root, 100, 0.5)
     score(graph, toy_root, 200, 0.1, limit=50)
-    assert check(graph).passed
+    verdict = check(graph)
+    assert verdict.passed
+    assert verdict.metadata["figures_not_compared"] == dg.IntMetadataValue(1)
+    assert "1 were not compared" in str(verdict.description)
     compared = scores(graph, toy_root).compare("stage1@step100", "stage1@step200")
     assert "limit None → 50" in compared.not_compared["copa", "acc"]
 
