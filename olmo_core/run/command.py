@@ -1,10 +1,12 @@
 """A job from the command line: its configuration file, its log, its exit code."""
 
 import argparse
+import contextlib
 import importlib
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,10 +47,21 @@ def run_job(
                 raise ConfigError(f"{path}: {key}: expected a mapping of keys")
         config = build(_importable(config_class), tree["config"], where="config")
         inputs = {name: Path(str(folder)) for name, folder in tree["inputs"].items()}
+        make = _importable(make)
         require_the_submitted_code(RunFolder(path.parent))
-        with Job.open(path.parent) as job:
-            job.ready()
-            job.finish(_importable(make)(config, inputs, job))
+        with contextlib.ExitStack() as before:
+            job_processes = before.enter_context(_processes())
+            with Job.open(path.parent) as job:
+                job.executor = job_processes
+                job.at_end.push(before.pop_all())
+                job.ready()
+                job.finish(make(config, inputs, job))
+
+
+def _processes() -> contextlib.AbstractContextManager[Executor | None]:
+    """Return the processes of a job whose module has imported what does tasks; else none."""
+    tasks = sys.modules.get("olmo_core.tasks.map")
+    return contextlib.nullcontext() if tasks is None else tasks.forked_processes()
 
 
 def _importable(named: T) -> T:

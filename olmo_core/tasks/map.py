@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Sequence
@@ -84,17 +85,41 @@ def map_tasks(tasks: Sequence[Task], job: Job, *, unit: str) -> list[Any]:
     return [results[number] for number in range(len(tasks))]
 
 
+def forked_processes() -> contextlib.AbstractContextManager[Executor | None]:
+    """Return a pool of a job that is about to begin; none where one process or many nodes work.
+
+    Its processes are forked now, with all that the job's module has imported: they begin at once,
+    and import nothing again.
+
+    Raises:
+        RuntimeError: there are threads, one of which may hold a lock that no copy would give back.
+    """
+    processes = environment.processes()
+    if processes == 1 or environment.workers() or environment.dask_address() is not None:
+        return contextlib.nullcontext()
+    if threading.active_count() > 1:
+        raise RuntimeError(f"threads before the fork: {threading.enumerate()}")
+    return process_pool(processes, start="fork")
+
+
 @contextlib.contextmanager
-def process_pool(processes: int) -> Generator[Executor]:
-    """Yield an executor of processes that end with this one; an error ends them at their work."""
+def process_pool(processes: int, *, start: str = "spawn") -> Generator[Executor]:
+    """Yield an executor of processes that end with this one; an error ends them at their work.
+
+    Args:
+        processes: How many.
+        start: `spawn`, since the heartbeat's thread must not be forked in the middle of a write;
+            `fork` where there is no other thread yet.
+    """
     with ProcessPoolExecutor(
         processes,
-        # Spawned: the heartbeat's thread must not be forked in the middle of a write.
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=multiprocessing.get_context(start),
         initializer=_begin,
         initargs=(os.getpid(),),
     ) as pool:
         try:
+            if start == "fork":
+                pool.submit(os.getpid)  # has it fork all, and only then begin threads of its own
             # The kernel's signal comes when the thread that started a process ends: this one.
             yield pool
         except BaseException:

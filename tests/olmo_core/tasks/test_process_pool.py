@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from assets.paths import CHECKOUT
 from olmo_core.tasks.map import process_pool
@@ -23,7 +24,7 @@ def work(folder):
         time.sleep(0.001)
 
 if __name__ == "__main__":
-    with process_pool(2) as pool:
+    with process_pool(2, start=sys.argv[2]) as pool:
         for future in [pool.submit(work, Path(sys.argv[1])) for _ in range(3)]:
             future.result()
 """
@@ -50,12 +51,13 @@ def both(folder: Path) -> list[psutil.Process]:
     return processes
 
 
-def test_busy_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_busy_processes_end_with_a_killed_parent(tmp_path: Path, start: str) -> None:
     script, folder = tmp_path / "busy.py", tmp_path / "out"
     script.write_text(BUSY)
     folder.mkdir()
     parent = subprocess.Popen(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(script), str(folder), start],
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
     try:

@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import psutil
 import pytest
 
 from assets.paths import CHECKOUT
-from olmo_core.errors import InputError
+from olmo_core.errors import ExitCode, InputError
 from olmo_core.files import read_json
 from olmo_core.run.job import Job, Report
-from olmo_core.tasks.map import Task, map_tasks
+from olmo_core.tasks.map import Task, forked_processes, map_tasks
+from tests.olmo_core.tasks.sharing import TASKS
 from tests.olmo_core.tasks.test_process_pool import lives
 
 SCRIPT = "from tests.olmo_core.tasks.test_processes import main; main()"
@@ -144,3 +146,98 @@ def test_what_ends_a_job_ends_its_processes(
 def _works(process: psutil.Process) -> bool:
     """Not multiprocessing's own tracker of resources."""
     return "spawn_main" in " ".join(process.cmdline())
+
+
+@contextlib.contextmanager
+def begun(folder: Path) -> Generator[tuple[psutil.Process, set[int]]]:
+    """A job from the command line whose first tasks compute without end; who does them."""
+    config = folder / "run" / "config.yaml"
+    config.parent.mkdir()
+    config.write_text("config: {}\ninputs: {}\n")
+    for number in range(TASKS):
+        (folder / f"spin.leader.{number}").touch()
+    process = psutil.Popen(
+        [sys.executable, "-m", "tests.olmo_core.tasks.sharing", str(config)],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "OLMO_PROCESSES": "2"},
+        stderr=(folder / "errors").open("w"),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    try:
+        while len(seen := {int(path.name.split(".")[3]) for path in began(folder)}) < 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, (folder / "errors").read_text()
+            time.sleep(0.01)
+        yield process, seen
+    finally:
+        if process.is_running():
+            process.kill()
+        process.wait()
+
+
+def began(folder: Path) -> list[Path]:
+    return [*folder.glob("began.leader.*")]
+
+
+def test_a_job_of_the_command_line_has_forked_its_processes(tmp_path: Path) -> None:
+    """Before it takes the folder's lock: one that is left for a moment holds no next job up."""
+    with begun(tmp_path) as (job, pids):
+        assert {each.pid for each in job.children()} == pids
+        assert all(each.cmdline() == job.cmdline() for each in job.children())
+        lock = str(tmp_path / "run" / "job.lock")
+        held = {each.pid: [file.path for file in each.open_files()] for each in job.children()}
+        assert lock in {os.readlink(each) for each in Path(f"/proc/{job.pid}/fd").iterdir()}
+        assert not [pid for pid, paths in held.items() if lock in paths]
+        for path in tmp_path.glob("spin.*"):
+            path.unlink()
+        assert job.wait(60) == 0
+    assert {int(path.name.split(".")[3]) for path in began(tmp_path)} == pids
+    assert read_json(tmp_path / "run" / "result.json")["report"]["numbers"] == {"sum": 506}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL),
+        (signal.SIGTERM, ExitCode.STOPPED),
+        (signal.SIGINT, ExitCode.STOPPED),
+    ],
+)
+def test_what_ends_a_job_ends_the_processes_that_it_forked(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    with begun(tmp_path) as (job, pids):
+        processes = [psutil.Process(pid) for pid in pids]
+        if number == signal.SIGINT:  # as Ctrl-C, to all of them
+            os.killpg(job.pid, number)
+        else:
+            job.send_signal(number)
+        assert job.wait(60) == code
+        _, alive = psutil.wait_procs(processes, timeout=5)
+        assert not [process for process in alive if lives(process)]
+    assert "ForkProcess" not in (tmp_path / "errors").read_text()
+
+
+def test_processes_are_not_forked_beside_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLMO_PROCESSES", "2")
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        with pytest.raises(RuntimeError, match="threads before the fork"):
+            forked_processes()
+    finally:
+        end.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "alone", [{"OLMO_PROCESSES": "1"}, {"OLMO_WORKERS": "3"}, {"OLMO_DASK_ADDRESS": "tls://h:1"}]
+)
+def test_no_process_is_forked_for_one_or_for_many_nodes(
+    alone: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"OLMO_PROCESSES": "2", **alone}.items():
+        monkeypatch.setenv(name, value)
+    with forked_processes() as pool:
+        assert pool is None
