@@ -17,6 +17,7 @@ from olmo_core.evals.columns import (
     perplexity_columns,
 )
 from olmo_core.evals.published import published_tables
+from olmo_core.evals.released import is_released
 from olmo_core.evals.store.read import Results
 
 OTHER = "‡"  # of a score that was asked otherwise than the first in its column
@@ -108,7 +109,7 @@ def make_board(
     for graph in graphs:
         rows = figures(results, chosen[graph.recipe.name], shown)
         models += ordered(graph, rows)
-    notes += _mark_others(models)
+    notes += [*_cut_prompts(models), *_mark_others(models), *_released(models)]
     peers, said = published_models(shown)
     chance = chances(models, shown)
     return Board(columns=columns, models=[*chance, *models, *peers], notes=notes + said)
@@ -131,18 +132,39 @@ def _mark_others(models: Sequence[Model]) -> list[str]:
     ]
 
 
+def _cut_prompts(models: Sequence[Model]) -> list[str]:
+    """Return a note of the tasks of which prompts were cut."""
+    rows = [row for model in models for row in model.figures.values() if row["truncated"]]
+    names = dict.fromkeys(row["task"] for row in rows)
+    said = f"{MARK} Prompts cut on the left to fit the model's context: {', '.join(names)}."
+    return [said] if names else []
+
+
+def _released(models: Sequence[Model]) -> list[str]:
+    """Return a note of the models that others released and that were scored here."""
+    rows = [next(iter(model.figures.values())) for model in models if model.figures]
+    names = dict.fromkeys(f"{row['model']} ({row['revision']})" for row in rows if is_released(row))
+    said = f"Released by others, scored here: {', '.join(names)}. Their loss is per token of their "
+    return [f"{said}own tokenizer; bits per byte (bpb) compare."] if names else []
+
+
 def ordered(graph: Graph, rows: Iterable[Row]) -> list[Model]:
-    """Return the models of a recipe: baselines, the main line's in its order, checkpoints."""
+    """Return a recipe's models: baselines, the main line's in its order, checkpoints, others'.
+
+    Models of one name and of several runs, as of an evaluation that is to be made anew, stay apart.
+    """
     place = {name: number for number, name in enumerate(graph.nodes)}
     known: dict[tuple[Any, ...], Model] = {}
     for row in rows:
         of, _, step = row["model"].partition("@")
         key = (
+            is_released(row),
             row["run"] is not None,
             bool(step),
             place.get(of, -1),
             row["step"] or 0,
             row["model"],
+            row["run"] or "",
         )
         if key not in known:
             facts = {"name": row["model"], "tokens": row["tokens"]}

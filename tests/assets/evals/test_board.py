@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assets.assemble import build_graph
-from assets.evals.board import Board, make_board
+from assets.evals.board import Board, make_board, ordered
 from assets.evals.curves import Curves, make_curves
 from assets.graph import Graph
 from assets.recipe import load_recipe
@@ -105,6 +105,29 @@ def test_what_another_recipe_has_made_of_the_same_counts(graph: Graph, toy_root:
     models = exported(graph, "stage1", "soup")
     evaluate_models(graph, toy_root, *models, recipe="copy")
     assert [name for name, _ in lines(board(graph, toy_root))] == ["stage1", "soup"]
+
+
+def test_a_name_of_two_runs_is_two_lines(graph: Graph, toy_root: Path) -> None:
+    [now] = exported(graph, "stage1")
+    before = replace(now, run="ffffffffffff")
+    rows = [model.row(**figure()) for model in (now, before)]
+    found = ordered(graph, [{**row, "task_sha256": "x"} for row in rows])
+    assert [model.name for model in found] == ["stage1", "stage1"]
+    assert [len(model.figures) for model in found] == [1, 1]
+
+
+def test_cut_prompts_are_marked_and_others_models_stand_last_with_a_note(
+    graph: Graph, toy_root: Path
+) -> None:
+    [stage1] = exported(graph, "stage1")
+    facts = {"run": None, "recipe": None, "seed": None, "step": None}
+    other = replace(stage1, model="olmo_1b", revision="main@0123456789ab", **facts)
+    evaluate_models(graph, toy_root, other, stage1, figures=(figure(truncated=3),))
+    shown = board(graph, toy_root)
+    assert lines(shown) == [(name, ["0.500 ± 0.050 †"]) for name in ("stage1", "olmo_1b")]
+    cut, released = shown.notes
+    assert cut.endswith("to fit the model's context: copa.")
+    assert released.startswith("Released by others, scored here: olmo_1b (main@0123456789ab). ")
 
 
 def test_checkpoints_are_of_the_runs_as_they_stand_by_step(graph: Graph, toy_root: Path) -> None:
