@@ -17,11 +17,12 @@ from olmo_core.files import read_json, sha256_file
 from olmo_core.run.result import digest
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 # As `olmo_core.checkpoint.weight_files` has them, which a plan, without torch, cannot read.
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What else transformers reads, where it is there.
 FURTHER = (
-    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *(TOKENIZER_CONFIG, "special_tokens_map.json", "added_tokens.json"),
     "generation_config.json",
 )
 PERPLEXITY_TYPES = ("olmo", "olmo2")  # that our own model computes
@@ -150,11 +151,12 @@ def _files(folder: Path, model: ReleasedModel, commit: str | None) -> Found:
     kind = values.get("model_type") if isinstance(values, dict) else None
     if not isinstance(kind, str):
         raise _Unfit(f"{files[CONFIG]}: no model_type; expected that of a model of transformers")
-    if "auto_map" in values:
-        raise _Unfit(
-            f"{files[CONFIG]}: auto_map: code of the model's own would have to run, which is never "
-            "done here; expected an architecture of transformers"
-        )
+    for name in (CONFIG, TOKENIZER_CONFIG):
+        if name in files and "auto_map" in read_json(files[name]):
+            raise _Unfit(
+                f"{files[name]}: auto_map: code of the model's own would have to run, which is "
+                "never done here; expected an architecture and a tokenizer of transformers"
+            )
     if model.perplexity and kind not in PERPLEXITY_TYPES:
         raise _Unfit(
             f"{files[CONFIG]}: model_type {kind!r}, but perplexity is computed by our own model, "

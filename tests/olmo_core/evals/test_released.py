@@ -208,6 +208,13 @@ def test_files_that_have_changed_are_not_scored(family: Any, theirs: Path, cache
         models.evaluated_models(inputs)
 
 
+def test_a_tokenizer_with_code_of_its_own_is_refused(theirs: Path) -> None:
+    file = theirs / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "auto_map": {"AutoTokenizer": []}}))
+    with pytest.raises(InputError, match=r"tokenizer_config\.json: auto_map"):
+        find("a", ReleasedModel(folder=str(theirs)))
+
+
 def test_weights_that_are_cut_off_or_of_two_kinds_are_refused(family: Any, theirs: Path) -> None:
     config = ReleasedModels(models={"a": ReleasedModel(folder=str(theirs))})
     (theirs / "model.safetensors.index.json").write_text("{}")

@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard
 
 from olmo_core.config.load import build
 from olmo_core.config.model_card import ModelCardConfig
+from olmo_core.energy import EnergyConfig, Use
 from olmo_core.errors import ConfigError
 from olmo_core.evals.rows import SCHEMA, exported_models, write_rows
 from olmo_core.release import model_card
@@ -228,6 +229,24 @@ def test_a_loss_is_said_to_be_of_its_own_set(family: Any, leaderboard: Path) -> 
     assert "loss 2.500 nats per token on `books`." in text
     assert "are of the documents of `books`, or of the set that a title names (`paloma`);" in text
     assert "held-out" not in text
+
+
+def test_the_hub_is_told_of_emissions_that_are_known_and_of_no_others(
+    family: Any, leaderboard: Path
+) -> None:
+    facts = facts_of(family, leaderboard, [])
+    config = model_card.CardConfig(title="Tiny", hardware="Two old GPUs.")
+    assert not any(facts.uses.values())  # made by no job
+    assert "co2_eq_emissions" not in model_card.card(config, facts)
+    stated = EnergyConfig(watts_per_device=500, pue=1.2, carbon_intensity_kg_per_kwh=0.5)
+    use = Use(seconds=7200, devices=2, stated=stated)  # 2 kWh, of the site 2.4
+    known = dataclasses.replace(facts, uses={name: [use] for name in facts.configs})
+    text = model_card.card(config, known)
+    data: Any = ModelCard(text).data  # the hub's own reader
+    assert data.co2_eq_emissions["emissions"] == pytest.approx(1200 * len(facts.configs))
+    assert data.co2_eq_emissions["training_type"] == "pre-training"
+    assert data.co2_eq_emissions["hardware_used"] == "Two old GPUs."
+    assert "| assumed, 500 W per device |" in text
 
 
 def test_a_tag_of_dashes_does_not_cut_the_card(family: Any, leaderboard: Path) -> None:
