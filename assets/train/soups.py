@@ -64,8 +64,8 @@ def soup_node(recipe: Recipe, runs: Mapping[str, TrainConfig]) -> Node:
     if section.plain is not None:
         if len(runs) == 1:
             raise ConfigError(
-                f"{place_in(recipe.evals, 'soup')}: the recipe has one run and no stage 2; "
-                "expected last_checkpoints of 2 or more, or no section"
+                f"{place_in(recipe.evals, 'soup')}: unknown section, as the recipe has no stage 2 "
+                "whose runs it would be of; expected last_checkpoints of 2 or more in it, or none"
             )
         return replace(node, config=to_dict(section.plain))
     if section.last_checkpoints > 1:
