@@ -29,7 +29,10 @@ def souped(recipe: Recipe) -> dict[str, TrainConfig]:
     They are those of stage 2. A recipe without one may have a soup of stage 1's last checkpoints.
     """
     runs = {f"stage2_ingredient{k}": each for k, (_, each) in enumerate(recipe.ingredients(), 1)}
-    return runs or ({"stage1": recipe.stage1_config()} if "soup" in recipe.evals else {})
+    if runs or "soup" not in recipe.evals:
+        return runs
+    section = recipe.section("evals", "soup", SoupMethodConfig)
+    return {"stage1": recipe.stage1_config()} if section.last_checkpoints > 1 else {}
 
 
 def soup_node(recipe: Recipe, runs: Mapping[str, TrainConfig]) -> Node:
@@ -40,14 +43,20 @@ def soup_node(recipe: Recipe, runs: Mapping[str, TrainConfig]) -> Node:
         runs: The ingredients by name, in order; or a single run, whose checkpoints are averaged.
 
     Raises:
-        ConfigError: another number of weights than of ingredients, fewer checkpoints than are to be
-            averaged, or a method that needs documents of a recipe that holds none out.
+        ConfigError: another number of weights than of ingredients, a choice among one, fewer
+            checkpoints than are to be averaged, or a method that needs documents of a recipe that
+            holds none out.
     """
     section = recipe.section("evals", "soup", SoupMethodConfig)
     if section.weights is not None and len(section.weights) != len(runs):
         raise ConfigError(
             f"{place_in(recipe.evals, 'soup.weights')}: {len(section.weights)} weights; expected "
             f"one for each of the {len(runs)} ingredients"
+        )
+    if len(runs) == 1 and section.method != "mean":
+        raise ConfigError(
+            f"{place_in(recipe.evals, 'soup.method')}: {section.method}, but the recipe has one "
+            "run and no stage 2; expected mean"
         )
     node = Node(
         recipe=recipe.name,
@@ -62,11 +71,6 @@ def soup_node(recipe: Recipe, runs: Mapping[str, TrainConfig]) -> Node:
         checks=(checks.ingredients_differ,) if len(runs) > 1 else (),
     )
     if section.plain is not None:
-        if len(runs) == 1:
-            raise ConfigError(
-                f"{place_in(recipe.evals, 'soup')}: unknown section, as the recipe has no stage 2 "
-                "whose runs it would be of; expected last_checkpoints of 2 or more in it, or none"
-            )
         return replace(node, config=to_dict(section.plain))
     if section.last_checkpoints > 1:
         intervals = {
