@@ -103,9 +103,10 @@ def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
             for event in events
             if event is not None and event.event_type_value == "ASSET_CHECK_EVALUATION"
         ]
-    # Forty steps teach a model little: the one check of what it has learned may fail, no other.
+    # Forty steps teach a model little, and after ten more its ingredients hardly differ: the checks
+    # of what the one has learned and of what averaging the others gained may fail, no other.
     failed = {evaluation.check_name for evaluation in evaluations if not evaluation.passed}
-    assert failed <= {"learned_more_than_frequencies"}
+    assert failed <= {"learned_more_than_frequencies", "soup_is_as_good_as_its_best"}
     made = {key for key in graph.asset_check_keys if key.asset_key.path[-1] not in SWEEP}
     assert {evaluation.asset_check_key for evaluation in evaluations} == made
     assert len(evaluations) == len(made)
