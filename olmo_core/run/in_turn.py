@@ -64,6 +64,7 @@ def main() -> None:
         if code == ExitCode.STOPPED:
             raise SystemExit(code)
         gc.collect()  # a model may hold itself
+        gc.freeze()  # what is left was imported, or read for all jobs: not looked at again
 
 
 def _run(module: str, folder: RunFolder) -> int:

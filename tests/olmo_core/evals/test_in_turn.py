@@ -1,8 +1,11 @@
 """Evaluations of checkpoints that one process makes in turn are those of jobs of their own."""
 
+import contextlib
 import os
+import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ import yaml
 from olmo_core.checkpoint.save import Saver
 from olmo_core.checkpoint.weights import load_model
 from olmo_core.errors import ExitCode
+from olmo_core.evals.rows import read_rows
+from olmo_core.evals.store.read import open_results
 from olmo_core.files import write_json
 from olmo_core.optim.adamw import AdamW, Group
 from olmo_core.parallel.world import World
@@ -25,6 +30,7 @@ CONFIGS: dict[str, Any] = {
     "checkpoint_perplexity": {"max_window": 46},
 }
 MODULE = "olmo_core.evals.checkpoint"
+KILLS = 10
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +67,30 @@ def prepared(root: Path, family: Any, run: Path, asset: str, step: int) -> Path:
         "inputs": {name: str(path) for name, path in inputs.items()},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
-    write_json(folder / "launch.json", {"schema_version": 1, "pid": 1, "start_ticks": 1})
+    identity = {"recipe": "recipe", "asset": asset, "partition": f"stage1@step{step}"}
+    process = {"pid": 1, "start_ticks": 1}
+    write_json(folder / "launch.json", {"schema_version": 1, **identity, **process})
     return folder
 
 
-def in_turn(folders: list[Path], environment: dict[str, str]) -> Iterator[int]:
-    """Yield the exit code of each job."""
-    turns = [Turn(folder=str(folder), log="log/job.log", environment={}) for folder in folders]
-    subprocess.run(
+def started(folders: list[Path], root: Path) -> "subprocess.Popen[bytes]":
+    """A process that has been given these jobs, and no other to come."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "olmo_core.run.in_turn", MODULE],
-        input=b"".join(turn.line() for turn in turns),
-        env=environment,
-        check=True,
+        stdin=subprocess.PIPE,
+        env={**os.environ, "OLMO_ROOT": str(root)},
     )
+    assert process.stdin is not None
+    for folder in folders:
+        turn = Turn(folder=str(folder), log="log/job.log", environment={})
+        process.stdin.write(turn.line())
+    process.stdin.close()
+    return process
+
+
+def in_turn(folders: list[Path], root: Path) -> Iterator[int]:
+    """Yield the exit code of each job."""
+    assert started(folders, root).wait() == 0
     for folder in folders:
         record = RunFolder(folder).read(folder / "launch.json")
         assert record is not None
@@ -87,7 +104,7 @@ def test_the_same_bytes_and_a_bad_one_spoils_no_other(
 ) -> None:
     jobs = [(asset, step) for step in (1, 2, 3, 4) for asset in CONFIGS]
     folders = [prepared(tmp_path / "in_turn", family, run, *job) for job in jobs]
-    codes = in_turn(folders, {**os.environ, "OLMO_ROOT": str(tmp_path / "in_turn")})
+    codes = in_turn(folders, tmp_path / "in_turn")
     ended = dict(zip(jobs, codes, strict=True))
     for (asset, step), code in ended.items():
         bad = step in (2, 3)
@@ -108,3 +125,39 @@ def test_the_same_bytes_and_a_bad_one_spoils_no_other(
         assert shared["digest"] == alone["digest"]
         assert shared["report"] == alone["report"]
         assert alone["report"]["numbers"]["scores_from_cache"] == 0
+
+
+@pytest.mark.drill
+def test_killed_at_any_moment_the_rows_are_the_same_and_none_is_twice(
+    family: Any, run: Path, tmp_path: Path
+) -> None:
+    jobs = [(asset, step) for step in (1, 4) for asset in CONFIGS]
+
+    def new(name: str) -> list[Path]:
+        return [prepared(tmp_path / name, family, run, *job) for job in jobs]
+
+    began = time.monotonic()
+    whole = new("whole")
+    assert [*in_turn(whole, tmp_path / "whole")] == [0] * len(jobs)
+    seconds = time.monotonic() - began
+    expected = [RunFolder(folder).read_result()["files"] for folder in whole]
+    chance = random.Random(0)
+    for moment in range(KILLS):
+        root = tmp_path / f"killed{moment}"
+        process = started(folders := new(root.name), root)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds * (moment + chance.random()) / KILLS)
+        process.kill()
+        process.wait()
+        stays = [folder for folder in folders if RunFolder(folder).finished]
+        statuses = [RunFolder(folder).read_status() for folder in stays]
+        left = [folder for folder in folders if folder not in stays]
+        assert [*in_turn(left, root)] == [0] * len(left)
+        assert [RunFolder(folder).read_status() for folder in stays] == statuses
+        assert [RunFolder(folder).read_result()["files"] for folder in folders] == expected
+        rows = [row for folder in folders for row in read_rows(folder / "rows.parquet")]
+        kept = open_results(root).query("select model, task, metric from rows")
+        assert sorted((row["model"], row["task"], row["metric"]) for row in rows) == sorted(
+            (row["model"], row["task"], row["metric"]) for row in kept
+        )
+        assert len({(row["model"], row["task"], row["metric"]) for row in kept}) == len(kept)
