@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.execution.produce import Produced
 from assets.node import Chart, Node
+from assets.reporting.in_loop import in_loop_tables
 from assets.reporting.plots import bars, curves, loss_curve
 from assets.reporting.texts import code_block
 from olmo_core.run.accepted import Acceptance
@@ -51,7 +52,8 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
     result, folder = produced.result, produced.folder
     parts = result["report"]
     pictures = {name: (folder.path / path).read_bytes() for name, path in parts["plots"].items()}
-    curve = loss_curve(read_metrics(folder.metrics), f"{node.recipe} / {node.name}")
+    logged = read_metrics(folder.metrics)
+    curve = loss_curve(logged, f"{node.recipe} / {node.name}")
     if curve is not None:
         pictures["loss_curve"] = curve
     for chart in node.charts:
@@ -68,6 +70,7 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         **{name: _number(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},
         **{name: _table(fitting(rows)) for name, rows in parts["tables"].items() if rows},
+        **{name: _table(rows) for name, rows in in_loop_tables(logged).items()},
         **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
         # Results of before have none.
         **{name: dg.MetadataValue.md(text) for name, text in parts.get("markdown", {}).items()},

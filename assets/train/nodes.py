@@ -71,7 +71,8 @@ def _training(
     description: str,
     parent: str | None = None,
 ) -> Node:
-    require_known(config.evaluators, config.core.evaluators)
+    where = f"{recipe.name}: {name}: evaluators"
+    require_known(config.evaluators, config.core.evaluators, where)
     return Node(
         recipe=recipe.name,
         name=name,

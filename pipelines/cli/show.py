@@ -17,12 +17,13 @@ from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.paths import root, shared_roots
 from assets.recipe import Recipe, load_recipe
+from assets.reporting.in_loop import in_loop_tables
 from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.monitor.dry_run import plan, steps_of
-from olmo_core.run.folder import RunFolder
+from olmo_core.run.folder import RunFolder, read_metrics
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
 from pipelines.cli.terminal import amount, print_json, table, terminal
 
@@ -81,7 +82,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
             "failed_check": graph.failed_check(root, name) if current else None,
             **({"accepted": str(accepted)} if current and accepted else {}),
             "digest": result["digest"],
-            "tables": report["tables"],
+            "tables": {**report["tables"], **in_loop_tables(read_metrics(run.metrics))},
             **{key: result[key] for key in ("work_seconds", "start_seconds", "peak_memory_bytes")},
         },
     }

@@ -155,3 +155,23 @@ def test_a_name_that_the_root_has_taken_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"no recipe can be named {name}: "):
         require_name(name, name)
     require_name(f"{name}_1", name)
+
+
+def test_evaluators_are_known_before_anything_is_made_and_get_the_recipe_s_tokenizer(
+    copy: Path, tmp_path: Path
+) -> None:
+    before = build_graph(load_recipe("mine")).nodes["stage1"]
+    stage1 = copy / "stage1.yaml"
+    text = stage1.read_text()
+    stage1.write_text(text + "evaluators: [{label: helaswag, type: downstream}]\n")
+    said = r"mine: stage1: evaluators: .*'helaswag': did you mean 'hellaswag'"
+    with pytest.raises(ConfigError, match=said):
+        build_graph(load_recipe("mine"))
+    stage1.write_text(text + "evaluators: [{label: hellaswag, type: downstream}]\n")
+    node = build_graph(load_recipe("mine")).nodes["stage1"]
+    assert node.config == before.config
+    inputs = {name: tmp_path / name for name in node.inputs}
+    assert node.render is not None
+    rendered = node.render(node, inputs, tmp_path)
+    assert rendered["core"]["roots"]["tokenizer"] == str(tmp_path / "tokenizer")
+    assert rendered["evaluators"][0]["label"] == "hellaswag"

@@ -28,6 +28,7 @@ from olmo_core.evals.perplexity.documents import token_documents
 from olmo_core.evals.perplexity.windows import windows
 from olmo_core.evals.task_data import build_task, write_shadows
 from olmo_core.model.transformer import Transformer
+from olmo_core.parallel.prepare import is_sharded
 from olmo_core.parallel.world import World
 
 Figures = dict[str, float]
@@ -84,7 +85,12 @@ class Evaluators:
         Raises:
             Abandoned: a rank is asked to stop.
         """
-        ranked = RankedModel(model=model, world=self._world, stop_requests=stop_requests)
+        ranked = RankedModel(
+            model=model,
+            world=self._world,
+            narrow=gathers_narrow(self._config, self._world),
+            stop_requests=stop_requests,
+        )
         for label, evaluate in self._asked.items():
             begins(label)
             try:
@@ -171,6 +177,12 @@ class Evaluators:
         for file in files:
             eos = model.eos_token_id if file.header is None else file.header.eos_token_id
             yield from token_documents(file, eos, model.vocab_size, self._files)
+
+
+def gathers_narrow(config: TrainConfig, world: World) -> bool:
+    """Return whether the weights of a run are there in bfloat16 alone when it computes."""
+    mixed = config.precision == "amp_bf16" and config.fsdp.precision is not None
+    return mixed and is_sharded(config, world)
 
 
 def mean_loss(ranked: RankedModel, documents: Iterable[np.ndarray], *, batch_tokens: int) -> float:

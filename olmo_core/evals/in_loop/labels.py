@@ -43,12 +43,15 @@ def figure(label: str) -> str:
     return f"eval/{group}/{label}_{metric}"
 
 
-def require_known(evaluators: Sequence[EvaluatorConfig], missing: str) -> None:
+def require_known(
+    evaluators: Sequence[EvaluatorConfig], missing: str, where: str = "evaluators"
+) -> None:
     """Refuse labels that nobody knows, before a run is launched.
 
     Args:
         evaluators: Of the configuration.
         missing: `core.evaluators`; with `skip_missing` the run goes on without them.
+        where: They stand.
 
     Raises:
         ConfigError: names each unknown label and the nearest known one.
@@ -60,7 +63,7 @@ def require_known(evaluators: Sequence[EvaluatorConfig], missing: str) -> None:
     ]
     if unknown and missing != "skip_missing":
         raise ConfigError(
-            f"evaluators: unknown labels of downstream tasks: {'; '.join(unknown)}. Or train "
+            f"{where}: unknown labels of downstream tasks: {'; '.join(unknown)}. Or train "
             "without them: core.evaluators=skip_missing"
         )
 

@@ -31,6 +31,7 @@ class RankedModel:
 
     model: Transformer
     world: World
+    narrow: bool  # shards are gathered in bfloat16: what is between them is computed in it, too
     stop_requests: Callable[[], int]  # how often this rank was asked to stop
 
     def score(self, windows: Sequence[Window], batch_tokens: int) -> list[float]:
@@ -63,7 +64,10 @@ class RankedModel:
         return _joined(self.world.gather((problem, values)), len(windows))
 
     def _compute(self, batch: Sequence[Window]) -> list[float]:
-        return score_batch(self.model, batch, pad=0)
+        kind = self.world.device.type
+        # no cache, as in training: with sharded weights it gave wrong gradients
+        with torch.autocast(kind, torch.bfloat16, enabled=self.narrow, cache_enabled=False):
+            return score_batch(self.model, batch, pad=0)
 
     def _agree(self, *, computing: bool) -> bool:
         """Return whether any rank computes a batch now; heed a stop, on all ranks at once."""

@@ -132,17 +132,21 @@ def score_batch(model: Transformer, batch: Sequence[Window], pad: int) -> list[f
 
 
 def _values(states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor]:
-    """Return the log-probability (N,) of each target in f64, 0 where there is none, -1."""
+    """Return the log-probability (N,) of each target in f64, 0 where there is none, -1.
+
+    Logits are in f32, whatever states and weight are in.
+    """
     scored = targets >= 0
     values = torch.zeros(targets.shape, dtype=torch.float64, device=targets.device)
-    values[scored] = torch.cat(
-        [
-            _log_probability(part, weight, ids)
-            for part, ids in zip(
-                states[scored].split(HEAD_ROWS), targets[scored].split(HEAD_ROWS), strict=True
-            )
-        ]
-    )
+    with torch.autocast(targets.device.type, enabled=False):
+        values[scored] = torch.cat(
+            [
+                _log_probability(part.float(), weight, ids)
+                for part, ids in zip(
+                    states[scored].split(HEAD_ROWS), targets[scored].split(HEAD_ROWS), strict=True
+                )
+            ]
+        )
     return (values,)
 
 
@@ -158,7 +162,7 @@ def _log_probability(states: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
     for start, part in zip(
         range(0, len(weight), HEAD_WIDTH), weight.split(HEAD_WIDTH), strict=True
     ):
-        tile = matmul_prepacked(scaled, prepacked(part, scaled))  # (N, width)
+        tile = matmul_prepacked(scaled, prepacked(part.float(), scaled))  # (N, width)
         inside = ((chosen >= start) & (chosen < start + len(part))).nonzero().squeeze(1)
         picked[inside] = tile[inside, chosen[inside] - start]
         highest.append(tile.amax(1))

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from olmo_core.checkpoint.weights import load_model
+from olmo_core.evals.perplexity.scoring import score_documents
 from olmo_core.run.folder import read_metrics
 
 Train = Callable[..., int]
@@ -162,6 +164,43 @@ def test_two_ranks_share_the_documents_and_get_the_same_figures(
     one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
     assert [*two] == [5, 10, 12]
     assert two == pytest.approx(one, rel=1e-4)  # the weights are equal but for rounding
+
+
+def test_where_training_is_in_bfloat16_it_is_in_float32_as_far_as_the_weights_are(
+    train: Train, ranks: Ranks, validation: str, tmp_path: Path
+) -> None:
+    given = (*evaluators(validation), "precision=amp_bf16", "eval_interval=100")
+    assert train("one", *given) == 0
+    ids = np.fromfile(validation, "<u2")
+    documents = np.split(ids, np.nonzero(ids == 0)[0] + 1)
+    model = load_model(tmp_path / "one" / "model")
+    scored = [
+        *score_documents(
+            [model],
+            [document[:-1] for document in documents if len(document)],
+            eos_token_id=0,
+            max_window=2048,
+            batch_tokens=128,
+        )
+    ]
+    loss = -sum(nats for _, nats in scored) / sum(tokens for tokens, _ in scored)
+    assert figures(tmp_path / "one") == pytest.approx({12: loss}, abs=1e-6)
+    plain = ("precision=amp_bf16", "fsdp={precision: mixed}")
+    assert ranks("plain", 2, *plain) == [0, 0]
+    assert ranks("two", 2, *given, *plain) == [0, 0]
+    assert weights(tmp_path / "two") == weights(tmp_path / "plain")
+    assert figures(tmp_path / "two") == pytest.approx({12: loss}, abs=3e-2)
+
+
+def test_compiled_and_recomputed_blocks_run_as_they_are_written(
+    train: Train, validation: str, tmp_path: Path
+) -> None:
+    given = ("activation_checkpointing=whole_layer", "compile={backend: eager, fullgraph: true}")
+    assert train("plain", *given) == 0
+    assert train("run", *given, *evaluators(validation)) == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "plain")
+    assert all(not row["evaluation"]["failed"] for row in rows(tmp_path / "run"))
+    assert [*figures(tmp_path / "run")] == [5, 10, 12]
 
 
 @pytest.mark.parametrize("failing", [0, 1])
