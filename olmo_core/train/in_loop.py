@@ -48,6 +48,8 @@ class InLoopEvaluation:
         if job is not None:
             for label, why in self._evaluators.missing.items():
                 log.warning("evaluators: training goes on without %s: %s", label, why)
+        if not self._evaluators.labels:
+            self._evaluators = None
         rows = read_metrics(RunFolder(config.save_folder).metrics) if world.first else []
         recorded = any(RECORD in row and row["step"] == step for row in rows)
         [recorded, *_] = world.gather(recorded)

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import yaml
 from tokenizers import Tokenizer
 
 from olmo_core.config.evals import TaskConfig
@@ -26,7 +27,7 @@ from olmo_core.evals.in_loop.ranks import Abandoned, RankedModel, undisturbed
 from olmo_core.evals.in_loop.tokenizer import find_tokenizer
 from olmo_core.evals.perplexity.documents import token_documents
 from olmo_core.evals.perplexity.windows import windows
-from olmo_core.evals.task_data import build_task, write_shadows
+from olmo_core.evals.task_sources import task_source
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.prepare import is_sharded
 from olmo_core.parallel.world import World
@@ -67,6 +68,11 @@ class Evaluators:
             raise ConfigError(
                 f"evaluators: {said}. Or train without them: core.evaluators=skip_missing"
             )
+
+    @property
+    def labels(self) -> list[str]:
+        """Return the labels that are evaluated."""
+        return [*self._asked]
 
     def evaluate(
         self,
@@ -124,12 +130,17 @@ class Evaluators:
         return self._downstream(each.label, task, batch_tokens)
 
     def _downstream(self, label: str, task: TaskConfig, batch_tokens: int) -> Evaluate:
-        from olmo_core.evals.harness import Harness  # lm-eval takes seconds
-        from olmo_core.evals.in_loop.language_model import TrainedLanguageModel
-
+        try:
+            from olmo_core.evals.harness import Harness  # lm-eval takes seconds
+            from olmo_core.evals.in_loop.language_model import TrainedLanguageModel
+        except ModuleNotFoundError as error:  # an image for training alone
+            raise ConfigError(
+                f"it needs the package {error.name}, which is not installed"
+            ) from None
         tokenizer = self._tokenizer
         with TemporaryDirectory() as folder:
-            write_shadows([build_task(task, Path(folder))], Path(folder), datasets_cache=Path())
+            shadow = {"include": str(task_source(task).path), "task": task.name}
+            (Path(folder) / "task.yaml").write_text(yaml.safe_dump(shadow), encoding="utf-8")
             harness = Harness(Path(folder))
             harness.load(task)
 
@@ -142,7 +153,15 @@ class Evaluators:
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
-        return read_tokenizer(find_tokenizer(self._config))
+        path, model = find_tokenizer(self._config), self._config.model
+        tokenizer = read_tokenizer(path)
+        entries = tokenizer.get_vocab_size(with_added_tokens=True)
+        if entries > model.padded_vocab_size:
+            raise ConfigError(
+                f"{path} has {entries} entries, the model {model.padded_vocab_size}; expected the "
+                "tokenizer.json that made the run's tokens"
+            )
+        return tokenizer
 
     def _open(self, each: EvaluatorConfig) -> dict[str, list[TokenFile]]:
         model = self._config.model

