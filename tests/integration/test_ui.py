@@ -92,7 +92,8 @@ def test_the_table_of_sources_is_shown(page: Page, address: str, tiny: World) ->
     table = page.locator("table table").filter(has_text="kept_share").first
     expect(table).to_be_visible()
     for row in tiny.show()["filtered"]["metadata"]["tables"]["sources"]:
-        expect(table.get_by_role("cell", name=row["source"], exact=True)).to_be_visible()
+        # Of few sources the table stands on its side, and they name its columns.
+        expect(table.get_by_text(row["source"], exact=True).first).to_be_visible()
 
 
 def test_materialize_all_reports_what_is_finished_again_in_one_run(
