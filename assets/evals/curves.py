@@ -1,4 +1,4 @@
-"""The curves of a recipe's runs: figures of their checkpoints over the tokens that they saw."""
+"""The curves of a recipe's runs: figures of their checkpoints over the tokens of each run."""
 
 import math
 from collections.abc import Mapping, Sequence
