@@ -68,7 +68,7 @@ def ours(shape: dict[str, Any], *, compiled: bool) -> Step:
     """This project's step, put together as `olmo_core.train` does."""
     from olmo2 import batch_of_all, model_config
 
-    from olmo_core.config.compute import CompileConfig
+    from olmo_core.config.placement import CompileConfig
     from olmo_core.config.train import CoreConfig
     from olmo_core.model.transformer import Transformer
     from olmo_core.parallel.gradients import ReplicatedGradients

@@ -13,8 +13,8 @@ from part import CUDA, DEVICE, EOS, Z_LOSS, draw, draw_tokens, reset_peak_memory
 from torch import Tensor
 
 from benchmarks.olmo2 import model_config
-from olmo_core.config.compute import CompileConfig
 from olmo_core.config.optim import OptimizerConfig, SchedulerConfig
+from olmo_core.config.placement import CompileConfig
 from olmo_core.config.train import CoreConfig, DataConfig, TrainConfig
 from olmo_core.data.loader import Batch
 from olmo_core.model.init import initialise

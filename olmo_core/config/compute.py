@@ -1,6 +1,6 @@
-"""How a step is computed, by the official keys: none of them changes what is learned.
+"""How a step is computed: its chunks, what is computed again for backward, which step is skipped.
 
-Free of torch. Defaults are OLMo's.
+Free of torch. The official keys that have values alone are in `placement.py`.
 """
 
 from dataclasses import dataclass
@@ -42,51 +42,6 @@ def recomputes(strategy: ActivationCheckpointing, layer: int) -> bool:
     if strategy in every:
         return layer % every[strategy] == 0
     return layer % all_but[strategy] != 0 if strategy in all_but else True
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompileConfig:
-    """Official keys of `compile:`; each block is compiled alone, for fixed shapes."""
-
-    mode: str | None = None
-    fullgraph: bool = False
-    backend: str = "inductor"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FSDPConfig(Bounded):
-    """Official keys of `fsdp:`; the units of sharding are the same, whatever the wrapping."""
-
-    sharding_strategy: Literal[
-        "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "_HYBRID_SHARD_ZERO2"
-    ] = "FULL_SHARD"
-    precision: Literal["pure", "mixed"] | None = "pure"
-    # None: one replica per node
-    hybrid_sharding_num_model_replicas: int | None = at_least(1, default=None)
-    wrapping_strategy: str | None = None
-    use_orig_params: bool = True
-
-    @property
-    def keeps_gathered(self) -> bool:
-        """Return whether weights, once gathered, stay so until gradients are reduced (ZeRO-2)."""
-        return self.sharding_strategy in ("SHARD_GRAD_OP", "_HYBRID_SHARD_ZERO2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DDPConfig:
-    """Official keys of `ddp:`; gradients are always reduced once a step."""
-
-    grad_sync_mode: Literal["batch", "micro_batch"] | None = "batch"
-    find_unused_params: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeedMonitorConfig(Bounded):
-    """Official keys of `speed_monitor:`."""
-
-    window_size: int = at_least(1, default=100)  # steps
-    # FLOP/s of a device; None: by its name
-    gpu_flops_available: float | None = above(0, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

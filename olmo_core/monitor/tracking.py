@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from olmo_core.config.train import WandbConfig
+from olmo_core.config.placement import WandbConfig
 from olmo_core.files import write_atomic
 
 log = logging.getLogger("olmo")

@@ -14,7 +14,8 @@ from torch.utils.checkpoint import (
     create_selective_checkpoint_contexts,
 )
 
-from olmo_core.config.compute import ActivationCheckpointing, CompileConfig, recomputes
+from olmo_core.config.compute import ActivationCheckpointing, recomputes
+from olmo_core.config.placement import CompileConfig
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer

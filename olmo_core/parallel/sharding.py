@@ -18,7 +18,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from olmo_core.config.compute import FSDPConfig
+from olmo_core.config.placement import FSDPConfig
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer

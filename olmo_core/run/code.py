@@ -41,6 +41,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.config.load_tree": "reads values",
     "olmo_core.config.official": "drops keys without meaning, refuses others",
     "olmo_core.config.paths": "says where a file lies; what is in it is part of the fingerprint",
+    "olmo_core.config.placement": "keys that place or watch training; none is in its identity",
     "olmo_core.evals.store": "keeps figures that have been found",
     "olmo_core.evals.task_sources": "a table; rows that a job reads are part of its fingerprint",
     # A finished training has done the same steps, however often it was stopped and resumed.

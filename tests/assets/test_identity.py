@@ -5,11 +5,13 @@
 """
 
 import functools
+import inspect
 import re
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass, replace
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -18,7 +20,7 @@ from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.recipe import load_recipe
 from olmo_core.config.load import build, to_dict
-from olmo_core.config.train import TrainConfig, identity
+from olmo_core.config.train import CoreConfig, TrainConfig, identity
 from olmo_core.run import code
 from olmo_core.run.code import NEVER_COUNTS, PACKAGE_ROOT, counts, sources
 
@@ -287,6 +289,30 @@ def test_evaluators_are_no_part_of_what_is_trained() -> None:
     more = build(TrainConfig, values)
     assert more != plain
     assert identity(more) == identity(plain)
+
+
+def test_keys_that_identity_leaves_out_are_declared_where_no_code_counts() -> None:
+    values = identity(load_recipe("demo").stage1_config())
+    of_config: list[tuple[type[Any], Mapping[str, Any]]] = [
+        (TrainConfig, values),
+        (CoreConfig, values["core"]),
+    ]
+    left_out: set[str] = set()
+    for config, kept in of_config:
+        types = get_type_hints(config)
+        for declaring in (each for each in config.__mro__ if is_dataclass(each)):
+            for key in inspect.get_annotations(declaring):
+                assert counts(declaring.__module__) == (key in kept), key
+                if key not in kept:
+                    left_out |= {each.__module__ for each in _dataclasses(types[key])}
+    assert len(left_out) == 2  # placement and evaluators
+    assert not [module for module in left_out if counts(module)]
+
+
+def _dataclasses(hint: Any) -> list[type[Any]]:
+    """The configurations that a key's type names."""
+    inside = [each for part in get_args(hint) for each in _dataclasses(part)]
+    return [hint, *inside] if isinstance(hint, type) and is_dataclass(hint) else inside
 
 
 def test_edits_of_meaning_make_all_that_they_can_change_stale_and_are_named(

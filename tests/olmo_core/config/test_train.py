@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from olmo_core.config.compute import FSDPConfig
 from olmo_core.config.duration import Duration
 from olmo_core.config.load import to_dict
+from olmo_core.config.placement import FSDPConfig
 from olmo_core.config.train import identity, load_train_config
 from olmo_core.errors import ConfigError
 from olmo_core.optim.schedule import Schedule

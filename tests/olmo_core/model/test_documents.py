@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.nn.attention import varlen
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
+from olmo_core.config.compute import ActivationCheckpointing
 from olmo_core.config.model import ModelConfig
+from olmo_core.config.placement import CompileConfig
 from olmo_core.data.loader import Batch
 from olmo_core.model import attention, documents
 from olmo_core.model.documents import _attend_flash, attend, cu_doc_lens_of, document_mask

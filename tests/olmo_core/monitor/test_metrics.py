@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from olmo_core.config.compute import SpeedMonitorConfig
 from olmo_core.config.model import flops_per_token
+from olmo_core.config.placement import SpeedMonitorConfig
 from olmo_core.config.train import TrainConfig, load_train_config
 from olmo_core.monitor.metrics import Speed, loss_metrics
 from olmo_core.monitor.mfu import known_flops, peak_flops

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.config.train import WandbConfig
+from olmo_core.config.placement import WandbConfig
 from olmo_core.monitor import tracking
 from olmo_core.monitor.tracking import Tracker
 

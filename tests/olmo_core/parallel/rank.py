@@ -15,9 +15,9 @@ import torch
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
 
-from olmo_core.config.compute import CompileConfig, FSDPConfig
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
+from olmo_core.config.placement import CompileConfig, FSDPConfig
 from olmo_core.config.train import CoreConfig, DataConfig, TrainConfig
 from olmo_core.data.loader import Batch, document_positions
 from olmo_core.model.init import initialise

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.attention.varlen import varlen_attn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from olmo_core.config.compute import ActivationCheckpointing, CompileConfig
+from olmo_core.config.compute import ActivationCheckpointing
+from olmo_core.config.placement import CompileConfig
 from olmo_core.model import linear
 from olmo_core.model.loss import cross_entropy
 from olmo_core.model.transformer import Transformer

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch._inductor import config as inductor
 
-from olmo_core.config.compute import CompileConfig
+from olmo_core.config.placement import CompileConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer
 from olmo_core.parallel.prepare import compile_blocks

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from olmo_core.config.compute import DistributedStrategy, FSDPConfig
+from olmo_core.config.compute import DistributedStrategy
 from olmo_core.config.model import ModelConfig
 from olmo_core.config.optim import OptimizerConfig
+from olmo_core.config.placement import FSDPConfig
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.model.transformer import Transformer

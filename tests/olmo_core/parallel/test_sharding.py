@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from olmo_core.config.compute import FSDPConfig
+from olmo_core.config.placement import FSDPConfig
 from olmo_core.errors import ConfigError
 from olmo_core.parallel.sharding import make_mesh
 from olmo_core.parallel.world import World
