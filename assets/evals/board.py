@@ -37,7 +37,8 @@ class Model:
 
     recipe: str  # whose leaderboard it is of, or `PUBLISHED`
     name: str
-    tokens: int | None
+    tokens: int | None  # behind the weights, with all that their run began from; None: not known
+    own_tokens: int | None  # of that run, as its counter has them
     figures: dict[tuple[str, str], Row] = field(default_factory=dict[tuple[str, str], Row])
 
 
@@ -109,7 +110,7 @@ def make_board(
     for graph in graphs:
         rows = figures(results, chosen[graph.recipe.name], shown)
         models += ordered(graph, rows)
-    notes += [*_cut_prompts(models), *_mark_others(models), *_released(models)]
+    notes += [*_cut_prompts(models), *_mark_others(models), *_released(models), *_unknown(models)]
     peers, said = published_models(shown)
     chance = chances(models, shown)
     return Board(columns=columns, models=[*chance, *models, *peers], notes=notes + said)
@@ -148,6 +149,13 @@ def _released(models: Sequence[Model]) -> list[str]:
     return [f"{said}own tokenizer; bits per byte (bpb) compare."] if names else []
 
 
+def _unknown(models: Sequence[Model]) -> list[str]:
+    """Return a note of the models whose tokens are known of their own run alone."""
+    names = [each.name for each in models if each.tokens is None and each.own_tokens is not None]
+    said = "Began from a model whose tokens are not known (of others, or of a run that is gone): "
+    return [f"{said}{', '.join(names)}."] if names else []
+
+
 def ordered(graph: Graph, rows: Iterable[Row]) -> list[Model]:
     """Return a recipe's models: baselines, the main line's in its order, checkpoints, others'.
 
@@ -167,7 +175,8 @@ def ordered(graph: Graph, rows: Iterable[Row]) -> list[Model]:
             row["run"] or "",
         )
         if key not in known:
-            facts = {"name": row["model"], "tokens": row["tokens"]}
+            facts = {"name": row["model"], "tokens": row["tokens_in_all"]}
+            facts["own_tokens"] = row["tokens"]
             known[key] = Model(recipe=graph.recipe.name, **facts)
         known[key].figures[row["task"], row["metric"]] = row
     return [known[key] for key in sorted(known)]
@@ -181,7 +190,11 @@ def chances(models: Sequence[Model], shown: Iterable[tuple[str, str]]) -> list[M
         chance = next((row["chance"] for row in found if row["chance"] is not None), None)
         if chance is not None:
             known[key] = {"value": chance, "stderr": None}
-    return [Model(recipe="", name=CHANCE, tokens=None, figures=known)] if known else []
+    return (
+        [Model(recipe="", name=CHANCE, tokens=None, own_tokens=None, figures=known)]
+        if known
+        else []
+    )
 
 
 def published_models(shown: Sequence[tuple[str, str]]) -> tuple[list[Model], list[str]]:
@@ -191,7 +204,7 @@ def published_models(shown: Sequence[tuple[str, str]]) -> tuple[list[Model], lis
     for table in published_tables():
         for row in table.rows():
             if (row["task"], row["metric"]) in shown:
-                facts = {"name": row["model"], "tokens": row["tokens"]}
+                facts = {"name": row["model"], "tokens": row["tokens"], "own_tokens": None}
                 model = found.setdefault(row["model"], Model(recipe=PUBLISHED, **facts))
                 model.figures[row["task"], row["metric"]] = row
                 sources[f"{table.source}, {table.url}"] = None

@@ -1,7 +1,7 @@
-"""The curves of a recipe's runs: figures of their checkpoints over the tokens of each run."""
+"""The curves of a recipe's runs: figures of their checkpoints over the tokens behind them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,10 @@ def make_curves(
 ) -> Curves:
     """Return one panel per task, with a curve per run of each recipe.
 
-    Exported models are points of their run's curve. A figure that was asked otherwise than the
-    last one of its panel (prompts, data, sample) is left out, with a note.
+    Exported models are points of their run's curve. Each stands at the tokens behind its weights:
+    those of its run and of all that the run began from; where these are not known, at its own run's
+    alone, with a note. A figure that was asked otherwise than the last one of its panel (prompts,
+    data, sample) is left out, with a note.
 
     Args:
         graphs: Of the recipes.
@@ -73,7 +75,23 @@ def make_curves(
         )
     if no_numbers:
         notes.append(f"{no_numbers} figures are left out: their values are no finite numbers")
+    if unknown := _of_unknown_origin(points.values()):
+        notes.append(
+            f"{', '.join(unknown)}: drawn over the tokens of the run alone; those of the model "
+            "that it began from are not known"
+        )
     return Curves(panels=panels, notes=notes)
+
+
+def _of_unknown_origin(points: Iterable[Mapping[str, Sequence[Row]]]) -> list[str]:
+    """Return the names of the runs of which only their own tokens are known."""
+    every = (row for of_task in points for rows in of_task.values() for row in rows)
+    names = (
+        row["model"].partition("@")[0]
+        for row in every
+        if row["tokens"] is not None and row["tokens_in_all"] is None
+    )
+    return [*dict.fromkeys(names)]
 
 
 def _chosen(columns: Sequence[Column], tasks: Sequence[str]) -> list[Column]:
@@ -96,7 +114,10 @@ def _comparable(points: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row
 
 
 def _curves(recipe: str, rows: Sequence[Row], graphs: Sequence[Graph]) -> list[Curve]:
-    """Return a curve per run, its points by step; of an exported checkpoint one point."""
+    """Return a curve per run in the order in which they begin, its points by step.
+
+    An exported model and the checkpoint of its step are one point.
+    """
     runs: dict[tuple[str, str], dict[int, Row]] = {}
     for row in rows:
         if row["run"] is not None and row["step"] is not None and row["tokens"] is not None:
@@ -109,9 +130,14 @@ def _curves(recipe: str, rows: Sequence[Row], graphs: Sequence[Graph]) -> list[C
         curves.append(
             Curve(
                 name=f"{whose}{asset}",
-                tokens=[row["tokens"] for row in points],
+                tokens=[_place(row) for row in points],
                 values=[row["value"] for row in points],
                 errors=[row["stderr"] for row in points],
             )
         )
-    return curves
+    return sorted(curves, key=lambda curve: curve.tokens[0])
+
+
+def _place(row: Row) -> int:
+    """Return the tokens at which a figure is drawn."""
+    return row["tokens"] if row["tokens_in_all"] is None else row["tokens_in_all"]

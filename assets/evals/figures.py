@@ -10,7 +10,7 @@ from olmo_core.evals.store.read import Results
 
 # What a table or a curve needs of a row.
 FIELDS = (
-    *("recipe", "run", "seed", "model", "revision", "step", "tokens"),
+    *("recipe", "run", "seed", "model", "revision", "step", "tokens", "tokens_in_all"),
     *("task", "metric", "value", "stderr", "n", "truncated", "headline", "chance"),
     *("asset", "partition", "epoch(finished) as finished", "task_sha256"),
 )

@@ -98,7 +98,7 @@ def markdown_table(
     Task scores come with their standard error, and with a mark and a line below the table where
     prompts were cut. Another line says which metric each task's score is.
     """
-    titles = ["model", "tokens", *(title for title, _, _ in columns)]
+    titles = ["model", "own tokens", *(title for title, _, _ in columns)]
     lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
     for row in cells:
         values = [f"{row['model']}", "" if row["tokens"] is None else f"{row['tokens']:,}"]

@@ -16,7 +16,7 @@ from olmo_core.evals.store.read import Results, open_results
 from pipelines.cli.terminal import print_json, terminal
 
 JSON_FIELDS = (
-    *("recipe", "run", "seed", "model", "revision", "step", "tokens"),
+    *("recipe", "run", "seed", "model", "revision", "step", "tokens", "tokens_in_all"),
     *("task", "metric", "value", "stderr", "n", "task_sha256"),
 )
 SEPARATOR = "  "
@@ -76,7 +76,11 @@ def json_rows(
         known = {"leaderboard": name, "published": None}
         found += [{**known, **{key: row[key] for key in JSON_FIELDS}} for row in rows]
     shown = {(row["task"], row["metric"]) for row in found}
-    peers = (row for table in published_tables() for row in table.rows())
+    peers = (
+        {**row, "tokens_in_all": row["tokens"]}
+        for table in published_tables()
+        for row in table.rows()
+    )
     return found + [
         {"leaderboard": None, **{key: row[key] for key in ("published", *JSON_FIELDS)}}
         for row in peers
@@ -116,7 +120,7 @@ def plain_text(board: Board, width: int) -> str:
                 for n in (*range(heads), *part)
             ).rstrip()
             for line in cells
-            if any(line[n] for n in part if n > heads)  # else a model of none of these figures
+            if any(line[n] for n in part if n > heads + 1)  # else a model of none of these figures
         )
         for part in parts
     ]
@@ -127,11 +131,16 @@ def board_cells(board: Board) -> list[list[str]]:
     """Return the texts of the table, its head first; recipes have a column if there are several."""
     recipes = dict.fromkeys(model.recipe for model in board.models)
     several = len([name for name in recipes if name]) > 1
-    lines = [["recipe"] * several + ["model", "tokens", *(title for title, _, _ in board.columns)]]
+    lines = [
+        ["recipe"] * several
+        + ["model", "tokens", "own tokens", *(title for title, _, _ in board.columns)]
+    ]
     for model in board.models:
-        tokens = "" if model.tokens is None else f"{model.tokens:,}"
+        tokens = [
+            "" if count is None else f"{count:,}" for count in (model.tokens, model.own_tokens)
+        ]
         figures = [board.text(model, column) for column in board.columns]
-        lines.append([*[model.recipe] * several, model.name, tokens, *figures])
+        lines.append([*[model.recipe] * several, model.name, *tokens, *figures])
     return lines
 
 

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from olmo_core.errors import InputError
-from olmo_core.evals.store.schema import FOLDER, SCHEMA
+from olmo_core.evals.store.schema import ADDED_COLUMNS, FOLDER, SCHEMA
 from olmo_core.evals.store.write import SEPARATOR, content_digest
 from olmo_core.files import atomic_path
 
@@ -34,7 +34,9 @@ COMPACT = pa.schema(
 )
 
 ADDED = """
-select * from read_parquet($1, filename = true, file_row_number = true)
+select * from read_parquet(
+    $1, filename = true, file_row_number = true, union_by_name = true
+)
 where evaluation not in (from known)
 qualify 1 = dense_rank() over (partition by evaluation order by filename)
 order by filename, file_row_number
@@ -99,8 +101,12 @@ def _added(table: pa.Table, paths: Sequence[Path]) -> pa.Table:
         if known:
             connection.executemany("insert into known values (?)", [[name] for name in known])
         found = connection.sql(ADDED, params=[[str(path) for path in paths]]).to_arrow_table()
-    if missing := sorted({*COMPACT.names} - {*found.column_names}):
-        raise InputError(f"{paths[0].parents[2]}: rows of another version, without {missing[0]!r}")
+    missing = sorted({*COMPACT.names} - {*found.column_names})
+    if unknown := [name for name in missing if name not in ADDED_COLUMNS]:
+        raise InputError(f"{paths[0].parents[2]}: rows of another version, without {unknown[0]!r}")
+    for name in missing:
+        column = pa.nulls(len(found), SCHEMA.field(name).type)
+        found = found.append_column(name, column)
     return pa.concat_tables([table, compacted(found)]).unify_dictionaries().combine_chunks()
 
 
@@ -120,6 +126,8 @@ def _cached(path: Path) -> tuple[pa.Table, Stamps]:
     try:
         with pa.memory_map(str(path)) as source:
             table = pa.ipc.open_file(source).read_all()
+        if table.schema.names != COMPACT.names:  # an earlier version has kept it
+            return COMPACT.empty_table(), {}
         stamps: Mapping[str, Any] = json.loads((table.schema.metadata or {})[STAMPS])
     except (OSError, ValueError, KeyError):  # pa.ArrowInvalid is a ValueError
         return COMPACT.empty_table(), {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olmo_core.errors import InputError
+from olmo_core.evals.store.lineage import tokens_before
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,6 +27,22 @@ create view current as select * from rows qualify 1 = dense_rank() over (
 
 
 POSITION = "select *, row_number() over () as position"
+# Of runs whose rows were written before `tokens_before` was, from what their folders say now.
+LACKING = """
+select distinct recipe, split_part(model, '@', 1), run from kept
+where tokens_before is null and tokens is not null and run is not null
+"""
+ROWS = """
+create view rows as select *, tokens + tokens_before as tokens_in_all from (
+    select kept.* replace (
+        -- a baseline, which is of no run, has nothing behind it
+        coalesce(kept.tokens_before, found.tokens_before, if(kept.run is null, 0, null))
+        as tokens_before
+    )
+    from kept left join found on kept.recipe = found.recipe and kept.run = found.run
+        and split_part(kept.model, '@', 1) = found.model
+)
+"""
 # A root may have been copied with its store.
 ONCE = "qualify 1 = dense_rank() over (partition by evaluation order by folder)"
 
@@ -57,8 +74,9 @@ def open_results(root: Path, shared: Sequence[Path] = ()) -> Results:
     """Return all results below a root, and of others that are only read.
 
     What has finished and is not in the store yet, of an earlier version say, is added to it first.
-    In the views `folder` is absolute, and `position` the row's place in the order of the files and
-    their rows. `damaged` names each file that is not what was written: its
+    In the views `folder` is absolute, `position` the row's place in the order of the files and
+    their rows, and `tokens_in_all` what is behind the weights, with all that their run began from;
+    null where that is not known. `damaged` names each file that is not what was written: its
     rows are not in the views, unless the run folder is still there, from which it is written anew.
     """
     import duckdb  # with pyarrow half a second, which only those wait for who ask for results
@@ -72,7 +90,13 @@ def open_results(root: Path, shared: Sequence[Path] = ()) -> Results:
         parts.append(f"select * replace ('{below}/' || folder as folder) from stored{number}")
     everything = " union all ".join(parts)
     once = ONCE if shared else ""
-    connection.execute(f"create view rows as {POSITION} from ({everything}) {once}")
+    connection.execute(f"create view kept as {POSITION} from ({everything}) {once}")
+    connection.execute("create table found (recipe text, model text, run text, tokens_before long)")
+    for run in connection.execute(LACKING).fetchall():
+        named = (place.joinpath(*run) for place, _ in tables)
+        before = next((tokens_before(path) for path in named if path.is_dir()), None)
+        connection.execute("insert into found values (?, ?, ?, ?)", [*run, before])
+    connection.execute(ROWS)
     connection.execute(CURRENT)
     return Results(connection=connection, damaged=damaged)
 

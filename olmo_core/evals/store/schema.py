@@ -14,6 +14,9 @@ VERSION_KEY = b"schema_version"  # of a file's metadata
 # Jobs whose rows are kept. `leaderboard` is no such job: it joins the rows of others.
 ASSETS = ("downstream", "perplexity", "checkpoint_downstream", "checkpoint_perplexity")
 
+# Columns that files of earlier versions lack; there they are null.
+ADDED_COLUMNS = ("tokens_before",)
+
 SCHEMA = pa.schema(
     [
         # As the evaluation has written them: `olmo_core.evals.rows`.
@@ -56,6 +59,9 @@ SCHEMA = pa.schema(
         ("code_sha256", pa.string()),  # of the code that counts
         ("commit", pa.string()),  # of the checkout; `+` where it had been edited
         ("device", pa.string()),  # cuda, cpu; null where an earlier version evaluated
+        # Behind the weights, and not in `tokens`: what their run began from had read them. Null:
+        # not known, or written by an earlier version.
+        ("tokens_before", pa.int64()),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from olmo_core.config.load import load
 from olmo_core.errors import InputError
+from olmo_core.evals.store.lineage import inputs_of, tokens_before
 from olmo_core.evals.store.schema import ASSETS, FOLDER, SCHEMA
 from olmo_core.files import sha256_file, write_atomic
 from olmo_core.run.folder import RunFolder
@@ -85,8 +86,26 @@ def evaluation_table(run: RunFolder, root: Path) -> pa.Table:
     }
     figures = pq.read_table(path).to_pylist()
     tasks = task_identities(figures, parts)
-    rows = [{**row, **facts, "task_sha256": tasks[row["task"]]} for row in figures]
+    before = {model: _tokens_before(run.path, model) for model in {row["model"] for row in figures}}
+    rows = [
+        {
+            **row,
+            **facts,
+            "task_sha256": tasks[row["task"]],
+            "tokens_before": None if row["tokens"] is None else before[row["model"]],
+        }
+        for row in figures
+    ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _tokens_before(evaluation: Path, model: str) -> int | None:
+    """Return the tokens behind a model that its own counter leaves out; None: not known."""
+    inputs = inputs_of(evaluation)
+    if "checkpoint" in inputs:
+        return tokens_before(inputs["checkpoint"].parents[1])
+    exported = inputs_of(inputs["export"]) if "export" in inputs else {}
+    return tokens_before(exported[model]) if model in exported else None
 
 
 def task_identities(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Any]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.evals.rows import ModelFacts
 from olmo_core.evals.store.read import open_results
 from tests.olmo_core.evals.store.evaluations import checkpoint, evaluate, figure
+from tests.olmo_core.evals.store.runs import end
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -25,7 +26,23 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 @pytest.fixture
 def graph(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
     monkeypatch.setenv("OLMO_RECIPES", str(RECIPES))
-    return build_graph(load_recipe("tiny"))
+    graph = build_graph(load_recipe("tiny"))
+    for version in (graph.fingerprints["stage1"].version, "ffffffffffff"):
+        began_from(graph, toy_root, "stage1", None, version=version)
+    for name in ("stage2_ingredient1", "soup"):
+        began_from(graph, toy_root, name, {"model_sha256": "weights of stage1"})
+    return graph
+
+
+def began_from(
+    graph: Graph, root: Path, name: str, parent: dict[str, Any] | None, version: str | None = None
+) -> None:
+    """Leave a run that says what it began from, having read 9000 tokens; its parent is stage 1."""
+    stage1 = graph.folder(root, "stage1") / graph.fingerprints["stage1"].version
+    run = graph.folder(root, name) / (version or graph.fingerprints[name].version)
+    run.mkdir(parents=True, exist_ok=True)
+    inputs = {"stage1": {"root": "own", "path": str(stage1.relative_to(root))}} if parent else {}
+    end(run, inputs, {"tokens": 9000, "parent": parent, "first_step": 0})
 
 
 def exported(graph: Graph, *names: str, step: int = 9) -> list[ModelFacts]:
@@ -111,7 +128,7 @@ def test_a_name_of_two_runs_is_two_lines(graph: Graph, toy_root: Path) -> None:
     [now] = exported(graph, "stage1")
     before = replace(now, run="ffffffffffff")
     rows = [model.row(**figure()) for model in (now, before)]
-    found = ordered(graph, [{**row, "task_sha256": "x"} for row in rows])
+    found = ordered(graph, [{**row, "task_sha256": "x", "tokens_in_all": 9000} for row in rows])
     assert [model.name for model in found] == ["stage1", "stage1"]
     assert [len(model.figures) for model in found] == [1, 1]
 
@@ -183,13 +200,30 @@ def test_a_curve_is_of_a_run_with_the_exported_model_at_its_end(
     evaluate_models(graph, toy_root, *exported(graph, "stage1", "soup"))
     [panel] = curves(graph, toy_root, "copa").panels
     assert (panel.title, panel.label) == ("copa", "acc")
-    soup, stage1 = panel.curves
-    assert (soup.name, soup.tokens, soup.values) == ("soup", [9000], [0.5])
+    stage1, soup = panel.curves
+    assert (soup.name, soup.tokens, soup.values) == ("soup", [9000 + 9000], [0.5])
     assert (stage1.name, stage1.tokens) == ("stage1", [5000, 7000, 9000])
     assert stage1.values == [0.5, 0.7, 0.5]
     assert stage1.errors == [0.05] * 3
     with pytest.raises(ConfigError, match="no figure of 'cop'; did you mean 'copa'"):
         curves(graph, toy_root, "cop")
+
+
+def test_table_and_curves_agree_on_tokens_and_guess_none(graph: Graph, toy_root: Path) -> None:
+    evaluate_models(graph, toy_root, *exported(graph, "stage1", "stage2_ingredient1"))
+    shown = board(graph, toy_root)
+    assert [(model.tokens, model.own_tokens) for model in shown.models] == [
+        *((9000, 9000), (18_000, 9000)),
+    ]
+    assert shown.notes == []
+    began_from(graph, toy_root, "stage2_ingredient1", {"model_sha256": "of others"})
+    shown, drawn = board(graph, toy_root), curves(graph, toy_root)
+    assert [(model.tokens, model.own_tokens) for model in shown.models] == [
+        *((9000, 9000), (None, 9000)),
+    ]
+    assert [curve.tokens for curve in drawn.panels[0].curves] == [[9000], [9000]]
+    assert shown.notes[0].endswith("(of others, or of a run that is gone): stage2_ingredient1.")
+    assert drawn.notes[0].startswith("stage2_ingredient1: drawn over the tokens of the run alone")
 
 
 def test_published_models_stand_below_where_they_have_a_figure(

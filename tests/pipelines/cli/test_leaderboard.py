@@ -29,7 +29,7 @@ def model(recipe: str, name: str, **values: float) -> Model:
         rows[task]: {"value": value, "stderr": 0.05, "truncated": 3 if value == 0.25 else 0}
         for task, value in values.items()
     }
-    return Model(recipe=recipe, name=name, tokens=1000, figures=figures)
+    return Model(recipe=recipe, name=name, tokens=1000, own_tokens=200, figures=figures)
 
 
 ONE = Board(
@@ -41,10 +41,10 @@ ONE = Board(
 
 def test_markdown_is_one_table_with_its_notes_below() -> None:
     assert markdown_text(ONE).splitlines() == [
-        "| model | tokens | copa | piqa |",
-        "| --- | ---: | ---: | ---: |",
-        "| stage1 | 1,000 | 0.250 ± 0.050 † |  |",
-        "| soup | 1,000 | 0.500 ± 0.050 | 0.750 ± 0.050 |",
+        "| model | tokens | own tokens | copa | piqa |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| stage1 | 1,000 | 200 | 0.250 ± 0.050 † |  |",
+        "| soup | 1,000 | 200 | 0.500 ± 0.050 | 0.750 ± 0.050 |",
         "",
         "Metrics: copa acc, piqa acc_norm.",
         "",
@@ -54,23 +54,26 @@ def test_markdown_is_one_table_with_its_notes_below() -> None:
 
 def test_several_recipes_stand_in_a_column_of_their_own() -> None:
     both = Board(columns=ONE.columns, models=[*ONE.models, model("mine", "soup")], notes=[])
-    assert markdown_text(both).splitlines()[0] == "| recipe | model | tokens | copa | piqa |"
-    assert markdown_text(both).splitlines()[-3] == "| mine | soup | 1,000 |  |  |"
+    assert (
+        markdown_text(both).splitlines()[0]
+        == "| recipe | model | tokens | own tokens | copa | piqa |"
+    )
+    assert markdown_text(both).splitlines()[-3] == "| mine | soup | 1,000 | 200 |  |  |"
 
 
 def test_a_table_that_is_too_wide_is_printed_in_parts_each_of_the_models_that_it_has() -> None:
-    lines = plain_text(ONE, width=32).splitlines()
+    lines = plain_text(ONE, width=44).splitlines()
     assert lines[:8] == [
-        "model   tokens             copa",
-        "stage1   1,000  0.250 ± 0.050 †",
-        "soup     1,000    0.500 ± 0.050",
+        "model   tokens  own tokens             copa",
+        "stage1   1,000         200  0.250 ± 0.050 †",
+        "soup     1,000         200    0.500 ± 0.050",
         "",
         "model            piqa",
         "soup    0.750 ± 0.050",
         "",
         "Metrics: copa acc, piqa acc_norm.",
     ]
-    assert "piqa" in plain_text(ONE, width=60).splitlines()[0]
+    assert "piqa" in plain_text(ONE, width=72).splitlines()[0]
 
 
 def test_json_has_every_figure_and_what_was_published_of_it(
@@ -84,6 +87,7 @@ def test_json_has_every_figure_and_what_was_published_of_it(
     assert [row["model"] for row in rows][:2] == ["stage1@step10", "stage1@step20"]
     assert {row["leaderboard"] for row in rows[:2]} == {"tiny"}
     assert len(rows) == 2 + 9
+    assert [row["tokens_in_all"] for row in rows[2:]] == [row["tokens"] for row in rows[2:]]
     assert {row["published"] for row in rows[2:]} == {"https://huggingface.co/allenai/OLMo-7B"}
 
 

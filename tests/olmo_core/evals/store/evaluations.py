@@ -39,9 +39,12 @@ def evaluate(
     recipe: str = "demo",
     fingerprint: str = "",
     parts: Mapping[str, Any] = PARTS,
+    checkpoint_folder: Path | None = None,
+    export: Path | None = None,
 ) -> RunFolder:
     """End a job that has scored a checkpoint, or if there are several, the models of `downstream`.
 
+    `checkpoint_folder` and `export` are where it found them, below the root.
     The job adds its rows to the store of `OLMO_ROOT`, if that is set.
     """
     swept = len(models) == 1
@@ -49,10 +52,12 @@ def evaluate(
     run = RunFolder(root.joinpath(recipe, asset, *([partition] if partition else []), version))
     run.path.mkdir(parents=True, exist_ok=True)
     identity = {"recipe": recipe, "asset": asset, "partition": partition}
-    inputs = {"checkpoint": {"fingerprint": "f", "digest": "manifest", "root": "own", "path": "x"}}
+    place = checkpoint_folder if swept else export
+    read = {"fingerprint": "f", "digest": "manifest", "root": "own"}
+    read["path"] = str(place.relative_to(root)) if place else "x/checkpoints/y"
     launch = {
         **{"schema_version": 1, **identity, "fingerprint": fingerprint or version, "parts": parts},
-        "inputs": inputs if swept else {},
+        "inputs": {"checkpoint" if swept else "export": read} if swept or place else {},
         "code": {"commit": "c0ffee", "dirty": True},
     }
     write_json(run.launch, launch)

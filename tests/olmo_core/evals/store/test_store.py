@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +22,7 @@ from olmo_core.evals.store.schema import SCHEMA
 from olmo_core.evals.store.write import content_digest, record
 from olmo_core.run.folder import RunFolder
 from tests.olmo_core.evals.store.evaluations import PARTS, checkpoint, evaluate, figure
+from tests.olmo_core.evals.store.runs import train
 
 
 @pytest.fixture
@@ -264,3 +266,51 @@ def test_a_mean_compares_where_all_that_it_is_of_does(root: Path) -> None:
     both = identity(1, "copa", "piqa")
     assert identity(2, "copa", "piqa") == both
     assert len({both, identity(3, "copa"), identity(4, "copa", "piqa", limit=5)}) == 3
+
+
+def write_as_before(path: Path) -> None:
+    """Write a file of the store anew as an earlier version has written it."""
+    earlier = pq.read_table(path).drop_columns(["tokens_before"])
+    path.unlink()
+    beside = path.with_name("beside")
+    pq.write_table(earlier, beside, compression="zstd")
+    *place, _ = path.name.split("--")
+    beside.rename(
+        path.with_name("--".join([*place, f"{content_digest(beside.read_bytes())}.parquet"]))
+    )
+
+
+@pytest.mark.parametrize("which", [slice(None), slice(2)])
+def test_rows_of_an_earlier_version_are_read_and_completed_from_the_run_folder(
+    root: Path, which: slice
+) -> None:
+    folder = train(root, "stage1", 1000)
+    for step in range(4):
+        evaluate(root, checkpoint(step), checkpoint_folder=folder)
+    for path in files(root)[which]:
+        write_as_before(path)
+    for _ in range(2):  # the second time from the cache
+        found = open_results(root).query("select tokens, tokens_in_all from rows order by step")
+        assert [row["tokens_in_all"] for row in found] == [row["tokens"] for row in found]
+    shutil.rmtree(root / "demo")
+    found = open_results(root).query("select tokens_in_all from rows order by step")
+    known = [row["tokens_in_all"] for row in found]
+    assert (
+        known
+        == [None] * len(range(4)[which])
+        + [1000 * step for step in range(4)][len(range(4)[which]) :]
+    )
+
+
+def test_a_cache_of_an_earlier_version_is_not_taken(root: Path) -> None:
+    for step in range(4):
+        evaluate(root, checkpoint(step))
+    assert len(figures(open_results(root))) == 4
+    [cache] = (root / "cache/results").iterdir()
+    with pa.memory_map(str(cache)) as source:
+        table = pa.ipc.open_file(source).read_all().drop_columns(["tokens_before"])
+        kept = pa.BufferOutputStream()
+        with pa.ipc.new_file(kept, table.schema) as file:
+            file.write_table(table)
+    cache.write_bytes(kept.getvalue())
+    assert len(figures(open_results(root))) == 4
