@@ -56,6 +56,8 @@ class Fingerprint:
         if self.accepted is not None:
             said = {"who": self.accepted.who, "when": self.accepted.when}
             said |= {"because": self.accepted.because, "new": self.accepted.new["fingerprint"]}
+            if self.accepted.proof:
+                said |= {"proof": self.accepted.proof}
             return {**self.accepted.old, "accepted": said}
         module = self.parts.get("module")
         code = sources(module) if module else {}

@@ -5,7 +5,7 @@ One file per acceptance, below the writer's own root also where the result lies 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ VERSION_LENGTH = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Acceptance:
-    """Who accepted what, when and why; `old` and `new` are records of fingerprints."""
+    """Who accepted what, when and why; `old` and `new` are records of fingerprints.
+
+    `proof` is what replays of the result have found, one line each; without it only a word.
+    """
 
     recipe: str
     asset: str
@@ -28,9 +31,11 @@ class Acceptance:
     differences: list[str]
     old: Mapping[str, Any]
     new: Mapping[str, Any]
+    proof: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
-        return f"accepted by {self.who} on {self.when[:10]}: {self.because}"
+        proven = ", proven by replay" if self.proof else ""
+        return f"accepted by {self.who} on {self.when[:10]}{proven}: {self.because}"
 
 
 def read_acceptances(root: Path) -> dict[str, Acceptance]:

@@ -2,7 +2,7 @@
 
 import datetime
 import getpass
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from olmo_core.run.folder import RunFolder
 from pipelines.launchers.router import site_launcher
 
 ACCEPTED_UNNAMED = ("code", "packages")  # areas of a fingerprint
+
+
+class CannotProve(ConfigError):
+    """What makes an asset stale is nothing that a replay could show to be harmless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,16 +57,31 @@ def accept_differences(
         raise ConfigError("--because: missing; say why the results are equivalent")
     graph = build_graph(load_recipe(recipe))
     graph.select(names)
-    for acceptance in acceptances_of(graph, names, because=because.strip(), config=config):
+    keep(acceptances_of(graph, names, because=because.strip(), config=config))
+
+
+def keep(acceptances: Iterable[Acceptance]) -> None:
+    """Write acceptances below the root, and say what each accepts and on what proof."""
+    for acceptance in acceptances:
         write_acceptance(root(), acceptance)
         print(f"{acceptance.asset}: accepted as {acceptance.old['fingerprint'][:12]}")
-        print("".join(f"  {line}\n" for line in acceptance.differences), end="")
+        for line in (*acceptance.differences, *acceptance.proof):
+            print(f"  {line}")
 
 
 def acceptances_of(
-    graph: Graph, names: Sequence[str], *, because: str, config: Sequence[str]
+    graph: Graph,
+    names: Sequence[str],
+    *,
+    because: str,
+    config: Sequence[str],
+    prove: Callable[[str, Stale], list[str]] | None = None,
 ) -> list[Acceptance]:
-    """Return what `accept_differences` accepts, in the order of the graph."""
+    """Return what `accept_differences` accepts, in the order of the graph.
+
+    `prove` is asked for the proof of each; what it raises ends all, what it raises as
+    `CannotProve` leaves an asset alone that was not named.
+    """
     launcher = site_launcher()
     made: dict[str, Acceptance] = {}
     lines: set[str] = set()
@@ -81,6 +100,14 @@ def acceptances_of(
             if not names:
                 print(f"{name}: left alone: {'; '.join(stale.why.values())}")
             continue
+        proof: list[str] = []
+        try:
+            proof = prove(name, stale) if prove is not None else []
+        except CannotProve as error:
+            if name in names:
+                raise
+            print(f"{name}: left alone: {error}")
+            continue
         made[name] = Acceptance(
             recipe=graph.recipe.name,
             asset=name,
@@ -90,6 +117,7 @@ def acceptances_of(
             differences=[*stale.why.values()],
             old={key: stale.record[key] for key in ("fingerprint", "parts", "definitions")},
             new=graph.fingerprints[name].record(),
+            proof=proof,
         )
         lines.update(stale.why.values())
         # What is made from it is compared with its old fingerprint from here on.

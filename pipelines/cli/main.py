@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import alerts, corpus, release, scores
+from pipelines.cli import alerts, corpus, lineage, release, scores
 from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName, Select
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     "Recipes are found on OLMO_RECIPES, then in OLMO_ROOT's recipes/, then in pipelines/recipes.",
 )
 app.add_typer(scores.app)
+app.add_typer(lineage.app)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(release.app, name="release")
@@ -100,43 +101,6 @@ def plan(recipe: RecipeName, select: Select = None) -> None:
     from pipelines.cli.show import print_plan
 
     raise typer.Exit(print_plan(recipe, _names(select)))
-
-
-@app.command(
-    epilog="Examples:\n\n"
-    '  olmo accept demo --because "renamed, same arithmetic"\n\n'
-    '  olmo accept demo stage1 --because "the new rate was meant" '
-    "--config optimizer.learning_rate\n\n"
-    "  olmo accept demo stage1 --revoke",
-)
-def accept(
-    recipe: RecipeName,
-    assets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[ASSET]...",
-            help="Default: all that are stale by code or packages alone.",
-            show_default=False,
-        ),
-    ] = None,
-    because: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why the results are equivalent.")
-    ] = None,
-    config: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="Accept another value of this key; may be repeated."),
-    ] = None,
-    revoke: Annotated[
-        bool, typer.Option("--revoke", help="Take back what was accepted; jobs go on.")
-    ] = False,
-) -> None:
-    """Accept what makes a result stale as equivalent: it counts, with all that is made from it."""
-    from pipelines.cli.accept import accept_differences, revoke_acceptances
-
-    if revoke:
-        revoke_acceptances(recipe, assets or [])
-    else:
-        accept_differences(recipe, assets or [], because=because or "", config=config or [])
 
 
 @app.command(
@@ -280,11 +244,11 @@ def _names(select: list[str] | None) -> list[str]:
 def main() -> None:
     """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
     from assets.launcher import EngineError, Refused
-    from olmo_core.errors import ConfigError, StorageError
+    from olmo_core.errors import ConfigError, InputError, StorageError
 
     try:
         app()
-    except (ConfigError, EngineError, Refused, StorageError) as error:
+    except (ConfigError, EngineError, InputError, Refused, StorageError) as error:
         print(f"olmo: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 

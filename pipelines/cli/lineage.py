@@ -1,0 +1,83 @@
+"""`olmo replay` and `olmo accept`: would a result be made again, and does it still count?"""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.arguments import AsJson, RecipeName
+
+app = typer.Typer()
+Stage = Annotated[
+    str, typer.Option(metavar="ASSET", help="The training: stage1, stage2_ingredient1, …")
+]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo replay demo 301\n\n"
+    "  olmo replay demo 120 --steps 50 --stage stage2_ingredient1\n\n"
+    "  olmo replay demo 301 --json | jq .bitwise",
+)
+def replay(
+    recipe: RecipeName,
+    step: Annotated[int, typer.Argument(metavar="STEP", help="The first to compare.", min=1)],
+    steps: Annotated[int, typer.Option(metavar="N", help="How many steps from it on.", min=1)] = 20,
+    stage: Stage = "stage1",
+    as_json: AsJson = False,
+) -> None:
+    """Make a training's steps again from the checkpoint before, and compare losses, norms, weights.
+
+    On the same ranks, threads, machine and torch every bit must be equal; elsewhere figures may
+    differ by rounding. Exit code 1: they differ by more. The run itself is only read.
+    """
+    from pipelines.cli.replay import replay_steps
+
+    raise typer.Exit(replay_steps(recipe, stage, step, steps, as_json=as_json))
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    '  olmo accept demo --because "renamed, same arithmetic"\n\n'
+    '  olmo accept demo stage1 --because "the new rate was meant" '
+    "--config optimizer.learning_rate\n\n"
+    "  olmo accept demo stage1 --replay\n\n"
+    "  olmo accept demo stage1 --revoke",
+)
+def accept(
+    recipe: RecipeName,
+    assets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ASSET]...",
+            help="Default: all that are stale by code or packages alone.",
+            show_default=False,
+        ),
+    ] = None,
+    because: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why the results are equivalent.")
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Accept another value of this key; may be repeated."),
+    ] = None,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            help="Trainings alone, and only if a replay of their steps is equal bit by bit.",
+        ),
+    ] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take back what was accepted; jobs go on.")
+    ] = False,
+) -> None:
+    """Accept what makes a result stale as equivalent: it counts, with all that is made from it."""
+    from pipelines.cli.accept import accept_differences, revoke_acceptances
+    from pipelines.cli.replay import accept_replayed
+
+    if revoke:
+        revoke_acceptances(recipe, assets or [])
+    elif replay:
+        accept_replayed(recipe, assets or [], because=because or "", config=config or [])
+    else:
+        accept_differences(recipe, assets or [], because=because or "", config=config or [])
