@@ -14,6 +14,7 @@ from olmo_core.config.load import Tree, build, load
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import InputError, exit_codes
 from olmo_core.release.card_facts import read_facts
+from olmo_core.release.card_numbers import derived, numbers_of, of_the_author, recorded
 from olmo_core.release.model_card import CARD, CardConfig, card
 from olmo_core.release.parity import compare, require
 from olmo_core.run.folder import RunFolder
@@ -62,10 +63,11 @@ def check_parity(export: Path) -> Iterator[str]:
 
 
 def check_card(folder: Path) -> str:
-    """Write the card anew from the runs that it was made from, and compare.
+    """Write the card anew from the runs that it was made from, compare, and find every number.
 
     Raises:
-        InputError: names a run that is gone, or the first lines that are not what the runs say.
+        InputError: names a run that is gone, the first lines that are not what the runs say, or
+            the numbers that stand in no run and follow from none.
     """
     written = load(folder / "config.yaml")
     assert isinstance(written["inputs"], Tree)
@@ -78,14 +80,18 @@ def check_card(folder: Path) -> str:
     facts = read_facts(inputs)
     expected = card(build(CardConfig, written["config"], where="model_card"), facts)
     found = (folder / CARD).read_text(encoding="utf-8")
-    if found == expected:
-        return f"every line of {folder / CARD} is what the runs say"
-    lines = difflib.unified_diff(
-        expected.splitlines(), found.splitlines(), "what the runs say", "what the card says",
-        lineterm="", n=0,
-    )  # fmt: skip
-    shown = [line for line in lines if not line.startswith("@@")][: 2 + 2 * SHOWN_LINES]
-    raise InputError("\n".join([f"{folder / CARD}: not what the runs say", *shown]))
+    if found != expected:
+        lines = difflib.unified_diff(
+            expected.splitlines(), found.splitlines(), "what the runs say", "what the card says",
+            lineterm="", n=0,
+        )  # fmt: skip
+        shown = [line for line in lines if not line.startswith("@@")][: 2 + 2 * SHOWN_LINES]
+        raise InputError("\n".join([f"{folder / CARD}: not what the runs say", *shown]))
+    beside = [*derived(facts), *of_the_author(written["config"])]
+    if lacking := recorded(inputs.values(), beside).lacks(found):
+        raise InputError(f"{folder / CARD}: no run has these numbers: {' '.join(lacking)}")
+    numbers = len(numbers_of(found))
+    return f"every line of {folder / CARD} is what the runs say; its {numbers} numbers are theirs"
 
 
 def cards_of(export: Path) -> list[Path]:

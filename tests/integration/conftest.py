@@ -20,6 +20,7 @@ class World:
     """A root of results, and the `olmo` command over it."""
 
     root: Path
+    recipe: str = "tiny"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -37,11 +38,11 @@ class World:
         )
 
     def show(self) -> dict[str, Mapping[str, Any]]:
-        """What `olmo show tiny --json` says, by asset."""
+        """What `olmo show RECIPE --json` says, by asset."""
         return {entry["asset"]: entry for entry in json.loads(self._json("show"))}
 
     def leaderboard(self) -> list[dict[str, Any]]:
-        """What `olmo leaderboard tiny --json` says."""
+        """What `olmo leaderboard RECIPE --json` says."""
         return json.loads(self._json("leaderboard"))
 
     def path(self, asset: str) -> Path:
@@ -51,7 +52,7 @@ class World:
         return json.loads((self.path(asset) / "result.json").read_text())
 
     def _json(self, command: str) -> str:
-        done = self.olmo(command, "tiny", "--json")
+        done = self.olmo(command, self.recipe, "--json")
         assert done.returncode == 0, done.stderr
         return done.stdout
 

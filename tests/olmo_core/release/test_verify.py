@@ -1,6 +1,7 @@
 """What is published is what was made: files, logits and every line of the card."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig
 from olmo_core.errors import InputError
 from olmo_core.evals.rows import exported_models, write_rows
-from olmo_core.release import model_card, verify
+from olmo_core.release import card_training, model_card, verify
+from olmo_core.release.card_facts import Facts
 from tests.olmo_core.conftest import finished, run_in
 
 TRAINED = ("stage1", "stage2_ingredient1", "stage2_ingredient2", "soup")
@@ -63,7 +65,7 @@ def test_all_in_order(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "files are as they were written" in said
     assert said.count("parity: ") == len(TRAINED)
-    assert "README.md is what the runs say" in said
+    assert re.search(r"README\.md is what the runs say; its \d\d+ numbers are theirs", said)
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone", "more"])
@@ -100,6 +102,22 @@ def test_a_figure_that_no_run_says_is_found(export: Path) -> None:
     assert "7,680,000" in text
     (card / "README.md").write_text(text.replace("| 7,680,000 |", "| 9,999,999 |"))
     with pytest.raises(InputError, match=r"(?s)not what the runs say.*-.*7,680,000.*\+.*9,999,999"):
+        verify.check_card(card)
+
+
+def test_a_figure_that_the_card_s_own_code_invents_is_found(
+    export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [card] = verify.cards_of(export)
+    written = card_training.models
+
+    def invented(facts: Facts) -> list[str]:
+        return [text.replace("| 7,680,000 |", "| 7,680,001 |") for text in written(facts)]
+
+    monkeypatch.setattr(card_training, "models", invented)
+    path = card / "README.md"
+    path.write_text(path.read_text().replace("| 7,680,000 |", "| 7,680,001 |"))
+    with pytest.raises(InputError, match=r"README\.md: no run has these numbers: 7,680,001$"):
         verify.check_card(card)
 
 
