@@ -25,6 +25,7 @@ class Launch:
     shares_tasks: bool = False  # with workers on other nodes, where the site gives it some
     in_turn: bool = False  # one process may run it and others like it, one after another
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    forecast: Mapping[str, Any] | None = None  # what it will take, for launch.json
 
     @property
     def names(self) -> tuple[str, str]:

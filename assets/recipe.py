@@ -2,11 +2,13 @@
 
 A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`; without `stage2.yaml` it
 ends with stage 1. In `corpus.yaml` and `evals.yaml` each section is named as the asset that it
-describes. A variant has a `recipe.yaml` that says `extends: <recipe>`, and of the other files only
-the values that differ.
+describes. `budget.yaml`, if there is one, says what its runs may take, and decides no result. A
+variant has a `recipe.yaml` that says `extends: <recipe>`, and of the other files only the values
+that differ.
 """
 
 import copy
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,10 +22,12 @@ from olmo_core.config.load import Tree, build, load, nearest
 from olmo_core.config.load_tree import merge
 from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.budget import BudgetConfig
 
 T = TypeVar("T")
 
-FILES = ("corpus", "stage1", "stage2", "evals")
+FILES = ("corpus", "stage1", "stage2", "evals", "budget")
+OPTIONAL = ("stage2", "budget")
 EXTENDS = "recipe.yaml"
 SAVED = "recipes"  # below the root: the variants that have been saved
 
@@ -43,6 +47,7 @@ class Recipe:
     stage1: Tree
     stage2: Tree | None
     evals: Tree
+    budget: Tree | None = None
 
     def section(self, file: str, name: str, cls: type[T]) -> T:
         """Build the configuration of the asset `name` from its section of `<file>.yaml`.
@@ -245,6 +250,19 @@ def changed_files(folder: Path) -> dict[str, Tree]:
     return {path.stem: load(path) for path in paths}
 
 
+def limits_of(name: str) -> BudgetConfig | None:
+    """Return the budget of a recipe, whose other files are not read; None where there is none.
+
+    Raises:
+        ConfigError: budget.yaml is malformed.
+    """
+    folder = find_recipes().get(name)
+    base = base_of(folder) if folder is not None else None
+    folders = [each for each in (base and recipe_folder(base), folder) if each]
+    trees = [load(path) for each in folders if (path := each / "budget.yaml").is_file()]
+    return build(BudgetConfig, functools.reduce(merge, trees)) if trees else None
+
+
 def extended(base: str, changes: Mapping[str, Tree]) -> dict[str, Any]:
     """Return the files of the complete recipe `base` with `changes` merged into them."""
     files = _complete_files(recipe_folder(base))
@@ -261,8 +279,5 @@ class _Extends:
 
 
 def _complete_files(folder: Path) -> dict[str, Any]:
-    without_stage2 = not (folder / "stage2.yaml").exists()
-    return {
-        file: None if file == "stage2" and without_stage2 else load(folder / f"{file}.yaml")
-        for file in FILES
-    }
+    absent = [file for file in OPTIONAL if not (folder / f"{file}.yaml").exists()]
+    return {file: None if file in absent else load(folder / f"{file}.yaml") for file in FILES}

@@ -11,6 +11,7 @@ from assets.node import Chart, Node
 from assets.reporting.in_loop import in_loop_tables
 from assets.reporting.plots import bars, curves, loss_curve
 from assets.reporting.texts import code_block
+from olmo_core.forecast.measured import beside
 from olmo_core.run.accepted import Acceptance
 from olmo_core.run.folder import read_metrics
 
@@ -71,6 +72,7 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         **{name: _picture(name, png) for name, png in pictures.items()},
         **{name: _table(fitting(rows)) for name, rows in parts["tables"].items() if rows},
         **{name: _table(rows) for name, rows in in_loop_tables(logged).items()},
+        **({"forecast": _table(rows)} if (rows := beside(folder)) else {}),
         **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
         # Results of before have none.
         **{name: dg.MetadataValue.md(text) for name, text in parts.get("markdown", {}).items()},

@@ -8,7 +8,7 @@ from part import BATCHES, CUDA, DEVICE, DOCUMENT, SHAPE, case, finish, milliseco
 from olmo_core.config.model import flops_per_token
 from olmo_core.data.loader import Batch
 from olmo_core.model.loss import cross_entropy
-from olmo_core.monitor.mfu import known_flops
+from olmo_core.monitor.devices import known_flops
 from olmo_core.train.step import labels_of
 
 

@@ -27,6 +27,7 @@ NEVER_COUNTS: Mapping[str, str] = {
     "olmo_core.environment": "says where a job runs",
     "olmo_core.errors": "says what was refused; a job that is refused has no result",
     "olmo_core.files": "writes the bytes that it is given",
+    "olmo_core.forecast": "says what a job will take; nothing that computes reads it",
     "olmo_core.monitor": "watches; nothing that it measures is read by what computes",
     "olmo_core.remote": "moves bytes",
     "olmo_core.run": "the frame of a job: folder, heartbeat, result, and this hash",

@@ -104,6 +104,43 @@ def plan(recipe: RecipeName, select: Select = None) -> None:
 
 
 @app.command(
+    epilog="Examples:\n\n"
+    "  olmo cost demo\n\n"
+    "  olmo cost olmo2_7b --select soup --device H100 --devices 256\n\n"
+    "  olmo cost demo --json | jq '.total.device_hours'",
+)
+def cost(
+    recipe: RecipeName,
+    select: Select = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="As if the selected assets were made again.")
+    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GPU",
+            help="Trainings and evaluations on this one instead of the site's, as in H100.",
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="So many of them for a training run.", min=1)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what `olmo run` would take, and how that is known; starts nothing.
+
+    Tokens, FLOPs, time, device-hours, money, energy, CO2, disk and memory of what is missing or
+    stale. Exit code 1: more than the recipe's budget.
+    """
+    from pipelines.cli.cost import print_cost
+
+    code = print_cost(
+        recipe, _names(select), force=force, device=device, devices=devices, as_json=as_json
+    )
+    raise typer.Exit(code)
+
+
+@app.command(
     epilog="Examples:\n\n  olmo show demo\n\n  olmo show demo stage1\n\n"
     "  olmo show demo checkpoint_downstream\n\n"
     "  olmo show demo --json | jq '.[].path'",

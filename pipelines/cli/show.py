@@ -22,6 +22,7 @@ from assets.reuse import reused_from
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.measured import beside
 from olmo_core.monitor.dry_run import plan, steps_of
 from olmo_core.run.folder import RunFolder, read_metrics
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
@@ -69,6 +70,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
     result = run.read_result()
     created = datetime.datetime.fromtimestamp(result["finished"], datetime.UTC)
     report: Mapping[str, Any] = result["report"]
+    taken = {"forecast": rows} if (rows := beside(run)) else {}
     return {
         "asset": name,
         "partition": result["partition"],
@@ -82,7 +84,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
             "failed_check": graph.failed_check(root, name) if current else None,
             **({"accepted": str(accepted)} if current and accepted else {}),
             "digest": result["digest"],
-            "tables": {**report["tables"], **in_loop_tables(read_metrics(run.metrics))},
+            "tables": {**report["tables"], **in_loop_tables(read_metrics(run.metrics)), **taken},
             **{key: result[key] for key in ("work_seconds", "start_seconds", "peak_memory_bytes")},
         },
     }

@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 
 from assets.launcher import EngineError, JobState, Launch, Launcher
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.figures import Forecast
+from olmo_core.forecast.job import to_record
 from olmo_core.run.folder import RunFolder
+from pipelines.launchers.forecast import forecast_launch, require_within_budget
 from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm.launcher import SlurmLauncher
 from pipelines.launchers.submission import read_launch
 from pipelines.site.file import Site, load_site
+from pipelines.site.place import place_of
 
 
 @dataclass(kw_only=True)
@@ -29,11 +33,11 @@ class Router:
         Raises:
             EngineError: an engine refuses, or does not answer, or `close` has been called; what
                 has been accepted goes on.
+            Refused: the jobs would exceed their recipe's budget; none has been started.
         """
         groups: dict[str, list[Launch]] = defaultdict(list)
-        for launch in launches:
-            if not launch.folder.finished and not self.state(launch.folder).alive:
-                groups[self.site.work_of(launch).engine].append(self._informed(launch))
+        for launch in self._forecast([launch for launch in launches if self._is_new(launch)]):
+            groups[self.site.work_of(launch).engine].append(self._informed(launch))
         started: list[Launch] = []
         for name, group in groups.items():
             if self._closed:
@@ -71,6 +75,25 @@ class Router:
     def close(self) -> None:
         """Refuse what is submitted from now on; a submission under way, and jobs at work, go on."""
         self._closed = True
+
+    def _is_new(self, launch: Launch) -> bool:
+        return not launch.folder.finished and not self.state(launch.folder).alive
+
+    def _forecast(self, launches: Sequence[Launch]) -> list[Launch]:
+        """Return the launches with what each will take, if their recipes' budgets allow it."""
+        made = [(launch, forecast_launch(launch, self.site)) for launch in launches]
+        recipes: dict[str, list[Forecast]] = defaultdict(list)
+        for launch, forecast in made:
+            if forecast is not None:
+                recipes[launch.names[0]].append(forecast)
+        for recipe, forecasts in recipes.items():
+            require_within_budget(recipe, forecasts, self.site, lambda run: self.state(run).alive)
+        return [
+            replace(launch, forecast=to_record(forecast, place_of(self.site, launch)))
+            if forecast is not None
+            else launch
+            for launch, forecast in made
+        ]
 
     def _informed(self, launch: Launch) -> Launch:
         """Return the launch with what it must know of Dask if it shares its tasks."""

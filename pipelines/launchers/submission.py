@@ -164,6 +164,7 @@ def record_before(
             "devices": work.nodes * (work.devices_per_node or work.processes_per_node),
             **asdict(energy),
         },
+        "forecast": launch.forecast,  # by olmo_core.forecast, to be set beside what it took
         **facts,
     }
     write_json(folder.launch, record)

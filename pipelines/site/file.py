@@ -11,9 +11,11 @@ from typing import Literal
 
 from assets.launcher import Launch
 from olmo_core import environment
-from olmo_core.config.load import build, load, place_in
+from olmo_core.config.load import build, load, nearest, place_in
 from olmo_core.energy import EnergyConfig
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.figures import PricesConfig
+from olmo_core.monitor.devices import NAMES, known_device
 from pipelines import names
 from pipelines.site.rules import Problem, allow, placed, problems, within, work_problems
 
@@ -32,6 +34,8 @@ class ResourceSpec:
     # Ranks of a distributed job; others are one process.
     processes_per_node: int = field(default=1, metadata=within(1, 1_024))
     devices_per_node: int = field(default=0, metadata=within(0, 1_024))  # GPUs
+    # Which, as in NVIDIA H100: a forecast goes by its peak FLOP/s and its power.
+    device: str | None = field(default=None, metadata=allow(names.DEVICE))
     # All that the engine gives, if not said.
     cpus_per_node: int | None = field(default=None, metadata=within(1, 100_000))
     memory_gib_per_node: int | None = field(default=None, metadata=within(1, 1_000_000))
@@ -158,6 +162,7 @@ class Site:
     dask: DaskSite = field(default_factory=DaskSite)
     alerts: AlertsSite | None = None
     energy: EnergyConfig = field(default_factory=EnergyConfig)
+    prices: PricesConfig | None = None
     work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 
     def __post_init__(self) -> None:
@@ -209,6 +214,13 @@ def _refused_keys(site: Site, work: ResourceSpec) -> Iterator[tuple[str, str]]:
             "its own; expected 0",
         )
     ranks, devices = work.processes_per_node, work.devices_per_node
+    if work.device is not None and not devices:
+        yield "device", f"found '{work.device}', but devices_per_node is 0"
+    elif work.device is not None and known_device(work.device) is None:
+        yield (
+            "device",
+            f"found '{work.device}', of which nothing is known; {nearest(work.device, NAMES)}",
+        )
     if 0 < devices < ranks:
         yield (
             "processes_per_node",

@@ -47,7 +47,7 @@ WORDS = [
     ("olmo_core/checkpoint/save.py", LOG),
     ("olmo_core/checkpoint/soup.py", RAISE),
     ("olmo_core/evals/perplexity/unigram.py", PROGRESS),
-    ("olmo_core/monitor/mfu.py", TEXT),  # the table of peak FLOP/s
+    ("olmo_core/monitor/devices.py", TEXT),  # the table of peak FLOP/s
     ("olmo_core/monitor/metrics.py", r'(")(?=throughput/|train/|optim/)'),  # names of metrics
     ("olmo_core/monitor/dry_run.py", TEXT),
     ("olmo_core/remote/cache.py", LOG),

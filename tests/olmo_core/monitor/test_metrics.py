@@ -13,8 +13,9 @@ import torch
 from olmo_core.config.model import flops_per_token
 from olmo_core.config.placement import SpeedMonitorConfig
 from olmo_core.config.train import TrainConfig, load_train_config
+from olmo_core.monitor.devices import known_flops
 from olmo_core.monitor.metrics import Speed, loss_metrics
-from olmo_core.monitor.mfu import known_flops, peak_flops
+from olmo_core.monitor.mfu import peak_flops
 from olmo_core.run.folder import RunFolder, read_metrics
 from olmo_core.train.host_memory import collecting
 

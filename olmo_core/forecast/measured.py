@@ -1,0 +1,118 @@
+"""What a finished run took, under the names of a forecast's figures, and the two side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from olmo_core.config.load import build
+from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use, run_uses, total
+from olmo_core.forecast.figures import PricesConfig, price_of
+from olmo_core.forecast.past import folder_bytes, peak_memory_bytes
+from olmo_core.run.folder import RunFolder
+
+
+def measured(folder: RunFolder) -> dict[str, float]:
+    """Return the figures of a finished run by name, all attempts together.
+
+    Time and what follows from it are of the devices held (`olmo_core.energy`); disk is what the
+    folder holds now, memory the peak of the last attempt. Money is by the prices that were stated
+    when it was submitted. What nobody measured or stated is absent.
+    """
+    result = folder.read_result()
+    uses, numbers = _uses(folder, result), result["report"]["numbers"]
+    found: dict[str, float | None] = {
+        "text_bytes": numbers.get("text_bytes") if result["asset"] == "raw" else None,
+        "tokens": numbers["tokens"] if "steps" in numbers else None,
+        "seconds": sum(use.seconds for use in uses),
+        "device_hours": total(use.device_hours for use in uses),
+        "money": _money(_place(folder), uses),
+        "device_kwh": total(use.device_kwh for use in uses),
+        "site_kwh": total(use.site_kwh for use in uses),
+        "co2_kg": total(use.co2_kg for use in uses),
+        "disk_bytes": folder_bytes(folder.path),
+        "memory_bytes": peak_memory_bytes(folder, result),
+    }
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def beside(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return a row per figure of what was forecast at the launch, beside what was measured.
+
+    None where the run was launched without a forecast.
+    """
+    forecast = (folder.read(folder.launch) or {}).get("forecast")
+    if not forecast:
+        return []
+    found = measured(folder)
+    return [
+        {
+            "figure": name,
+            "forecast": _short(figure["value"]),
+            "measured": _short(found.get(name)),
+            "forecast / measured": _ratio(figure["value"], found.get(name)),
+            "basis": figure["basis"],
+        }
+        for name, figure in forecast["figures"].items()
+    ]
+
+
+def spent(recipe: Path, currency: str | None) -> dict[str, float]:
+    """Return what all finished runs in a recipe's folder took together, whatever their version.
+
+    Args:
+        recipe: The folder.
+        currency: Of the money that is counted.
+    """
+    sums: dict[str, float] = {}
+    for depth in (
+        "*/*",
+        "*/*/*",
+    ):  # <asset>/<version>, and of a sweep <asset>/<partition>/<version>
+        for result in recipe.glob(f"{depth}/result.json"):
+            if not (folder := RunFolder(result.parent)).finished:
+                continue
+            found, prices = measured(folder), _place(folder).get("prices") or {}
+            if prices.get("currency") != currency:
+                found.pop("money", None)
+            for name, value in found.items():
+                sums[name] = sums.get(name, 0.0) + value
+    return sums
+
+
+def _uses(folder: RunFolder, result: Mapping[str, Any]) -> list[Use]:
+    """Return the attempts; a job without a supervisor had one, from its submission to its end."""
+    if folder.attempts.exists():
+        return run_uses(folder)
+    place = (folder.read(folder.launch) or {}).get("place") or {}
+    stated = {key: place[key] for key in EnergyConfig.__dataclass_fields__ if key in place}
+    return [
+        Use(
+            seconds=result["start_seconds"] + result["work_seconds"],
+            devices=int(place.get("devices", 1)),
+            stated=build(EnergyConfig, stated, where="energy"),
+        )
+    ]
+
+
+def _place(folder: RunFolder) -> Mapping[str, Any]:
+    """Return what launch.json says of the prices of the place; empty without a forecast."""
+    return ((folder.read(folder.launch) or {}).get("forecast") or {}).get("place", {})
+
+
+def _money(place: Mapping[str, Any], uses: Sequence[Use]) -> float | None:
+    if not place.get("prices"):
+        return None
+    prices = build(PricesConfig, place["prices"], where="prices")
+    price, held = price_of(
+        prices, gpus=place["gpus"], devices=uses[-1].devices, nodes=place["nodes"]
+    )
+    hours = sum(use.seconds for use in uses) / SECONDS_PER_HOUR
+    return None if price is None else hours * held * price
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _ratio(forecast: float, found: float | None) -> float | None:
+    return round(forecast / found, 3) if found else None

@@ -1,0 +1,90 @@
+"""What a job takes that is no training run: passes of the corpus, evaluations, exports, tables.
+
+By the runs of it that are most like it, in proportion to its load and to the cores; where none has
+been made here, as `assumed`.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from olmo_core.forecast import loads
+from olmo_core.forecast.assumed import WEIGHT_BYTES, assumed
+from olmo_core.forecast.figures import Figure, Forecast, Place, charged
+from olmo_core.forecast.like import Like, nearest, of_several, said
+from olmo_core.forecast.loads import Numbers, Work
+from olmo_core.forecast.outputs import outputs
+from olmo_core.forecast.past import PastRun
+
+CORPUS = "olmo_core.corpus."
+OF_TIME = ("seconds", "device_hours", "money", "device_kwh", "site_kwh", "co2_kg")
+
+
+def forecast_pass(work: Work, place: Place, runs: Sequence[PastRun]) -> Forecast:
+    """Return what a job takes that is no training run.
+
+    Args:
+        work: The job.
+        place: Where it runs.
+        runs: Finished runs of the same asset.
+    """
+    likes = nearest(work, place, runs)
+    figures = _measured(work, likes) if likes else assumed(work, place)
+    further, unknown = {}, {}
+    if "seconds" in figures:
+        further, unknown = charged(
+            place, figures["seconds"], watts=likes[0].run.watts if likes else None
+        )
+    figures = {**figures, **further}
+    reason = "nothing like it has been run here, and how much it has to do is not known"
+    missing = [*OF_TIME, "disk_bytes", "memory_bytes"]
+    unknown = {name: unknown.get(name, reason) for name in missing if name not in figures}
+    return Forecast(
+        asset=work.asset, figures=figures, unknown=unknown, numbers=outputs(work, likes)
+    )
+
+
+def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
+    """Return the figures by finished runs; of several the median."""
+    one = likes[0]
+    of_corpus = work.module.startswith(CORPUS)
+    grows = of_corpus or work.module in loads.OF_WEIGHTS  # its outputs, with its load
+    whose = f"({of_several(likes)}{said(one.differences)})"
+    load = f" for {one.load}" if one.load else ""
+    ratio = f", × {one.ratio:.3g}" if round(one.ratio, 3) != 1 else ""
+    cores = f", / {one.cores:.3g} for the cores" if one.cores != 1 else ""
+    processes = ", × processes" if of_corpus and one.processes != 1 else ""
+    weights = _more_weights(work, one)
+
+    def middle(value: Callable[[Like], float]) -> float:
+        return statistics.median(value(each) for each in likes)
+
+    def seconds(each: Like) -> float:
+        return each.run.start_seconds + each.run.work_seconds * each.ratio / each.cores
+
+    taken = middle(lambda each: each.run.start_seconds + each.run.work_seconds)
+    return {
+        "seconds": Figure(
+            value=middle(seconds), basis=f"measured: {taken:.1f} s{load}{ratio}{cores} {whose}"
+        ),
+        "disk_bytes": Figure(
+            value=middle(lambda each: each.run.disk_bytes * (each.ratio if grows else 1)),
+            basis=f"measured{ratio if grows else ''} {whose}",
+        ),
+        "memory_bytes": Figure(
+            value=middle(lambda each: each.run.memory_bytes * (each.processes if of_corpus else 1))
+            + weights,
+            basis=f"measured{processes}{', and larger weights' if weights else ''} {whose}",
+        ),
+    }
+
+
+def _more_weights(work: Work, one: Like) -> float:
+    """Return by how many bytes one model's weights are larger than those of the like run's."""
+    if work.module not in (*loads.OF_WEIGHTS, *loads.OF_SCORES):
+        return 0.0
+
+    def largest(inputs: Sequence[Numbers]) -> float:
+        return max((float(each.get("parameters", 0)) for each in inputs), default=0.0)
+
+    own, other = largest([*work.inputs.values()]), largest([*one.run.inputs.values()])
+    return WEIGHT_BYTES * max(0.0, own - other)

@@ -1,0 +1,243 @@
+"""`olmo cost`: what a run would take, before it is launched, and by what each figure is known."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from assets.assemble import build_graph
+from assets.graph import Graph
+from assets.launcher import Launch, Refused
+from assets.paths import root
+from assets.recipe import limits_of, load_recipe
+from assets.reporting.texts import duration
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError
+from olmo_core.forecast.budget import BudgetConfig, excesses, unforeseen
+from olmo_core.forecast.figures import FIGURES, Place, total
+from olmo_core.forecast.loads import OF_SCORES
+from olmo_core.forecast.measured import spent
+from olmo_core.monitor.devices import NAMES, known_device
+from pipelines.cli.terminal import amount, print_json, table, terminal
+from pipelines.forecast import Plan, forecast_graph
+from pipelines.launchers.router import Router, site_launcher
+from pipelines.site.file import Site
+from pipelines.site.place import place_of
+
+GPUS_PER_NODE = 8  # of --devices
+SHOWN = {  # figure -> its column
+    "tokens": "tokens",
+    "flops": "FLOPs",
+    "seconds": "time",
+    "device_hours": "device-hours",
+    "money": "money",
+    "device_kwh": "kWh",
+    "co2_kg": "kg CO2",
+    "disk_bytes": "disk",
+    "memory_bytes": "memory",
+}
+EXIT_OVER_BUDGET = 1
+
+
+def print_cost(
+    recipe: str,
+    select: Sequence[str],
+    *,
+    force: bool,
+    device: str | None,
+    devices: int | None,
+    as_json: bool,
+) -> int:
+    """Print what a run of the selected assets would take; return the exit code.
+
+    Args:
+        recipe: Its name.
+        select: Assets; none: all.
+        force: As of `olmo run`: finished assets are made again.
+        device: A GPU on which training and evaluations would run, in place of the site's.
+        devices: How many of them train, in place of the site's.
+        as_json: JSON alone.
+
+    Raises:
+        ConfigError: unknown recipe, asset or GPU, or devices that do not divide a global batch.
+    """
+    graph = build_graph(load_recipe(recipe))
+    launcher = site_launcher()
+    place = _places(launcher.site, device, devices)
+    plan = planned(graph, select, launcher, force=force, place=place)
+    limits, site = limits_of(recipe), launcher.site
+    over, unknown = _against(limits, plan, recipe, site) if limits else ([], [])
+    if as_json:
+        print_json(_json(recipe, plan, site, over, unknown))
+    else:
+        _print(terminal(), recipe, plan, site, over, unknown)
+    return EXIT_OVER_BUDGET if over else 0
+
+
+def planned(
+    graph: Graph,
+    select: Sequence[str],
+    launcher: Router,
+    *,
+    force: bool = False,
+    place: Callable[[Launch], Place] | None = None,
+) -> Plan:
+    """Return what `olmo run` would make of the selected assets, and what that will take."""
+    selected = graph.select(select or graph.nodes)
+    forced = set(select or graph.nodes) if force else set[str]()
+    return forecast_graph(
+        graph,
+        root(),
+        selected,
+        place or (lambda launch: place_of(launcher.site, launch)),
+        launcher.queues,
+        forced=forced,
+    )
+
+
+def require_within_budget(graph: Graph, select: Sequence[str], *, force: bool) -> None:
+    """Refuse a run that would exceed the recipe's budget, before anything is submitted.
+
+    Raises:
+        Refused: as said, with the figures.
+    """
+    recipe = graph.recipe.name
+    limits = limits_of(recipe)
+    if limits is None:
+        return
+    launcher = site_launcher()
+    plan = planned(graph, select, launcher, force=force)
+    over, unknown = _against(limits, plan, recipe, launcher.site)
+    if over:
+        raise Refused(f"{recipe}: budget.yaml: {'; '.join(over)}. Nothing was submitted.")
+    for line in unknown:
+        terminal().print(f"budget.yaml: {line}", style="yellow")
+
+
+def _against(
+    limits: BudgetConfig, plan: Plan, recipe: str, site: Site
+) -> tuple[list[str], list[str]]:
+    """Return which limits a run would exceed, and of which jobs nothing is known."""
+    currency, jobs = _currency(site), [*plan.forecasts.values()]
+    before = spent(root() / recipe, currency)
+    return excesses(limits, jobs, before, currency=currency), unforeseen(limits, jobs)
+
+
+def _places(site: Site, device: str | None, devices: int | None) -> Callable[[Launch], Place]:
+    """Return the site's places, with another GPU or number of them where they are given."""
+    if device is not None and known_device(device) is None:
+        raise ConfigError(f"--device {device}: nothing is known of it; {nearest(device, NAMES)}")
+    if devices is not None and device is None:
+        raise ConfigError("--devices without --device: of which GPU? As in --device H100")
+
+    def place(launch: Launch) -> Place:
+        found = place_of(site, launch)
+        # What scores texts is one process, which uses one GPU; all else needs none.
+        if device is None or not (launch.distributed or launch.module in OF_SCORES):
+            return found
+        count = (devices or max(1, found.devices)) if launch.distributed else 1
+        nodes = max(found.nodes, -(-count // GPUS_PER_NODE))
+        return dataclasses.replace(found, device=device, devices=count, gpus=True, nodes=nodes)
+
+    return place
+
+
+def _currency(site: Site) -> str | None:
+    return site.prices.currency if site.prices else None
+
+
+def _json(
+    recipe: str, plan: Plan, site: Site, over: Sequence[str], unknown: Sequence[str]
+) -> dict[str, Any]:
+    forecasts = [*plan.forecasts.values()]
+    return {
+        "recipe": recipe,
+        "currency": _currency(site),
+        "assets": [
+            {
+                "asset": each.asset,
+                "figures": {
+                    name: dataclasses.asdict(figure) for name, figure in each.figures.items()
+                },
+                "unknown": dict(each.unknown),
+            }
+            for each in forecasts
+        ],
+        "total": {
+            **{name: dataclasses.asdict(total(forecasts, name)) for name in FIGURES},
+            "elapsed_seconds": plan.elapsed_seconds,
+        },
+        "notes": list(plan.notes),
+        "budget": {"exceeded": list(over), "not_known": list(unknown)},
+    }
+
+
+def _print(
+    console: Console,
+    recipe: str,
+    plan: Plan,
+    site: Site,
+    over: Sequence[str],
+    unknown: Sequence[str],
+) -> None:
+    forecasts = [*plan.forecasts.values()]
+    if not forecasts:
+        console.print(f"{recipe}: all is finished; a run would make nothing.")
+        return
+    currency = _currency(site)
+    titles = {**SHOWN, "money": currency or "money"}
+    names = [name for name in SHOWN if any(name in each.figures for each in forecasts)]
+    rows = [[each.asset, *(_cell(name, each.value(name)) for name in names)] for each in forecasts]
+    sums = [_sum(name, plan) for name in names]
+    columns = [titles[name] for name in names]
+    console.print(table(("asset", *columns), [*rows, ["in all", *sums]], right=columns))
+    if plan.elapsed_seconds is not None:
+        console.print(f"from begin to end: {duration(plan.elapsed_seconds)}, without queueing")
+    for line in _bases(plan):
+        console.print(line, markup=False)
+    for note in plan.notes:
+        console.print(note, style="yellow", markup=False)
+    for line in over:
+        console.print(f"[red]✗[/] budget.yaml: {line}")
+    for line in unknown:
+        console.print(f"budget.yaml: {line}", style="yellow")
+
+
+def _bases(plan: Plan) -> list[str]:
+    """Return on what the times rest, and what is not known, each reason once with its jobs."""
+    times: dict[str, list[str]] = defaultdict(list)
+    reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, forecast in plan.forecasts.items():
+        if "seconds" in forecast.figures:
+            times[forecast.figures["seconds"].basis].append(name)
+        for figure, why in forecast.unknown.items():
+            reasons[figure, why].append(name)
+    unknown: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (figure, why), assets in reasons.items():
+        whose = "" if len(assets) == len(plan.forecasts) else f" of {', '.join(assets)}"
+        unknown[whose, why].append(figure)
+    return [
+        "\nWhat the time rests on (--json has it of every figure):",
+        *(f"  {', '.join(assets)}: {basis}" for basis, assets in times.items()),
+        *(["Not known:"] if unknown else []),
+        *(f"  {', '.join(figures)}{whose}: {why}" for (whose, why), figures in unknown.items()),
+    ]
+
+
+def _sum(name: str, plan: Plan) -> str:
+    whole = total(plan.forecasts.values(), name)
+    if whole.value is None:
+        return ""
+    return ("≥ " if whole.without else "") + _cell(name, whole.value)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name == "seconds":
+        return duration(value)
+    if name in ("disk_bytes", "memory_bytes"):
+        return f"{amount(value)}B"
+    return f"{value:.3g}" if name == "flops" or value < 100 else amount(value)

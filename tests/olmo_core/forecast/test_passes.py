@@ -1,0 +1,152 @@
+"""What a job takes that is no training run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olmo_core.energy import EnergyConfig
+from olmo_core.forecast.figures import Place, PricesConfig
+from olmo_core.forecast.job import forecast_job
+from olmo_core.forecast.loads import Work
+from tests.olmo_core.forecast.conftest import write_result
+
+TAGGED = "olmo_core.corpus.filters.tagged"
+HELD_OUT = "olmo_core.corpus.duplicates.held_out"
+
+
+def tagged(size: float, **config: Any) -> Work:
+    inputs = {"held_out": {"remaining_bytes": size}}
+    return Work(asset="tagged", module=TAGGED, config=config, inputs=inputs)
+
+
+def write_tagged(root: Path, name: str, size: float, seconds: float, **others: Any) -> None:
+    held_out = f"{name.partition('/')[0]}/held_out/{Path(name).name}"
+    numbers = {"remaining_bytes": size}
+    write_result(root, held_out, module=HELD_OUT, config={}, numbers=numbers, work_seconds=1.0)
+    write_result(
+        root,
+        name,
+        module=TAGGED,
+        config=others.pop("config", {}),
+        numbers={},
+        work_seconds=seconds,
+        inputs={held_out: ""},
+        **others,
+    )
+
+
+def test_a_pass_takes_as_long_as_a_like_one_by_its_text_and_cores(root: Path) -> None:
+    write_tagged(root, "demo/tagged/a", 10e6, 20.0, threads=2, memory_bytes=10**8)
+    made = forecast_job(tagged(30e6), Place(cores=4), [root])
+    assert made.value("seconds") == pytest.approx(1.0 + 20 * 3 / 2)
+    assert made.value("memory_bytes") == pytest.approx(2 * 10**8)
+    basis = made.figures["seconds"].basis
+    assert basis == "measured: 21.0 s for 10 MB of text, × 3, / 2 for the cores (demo/tagged/a)"
+
+
+def test_workers_on_further_nodes_share_it_and_memory_is_a_nodes(root: Path) -> None:
+    write_tagged(root, "demo/tagged/a", 10e6, 20.0, memory_bytes=10**8)
+    made = forecast_job(tagged(10e6), Place(cores=2, nodes=4, devices=1), [root])
+    assert made.value("seconds") == pytest.approx(1.0 + 20 / 4)
+    assert made.value("memory_bytes") == pytest.approx(10**8)
+
+
+def test_the_nearest_in_size_and_configuration_counts(root: Path) -> None:
+    write_tagged(root, "demo/tagged/far", 1e3, 5.0)
+    write_tagged(root, "demo/tagged/near", 10e6, 20.0)
+    write_tagged(root, "demo/tagged/other", 10e6, 90.0, config={"taggers": "slow"})
+    made = forecast_job(tagged(10e6, taggers="quick"), Place(cores=2), [root])
+    assert made.value("seconds") == pytest.approx(21.0)
+    made = forecast_job(tagged(10e6, taggers="slow"), Place(cores=2), [root])
+    assert "differs" not in made.figures["seconds"].basis
+
+
+def test_a_run_whose_input_is_gone_is_not_compared(root: Path) -> None:
+    write_tagged(root, "demo/tagged/a", 10e6, 20.0)
+    (root / "demo/held_out/a/result.json").unlink()
+    made = forecast_job(tagged(10e6), Place(cores=2), [root])
+    assert made.figures["seconds"].basis.startswith("docs/corpus.md")
+
+
+def test_without_a_like_run_a_pass_goes_by_the_documented_rate(root: Path) -> None:
+    made = forecast_job(tagged(12e12), Place(cores=128, nodes=100), [root])
+    # docs/corpus.md, "Three trillion tokens, on paper": 15.8 minutes
+    assert (made.value("seconds") or 0) / 60 == pytest.approx(15.8, rel=0.02)
+    assert "docs/corpus.md: 1 MB of text per CPU-second" in made.figures["seconds"].basis
+
+
+def test_a_load_that_nobody_knows_is_no_figure(root: Path) -> None:
+    work = Work(asset="tagged", module=TAGGED, config={}, inputs={})
+    made = forecast_job(work, Place(cores=2), [root])
+    assert not made.figures
+    assert "not known" in made.unknown["seconds"]
+    assert set(made.unknown) >= {"device_hours", "disk_bytes", "memory_bytes"}
+
+
+def test_sizes_are_handed_on_in_proportion(root: Path) -> None:
+    raw = f"demo/raw/{'a'}"
+    write_result(
+        root,
+        raw,
+        module="olmo_core.corpus.intake.raw",
+        config={},
+        numbers={"text_bytes": 100},
+        work_seconds=1.0,
+    )
+    write_result(
+        root,
+        "demo/held_out/a",
+        module=HELD_OUT,
+        config={},
+        work_seconds=1.0,
+        inputs={raw: ""},
+        numbers={"remaining_bytes": 90, "scored_bytes": 10},
+    )
+    work = Work(asset="held_out", module=HELD_OUT, config={}, inputs={"raw": {"text_bytes": 200.0}})
+    made = forecast_job(work, Place(cores=2), [root])
+    assert made.numbers == {"remaining_bytes": 180.0, "scored_bytes": 20.0}
+
+
+def test_raw_goes_by_what_its_sources_say(tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.txt").write_text("x" * 3000)
+    (tmp_path / "text" / "b.jsonl.gz").write_bytes(b"x" * 1000)
+    sources = [
+        {"name": "limited", "max_bytes": 5000},
+        {"name": "files", "root": str(tmp_path / "text")},
+    ]
+    work = Work(
+        asset="raw", module="olmo_core.corpus.intake.raw", config={"sources": sources}, inputs={}
+    )
+    made = forecast_job(work, Place(cores=1), [tmp_path / "runs"])
+    assert made.value("text_bytes") == 5000 + 3000 + 4 * 1000
+    assert made.numbers == {"text_bytes": 12000.0}
+
+
+def test_money_energy_and_co2_follow_from_what_the_site_states(root: Path) -> None:
+    write_tagged(root, "demo/tagged/a", 10e6, 3599.0)
+    place = Place(
+        cores=2,
+        energy=EnergyConfig(watts_per_device=500, pue=1.2, carbon_intensity_kg_per_kwh=0.5),
+        prices=PricesConfig(currency="EUR", per_node_hour=3.0),
+    )
+    made = forecast_job(tagged(10e6), place, [root])
+    assert made.value("device_hours") == pytest.approx(1.0)
+    assert made.value("money") == pytest.approx(3.0)
+    assert made.value("device_kwh") == pytest.approx(0.5)
+    assert made.value("site_kwh") == pytest.approx(0.6)
+    assert made.value("co2_kg") == pytest.approx(0.3)
+    assert not made.unknown
+
+
+def test_what_the_site_does_not_state_is_named(root: Path) -> None:
+    write_tagged(root, "demo/tagged/a", 10e6, 10.0)
+    made = forecast_job(tagged(10e6), Place(cores=2), [root])
+    assert "prices.per_node_hour" in made.unknown["money"]
+    assert "watts_per_device" in made.unknown["device_kwh"]
+
+
+def test_a_currency_has_three_letters() -> None:
+    with pytest.raises(ValueError, match="three capital letters"):
+        PricesConfig(currency="dollars")

@@ -1,0 +1,162 @@
+"""What a training run takes, against arithmetic by hand and the saving of checkpoints itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from olmo_core.config.model import count_parameters, flops_per_token
+from olmo_core.errors import ConfigError
+from olmo_core.forecast.figures import Forecast, Place
+from olmo_core.forecast.past import find_runs
+from olmo_core.forecast.training import TrainingWork, checkpoints_kept, forecast_training
+from olmo_core.train.saving import kind_due, last_kind, saves_first
+from tests.olmo_core.forecast.conftest import TINY, train_config, write_training
+
+H100S = Place(devices=8, gpus=True, device="NVIDIA H100 80GB HBM3", nodes=1)
+
+
+TWO_CORES = Place(cores=2)
+
+
+def forecast(root: Path, place: Place = TWO_CORES, **changes: Any) -> Forecast:
+    work = TrainingWork(asset="stage1", config=train_config(**changes))
+    return forecast_training(work, place, find_runs([root], ["stage1"]))
+
+
+def test_tokens_and_flops_are_those_of_the_steps(root: Path) -> None:
+    config = train_config()
+    made = forecast(root)
+    tokens = 100 * 8 * 32
+    assert made.value("tokens") == tokens
+    n = count_parameters(config.model).without_input_embedding
+    assert flops_per_token(config.model, 32) == 6 * n + 6 * 2 * 16 * 32
+    assert made.value("flops") == tokens * (6 * n + 6 * 2 * 16 * 32)
+
+
+def test_without_a_like_run_a_gpu_reaches_an_assumed_share_of_its_peak(root: Path) -> None:
+    made = forecast(root, H100S)
+    flops = made.value("flops")
+    assert flops is not None
+    assert made.value("seconds") == pytest.approx(1.0 + flops / (0.40 * 989e12 * 8))
+    assert "MFU 40%" in made.figures["seconds"].basis
+    hours = made.value("device_hours")
+    assert made.value("device_kwh") == pytest.approx((hours or 0) * 0.7)
+    assert "data sheet" in made.figures["device_kwh"].basis
+
+
+def test_a_gpu_that_nobody_names_has_no_time_and_says_why(root: Path) -> None:
+    made = forecast(root, Place(devices=8, gpus=True))
+    assert made.value("seconds") is None
+    assert "--device" in made.unknown["seconds"]
+    assert "device_hours" in made.unknown
+    assert made.value("memory_bytes") is not None
+
+
+def test_an_equal_run_is_forecast_as_it_went(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
+    made = forecast(root)
+    assert made.value("seconds") == pytest.approx(7.0 + 100 * 0.5)
+    assert "demo/stage1/a" in made.figures["seconds"].basis
+    assert "differs" not in made.figures["seconds"].basis
+
+
+def test_more_steps_take_longer_and_what_is_no_step_does_not(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
+    made = forecast(root, max_duration=1000, stop_at=1000)
+    assert made.value("seconds") == pytest.approx(7.0 + 1000 * 0.5)
+
+
+def test_another_model_goes_by_its_flops_and_says_so(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=0.0)
+    larger = {**TINY["model"], "d_model": 32}
+    made = forecast(root, model=larger)
+    ratio = flops_per_token(train_config(model=larger).model, 32) / flops_per_token(
+        train_config().model, 32
+    )
+    assert made.value("seconds") == pytest.approx(100 * 0.5 * ratio)
+    assert "differs in model" in made.figures["seconds"].basis
+
+
+def test_more_devices_share_a_step(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=0.0)
+    made = forecast(root, Place(devices=4, cores=2))
+    assert made.value("seconds") == pytest.approx(100 * 0.5 / 4)
+    assert "devices (1)" in made.figures["seconds"].basis
+
+
+def test_the_run_with_the_fewest_differences_counts_and_of_equal_ones_the_median(
+    root: Path,
+) -> None:
+    other = train_config(model={**TINY["model"], "n_layers": 1})
+    write_training(root, "demo/stage1/other", other, step_seconds=9.0)
+    for number, seconds in enumerate((0.4, 0.5, 0.9)):
+        write_training(root, f"demo/stage1/{number}", train_config(), step_seconds=seconds)
+    assert forecast(root).value("seconds") == pytest.approx(5.0 + 100 * 0.5)
+
+
+def test_a_run_on_a_gpu_says_nothing_of_a_cpu(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, device="cuda")
+    assert "assumed" in forecast(root).figures["seconds"].basis
+
+
+def test_devices_that_do_not_divide_the_batch_are_refused(root: Path) -> None:
+    with pytest.raises(ConfigError, match="global_train_batch_size 8 does not divide by 3"):
+        forecast(root, Place(devices=3))
+
+
+def test_measured_power_comes_before_stated(root: Path) -> None:
+    config = train_config(core={"power_watts": 50})
+    write_training(
+        root,
+        "demo/stage1/a",
+        config,
+        step_seconds=1.0,
+        overhead=1.0,
+        start_seconds=0.0,
+        energy_source="rapl",
+        numbers={"energy_kwh": 0.1},
+    )
+    made = forecast(root, core={"power_watts": 50})
+    assert "measured" in made.figures["device_kwh"].basis
+    assert (
+        "core.power_watts"
+        in forecast(root / "none", core={"power_watts": 50}).figures["device_kwh"].basis
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"save_num_checkpoints_to_keep": 1},
+        {"save_num_checkpoints_to_keep": 0},
+        {"save_num_checkpoints_to_keep": 2, "no_pre_train_checkpoint": False},
+        {"save_interval": None},
+        {"save_interval": None, "no_pre_train_checkpoint": False},
+        {"save_interval_unsharded": 25},
+        {"save_interval_unsharded": 20, "save_num_checkpoints_to_keep": 0},
+        {"save_interval_unsharded": 20, "save_num_unsharded_checkpoints_to_keep": 2},
+        {"save_interval_unsharded": 20, "save_num_unsharded_checkpoints_to_keep": 0},
+        {"save_interval_ephemeral": 7, "save_num_checkpoints_to_keep": 2},
+    ],
+)
+def test_as_many_checkpoints_are_kept_as_training_keeps(changes: dict[str, Any]) -> None:
+    config = train_config(**changes)
+    there: list[str] = ["sharded"] if saves_first(config) else []
+    for step in range(1, 101):
+        kind = last_kind(config) if step == 100 else kind_due(config, step)
+        if kind is None:
+            continue
+        there = [each for each in there if each != "ephemeral"]
+        keep = {
+            "sharded": config.save_num_checkpoints_to_keep,
+            "unsharded": config.save_num_unsharded_checkpoints_to_keep,
+        }
+        for each, most in keep.items():
+            if most >= 0:
+                excess = there.count(each) - max(0, most - (each == kind))
+                for _ in range(max(0, excess)):
+                    there.remove(each)
+        there.append(kind)
+    assert checkpoints_kept(config, 100) == len(there)
