@@ -20,13 +20,14 @@ from olmo_core.evals.models import evaluated_models
 from olmo_core.evals.rows import EvaluatedModel, write_rows
 from olmo_core.evals.suites import resolved, sample_seed, with_headlines
 from olmo_core.evals.task_data import TaskData, build_task, write_shadows
+from olmo_core.evals.task_documents import TaskDocuments, TaskScores, write_documents
 from olmo_core.evals.task_rows import wheel_version
 from olmo_core.evals.task_sources import scored_identity
 from olmo_core.run.code import code_digest
 from olmo_core.run.command import run_job
 from olmo_core.run.job import Job, Report
 
-Figures = list[dict[str, Any]] | NotScored  # the rows of a model on a task, without their facts
+Scored = TaskScores | NotScored  # of a model on a task
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Repo
 
 
 def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job: Job) -> Report:
-    """Check the weights' digests, score `models`, write `rows.parquet` and return the report.
+    """Check the weights' digests, score `models`, write both files and return the report.
+
+    `rows.parquet` has the figures, `documents.parquet` what they are made of.
 
     Raises:
         RuntimeError: a model failed on a task, and not for what is in the task's documents; names
@@ -64,7 +67,7 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
 
     failures: list[str] = []
 
-    def score(missing: Sequence[int]) -> Iterator[Figures]:
+    def score(missing: Sequence[int]) -> Iterator[Scored]:
         return _evaluate(config, data, [pairs[number] for number in missing], job, failures)
 
     scores, cached = cached_scores(job.cache / "evals", keys, score)
@@ -76,15 +79,19 @@ def score_models(config: DownstreamConfig, models: Sequence[EvaluatedModel], job
         for model in models
         for task, why in lacking.items()
     ]
-    for model, scored in groupby(zip(pairs, scores, strict=True), key=lambda each: each[0][0]):
+    documents: list[tuple[str, dict[str, TaskDocuments]]] = []
+    for model, of_model in groupby(zip(pairs, scores, strict=True), key=lambda each: each[0][0]):
         found: list[dict[str, Any]] = []
-        for (_, task), figures in scored:
-            if isinstance(figures, NotScored):
-                not_scored.append({"model": model.model, "task": task.name, "why": figures.why})
+        documents.append((model.model, {}))
+        for (_, task), scored in of_model:
+            if isinstance(scored, NotScored):
+                not_scored.append({"model": model.model, "task": task.name, "why": scored.why})
             else:
-                found += [{**facts[task.name], **figure} for figure in figures]
+                found += [{**facts[task.name], **figure} for figure in scored["rows"]]
+                documents[-1][1][task.name] = scored["documents"]
         rows += [model.row(**figure) for figure in with_headlines(found, config)]
     write_rows(job.folder / "rows.parquet", rows)
+    write_documents(job.folder / "documents.parquet", documents)
     return _report(rows, config, data, not_scored, cached=cached)
 
 
@@ -113,8 +120,8 @@ def _evaluate(
     todo: Sequence[tuple[EvaluatedModel, TaskConfig]],
     job: Job,
     failures: list[str],
-) -> Iterator[Figures]:
-    """Yield the rows of each model on each task; models come in turn and are loaded once.
+) -> Iterator[Scored]:
+    """Yield the scores of each model on each task; models come in turn and are loaded once.
 
     A document that cannot be scored is a fact of model and task, which the report tells; whatever
     else ends a task is added to `failures`.
@@ -138,27 +145,27 @@ def _evaluate(
             language_model = harness.language_model(model.path, config.batch_size)
         for _, task in group:
             job.progress(done, total, unit="documents", message=f"{model.model}: {task.name}")
-            figures: Figures
+            scored: Scored
             try:
                 with job.timed("load tasks"):
                     harness.load(task)
                 with job.timed(task.name):
-                    figures = harness.score(
+                    scored = harness.score(
                         language_model, task, sample_seed=sample_seed(task, config)
                     )
-                for row in figures:
+                for row in scored["rows"]:
                     job.metric({"model": model.model, "task": task.name, **row})
             except InputError as error:
                 log.error("%s: %s", model.model, error)
-                figures = NotScored(str(error))
+                scored = NotScored(str(error))
             except Stopped:
                 raise
             except Exception as error:
                 log.exception("%s: %s", model.model, task.name)
-                figures = NotScored(f"{type(error).__name__}: {error}")
-                failures.append(f"{model.model} on {task.name}: {figures.why}")
+                scored = NotScored(f"{type(error).__name__}: {error}")
+                failures.append(f"{model.model} on {task.name}: {scored.why}")
             done += _documents(task, data[task.name])
-            yield figures
+            yield scored
     job.progress(done, total, unit="documents")
 
 

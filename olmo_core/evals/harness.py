@@ -21,6 +21,8 @@ from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrai
 from olmo_core.config.evals import TaskConfig
 from olmo_core.evals.language_model import LanguageModel
 from olmo_core.evals.sample import published_documents, sampled_documents
+from olmo_core.evals.task_documents import TaskScores
+from olmo_core.evals.task_samples import metric_name, task_documents
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
 BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
@@ -51,10 +53,10 @@ class Harness:
             batch_size=batch_size,
         )
 
-    def score(
-        self, model: LanguageModel, task: TaskConfig, *, sample_seed: int = 0
-    ) -> list[dict[str, Any]]:
-        """Return the rows of one task: metric, value, stderr, n, truncated and task_version.
+    def score(self, model: LanguageModel, task: TaskConfig, *, sample_seed: int = 0) -> TaskScores:
+        """Return the rows of one task and its documents.
+
+        A row is metric, value, stderr, n, truncated and task_version.
 
         Raises:
             InputError: a document cannot be scored by this model; names it.
@@ -73,7 +75,7 @@ class Harness:
             {"tasks": {task.name: loaded}, "groups": {}},
             **documents,
             bootstrap_iters=BOOTSTRAP_ITERATIONS,
-            log_samples=False,
+            log_samples=True,
         )
         if results is None:
             raise RuntimeError("lm-eval gave no results on this rank")
@@ -86,7 +88,7 @@ class Harness:
             stderr = figures.get(f"{metric}_stderr,{filtered}")
             rows.append(
                 {
-                    "metric": metric if filtered == "none" else f"{metric}/{filtered}",
+                    "metric": metric_name(metric, filtered),
                     "value": float(value),
                     "stderr": float(stderr) if isinstance(stderr, int | float) else None,
                     "n": results["n-samples"][task.name]["effective"],
@@ -94,7 +96,8 @@ class Harness:
                     "task_version": str(results["versions"][task.name]),
                 }
             )
-        return rows
+        samples = results["samples"][task.name]
+        return {"rows": rows, "documents": task_documents(loaded, samples)}
 
 
 def _documents(task: TaskConfig, documents: int, seed: int) -> dict[str, Any]:

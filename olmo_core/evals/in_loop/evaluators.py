@@ -145,7 +145,8 @@ class Evaluators:
             harness.load(task)
 
         def evaluate(ranked: RankedModel) -> Figures:
-            rows = harness.score(TrainedLanguageModel(ranked, tokenizer, batch_tokens), task)
+            model = TrainedLanguageModel(ranked, tokenizer, batch_tokens)
+            rows = harness.score(model, task)["rows"]
             [value] = [row["value"] for row in rows if row["metric"] == labels()[label].metric]
             return {figure(label): value}
 

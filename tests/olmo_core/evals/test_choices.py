@@ -46,7 +46,7 @@ def log_likelihood(model: Any, tokenizer: Any, context: str, text: str) -> tuple
 @pytest.mark.parametrize("name", TASKS_RUN)
 def test_scores_per_document(harness: Harness, folder: Path, name: str) -> None:
     language_model = harness.language_model(folder, batch_size=4)
-    rows = harness.score(language_model, TaskConfig(name=name, limit=LIMIT))
+    rows = harness.score(language_model, TaskConfig(name=name, limit=LIMIT))["rows"]
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     task = harness.load(TaskConfig(name=name))
