@@ -150,6 +150,8 @@ def figure_text(figure: "Comparison") -> str:
         f"{figure.task} {figure.metric} {figure.before:.4g} → {figure.after:.4g} "
         f"(95% {change.low:+.3g} to {change.high:+.3g}, p {figure.p_adjusted:.2g}"
     )
+    if figure.not_paired is not None:
+        text += ", of standard errors"
     if figure.floor is not None:
         text += f"; {figure.floor.models} seeds lie {figure.floor.spread:.2g} apart"
     return f"{text})"

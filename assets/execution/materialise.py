@@ -159,9 +159,11 @@ def build_regression_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
         lines = regressions(pairs)
         count = sum(len(pair.figures) for pair in pairs)
         skipped = sum(len(pair.not_compared) for pair in pairs)
+        unpaired = sum(len(of) for pair in pairs for of in pair.not_paired.values())
         more = f"; and {len(lines) - MOST_SAID} earlier pairs" if len(lines) > MOST_SAID else ""
         said = "; ".join(lines[:MOST_SAID]) + more
         none = f"{count} figures of {len(pairs)} pairs of checkpoints: none became worse"
+        none += f"; {unpaired} by standard errors alone" if unpaired else ""
         none += f"; {skipped} were not compared (olmo compare says why)" if skipped else ""
         left_out = "".join(f"; not compared: {why}" for why in known.damaged)
         return dg.AssetCheckResult(
@@ -171,6 +173,7 @@ def build_regression_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
             description=(said or none) + left_out,
             metadata={
                 "figures_compared": count,
+                "figures_of_standard_errors": unpaired,
                 "figures_not_compared": skipped,
                 "pairs_that_became_worse": len(lines),
             },

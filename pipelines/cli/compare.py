@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 COLUMNS = ("task", "metric", "before", "after", "change", "95% interval", "p", "seeds", "verdict")
 
 METHOD = (
-    "Bits per byte: 10,000 resamples of the documents, the same for both models. Tasks: of the "
-    "standard errors, as if each model had been asked other documents. p: of all figures of two "
-    "models together (Holm). Seeds: how far models lie apart that differ by their seed alone. "
-    "Better or worse: p at most 0.05, and further apart than seeds."
+    "10,000 resamples of the documents, the same for both models; where none are kept, standard "
+    "errors, as if each model had been asked other documents. p: of all figures of two models "
+    "together (Holm). Seeds: how far models lie apart that differ by their seed alone. Better or "
+    "worse: p at most 0.05, and further apart than seeds."
 )
 
 
@@ -59,6 +59,9 @@ def _print(console: Console, compared: "Compared") -> None:
     title = f"{compared.before} → {compared.after}"
     rows = [_cells(figure) for figure in compared.figures]
     console.print(table(COLUMNS, rows, right=COLUMNS[2:8], title=title))
+    for why, figures in compared.not_paired.items():
+        names = ", ".join(f"{figure.task} {figure.metric}" for figure in figures)
+        console.print(f"by standard errors: {names}: {why}", markup=False)
     for (task, metric), why in compared.not_compared.items():
         console.print(f"not compared: {task} {metric}: {why}", markup=False)
 
@@ -94,6 +97,7 @@ def _entries(compared: "Compared") -> list[dict[str, Any]]:
             "p": figure.difference.p,
             "p_adjusted": figure.p_adjusted,
             "documents_drawn": figure.difference.n,
+            "not_paired": figure.not_paired,
             "seed_spread": figure.floor.spread if figure.floor else None,
             "seeds": figure.floor.models if figure.floor else None,
             "verdict": figure.verdict,

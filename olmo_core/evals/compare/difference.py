@@ -15,6 +15,7 @@ RESAMPLES = 10_000
 SEED = 0
 CONFIDENCE = 0.95  # of the interval
 _DRAWN_AT_ONCE = 1 << 22  # documents that are drawn at one time, over all resamples: 32 MB
+_MUCH_ALIKE = 8  # documents for each different one, from which on these are counted, not drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,7 @@ def paired_bootstrap(
     """Return the difference of a score that is a sum over documents by another such sum.
 
     Documents are drawn with replacement, each with what both models make of it, so that what makes
-    a document hard for both cancels. The interval is the percentile bootstrap's, p twice the
-    smaller share of resamples on either side of no difference. Source: Efron and Tibshirani 1993,
-    "An Introduction to the Bootstrap", chapters 13 and 16.
+    a document hard for both cancels.
 
     Args:
         change: What each document adds to the score's numerator, after minus before.
@@ -56,25 +55,61 @@ def paired_bootstrap(
     """
     if not len(change) or change.shape != weight.shape or not (weight > 0).all():
         raise ValueError("expected documents, each with a weight above 0")
-    n = len(change)
+    sums = drawn_sums(np.stack([change, weight]), resamples=resamples, seed=seed)
+    return of_draws(float(change.sum() / weight.sum()), sums[0] / sums[1], len(change))
+
+
+def drawn_sums(
+    columns: NDArray[np.float64], *, resamples: int = RESAMPLES, seed: int = SEED
+) -> NDArray[np.float64]:
+    """Return the sums of each column over documents that are drawn with replacement.
+
+    Where many documents are alike, as right and wrong answers are, how often each kind is drawn is
+    drawn at once, from the multinomial distribution: which is the same, and takes milliseconds.
+
+    Args:
+        columns: A row per column, with a value per document.
+        resamples: How often as many documents as there are are drawn.
+        seed: Of the draws: equal arguments give equal bits.
+
+    Returns:
+        A row per column, with a sum per resample.
+    """
+    n = columns.shape[1]
     generator = np.random.Generator(np.random.PCG64(seed))
-    drawn = np.empty(resamples)
+    kinds, counts = np.unique(columns, axis=1, return_counts=True)
+    if len(counts) * _MUCH_ALIKE <= n:
+        drawn_counts = generator.multinomial(n, counts / n, resamples)
+        # Row by row: equal columns have equal sums to the last bit.
+        return np.stack([drawn_counts @ column for column in kinds])
+    drawn = np.empty((len(columns), resamples))
     at_once = max(1, _DRAWN_AT_ONCE // n)
     for start in range(0, resamples, at_once):
         count = min(at_once, resamples - start)
         chosen = generator.integers(0, n, (count, n))
-        drawn[start : start + count] = change[chosen].sum(axis=1) / weight[chosen].sum(axis=1)
+        for sums, column in zip(drawn, columns, strict=True):
+            sums[start : start + count] = column[chosen].sum(axis=1)
+    return drawn
+
+
+def of_draws(value: float, drawn: NDArray[np.float64], n: int) -> Difference:
+    """Return a difference, given what it is in each resample.
+
+    The interval is the percentile bootstrap's, p twice the smaller share of resamples on either
+    side of no difference. Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
+    chapters 13 and 16.
+
+    Args:
+        value: After minus before.
+        drawn: The same, of the documents of each resample.
+        n: Documents that were drawn from.
+    """
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     # Counted with the sample itself: p is never 0, which no number of draws could show.
     below, above = 1 + int((drawn <= 0).sum()), 1 + int((drawn >= 0).sum())
-    return Difference(
-        value=float(change.sum() / weight.sum()),
-        low=float(low),
-        high=float(high),
-        p=min(1.0, 2 * min(below, above) / (resamples + 1)),
-        n=n,
-    )
+    p = min(1.0, 2 * min(below, above) / (len(drawn) + 1))
+    return Difference(value=value, low=float(low), high=float(high), p=p, n=n)
 
 
 def of_standard_errors(before: Sequence[float], after: Sequence[float]) -> Difference:

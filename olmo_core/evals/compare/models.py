@@ -5,24 +5,25 @@ Only what was asked in the same way is compared; everything else is named, with 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from olmo_core.errors import InputError
-from olmo_core.evals.compare.difference import (
-    Difference,
-    holm,
-    of_standard_errors,
-    paired_bootstrap,
+from olmo_core.evals.compare.difference import Difference, holm, of_standard_errors
+from olmo_core.evals.compare.documents import NotKept
+from olmo_core.evals.compare.paired import (
+    Figure,
+    Row,
+    Side,
+    difference_of_answers,
+    difference_of_texts,
+    require_enough,
 )
-from olmo_core.evals.compare.documents import read_scored
 
 LEVEL = 0.05  # that all comparisons of two models together may be false alarms
-LEAST_DOCUMENTS = 10  # of fewer, no statistic tells chance from difference
 BITS = "bits_per_byte"
-LOWER_IS_BETTER = ("bits_per_byte", "loss", "perplexity", "brier_score")  # parts of metrics' names
+# Parts of metrics' names.
+LOWER_IS_BETTER = ("bits_per_byte", "bpb", "loss", "perplexity", "brier_score")
 
-Row = Mapping[str, Any]  # of the store
-Figure = tuple[str, str]  # task, metric
 # What of a task's definition a row says in words; the rest of it is prompts and code.
 DEFINITION = (
     *("task_version", "split", "num_fewshot", "limit", "limit_to", "sample_seed"),
@@ -52,6 +53,7 @@ class Comparison:
     difference: Difference
     p_adjusted: float  # over all figures of the two models, by Holm
     floor: SeedFloor | None  # None: no two models differ by their seed alone
+    not_paired: str | None  # why it is of standard errors; None: documents were drawn
 
     @property
     def verdict(self) -> Literal["better", "worse", "within seeds", "no difference"]:
@@ -73,6 +75,15 @@ class Compared:
     figures: Sequence[Comparison]
     not_compared: Mapping[Figure, str]
 
+    @property
+    def not_paired(self) -> dict[str, list[Comparison]]:
+        """The figures that are of standard errors, by the reason why."""
+        found: dict[str, list[Comparison]] = {}
+        for each in self.figures:
+            if each.not_paired is not None:
+                found.setdefault(each.not_paired, []).append(each)
+        return found
+
     def of(self, verdict: str) -> list[Comparison]:
         """Return the figures of a verdict."""
         return [each for each in self.figures if each.verdict == verdict]
@@ -92,13 +103,14 @@ def compare(
     sides = _by_figure(before), _by_figure(after)
     found: list[Comparison] = []
     why: dict[Figure, str] = {}
-    for figure in dict.fromkeys([*sides[0], *sides[1]]):
+    shown = [figure for side in sides for figure, row in side.items() if _is_shown(row)]
+    for figure in dict.fromkeys(shown):
         rows = [side.get(figure) for side in sides]
         if rows[0] is None or rows[1] is None:
             why[figure] = f"{names[0 if rows[0] is None else 1]} was not scored on it"
             continue
         try:
-            difference = _difference(rows[0], rows[1])
+            difference, not_paired = _difference(figure, *sides)
         except InputError as error:
             why[figure] = str(error)
             continue
@@ -111,6 +123,7 @@ def compare(
                 difference=difference,
                 p_adjusted=difference.p,
                 floor=floors.get((rows[0]["task_sha256"], figure[1])),
+                not_paired=not_paired,
             )
         )
     adjusted = holm([each.difference.p for each in found])
@@ -136,8 +149,8 @@ def seed_floors(groups: Iterable[Sequence[Row]]) -> dict[tuple[str, str], SeedFl
     return floors
 
 
-def _by_figure(rows: Iterable[Row]) -> dict[Figure, Row]:
-    return {(row["task"], row["metric"]): row for row in rows if _is_shown(row)}
+def _by_figure(rows: Iterable[Row]) -> Side:
+    return {(row["task"], row["metric"]): row for row in rows}
 
 
 def _is_shown(row: Row) -> bool:
@@ -154,32 +167,27 @@ def _is_perplexity(row: Row) -> bool:
     return row["asset"].endswith("perplexity")
 
 
-def _difference(before: Row, after: Row) -> Difference:
-    """Return the difference of a figure.
+def _difference(figure: Figure, before: Side, after: Side) -> tuple[Difference, str | None]:
+    """Return the difference of a figure, and why it is of standard errors where it is.
 
     Raises:
         InputError: it cannot be compared; says why.
     """
-    if before["task_sha256"] != after["task_sha256"]:
-        raise InputError(f"not asked in the same way: {', '.join(_changes(before, after))}")
-    if _is_perplexity(before):
-        return _of_documents(before, after)
-    if before["stderr"] is None or after["stderr"] is None:
-        raise InputError("it has no standard error of its own")
-    if min(before["n"], after["n"]) < LEAST_DOCUMENTS:
-        raise InputError(f"{before['n']} documents; expected at least {LEAST_DOCUMENTS}")
-    return of_standard_errors(
-        (before["value"], before["stderr"]), (after["value"], after["stderr"])
-    )
-
-
-def _of_documents(before: Row, after: Row) -> Difference:
-    sides = read_scored(before), read_scored(after)
-    if not sides[0].facts.equals(sides[1].facts):
-        raise InputError("they were scored on other documents")
-    if len(sides[0].bytes) < LEAST_DOCUMENTS:
-        raise InputError(f"{len(sides[0].bytes)} documents; expected at least {LEAST_DOCUMENTS}")
-    return paired_bootstrap(sides[1].bits - sides[0].bits, sides[0].bytes)
+    rows = before[figure], after[figure]
+    if rows[0]["task_sha256"] != rows[1]["task_sha256"]:
+        raise InputError(f"not asked in the same way: {', '.join(_changes(*rows))}")
+    if _is_perplexity(rows[0]):
+        return difference_of_texts(*rows), None
+    require_enough(min(row["n"] for row in rows))
+    try:
+        return difference_of_answers(figure, before, after), None
+    except NotKept as error:
+        (value, stderr), (value_after, stderr_after) = (
+            (row["value"], row["stderr"]) for row in rows
+        )
+        if stderr is None or stderr_after is None:
+            raise InputError(f"no standard error of its own, and {error}") from None
+        return of_standard_errors((value, stderr), (value_after, stderr_after)), str(error)
 
 
 def _changes(before: Row, after: Row) -> Iterator[str]:

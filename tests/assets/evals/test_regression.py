@@ -70,7 +70,9 @@ def test_progress_and_chance_are_no_regression(graph: Graph, toy_root: Path) -> 
         score(graph, toy_root, step, value)
     verdict = check(graph)
     assert verdict.passed
-    assert verdict.description == "2 figures of 2 pairs of checkpoints: none became worse"
+    assert verdict.description == (
+        "2 figures of 2 pairs of checkpoints: none became worse; 2 by standard errors alone"
+    )
 
 
 def test_a_task_that_is_asked_otherwise_now_is_not_compared(graph: Graph, toy_root: Path) -> None:

@@ -19,6 +19,7 @@ def task(name: str = "copa", value: float = 0.5, **fields: Any) -> dict[str, Any
     known = {"asset": "checkpoint_downstream", "metric": "acc", "stderr": 0.01, "n": 2000}
     asked = {"task_version": "1.0", "split": "validation", "num_fewshot": 0, "limit": None}
     asked |= {"limit_to": None, "sample_seed": None, "data_sha256": f"data of {name}"}
+    known |= {"model": "m", "folder": "/gone"}  # so that standard errors are all there is
     row = {"task": name, "value": value, "headline": None, **known, **asked, **fields}
     return {"task_sha256": str([row[key] for key in ("task", *asked)]), **row}
 
@@ -83,8 +84,9 @@ def test_a_score_of_a_task_is_better_when_it_is_higher() -> None:
     assert verdicts(side_by_side([task(value=0.5)], [task(value=0.51)])) == {
         "copa": "no difference"
     }
-    perplexities = [task(value=value, metric="word_perplexity") for value in (0.4, 0.5)]
-    assert verdicts(side_by_side(perplexities[:1], perplexities[1:])) == {"copa": "worse"}
+    for metric in ("word_perplexity", "ce_loss", "bpb"):
+        rows = [task(value=value, metric=metric) for value in (0.4, 0.5)]
+        assert verdicts(side_by_side(rows[:1], rows[1:])) == {"copa": "worse"}
 
 
 @pytest.mark.parametrize(
