@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import alerts, corpus, lineage, release, scores
+from pipelines.cli import alerts, corpus, lineage, release, scores, trace
 from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName, Select
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(lineage.app)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(release.app, name="release")
+app.add_typer(trace.app, name="trace")
 
 
 @app.command(

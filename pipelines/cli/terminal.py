@@ -10,6 +10,7 @@ from typing import Any
 
 from rich import progress
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +38,15 @@ def terminal() -> Console:
         output = None
     width = None if output is not None and output.isatty() else FILE_WIDTH
     return Console(file=output, width=width, highlight=False, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Return a text of whatever origin as markup that a terminal shows and never obeys.
+
+    Line ends and tabs stay; any other control character stands as it is written in Python.
+    """
+    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+    return escape(shown)
 
 
 def print_json(value: Any) -> None:

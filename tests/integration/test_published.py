@@ -21,7 +21,9 @@ from olmo_core.config.load import load
 from olmo_core.data.document_index import DocumentIndex
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
-from olmo_core.data.provenance import document_steps, step_documents
+from olmo_core.lineage.batch import documents_of_step
+from olmo_core.lineage.run import open_run
+from olmo_core.lineage.visits import steps_of_document
 from tests.integration.conftest import RECIPES, World
 from tests.olmo_core.file_server import FileServer, serving
 
@@ -185,19 +187,26 @@ def test_batches_and_look_ups_are_those_of_the_served_files(served: Served) -> N
         vocab_size=VOCABULARY,
     )
     index = DocumentIndex(path_of(served, "documents"))
+    run = open_run(path_of(served, "stage1"), manifest=mix / "manifest.json", tokens=tokens)
     numbers = {window.tobytes(): number for number, window in enumerate(windows)}
     seen: list[int] = []
-    for step in range(loader.batching.per_epoch):
-        batch = loader.batch(step)
-        for ids, found in zip(batch.input_ids, step_documents(loader, index, step), strict=True):
+    steps: dict[str, list[int]] = {}
+    for step in range(1, run.last_step + 1):
+        batch, traced = loader.batch(step - 1), documents_of_step(run, index, step)
+        for ids, instance in zip(batch.input_ids, traced.instances, strict=True):
             number = numbers[np.asarray(ids, dtype=np.int64).tobytes()]
             seen.append(number)
             expected = dict.fromkeys(
                 (name, next(end for end in served.ends(name) if end > place))
                 for name, place in places[number]
             )
-            assert {(origin[span.file], span.end) for span in found} == expected.keys()
+            spans = [piece.document for piece in instance.pieces]
+            assert {(origin[span.file], span.end) for span in spans} == expected.keys()
+            for span in spans:
+                steps.setdefault(span.id, []).append(step)
     assert len(set(seen)) >= len(seen) - len(windows) // 3  # the first file's windows come twice
     (span,) = index.of_id("dclm-1-7")
     assert (origin[span.file], span.end) == (FILES[1], served.ends(FILES[1])[7])
-    assert document_steps(loader, index, "dclm-1-7", epochs=1)
+    for doc_id, expected_steps in steps.items():
+        (span,) = index.of_id(doc_id)
+        assert [visit.step for visit in steps_of_document(run, span).visits] == expected_steps

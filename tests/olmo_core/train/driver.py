@@ -62,11 +62,17 @@ def note_weights_at_the_end(noted: list[str]) -> None:
 
 
 def note_instances() -> None:
-    """Write down, one line per step and rank, which instances it learns from."""
+    """Write down, one line per step and rank, which instances it learns from, and their tokens."""
     original = Trainer._forward_backward
 
     def noting(self: Trainer, batch: Batch, *more: Any) -> None:
-        row = {"step": self.state.step + 1, "instances": batch.instances.tolist()}
+        row = {
+            "step": self.state.step + 1,
+            "rank": self.world.rank,
+            "instances": batch.instances.tolist(),
+            "tokens": batch.input_ids.tolist(),
+            "masked": (~batch.instance_mask).tolist(),
+        }
         with (self.config.save_folder / "instances.jsonl").open("a") as lines:
             lines.write(json.dumps(row) + "\n")
         original(self, batch, *more)
@@ -141,7 +147,10 @@ def poison_read_late() -> None:
 
 
 def arrange(moment: str) -> None:
-    if moment.startswith(KILL):
+    if " + " in moment:
+        for each in moment.split(" + "):
+            arrange(each)
+    elif moment.startswith(KILL):
         kills.set_up(moment.removeprefix(KILL), int(os.environ.get("WORLD_SIZE", "1")))
     elif moment == "no space in step 8":
         kills.no_space_in_step_8()

@@ -1,0 +1,63 @@
+"""The commands `olmo trace …`."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.arguments import AsJson, RecipeName
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Say which documents a step saw, and which steps and models saw a document.",
+)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo trace step demo 391\n\n"
+    "  olmo trace step demo 12 --stage stage2_ingredient1 --text\n\n"
+    "  olmo trace step demo 391 --json | jq '.instances[].documents[].id'",
+)
+def step(
+    recipe: RecipeName,
+    number: Annotated[
+        int, typer.Argument(metavar="STEP", help="From 1, as in the log and in checkpoints.")
+    ],
+    stage: Annotated[
+        str, typer.Option(metavar="ASSET", help="The training run, as in stage2_ingredient1.")
+    ] = "stage1",
+    version: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VERSION", help="Of the run, where several are there.", show_default=False
+        ),
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="What the model read, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the documents of a step's batch: from where, which tokens and characters of each."""
+    from pipelines.cli.trace_step import print_step
+
+    print_step(recipe, number, stage=stage, version=version, text=text, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo trace doc demo docstrings/numpy._core.shape_base.stack\n\n"
+    "  olmo trace doc demo https://example.org/page.html\n\n"
+    "  olmo trace doc demo $(sha1sum < text.txt | cut -c-40) --json",
+)
+def doc(
+    recipe: RecipeName,
+    document: Annotated[
+        str, typer.Argument(metavar="ID|URL|SHA-1", help="The document; SHA-1 is of its text.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what saw a document, and how often: mixes, steps, checkpoints, soups, revisions.
+
+    Or which rule of which asset has left it out.
+    """
+    from pipelines.cli.trace_document import print_document
+
+    print_document(recipe, document, as_json=as_json)

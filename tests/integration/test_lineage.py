@@ -1,0 +1,130 @@
+"""Lineage of the recipe `tiny`: every step and document, the text of each, and both commands."""
+
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.lineage.answers import trace_document, trace_step
+from assets.lineage.runs import Lineage
+from benchmarks.trace import check
+from tests.integration.conftest import World
+
+TRAINED = ["stage1", "stage2_ingredient1", "stage2_ingredient2"]
+
+
+@pytest.fixture
+def root(tiny: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("OLMO_ROOT", "OLMO_RECIPES"):
+        monkeypatch.setenv(name, tiny.environment[name])
+    return tiny.root
+
+
+@pytest.mark.slow
+def test_every_step_and_document_is_what_the_loader_gives(root: Path) -> None:
+    found = check("tiny", documents=None)
+    assert [run.partition("/")[0] for run in found["runs"]] == TRAINED
+    assert found["steps"] == 40 + 10 + 10
+    assert 0 < found["of_these_seen"] < found["documents"]
+
+
+def text_of(tiny: World, entry: dict[str, Any]) -> str:
+    with gzip.open(tiny.path("filtered") / entry["path"], "rt", encoding="utf-8") as lines:
+        document = json.loads(next(line for n, line in enumerate(lines, 1) if n == entry["line"]))
+    assert document["id"] == entry["id"]
+    return document["text"]
+
+
+def test_the_commands(tiny: World) -> None:
+    def asked(*arguments: str) -> Any:
+        done = tiny.olmo("trace", *arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    step = asked("step", "tiny", "10", "--stage", "stage2_ingredient2", "--text")
+    assert (step["run"], step["step"], step["ranks"]) == ("stage2_ingredient2", 10, 1)
+    for instance in step["instances"]:
+        entries = instance["documents"]
+        assert sum(stop - start for start, stop in (e["tokens"] for e in entries)) == 128
+        for entry in entries:
+            first, last = entry["characters"]
+            assert text_of(tiny, entry)[first:last] == entry["text"]
+    entry = step["instances"][3]["documents"][0]
+    sha1 = hashlib.sha1(text_of(tiny, entry).encode()).hexdigest()
+    by_id, by_text = (asked("doc", "tiny", query) for query in (entry["id"], sha1))
+    assert by_id["documents"] == by_text["documents"]
+    [document] = by_id["documents"]
+    [run] = [run for run in document["runs"] if run["run"] == "stage2_ingredient2"]
+    assert {"step": 10, "instance": 3, "tokens": entry["tokens"]}.items() <= next(
+        visit for visit in run["steps"] if (visit["step"], visit["instance"]) == (10, 3)
+    ).items()
+    assert run["first_checkpoint"] == "stage2_ingredient2@step10"
+    models = {model["model"]: model for model in document["models"]}
+    own, stage1 = (
+        sum(v["tokens"][1] - v["tokens"][0] for r in document["runs"] for v in r["steps"]
+            if r["run"] == name)
+        for name in ("stage2_ingredient2", "stage1")
+    )  # fmt: skip
+    [ingredient] = models["stage2_ingredient2"]["ingredients"]
+    assert ingredient["trained_tokens"] == own + stage1  # what its parent saw, it has seen
+    soup = {each["run"].partition("/")[0]: each for each in models["soup"]["ingredients"]}
+    assert set(soup) == set(TRAINED[1:])
+    assert soup["stage2_ingredient2"]["trained_tokens"] == own + stage1
+    assert models["soup"]["revisions"] == ["main"]
+    said = tiny.olmo("trace", "doc", "tiny", entry["id"]).stdout
+    assert entry["id"] in said
+    assert "stage2_ingredient2@step10" in said
+
+
+def test_what_a_rule_drops_is_named(tiny: World, root: Path) -> None:
+    """Of each asset that leaves documents out, one."""
+    lineage = Lineage("tiny")
+    for name in ("filtered", "held_out"):
+        folder = tiny.path(name)
+        part = "dropped/*/*.gz" if name == "filtered" else "held_out.jsonl.gz"
+        with gzip.open(sorted(folder.glob(part))[0], "rt", encoding="utf-8") as lines:
+            row = json.loads(next(lines))
+        ([answer], untraced) = trace_document(lineage, row["id"])
+        assert not untraced
+        assert not answer.runs
+        [left_out] = answer.left_out
+        assert left_out.document.asset == name
+        assert not any(any(e.tokens for e in each.values()) for _, each in answer.models)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("step", "tiny", "41"), "step 41: expected 1 to 40, the steps that it has taken"),
+        (("step", "tiny", "0"), "step 0: expected 1 to 40"),
+        (("step", "tiny", "1", "--stage", "stage2"), "trains no 'stage2'; did you mean 'stage1'?"),
+        (("step", "tiny", "1", "--version", "no"), "stage1 has no version 'no'; there: "),
+        (("doc", "tiny", "no such"), "no document of the id, URL or SHA-1 'no such', neither "),
+    ],
+)
+def test_a_mistake_says_what_would_be_right(
+    tiny: World, arguments: tuple[str, ...], message: str
+) -> None:
+    done = tiny.olmo("trace", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_that_has_not_run_and_one_of_several_versions(
+    tiny: World, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "empty"))
+    with pytest.raises(ValueError, match="stage1 has not been run; olmo run tiny --select stage1"):
+        trace_step(Lineage("tiny"), 1)
+    run = tiny.path("stage1")
+    for version in ("0" * 12, "1" * 12):
+        copy = tmp_path / "empty" / "tiny" / "stage1" / version
+        copy.mkdir(parents=True)
+        for name in ("config.yaml", "result.json", "metrics.jsonl"):
+            (copy / name).write_bytes((run / name).read_bytes())
+    with pytest.raises(ValueError, match="stage1 has 2 versions, none of the recipe as it stands"):
+        trace_step(Lineage("tiny"), 1)
