@@ -17,7 +17,9 @@ from assets.paths import CHECKOUT
 from olmo_core.errors import listed
 from olmo_core.run.accepted import VERSION_LENGTH, Acceptance
 from olmo_core.run.code import code_hashes, sources
+from olmo_core.run.source import IMPORTS, TOP_LEVEL
 
+ABSENT = object()  # where one of two records has no such key; a null is a value
 LOCKS = ("environments/main.txt", "environments/eval-data.txt")
 
 
@@ -97,33 +99,93 @@ def sha256_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One thing in which two records of a fingerprint differ."""
+
+    area: str  # config, code, packages, inputs
+    what: str  # dotted key, module, package or input
+    old: Any  # or ABSENT
+    new: Any
+    definitions: tuple[str, ...] = ()  # of code: `function Schedule.at changed`
+
+    @property
+    def key(self) -> str:
+        """Where it is, as in `config.optimizer.learning_rate`."""
+        return f"{self.area}.{self.what}" if self.what else self.area
+
+    def __str__(self) -> str:
+        if self.area == "inputs":
+            return f"input {self.what} changed"
+        if self.area == "code":
+            return f"code {self.what}: {listed(self.definitions)}"
+        return f"{self.area} {self.what}: {_short(self.old)} → {_short(self.new)}"
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """Return in what two records of a fingerprint differ, in the order of keys."""
+    old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
+    found: list[Change] = []
+    moved = None
+    for key in sorted(old.keys() | new.keys()):
+        values = {"old": old.get(key, ABSENT), "new": new.get(key, ABSENT)}
+        if len({*map(_text, values.values())}) == 1:  # as it is hashed: 1 is not 1.0
+            continue
+        area, _, what = key.partition(".")
+        definitions: tuple[str, ...] = ()
+        if area == "code":
+            was, now = (record.get("definitions", {}) for record in (before, after))
+            moved = _moved(was, now) if moved is None else moved
+            definitions = tuple(_changed_code(what, was.get(what), now.get(what), moved))
+        found.append(Change(area=area, what=what, definitions=definitions, **values))
+    return found
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     """Return how two records of a fingerprint differ, one line per key, as `config.value`."""
-    old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
-    lines: dict[str, str] = {}
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) == new.get(key):
+    return {change.key: str(change) for change in changes(before, after)}
+
+
+Moved = Mapping[tuple[str, str], str]  # (module, definition) -> the module where it was or is
+
+
+def _moved(old: Mapping[str, Any], new: Mapping[str, Any]) -> Moved:
+    """Return which definitions stand, letter for letter, in another module than before."""
+
+    def gone(of: Mapping[str, Any], other: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for module, definitions in of.items():
+            for name, value in definitions.items():
+                if name not in other.get(module, {}) and name not in (TOP_LEVEL, IMPORTS):
+                    found.setdefault((name, value), []).append(module)
+        return found
+
+    left, come = gone(old, new), gone(new, old)
+    moved: dict[tuple[str, str], str] = {}
+    for (name, value), places in left.items():
+        if len(places) == len(there := come.get((name, value), [])) == 1:
+            moved |= {(places[0], name): there[0], (there[0], name): places[0]}
+    return moved
+
+
+def _changed_code(
+    module: str, old: Mapping[str, str] | None, new: Mapping[str, str] | None, moved: Moved
+) -> Iterator[str]:
+    """Yield what differs between two versions of a module, by function and class."""
+    if old is None and new is None:
+        yield "changed"  # a record of before definitions were kept
+        return
+    for name in sorted({**(old or {}), **(new or {})}):
+        was, now = (old or {}).get(name), (new or {}).get(name)
+        other = moved.get((module, name))
+        if was == now:
             continue
-        area, _, rest = key.partition(".")
-        if area == "inputs":
-            lines[key] = f"input {rest} changed"
-        elif area == "code":
-            was, now = (record.get("definitions", {}).get(rest) for record in (before, after))
-            lines[key] = f"code {rest}: {_changed_code(was, now)}"
-        else:
-            lines[key] = f"{area} {rest}: {_show(old, key)} → {_show(new, key)}"
-    return lines
-
-
-def _changed_code(old: Mapping[str, str] | None, new: Mapping[str, str] | None) -> str:
-    """Return what differs between two versions of a module, by function and class."""
+        if other is not None:
+            yield f"{name} moved {'to' if now is None else 'from'} {other}"
+        elif old is not None and new is not None:
+            yield f"{name} {'added' if was is None else 'removed' if now is None else 'changed'}"
     if old is None or new is None:
-        return "counts now" if old is None else "counts no more"
-    return listed(
-        f"{name} {'added' if name not in old else 'removed' if name not in new else 'changed'}"
-        for name in old.keys() | new.keys()
-        if old.get(name) != new.get(name)
-    )
+        yield "counts now" if old is None else "counts no more"
 
 
 @functools.cache
@@ -143,7 +205,9 @@ def package_version(name: str) -> str:
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
+    if value in ({}, []) and "." in prefix:  # a value as any other
+        yield prefix, value
+    elif isinstance(value, Mapping):
         for key, item in cast(Mapping[Any, Any], value).items():
             # Module names hold dots themselves; they only stand below `code`.
             yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
@@ -154,8 +218,10 @@ def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def _show(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return "absent"
-    text = json.dumps(values[key], ensure_ascii=False)
+def _text(value: Any) -> str:
+    return "absent" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+
+
+def _short(value: Any) -> str:
+    text = _text(value)
     return text if len(text) <= 60 else text[:57] + "…"

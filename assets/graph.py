@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from assets.fingerprint import Fingerprint, fingerprint
@@ -39,6 +39,14 @@ class Graph:
                 inputs={input_name: known[input_name] for input_name in node.inputs},
             ).resolve(self.acceptances)
         return known
+
+    def looked_at_once(self) -> "Graph":
+        """Return this graph, which looks but once at files that bear identity: as they are now."""
+        nodes = {
+            name: replace(node, further_identity=functools.cache(node.further_identity))
+            for name, node in self.nodes.items()
+        }
+        return replace(self, nodes=nodes)
 
     def folder(self, root: Path, name: str) -> Path:
         """Return the folder of all versions of an asset."""

@@ -1,6 +1,7 @@
 """A toy graph whose jobs are real processes, for what does not need a real corpus or model."""
 
 import os
+import re
 import signal
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from assets.graph import Graph
 from assets.launcher import JobState, Launcher, Observer
 from assets.node import Node
 from assets.recipe import Recipe
+from assets.staleness import asset_states
 from olmo_core.config.load import Tree
 from olmo_core.run.folder import RunFolder
 
@@ -137,3 +139,14 @@ def toy_graph(**configs: Mapping[str, Any]) -> Graph:
         first, name="second", inputs=("first",), config=dict(configs.get("second", {}))
     )
     return Graph(recipe=recipe, nodes={"first": first, "second": second})
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed since the last look, in one line, without a tree's branches."""
+    return " ".join(re.sub("[│├└─]", " ", capsys.readouterr().out).split())
+
+
+def planned(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
+    """The state of an asset, and why."""
+    state = asset_states(graph, root, [name])[name]
+    return state.state, state.why

@@ -96,12 +96,15 @@ def new(
     write_recipe(name, text, tokens)
 
 
-@app.command(epilog="Example:\n\n  olmo plan demo")
-def plan(recipe: RecipeName, select: Select = None) -> None:
+@app.command(
+    epilog="Examples:\n\n  olmo plan demo\n\n  olmo plan demo --select soup\n\n"
+    "  olmo plan demo --json | jq '.[] | select(.state == \"stale\") | .asset, .why'"
+)
+def plan(recipe: RecipeName, select: Select = None, as_json: AsJson = False) -> None:
     """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
-    from pipelines.cli.show import print_plan
+    from pipelines.cli.plan import print_plan
 
-    raise typer.Exit(print_plan(recipe, _names(select)))
+    raise typer.Exit(print_plan(recipe, _names(select), as_json=as_json))
 
 
 @app.command(

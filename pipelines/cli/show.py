@@ -1,4 +1,4 @@
-"""`olmo show` and `olmo plan`: the run folders, read."""
+"""`olmo show`: the run folders, read."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -11,19 +11,15 @@ from rich.table import Table
 
 from assets.agreement import rate_doubts
 from assets.assemble import build_graph
-from assets.corpus.doors import absences
 from assets.evals.sweep import SWEEP
-from assets.fingerprint import differences
 from assets.graph import Graph
-from assets.paths import root, shared_roots
+from assets.paths import root
 from assets.recipe import Recipe, load_recipe
 from assets.reporting.in_loop import in_loop_tables
 from assets.reuse import reused_from
-from olmo_core.config.model import count_parameters
-from olmo_core.config.train import TrainConfig
+from assets.staleness import latest_finished
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.measured import beside
-from olmo_core.monitor.dry_run import plan, steps_of
 from olmo_core.run.folder import RunFolder, read_metrics
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
 from pipelines.cli.terminal import amount, print_json, table, terminal
@@ -88,19 +84,6 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
             **{key: result[key] for key in ("work_seconds", "start_seconds", "peak_memory_bytes")},
         },
     }
-
-
-def latest_finished(graph: Graph, root: Path, name: str) -> RunFolder | None:
-    """Return the finished run of an asset that ended last, whatever its version.
-
-    Of those in a shared root only where there is none in the own one.
-    """
-    for place in (root, *shared_roots(root)):
-        results = graph.folder(place, name).glob("*/result.json")
-        runs = [RunFolder(result.parent) for result in results]
-        if runs:
-            return max(runs, key=lambda run: run.read_result()["finished"])
-    return None
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
@@ -172,87 +155,10 @@ def _figures(values: Sequence[Any]) -> list[str]:
     return [cell(value) for value in values]
 
 
-def print_plan(recipe: str, select: Sequence[str]) -> int:
-    """Print what training costs, then each selected asset's state and, if it is to be made, why.
-
-    Returns the exit code, which says whether a failed check blocks anything.
-
-    Raises:
-        ConfigError: something that the recipe reads is not on this machine; what training costs
-            has been printed all the same.
-    """
-    graph = build_graph(load_recipe(recipe))
-    selected = graph.select(select or graph.nodes)
-    print_training(terminal(), graph.recipe, selected)
-    if (absent := absences(graph.recipe)) is not None:
-        terminal().print(absent)
-    states = {name: plan_of(graph, root(), name) for name in selected}
-    rows = [(name, state, "\n".join(why)) for name, (state, why) in states.items()]
-    terminal().print(table(("asset", "state", "why"), rows))
-    return int(any(state in ("check failed", "blocked") for state, _ in states.values()))
-
-
-def print_training(console: Console, recipe: Recipe, selected: Sequence[str]) -> None:
-    """Print how large each selected training run is, how long, at which rates, how much work."""
-    runs = {"stage1": recipe.stage1_config()}
-    for number, (_, config) in enumerate(recipe.ingredients(), start=1):
-        runs[f"stage2_ingredient{number}"] = config
-    if rows := [(name, *_training_figures(runs[name])) for name in selected if name in runs]:
-        figures = ("parameters", "steps", "tokens", "FLOPs", "peak and last rate")
-        console.print(table(("training", *figures), rows, right=figures))
-    print_doubts(console, recipe)
-
-
 def print_doubts(console: Console, recipe: Recipe) -> None:
     """Print what is allowed and was perhaps not meant."""
     for doubt in rate_doubts(recipe):
         console.print(f"is that meant? {doubt}", style="yellow")
-
-
-def _training_figures(config: TrainConfig) -> list[str]:
-    last, _ = steps_of(config)
-    last = last if config.stop_at is None else min(last or config.stop_at, config.stop_at)
-    if last is None:
-        return [amount(count_parameters(config.model).total), str(config.max_duration), "", "", ""]
-    planned = plan(config, [last], devices=1)
-    tokens = last * config.tokens_per_step
-    rates = [config.optimizer.learning_rate, *planned["learning_rate"].values()]
-    return [
-        f"{planned['parameters']['total']:,}",
-        f"{last:,}",
-        amount(tokens),
-        f"{planned['flops_per_token'] * tokens:.3g}",
-        " → ".join(f"{rate:.5g}" for rate in rates),
-    ]
-
-
-def plan_of(graph: Graph, root: Path, name: str) -> tuple[str, list[str]]:
-    """Return `finished`, `check failed`, `at work`, `blocked`, `stale` or `missing`, and why.
-
-    Of what another recipe or a shared root has, also whose it is.
-    """
-    recipe = graph.recipe.name
-    found = graph.fingerprints[name].accepted
-    accepted = [str(found)] if found else []
-    if (run := graph.finished(root, name)) is not None:
-        if failed := graph.failed_check(root, name):
-            return "check failed", [failed]
-        origin = reused_from(run, root, recipe)
-        return f"finished (reused from {origin})" if origin else "finished", accepted
-    for run in graph.unfinished(root, name):
-        if run.is_running():
-            owner = reused_from(run, root, recipe)
-            return f"at work (for {owner})" if owner else "at work", accepted
-    for entry in graph.nodes[name].inputs:
-        if failed := graph.failed_check(root, entry):
-            return "blocked", [f"by {entry}: {failed}"]
-    if lacking := graph.nodes[name].lacks():
-        return "blocked", [f"not here: {line}" for line in lacking]
-    before = latest_finished(graph, root, name)
-    launch = before.read(before.launch) if before is not None else None
-    if launch is None:
-        return "missing", ["never built"]
-    return "stale", [*differences(launch, graph.fingerprints[name].record()).values()]
 
 
 def leaderboard_folder(graph: Graph, root: Path) -> RunFolder:

@@ -4,7 +4,6 @@
 `python -m tests.assets.test_identity > tests/assets/demo_code.txt`.
 """
 
-import functools
 import inspect
 import re
 import shutil
@@ -198,12 +197,7 @@ MEANING = [
 @pytest.fixture(scope="module")
 def demo() -> Graph:
     """The graph of `demo`; what lies outside of the code is looked at once."""
-    graph = build_graph(load_recipe("demo"))
-    nodes = {
-        name: replace(node, further_identity=functools.cache(node.further_identity))
-        for name, node in graph.nodes.items()
-    }
-    return replace(graph, nodes=nodes)
+    return build_graph(load_recipe("demo")).looked_at_once()
 
 
 @pytest.fixture

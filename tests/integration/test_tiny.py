@@ -75,10 +75,12 @@ def test_a_copy_with_another_learning_rate_has_the_same_corpus_at_once(
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Reused from tiny: raw, " in done.stdout
         assert not list((tiny.root / "tiny_lr").rglob("*")), "no job was started"
-    planned = tiny.olmo("plan", "tiny_lr", **own).stdout
-    rows = {line.split()[0]: line for line in planned.splitlines() if line.strip()}
-    assert "finished (reused from tiny)" in rows["stage1_mix"]
-    assert "finished" not in rows["stage1"]
+    planned = json.loads(tiny.olmo("plan", "tiny_lr", "--json", **own).stdout)
+    states = {entry["asset"]: entry for entry in planned}
+    mix = states["stage1_mix"]
+    assert (mix["state"], mix["reused_from"]) == ("up to date", "tiny")
+    assert (states["stage1"]["state"], states["stage1"]["inputs"]) == ("missing", [])
+    assert "(reused from tiny): raw, " in tiny.olmo("plan", "tiny_lr", **own).stdout
 
 
 def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
@@ -197,10 +199,12 @@ def test_an_evaluation_alone_is_made_again_when_its_limit_changes(
     text = evals.read_text()
     evals.write_text(text.replace("limit: 8", "limit: 7", 1))
     assert evals.read_text() != text
-    planned = tiny.olmo("plan", "tiny", OLMO_RECIPES=str(recipe)).stdout
-    stale = [line.split()[0] for line in planned.splitlines() if " stale " in f"{line} "]
-    assert stale == ["downstream", "leaderboard", "model_card"]
-    assert "limit" in planned
+    planned = json.loads(tiny.olmo("plan", "tiny", "--json", OLMO_RECIPES=str(recipe)).stdout)
+    main_line = [entry for entry in planned if entry["partition"] is None]
+    stale = {entry["asset"]: entry for entry in main_line if entry["state"] != "up to date"}
+    assert [*stale] == ["downstream", "leaderboard", "model_card"]
+    assert stale["downstream"]["why"] == ["config tasks[0].limit: 8 → 7"]
+    assert stale["leaderboard"]["why"] == ["because of its input downstream"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Recipes whose sources are published token files, alone or beside text."""
 
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from olmo_core.corpus.tokens.published import list_files, published_dtype
 from olmo_core.corpus.tokens.tokens import TokensConfig
 from olmo_core.errors import ConfigError
 from pipelines.cli import inspect_corpus
-from pipelines.cli.show import print_plan
+from pipelines.cli.plan import print_plan
+from tests.conftest import printed
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny"
 RECIPES = CHECKOUT / "pipelines" / "recipes"
@@ -76,14 +76,14 @@ def test_the_plan_says_what_is_absent_and_why(
     monkeypatch.setenv("COLUMNS", "100")
     shutil.copy(recipe / "corpus.yaml", recipe.parent / "tokenizer.json")
     assert print_plan("mine", []) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = printed(capsys)
     assert "All sources are published token files (tokens.published), so there is no text." in said
     assert (
         "raw, near_duplicates, held_out, tagged, deduplicated, decontaminated and filtered" in said
     )
     assert "no model has a perplexity" in said
-    rows = re.findall(r"\b(\w+) missing never built", said)
-    assert rows[:3] == ["tokenizer", "tokens", "documents"]
+    assert "tokenizer: missing, never built" in said
+    assert "tokens: missing, because of its input tokenizer" in said
 
 
 def test_other_sets_make_a_perplexity_without_text(
@@ -111,10 +111,10 @@ def test_other_sets_make_a_perplexity_without_text(
     assert sweep.inputs[-1] == "tokenizer"
     # What is not here blocks perplexity alone: the rest keeps its fingerprint, and is made.
     assert print_plan("mine", []) == 1
-    said = " ".join(capsys.readouterr().out.split())
+    said = printed(capsys)
     assert "nothing is held out, so perplexity is that of paloma alone, and" in said
-    assert "perplexity blocked not here: perplexity: sets: paloma: folder '${OLMO_PALOMA}'" in said
-    assert "stage1 missing never built" in said
+    assert "perplexity: blocked not here: perplexity: sets: paloma: folder '${OLMO_PALOMA}'" in said
+    assert "stage1: missing, because of its input" in said
     folder = recipe.parent / "paloma"
     (folder / "web" / "val").mkdir(parents=True)
     (folder / "web" / "val" / "0.jsonl.gz").write_bytes(b"x")

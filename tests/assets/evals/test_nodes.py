@@ -12,7 +12,8 @@ from assets.assemble import build_graph
 from assets.evals.sweep import sweep_node
 from assets.graph import Graph
 from assets.recipe import load_recipe
-from pipelines.cli.show import print_plan
+from pipelines.cli.plan import print_plan
+from tests.conftest import printed
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def test_task_data_that_is_not_here_blocks_downstream_alone(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     graph = scoring({"name": "olmo1_copa"}, {"name": "olmo1_truthfulqa"})
     assert print_plan("mine", []) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "downstream blocked not here: truthfulqa: data set truthfulqa/truthful_qa: " in said
-    assert "stage1 missing never built" in said
+    said = printed(capsys)
+    assert "downstream: blocked not here: truthfulqa: data set truthfulqa/truthful_qa: " in said
+    assert "stage1: missing, because of its input" in said
     [line] = sweep_node(graph, "checkpoint_downstream").lacks()
     assert "hf download truthfulqa/truthful_qa multiple_choice/validation-" in line
     assert graph.nodes["perplexity"].lacks() == []

@@ -14,7 +14,8 @@ from assets.evals.sweep import sweep_node
 from assets.graph import Graph
 from assets.recipe import load_recipe
 from olmo_core.errors import ConfigError
-from pipelines.cli.show import print_plan
+from pipelines.cli.plan import print_plan
+from tests.conftest import printed
 
 COMMIT = "8f" * 20
 
@@ -83,10 +84,10 @@ def test_a_model_that_is_not_here_blocks_its_asset_alone(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     comparing({"olmo": {"hub": "someone/else", "revision": COMMIT}})
     assert print_plan("mine", []) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "models blocked not here: olmo: someone/else at 8f8f" in said
+    said = printed(capsys)
+    assert "models: blocked not here: olmo: someone/else at 8f8f" in said
     assert "hf download someone/else --revision 8f8f" in said
-    assert "stage1 missing never built" in said
+    assert "stage1: missing, because of its input" in said
     write_model(tmp_path / "hub/models--someone--else/snapshots" / COMMIT)
     assert print_plan("mine", []) == 0
 

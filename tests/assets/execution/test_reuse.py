@@ -16,13 +16,13 @@ from assets.execution.step import cancel_jobs
 from assets.graph import Graph
 from assets.launcher import Refused
 from assets.reuse import own_jobs
+from assets.staleness import latest_finished
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.show import latest_finished, plan_of
 from pipelines.launchers.local import LocalLauncher
 from pipelines.places import at_work
 from tests.assets.execution.test_produce import wait_until
-from tests.conftest import SilentObserver, make_work, toy_graph
+from tests.conftest import SilentObserver, make_work, planned, toy_graph
 
 
 def recipe(name: str, **configs: Mapping[str, Any]) -> Graph:
@@ -263,10 +263,10 @@ def test_a_result_in_a_shared_root_that_is_stale_is_compared_with(
     toy_root: Path, shared: Path
 ) -> None:
     team = recipe("team", second={"value": 5})
-    assert plan_of(team, toy_root, "second") == ("stale", ["config value: absent → 5"])
+    assert planned(team, toy_root, "second") == ("stale", ["config value: absent → 5"])
     own = make(team, "second", toy_root)
     assert latest_finished(team, toy_root, "second").path == own.folder.path  # type: ignore[union-attr]
-    assert plan_of(recipe("mine", second={"value": 6}), toy_root, "second")[0] == "missing"
+    assert planned(recipe("mine", second={"value": 6}), toy_root, "second")[0] == "missing"
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,15 @@ import dagster as dg
 import pytest
 
 from assets.graph import Graph
+from assets.staleness import asset_states
 from olmo_core.errors import ConfigError
 from olmo_core.run.accepted import read_acceptances, remove_acceptance, write_acceptance
 from olmo_core.run.code import PACKAGE_ROOT
 from pipelines.cli.accept import acceptances_of
 from pipelines.cli.run import run_graph
-from pipelines.cli.show import asset_entry, plan_of
+from pipelines.cli.show import asset_entry
 from pipelines.instance import open_instance
-from tests.conftest import TOY_JOB, toy_graph
+from tests.conftest import TOY_JOB, planned, toy_graph
 
 WHY = "renamed, same arithmetic"
 
@@ -54,12 +55,14 @@ def shown(name: str) -> Any:
 def test_an_accepted_result_counts_with_all_made_from_it_and_says_so(toy_root: Path) -> None:
     assert run_graph(toy_graph(), [], force=False) == 0
     changed = with_packages(toy_graph(), "first")
-    assert plan_of(changed, toy_root, "first")[0] == "stale"
-    assert plan_of(changed, toy_root, "second") == ("stale", ["input first changed"])
+    assert planned(changed, toy_root, "first")[0] == "stale"
+    assert planned(changed, toy_root, "second") == ("stale", ["because of its input first"])
     graph = accept(changed, toy_root, "first")
-    state, [why] = plan_of(graph, toy_root, "first")
-    assert (state, why.partition(": ")[2]) == ("finished", WHY)
-    assert plan_of(graph, toy_root, "second") == ("finished", [])
+    state = asset_states(graph, toy_root, ["first"])["first"]
+    why = state.accepted
+    assert why is not None
+    assert (state.state, state.why, why.partition(": ")[2]) == ("up to date", [], WHY)
+    assert planned(graph, toy_root, "second") == ("up to date", [])
     assert run_graph(graph, [], force=False) == 0
     assert starts(toy_root, "first") == starts(toy_root, "second") == 1
     assert shown("first").value == why
@@ -74,7 +77,7 @@ def test_an_accepted_result_counts_with_all_made_from_it_and_says_so(toy_root: P
     remove_acceptance(toy_root, acceptance)
     assert not read_acceptances(toy_root)
     revoked = replace(graph, acceptances={})
-    assert plan_of(revoked, toy_root, "first")[0] == "stale"
+    assert planned(revoked, toy_root, "first")[0] == "stale"
     assert run_graph(revoked, ["first"], force=False) == 0
     assert starts(toy_root, "first") == 2
     assert shown("first") is None
@@ -84,13 +87,13 @@ def test_what_follows_is_accepted_too_if_nothing_else_makes_it_stale(toy_root: P
     assert run_graph(toy_graph(), [], force=False) == 0
     changed = with_packages(toy_graph(), "first", "second")
     graph = accept(changed, toy_root, "first")
-    assert plan_of(graph, toy_root, "second")[0] == "finished"
+    assert planned(graph, toy_root, "second")[0] == "up to date"
     for acceptance in graph.acceptances.values():
         remove_acceptance(toy_root, acceptance)
     other = with_packages(toy_graph(second={"value": 5}), "first", "second")
     graph = accept(other, toy_root, "first")
-    assert plan_of(graph, toy_root, "first")[0] == "finished"
-    assert "config value: absent → 5" in plan_of(graph, toy_root, "second")[1]
+    assert planned(graph, toy_root, "first")[0] == "up to date"
+    assert "config value: absent → 5" in planned(graph, toy_root, "second")[1]
 
 
 def test_without_names_all_are_accepted_whose_configuration_is_the_same(
@@ -98,8 +101,8 @@ def test_without_names_all_are_accepted_whose_configuration_is_the_same(
 ) -> None:
     assert run_graph(toy_graph(), [], force=False) == 0
     graph = accept(with_packages(toy_graph(second={"value": 5}), "first"), toy_root)
-    assert plan_of(graph, toy_root, "first")[0] == "finished"
-    assert plan_of(graph, toy_root, "second") == ("stale", ["config value: absent → 5"])
+    assert planned(graph, toy_root, "first")[0] == "up to date"
+    assert planned(graph, toy_root, "second") == ("stale", ["config value: absent → 5"])
     assert "second: left alone: config value: absent → 5" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no asset is stale by code or packages alone"):
         accept(graph, toy_root)
@@ -166,10 +169,10 @@ import sys
 from dataclasses import replace
 from assets.execution.produce import launch_of, main_line_work
 from assets.paths import root
+from assets.staleness import asset_states
 from olmo_core.run.accepted import read_acceptances, write_acceptance
 from pipelines.cli.accept import acceptances_of
 from pipelines.cli.run import run_graph
-from pipelines.cli.show import plan_of
 from pipelines.launchers.local import LocalLauncher
 from tests.conftest import toy_graph
 what, gate = sys.argv[1:]
@@ -182,7 +185,8 @@ if what == "accept":
 elif what == "submit":
     LocalLauncher().submit([launch_of(main_line_work(graph, "first", root()), root())])
 elif what == "plan":
-    print(plan_of(graph, root(), "first"))
+    state = asset_states(graph, root(), ["first"])["first"]
+    print(state.state, state.why, state.accepted)
 else:
     sys.exit(run_graph(graph, ["first"], force=False))
 """
@@ -224,13 +228,13 @@ def test_a_job_at_work_is_followed_when_its_code_changes_without_meaning_or_is_a
         time.sleep(0.1)
     watching = checkout / "olmo_core" / "run" / "job.py"
     watching.write_text(watching.read_text() + "\n\ndef edited() -> None:\n    print(1)\n")
-    assert said("plan") == "('at work', [])\n"
+    assert said("plan") == "running [] None\n"
     toy_job.write_text(
         TOY_JOB.replace("total = config.value + sum(", "total = sum([config.value]) + sum(")
     )
-    assert said("plan") == "('missing', ['never built'])\n"  # nothing has finished yet
+    assert said("plan") == "missing ['never built'] None\n"  # nothing has finished yet
     said("accept")
-    assert said("plan").startswith("('at work', ['accepted by ")
+    assert said("plan").startswith("running [] accepted by ")
     again = start("run")
     time.sleep(1)
     gate.touch()

@@ -18,10 +18,10 @@ from assets.node import Check, Verdict
 from pipelines.cli.execute import to_make
 from pipelines.cli.reported import nothing_to_do
 from pipelines.cli.run import run_graph
-from pipelines.cli.show import asset_entry, plan_of
+from pipelines.cli.show import asset_entry
 from pipelines.instance import open_instance
 from tests.assets.execution.test_reuse import recipe
-from tests.conftest import toy_graph
+from tests.conftest import planned, toy_graph
 
 START = """
 import sys
@@ -104,8 +104,8 @@ def test_with_nothing_to_make_and_nothing_new_in_dagster_it_starts_without_dagst
 def test_a_change_remakes_what_descends_from_it_and_nothing_else(toy_root: Path) -> None:
     assert run(toy_graph()) == 0
     changed = toy_graph(second={"value": 5})
-    assert plan_of(changed, toy_root, "first") == ("finished", [])
-    assert plan_of(changed, toy_root, "second") == ("stale", ["config value: absent → 5"])
+    assert planned(changed, toy_root, "first") == ("up to date", [])
+    assert planned(changed, toy_root, "second") == ("stale", ["config value: absent → 5"])
     assert run(changed) == 0
     assert (changed.folder(toy_root, "first") / "starts").read_text() == "x"
     assert (changed.folder(toy_root, "second") / "starts").read_text() == "xx"
@@ -241,8 +241,8 @@ def test_a_blocking_check_blocks_the_next_run_too(
         assert graph.finished(toy_root, "first") is not None
         assert graph.finished(toy_root, "second") is None
     why = "check sound: the reason"
-    assert plan_of(graph, toy_root, "first") == ("check failed", [why])
-    assert plan_of(graph, toy_root, "second") == ("blocked", [f"by first: {why}"])
+    assert planned(graph, toy_root, "first") == ("check failed", [why])
+    assert planned(graph, toy_root, "second") == ("blocked", [f"by first: {why}"])
     entry = asset_entry(graph, toy_root, "first")
     assert entry is not None
     assert entry["metadata"]["failed_check"] == why
