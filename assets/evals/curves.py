@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from assets.evals.board import columns_of, evaluations
-from assets.evals.figures import figures
+from assets.evals.board import METRICS, columns_of, evaluations
+from assets.evals.figures import figures, in_loop_evaluations
 from assets.graph import Graph
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.evals.columns import Column
-from olmo_core.evals.store.read import Results
+from olmo_core.evals.store.read import IN_LOOP, Results
 from olmo_core.monitor.curves import Curve, Panel
 
 Row = Mapping[str, Any]
@@ -34,13 +34,14 @@ def make_curves(
     Exported models are points of their run's curve. Each stands at the tokens behind its weights:
     those of its run and of all that the run began from; where these are not known, at its own run's
     alone, with a note. A figure that was asked otherwise than the last one of its panel (prompts,
-    data, sample) is left out, with a note.
+    data, sample) is left out, with a note. What runs evaluated while they trained are curves of
+    their own in the same panels.
 
     Args:
         graphs: Of the recipes.
         results: The store.
         root: The folder of all results.
-        tasks: By name; none: each column of the leaderboard.
+        tasks: By name; none: each column of the leaderboard, then what else is evaluated in loop.
 
     Raises:
         ConfigError: no checkpoint of the recipes has a figure of a task; names those that have.
@@ -51,36 +52,75 @@ def make_curves(
         found, said = evaluations(graph, results, root, checkpoints=True)
         chosen[graph.recipe.name] = found
         notes += said
-    wanted = _chosen(columns_of(graphs, results, chosen), tasks)
+    in_loop = {graph.recipe.name: in_loop_evaluations(graph, results) for graph in graphs}
+    columns = columns_of(graphs, results, chosen)
+    columns += _in_loop_columns(columns, results, in_loop)
+    wanted = _chosen(columns, tasks)
     shown = [(task, metric) for _, task, metric in wanted]
-    points: dict[tuple[str, str], dict[str, list[Row]]] = {key: {} for key in shown}
-    left, no_numbers = 0, 0
+    points: dict[tuple[str, str, bool], dict[str, list[Row]]] = {}
+    no_numbers = 0
     for name, ids in chosen.items():
-        for row in figures(results, ids, shown):
+        for row in figures(results, [*ids, *in_loop[name]], shown):
             if math.isfinite(row["value"]):
-                points[row["task"], row["metric"]].setdefault(name, []).append(row)
+                key = (row["task"], row["metric"], row["asset"] == IN_LOOP)
+                points.setdefault(key, {}).setdefault(name, []).append(row)
             else:
                 no_numbers += 1
     panels: list[Panel] = []
+    left = {False: 0, True: 0}
     for title, task, metric in wanted:
-        same, others = _comparable(points[task, metric])
-        left += others
-        curves = [curve for name, found in same.items() for curve in _curves(name, found, graphs)]
+        curves: list[Curve] = []
+        for trained in left:
+            same, others = _comparable(points.get((task, metric, trained), {}))
+            left[trained] += others
+            for name, found in same.items():
+                curves += _curves(name, found, graphs, in_loop=trained)
         if curves:
             panels.append(Panel(title=title, label=metric, curves=curves))
-    if left:
-        notes.append(
-            f"{left} figures are left out: they were asked otherwise (prompts, data or sample) "
-            "than the last of their task; olmo sweep evaluates the checkpoints anew"
-        )
-    if no_numbers:
-        notes.append(f"{no_numbers} figures are left out: their values are no finite numbers")
+    notes += _left_out(left[False], left[True], no_numbers)
     if unknown := _of_unknown_origin(points.values()):
         notes.append(
             f"{', '.join(unknown)}: drawn over the tokens of the run alone; those of the model "
             "that it began from are not known"
         )
     return Curves(panels=panels, notes=notes)
+
+
+def _in_loop_columns(
+    columns: Sequence[Column], results: Results, in_loop: Mapping[str, Sequence[str]]
+) -> list[Column]:
+    """Return the columns of in-loop figures that are in none yet, each with a title of its own.
+
+    The perplexity of a set is left to its loss, of which it is the exponential.
+    """
+    ids = [each for found in in_loop.values() for each in found]
+    titles = {title for title, _, _ in columns}
+    known = {(task, metric) for _, task, metric in columns}
+    return [
+        (f"{task} {metric}" if task in titles else task, task, metric)
+        for task, metric in dict.fromkeys(
+            (row["task"], row["metric"]) for row in results.query(METRICS, evaluations=ids)
+        )
+        if (task, metric) not in known and metric != "perplexity_token"
+    ]
+
+
+def _left_out(others: int, of_training: int, no_numbers: int) -> list[str]:
+    """Return how many figures are in no curve, and why."""
+    notes: list[str] = []
+    if others:
+        notes.append(
+            f"{others} figures are left out: they were asked otherwise (prompts, data or sample) "
+            "than the last of their task; olmo sweep evaluates the checkpoints anew"
+        )
+    if of_training:
+        notes.append(
+            f"{of_training} in-loop figures are left out: they were asked otherwise (data, limit) "
+            "than the last of their label"
+        )
+    if no_numbers:
+        notes.append(f"{no_numbers} figures are left out: their values are no finite numbers")
+    return notes
 
 
 def _of_unknown_origin(points: Iterable[Mapping[str, Sequence[Row]]]) -> list[str]:
@@ -113,7 +153,9 @@ def _comparable(points: Mapping[str, Sequence[Row]]) -> tuple[dict[str, list[Row
     return same, len(every) - sum(map(len, same.values()))
 
 
-def _curves(recipe: str, rows: Sequence[Row], graphs: Sequence[Graph]) -> list[Curve]:
+def _curves(
+    recipe: str, rows: Sequence[Row], graphs: Sequence[Graph], *, in_loop: bool
+) -> list[Curve]:
     """Return a curve per run in the order in which they begin, its points by step.
 
     An exported model and the checkpoint of its step are one point.
@@ -133,6 +175,7 @@ def _curves(recipe: str, rows: Sequence[Row], graphs: Sequence[Graph]) -> list[C
                 tokens=[_place(row) for row in points],
                 values=[row["value"] for row in points],
                 errors=[row["stderr"] for row in points],
+                in_loop=in_loop,
             )
         )
     return sorted(curves, key=lambda curve: curve.tokens[0])

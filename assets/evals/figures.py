@@ -6,7 +6,7 @@ from typing import Any
 
 from assets.evals.sweep import sweep_names
 from assets.graph import Graph
-from olmo_core.evals.store.read import Results
+from olmo_core.evals.store.read import IN_LOOP, Results
 
 # What a table or a curve needs of a row.
 FIELDS = (
@@ -70,6 +70,20 @@ def checkpoint_evaluations(graph: Graph, results: Results) -> list[str]:
     known = results.query("select distinct run from current where asset = any(?)", assets)
     runs = _newest((row["run"] for row in known if row["run"]), versions)
     found = results.query(OF_CHECKPOINTS, assets=assets, runs=runs, recipe=graph.recipe.name)
+    return [row["evaluation"] for row in found]
+
+
+def in_loop_evaluations(graph: Graph, results: Results) -> list[str]:
+    """Return what the recipe's runs evaluated while they trained; of a repeated one, the last."""
+    versions = {
+        graph.fingerprints[name].version for name, node in graph.nodes.items() if node.distributed
+    }
+    known = results.query("select distinct run from current where asset = ?", IN_LOOP)
+    runs = _newest((row["run"] for row in known), versions)
+    found = results.query(
+        "select distinct evaluation from current where asset = ? and list_contains(?, run)",
+        *(IN_LOOP, runs),
+    )
     return [row["evaluation"] for row in found]
 
 

@@ -69,12 +69,13 @@ class Scores:
 def scores(graph: Graph, root: Path) -> Scores:
     """Return the scores of a recipe's checkpoints, and of its models as evaluated last."""
     from olmo_core.evals.compare.models import seed_floors
-    from olmo_core.evals.store.read import open_results
+    from olmo_core.evals.store.read import IN_LOOP, open_results
 
     results = open_results(root, shared_roots(root))
     name, found = graph.recipe.name, checkpoints(graph, root)
     kept = results.query(
-        "select * from current where evaluated_for = ? order by asset, task, metric", name
+        "select * from current where evaluated_for = ? and asset <> ? order by asset, task, metric",
+        *(name, IN_LOOP),
     )
     last = {row["asset"]: row["finished"] for row in sorted(kept, key=lambda row: row["finished"])}
     rows: dict[str, list[Row]] = {}

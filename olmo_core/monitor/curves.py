@@ -29,6 +29,12 @@ class Curve:
     tokens: Sequence[float]
     values: Sequence[float]
     errors: Sequence[float | None]
+    in_loop: bool = False  # found while the run trained: dashed, in the colour of its name
+
+    @property
+    def label(self) -> str:
+        """Return what the legend says."""
+        return f"{self.name}, in loop" if self.in_loop else self.name
 
     def bands(self) -> list[tuple[float, float]]:
         """Return value minus and plus its error, for each point."""
@@ -64,9 +70,12 @@ def picture(panels: Sequence[Panel], file_format: str) -> bytes:
     down = math.ceil(len(panels) / across)
     figure, axes = drawing(across, down, (PANEL_INCHES[0] * across, PANEL_INCHES[1] * down))
     for panel, place in zip(panels, axes, strict=False):
-        for number, curve in enumerate(panel.curves):
-            colour = COLOURS[number % len(COLOURS)]
-            style = {"color": colour, "linewidth": 1.5, "markersize": 3, "label": curve.name}
+        names = [*dict.fromkeys(curve.name for curve in panel.curves)]
+        for curve in panel.curves:
+            colour = COLOURS[names.index(curve.name) % len(COLOURS)]
+            style = {"color": colour, "linewidth": 1.5, "markersize": 3, "label": curve.label}
+            if curve.in_loop:
+                style |= {"linestyle": "--", "linewidth": 1.0, "markerfacecolor": "none"}
             marker = "o" if len(curve.tokens) <= MOST_MARKERS else None
             place.plot(curve.tokens, curve.values, marker=marker, **style)
             if any(error is not None for error in curve.errors):
@@ -141,7 +150,7 @@ def characters(panel: Panel, *, width: int, height: int = 14) -> str:
     lines.append(f"{'':{LABEL_WIDTH}} └{'─' * room}")
     lines.append(f"{'':{LABEL_WIDTH + 2}}{left}{right:>{room - len(left)}}")
     lines += [
-        f"{'':{LABEL_WIDTH + 2}}{mark} {curve.name}"
+        f"{'':{LABEL_WIDTH + 2}}{mark} {curve.label}"
         for mark, curve in zip(MARKS * len(panel.curves), panel.curves, strict=False)
     ]
     return "\n".join(lines)

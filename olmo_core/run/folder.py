@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,9 @@ from olmo_core.files import PARTIAL, read_end, read_json
 from olmo_core.run.process import main_module
 
 SCHEMA_VERSION = 1
+EVALUATION = (
+    "evaluation"  # of a row of metrics.jsonl that is of one: what was evaluated, what failed
+)
 RESULT_END = b"\n}\n"  # as `write_json` ends a mapping, and no part of one does
 
 # What belongs to the contract or to the work in progress, and so is no part of a result's content.
@@ -168,6 +171,30 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                     if isinstance(row := json.loads(line), dict):
                         rows.append(cast(dict[str, Any], row))
     return rows
+
+
+def read_first(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the first row of a file of JSON lines that has a key; None: there is none yet."""
+    return next(_rows_with(path, f'"{key}": '), None)
+
+
+def read_evaluations(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a `metrics.jsonl` that are of an evaluation, in the order of writing.
+
+    Of a step that was done again there is one per time. Only these rows are parsed: a training has
+    hundreds of thousands of others.
+    """
+    yield from _rows_with(path, f'"{EVALUATION}": ')
+
+
+def _rows_with(path: Path, text: str) -> Iterator[dict[str, Any]]:
+    key = text.encode()
+    if path.exists():
+        with path.open("rb") as lines:
+            for line in lines:
+                if key in line:
+                    with contextlib.suppress(ValueError):  # torn by a crash
+                        yield json.loads(line)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

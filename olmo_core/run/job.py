@@ -25,7 +25,7 @@ from olmo_core import environment
 from olmo_core.errors import AlreadyRunning, ExitCode, InputError, Stopped, redacted
 from olmo_core.files import PARTIAL, append_line, write_json
 from olmo_core.run import attempts
-from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked
+from olmo_core.run.folder import SCHEMA_VERSION, RunFolder, locked, read_evaluations
 from olmo_core.run.marker import markers_folder, remove_earlier_attempt
 from olmo_core.run.process import TreeUsage, own_peak_memory_bytes, start_ticks
 from olmo_core.run.result import write_result
@@ -214,16 +214,22 @@ class Job:
         self._set_state("done")
 
     def _record(self) -> None:
-        """Add the figures of an evaluation to the store of results, where they outlive this folder.
+        """Add what was evaluated to the store of results, where it outlives this folder.
 
-        If that fails, the job has finished all the same: who reads the store next adds them.
+        That is what an evaluation has found, and a training while it trained. If it fails, the job
+        has finished all the same: who reads the store next adds it.
         """
-        if (root := environment.root()) is None or not (self.folder / "rows.parquet").is_file():
+        if (root := environment.root()) is None:
             return
-        from olmo_core.evals.store.write import record  # pyarrow, which an evaluation has loaded
+        try:  # pyarrow is imported where there are rows alone; an evaluation has loaded it
+            if (self.folder / "rows.parquet").is_file():
+                from olmo_core.evals.store.write import record
 
-        try:
-            record(self.files, root.absolute())
+                record(self.files, root.absolute())
+            elif next(read_evaluations(self.files.metrics), None) is not None:
+                from olmo_core.evals.store.in_loop import record_in_loop
+
+                record_in_loop(self.files, root.absolute())
         except OSError as error:
             log.error(
                 "not added to the results of %s, but to be added by who reads them: %s", root, error

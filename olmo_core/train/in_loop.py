@@ -3,18 +3,21 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.model.transformer import Transformer
 from olmo_core.monitor.tracking import Tracker
 from olmo_core.parallel.world import World
-from olmo_core.run.folder import RunFolder, read_metrics
+from olmo_core.run.folder import EVALUATION, RunFolder, read_metrics
 from olmo_core.run.job import Job
+
+if TYPE_CHECKING:
+    from olmo_core.evals.in_loop.evaluators import Evaluators
 
 log = logging.getLogger("olmo")
 
 Figures = Mapping[str, float]
-RECORD = "evaluation"  # of a row of metrics.jsonl that is one's: what was evaluated, what failed
 
 
 class InLoopEvaluation:
@@ -51,7 +54,7 @@ class InLoopEvaluation:
         if not self._evaluators.labels:
             self._evaluators = None
         rows = read_metrics(RunFolder(config.save_folder).metrics) if world.first else []
-        recorded = any(RECORD in row and row["step"] == step for row in rows)
+        recorded = any(EVALUATION in row and row["step"] == step for row in rows)
         [recorded, *_] = world.gather(recorded)
         loads = config.load_path is not None or resumed
         self._now = config.eval_on_load and loads and step > 0 and not recorded
@@ -91,7 +94,8 @@ class InLoopEvaluation:
             log.info("step %d: asked to stop while evaluating; nothing of it is kept", step)
             return False
         if self._job is not None:
-            self._record(self._job, step, found, time.perf_counter() - start, tracker)
+            seconds = time.perf_counter() - start
+            self._record(self._job, step, found, self._evaluators, seconds, tracker)
         return True
 
     def _record(
@@ -99,10 +103,12 @@ class InLoopEvaluation:
         job: Job,
         step: int,
         found: Mapping[str, Figures | str],
+        evaluators: "Evaluators",
         seconds: float,
         tracker: Tracker,
     ) -> None:
         figures: dict[str, float] = {}
+        asked: dict[str, str] = {}
         evaluated: list[str] = []
         failed: dict[str, str] = {}
         for label, value in found.items():
@@ -111,9 +117,15 @@ class InLoopEvaluation:
                 log.error("step %d: %s could not be evaluated: %s", step, label, value)
             else:
                 figures |= value
+                asked |= dict.fromkeys(value, evaluators.asked[label])
                 evaluated.append(label)
-        record = {"evaluated": evaluated, "failed": failed, "seconds": round(seconds, 3)}
-        job.metric({"step": step, **figures, RECORD: record})
+        record = {
+            **{"evaluated": evaluated, "failed": failed, "seconds": round(seconds, 3)},
+            # of each figure: what was asked, and of how many documents; where these are equal, it
+            # compares
+            **{"asked": asked, "documents": {name: evaluators.documents[name] for name in figures}},
+        }
+        job.metric({"step": step, **figures, EVALUATION: record})
         tracker.log(figures, step, always=True)
         said = ", ".join(f"{name.removeprefix('eval/')} {v:.4f}" for name, v in figures.items())
         log.info("step %d evaluated in %.1f s: %s", step, seconds, said)

@@ -5,10 +5,13 @@ both by the code that scores checkpoints and releases.
 """
 
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import yaml
@@ -16,6 +19,7 @@ from tokenizers import Tokenizer
 
 from olmo_core.config.evals import TaskConfig
 from olmo_core.config.evaluators import EvaluatorConfig
+from olmo_core.config.load import to_dict
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.config.train import TrainConfig
 from olmo_core.data.files import Files
@@ -53,6 +57,8 @@ class Evaluators:
         self._files = Files(config.core.cache)
         self._asked: dict[str, Evaluate] = {}
         self.missing: dict[str, str] = {}  # label -> why
+        self.asked: dict[str, str] = {}  # label -> digest of what it is asked: figures compare
+        self.documents: dict[str, int] = {}  # figure -> documents, of the evaluation before
         for each in config.evaluators:
             problem: str | None = None
             try:
@@ -115,6 +121,8 @@ class Evaluators:
         if subset is None:
             subset = config.eval_subset_num_batches
         instances = None if subset < 1 else subset * size
+        question = {"label": each.label, "instances": instances, "tokens": config.sequence_length}
+        self.asked[each.label] = _digest({**question, "data": to_dict(each.data)})
         batch_tokens = size * config.sequence_length
         if each.type == "lm":
             files = self._open(each)
@@ -147,8 +155,9 @@ class Evaluators:
         def evaluate(ranked: RankedModel) -> Figures:
             model = TrainedLanguageModel(ranked, tokenizer, batch_tokens)
             rows = harness.score(model, task)["rows"]
-            [value] = [row["value"] for row in rows if row["metric"] == labels()[label].metric]
-            return {figure(label): value}
+            [row] = [row for row in rows if row["metric"] == labels()[label].metric]
+            self.documents[figure(label)] = row["n"]
+            return {figure(label): row["value"]}
 
         return evaluate
 
@@ -186,10 +195,12 @@ class Evaluators:
     ) -> Figures:
         found: Figures = {}
         for name, files in sets.items():
-            documents = _limited(self._documents(files), most_tokens)
+            documents = [*_limited(self._documents(files), most_tokens)]
             loss = mean_loss(ranked, documents, batch_tokens=batch_tokens)
-            found[f"eval/{name}/CrossEntropyLoss"] = loss
-            found[f"eval/{name}/Perplexity"] = math.exp(min(loss, 700.0))
+            figures = {"CrossEntropyLoss": loss, "Perplexity": math.exp(min(loss, 700.0))}
+            for metric, value in figures.items():
+                found[f"eval/{name}/{metric}"] = value
+                self.documents[f"eval/{name}/{metric}"] = len(documents)
         return found
 
     def _documents(self, files: Sequence[TokenFile]) -> Iterator[np.ndarray]:
@@ -197,6 +208,10 @@ class Evaluators:
         for file in files:
             eos = model.eos_token_id if file.header is None else file.header.eos_token_id
             yield from token_documents(file, eos, model.vocab_size, self._files)
+
+
+def _digest(question: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()
 
 
 def gathers_narrow(config: TrainConfig, world: World) -> bool:

@@ -1,4 +1,4 @@
-"""Find finished evaluations that the store lacks: of an earlier version, or a killed job."""
+"""Find evaluations that the store lacks: of an earlier version, a killed job, a training."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from olmo_core.evals.store.files import damage
+from olmo_core.evals.store.in_loop import record_in_loop, trainings
+from olmo_core.evals.store.read import IN_LOOP
 from olmo_core.evals.store.schema import ASSETS, FOLDER
 from olmo_core.evals.store.write import SEPARATOR, record
 from olmo_core.run.folder import RunFolder
@@ -14,19 +16,32 @@ T = TypeVar("T")
 
 
 def gather(root: Path) -> dict[Path, str]:
-    """Add the finished evaluations below a root that its store lacks.
+    """Add the evaluations below a root that its store lacks: finished jobs', and trainings' own.
 
     Returns:
         The run folders whose rows cannot be kept, with what is wrong.
     """
-    tried = ((run.path, tried_on(run, lambda run: record(run, root))) for run in unrecorded(root))
+    tried = [
+        *((run.path, tried_on(run, lambda run: record(run, root))) for run in unrecorded(root)),
+        *(
+            (run.path, tried_on(run, lambda run: record_in_loop(run, root)))
+            for run in trainings(root)
+        ),
+    ]
     return {path: ended for path, ended in tried if isinstance(ended, str)}
 
 
 def restored(path: Path, root: Path) -> bool:
     """Write a damaged file of the store anew from its run folder; False if that is gone."""
     *place, _ = path.name.split(SEPARATOR)
-    run = RunFolder(root / path.parent.relative_to(root / FOLDER) / "/".join(place))
+    folder = root / path.parent.relative_to(root / FOLDER)
+    if folder.name == IN_LOOP:
+        model, version = place
+        run = RunFolder(folder.parent / model.partition("@")[0] / version)
+        if run.metrics.is_file():
+            tried_on(run, lambda run: record_in_loop(run, root))
+        return damage(path) is None
+    run = RunFolder(folder / "/".join(place))
     if run.finished:
         tried_on(run, lambda run: record(run, root))
     return damage(path) is None

@@ -17,10 +17,19 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+IN_LOOP = "in_loop"  # the asset of what trainings evaluated while they trained, no job's
+
 # A job of the same asset, for the same recipe, that has scored the same model of the same run: the
-# latest counts, whole. A task that it no longer has is no longer current.
+# latest counts, whole. A task that it no longer has is no longer current. Of in-loop figures those
+# of the last training in their run folder count, so that the curves of two never become one.
 CURRENT = """
-create view current as select * from rows qualify 1 = dense_rank() over (
+create view current as select * exclude last_training from (
+    select *, arg_max(training, finished) over (
+        partition by asset, recipe, run, split_part(model, '@', 1)
+    ) as last_training from rows
+)
+where training is not distinct from last_training
+qualify 1 = dense_rank() over (
     partition by evaluated_for, asset, recipe, run, model order by finished desc, evaluation
 )
 """
@@ -105,8 +114,12 @@ def read_roots(
     root: Path, shared: Sequence[Path]
 ) -> "tuple[list[tuple[Path, pa.Table]], dict[Path, str]]":
     """Return tables of rows with the root that each is of, and what is damaged."""
+    import pyarrow as pa
+
     from olmo_core.evals.store.files import compacted, read_store
     from olmo_core.evals.store.gather import gather, restored, tried_on, unrecorded
+    from olmo_core.evals.store.in_loop import lacking_evaluations, trainings
+    from olmo_core.evals.store.schema import SCHEMA
     from olmo_core.evals.store.write import evaluation_table
 
     damaged = gather(root)
@@ -125,4 +138,11 @@ def read_roots(
                 damaged[run.path] = ended
             else:
                 tables.append((place, compacted(ended)))
+        for run in trainings(place):
+            lacking = tried_on(run, lambda run, at=place: [*lacking_evaluations(run, at)])
+            if isinstance(lacking, str):
+                damaged[run.path] = lacking
+                continue
+            rows = [row for _, rows in lacking for row in rows]
+            tables.append((place, compacted(pa.Table.from_pylist(rows, schema=SCHEMA))))
     return tables, damaged

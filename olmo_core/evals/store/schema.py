@@ -15,7 +15,7 @@ VERSION_KEY = b"schema_version"  # of a file's metadata
 ASSETS = ("downstream", "perplexity", "checkpoint_downstream", "checkpoint_perplexity")
 
 # Columns that files of earlier versions lack; there they are null.
-ADDED_COLUMNS = ("tokens_before",)
+ADDED_COLUMNS = ("tokens_before", "training")
 
 SCHEMA = pa.schema(
     [
@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
         ("library", pa.string()),
         # Of which evaluation the figure is, and what else would repeat it.
         ("evaluation", pa.string()),  # SHA-256 of the run's identity and content: the same job
-        ("asset", pa.string()),  # that was made: one of `ASSETS`
+        ("asset", pa.string()),  # that was made: one of `ASSETS`, or `in_loop`
         ("evaluated_for", pa.string()),  # the recipe that asked; `recipe` is that of the weights
         ("partition", pa.string()),  # of a sweep, the checkpoint: stage1@step100
         ("fingerprint", pa.string()),  # of the evaluation
@@ -62,6 +62,8 @@ SCHEMA = pa.schema(
         # Behind the weights, and not in `tokens`: what their run began from had read them. Null:
         # not known, or written by an earlier version.
         ("tokens_before", pa.int64()),
+        # Of an in-loop figure: which training of its run folder, where one has begun again.
+        ("training", pa.string()),
     ],
     metadata={VERSION_KEY: str(SCHEMA_VERSION)},
 )

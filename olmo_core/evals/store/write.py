@@ -38,15 +38,25 @@ def record(run: RunFolder, root: Path) -> Path | None:
     result = run.read_result()
     if result["asset"] not in ASSETS or not run.path.is_relative_to(root):
         return None
-    sink = pa.BufferOutputStream()
-    pq.write_table(evaluation_table(run, root), sink, compression="zstd")
-    content = sink.getvalue().to_pybytes()
-    names = [run.path.name, content_digest(content)]
+    names = [run.path.name]
     if result["partition"] is not None:
         names.insert(0, result["partition"])
     folder = root / FOLDER / result["recipe"] / result["asset"]
-    write_atomic(folder / f"{SEPARATOR.join(names)}.parquet", content)
-    return folder / f"{SEPARATOR.join(names)}.parquet"
+    return _write(folder, SEPARATOR.join(names), evaluation_table(run, root))
+
+
+def write_rows(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows of an evaluation as a file of the store, whose name begins so; return it."""
+    return _write(folder, name, pa.Table.from_pylist([*rows], schema=SCHEMA))
+
+
+def _write(folder: Path, name: str, table: pa.Table) -> Path:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    content = sink.getvalue().to_pybytes()
+    path = folder / f"{name}{SEPARATOR}{content_digest(content)}.parquet"
+    write_atomic(path, content)
+    return path
 
 
 def content_digest(content: bytes) -> str:
@@ -72,7 +82,7 @@ def evaluation_table(run: RunFolder, root: Path) -> pa.Table:
     code: Mapping[str, Any] = launch.get("code") or {}
     identity = {key: result[key] for key in ("recipe", "asset", "partition", "fingerprint")}
     facts = {
-        "evaluation": _sha256({**identity, "digest": result["digest"], "at": result["finished"]}),
+        "evaluation": sha256({**identity, "digest": result["digest"], "at": result["finished"]}),
         "evaluated_for": identity.pop("recipe"),
         **identity,
         "folder": str(run.path.relative_to(root)),
@@ -80,7 +90,7 @@ def evaluation_table(run: RunFolder, root: Path) -> pa.Table:
         "checkpoint_sha256": result["inputs"].get("checkpoint", {}).get("digest"),
         "config": _json(load(run.config).get("config")),
         "packages": _json(parts.get("packages", {})),
-        "code_sha256": _sha256(parts.get("code", {})),
+        "code_sha256": sha256(parts.get("code", {})),
         "commit": f"{code['commit']}{'+' * bool(code['dirty'])}" if code.get("commit") else None,
         "device": result.get("device"),  # results of before have none
     }
@@ -123,7 +133,7 @@ def task_identities(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Any])
     known: dict[str, str] = {}
     for row in rows:
         if row["task"] not in known:
-            known[row["task"]] = _sha256(
+            known[row["task"]] = sha256(
                 {
                     **{name: row.get(name) for name in ("task_version", "data_sha256", "split")},
                     **{name: row.get(name) for name in ("num_fewshot", "limit", "limit_to")},
@@ -140,7 +150,7 @@ def task_identities(rows: Sequence[Mapping[str, Any]], parts: Mapping[str, Any])
     }
     # A mean may be of such that are the better of two forms: these first.
     for task, members in sorted(composed.items(), key=lambda each: len(each[1])):
-        known[task] = _sha256([task, *(known[member] for member in members)])
+        known[task] = sha256([task, *(known[member] for member in members)])
     return known
 
 
@@ -161,5 +171,6 @@ def _json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
 
 
-def _sha256(value: Any) -> str:
+def sha256(value: Any) -> str:
+    """Return the digest of a value that is JSON-able."""
     return hashlib.sha256(_json(value).encode()).hexdigest()

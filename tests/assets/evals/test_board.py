@@ -1,5 +1,6 @@
 """Which figures of the store count for a recipe as it stands, in a table and over tokens."""
 
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -224,6 +225,64 @@ def test_table_and_curves_agree_on_tokens_and_guess_none(graph: Graph, toy_root:
     assert [curve.tokens for curve in drawn.panels[0].curves] == [[9000], [9000]]
     assert shown.notes[0].endswith("(of others, or of a run that is gone): stage2_ingredient1.")
     assert drawn.notes[0].startswith("stage2_ingredient1: drawn over the tokens of the run alone")
+
+
+def trained(graph: Graph, root: Path, *figures: tuple[int, float], asked: str = "a") -> None:
+    """Let stage 1 have found COPA's accuracy while it trained, in steps of 1000 tokens."""
+    run = graph.folder(root, "stage1") / graph.fingerprints["stage1"].version
+    (run / "config.yaml").write_text(
+        "seed: 1\nglobal_train_batch_size: 10\nmodel: {max_sequence_length: 100}\n"
+        "evaluators:\n- {label: copa, type: downstream}\n"
+    )
+    name = "eval/downstream/copa_acc"
+    rows: list[dict[str, Any]] = [{"step": 1, "throughput/total_tokens": 1000, "time": 1.0}]
+    for step, value in figures:
+        record = {"failed": {}, "asked": {name: asked}, "documents": {name: 40}}
+        told = {"attempt": 1, "time": 100.0 + step}
+        rows.append({"step": step, name: value, "evaluation": record, **told})
+    with (run / "metrics.jsonl").open("a") as metrics:
+        metrics.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+
+def test_what_a_run_found_while_it_trained_is_a_curve_of_its_own_and_in_no_table(
+    graph: Graph, toy_root: Path
+) -> None:
+    swept(graph, toy_root, 5, 0.5)
+    evaluate_models(graph, toy_root, *exported(graph, "stage1", "soup"))
+    trained(graph, toy_root, (3, 0.25), (6, 0.75))
+    in_loop, copa = sorted(curves(graph, toy_root).panels, key=lambda panel: -len(panel.title))
+    assert (in_loop.title, in_loop.label) == ("in_loop_copa", "acc")
+    [curve] = in_loop.curves
+    assert (curve.name, curve.label) == ("stage1", "stage1, in loop")
+    assert (curve.tokens, curve.values, curve.errors) == ([3000, 6000], [0.25, 0.75], [None] * 2)
+    assert [each.in_loop for each in copa.curves] == [False, False]
+    shown = board(graph, toy_root, checkpoints=True)
+    assert [title for title, _, _ in shown.columns] == ["copa"]
+    assert [model.name for model in shown.models] == ["stage1", "soup", "stage1@step5"]
+
+
+def test_the_same_task_of_checkpoints_and_in_loop_is_one_panel(
+    graph: Graph, toy_root: Path
+) -> None:
+    run = graph.fingerprints["stage1"].version
+    scored = (figure("in_loop_copa", 0.5),)
+    evaluate(toy_root, checkpoint(5, recipe="tiny", run=run), recipe="tiny", figures=scored)
+    trained(graph, toy_root, (3, 0.25))
+    [panel] = curves(graph, toy_root, "in_loop_copa").panels
+    assert [(each.label, each.tokens) for each in panel.curves] == [
+        *(("stage1", [5000]), ("stage1, in loop", [3000])),
+    ]
+
+
+def test_in_loop_figures_that_were_asked_otherwise_are_in_no_curve_and_counted(
+    graph: Graph, toy_root: Path
+) -> None:
+    trained(graph, toy_root, (3, 0.25), asked="fewer documents")
+    trained(graph, toy_root, (6, 0.75))
+    drawn = curves(graph, toy_root)
+    [curve] = drawn.panels[0].curves
+    assert curve.tokens == [6000]
+    assert drawn.notes[-1].startswith("1 in-loop figures are left out: they were asked otherwise")
 
 
 def test_published_models_stand_below_where_they_have_a_figure(

@@ -1,8 +1,10 @@
 """Curves over tokens, in a picture and in characters."""
 
+from dataclasses import replace
+
 import pytest
 
-from olmo_core.monitor.curves import Curve, Panel, characters, picture
+from olmo_core.monitor.curves import COLOURS, Curve, Panel, characters, picture
 
 RISING = Curve(name="stage1 $a$", tokens=[0, 1e6], values=[0.25, 0.75], errors=[0.05, None])
 LATER = Curve(name="soup", tokens=[2e6], values=[0.5], errors=[0.25])
@@ -28,6 +30,18 @@ def test_a_curve_with_errors_has_a_band() -> None:
     plain = picture([Panel(title="copa", label="acc", curves=[sure])], "svg").decode()
     banded = picture([Panel(title="copa", label="acc", curves=[RISING])], "svg").decode()
     assert ("FillBetween" in plain, "FillBetween" in banded) == (False, True)
+
+
+def test_what_was_found_in_loop_is_dashed_in_the_colour_of_its_run() -> None:
+    in_loop = replace(RISING, in_loop=True)
+    panel = Panel(title="copa", label="acc", curves=[RISING, LATER, in_loop])
+    svg = picture([panel], "svg").decode()
+    alone = picture([Panel(title="copa", label="acc", curves=[RISING, LATER])], "svg").decode()
+    assert ("stroke-dasharray: 3.7" in svg, "stroke-dasharray: 3.7" in alone) == (True, False)
+    colours = [colour for colour in COLOURS if f"stroke: {colour}" in svg]
+    assert colours == [*COLOURS[:2]]
+    assert ">stage1 $a$, in loop<" in svg
+    assert characters(panel, width=40).splitlines()[-1].strip() == "+ stage1 $a$, in loop"
 
 
 def test_characters_show_points_bands_axes_and_names() -> None:

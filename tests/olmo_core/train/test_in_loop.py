@@ -73,6 +73,9 @@ def test_it_changes_no_weight_no_moment_and_no_batch(
     merged = {row["step"]: row for row in read_metrics(run / "metrics.jsonl")}
     assert [*merged] == [*range(1, 13)]
     assert merged[5][LOSS] == losses[0]
+    assert merged[5]["evaluation"]["documents"][LOSS] == 60
+    asked = {row["evaluation"]["asked"][LOSS] for row in rows(run)}
+    assert [len(digest) for digest in asked] == [64]
     assert "train/CrossEntropyLoss" in merged[5]
     perplexity = merged[5]["eval/prose-validation/Perplexity"]
     assert perplexity == pytest.approx(np.exp(losses[0]), rel=1e-12)
