@@ -1,10 +1,7 @@
 """Every label of the official files is known, and asks what AI2's own library asks."""
 
-import importlib
-import sys
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,16 +11,16 @@ from olmo_core.config.evaluators import EvaluatorConfig
 from olmo_core.errors import ConfigError
 from olmo_core.evals.in_loop.labels import figure, labels, require_known
 from olmo_core.evals.in_loop.prompts import SUBJECTS, questions
+from tests.olmo_core.evals.conftest import WholeTexts
 
 OFFICIAL = yaml.safe_load(Path(__file__).with_name("official.yaml").read_text())
 NAMED = sorted({label for file in OFFICIAL.values() for label in file["labels"]})
-# One of each kind of text; the others of a kind differ in their data alone.
-COMPARED = sorted(
+# One of each kind of text; the others of a kind differ in their data alone, and are slow together.
+KINDS = sorted(
     {*NAMED}
     - {label for label in NAMED if label.startswith("mmlu_") and "_humanities_" not in label}
     | {"mmlu_stem", "mmlu_other_test", "mmlu_stem_bpb", "copa_rc_0shot", "boolq_rc_0shot_bpb"}
 )
-LARGE = {"hellaswag_val_rc_5shot", "socialiqa_val_rc_5shot", "mmlu_humanities_mc_5shot_test"}
 
 
 @pytest.mark.parametrize("file", OFFICIAL)
@@ -54,34 +51,12 @@ def test_the_subjects_of_mmlu_are_57() -> None:
     assert len({subject for group in SUBJECTS.values() for subject in group}) == 57
 
 
-class WholeTexts:
-    """Stands in for a tokenizer: a text is one token, so that texts can be compared."""
-
-    bos_token_id = None
-    pad_token_id = ""
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[str]:
-        return [text]
-
-
-@pytest.fixture(scope="module")
-def library() -> Any:
-    """AI2's tasks; the metrics beside them need a package that is not installed here."""
-    stub = ModuleType("torchmetrics")
-    setattr(stub, "Metric", object)  # noqa: B010 (for the type checker)
-    sys.modules["torchmetrics"] = stub
-    yield importlib.import_module("olmo_eval.tasks")
-    del sys.modules["torchmetrics"]
-    for name in [name for name in sys.modules if name.startswith("olmo_eval")]:
-        del sys.modules[name]
-
-
 @pytest.mark.parametrize(
     "label",
-    [pytest.param(each, marks=[pytest.mark.slow] if each in LARGE else []) for each in COMPARED],
+    [pytest.param(each, marks=[] if each in KINDS else [pytest.mark.slow]) for each in labels()],
 )
 def test_a_label_asks_what_ai2_s_library_asks(library: Any, label: str) -> None:
-    task = library.build_task(label, WholeTexts(), model_ctx_len=1 << 30)
+    task = library.tasks.build_task(label, WholeTexts(), model_ctx_len=1 << 30)
     assert task.metric_type == labels()[label].metric
     theirs: dict[int, list[Any]] = {}
     for sample in task.samples:
