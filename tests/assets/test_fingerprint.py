@@ -111,3 +111,49 @@ def test_a_machine_that_only_orchestrates_takes_the_locked_version(
 
 def _missing(name: str) -> str:
     raise PackageNotFoundError(name)
+
+
+def record(package: Path) -> dict[str, object]:
+    sources.cache_clear()
+    one = fingerprint(module="olmo_core.job", config={}, packages=(), inputs={})
+    return one.record()
+
+
+def test_a_definition_that_only_moved_is_said_to_have(package: Path) -> None:
+    before = record(package)
+    (package / "toy" / "other.py").write_text((package / "toy" / "helper.py").read_text())
+    (package / "toy" / "helper.py").write_text("import os\n\nfrom olmo_core.toy.other import g\n")
+    found = differences(before, record(package))
+    assert found["code.olmo_core.toy.helper"] == (
+        "code olmo_core.toy.helper: function g moved to olmo_core.toy.other, imports changed"
+    )
+    assert found["code.olmo_core.toy.other"] == (
+        "code olmo_core.toy.other: counts now, function g moved from olmo_core.toy.helper"
+    )
+
+
+def test_a_definition_that_moved_and_changed_has_not_only_moved(package: Path) -> None:
+    before = record(package)
+    (package / "toy" / "other.py").write_text("def g(x):\n    return x + 1\n")
+    (package / "toy" / "helper.py").write_text("import os\n\nfrom olmo_core.toy.other import g\n")
+    found = differences(before, record(package))
+    assert "function g removed" in found["code.olmo_core.toy.helper"]
+    assert found["code.olmo_core.toy.other"] == "code olmo_core.toy.other: counts now"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ({"a": 1}, {"a": 1.0}, "config a: 1 → 1.0"),
+        ({"a": 1}, {"a": True}, "config a: 1 → true"),
+        ({}, {"a": None}, "config a: absent → null"),
+        ({"a": []}, {}, "config a: [] → absent"),
+        ({"a": {"b": {}}}, {"a": {"b": {"c": 1}}}, "config a.b: {} → absent"),
+    ],
+)
+def test_whatever_changes_a_fingerprint_is_named(
+    old: dict[str, object], new: dict[str, object], line: str
+) -> None:
+    before, after = make(old), make(new)
+    assert before.value != after.value
+    assert line in differences(before.record(), after.record()).values()
