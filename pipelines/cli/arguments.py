@@ -4,7 +4,20 @@ from typing import Annotated
 
 import typer
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="The recipe's name, as in demo.")]
+
+def _recipes() -> list[str]:
+    """Return the names that a shell completes a recipe's beginning to."""
+    from assets.recipe import find_recipes
+
+    return [*find_recipes()]
+
+
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="The recipe's name, as in demo.", autocompletion=_recipes
+    ),
+]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="One of its assets, as in stage1.")]
 Select = Annotated[
     list[str] | None,

@@ -5,25 +5,45 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import alerts, corpus, lineage, release, scores, trace
-from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName, Select
+from pipelines.cli import alerts, corpus, lineage, release, scores, trace, work
+from pipelines.cli.arguments import AsJson, RecipeName, Select
 
 app = typer.Typer(
     name="olmo",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     help="The whole life of an OLMo model as one graph: raw text to evaluated, souped model.",
     epilog="Results lie under OLMO_ROOT (default: runs/ in the checkout). "
     "Recipes are found on OLMO_RECIPES, then in OLMO_ROOT's recipes/, then in pipelines/recipes.",
 )
+app.add_typer(work.app)
 app.add_typer(scores.app)
 app.add_typer(lineage.app)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(release.app, name="release")
 app.add_typer(trace.app, name="trace")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"olmo {version('olmo-pipelines')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    asked: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """The whole life of an OLMo model as one graph: raw text to evaluated, souped model."""
 
 
 @app.command(
@@ -96,6 +116,14 @@ def new(
     write_recipe(name, text, tokens)
 
 
+@app.command(epilog="Examples:\n\n  olmo recipes\n\n  olmo recipes --json | jq '.[].recipe'")
+def recipes(as_json: AsJson = False) -> None:
+    """List every recipe: its model, how long it trains, how many of its assets have been made."""
+    from pipelines.cli.recipes import print_recipes
+
+    raise typer.Exit(print_recipes(as_json=as_json))
+
+
 @app.command(
     epilog="Examples:\n\n  olmo plan demo\n\n  olmo plan demo --select soup\n\n"
     "  olmo plan demo --json | jq '.[] | select(.state == \"stale\") | .asset, .why'"
@@ -158,111 +186,6 @@ def show(
     from pipelines.cli.show import print_assets
 
     print_assets(recipe, asset, as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n"
-    "  olmo launch demo stage1\n\n"
-    "  olmo launch olmo2_7b stage1 --dry-run > stage1.sbatch\n\n"
-    "  olmo launch demo checkpoint_downstream --partition stage1@step100",
-)
-def launch(
-    recipe: RecipeName,
-    asset: AssetName,
-    partition: Partition = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Print what would be submitted, to the letter; starts nothing."
-        ),
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="A new version although there is a finished one.")
-    ] = False,
-) -> None:
-    """Submit one asset's job and return; the job needs nobody to wait for it."""
-    from pipelines.cli.launch import launch_asset
-
-    raise typer.Exit(launch_asset(recipe, asset, partition, dry_run=dry_run, force=force))
-
-
-@app.command(epilog="Examples:\n\n  olmo jobs\n\n  olmo jobs demo --json | jq '.[].description'")
-def jobs(recipe: OfRecipe = None, as_json: AsJson = False) -> None:
-    """Show every job that is queued or at work: why it waits, how far it is, how fast."""
-    from pipelines.cli.jobs import print_jobs
-
-    print_jobs(recipe, as_json=as_json)
-
-
-@app.command(
-    epilog="Examples:\n\n  olmo logs demo stage1 --follow\n\n  olmo logs demo stage1 --rank 3",
-)
-def logs(
-    recipe: RecipeName,
-    asset: AssetName,
-    partition: Partition = None,
-    rank: Annotated[
-        int | None, typer.Option(help="A rank's own log instead of the job's.", min=0)
-    ] = None,
-    lines: Annotated[int, typer.Option(help="How many lines of the end.", min=0)] = 40,
-    follow: Annotated[
-        bool, typer.Option("--follow", help="Go on until the job ends; Ctrl-C ends only this.")
-    ] = False,
-) -> None:
-    """Print the end of the log of an asset's latest job."""
-    from pipelines.cli.attempts import print_log
-
-    print_log(recipe, asset, partition, rank=rank, lines=lines, follow=follow)
-
-
-@app.command(
-    epilog="Examples:\n\n  olmo attempts demo stage1\n\n  olmo attempts demo stage1 --json"
-)
-def attempts(
-    recipe: RecipeName, asset: AssetName, partition: Partition = None, as_json: AsJson = False
-) -> None:
-    """Say what became of an asset's latest job: each attempt, how it ended and what came next."""
-    from pipelines.cli.attempts import print_attempts
-
-    print_attempts(recipe, asset, partition, as_json=as_json)
-
-
-@app.command(epilog="Example:\n\n  olmo cancel demo stage1")
-def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) -> None:
-    """End an asset's job, on whichever engine; what is whole is kept."""
-    from pipelines.cli.jobs import cancel
-
-    cancel(recipe, asset, partition)
-
-
-@app.command(
-    epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo\n\n"
-    "  olmo sweep demo --every 1000"
-)
-def sweep(
-    recipe: RecipeName,
-    every: Annotated[
-        int,
-        typer.Option(
-            metavar="STEPS", help="Only checkpoints at multiples of so many steps.", min=1
-        ),
-    ] = 1,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; does nothing.")
-    ] = False,
-) -> None:
-    """Queue every evaluation that the checkpoints lack; without a queue make them one by one."""
-    from pipelines.cli.launch import sweep_recipe
-
-    raise typer.Exit(sweep_recipe(recipe, every=every, dry_run=dry_run))
-
-
-@app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")
-def orphans(recipe: OfRecipe = None, as_json: AsJson = False) -> None:
-    """List jobs that no Dagster run follows, and runs whose process is gone; changes nothing."""
-    from pipelines.cli.orphans import print_orphans
-
-    print_orphans(recipe, as_json=as_json)
 
 
 @app.command(epilog="Examples:\n\n  olmo ui\n\n  olmo ui --port 3001")

@@ -1,6 +1,8 @@
 """The `olmo` command: quick to help, clear in its errors."""
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pipelines.cli.run import run_graph
 from tests.conftest import toy_graph
 
 FULL = SimpleNamespace(total=1 << 30, used=(1 << 30) - (1 << 19), free=1 << 19)
+RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"
 OLMO = Path(sys.executable).with_name("olmo")
 
 
@@ -29,7 +32,9 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
     "command",
     [
         "run",
+        "recipes",
         "plan",
+        "cost",
         "show",
         "leaderboard",
         "curves",
@@ -41,6 +46,9 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
         "attempts",
         "orphans",
         "sweep",
+        "replay",
+        "accept",
+        "compare",
     ],
 )
 def test_help_shows_examples(command: str) -> None:
@@ -48,6 +56,43 @@ def test_help_shows_examples(command: str) -> None:
     assert done.returncode == 0
     assert f"olmo {command}" in done.stdout
     assert "Example" in done.stdout
+
+
+def test_it_says_its_version_and_completes_the_names_of_recipes() -> None:
+    from importlib.metadata import version
+
+    assert olmo("--version").stdout == f"olmo {version('olmo-pipelines')}\n"
+    asked = {
+        "_OLMO_COMPLETE": "complete_bash",
+        "COMP_WORDS": "olmo plan olmo2_7",
+        "COMP_CWORD": "2",
+    }
+    done = subprocess.run(
+        [str(OLMO)], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["olmo2_7b", "olmo2_7b_tokens"]
+
+
+def test_recipes_are_listed_and_one_that_cannot_be_read_is_named(
+    toy_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(RECIPES / "demo", tmp_path / "recipes" / "mine")
+    (tmp_path / "recipes" / "broken").mkdir()
+    (tmp_path / "recipes" / "broken" / "corpus.yaml").write_text("raw: [\n")
+    finished = toy_root / "mine" / "raw" / "0123456789ab" / "result.json"
+    finished.parent.mkdir(parents=True)
+    finished.write_text("{\n}\n")
+    (toy_root / "mine" / "tokens" / "0123456789ab").mkdir(parents=True)
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path / "recipes"))
+    done = olmo("recipes", "--json")
+    assert done.returncode == 1
+    rows = {row["recipe"]: row for row in json.loads(done.stdout)}
+    assert rows["mine"]["made"] == 1
+    assert rows["mine"]["error"] is None
+    assert rows["mine"]["stage1"] == "800k tokens"
+    assert "broken/corpus.yaml" in rows["broken"]["error"]
+    assert rows["olmo2_13b_tokens"]["extends"] == "olmo2_13b"
+    assert next(iter(rows)) == "mine", "what has been made comes first"
 
 
 def test_help_imports_neither_dagster_nor_torch() -> None:
