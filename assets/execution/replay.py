@@ -5,6 +5,7 @@
 
 import datetime
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 FOLDER = ".replays"  # no recipe's name begins with a dot
 RECORD = "replay.json"
 MODULE = "olmo_core.train"
+ENDING_SECONDS = 20.0
 
 
 def replay_folder(root: Path, recipe: str, asset: str, stretch: Stretch) -> Path:
@@ -42,6 +44,9 @@ def replay(
         InputError: the run lacks what a replay needs.
     """
     folder = RunFolder(replay_folder(root, recipe, asset, stretch))
+    deadline = time.monotonic() + ENDING_SECONDS
+    while folder.finished and launcher.state(folder).alive and time.monotonic() < deadline:
+        time.sleep(0.1)  # the same replay has just ended, its supervisor not yet
     if launcher.state(folder).alive:
         raise Refused(f"{folder.path}: these steps are being replayed by another process")
     launch = Launch(

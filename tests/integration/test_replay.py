@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,10 @@ def own(tiny: World, tmp_path: Path) -> World:
     return World(root=shutil.copytree(tiny.root, tmp_path / "root", ignore=kept))
 
 
-def replayed(world: World, *arguments: str, code: int = 0, **more: str) -> dict[str, object]:
+def replayed(world: World, *arguments: str, **more: str) -> dict[str, Any]:
     """What `olmo replay tiny … --json` says."""
     done = world.olmo("replay", "tiny", *arguments, "--json", **more)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 
 
@@ -71,7 +72,7 @@ def test_steps_that_there_are_not_are_named(own: World) -> None:
 def test_an_edit_is_accepted_if_the_bits_are_equal_and_else_refused(
     own: World, tmp_path: Path
 ) -> None:
-    checkout = tmp_path / "checkout"
+    checkout, dolma = tmp_path / "checkout", str(PACKAGE_ROOT / ".venv-dolma/bin/python")
     for name in ("olmo_core", "assets", "pipelines"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(PACKAGE_ROOT / name, checkout / name, ignore=ignored)
@@ -81,7 +82,7 @@ def test_an_edit_is_accepted_if_the_bits_are_equal_and_else_refused(
         return subprocess.run(
             [sys.executable, "-m", "pipelines.cli.main", *arguments],
             cwd=checkout,
-            env={**own.environment, "PYTHONPATH": str(checkout)},
+            env={**own.environment, "PYTHONPATH": str(checkout), "OLMO_DOLMA_PYTHON": dolma},
             capture_output=True,
             text=True,
             check=False,

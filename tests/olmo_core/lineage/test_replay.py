@@ -134,15 +134,16 @@ def test_equal_bits_are_equal_and_one_that_is_not_is_named(tmp_path: Path) -> No
 def test_elsewhere_rounding_is_no_difference(tmp_path: Path) -> None:
     place = {"run": {"processes_per_node": 1, "threads": 2}, "versions": {"torch": "2"}}
     other = {"run": {"processes_per_node": 2, "threads": 1}, "versions": {"torch": "2"}}
-    run = write_run(tmp_path / "run", losses={11: 2.5}, launch=place)
+    run = write_run(tmp_path / "run", losses={11: 2.5}, launch=place, checkpoints={11: b"w"})
     stretch = Stretch(run=run, start=10, end=11)
     for loss, within in ((2.5 + 1e-6, True), (2.6, False)):
         folder = tmp_path / f"elsewhere{loss}"
-        write_run(folder, losses={11: loss}, launch=other)
+        write_run(folder, losses={11: loss}, launch=other, checkpoints={11: b"v"})
         found = compare(stretch, folder)
         assert found.elsewhere == ("ranks per node 1 → 2", "threads 2 → 1")
         assert found.within_tolerance == within
         assert ("equal within 0.001" in described(found)) == within
+        assert "other bits in model_and_optim/0.distcp" in described(found)
 
 
 def test_nothing_in_common_is_no_proof(tmp_path: Path) -> None:
@@ -162,4 +163,7 @@ def test_a_model_written_anew_is_compared(tmp_path: Path) -> None:
     result = json.loads(replay.result.read_text())
     result["files"]["model/weights"]["sha256"] = "0" * 64
     write_json(replay.result, result)
-    assert not compare(stretch, replay.path).within_tolerance
+    write_json(replay.launch, {"schema_version": 1, "host": "another"})
+    found = compare(stretch, replay.path)
+    assert found.elsewhere == ("host None → another",)
+    assert not found.within_tolerance, "no step was made, so nothing was rounded"
