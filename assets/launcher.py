@@ -69,6 +69,7 @@ class Launcher(Protocol):
         Raises:
             EngineUnavailable: the engine does not answer; the same call may be made again.
             EngineError: the engine refuses a job; those that it has accepted go on.
+            Refused: the jobs would exceed their recipe's budget; none has been started.
         """
         ...
 

@@ -133,6 +133,7 @@ def submit_patiently(
     Raises:
         EngineUnavailable: it has not answered for ten minutes.
         EngineError: the engine refuses the jobs.
+        Refused: they would exceed their recipe's budget.
     """
     if not launches:
         return set()

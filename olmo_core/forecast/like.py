@@ -83,7 +83,7 @@ def said(differences: Sequence[str]) -> str:
 def of_several(likes: Sequence[Like]) -> str:
     """Return the name of the run, or how many there are beside it."""
     name = likes[0].run.name
-    return name if len(likes) == 1 else f"{name} and {len(likes) - 1} alike, their median"
+    return name if len(likes) == 1 else f"{name} and {len(likes) - 1} alike"
 
 
 def _processes(place: Place, run: PastRun) -> float:

@@ -16,6 +16,7 @@ Numbers = Mapping[str, Any]
 
 DOCUMENTS_OF_A_TASK = 1000  # assumed where no limit is given
 TEXT = "bytes of text"
+RELEASED_BYTES = 2  # per parameter of others' models, which are mostly released in bfloat16
 
 # Modules of jobs that read and write weights, and of those that score texts with them.
 EXPORT, DOWNSTREAM = "olmo_core.release.export", "olmo_core.evals.downstream"
@@ -77,7 +78,10 @@ def model_parameters(work: Work) -> float | None:
     """Return the parameters of all models that a job reads; None where they are not known."""
     if "export" in work.inputs:
         of_one, models = (number_of(work, "export", key) for key in ("parameters", "models"))
-        return None if of_one is None or models is None else of_one * models
+        others = number_of(work, "models", "bytes") if "models" in work.inputs else 0.0
+        if of_one is None or models is None or others is None:
+            return None
+        return of_one * models + others / RELEASED_BYTES
     return sum(float(each["parameters"]) for each in work.inputs.values() if "parameters" in each)
 
 

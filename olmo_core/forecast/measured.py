@@ -6,7 +6,7 @@ from typing import Any
 
 from olmo_core.config.load import build
 from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use, run_uses, total
-from olmo_core.forecast.figures import PricesConfig, price_of
+from olmo_core.forecast.figures import FIGURES, PricesConfig, price_of
 from olmo_core.forecast.past import folder_bytes, peak_memory_bytes
 from olmo_core.run.folder import RunFolder
 
@@ -29,7 +29,7 @@ def measured(folder: RunFolder) -> dict[str, float]:
         "device_kwh": total(use.device_kwh for use in uses),
         "site_kwh": total(use.site_kwh for use in uses),
         "co2_kg": total(use.co2_kg for use in uses),
-        "disk_bytes": folder_bytes(folder.path),
+        "disk_bytes": folder_bytes(folder, result),
         "memory_bytes": peak_memory_bytes(folder, result),
     }
     return {name: float(value) for name, value in found.items() if value is not None}
@@ -43,16 +43,17 @@ def beside(folder: RunFolder) -> list[dict[str, Any]]:
     forecast = (folder.read(folder.launch) or {}).get("forecast")
     if not forecast:
         return []
-    found = measured(folder)
+    expected, taken = forecast["figures"], measured(folder)
+    names = [name for name in ("text_bytes", *FIGURES) if name in expected or name in taken]
     return [
         {
             "figure": name,
-            "forecast": _short(figure["value"]),
-            "measured": _short(found.get(name)),
-            "forecast / measured": _ratio(figure["value"], found.get(name)),
-            "basis": figure["basis"],
+            "forecast": _short(expected.get(name, {}).get("value")),
+            "measured": _short(taken.get(name)),
+            "forecast / measured": _ratio(expected.get(name, {}).get("value"), taken.get(name)),
+            "basis": expected[name]["basis"] if name in expected else forecast["unknown"].get(name),
         }
-        for name, figure in forecast["figures"].items()
+        for name in names
     ]
 
 
@@ -114,5 +115,5 @@ def _short(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")
 
 
-def _ratio(forecast: float, found: float | None) -> float | None:
-    return round(forecast / found, 3) if found else None
+def _ratio(forecast: float | None, found: float | None) -> float | None:
+    return round(forecast / found, 3) if found and forecast is not None else None

@@ -44,7 +44,7 @@ def forecast_pass(work: Work, place: Place, runs: Sequence[PastRun]) -> Forecast
 
 
 def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
-    """Return the figures by finished runs; of several the median."""
+    """Return the figures by finished runs: of several the median, and of memory the largest."""
     one = likes[0]
     of_corpus = work.module.startswith(CORPUS)
     grows = of_corpus or work.module in loads.OF_WEIGHTS  # its outputs, with its load
@@ -71,7 +71,9 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
             basis=f"measured{ratio if grows else ''} {whose}",
         ),
         "memory_bytes": Figure(
-            value=middle(lambda each: each.run.memory_bytes * (each.processes if of_corpus else 1))
+            value=max(
+                each.run.memory_bytes * (each.processes if of_corpus else 1) for each in likes
+            )
             + weights,
             basis=f"measured{processes}{', and larger weights' if weights else ''} {whose}",
         ),

@@ -3,8 +3,8 @@
 import contextlib
 import functools
 import itertools
+import json
 import os
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,14 @@ from typing import Any
 from olmo_core.config.load import load
 from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.energy import COUNTERS, SECONDS_PER_HOUR
+from olmo_core.files import read_end
 from olmo_core.forecast.figures import Figure
-from olmo_core.run.folder import RunFolder, read_metrics
+from olmo_core.run import attempts
+from olmo_core.run.folder import RunFolder
 
 MOST_RUNS = 24  # of an asset, the newest: earlier ones ran other code
+READ_BYTES = 2 << 20  # of metrics.jsonl, from either end
+FAR = 1000  # steps: further apart are only rows between which some were not read
 TRAINING = "olmo_core.train"  # the module of every training run, whatever the asset is called
 
 
@@ -89,8 +93,8 @@ class PastRun:
 
     @functools.cached_property
     def disk_bytes(self) -> int:
-        """Return the bytes of all that lies in its folder."""
-        return folder_bytes(self.folder.path)
+        """Return the bytes of what its folder holds."""
+        return folder_bytes(self.folder, self.result)
 
     @functools.cached_property
     def memory_bytes(self) -> float:
@@ -115,30 +119,25 @@ class PastRun:
 
     @functools.cached_property
     def step_seconds(self) -> float | None:
-        """Return the median time of a logged step of a training run; None without two of them.
+        """Return the mean time per step of a training run; None without two logged ones.
 
-        The time between two rows is that of as many steps as lie between them; a pause for a
-        checkpoint or an evaluation is one of many, so that the median is of steps alone.
+        What pauses a run between steps, checkpoints and evaluations, is part of it; what comes
+        before the first logged step, as starting and compiling, is not.
         """
-        rows = [row for row in read_metrics(self.folder.metrics) if "train/masked_instances" in row]
         pairs = [
-            (row["time"] - before["time"]) / (row["step"] - before["step"])
-            for before, row in itertools.pairwise(rows)
-            if row["attempt"] == before["attempt"] and row["step"] > before["step"]
+            (row["time"] - before["time"], row["step"] - before["step"])
+            for before, row in itertools.pairwise(_some_rows(self.folder))
+            if row["attempt"] == before["attempt"] and 0 < row["step"] - before["step"] < FAR
         ]
-        return statistics.median(pairs) if pairs else None
+        steps = sum(count for _, count in pairs)
+        return sum(seconds for seconds, _ in pairs) / steps if steps else None
 
     @property
     def last_attempt_steps(self) -> int:
-        """Return how many steps the last attempt of a training run logged to have done."""
-        attempt = self.result["attempt"]
-        steps = [
-            row["step"]
-            for row in read_metrics(self.folder.metrics)
-            if row.get("attempt") == attempt and "step" in row
-        ]
-        interval = self.train_config.console_log_interval
-        return max(steps) - min(steps) + interval if steps else 0
+        """Return how many steps the last attempt of a training run did."""
+        before = attempts.ended(self.folder).get(self.result["attempt"] - 1, {})
+        begun = before.get("checkpoint_step") or self.result["report"]["data"]["first_step"]
+        return self.numbers["steps"] - begun
 
     @property
     def watts(self) -> Figure | None:
@@ -155,24 +154,49 @@ def find_runs(roots: Sequence[Path], assets: Sequence[str]) -> list[PastRun]:
 
     A run of another schema, or of before results named their device, is left out.
     """
+    paths = [
+        (path.stat().st_mtime, root, path)
+        for root in roots
+        for asset in assets
+        for path in root.glob(f"[!.]*/{asset}/*/result.json")
+    ]
     found: list[PastRun] = []
-    for root in roots:
-        for asset in assets:
-            for path in root.glob(f"[!.]*/{asset}/*/result.json"):
-                folder = RunFolder(path.parent)
-                with contextlib.suppress(ValueError):
-                    launch = folder.read(folder.launch)
-                    if launch and "parts" in launch and folder.finished:
-                        result = folder.read_result()
-                        found.append(
-                            PastRun(folder=folder, root=root, result=result, launch=launch)
-                        )
-    usable = [run for run in found if "finished" in run.result and "device" in run.result]
-    return sorted(usable, key=lambda run: run.result["finished"], reverse=True)[:MOST_RUNS]
+    for _, root, path in sorted(paths, reverse=True)[:MOST_RUNS]:
+        folder = RunFolder(path.parent)
+        with contextlib.suppress(ValueError):
+            launch = folder.read(folder.launch)
+            if launch and "parts" in launch and folder.finished:
+                result = folder.read_result()
+                found.append(PastRun(folder=folder, root=root, result=result, launch=launch))
+    return [run for run in found if "device" in run.result]
 
 
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files below a folder; what is deleted meanwhile counts as none."""
+def folder_bytes(folder: RunFolder, result: Mapping[str, Any]) -> int:
+    """Return the bytes of what a finished run's folder holds: outputs, records, checkpoints.
+
+    A run may have hundreds of checkpoints of thousands of files each. All of a run are as large as
+    its last one, which alone is measured.
+    """
+    outputs = result["files"]
+    size = sum(entry["bytes"] for entry in outputs.values()) + _tree_bytes(folder.log)
+    beside = [entry for entry in os.scandir(folder.path) if entry.name not in outputs]
+    size += sum(entry.stat().st_size for entry in beside if entry.is_file())
+    last = folder.last_checkpoint()
+    if last is not None:
+        size += _tree_bytes(last) * len([*folder.path.glob("checkpoints/step*/manifest.json")])
+    return size
+
+
+def peak_memory_bytes(folder: RunFolder, result: Mapping[str, Any]) -> float:
+    """Return the peak memory of a run's GPU, as it logged it; without one, of its processes."""
+    name, peaks = "System/Peak GPU Memory (MB)", [float(result["peak_memory_bytes"])]
+    if result.get("device") == "cuda":
+        logged = [row[name] * 1e6 for row in _some_rows(folder) if name in row]
+        peaks = logged or peaks
+    return max(peaks)
+
+
+def _tree_bytes(folder: Path) -> int:
     size = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -181,11 +205,18 @@ def folder_bytes(folder: Path) -> int:
     return size
 
 
-def peak_memory_bytes(folder: RunFolder, result: Mapping[str, Any]) -> float:
-    """Return the peak memory of a run's GPU, as it logged it; without one, of its processes."""
-    peaks = [
-        row["System/Peak GPU Memory (MB)"] * 1e6
-        for row in read_metrics(folder.metrics)
-        if "System/Peak GPU Memory (MB)" in row
-    ]
-    return max(peaks, default=float(result["peak_memory_bytes"]))
+def _some_rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the first and the last logged steps of a training run: thousands, never millions."""
+    if not folder.metrics.exists():
+        return []
+    with folder.metrics.open("rb") as metrics:
+        lines = metrics.read(READ_BYTES).splitlines()
+    if folder.metrics.stat().st_size > READ_BYTES:
+        lines += read_end(folder.metrics, READ_BYTES).splitlines()
+    rows: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):  # cut off at either end
+            row = json.loads(line)
+            if isinstance(row, dict) and "train/masked_instances" in row:
+                rows[row["step"]] = row
+    return [rows[step] for step in sorted(rows)]

@@ -5,9 +5,10 @@ input table (Kaplan et al. 2020, Scaling Laws for Neural Language Models, sectio
 4 backward), and of attention 12 · layers · width · sequence (Chowdhery et al. 2022, PaLM, appendix
 B), halved since it is causal. What is computed again for backward is not counted, as in MFU.
 
-Time is that of the steps and, of a like run, that of all else: starting, compiling, saving. A step
-takes as long as its FLOPs at the rate per device that the like run reached; where none is here, at
-an assumed MFU. More devices are assumed to share a step without loss.
+Time is that of the steps, with the pauses between them for checkpoints and evaluations, and of a
+like run that of all else: starting, compiling, the last checkpoint. A step takes as long as its
+FLOPs at the rate per device that the like run reached; where none is here, at an assumed MFU. More
+devices are assumed to share a step without loss.
 """
 
 import statistics
@@ -83,7 +84,7 @@ class LikeTraining:
     """A finished training run, and in what it differs from the one to come."""
 
     run: PastRun
-    rate: float  # FLOP/s per device, of its median step
+    rate: float  # FLOP/s per device, of its mean step
     overhead: float  # seconds that were no steps, from the submission to the end
     differences: tuple[str, ...]
 

@@ -196,11 +196,13 @@ class Job:
             report: What the asset shows.
             content: Output paths, relative to the folder, that the digest covers; all by default.
         """
+        # A job shorter than a heartbeat has no sample. Its processes are still there; the peak of
+        # this one is kept by the kernel.
+        memory_bytes, _ = self._usage.look()
         self.at_end.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
-        # A job shorter than a heartbeat has no sample; the kernel keeps the peak of this process.
         self._status["peak_memory_bytes"] = max(
-            self._status["peak_memory_bytes"], own_peak_memory_bytes()
+            self._status["peak_memory_bytes"], memory_bytes, own_peak_memory_bytes()
         )
         write_result(
             self.files,

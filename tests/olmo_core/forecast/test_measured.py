@@ -24,7 +24,7 @@ def write(root: Path, name: str, *, price: float | None = None, currency: str = 
         launch["place"] |= {"watts_per_device": 100, "pue": 1.5}
         launch["forecast"] = {
             "figures": {"seconds": {"value": 1800.0, "basis": "measured: elsewhere"}},
-            "unknown": {},
+            "unknown": {"money": "no price"},
             "place": {
                 "nodes": 2,
                 "gpus": False,
@@ -49,14 +49,16 @@ def test_figures_of_a_job_without_a_supervisor(root: Path) -> None:
 
 
 def test_forecast_beside_measured(root: Path) -> None:
-    [row] = beside(RunFolder(write(root, "demo/tagged/a", price=2.0)))
-    assert row == {
+    rows = {row["figure"]: row for row in beside(RunFolder(write(root, "demo/tagged/a", price=2)))}
+    assert rows["seconds"] == {
         "figure": "seconds",
         "forecast": 1800.0,
         "measured": 3600.0,
         "forecast / measured": 0.5,
         "basis": "measured: elsewhere",
     }
+    money = {"forecast": None, "measured": 4.0, "forecast / measured": None}
+    assert rows["money"] == {"figure": "money", **money, "basis": "no price"}
     assert beside(RunFolder(write(root, "demo/tagged/b"))) == []
 
 

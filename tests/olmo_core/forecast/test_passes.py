@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from olmo_core.energy import EnergyConfig
-from olmo_core.forecast.figures import Place, PricesConfig
+from olmo_core.forecast.figures import Forecast, Place, PricesConfig
 from olmo_core.forecast.job import forecast_job
 from olmo_core.forecast.loads import Work
 from tests.olmo_core.forecast.conftest import write_result
@@ -106,6 +106,22 @@ def test_sizes_are_handed_on_in_proportion(root: Path) -> None:
     work = Work(asset="held_out", module=HELD_OUT, config={}, inputs={"raw": {"text_bytes": 200.0}})
     made = forecast_job(work, Place(cores=2), [root])
     assert made.numbers == {"remaining_bytes": 180.0, "scored_bytes": 20.0}
+
+
+def test_models_of_others_are_scored_too(root: Path) -> None:
+    def scored(**inputs: Any) -> Forecast:
+        export = {"parameters": 1e9, "models": 2}
+        config = {"tasks": [{"name": "olmo1_copa", "limit": 10}]}
+        module = "olmo_core.evals.downstream"
+        work = Work(
+            asset="downstream", module=module, config=config, inputs={"export": export, **inputs}
+        )
+        return forecast_job(work, Place(cores=2), [root])
+
+    flops = 2 * 10 * 1000
+    assert scored().value("flops") == pytest.approx(flops * 2e9)
+    assert scored(models={"bytes": 14e9}).value("flops") == pytest.approx(flops * 9e9)
+    assert "not known" in scored(models={}).unknown["seconds"]
 
 
 def test_raw_goes_by_what_its_sources_say(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a training run takes, against arithmetic by hand and the saving of checkpoints itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,20 @@ def test_more_steps_take_longer_and_what_is_no_step_does_not(root: Path) -> None
     write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
     made = forecast(root, max_duration=1000, stop_at=1000)
     assert made.value("seconds") == pytest.approx(7.0 + 1000 * 0.5)
+
+
+def test_pauses_between_steps_grow_with_the_steps(root: Path) -> None:
+    folder = write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["time"] += 3.0 * (row["step"] // 20)  # an evaluation every 20 steps
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = json.loads((folder / "result.json").read_text())
+    result["work_seconds"] += 15.0
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    assert forecast(root).value("seconds") == pytest.approx(7.0 + 100 * 0.5 + 15)
+    longer = forecast(root, max_duration=1000, stop_at=1000).value("seconds")
+    assert longer == pytest.approx(7.0 + 1000 * 0.5 + 150, rel=0.01)
 
 
 def test_another_model_goes_by_its_flops_and_says_so(root: Path) -> None:

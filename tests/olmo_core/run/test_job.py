@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -237,3 +238,28 @@ def test_rates_begin_where_a_part_of_the_work_begins(
     assert status is not None
     assert status["counted_from"]["done"] == begun
     assert (status["done"], status["total"], status["unit"]) == said[-1]
+
+
+def test_a_job_shorter_than_a_heartbeat_knows_the_memory_of_its_processes(folder: Path) -> None:
+    script = folder.parents[3] / "short.py"
+    script.write_text(
+        textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from olmo_core.run import job
+        from olmo_core.tasks.map import process_pool
+
+        held = []
+
+        def hold():
+            held.append(b"x" * 300_000_000)
+
+        if __name__ == "__main__":
+            job.HEARTBEAT_SECONDS = 60.0
+            with job.Job.open(Path(sys.argv[1])) as made:
+                made.at_end.enter_context(process_pool(1)).submit(hold).result()
+                made.finish(job.Report())
+        """)
+    )
+    subprocess.run([sys.executable, str(script), str(folder)], check=True)
+    assert RunFolder(folder).read_result()["peak_memory_bytes"] > 300_000_000

@@ -18,6 +18,8 @@ from pipelines.cli.cost import print_cost
 from pipelines.cli.launch import launch_asset
 from pipelines.cli.run import run_recipe
 from pipelines.forecast import elapsed, training_configs
+from pipelines.launchers.forecast import require_within_budget
+from pipelines.site.file import Site
 
 RECIPES = CHECKOUT / "tests" / "recipes"
 
@@ -144,6 +146,18 @@ def test_a_budget_in_money_needs_the_sites_prices(
     assert found["currency"] == "USD"
     money, hours = found["total"]["money"]["value"], found["total"]["device_hours"]["value"]
     assert money == pytest.approx(2 * hours)
+
+
+def test_jobs_at_work_have_taken_what_they_were_forecast_to(recipes: Path, tmp_path: Path) -> None:
+    (recipes / "limited" / "budget.yaml").write_text("device_hours: 10\n")
+    folder = tmp_path / "runs" / "limited" / "stage1" / "a"
+    folder.mkdir(parents=True)
+    forecast = {"figures": {"device_hours": {"value": 8.0, "basis": ""}}}
+    (folder / "launch.json").write_text(json.dumps({"schema_version": 1, "forecast": forecast}))
+    job = Forecast(asset="soup", figures={"device_hours": Figure(value=3.0, basis="")}, unknown={})
+    require_within_budget("limited", [job], Site(), lambda run: False)
+    with pytest.raises(Refused, match=r"forecast to take 3 .* beside 8 before"):
+        require_within_budget("limited", [job], Site(), lambda run: run.path == folder)
 
 
 def test_a_budget_is_no_part_of_identity(recipes: Path) -> None:
