@@ -17,7 +17,8 @@ from assets.launcher import Launch, Launcher, Observer, Refused
 from olmo_core import environment
 from olmo_core.checkpoint.layout import CHECKPOINTS
 from olmo_core.files import write_json
-from olmo_core.lineage.replay import Replay, Stretch, compare, described, prepare
+from olmo_core.lineage.compare_replay import Replay, compare, described
+from olmo_core.lineage.replay import Stretch, prepare
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 

@@ -12,13 +12,8 @@ from assets.paths import root
 from assets.recipe import load_recipe
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.lineage.replay import (
-    Replay,
-    Stretch,
-    described,
-    proving_stretches,
-    stretch_before,
-)
+from olmo_core.lineage.compare_replay import Replay, described
+from olmo_core.lineage.replay import Stretch, proving_stretches, stretch_before
 from olmo_core.run.code import code_hashes
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.accept import CannotProve, Stale, acceptances_of, find_stale, keep

@@ -10,14 +10,8 @@ import yaml
 
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file, write_json
-from olmo_core.lineage.replay import (
-    Stretch,
-    compare,
-    described,
-    prepare,
-    proving_stretches,
-    stretch_before,
-)
+from olmo_core.lineage.compare_replay import compare, described
+from olmo_core.lineage.replay import Stretch, prepare, proving_stretches, stretch_before
 from olmo_core.run.folder import RunFolder
 
 TINY = yaml.safe_load((Path(__file__).parents[2] / "recipes/tiny/stage1.yaml").read_text())
