@@ -213,6 +213,7 @@ class Job:
             threads=self.processes,
         )
         self._record()
+        self._report()
         self._set_state("done")
 
     def _record(self) -> None:
@@ -236,6 +237,14 @@ class Job:
             log.error(
                 "not added to the results of %s, but to be added by who reads them: %s", root, error
             )
+
+    def _report(self) -> None:
+        """Tell W&B of a checkpoint's scores, where its training is tracked."""
+        names = ("rows.parquet", "wandb")  # an evaluation, a training that may have scores waiting
+        if any((self.folder / name).exists() for name in names):
+            from olmo_core.monitor.scores import report
+
+            report(self.files)
 
     def _attempt(self) -> int:
         if (given := environment.attempt()) is not None:

@@ -30,6 +30,9 @@ class FakeRun:
             raise OSError("no route to host")
         self.rows.append((step, row))
 
+    def define_metric(self, name: str, **keywords: Any) -> None:
+        pass
+
     def finish(self) -> None:
         self.finished = True
 
