@@ -26,6 +26,7 @@ from pipelines.cli.terminal import amount, print_json, table, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
 MOST_DECIMALS = 5  # that a table's columns are aligned by
+MOST_UNWRAPPED = 60  # characters of a text in a table
 
 
 def print_assets(recipe: str, asset: str | None, *, as_json: bool) -> None:
@@ -132,7 +133,12 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", no_wrap=not numeric)
+        longest = max((len(str(row.get(column))) for row in rows), default=0)
+        made.add_column(
+            column,
+            justify="right" if numeric else "left",
+            no_wrap=not numeric and longest <= MOST_UNWRAPPED,  # a sentence leaves room for figures
+        )
     cells = [_figures([row.get(column) for row in rows]) for column in columns]
     for row in zip(*cells, strict=True):
         made.add_row(*row)

@@ -81,3 +81,11 @@ def test_jobs_that_ran_side_by_side_are_not_taken_from_the_time_of_all(
     lines = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
     start = lines.index("all jobs 2.0 20.0 5")
     assert lines[start + 1 : start + 1 + len(said)] == said
+
+
+def test_a_sentence_in_a_table_leaves_room_for_its_figures() -> None:
+    basis = " ".join(f"run{number}" for number in range(60))
+    lines = printed(rows_table("", [{"figure": "seconds", "forecast": 75.32, "basis": basis}]))
+    words = [word for line in lines for word in line]
+    assert "75.32" in words
+    assert [word for word in words if word.startswith("run")] == basis.split()
