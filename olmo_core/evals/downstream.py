@@ -15,6 +15,7 @@ from typing import Any
 from olmo_core.config.evals import DownstreamConfig, TaskConfig
 from olmo_core.errors import InputError, Stopped
 from olmo_core.evals.cache import NotScored, cached_scores
+from olmo_core.evals.held import Held
 from olmo_core.evals.libraries import device_type, versions
 from olmo_core.evals.models import evaluated_models
 from olmo_core.evals.rows import EvaluatedModel, write_rows
@@ -30,6 +31,8 @@ from olmo_core.run.job import Job, Report
 Scored = TaskScores | NotScored  # of a model on a task
 
 log = logging.getLogger(__name__)
+
+_loaded = Held[dict[str, Any]]()  # tasks of lm-eval, by name
 
 
 def make(config: DownstreamConfig, inputs: Mapping[str, Path], job: Job) -> Report:
@@ -136,7 +139,8 @@ def _evaluate(
     shadows = job.scratch / "tasks"
     needed = dict.fromkeys(task.name for _, task in todo)
     write_shadows([data[name] for name in needed], shadows, datasets_cache=job.scratch / "datasets")
-    harness = Harness(shadows)
+    held_for = [[data[task.name], scored_identity([task])] for task in config.tasks]
+    harness = Harness(shadows, _loaded.get([*held_for, config.tasks], dict))
     total = sum(_documents(task, data[task.name]) for _, task in todo)
     done = 0
     for model, group in groupby(todo, key=lambda pair: pair[0]):

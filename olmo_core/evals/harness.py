@@ -19,29 +19,39 @@ from transformers import AutoTokenizer
 
 from olmo_core.checkpoint.huggingface import device_for_evaluation, load_pretrained
 from olmo_core.config.evals import TaskConfig
+from olmo_core.evals.held import Held
 from olmo_core.evals.language_model import LanguageModel
 from olmo_core.evals.sample import published_documents, sampled_documents
 from olmo_core.evals.task_documents import TaskScores
 from olmo_core.evals.task_samples import metric_name, task_documents
+from olmo_core.files import sha256_file
 
 FEWSHOT_SEED = 1234  # lm-eval's own default
 BOOTSTRAP_ITERATIONS = 100  # means have a closed form; this bounds the few metrics that have none
 
+_tokenizer = Held[Any]()
+
 
 class Harness:
-    """lm-eval's tasks of the YAML files in a folder, each loaded once for all models."""
+    """lm-eval's tasks of the YAML files in a folder, each loaded once for all models.
 
-    def __init__(self, shadows: Path) -> None:
+    Args:
+        shadows: The folder.
+        loaded: Tasks that a harness of equal files and data has loaded, by name; more are added.
+    """
+
+    def __init__(self, shadows: Path, loaded: dict[str, Any] | None = None) -> None:
         datasets.disable_progress_bars()
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self._manager = TaskManager(include_path=str(shadows), include_defaults=False)
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, Any] = {} if loaded is None else loaded
 
     def load(self, task: TaskConfig) -> Any:
         """Return lm-eval's task; its errors are whatever lm-eval and the task's own code raise."""
         if task.name not in self._tasks:
             loaded: Any = self._manager.load([task.name])["tasks"][task.name]
             loaded.set_config(key="num_fewshot", value=task.num_fewshot)
+            _build_requests_once(loaded)
             self._tasks[task.name] = loaded
         return self._tasks[task.name]
 
@@ -49,7 +59,10 @@ class Harness:
         """Return an exported model as lm-eval's language model, on the GPU if there is one."""
         return LanguageModel(
             pretrained=load_pretrained(folder, device_for_evaluation()),
-            tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            tokenizer=_tokenizer.get(
+                _tokenizer_files(folder),
+                lambda: AutoTokenizer.from_pretrained(folder, local_files_only=True),
+            ),
             batch_size=batch_size,
         )
 
@@ -98,6 +111,31 @@ class Harness:
             )
         samples = results["samples"][task.name]
         return {"rows": rows, "documents": task_documents(loaded, samples)}
+
+
+def _build_requests_once(task: Any) -> None:
+    """Have a task of lm-eval ask a further model what it has built for the first one."""
+    build, built = task.build_all_requests, None
+
+    def build_once(**arguments: Any) -> None:
+        nonlocal built
+        if arguments != built:
+            built = None
+            build(**arguments)
+            built = arguments
+        for request in task.instances:
+            request.resps, request.filtered_resps = [], {}
+
+    task.build_all_requests = build_once
+
+
+def _tokenizer_files(folder: Path) -> dict[str, str]:
+    """Return the digest of each file of a model's folder that may decide its tokenizer."""
+    return {
+        path.name: sha256_file(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.suffix in (".json", ".jinja", ".txt", ".model")
+    }
 
 
 def _documents(task: TaskConfig, documents: int, seed: int) -> dict[str, Any]:

@@ -4,7 +4,14 @@ Where every score is known a job ends before it has imported torch, transformers
 """
 
 import ctypes
-from importlib.metadata import version
+import functools
+from importlib import metadata
+
+
+@functools.cache  # it parses a file, and a job asks dozens of times
+def version(package: str) -> str:
+    """Return the version of an installed package."""
+    return metadata.version(package)
 
 
 def versions() -> dict[str, str]:

@@ -122,6 +122,7 @@ def write_shadows(tasks: Sequence[TaskData], folder: Path, *, datasets_cache: Pa
             shadow["dataset_kwargs"] = {
                 **shadow["dataset_kwargs"],
                 "cache_dir": str(datasets_cache),
+                "keep_in_memory": True,  # a task may be asked again when the cache is gone
             }
         text = yaml.safe_dump(shadow, sort_keys=False)
         (folder / f"{task.name}.yaml").write_text(text, encoding="utf-8")

@@ -4,16 +4,17 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.data.tokenizer import read_tokenizer
 from olmo_core.errors import InputError
 from olmo_core.evals.cache import cached_scores
-from olmo_core.evals.libraries import device_type
+from olmo_core.evals.held import Held
+from olmo_core.evals.libraries import device_type, version
 from olmo_core.evals.perplexity.documents import token_ids
 from olmo_core.evals.perplexity.survey import Source
 from olmo_core.evals.rows import EvaluatedModel
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 SCORED_BY = ("olmo_core.evals.perplexity.documents", "olmo_core.evals.perplexity.scoring")
 
 Scores = tuple[list[int], list[float]]  # of each document: its tokens, its nats
+
+_tokenizer = Held[Tokenizer]()
 
 
 @dataclass(kw_only=True)
@@ -63,6 +66,7 @@ class ModelScorer:
         progress: Progress,
     ) -> None:
         self._config, self._model, self._progress = config, model, progress
+        self._tokenizer_sha256 = identity["tokenizer"]
         self._key = {
             "kind": "perplexity",
             "code": code_digest(*SCORED_BY),
@@ -98,7 +102,9 @@ class ModelScorer:
     def _score(self, source: Source) -> dict[str, list[Any]]:
         from olmo_core.evals.perplexity.scoring import score_documents
 
-        tokenizer = read_tokenizer(self._model.path / "tokenizer.json")
+        tokenizer = _tokenizer.get(
+            self._tokenizer_sha256, lambda: read_tokenizer(self._model.path / "tokenizer.json")
+        )
         read_bytes = 0
 
         def documents() -> Iterator[np.ndarray]:

@@ -23,7 +23,7 @@ from olmo_core.files import write_json
 from olmo_core.optim.adamw import AdamW, Group
 from olmo_core.parallel.world import World
 from olmo_core.run.folder import RunFolder
-from olmo_core.run.in_turn import Turn
+from olmo_core.run.in_turn import Turn, _run
 
 CONFIGS: dict[str, Any] = {
     "checkpoint_downstream": {"tasks": [{"name": "copa", "limit": 4}]},
@@ -125,6 +125,45 @@ def test_the_same_bytes_and_a_bad_one_spoils_no_other(
         assert shared["digest"] == alone["digest"]
         assert shared["report"] == alone["report"]
         assert alone["report"]["numbers"]["scores_from_cache"] == 0
+
+
+@pytest.mark.slow
+def test_tasks_requests_and_tokenizers_are_made_for_the_first_checkpoint_alone(
+    family: Any, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.api.task import ConfigurableTask
+
+    from olmo_core.evals import harness
+    from olmo_core.evals.perplexity import model_scorer
+
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path))
+    made: list[str] = []
+
+    def counted(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            made.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(harness.TaskManager, "load")
+    counted(ConfigurableTask, "construct_requests")
+    counted(harness.AutoTokenizer, "from_pretrained")
+    counted(model_scorer, "read_tokenizer")
+    scores: list[Any] = []
+    for step in (1, 4):
+        for asset in CONFIGS:
+            folder = RunFolder(prepared(tmp_path, family, run, asset, step))
+            assert _run(MODULE, folder) == ExitCode.FINISHED
+            scores.append([row["value"] for row in read_rows(folder.path / "rows.parquet")])
+        if step == 1:
+            assert made.count("construct_requests") == 4  # documents
+            assert {*made} == {"load", "construct_requests", "from_pretrained", "read_tokenizer"}
+            made.clear()
+    assert made == []
+    assert scores[1] != scores[3]  # of other weights
 
 
 @pytest.mark.drill
