@@ -9,13 +9,14 @@ from assets.execution.materialise import (
     build_asset,
     build_regression_check,
     build_sweep_check,
-    renew_partitions,
 )
+from assets.execution.partitions import renew_partitions
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
+from pipelines.requests import catching_up, sweep_requests
 from pipelines.sensors import checkpoint_sensor, orphan_sensor
-from pipelines.sweep import queue_together
+from pipelines.sweep import queue_together, queued
 
 EVERY_NIGHT = "0 3 * * *"
 EVALUATIONS = ("perplexity", "downstream", "leaderboard", "model_card")
@@ -68,9 +69,11 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
         if not lacking:
             yield dg.SkipReason("every checkpoint has been evaluated")
             return
+        if not queued(graph, launcher) and (run := catching_up(context.instance, recipe)):
+            yield dg.SkipReason(f"run {run} makes what all checkpoints lack")
+            return
         night = context.scheduled_execution_time.isoformat()
-        for key in lacking:  # Dagster wants a key of each of several requests
-            yield dg.RunRequest(run_key=f"{night} {key}", partition_key=key)
+        yield from sweep_requests(graph, launcher, {key: f"{night} {key}" for key in lacking})
 
     return sweep
 

@@ -4,6 +4,7 @@ A job never needs Dagster, so an orphan is no failure: its result is found by th
 asset. Until then nobody reports how it goes. `olmo orphans` lists them, a sensor adopts them.
 """
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,11 +71,18 @@ def _followed(
 
 
 def _partitions(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[str | None]:
-    """Return the partitions that a run makes: of a backfill several, of the main line none."""
+    """Return the partitions that a run makes: of a backfill several, of the main line none.
+
+    A run without a partition makes, of a sweep, all that lack an evaluation.
+    """
     first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
+    recipes = {key.path[0] for key in run.asset_selection or ()} or {run.tags.get("recipe", "")}
     if not (first and last):
-        return [run.tags.get("dagster/partition")]
-    for recipe in {key.path[0] for key in run.asset_selection or ()}:
+        if partition := run.tags.get("dagster/partition"):
+            return [partition]
+        every = (instance.get_dynamic_partitions(partitions_name(each)) for each in recipes)
+        return [None, *itertools.chain.from_iterable(every)]
+    for recipe in recipes:
         known = instance.get_dynamic_partitions(partitions_name(recipe))
         if first in known and last in known:
             return [*known[known.index(first) : known.index(last) + 1]]

@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from assets.evals.sweep import checkpoints, partitions_name, sweep_names, sweep_work
-from assets.execution.materialise import checkpoint_partitions
+from assets.execution.partitions import checkpoint_partitions
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
 from assets.paths import root
@@ -13,7 +13,8 @@ from olmo_core.errors import ConfigError
 from pipelines.instance import close_orphaned_runs
 from pipelines.orphans import find_orphans
 from pipelines.places import Place
-from pipelines.sweep import queue_together
+from pipelines.requests import catching_up, sweep_requests
+from pipelines.sweep import queue_together, queued
 
 ADOPTS_TAG = "olmo/adopts"  # a run's: the run folder of the job that it was requested for
 MOST_ADOPTIONS = 3  # of one submission; runs that keep failing need a person
@@ -23,7 +24,10 @@ MOST_AT_ONCE = 20  # run requests of one tick: a long run's backlog comes in ove
 
 
 def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
-    """Return `<recipe>_checkpoints`: a partition and an evaluation per whole checkpoint."""
+    """Return `<recipe>_checkpoints`: a partition and an evaluation per whole checkpoint.
+
+    Where the engine has no queue, one run at a time makes what all of them lack.
+    """
     recipe = graph.recipe.name
     partitions = checkpoint_partitions(recipe)
 
@@ -42,7 +46,11 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
         marks = {key: f"{key} {found.run_of(key)}" for key in found.whole}
         before = set(json.loads(context.cursor or "[]"))
         requested = [mark for mark in marks.values() if mark in before]
-        new = [key for key, mark in marks.items() if mark not in before][:MOST_AT_ONCE]
+        new = {key: mark for key, mark in marks.items() if mark not in before}
+        if queued(graph, launcher):
+            new = dict([*new.items()][:MOST_AT_ONCE])
+        elif run := catching_up(context.instance, recipe):  # what it does not take up is new then
+            return dg.SkipReason(f"run {run} makes what all checkpoints lack")
         left = found.left(context.instance.get_dynamic_partitions(partitions_name(recipe)))
         leave = [partitions.build_delete_request(left)] if left else []
         queue_together(graph, launcher, found, new, context.log)
@@ -53,9 +61,9 @@ def checkpoint_sensor(graph: Graph) -> dg.SensorDefinition:
                 return dg.SensorResult(skip_reason=said, dynamic_partitions_requests=leave)
             return dg.SkipReason(said)
         return dg.SensorResult(
-            dynamic_partitions_requests=[partitions.build_add_request(new), *leave],
-            run_requests=[dg.RunRequest(run_key=marks[key], partition_key=key) for key in new],
-            cursor=json.dumps([*requested, *(marks[key] for key in new)]),
+            dynamic_partitions_requests=[partitions.build_add_request([*new]), *leave],
+            run_requests=sweep_requests(graph, launcher, new),
+            cursor=json.dumps([*requested, *new.values()]),
         )
 
     return watch

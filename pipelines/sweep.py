@@ -1,7 +1,8 @@
 """The evaluations that checkpoints lack, queued together: one array where Slurm runs.
 
 `olmo sweep`, the sensor and the schedule queue theirs the same way; the runs that the last two
-request only follow.
+request only follow. Where the engine has no queue they request one run, which makes one after
+another what all checkpoints lack.
 """
 
 import logging
@@ -9,7 +10,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.evals.sweep import SweptCheckpoints, not_scored, sweep_names, sweep_work
+from assets.evals.sweep import (
+    SweptCheckpoints,
+    not_scored,
+    sweep_names,
+    sweep_node,
+    sweep_work,
+)
 from assets.execution.produce import AssetBuild, launch_of, queues, ready_inputs
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -98,3 +105,8 @@ def queue_together(
             log.info(f"queued {len(started)} evaluations of {len(incomplete)} checkpoints")
     incomplete |= {refused.partition(" ")[2] for refused in lacks.refused}
     return [key for key in keys if key in incomplete]
+
+
+def queued(graph: Graph, launcher: Launcher) -> bool:
+    """Return whether every evaluation of the sweep would wait in a queue."""
+    return all(queues(sweep_node(graph, name), launcher) for name in sweep_names(graph))

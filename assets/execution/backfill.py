@@ -1,13 +1,17 @@
-"""Many partitions of a sweep's asset in one step, as a backfill in the UI asks for them."""
+"""Many partitions of a sweep's asset in one step: those that a backfill asks for, or all there are.
+
+Each is reported as it ends, and one that fails stops none of the others.
+"""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import dagster as dg
 
-from assets.evals.sweep import checkpoints, sweep_names, sweep_work
-from assets.execution.produce import AssetBuild, Produced
+from assets.evals.sweep import SweptCheckpoints, checkpoints, sweep_names, sweep_work
+from assets.execution.partitions import renew_partitions
+from assets.execution.produce import AssetBuild, Made, Produced
 from assets.execution.step import AssetStep
 from assets.graph import Graph
 from assets.launcher import Refused
@@ -21,7 +25,7 @@ MOST_NAMED = 20  # of the failed partitions, in the run's own error; the log has
 
 
 def backfill(step: AssetStep, node: Node) -> None:
-    """Make the step's partitions of an asset of the sweep; each is reported as it ends.
+    """Make the step's partitions of an asset of the sweep.
 
     Their jobs are submitted together, and with them those of the sweep's other assets that this
     run makes: the steps of those only follow.
@@ -32,30 +36,93 @@ def backfill(step: AssetStep, node: Node) -> None:
     graph, name, keys = step.graph, node.name, step.context.partition_keys
     tally = Tally(step.context, len(keys))
     step = replace(step, observer=tally)
-    works, refused = _works(graph, name, keys)
+    found = checkpoints(graph, root())
+    works, refused = _works(graph, name, keys, found)
     further: dict[str, AssetBuild] = {}
     if not step.forces:
         for other in sweep_names(graph):
             if other not in (name, *step.ahead.begun) and step.makes([graph.recipe.name, other]):
-                further |= _works(graph, other, keys)[0]
+                further |= _works(graph, other, keys, found)[0]
     with step.at_work(name, [*works.values(), *further.values()]):
-        for each, ended in itertools.chain(refused.items(), step.maker.make(works, further)):
-            if isinstance(ended, Produced):
-                step.context.log_event(partition_report(node, ended, works[each].partition))
-                tally.ended(each, None)
-            else:
-                tally.ended(each, ended)
+        _report(node, works, refused, step.maker.make(works, further), tally)
+    _raise_failures(name, tally)
+
+
+def catch_up(step: AssetStep, node: Node) -> None:
+    """Make what all checkpoints lack of an asset of the sweep, in a run without any partition.
+
+    When that is made, those are taken up that have appeared meanwhile, again and again until there
+    is none. What is finished and was never reported, by `olmo sweep` for instance, is reported.
+
+    Raises:
+        Failure: as `backfill`; what is damaged is in the log, as the sensor has it in its ticks.
+    """
+    tally = Tally(step.context, 0)
+    step = replace(step, observer=tally)
+    met: dict[str, AssetBuild] = {}
+    refused: dict[str, Exception] = {}
+    with step.at_work(node.name, met.values()):  # as it stands when the run is cancelled
+        while True:
+            works, newly_refused = _unreported(step, node, without={*met, *refused})
+            if not works and not newly_refused:
+                break
+            met |= works
+            refused |= newly_refused
+            tally.total = len(met) + len(refused)
+            _report(node, works, newly_refused, step.maker.make(works), tally)
+    _raise_failures(node.name, tally)
+
+
+def _unreported(
+    step: AssetStep, node: Node, without: set[str]
+) -> tuple[dict[str, AssetBuild], dict[str, Exception]]:
+    """Return `_works` of checkpoints that lack a result or, in Dagster, its report.
+
+    They are partitions then.
+    """
+    context, found = step.context, checkpoints(step.graph, root())
+    renew_partitions(context.instance, node.recipe, found, found.whole)
+    reported = context.instance.get_materialized_partitions(context.asset_key)
+    keys = [key for key in found.whole if f"{node.name} {key}" not in without]
+    works, refused = _works(step.graph, node.name, keys, found)
+    if not without:
+        for key, why in found.damaged.items():
+            context.log.warning(f"not evaluated: {key}: {why}")
+    lacking = {
+        each: work
+        for each, work in works.items()
+        if step.force or work.partition not in reported or work.finished() is None
+    }
+    return lacking, refused
+
+
+def _report(
+    node: Node,
+    works: Mapping[str, AssetBuild],
+    refused: Mapping[str, Exception],
+    made: Made,
+    tally: Tally,
+) -> None:
+    """Report each partition as it ends."""
+    for each, ended in itertools.chain(refused.items(), made):
+        if isinstance(ended, Produced):
+            tally.context.log_event(partition_report(node, ended, works[each].partition))
+            tally.ended(each, None)
+        else:
+            tally.ended(each, ended)
+
+
+def _raise_failures(name: str, tally: Tally) -> None:
     if tally.failed:
         raise dg.Failure(_failures(name, tally), allow_retries=False)
 
 
 def _works(
-    graph: Graph, name: str, keys: Iterable[str]
+    graph: Graph, name: str, keys: Iterable[str], found: SweptCheckpoints
 ) -> tuple[dict[str, AssetBuild], dict[str, Exception]]:
     """Return the work on each partition, and why there is none, by asset and partition."""
     works: dict[str, AssetBuild] = {}
     refused: dict[str, Exception] = {}
-    found = checkpoints(graph, root())
     for key in keys:
         try:
             works[f"{name} {key}"] = sweep_work(graph, name, key, root(), found)

@@ -1,21 +1,15 @@
 """Dagster's view of the graph: an asset and its checks for each node."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
 
 from assets.evals.regression import MOST_SAID, last_pairs, regressions, scores
-from assets.evals.sweep import (
-    SWEEP,
-    SweptCheckpoints,
-    checkpoints,
-    not_scored,
-    partitions_name,
-    sweep_work,
-)
-from assets.execution.backfill import backfill
+from assets.evals.sweep import SWEEP, checkpoints, not_scored, sweep_work
+from assets.execution.backfill import backfill, catch_up
+from assets.execution.partitions import checkpoint_partitions, renew_partitions
 from assets.execution.produce import main_line_work, only
 from assets.execution.step import AssetStep
 from assets.fingerprint import package_version, sha256_json
@@ -41,7 +35,8 @@ class RunOptions(dg.Config):
 def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
     """Return the Dagster asset of a node: it resolves, launches or follows, and reports.
 
-    An asset of the sweep has one partition per checkpoint; a backfill of it is one run.
+    An asset of the sweep has one partition per checkpoint. A backfill of it is one run, and a run
+    without any partition makes what all checkpoints lack.
     """
     recipe, swept = node.recipe, node.name in SWEEP
     stage = "sweep" if swept else node.stage
@@ -79,6 +74,8 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
             )
             if swept and context.has_partition_key_range:
                 backfill(step, node)
+            elif swept and not context.has_partition_key:
+                catch_up(step, node)
             else:
                 yield _make_one(step, node)
 
@@ -97,24 +94,6 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
         found = checkpoints(step.graph, root())
         renew_partitions(step.context.instance, node.recipe, found, found.whole)
     return report(node, produced, work.fingerprint.accepted)
-
-
-def renew_partitions(
-    instance: dg.DagsterInstance, recipe: str, found: SweptCheckpoints, keys: Iterable[str]
-) -> None:
-    """Add checkpoints to the partitions of a recipe's sweep.
-
-    Those of an earlier version of the recipe leave, so that no backfill asks for them any more.
-    """
-    name = partitions_name(recipe)
-    for key in found.left(instance.get_dynamic_partitions(name)):
-        instance.delete_dynamic_partition(name, key)
-    instance.add_dynamic_partitions(name, [*keys])
-
-
-def checkpoint_partitions(recipe: str) -> dg.DynamicPartitionsDefinition:
-    """Return the partitions of a recipe's sweep: the checkpoints of its runs."""
-    return dg.DynamicPartitionsDefinition(name=partitions_name(recipe))
 
 
 def build_sweep_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:

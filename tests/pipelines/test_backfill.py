@@ -5,7 +5,8 @@ import itertools
 import json
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ import dagster as dg
 import pytest
 
 from assets.evals.sweep import sweep_node, sweep_work
-from assets.execution.materialise import build_asset, build_sweep_check, checkpoint_partitions
+from assets.execution.materialise import build_asset, build_sweep_check
+from assets.execution.partitions import checkpoint_partitions
 from assets.execution.produce import launch_of
 from assets.graph import Graph
 from assets.launcher import JobState, Launch, Launcher
@@ -78,6 +80,16 @@ def backfill(
     graph: Graph, instance: dg.DagsterInstance, launcher: Launcher, last: str = KEYS[-1]
 ) -> dg.ExecuteInProcessResult:
     """The run that Dagster makes of a backfill from the first checkpoint to the last."""
+    return sweep(graph, instance, launcher, {FIRST: KEYS[0], LAST: last})
+
+
+def sweep(
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    launcher: Launcher,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """A run of both assets; without tags that of the sensor, for all checkpoints."""
     assets = [
         build_asset(graph, sweep_node(graph, key.path[-1])) for key in (DOWNSTREAM, PERPLEXITY)
     ]
@@ -85,7 +97,7 @@ def backfill(
     definitions = assembled(dg.Definitions(assets=assets, jobs=[job]), launcher=launcher)
     return definitions.resolve_job_def("toy_sweep").execute_in_process(
         instance=instance,
-        tags={FIRST: KEYS[0], LAST: last},
+        tags=tags,
         raise_on_error=False,
     )
 
@@ -301,3 +313,60 @@ def test_the_check_of_all_checkpoints_runs_beside_one_partition(
     [evaluation] = result.get_asset_check_evaluations()
     assert evaluation.passed
     assert evaluation.description == "checkpoints evaluated: 1"
+
+
+def test_a_run_without_a_partition_makes_what_all_lack_and_takes_up_what_appears_meanwhile(
+    graph: Graph, toy_root: Path, instance: dg.DagsterInstance
+) -> None:
+    late, bad = checkpoint(graph, toy_root, KEYS[3]), checkpoint(graph, toy_root, KEYS[1])
+    away = late.rename(late.with_name("away"))
+    (bad / "value").unlink()
+    [known, left] = KEYS[0], "stage1@step9"  # the second is of an earlier version of the recipe
+    done = sweep_work(graph, "checkpoint_perplexity", known, toy_root)
+    LocalLauncher(site=Site()).submit([launch_of(done, toy_root)])
+    while done.finished() is None:  # by `olmo sweep`, say: no run has reported it
+        time.sleep(0.05)
+    for key in KEYS:
+        instance.delete_dynamic_partition("toy_checkpoints", key)
+    instance.add_dynamic_partitions("toy_checkpoints", [left])
+
+    class Late(LocalLauncher):
+        def submit(self, launches: Sequence[Launch]) -> list[Launch]:
+            if away.exists() and launches[0].identity["partition"] == KEYS[2]:
+                away.rename(late)
+            return super().submit(launches)
+
+    result = sweep(graph, instance, Late(site=Site()))
+    assert not result.success
+    failure = result.failure_data_for_node("toy__checkpoint_downstream")
+    assert failure is not None
+    assert failure.error is not None
+    assert "1 of 4 partitions have no result" in failure.error.message
+    assert f"\n{KEYS[1]}: FileNotFoundError" in failure.error.message
+    whole = {KEYS[0]: 11, KEYS[2]: 13, KEYS[3]: 14}
+    for key in (DOWNSTREAM, PERPLEXITY):
+        assert values(reported(instance, result, key)) == whole
+    hows = reported(instance, result, PERPLEXITY)
+    assert hows[known].metadata["how"].value == "finished before"
+    assert set(instance.get_dynamic_partitions("toy_checkpoints")) == set(KEYS)
+    statuses = [json.loads(path.read_text()) for path in toy_root.glob("toy/*/*/*/status.json")]
+    assert len({status["pid"] for status in statuses}) == 2  # that of `known`, and one for all
+
+    (bad / "value").write_text("2")
+    second = sweep(graph, instance, LocalLauncher(site=Site()))
+    assert second.success
+    for key in (DOWNSTREAM, PERPLEXITY):
+        assert values(reported(instance, second, key)) == {KEYS[1]: 12}  # and nothing again
+    starts = [path.read_text() for path in toy_root.glob("toy/checkpoint_*/*/starts")]
+    assert sorted(starts) == ["x"] * 6 + ["xx"] * 2
+
+
+def test_a_run_without_a_partition_follows_every_checkpoint(
+    graph: Graph, instance: dg.DagsterInstance
+) -> None:
+    selected = dg.DagsterRun(job_name="j", asset_selection={DOWNSTREAM})
+    assert _partitions(instance, selected) == [None, *KEYS]
+    assert _partitions(instance, dg.DagsterRun(job_name="j", tags={"recipe": "toy"})) == [
+        None,
+        *KEYS,
+    ]

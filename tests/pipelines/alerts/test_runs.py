@@ -10,7 +10,8 @@ import pytest
 
 from assets.assemble import build_graph
 from assets.execution.follow import JobFailed
-from assets.execution.materialise import build_regression_check, checkpoint_partitions
+from assets.execution.materialise import build_regression_check
+from assets.execution.partitions import checkpoint_partitions
 from assets.recipe import load_recipe
 from pipelines.alerts import runs as module
 from pipelines.alerts.message import Alert

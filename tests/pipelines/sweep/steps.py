@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.graph import Graph
-from assets.launcher import Launch
+from assets.launcher import Launch, Launcher
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
 from pipelines.definitions import build_definitions
@@ -37,24 +37,51 @@ def save(
 
 
 def evaluate(
-    graph: Graph, instance: dg.DagsterInstance, cursor: str | None = None
+    graph: Graph,
+    instance: dg.DagsterInstance,
+    cursor: str | None = None,
+    launcher: Launcher | None = None,
 ) -> dg.SensorResult | dg.SkipReason:
+    """What the sensor says; without a launcher that of a site with the local engine alone."""
     context = dg.build_sensor_context(
-        instance=instance, cursor=cursor, resources={"launcher": site_launcher(Site())}
+        instance=instance,
+        cursor=cursor,
+        resources={"launcher": launcher or site_launcher(Site())},
     )
     result = checkpoint_sensor(graph)(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
 
 
-def nightly(graph: Graph, instance: dg.DagsterInstance) -> list[str | None]:
+def cursor(result: dg.SensorResult | dg.SkipReason) -> str | None:
+    """What the sensor remembers at its next look."""
+    assert isinstance(result, dg.SensorResult)
+    return result.cursor
+
+
+def requested(result: dg.SensorResult | dg.SkipReason) -> list[str | None]:
+    """The partitions of the runs that the sensor requests."""
+    assert isinstance(result, dg.SensorResult)
+    return [request.partition_key for request in result.run_requests or []]
+
+
+def added(result: dg.SensorResult | dg.SkipReason) -> list[str]:
+    """The partitions that the sensor adds."""
+    assert isinstance(result, dg.SensorResult)
+    [request, *_] = result.dynamic_partitions_requests or []
+    return list(request.partition_keys)
+
+
+def nightly(
+    graph: Graph, instance: dg.DagsterInstance, launcher: Launcher | None = None
+) -> list[str | None]:
     """The partitions that the schedule requests."""
     repository = build_definitions(["tiny"]).get_repository_def()
     context = dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=datetime.datetime(2026, 1, 1, 3, tzinfo=datetime.UTC),
         repository_def=repository,
-        resources={"launcher": site_launcher(Site())},
+        resources={"launcher": launcher or site_launcher(Site())},
     )
     data = repository.get_schedule_def("tiny_nightly_sweep").evaluate_tick(context)
     return [request.partition_key for request in data.run_requests or []]

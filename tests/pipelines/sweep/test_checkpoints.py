@@ -15,7 +15,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
 from pipelines.cli.launch import sweep_recipe
 from pipelines.sweep import lacking
-from tests.pipelines.sweep.steps import asked, evaluate, nightly, save
+from tests.pipelines.sweep.steps import added, asked, evaluate, nightly, save
 
 
 def test_whole_checkpoints_are_found_in_order_and_others_are_not(
@@ -70,12 +70,13 @@ def test_a_damaged_checkpoint_is_named_and_the_others_go_on(
         sweep_work(graph, "checkpoint_downstream", "stage1@step20", toy_root)
     result = evaluate(graph, instance)
     assert isinstance(result, dg.SensorResult)
-    assert [request.partition_key for request in result.run_requests or []] == ["stage1@step40"]
+    assert added(result) == ["stage1@step40"]
     again = evaluate(graph, instance, result.cursor)
     assert isinstance(again, dg.SkipReason)
     assert "damaged: stage1@step20" in str(again.skip_message)
     assert asked(lacking(graph, toy_root, found)) == []  # the tokenizer is not there
-    assert nightly(graph, instance) == ["stage1@step40"]
+    assert nightly(graph, instance) == [None]
+    assert instance.get_dynamic_partitions("tiny_checkpoints") == ["stage1@step40"]
 
 
 def test_a_checkpoint_that_is_deleted_meanwhile_is_not_damaged(
