@@ -6,7 +6,7 @@ Source of the formulas of energy and CO2: `olmo_core.energy`.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from olmo_core.config.bounds import Bounded, at_least
+from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use
 from olmo_core.monitor.devices import known_device
 
@@ -34,6 +34,13 @@ class PricesConfig(Bounded):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceEnergyConfig(EnergyConfig):
+    """What is stated of a place's power: of its devices, and of nodes that work without GPUs."""
+
+    watts_per_node: float | None = above(0, default=None)  # of a job that does not train
+
+
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """On what a job runs, and what is stated of it. A device is a GPU; without GPUs, a rank."""
 
@@ -42,7 +49,7 @@ class Place:
     cores: int | None = None  # of a node; None: not known
     gpus: bool = False
     device: str = ""  # name of the GPU, where it is stated
-    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    energy: PlaceEnergyConfig = field(default_factory=PlaceEnergyConfig)
     prices: PricesConfig | None = None
 
     @property
@@ -94,7 +101,7 @@ def total(forecasts: Iterable[Forecast], name: str) -> Total:
 
 
 def charged(
-    place: Place, seconds: Figure, *, watts: Figure | None = None
+    place: Place, seconds: Figure, *, watts: Figure | None = None, trains: bool = False
 ) -> tuple[dict[str, Figure], dict[str, str]]:
     """Return device-hours, money, energy and CO2 of a job of this length, and what is not known.
 
@@ -102,8 +109,10 @@ def charged(
         place: Where it runs.
         seconds: Of the job.
         watts: The mean power of a device, if more is known of it than the place states.
+        trains: Whether it is a training run, whose ranks are devices also without GPUs.
     """
-    watts = watts or _watts(place)
+    of_devices = place.gpus or trains
+    watts = watts or (_watts(place) if of_devices else _watts_of_nodes(place))
     stated = EnergyConfig(
         watts_per_device=watts.value if watts else None,
         pue=place.energy.pue,
@@ -118,7 +127,8 @@ def charged(
     else:
         found["money"] = Figure(value=money, basis=why)
     if watts is None or use.device_kwh is None:
-        reason = "no power is measured or stated (energy.watts_per_device of the site file)"
+        key = "watts_per_device" if of_devices else "watts_per_node"
+        reason = f"no power is measured or stated (energy.{key} of the site file)"
         return found, unknown | dict.fromkeys(("device_kwh", "site_kwh", "co2_kg"), reason)
     found["device_kwh"] = Figure(value=use.device_kwh, basis=watts.basis)
     if use.site_kwh is None:
@@ -162,6 +172,15 @@ def _money(place: Place, seconds: float) -> tuple[float | None, str]:
         return None, f"no price is stated (prices.{key} of the site file)"
     said = f"{price:g} {place.prices.currency} {key.replace('_', ' ')}, stated"
     return count * price * seconds / SECONDS_PER_HOUR, said
+
+
+def _watts_of_nodes(place: Place) -> Figure | None:
+    """Return the power per device of a job that holds nodes without GPUs; None if not stated."""
+    stated = place.energy.watts_per_node
+    if stated is None:
+        return None
+    basis = f"assumed, {stated:g} W per node (stated)"
+    return Figure(value=stated * place.nodes / place.devices, basis=basis)
 
 
 def _watts(place: Place) -> Figure | None:

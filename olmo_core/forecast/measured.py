@@ -1,13 +1,14 @@
 """What a finished run took, under the names of a forecast's figures, and the two side by side."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from olmo_core.config.load import build
 from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use, run_uses, total
 from olmo_core.forecast.figures import FIGURES, PricesConfig, price_of
-from olmo_core.forecast.past import folder_bytes, peak_memory_bytes
+from olmo_core.forecast.past import TRAINING, folder_bytes, peak_memory_bytes
 from olmo_core.run.folder import RunFolder
 
 
@@ -81,18 +82,26 @@ def spent(recipe: Path, currency: str | None) -> dict[str, float]:
 
 
 def _uses(folder: RunFolder, result: Mapping[str, Any]) -> list[Use]:
-    """Return the attempts; a job without a supervisor had one, from its submission to its end."""
-    if folder.attempts.exists():
-        return run_uses(folder)
-    place = (folder.read(folder.launch) or {}).get("place") or {}
+    """Return the attempts; a job without a supervisor had one, from its submission to its end.
+
+    A power that is stated of devices is that of GPUs and of training; of other jobs it is the
+    nodes'.
+    """
+    launch = folder.read(folder.launch) or {}
+    place = launch.get("place") or {}
     stated = {key: place[key] for key in EnergyConfig.__dataclass_fields__ if key in place}
-    return [
-        Use(
-            seconds=result["start_seconds"] + result["work_seconds"],
-            devices=int(place.get("devices", 1)),
-            stated=build(EnergyConfig, stated, where="energy"),
-        )
-    ]
+    if folder.attempts.exists():
+        uses = run_uses(folder)
+    else:
+        held = result["start_seconds"] + result["work_seconds"]
+        known = build(EnergyConfig, stated, where="energy")
+        uses = [Use(seconds=held, devices=int(place.get("devices", 1)), stated=known)]
+    where = _place(folder)
+    if where.get("gpus") or launch.get("parts", {}).get("module") == TRAINING:
+        return uses
+    of_node = place.get("watts_per_node")
+    watts = None if of_node is None else of_node * where.get("nodes", 1) / uses[-1].devices
+    return [replace(use, stated=replace(use.stated, watts_per_device=watts)) for use in uses]
 
 
 def _place(folder: RunFolder) -> Mapping[str, Any]:

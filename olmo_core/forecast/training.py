@@ -136,7 +136,7 @@ def forecast_training(work: TrainingWork, place: Place, runs: Sequence[PastRun])
         unknown = dict.fromkeys(OF_TIME, f"nothing like it has been run here, and {named}")
     else:
         figures["seconds"] = seconds
-        further, unknown = charged(place, seconds, watts=_watts(config, likes))
+        further, unknown = charged(place, seconds, watts=_watts(config, likes), trains=True)
         figures |= further
     return Forecast(asset=work.asset, figures=figures, unknown=unknown, numbers=numbers)
 

@@ -12,9 +12,8 @@ from typing import Literal
 from assets.launcher import Launch
 from olmo_core import environment
 from olmo_core.config.load import build, load, nearest, place_in
-from olmo_core.energy import EnergyConfig
 from olmo_core.errors import ConfigError
-from olmo_core.forecast.figures import PricesConfig
+from olmo_core.forecast.figures import PlaceEnergyConfig, PricesConfig
 from olmo_core.monitor.devices import NAMES, known_device
 from pipelines import names
 from pipelines.site.rules import Problem, allow, placed, problems, within, work_problems
@@ -161,7 +160,7 @@ class Site:
     kubernetes: KubernetesSite | None = None
     dask: DaskSite = field(default_factory=DaskSite)
     alerts: AlertsSite | None = None
-    energy: EnergyConfig = field(default_factory=EnergyConfig)
+    energy: PlaceEnergyConfig = field(default_factory=PlaceEnergyConfig)
     prices: PricesConfig | None = None
     work: Mapping[str, ResourceSpec] = field(default_factory=dict[str, ResourceSpec])
 

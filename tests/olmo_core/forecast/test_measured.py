@@ -21,7 +21,7 @@ def write(root: Path, name: str, *, price: float | None = None, currency: str = 
     )
     if price is not None:
         launch = json.loads((folder / "launch.json").read_text())
-        launch["place"] |= {"watts_per_device": 100, "pue": 1.5}
+        launch["place"] |= {"watts_per_device": 900, "watts_per_node": 50, "pue": 1.5}
         launch["forecast"] = {
             "figures": {"seconds": {"value": 1800.0, "basis": "measured: elsewhere"}},
             "unknown": {"money": "no price"},

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.energy import EnergyConfig
-from olmo_core.forecast.figures import Forecast, Place, PricesConfig
+from olmo_core.forecast.figures import Forecast, Place, PlaceEnergyConfig, PricesConfig
 from olmo_core.forecast.job import forecast_job
 from olmo_core.forecast.loads import Work
 from tests.olmo_core.forecast.conftest import write_result
@@ -144,7 +143,9 @@ def test_money_energy_and_co2_follow_from_what_the_site_states(root: Path) -> No
     write_tagged(root, "demo/tagged/a", 10e6, 3599.0)
     place = Place(
         cores=2,
-        energy=EnergyConfig(watts_per_device=500, pue=1.2, carbon_intensity_kg_per_kwh=0.5),
+        energy=PlaceEnergyConfig(
+            watts_per_device=9000, watts_per_node=500, pue=1.2, carbon_intensity_kg_per_kwh=0.5
+        ),
         prices=PricesConfig(currency="EUR", per_node_hour=3.0),
     )
     made = forecast_job(tagged(10e6), place, [root])
@@ -160,7 +161,7 @@ def test_what_the_site_does_not_state_is_named(root: Path) -> None:
     write_tagged(root, "demo/tagged/a", 10e6, 10.0)
     made = forecast_job(tagged(10e6), Place(cores=2), [root])
     assert "prices.per_node_hour" in made.unknown["money"]
-    assert "watts_per_device" in made.unknown["device_kwh"]
+    assert "watts_per_node" in made.unknown["device_kwh"]
 
 
 def test_a_currency_has_three_letters() -> None:

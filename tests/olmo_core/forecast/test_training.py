@@ -8,7 +8,7 @@ import pytest
 
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.errors import ConfigError
-from olmo_core.forecast.figures import Forecast, Place
+from olmo_core.forecast.figures import Forecast, Place, PlaceEnergyConfig
 from olmo_core.forecast.past import find_runs
 from olmo_core.forecast.training import TrainingWork, checkpoints_kept, forecast_training
 from olmo_core.train.saving import kind_due, last_kind, saves_first
@@ -118,6 +118,12 @@ def test_a_run_on_a_gpu_says_nothing_of_a_cpu(root: Path) -> None:
 def test_devices_that_do_not_divide_the_batch_are_refused(root: Path) -> None:
     with pytest.raises(ConfigError, match="global_train_batch_size 8 does not divide by 3"):
         forecast(root, Place(devices=3))
+
+
+def test_ranks_without_gpus_are_devices_of_the_stated_power(root: Path) -> None:
+    energy = PlaceEnergyConfig(watts_per_device=60, watts_per_node=500)
+    made = forecast(root, Place(devices=4, cores=4, energy=energy))
+    assert made.value("device_kwh") == pytest.approx((made.value("device_hours") or 0) * 0.06)
 
 
 def test_measured_power_comes_before_stated(root: Path) -> None:
