@@ -12,7 +12,8 @@ from olmo_core.forecast.outputs import BYTES_OF_A_TOKEN
 from olmo_core.monitor.devices import known_device
 
 START_SECONDS = 1.0
-SMALL_SECONDS, SMALL_BYTES = 5.0, 1e5  # of a job that writes tables
+LIBRARIES_SECONDS = 10.0  # of a job that imports torch and transformers and loads models
+SMALL_SECONDS, SMALL_BYTES = 1.0, 1e5  # of a job that writes tables
 PROCESS_BYTES = 572 * 2**20  # the most of a process, with 2 GB of text (docs/corpus.md)
 LIBRARIES_BYTES = 500e6  # of a process with torch and transformers
 WEIGHT_BYTES = 4
@@ -107,9 +108,10 @@ def _of_weights(work: Work) -> dict[str, Figure]:
     if not read:
         return {}
     written = WEIGHT_BYTES * (read if work.module == loads.EXPORT else one)
+    start = LIBRARIES_SECONDS if work.module == loads.EXPORT else START_SECONDS
     return {
         "seconds": Figure(
-            value=START_SECONDS + (WEIGHT_BYTES * read + written) / STORAGE,
+            value=start + (WEIGHT_BYTES * read + written) / STORAGE,
             basis=f"assumed: weights at {STORAGE / 1e6:.0f} MB/s",
         ),
         "disk_bytes": Figure(value=written, basis=f"{WEIGHT_BYTES} bytes per parameter"),
@@ -138,7 +140,7 @@ def _of_scores(work: Work, place: Place) -> dict[str, Figure]:
     if reached is not None:
         value, how = reached
         basis = f"assumed: {tokens:,.0f} tokens with each model, {how}"
-        figures["seconds"] = Figure(value=START_SECONDS + flops / value, basis=basis)
+        figures["seconds"] = Figure(value=LIBRARIES_SECONDS + flops / value, basis=basis)
     return figures
 
 

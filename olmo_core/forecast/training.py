@@ -21,7 +21,7 @@ from olmo_core.config.load import to_dict
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
-from olmo_core.forecast.assumed import LIBRARIES_BYTES, START_SECONDS, reached_flops
+from olmo_core.forecast.assumed import LIBRARIES_BYTES, reached_flops
 from olmo_core.forecast.figures import Figure, Forecast, Place, charged
 from olmo_core.forecast.like import said
 from olmo_core.forecast.past import TRAINING, PastRun
@@ -29,6 +29,7 @@ from olmo_core.monitor.dry_run import steps_of
 from olmo_core.monitor.memory import memory_per_device
 
 MFU = 0.40
+TRAINING_START_SECONDS = 3.0
 CHECKPOINT_BYTES = 12  # per parameter: the weight and Adam's two moments, float32
 WEIGHT_BYTES = 4  # per parameter, of the finished model
 ROW_BYTES = 750  # of metrics.jsonl, per logged step
@@ -124,7 +125,7 @@ def forecast_training(work: TrainingWork, place: Place, runs: Sequence[PastRun])
         value=float(tokens * per_token),
         basis=f"{per_token:.4g} per token: 6 N + 6 layers × width × sequence",
     )
-    figures["disk_bytes"] = _disk(config, steps, parameters)
+    figures["disk_bytes"] = _disk(config, steps, parameters, likes)
     numbers |= {"tokens": float(tokens), "steps": float(steps)}
     seconds = _seconds(work, steps, place, likes)
     if seconds is None:
@@ -191,7 +192,7 @@ def _seconds(
     if reached is None:
         return None
     value, how = reached
-    seconds = START_SECONDS + steps * work.step_flops / value / place.devices
+    seconds = TRAINING_START_SECONDS + steps * work.step_flops / value / place.devices
     return Figure(value=seconds, basis=f"assumed: {how}")
 
 
@@ -204,16 +205,30 @@ def _watts(config: TrainConfig, likes: Sequence[LikeTraining]) -> Figure | None:
     return Figure(value=stated, basis=f"assumed, {stated:g} W per device (core.power_watts)")
 
 
-def _disk(config: TrainConfig, steps: int, parameters: int) -> Figure:
-    """Return what the folder of a finished run holds: checkpoints that are kept, weights, rows."""
-    kept = checkpoints_kept(config, steps)
-    rows = steps // config.console_log_interval
-    size = (CHECKPOINT_BYTES * kept + WEIGHT_BYTES) * parameters + ROW_BYTES * rows
-    return Figure(
-        value=float(size),
-        basis=f"{kept:,} checkpoint{'s' * (kept != 1)} of {CHECKPOINT_BYTES} bytes per parameter, "
-        f"weights of {WEIGHT_BYTES}, {rows:,} logged steps",
+def _disk(
+    config: TrainConfig, steps: int, parameters: int, likes: Sequence[LikeTraining]
+) -> Figure:
+    """Return what the folder of a finished run holds: checkpoints that are kept, weights, rows.
+
+    What arithmetic leaves out (metadata of checkpoints, records) is as much of it as in a finished
+    run of the same model.
+    """
+    kept, rows = checkpoints_kept(config, steps), steps // config.console_log_interval
+    basis = (
+        f"{kept:,} checkpoint{'s' * (kept != 1)} of {CHECKPOINT_BYTES} bytes per parameter, "
+        f"weights of {WEIGHT_BYTES}, {rows:,} logged steps"
     )
+    more = 1.0
+    if likes and "model" not in likes[0].differences:
+        run = likes[0].run
+        more = run.disk_bytes / _arithmetic_disk(run.train_config, run.numbers["steps"], parameters)
+        basis += f"; × {more:.3f} as in {run.name}"
+    return Figure(value=more * _arithmetic_disk(config, steps, parameters), basis=basis)
+
+
+def _arithmetic_disk(config: TrainConfig, steps: int, parameters: int) -> float:
+    kept, rows = checkpoints_kept(config, steps), steps // config.console_log_interval
+    return float((CHECKPOINT_BYTES * kept + WEIGHT_BYTES) * parameters + ROW_BYTES * rows)
 
 
 def checkpoints_kept(config: TrainConfig, steps: int) -> int:

@@ -114,6 +114,44 @@ def test_dagster_knows_every_asset_and_all_checks_passed(tiny: World) -> None:
     assert len(evaluations) == len(made)
 
 
+def test_what_each_job_took_stands_beside_what_it_was_forecast_to_take(tiny: World) -> None:
+    shown = tiny.show()
+    with dg.DagsterInstance.from_config(str(tiny.root / "dagster")) as instance:
+        for name, entry in shown.items():
+            rows = {row["figure"]: row for row in entry["metadata"]["tables"]["forecast"]}
+            assert rows["seconds"]["measured"] == pytest.approx(
+                entry["metadata"]["start_seconds"] + entry["metadata"]["work_seconds"], abs=1.5
+            ), name
+            assert all(rows[figure]["basis"] for figure in ("seconds", "disk_bytes")), name
+            event = instance.get_latest_materialization_event(dg.AssetKey(["tiny", name]))
+            assert event is not None
+            assert event.asset_materialization is not None
+            assert "forecast" in event.asset_materialization.metadata, name
+    # By the time of the second training the first one was a finished run of the same model.
+    second = shown["stage2_ingredient1"]["metadata"]["tables"]["forecast"]
+    training = {row["figure"]: row for row in second}
+    assert training["tokens"]["forecast / measured"] == 1
+    for figure in ("disk_bytes", "memory_bytes"):
+        assert 0.9 < training[figure]["forecast / measured"] < 1.1, figure
+
+
+def test_a_finished_run_foretells_its_repetition(tiny: World) -> None:
+    done = tiny.olmo("cost", "tiny", "--force", "--json")
+    assert done.returncode == 0, done.stderr
+    forecasts = {each["asset"]: each["figures"] for each in json.loads(done.stdout)["assets"]}
+    shown = tiny.show()
+    assert set(forecasts) == set(shown)
+    for name, figures in forecasts.items():
+        taken = {row["figure"]: row for row in shown[name]["metadata"]["tables"]["forecast"]}
+        assert figures["seconds"]["basis"].startswith("measured"), name
+        for figure in ("disk_bytes", "memory_bytes"):
+            measured = taken[figure]["measured"]
+            assert figures[figure]["value"] == pytest.approx(measured, rel=0.1), (name, figure)
+        # Other recipes of other tests may have made the same in this root: of all the median.
+        measured = taken["seconds"]["measured"]
+        assert 0.5 < figures["seconds"]["value"] / measured < 2, name
+
+
 def test_the_ingredients_share_a_parent_and_differ_in_their_batches(tiny: World) -> None:
     stage1 = tiny.result("stage1")["report"]["data"]
     ingredients = [tiny.result(name)["report"]["data"] for name in MODELS[1:3]]

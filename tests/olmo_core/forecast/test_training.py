@@ -39,7 +39,7 @@ def test_without_a_like_run_a_gpu_reaches_an_assumed_share_of_its_peak(root: Pat
     made = forecast(root, H100S)
     flops = made.value("flops")
     assert flops is not None
-    assert made.value("seconds") == pytest.approx(1.0 + flops / (0.40 * 989e12 * 8))
+    assert made.value("seconds") == pytest.approx(3.0 + flops / (0.40 * 989e12 * 8))
     assert "MFU 40%" in made.figures["seconds"].basis
     hours = made.value("device_hours")
     assert made.value("device_kwh") == pytest.approx((hours or 0) * 0.7)
@@ -108,6 +108,22 @@ def test_the_run_with_the_fewest_differences_counts_and_of_equal_ones_the_median
     for number, seconds in enumerate((0.4, 0.5, 0.9)):
         write_training(root, f"demo/stage1/{number}", train_config(), step_seconds=seconds)
     assert forecast(root).value("seconds") == pytest.approx(5.0 + 100 * 0.5)
+
+
+def test_a_run_of_the_same_model_tells_what_arithmetic_leaves_out_of_the_disk(root: Path) -> None:
+    parameters = count_parameters(train_config().model).total
+    arithmetic = (12 * 3 + 4) * parameters + 750 * 100  # checkpoints of steps 40, 80 and 100
+    assert forecast(root).value("disk_bytes") == arithmetic
+    folder = write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5)
+    for step in (40, 80, 100):
+        (folder / "checkpoints" / f"step{step}").mkdir(parents=True)
+        (folder / "checkpoints" / f"step{step}" / "manifest.json").write_bytes(b" " * arithmetic)
+    held = 3 * arithmetic + sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    made = forecast(root)
+    assert made.value("disk_bytes") == pytest.approx(held)
+    assert "as in demo/stage1/a" in made.figures["disk_bytes"].basis
+    other = forecast(root, model={**TINY["model"], "n_layers": 1})
+    assert "as in" not in other.figures["disk_bytes"].basis
 
 
 def test_a_run_on_a_gpu_says_nothing_of_a_cpu(root: Path) -> None:
