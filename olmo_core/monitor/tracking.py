@@ -9,6 +9,7 @@ import logging
 import math
 import netrc
 import os
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ log = logging.getLogger("olmo")
 
 RUN_ID = "wandb/run_id"  # in the run folder
 TOKENS = "throughput/total_tokens"
+_STEP = re.compile(rb'\{"step": (\d+),')  # how a row of metrics.jsonl begins
 LOOK_SECONDS = 30.0  # between two looks for scores that wait
 
 # W&B's own is 90. Without a network its login has waited 10 seconds before.
@@ -47,9 +49,11 @@ class Tracker:
         self._waiting: list[str] = []
         self._looked = -math.inf
         self._open_step: int | None = None  # W&B's last one, while nothing in it has an axis
+        self._repeats = 0  # steps up to this one were logged by an earlier attempt
         if config is None or os.environ.get("WANDB_MODE") == "disabled":
             return
         try:
+            self._repeats = _last_step(folder / "metrics.jsonl")
             self._run = begin(config, folder, values)
         except Exception as error:  # tracking is a convenience; metrics.jsonl is the truth
             log.warning("W&B is off for this run: %s", error)
@@ -77,7 +81,7 @@ class Tracker:
                 self._send_scores()
             tokens = self._counted.tokens_at(step) if always else None
             self._run.log(dict(row) if tokens is None else {**row, AXIS: tokens}, step=step)
-            self._open_step = None if always else step
+            self._open_step = None if always or step <= self._repeats else step
         except Exception as error:  # as above
             log.warning("W&B is off from step %d on: %s", step, error)
             self._run = None
@@ -85,7 +89,8 @@ class Tracker:
     def _send_scores(self) -> None:
         """Send one evaluation's scores with the step before, which has no other value of the axis.
 
-        W&B takes what comes at its last step or later, and joins what comes at the same.
+        W&B takes what comes at its last step or later, and joins what comes at the same; it drops
+        what a resumed run repeats.
         """
         if self._open_step is None:
             return
@@ -130,6 +135,15 @@ class _Counted:
             return None
         at, tokens = self._known
         return tokens + (step - at) * self._per_step
+
+
+def _last_step(metrics: Path) -> int:
+    """Return the last step that any attempt has logged; 0: none."""
+    if not metrics.exists():
+        return 0
+    with metrics.open("rb") as lines:
+        found = (_STEP.match(line) for line in lines)
+        return max((int(step[1]) for step in found if step), default=0)
 
 
 def begin(

@@ -189,11 +189,21 @@ def test_every_export_loads_and_generates_offline(tiny: World) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_leaderboard_counts_all_tokens_behind_a_model(tiny: World) -> None:
+    own = {name: tiny.result(name)["report"]["data"]["tokens"] for name in MODELS[:3]}
+    first, *ingredients = own.values()
+    counted = {
+        row["model"]: row["tokens_in_all"] for row in tiny.leaderboard() if row["model"] in MODELS
+    }
+    expected = (first, *(first + tokens for tokens in ingredients), sum(own.values()))
+    assert counted == dict(zip(MODELS, expected, strict=True))
+
+
 def test_the_leaderboard_has_every_model_and_every_figure(tiny: World) -> None:
     rows = tiny.leaderboard()
     run = {"recipe", "run", "seed"}
     keys = {"model", "revision", "step", "tokens", "task", "metric", "value", "stderr"} | run
-    asked = {"leaderboard", "published", "n", "task_sha256"}
+    asked = {"leaderboard", "published", "n", "task_sha256", "tokens_in_all"}
     assert all(set(row) == keys | asked for row in rows)
     # The store of results has what the asset has, no figure less, more or twice.
     joined = pq.read_table(tiny.path("leaderboard") / "rows.parquet", columns=sorted(keys))

@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from olmo_core.config.load import load
 from olmo_core.evals.in_loop.labels import TASK, Metric
-from olmo_core.evals.store.lineage import tokens_before
 from olmo_core.evals.store.read import IN_LOOP
 from olmo_core.evals.store.schema import FOLDER
+from olmo_core.evals.store.tokens_behind import tokens_before
 from olmo_core.evals.store.write import SEPARATOR, content_digest, sha256, write_rows
 from olmo_core.run.folder import EVALUATION, RunFolder, read_evaluations, read_first
 

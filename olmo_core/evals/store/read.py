@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from olmo_core.errors import InputError
-from olmo_core.evals.store.lineage import tokens_before
+from olmo_core.evals.store.tokens_behind import tokens_before
 
 if TYPE_CHECKING:
     import duckdb

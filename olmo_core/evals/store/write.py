@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from olmo_core.config.load import load
 from olmo_core.errors import InputError
-from olmo_core.evals.store.lineage import inputs_of, tokens_before
 from olmo_core.evals.store.schema import ASSETS, FOLDER, SCHEMA
+from olmo_core.evals.store.tokens_behind import inputs_of, tokens_before
 from olmo_core.files import sha256_file, write_atomic
 from olmo_core.run.folder import RunFolder
 

@@ -122,6 +122,22 @@ def test_a_training_at_work_sends_them_with_its_steps_and_loses_none_of_these(
     assert scored(run)[2:] == [(9, 6000, 0.8)]
 
 
+def test_a_resumed_training_sends_none_with_a_step_that_it_repeats(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "LOOK_SECONDS", 0)
+    rows = [{"step": step, tracking.TOKENS: 1000 * step} for step in (1, 2, 3, 4)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    begun(run).finish()
+    evaluate(run, 1, 0.5)
+    tracker = begun(run)  # killed after step 4, it goes on from the checkpoint of step 2
+    stepped(tracker, 3, 4, 5)
+    assert Outbox(run).waiting() != []
+    stepped(tracker, 6)
+    tracker.finish()
+    assert scored(run) == [(5, 1000, 0.5)]
+
+
 def test_what_waited_when_the_training_ended_is_sent_as_it_ends(run: Path) -> None:
     tracker = begun(run)
     stepped(tracker, 1)

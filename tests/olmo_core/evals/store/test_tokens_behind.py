@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from olmo_core.evals.rows import ModelFacts
-from olmo_core.evals.store.lineage import tokens_before
 from olmo_core.evals.store.read import open_results
+from olmo_core.evals.store.tokens_behind import tokens_before
 from tests.olmo_core.evals.store.evaluations import evaluate
 from tests.olmo_core.evals.store.runs import VERSION, end, soup, train, weights
 
