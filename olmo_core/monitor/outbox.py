@@ -69,8 +69,8 @@ class Outbox:
         """Return what is to be said of scores that were taken, and then something went wrong."""
         said = "; ".join([*names]) or "none"
         return (
-            f"{error}; may not have arrived, and is not sent again by itself: {said}. To send one "
-            f"again, move its file from {self.sent} to {self.folder}"
+            f"{type(error).__name__}: {error}; may not have arrived, and is not sent again by "
+            f"itself: {said}. To send one again, move its file from {self.sent} to {self.folder}"
         )
 
     def taken(self) -> int:

@@ -17,6 +17,7 @@ from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 from tests.olmo_core.evals.store.evaluations import checkpoint, figure
 from tests.olmo_core.monitor.wandb_files import axes, history, ids
+from tests.olmo_core.monitor.wandb_server import serving
 
 VALUES = {"global_train_batch_size": 10, "model": {"max_sequence_length": 100}}
 COPA = "eval/downstream/copa_acc"
@@ -88,6 +89,31 @@ def test_scores_and_in_loop_figures_stand_in_the_run_of_the_training_over_tokens
     assert axes(run) == {"eval/*": "tokens", "scores/*": "tokens"}
     assert ids(run) == {(run / "wandb/run_id").read_text()}
     assert not any("held_out" in name for row in history(run) for name in row)
+
+
+def test_online_the_training_s_run_is_resumed_and_nothing_is_dropped(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    (run / "config.yaml").write_text(json.dumps({**VALUES, "wandb": {"project": "p"}}))
+    (run / "wandb").mkdir()
+    (run / "wandb/run_id").write_text("cafe1234")  # it was tracked online
+    end(run, 3)
+    with serving(last_step=3) as (address, rows):
+        for name, value in {
+            "WANDB_MODE": "online",
+            "WANDB_API_KEY": "k" * 40,
+            "WANDB_BASE_URL": address,
+        }.items():
+            monkeypatch.setenv(name, value)
+        wandb.teardown()  # it read the environment once
+        for step, value in ((3, 0.75), (1, 0.5)):
+            evaluate(run, step, value)
+        wandb.teardown()
+    [(name, found)] = rows.items()
+    assert name == "cafe1234"
+    told = [(row["_step"], row["tokens"], row["scores/copa/acc"]) for row in found]
+    assert told == [(4, 3000, 0.75), (5, 1000, 0.5)]
 
 
 def test_an_evaluation_is_reported_once(run: Path) -> None:
