@@ -1,7 +1,7 @@
 """A sweep over many checkpoints: `olmo sweep` against one `lm-eval run` per checkpoint.
 
 examples:
-  make demo && python benchmarks/checkpoint_sweep.py             50 checkpoints: six minutes
+  make demo && python benchmarks/checkpoint_sweep.py             50 checkpoints: five minutes
   python benchmarks/checkpoint_sweep.py --checkpoints 8 --root FOLDER
 
 The checkpoints are copies of one of the demo's stage 1, each with other noise in its weights, in a
@@ -10,7 +10,7 @@ language manual that every Python carries. Ours is `olmo sweep` from its start t
 half of the checkpoints at a time; before, between and after them lm-eval's command scores one
 checkpoint, a Hugging Face folder that was converted for it beforehand, on the same documents. The
 ratio is the median of lm-eval's seconds to ours per checkpoint. Bounds: that ratio, and each score,
-which is lm-eval's.
+which is lm-eval's. The most memory that the sweep's process held at each checkpoint is printed too.
 """
 
 import argparse
@@ -143,6 +143,17 @@ class Benchmark:
         return max(abs(a - b) / max(abs(b), 1e-9) for a, b in pairs)
 
 
+def peaks_megabytes(first: int, last: int) -> list[float]:
+    """Return the most memory that the sweep's process held at each of these checkpoints."""
+    found = (root() / RECIPE).glob("checkpoint_*/*/*/result.json")
+    results = [read_json(path) for path in found]
+    peaks: dict[int, float] = {}
+    for result in results:
+        step = int(result["partition"].rpartition("@step")[2])
+        peaks[step] = max(peaks.get(step, 0.0), result["peak_memory_bytes"] / 1e6)
+    return [peaks[step] for step in range(first, last + 1)]
+
+
 def newest(asset: Path) -> Path:
     """Return the run of an asset that was made last."""
     runs = sorted(asset.glob("*/config.yaml"), key=lambda path: path.stat().st_mtime)
@@ -241,6 +252,9 @@ def main() -> None:
             theirs.append(bench.lm_eval(step))
             ours.append(bench.ours())
             apart = max(apart, bench.apart(step))
+            peaks = peaks_megabytes(step, step + count - 1)
+            told = ", ".join(f"{peak:.0f}" for peak in peaks)
+            print(f"MB held at each checkpoint: {told}")
             print(f"lm-eval {theirs[-1]:.1f} s per checkpoint; {count} of ours {ours[-1]:.1f} s")
             print(f"largest relative distance of a score from lm-eval's: {apart:.1e}", flush=True)
             step += count

@@ -8,7 +8,9 @@ import dagster as dg
 
 from assets.evals.sweep import sweep_work
 from assets.graph import Graph
-from pipelines.launchers.router import Router
+from pipelines.definitions import build_definitions
+from pipelines.launchers.router import Router, site_launcher
+from pipelines.site.file import Site
 from tests.pipelines.sweep.steps import added, cursor, evaluate, finish, nightly, requested, save
 
 
@@ -120,3 +122,19 @@ def test_a_checkpoint_of_the_same_name_of_another_run_is_requested_too(
     assert isinstance(second, dg.SensorResult)
     keys = [[request.run_key for request in each.run_requests or []] for each in (first, second)]
     assert keys == [[f"stage1@step20 {folder.name}"], [f"stage1@step20 {folder.name}.2"]]
+
+
+def test_dagster_takes_a_request_without_a_partition(
+    toy_root: Path, graph: Graph, instance: dg.DagsterInstance
+) -> None:
+    save(graph, toy_root, "stage1", 20)
+    repository = build_definitions(["tiny"]).get_repository_def()
+    context = dg.build_sensor_context(
+        instance=instance,
+        repository_def=repository,
+        resources={"launcher": site_launcher(Site())},
+    )
+    data = repository.get_sensor_def("tiny_checkpoints").evaluate_tick(context)
+    [request] = data.run_requests or []
+    assert request.partition_key is None
+    assert request.tags["olmo/catches_up"] == "tiny"
