@@ -14,6 +14,7 @@ from pipelines.alerts.sensor import alert_sensor
 from pipelines.jobs import evaluation_jobs, main_job
 from pipelines.launchers.router import site_launcher
 from pipelines.site.file import load_site
+from pipelines.up_to_date import up_to_date_sensor
 
 # The graph is one process's work: jobs are processes of their own, so steps only wait for them.
 EXECUTOR = dg.in_process_executor
@@ -24,8 +25,9 @@ def build_definitions(recipes: Iterable[str] | None = None) -> dg.Definitions:
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
     parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
     site = load_site()
-    alerts = dg.Definitions(sensors=[alert_sensor(site.alerts)])
-    return assembled(*parts, alerts, launcher=site_launcher(site))
+    names = [graph.recipe.name for graph in graphs]
+    watching = dg.Definitions(sensors=[alert_sensor(site.alerts), up_to_date_sensor(names)])
+    return assembled(*parts, watching, launcher=site_launcher(site))
 
 
 def main_line(graph: Graph) -> dg.Definitions:

@@ -18,6 +18,7 @@ from assets.launcher import Launcher, Observer
 from assets.node import Check, Node, inputs_unchanged
 from assets.paths import root
 from assets.reporting.report import report
+from assets.reporting.up_to_date import just_made, up_to_date_spec
 from olmo_core.run.code import code_hashes
 
 # What the concurrency pools are named for; a production sets their limits (deploy/dagster.yaml).
@@ -48,6 +49,7 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
         @dg.asset(
             key=node.key,
             deps=[graph.nodes[name].key for name in node.inputs],
+            check_specs=None if swept else [up_to_date_spec(node.key)],
             group_name=f"{recipe}_{stage}",
             description=node.description,
             kinds=set(node.kinds),
@@ -93,7 +95,8 @@ def _make_one(step: AssetStep, node: Node) -> dg.MaterializeResult[Any]:
     if node.distributed:  # its checkpoints can be chosen in the UI, whoever watches for them
         found = checkpoints(step.graph, root())
         renew_partitions(step.context.instance, node.recipe, found, found.whole)
-    return report(node, produced, work.fingerprint.accepted)
+    checked = [] if node.name in SWEEP else [just_made()]
+    return report(node, produced, work.fingerprint.accepted, checked)
 
 
 def build_sweep_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:

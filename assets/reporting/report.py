@@ -20,10 +20,14 @@ MOST_COLUMNS = 10  # of a table, beside which the page needs no scrolling
 
 
 def report(
-    node: Node, produced: Produced, accepted: Acceptance | None = None
+    node: Node,
+    produced: Produced,
+    accepted: Acceptance | None = None,
+    checked: Sequence[dg.AssetCheckResult] = (),
 ) -> dg.MaterializeResult[Any]:
     """Return the materialisation of a finished run; the fingerprint is Dagster's data version."""
     return dg.MaterializeResult(
+        check_results=checked,
         metadata=_metadata(node, produced, accepted),
         data_version=dg.DataVersion(produced.result["fingerprint"]),
     )
