@@ -16,7 +16,9 @@ from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from olmo_core.evals.compare.flips import TaskFlips
     from olmo_core.evals.compare.models import Compared, Comparison, Floors
+    from olmo_core.evals.compare.paired import Figure
 
 Row = Mapping[str, Any]
 
@@ -57,13 +59,26 @@ class Scores:
         """
         from olmo_core.evals.compare.models import compare
 
+        return compare((before, after), *self._rows_of(before, after), self.floors)
+
+    def flips(self, before: str, after: str) -> "tuple[list[TaskFlips], dict[Figure, str]]":
+        """Return the documents that one of two models has right, and why there are none of others.
+
+        Raises:
+            ConfigError: one of them has no scores; the nearest name is named.
+        """
+        from olmo_core.evals.compare.flips import flips
+
+        return flips((before, after), *self._rows_of(before, after))
+
+    def _rows_of(self, before: str, after: str) -> tuple[Sequence[Row], Sequence[Row]]:
         for name in (before, after):
             if name not in self.rows:
                 raise ConfigError(
                     f"recipe {self.graph.recipe.name}: no scores of a model {name!r}; "
                     f"{nearest(name, self.rows)}"
                 )
-        return compare((before, after), self.rows[before], self.rows[after], self.floors)
+        return self.rows[before], self.rows[after]
 
 
 def scores(graph: Graph, root: Path) -> Scores:

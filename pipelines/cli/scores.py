@@ -56,6 +56,7 @@ def curves(
     epilog="Examples:\n\n"
     "  olmo compare demo stage1 soup\n\n"
     "  olmo compare demo stage1@step200 stage1@step391\n\n"
+    "  olmo compare demo stage1 soup --documents    which answers became wrong, and right\n\n"
     "  olmo compare demo                        each checkpoint and the one before it",
 )
 def compare(
@@ -68,9 +69,19 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    documents: Annotated[
+        bool,
+        typer.Option(
+            "--documents", help="The documents that one of two models has right, in place of that."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say where scores differ beyond chance and beyond seeds. Exit code 1: something is worse."""
+    if documents:
+        from pipelines.cli.flips import print_flips
+
+        raise typer.Exit(print_flips(recipe, models or [], as_json=as_json))
     from pipelines.cli.compare import print_comparison
 
     raise typer.Exit(print_comparison(recipe, models or [], as_json=as_json))

@@ -100,15 +100,11 @@ def compare(
         after: The same of the other.
         floors: What `seed_floors` returns.
     """
-    sides = _by_figure(before), _by_figure(after)
+    sides = by_figure(before), by_figure(after)
     found: list[Comparison] = []
-    why: dict[Figure, str] = {}
-    shown = [figure for side in sides for figure, row in side.items() if _is_shown(row)]
-    for figure in dict.fromkeys(shown):
-        rows = [side.get(figure) for side in sides]
-        if rows[0] is None or rows[1] is None:
-            why[figure] = f"{names[0 if rows[0] is None else 1]} was not scored on it"
-            continue
+    figures, why = shown_figures(names, *sides)
+    for figure in figures:
+        rows = [side[figure] for side in sides]
         try:
             difference, not_paired = _difference(figure, *sides)
         except InputError as error:
@@ -149,8 +145,24 @@ def seed_floors(groups: Iterable[Sequence[Row]]) -> dict[tuple[str, str], SeedFl
     return floors
 
 
-def _by_figure(rows: Iterable[Row]) -> Side:
+def by_figure(rows: Iterable[Row]) -> Side:
+    """Return the rows of a model by task and metric."""
     return {(row["task"], row["metric"]): row for row in rows}
+
+
+def shown_figures(
+    names: tuple[str, str], before: Side, after: Side
+) -> tuple[list[Figure], dict[Figure, str]]:
+    """Return the figures that count and both models have, and why the others are left out."""
+    sides = before, after
+    shown = [figure for side in sides for figure, row in side.items() if _is_shown(row)]
+    why = {
+        figure: f"{name} was not scored on it"
+        for name, side in zip(names, sides, strict=True)
+        for figure in dict.fromkeys(shown)
+        if figure not in side
+    }
+    return [figure for figure in dict.fromkeys(shown) if figure not in why], why
 
 
 def _is_shown(row: Row) -> bool:
@@ -158,12 +170,13 @@ def _is_shown(row: Row) -> bool:
 
     The further metrics of a task are other views of the same answers.
     """
-    if _is_perplexity(row):
+    if is_perplexity(row):
         return row["metric"] == BITS and row["task"].count("/") <= 1
     return row["headline"] is not False
 
 
-def _is_perplexity(row: Row) -> bool:
+def is_perplexity(row: Row) -> bool:
+    """Return whether a row is of texts, not of a task."""
     return row["asset"].endswith("perplexity")
 
 
@@ -174,9 +187,8 @@ def _difference(figure: Figure, before: Side, after: Side) -> tuple[Difference, 
         InputError: it cannot be compared; says why.
     """
     rows = before[figure], after[figure]
-    if rows[0]["task_sha256"] != rows[1]["task_sha256"]:
-        raise InputError(f"not asked in the same way: {', '.join(_changes(*rows))}")
-    if _is_perplexity(rows[0]):
+    require_same_task(*rows)
+    if is_perplexity(rows[0]):
         return difference_of_texts(*rows), None
     require_enough(min(row["n"] for row in rows))
     try:
@@ -188,6 +200,16 @@ def _difference(figure: Figure, before: Side, after: Side) -> tuple[Difference, 
         if stderr is None or stderr_after is None:
             raise InputError(f"no standard error of its own, and {error}") from None
         return of_standard_errors((value, stderr), (value_after, stderr_after)), str(error)
+
+
+def require_same_task(before: Row, after: Row) -> None:
+    """Refuse figures of a task that was asked otherwise.
+
+    Raises:
+        InputError: it was; says how.
+    """
+    if before["task_sha256"] != after["task_sha256"]:
+        raise InputError(f"not asked in the same way: {', '.join(_changes(before, after))}")
 
 
 def _changes(before: Row, after: Row) -> Iterator[str]:

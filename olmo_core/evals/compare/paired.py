@@ -97,7 +97,7 @@ def _draws(figure: Figure, sides: tuple[Side, Side], seed: int) -> _Draws:
     ask about the same documents, drawn once for all; in each resample a model is taken at its best.
     """
     parts = made_of(figure)
-    _require_parts(figure, parts, sides)
+    require_parts(figure, parts, sides)
     if parts and figure[1] == MEAN:
         members = [_draws(part, sides, seed + n) for n, part in enumerate(parts, start=1)]
         return _Draws(
@@ -118,8 +118,12 @@ def _draws(figure: Figure, sides: tuple[Side, Side], seed: int) -> _Draws:
     return _Draws(change=change / n, documents=n)
 
 
-def _require_parts(figure: Figure, parts: Sequence[Figure], sides: tuple[Side, Side]) -> None:
-    """Refuse a figure that is not made of what the suites of today say."""
+def require_parts(figure: Figure, parts: Sequence[Figure], sides: tuple[Side, Side]) -> None:
+    """Refuse a figure that is not made of what the suites of today say.
+
+    Raises:
+        NotKept: it is not.
+    """
     for side in sides if parts else ():
         for part in parts:
             if part not in side:

@@ -138,6 +138,20 @@ def test_counting_kinds_of_documents_is_drawing_them(monkeypatch: pytest.MonkeyP
     assert (drawn_sums(columns)[0] == drawn_sums(columns)[1]).all()
 
 
+@pytest.mark.parametrize("n", [20, 200])
+def test_answers_that_flip_by_chance_raise_few_alarms(n: int) -> None:
+    """Of models that flip one document in five by chance alone, at most about one in twenty."""
+    generator = np.random.Generator(np.random.PCG64(6))
+    alarms = [
+        paired_bootstrap(
+            generator.choice([-1.0, 0.0, 1.0], n, p=[0.1, 0.8, 0.1]), np.ones(n), resamples=400
+        ).p
+        <= 0.05
+        for _ in range(600)
+    ]
+    assert np.mean(alarms) < 0.09  # 0.05, and 4.5 standard deviations of 600 tries
+
+
 def quantiles(draws: Sequence[float]) -> tuple[float, float]:
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
