@@ -6,6 +6,7 @@ from pathlib import Path
 
 from assets.lineage.runs import Lineage
 from assets.reuse import located
+from olmo_core.errors import InputError
 from olmo_core.lineage.run import TrainingRun
 from olmo_core.lineage.visits import DocumentInRun
 from olmo_core.run.folder import RunFolder
@@ -13,9 +14,9 @@ from olmo_core.run.folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The steps of one run that a model's weights have been through."""
+    """The steps of one run that weights have been through."""
 
-    run: Path
+    run: TrainingRun
     up_to: int  # its last step that counts
 
 
@@ -25,7 +26,8 @@ class Ingredient:
 
     label: str
     weight: float
-    trained: Sequence[Trained]  # its own run first, then its parents'
+    trained: Sequence[Trained]  # its own run, then its parents', as far as they can be traced
+    unknown: str | None  # why what it was trained on before cannot be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +65,44 @@ class Model:
         """
         return {
             each.label: Exposure.of(
-                [(found[part.run], part.up_to) for part in each.trained if part.run in found]
+                [
+                    (found[part.run.folder.path], part.up_to)
+                    for part in each.trained
+                    if part.run.folder.path in found
+                ]
             )
             for each in self.ingredients
             if each.weight
         }
+
+
+def trained_by(lineage: Lineage, path: Path, up_to: int) -> Iterator[Trained]:
+    """Yield the runs that weights of a run at a step have been through: it comes first.
+
+    Raises:
+        InputError: what one of them has read, or what it started from, is not known.
+    """
+    run = lineage.open(RunFolder(path))
+    lineage.index_folder(run.folder)
+    yield Trained(run=run, up_to=up_to)
+    parent = lineage.parent_of(run)
+    if parent is not None:
+        yield from trained_by(lineage, *parent)
+
+
+def souped(lineage: Lineage, soup: RunFolder) -> list[tuple[str, Path, int, float]]:
+    """Return what a soup is of: asset, run folder, last step and weight of each ingredient."""
+    result = soup.read_result()
+    data = result["report"]["data"]
+    return [
+        (
+            parent["model"],
+            located(result["inputs"][parent["model"]], soup, lineage.root),
+            parent["step"],
+            weight,
+        )
+        for parent, weight in zip(data["parents"], data["weights"], strict=True)
+    ]
 
 
 def models(lineage: Lineage, opened: Sequence[TrainingRun]) -> list[Model]:
@@ -77,52 +112,36 @@ def models(lineage: Lineage, opened: Sequence[TrainingRun]) -> list[Model]:
         lineage: The recipe's.
         opened: Its training runs.
     """
-    runs = {run.folder.path: run for run in opened}
     revisions = _revisions(lineage)
-
-    def trained(path: Path, up_to: int) -> Iterator[Trained]:
-        """Yield what weights of a run at a step have been through, the latest first."""
-        run = runs.get(path)
-        if run is None:
-            return
-        yield Trained(run=path, up_to=up_to)
-        parent = lineage.parent_of(run)
-        if parent is not None:
-            yield from trained(*parent)
-
     made = [
         Model(
             name=run.name,
             run=run.folder,
-            ingredients=[
-                Ingredient(label=run.label, weight=1.0, trained=[*trained(path, run.last_step)])
-            ],
-            revisions=revisions.get(path, []),
+            ingredients=[_ingredient(lineage, run.label, run.folder.path, run.last_step)],
+            revisions=revisions.get(run.folder.path, []),
         )
-        for path, run in runs.items()
+        for run in opened
     ]
     for soup in lineage.finished("soup"):
-        result = soup.read_result()
-        data = result["report"]["data"]
-        ingredients: list[Ingredient] = []
-        for parent, weight in zip(data["parents"], data["weights"], strict=True):
-            path = located(result["inputs"][parent["model"]], soup, lineage.root)
-            ingredients.append(
-                Ingredient(
-                    label=f"{parent['model']}/{path.name}",
-                    weight=weight,
-                    trained=[*trained(path, parent["step"])],
-                )
-            )
-        made.append(
-            Model(
-                name="soup",
-                run=soup,
-                ingredients=ingredients,
-                revisions=revisions.get(soup.path, []),
-            )
-        )
+        ingredients = [
+            _ingredient(lineage, f"{name}/{path.name}", path, step, weight)
+            for name, path, step, weight in souped(lineage, soup)
+        ]
+        names = revisions.get(soup.path, [])
+        made.append(Model(name="soup", run=soup, ingredients=ingredients, revisions=names))
     return made
+
+
+def _ingredient(
+    lineage: Lineage, label: str, path: Path, step: int, weight: float = 1.0
+) -> Ingredient:
+    trained: list[Trained] = []
+    unknown = None
+    try:
+        trained.extend(trained_by(lineage, path, step))
+    except InputError as error:
+        unknown = str(error)
+    return Ingredient(label=label, weight=weight, trained=trained, unknown=unknown)
 
 
 def _revisions(lineage: Lineage) -> dict[Path, list[str]]:

@@ -57,7 +57,7 @@ class Lineage:
                 f"recipe {self.graph.recipe.name} trains no {asset!r}; "
                 f"{nearest(asset, self.training)}"
             )
-        return self.open(self._chosen(asset, version))
+        return self.open(self.chosen(asset, version))
 
     def runs(self, asset: str) -> list[RunFolder]:
         """Return all runs of an asset that are there: the recipe's own, and one that it reuses."""
@@ -112,8 +112,16 @@ class Lineage:
             InputError: one of the runs has none.
         """
         current = self.graph.finished(self.root, "documents")
-        found = [self.index_folder(run) for run in runs]
+        found = self.indexes_of(runs)
         return list(dict.fromkeys(found + ([] if current is None else [current.path])))
+
+    def indexes_of(self, runs: Sequence[RunFolder]) -> list[Path]:
+        """Return the run folders of `documents` of the tokens that these runs read.
+
+        Raises:
+            InputError: one of the runs has none.
+        """
+        return list(dict.fromkeys(self.index_folder(run) for run in runs))
 
     def decoder(self, run: TrainingRun) -> Decoder:
         """Return what decodes the documents that a run reads."""
@@ -140,11 +148,20 @@ class Lineage:
         return Path(config["core"]["manifest"]).parents[1].name
 
     def parent_of(self, run: TrainingRun) -> tuple[Path, int] | None:
-        """Return the run that a run started from, and at which step; None: none of this graph."""
+        """Return the run that a run started from, and at which step; None: from first weights.
+
+        Raises:
+            InputError: it started from weights that no run of the graph has made.
+        """
+        if run.parent is None:
+            return None
         inputs = self.record(run.folder)["inputs"]
         names = [name for name in self.training if name in inputs]
-        if run.parent is None or not names:
-            return None
+        if not names or run.parent.get("step") is None:
+            raise InputError(
+                f"{run.folder.path}: it started from weights that no run of the recipe has made; "
+                "what they were trained on is not known"
+            )
         return located(inputs[names[0]], run.folder, self.root), run.parent["step"]
 
     def finished(self, asset: str) -> list[RunFolder]:
@@ -163,7 +180,12 @@ class Lineage:
                 except InputError as error:
                     yield Untraced(run=run, why=str(error))
 
-    def _chosen(self, asset: str, version: str | None) -> RunFolder:
+    def chosen(self, asset: str, version: str | None) -> RunFolder:
+        """Return the run of the recipe as it stands, else the only one, else `version`.
+
+        Raises:
+            ConfigError: there is none, or several.
+        """
         there = self.runs(asset)
         name = self.graph.recipe.name
         if not there:

@@ -118,6 +118,21 @@ class TrainingRun:
         epoch, start = self.batching.place(step - 1)
         return epoch, self._order(epoch).windows(np.arange(start, start + self.batching.size))
 
+    def windows_up_to(self, step: int, most: int) -> Iterator[np.ndarray]:
+        """Yield the windows that the run has read up to a step, `most` of an epoch at once.
+
+        Raises:
+            InputError: the run has not taken this step.
+        """
+        self.require_taken(step)
+        done = self.first_step - 1
+        while done < step:
+            epoch, start = self.batching.place(done)
+            steps = min(step - done, (self.batching.instances - start) // self.batching.size)
+            done, stop = done + steps, start + steps * self.batching.size
+            for first in range(start, stop, most):
+                yield self._order(epoch).windows(np.arange(first, min(stop, first + most)))
+
     def taken(self, windows: np.ndarray) -> list[Taken]:
         """Return where these windows stood in the batches of the run, by step.
 

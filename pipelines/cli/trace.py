@@ -61,3 +61,26 @@ def doc(
     from pipelines.cli.trace_document import print_document
 
     print_document(recipe, document, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo trace checkpoint demo stage1@step300\n\n"
+    "  olmo trace checkpoint demo soup\n\n"
+    "  olmo trace checkpoint demo stage1 stage2_ingredient1    what B saw that A did not",
+)
+def checkpoint(
+    recipe: RecipeName,
+    first: Annotated[
+        str,
+        typer.Argument(metavar="A", help="stage1@step300, a run's end as in stage1, or soup."),
+    ],
+    second: Annotated[
+        str | None, typer.Argument(metavar="[B]", help="Others to compare.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count what weights were trained on by source, parents included; of two, what B adds to A."""
+    from pipelines.cli.trace_checkpoint import print_checkpoint
+
+    print_checkpoint(recipe, first, second, as_json=as_json)

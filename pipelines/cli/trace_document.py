@@ -126,6 +126,7 @@ def _model_entry(model: Model, exposures: dict[str, Exposure]) -> dict[str, Any]
                 "weight": each.weight,
                 "trained_tokens": exposures[each.label].tokens,
                 "times": round(exposures[each.label].times, 4),
+                "unknown": each.unknown,
             }
             for each in model.ingredients
             if each.label in exposures
@@ -181,9 +182,16 @@ def _run_row(lineage: Lineage, seen: DocumentInRun) -> list[str]:
 
 
 def _model_row(model: Model, exposures: dict[str, Exposure]) -> list[str]:
-    times = [f"{each.times:.3g} ×" if each.tokens else "no" for each in exposures.values()]
-    said = ", ".join(dict.fromkeys(times))
+    said = ", ".join(
+        ("" if each.unknown is None else "at least ") + _times(exposures[each.label])
+        for each in model.ingredients
+        if each.label in exposures
+    )
     return [f"{model.name}/{model.run.path.name}", said, ", ".join(model.revisions)]
+
+
+def _times(exposure: Exposure) -> str:
+    return f"{exposure.times:.3g} ×" if exposure.tokens else "0 ×"
 
 
 def _visit_row(seen: DocumentInRun, visit: Visit) -> list[str]:

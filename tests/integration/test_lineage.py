@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,41 @@ def test_the_commands(tiny: World) -> None:
     assert "stage2_ingredient2@step10" in said
 
 
+def test_checkpoints_are_counted_as_their_steps_say(tiny: World, root: Path) -> None:
+    """Documents and tokens by source, of stage 1 at step 20 and of the soup, step by step."""
+    lineage = Lineage("tiny")
+
+    def seen(stage: str, last: int) -> Counter[str]:
+        found: Counter[str] = Counter()
+        for step in range(1, last + 1):
+            for pieces in trace_step(lineage, step, stage=stage).pieces:
+                for each in pieces:
+                    found[each.document.id] += each.piece.stop - each.piece.start
+        return found
+
+    first = seen("stage1", 20)
+    second = seen("stage1", 40) + seen("stage2_ingredient1", 10) + seen("stage2_ingredient2", 10)
+    done = tiny.olmo("trace", "checkpoint", "tiny", "stage1@step20", "soup", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert [each["run"].partition("/")[0] for each in answer["second"]["trained"]] == TRAINED
+    for found, weights in ((first, answer["first"]), (second, answer["second"])):
+        of = {each["source"]: each for each in weights["sources"]}
+        sources = {name: [id for id in found if id.startswith(f"{name}/")] for name in of}
+        assert sum(map(len, sources.values())) == len(found)
+        for name, ids in sources.items():
+            further = [id for id in ids if id not in first]
+            expected = {
+                "documents": len(ids),
+                "tokens": sum(found[id] for id in ids),
+                "further_documents": len(further),
+                "further_tokens": sum(found[id] for id in further),
+            }
+            assert expected.items() >= {k: v for k, v in of[name].items() if k != "source"}.items()
+    assert "further_documents" not in answer["first"]["sources"][0]
+    assert answer["second"]["masked_instances"] is not None
+
+
 def test_what_a_rule_drops_is_named(tiny: World, root: Path) -> None:
     """Of each asset that leaves documents out, one."""
     lineage = Lineage("tiny")
@@ -102,6 +138,9 @@ def test_what_a_rule_drops_is_named(tiny: World, root: Path) -> None:
         (("step", "tiny", "0"), "step 0: expected 1 to 40"),
         (("step", "tiny", "1", "--stage", "stage2"), "trains no 'stage2'; did you mean 'stage1'?"),
         (("step", "tiny", "1", "--version", "no"), "stage1 has no version 'no'; there: "),
+        (("checkpoint", "tiny", "stage1@step41"), "step 41: expected 1 to 40"),
+        (("checkpoint", "tiny", "soup@step1"), "a soup has no steps; expected soup"),
+        (("checkpoint", "tiny", "stage1@41"), "expected weights as stage1@step300, stage1, "),
         (("doc", "tiny", "no such"), "no document of the id, URL or SHA-1 'no such', neither "),
     ],
 )

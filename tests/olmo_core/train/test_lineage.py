@@ -13,6 +13,7 @@ import pytest
 
 from olmo_core.errors import InputError
 from olmo_core.lineage.batch import documents_of_step
+from olmo_core.lineage.coverage import Coverage
 from olmo_core.lineage.run import TrainingRun, open_run
 from olmo_core.lineage.visits import steps_of_document
 from olmo_core.run.folder import RunFolder
@@ -85,6 +86,8 @@ def require_traced(folder: Path, corpus: Corpus, *, first: int = 1, ranks: int |
             for piece in found:
                 seen.setdefault(piece[0], []).append((step, number, masked, piece))
     assert any(masked for each in seen.values() for *_, masked, _ in each)
+    trained: dict[str, list[list[int]]] = {}
+    last = 0
     for file, start, end, doc_id, *_ in corpus.rows:
         [document] = [
             each for each in index.of_id(doc_id) if (each.file, each.start) == (file, start)
@@ -95,6 +98,17 @@ def require_traced(folder: Path, corpus: Corpus, *, first: int = 1, ranks: int |
             for each in visits
         ]
         assert answer == sorted(seen.get(doc_id, [])), (doc_id, end)
+        last = (first + run.last_step) // 2
+        trained.setdefault(file, []).append(
+            [sum(v.tokens for v in visits if v.step <= s and not v.skipped)
+             for s in (last, run.last_step)]
+        )  # fmt: skip
+    for number, up_to in enumerate((last, run.last_step)):
+        coverage = Coverage(run, up_to)
+        for file, counts in trained.items():
+            rows = sorted(row for row in corpus.rows if row[0] == file)
+            edges = np.array([0, *(end for _, _, end, *_ in rows)])
+            assert coverage.of(file, edges).tolist() == [count[number] for count in counts]
     for step in (first - 1, run.last_step + 1):
         with pytest.raises(InputError, match=rf"step {step}: .*{first} to {run.last_step}"):
             documents_of_step(run, index, step)
