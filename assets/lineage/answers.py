@@ -2,18 +2,19 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from assets.lineage.models import Exposure, Model, models
 from assets.lineage.runs import Lineage, Untraced
 from olmo_core.data.document_index import DocumentIndex, DroppedDocument, IndexedDocument
+from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
 from olmo_core.lineage.batch import Piece, TracedStep, documents_of_step
 from olmo_core.lineage.run import TrainingRun
 from olmo_core.lineage.text import DecodedPart, Decoder
-from olmo_core.lineage.visits import DocumentInRun, steps_of_document
+from olmo_core.lineage.visits import DocumentInRun, held_by, steps_of_document
 
 _SHA1 = re.compile("[0-9a-fA-F]{40}")
 
@@ -45,11 +46,21 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InMix:
+    """How much of a document a mix holds."""
+
+    mix: str  # asset and version, as `stage1_mix/a65159664cce`
+    ranges: int  # of the manifest that hold tokens of it: its repetitions, where none is cut
+    tokens: int  # of it in one pass over the mix
+
+
+@dataclass(frozen=True, kw_only=True)
 class DocumentAnswer:
     """What saw a document, in all runs of a recipe; or why nothing did."""
 
     id: str
     documents: Sequence[IndexedDocument]  # its places: one, unless ids repeat or corpora differ
+    mixes: Sequence[InMix]  # that hold tokens of it, trained on or not
     runs: Sequence[DocumentInRun]
     models: Sequence[tuple[Model, dict[str, Exposure]]]  # each with what its ingredients saw
     left_out: Sequence[LeftOut]
@@ -121,6 +132,7 @@ def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], 
             DocumentAnswer(
                 id=name,
                 documents=list(dict.fromkeys(each for rows in of_name.values() for each in rows)),
+                mixes=[*_mixes(lineage, of_name)],
                 runs=[each for rows in found.values() for each in rows],
                 models=[(model, model.exposures(found)) for model in made],
                 left_out=left_out.get(name, []),
@@ -129,9 +141,17 @@ def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], 
     return answers, untraced
 
 
+def _mixes(lineage: Lineage, places: Mapping[Path, Sequence[IndexedDocument]]) -> Iterator[InMix]:
+    for asset, run, index in lineage.mixes():
+        manifest = Manifest.read(run.path / "manifest.json", root=run.path)  # opens no token file
+        held = [n for document in places.get(index, ()) for n in held_by(manifest, document)]
+        if held:
+            yield InMix(mix=f"{asset}/{run.path.name}", ranges=len(held), tokens=sum(held))
+
+
 def _described(piece: Piece, index: DocumentIndex, decoder: Decoder) -> DescribedPiece:
     span = piece.document
-    known = next(
+    [known] = (
         row for row in index.of_id(span.id) if (row.file, row.start) == (span.file, span.start)
     )
     decoded = decoder.document(span, known.sha1).part(piece.start, piece.stop)

@@ -164,6 +164,14 @@ class Lineage:
             )
         return located(inputs[names[0]], run.folder, self.root), run.parent["step"]
 
+    def mixes(self) -> Iterator[tuple[str, RunFolder, Path]]:
+        """Yield each mix that is made: its asset, its run folder, the index of its tokens."""
+        for asset in self.graph.recipe.mixes:
+            for run in self.finished(asset):
+                tokens = self.record(run)["inputs"]["tokens"]["digest"]
+                if tokens in self._indexes:
+                    yield asset, run, self._indexes[tokens].path
+
     def finished(self, asset: str) -> list[RunFolder]:
         """Return the finished runs of an asset; none where the recipe has no such asset."""
         return (

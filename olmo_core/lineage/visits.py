@@ -7,6 +7,7 @@ import numpy as np
 
 from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
 from olmo_core.data.document_index import DocumentSpan
+from olmo_core.data.manifest import Manifest
 from olmo_core.lineage.run import TrainingRun
 
 
@@ -104,22 +105,27 @@ def steps_of_document(run: TrainingRun, document: DocumentSpan) -> DocumentInRun
                     skipped=run.log.is_skipped(taken.step),
                 )
             )
-    held = [
-        min(part.stop, document.end) - max(part.start, document.start)
-        for stream in run.data.manifest.streams
-        for part in stream.ranges
-        if part.path == document.file
-    ]
+    held = held_by(run.data.manifest, document)
     shares = [part.share(document) for each in parts.values() for part in each]
-    mix_tokens = sum(length for length in held if length > 0)
     return DocumentInRun(
         run=run,
         document=document,
-        ranges=sum(length > 0 for length in held),
-        mix_tokens=mix_tokens,
-        tail_tokens=mix_tokens - sum(stop - start for start, stop in shares),
+        ranges=len(held),
+        mix_tokens=sum(held),
+        tail_tokens=sum(held) - sum(stop - start for start, stop in shares),
         visits=visits,
     )
+
+
+def held_by(manifest: Manifest, document: DocumentSpan) -> list[int]:
+    """Return how many tokens of a document each range of a mix holds that holds any."""
+    lengths = (
+        min(part.stop, document.end) - max(part.start, document.start)
+        for stream in manifest.streams
+        for part in stream.ranges
+        if part.path == document.file
+    )
+    return [length for length in lengths if length > 0]
 
 
 def _by(step: int, last: int | None) -> bool:

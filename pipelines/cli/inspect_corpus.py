@@ -22,7 +22,7 @@ from olmo_core.corpus.filters.replacements import Replacement, replaced, spans_t
 from olmo_core.corpus.filters.rules import BLANK, Rule
 from olmo_core.corpus.toolkit import joined, marked_files
 from olmo_core.errors import ConfigError
-from pipelines.cli.terminal import print_json, table, terminal
+from pipelines.cli.terminal import plain, print_json, table, terminal, visible
 
 SHOWN_CHARACTERS = 600
 AROUND_CHARACTERS = 200  # on both sides of what --grep finds
@@ -85,7 +85,8 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
         return
     console = terminal()
     for row in left_out:
-        console.print(Text(f"{row['id']}: left out by {row['left_out_by']}: {row['reason']}"))
+        said = f"{row['id']}: left out by {row['left_out_by']}: {row['reason']}"
+        console.print(Text(visible(said)))
     if unseen is not None and not left_out:
         console.print(Text(f"{unseen}: no such document among those looked at, or left out"))
     for entry in shown:
@@ -189,8 +190,8 @@ def _text(entry: Mapping[str, Any], grep: str | None) -> Text:
     verdict = f"dropped by {entry['dropped_by']}" if entry["dropped_by"] else "kept"
     measures = ", ".join(f"{name} {value:g}" for name, value in entry["measures"].items())
     shown = ("… " if begin else "") + text[begin:end] + (" …" if end < len(text) else "")
-    made = Text.from_markup(f"[bold]{escape(entry['id'])}[/bold]  {verdict}\n{escape(measures)}\n")
-    body = Text(shown)
+    made = Text.from_markup(f"[bold]{plain(entry['id'])}[/bold]  {verdict}\n{escape(measures)}\n")
+    body = Text(visible(shown))
     if grep:
         body.highlight_regex(grep, "bold yellow")
     return made + body + Text("\n")

@@ -40,13 +40,17 @@ def terminal() -> Console:
     return Console(file=output, width=width, highlight=False, soft_wrap=True)
 
 
-def plain(text: str) -> str:
-    """Return a text of whatever origin as markup that a terminal shows and never obeys.
+def visible(text: str) -> str:
+    """Return a text of whatever origin as a terminal shows it, and never obeys it.
 
     Line ends and tabs stay; any other control character stands as it is written in Python.
     """
-    shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
-    return escape(shown)
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def plain(text: str) -> str:
+    """Return a text of whatever origin as markup that shows it (see `visible`)."""
+    return escape(visible(text))
 
 
 def print_json(value: Any) -> None:

@@ -1,6 +1,7 @@
 """`olmo trace doc`: what saw a document, or why nothing did."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -48,6 +49,7 @@ def document_entry(lineage: Lineage, answer: DocumentAnswer) -> dict[str, Any]:
     return {
         "id": answer.id,
         "places": [_place(document) for document in answer.documents],
+        "mixes": [asdict(each) for each in answer.mixes],
         "runs": [_run_entry(lineage, seen) for seen in answer.runs],
         "models": [_model_entry(model, exposures) for model, exposures in answer.models],
         "left_out": [
@@ -149,9 +151,13 @@ def _print_answer(console: Console, lineage: Lineage, answer: DocumentAnswer) ->
                 f"({document.src}:{document.loc}; documents/{each.index.name})"
             )
         )
+    rows = [[each.mix, str(each.ranges), f"{each.tokens:,}"] for each in answer.mixes]
+    if answer.documents:
+        columns = ("mix", "ranges", "tokens of it")
+        console.print(table(columns, rows, right=columns[1:], title="Mixes"))
     if not answer.runs:
         if answer.documents:
-            console.print("  No training run of the recipe reads the tokens that it is in.")
+            console.print("No training run of the recipe reads the tokens that it is in.")
         return
     columns = ("run", "mix", "in a pass", "in no window", "read", "trained on", "first checkpoint")
     rows = [_run_row(lineage, seen) for seen in answer.runs]

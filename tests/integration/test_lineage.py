@@ -58,7 +58,14 @@ def test_the_commands(tiny: World) -> None:
     by_id, by_text = (asked("doc", "tiny", query) for query in (entry["id"], sha1))
     assert by_id["documents"] == by_text["documents"]
     [document] = by_id["documents"]
+    mixes = {each["mix"].partition("/")[0]: each for each in document["mixes"]}
+    tokens = entry["document_tokens"]
+    assert {name: (m["ranges"], m["tokens"]) for name, m in mixes.items()} == {
+        "stage1_mix": (1, tokens),
+        "stage2_mix": (2, 2 * tokens),
+    }
     [run] = [run for run in document["runs"] if run["run"] == "stage2_ingredient2"]
+    assert run["mix_tokens"] == 2 * tokens
     assert {"step": 10, "instance": 3, "tokens": entry["tokens"]}.items() <= next(
         visit for visit in run["steps"] if (visit["step"], visit["instance"]) == (10, 3)
     ).items()

@@ -10,7 +10,7 @@ from rich.console import Console
 from assets.launcher import JobState
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import PLAIN_EVERY_SECONDS, TerminalObserver
+from pipelines.cli.terminal import PLAIN_EVERY_SECONDS, TerminalObserver, plain, visible
 
 WAITS = JobState(alive=True, queued=True, description="job 7 pending: Resources")
 RUNS = JobState(alive=True, description="job 7 running on n1")
@@ -186,3 +186,13 @@ def test_in_a_file_the_names_of_assets_stand_below_each_other(
     lines = seen.console.file.getvalue().splitlines()
     names = ("raw", "tokens", "stage1", "stage1", "stage1", "stage1", "stage1")
     assert [line.find(name) for name, line in zip(names, lines, strict=True)] == [10] * 7
+
+
+def test_a_text_of_whatever_origin_is_shown_and_not_obeyed() -> None:
+    hostile = "a\x1b[2J\x9b31m\rb\tc\nd [bold]é[/bold]\u202e"
+    shown = "a\\x1b[2J\\x9b31m\\rb\tc\nd [bold]é[/bold]\\u202e"
+    assert visible(hostile) == shown
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    with console.capture() as captured:
+        console.print(plain(hostile))
+    assert captured.get() == f"{shown}\n".expandtabs(8)
