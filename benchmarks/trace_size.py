@@ -31,7 +31,6 @@ from olmo_core.lineage.run import TrainingRun, open_run
 from olmo_core.lineage.visits import steps_of_document
 
 SEQUENCE_LENGTH = 4096
-QUESTIONS = 200
 
 
 def write_tokens(folder: Path, documents: int) -> None:
@@ -103,7 +102,7 @@ def timed(times: list[float], ask: Callable[[], Any]) -> Any:
     return answer
 
 
-def measure(folder: Path, run_folder: Path, documents: int) -> None:
+def measure(folder: Path, run_folder: Path, documents: int, questions: int) -> None:
     """Print the milliseconds of random questions and the memory; each answer is checked."""
     began = time.perf_counter()
     index = DocumentIndex(folder / "index")
@@ -112,12 +111,12 @@ def measure(folder: Path, run_folder: Path, documents: int) -> None:
     print(f"{run.batching.size} × {SEQUENCE_LENGTH} tokens, order {run.spec['algorithm']}")
     rng = np.random.default_rng(0)
     steps: list[float] = []
-    for step in rng.integers(1, run.last_step + 1, QUESTIONS).tolist():
+    for step in rng.integers(1, run.last_step + 1, questions).tolist():
         traced = timed(steps, lambda step=step: documents_of_step(run, index, step))
         assert len(traced.instances) == run.batching.size
     asked: list[float] = []
     seen = 0
-    for number in rng.integers(0, documents, QUESTIONS).tolist():
+    for number in rng.integers(0, documents, questions).tolist():
         found = timed(asked, lambda number=number: _steps(run, index, doc_id(number)))
         seen += bool(found.visits)
         for visit in found.visits[:1]:
@@ -128,7 +127,7 @@ def measure(folder: Path, run_folder: Path, documents: int) -> None:
         middle, high, most = np.quantile(taken, (0.5, 0.95, 1))
         print(f"{what}: median {middle:.1f} ms, 95% {high:.1f} ms, longest {most:.1f} ms")
     memory = psutil.Process(os.getpid()).memory_info().rss / 2**20
-    print(f"{seen} of {QUESTIONS} documents seen; memory {memory:,.0f} MiB", flush=True)
+    print(f"{seen} of {questions} documents seen; memory {memory:,.0f} MiB", flush=True)
 
 
 def _steps(run: TrainingRun, index: DocumentIndex, name: str) -> Any:
@@ -144,6 +143,7 @@ def main() -> None:
     parser.add_argument("--documents", type=float, default=5e6)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--instances", type=int, default=512, help="of a global batch")
+    parser.add_argument("--questions", type=int, default=200, help="of each kind")
     parser.add_argument("--order", choices=tuple(VERSIONS), default="feistel")
     parser.add_argument("--keep", action="store_true", help="leave it; ask what is there")
     parser.add_argument("--build", action="store_true", help="build alone, and leave it")
@@ -155,7 +155,7 @@ def main() -> None:
             write_tokens(folder, documents)
         if not arguments.build:
             run = write_run(folder, arguments.instances, arguments.order)
-            measure(folder, run, documents)
+            measure(folder, run, documents, arguments.questions)
     finally:
         if not (arguments.keep or arguments.build):
             shutil.rmtree(folder)
