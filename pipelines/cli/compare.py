@@ -45,17 +45,18 @@ def print_comparison(recipe: str, models: Sequence[str], *, as_json: bool) -> in
         print(f"{recipe}: no two checkpoints of a run have scores; models with scores: {known}")
     compared = [found.compare(before, after) for before, after in pairs]
     if as_json:
-        print_json([figure for each in compared for figure in _entries(each)])
+        print_json([figure for each in compared for figure in entries(each)])
     else:
         console = terminal()
         for each in compared:
-            _print(console, each)
+            print_compared(console, each)
         if compared:
             console.print(METHOD, markup=False)
     return int(any(each.of("worse") for each in compared))
 
 
-def _print(console: Console, compared: "Compared") -> None:
+def print_compared(console: Console, compared: "Compared") -> None:
+    """Print the figures of two models as a table, and why others are not in it."""
     title = f"{compared.before} → {compared.after}"
     rows = [_cells(figure) for figure in compared.figures]
     console.print(table(COLUMNS, rows, right=COLUMNS[2:8], title=title))
@@ -81,7 +82,7 @@ def _cells(figure: "Comparison") -> list[str]:
     ]
 
 
-def _entries(compared: "Compared") -> list[dict[str, Any]]:
+def entries(compared: "Compared") -> list[dict[str, Any]]:
     """Return one object per figure, and one per figure that was not compared."""
     names: dict[str, Any] = {"before": compared.before, "after": compared.after}
     return [

@@ -1,5 +1,6 @@
-"""`olmo replay` and `olmo accept`: would a result be made again, and does it still count?"""
+"""`olmo replay`, `accept` and `diff`: is a result made again, does it count, what differs?"""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -81,3 +82,32 @@ def accept(
         accept_replayed(recipe, assets or [], because=because or "", config=config or [])
     else:
         accept_differences(recipe, assets or [], because=because or "", config=config or [])
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo diff demo demo_lr                        two recipes, asset by asset\n\n"
+    "  olmo diff demo/stage1 demo_lr/stage1 --out losses.svg\n\n"
+    "  olmo diff demo/stage1/da57c51991a7 demo/stage1    an earlier version and the present one\n\n"
+    "  olmo diff demo/stage1@step300 demo_lr/stage1@step300 --json | jq '.[].causes[].line'\n\n"
+    "  olmo diff ~/models/mine ~/models/theirs       two exports",
+)
+def diff(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A B...",
+            help="Recipes, assets (demo/stage1, demo/stage1/VERSION), checkpoints "
+            "(demo/stage1@step300), or folders of runs and exports.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The losses as a picture, .png or .svg, in this file."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say in what each differs from the first: the cause, data, place, losses, weights, scores."""
+    from pipelines.cli.diff import print_differences
+
+    print_differences(names, out, as_json=as_json)
