@@ -18,6 +18,7 @@ from olmo_core.model.transformer import Transformer
 
 # Of the logits that are in memory at once: positions, and rows of the vocabulary (as in training).
 HEAD_ROWS, HEAD_WIDTH = 1024, 4192
+LEAST, MOST = 2.0**-60, 2.0**100  # sums of powers of logits that float32 holds to full precision
 BUFFER_BATCHES = 256  # of documents that are held at once, to find windows of like length
 
 
@@ -157,18 +158,36 @@ def _log_probability(states: Tensor, weight: Tensor, chosen: Tensor) -> Tensor:
     """
     scaled = states * math.log2(math.e)  # powers of two: `exp2` is faster here, and as exact
     picked = torch.empty_like(scaled[:, 0])
+    total = torch.zeros_like(picked)
+    for start, tile in _tiles(scaled, weight):
+        inside = ((chosen >= start) & (chosen < start + tile.shape[1])).nonzero().squeeze(1)
+        picked[inside] = tile[inside, chosen[inside] - start]
+        total += tile.exp2_().sum(1)
+    normaliser = total.log2()
+    # Powers of a trained model's logits are far from the ends of float32, and taking the largest
+    # logit off first would be two further passes. Where they are not near, it is done after all.
+    far = ~((total > LEAST) & (total < MOST))
+    if far.any():
+        normaliser[far] = _shifted_normaliser(scaled[far], weight)
+    return (picked - normaliser).double() * math.log(2)
+
+
+def _shifted_normaliser(scaled: Tensor, weight: Tensor) -> Tensor:
+    """Return log2 of the sum over all rows of 2 to the power of each logit (N,), of any size."""
     highest: list[Tensor] = []
     totals: list[Tensor] = []
-    for start, part in zip(
-        range(0, len(weight), HEAD_WIDTH), weight.split(HEAD_WIDTH), strict=True
-    ):
-        tile = matmul_prepacked(scaled, prepacked(part.float(), scaled))  # (N, width)
-        inside = ((chosen >= start) & (chosen < start + len(part))).nonzero().squeeze(1)
-        picked[inside] = tile[inside, chosen[inside] - start]
+    for _, tile in _tiles(scaled, weight):
         highest.append(tile.amax(1))
         totals.append(tile.sub_(highest[-1].unsqueeze(1)).exp2_().sum(1))
     tops = torch.stack(highest)  # (tiles, N)
     top = tops.amax(0)
     total = torch.stack(totals).mul_(tops.sub_(top).exp2_()).sum(0)
-    normaliser = total.log2_().add_(top)
-    return (picked - normaliser).double() * math.log(2)
+    return total.log2_().add_(top)
+
+
+def _tiles(scaled: Tensor, weight: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first row of each tile of the head, and its logits (N, width)."""
+    for start, part in zip(
+        range(0, len(weight), HEAD_WIDTH), weight.split(HEAD_WIDTH), strict=True
+    ):
+        yield start, matmul_prepacked(scaled, prepacked(part.float(), scaled))
