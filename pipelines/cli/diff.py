@@ -165,8 +165,8 @@ def _print_scores(console: Console, pairs: Sequence[ScoredPair]) -> None:
         console.print(METHOD, markup=False)
     for before, after in ((each.before, each.after) for each in pairs):
         if before.recipe == after.recipe:
-            command = f"olmo compare {before.recipe} {before.model} {after.model}"
-            console.print(Text(f"by itself: {command}"))
+            command = f"olmo compare {before.recipe} {before.model} {after.model} --documents"
+            console.print(Text(f"documents whose answers flipped: {command}"))
 
 
 def _panels(found: Sequence[Differences]) -> list[Panel]:
