@@ -43,7 +43,11 @@ class Lacking:
 
 
 def lacking(
-    graph: Graph, root: Path, found: SweptCheckpoints, keys: Collection[str] | None = None
+    graph: Graph,
+    root: Path,
+    found: SweptCheckpoints,
+    keys: Collection[str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> Lacking:
     """Return what is to be launched for checkpoints to have each evaluation of the sweep.
 
@@ -52,6 +56,7 @@ def lacking(
         root: The folder of all results.
         found: What `checkpoints` says.
         keys: Those that are wanted; None: all that are whole.
+        names: Assets of the sweep that are wanted; None: all.
     """
     works: list[AssetBuild] = []
     refused: dict[str, str] = {}
@@ -59,7 +64,7 @@ def lacking(
     finished = 0
     asked = found.whole if keys is None else keys
     for key in asked:
-        for name in sweep_names(graph):
+        for name in sweep_names(graph) if names is None else names:
             try:
                 work = sweep_work(graph, name, key, root, found)
                 if (run := work.finished()) is not None:

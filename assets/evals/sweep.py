@@ -5,7 +5,7 @@ made from a sweep's results, so they stay leaves of the graph.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,16 +41,17 @@ class SweptCheckpoints:
             return []
         return [key for key in keys if key not in self.whole and key not in self.damaged]
 
-    def every(self, steps: int) -> "SweptCheckpoints":
-        """Return those at multiples of so many steps."""
+    def wanted(self, *, every: int, runs: Collection[str]) -> "SweptCheckpoints":
+        """Return those at multiples of so many steps, of these runs; of all if none is named."""
 
-        def at(key: str) -> bool:
-            return int(key.rpartition("@step")[2]) % steps == 0
+        def fits(key: str) -> bool:
+            run, _, step = key.rpartition("@step")
+            return int(step) % every == 0 and (not runs or run in runs)
 
         return replace(
             self,
-            whole={key: path for key, path in self.whole.items() if at(key)},
-            damaged={key: why for key, why in self.damaged.items() if at(key)},
+            whole={key: path for key, path in self.whole.items() if fits(key)},
+            damaged={key: why for key, why in self.damaged.items() if fits(key)},
         )
 
     def run_of(self, key: str) -> str:

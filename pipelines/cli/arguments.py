@@ -33,3 +33,8 @@ Partition = Annotated[
 ]
 OfRecipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="Jobs of this recipe only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
+
+
+def names_of(given: list[str] | None) -> list[str]:
+    """Return the names of an option that is repeated, or holds several with commas between."""
+    return [name for part in given or [] for name in part.split(",") if name]

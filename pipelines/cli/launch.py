@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from assets.assemble import build_graph
-from assets.evals.sweep import SWEEP, checkpoints, sweep_work
+from assets.evals.sweep import SWEEP, checkpoints, sweep_names, sweep_work
 from assets.execution.produce import AssetBuild, launch_of, main_line_work
 from assets.graph import Graph
 from assets.launcher import Launch, Refused
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reuse import reused_from
+from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError, listed
 from pipelines.cli.jobs import require_asset
 from pipelines.cli.sweep_here import make_here
@@ -52,7 +53,14 @@ def launch_asset(
     return 0
 
 
-def sweep_recipe(recipe: str, *, every: int = 1, dry_run: bool) -> int:
+def sweep_recipe(
+    recipe: str,
+    *,
+    every: int = 1,
+    runs: Sequence[str] = (),
+    evaluations: Sequence[str] = (),
+    dry_run: bool,
+) -> int:
     """Queue every evaluation that is lacking, or make them here; return the exit code.
 
     Where the engine has no queue they are made one after another, and this waits for them, and for
@@ -61,21 +69,28 @@ def sweep_recipe(recipe: str, *, every: int = 1, dry_run: bool) -> int:
     Args:
         recipe: Its name.
         every: Of each run, only checkpoints at multiples of so many steps.
+        runs: Only checkpoints of these trainings; all by default.
+        evaluations: Only these of the recipe's evaluations; all by default.
         dry_run: Only say what would be done.
 
     Raises:
-        ConfigError: unknown or malformed recipe, or a malformed site file.
+        ConfigError: unknown or malformed recipe, run or evaluation, or a malformed site file.
         Refused: what one of them reads has been damaged meanwhile.
         EngineError: an engine refuses the jobs, or does not answer.
     """
     graph = build_graph(load_recipe(recipe))
+    trainings = [name for name, node in graph.nodes.items() if node.distributed]
+    _require_known("--models", runs, trainings)
+    swept_by = {SWEEP[name]: name for name in sweep_names(graph)}
+    _require_known("--select", evaluations, [*swept_by])
+    names = [swept_by[evaluation] for evaluation in evaluations or swept_by]
     launcher = site_launcher()
     unfit: dict[str, str] = {}
     begun: set[str] = set()
 
     def look() -> Lacking:
-        swept = checkpoints(graph, root()).every(every)
-        found = lacking(graph, root(), swept)
+        swept = checkpoints(graph, root()).wanted(every=every, runs=runs)
+        found = lacking(graph, root(), swept, names=names)
         said = {name: f"not scored: {'; '.join(why)}" for name, why in found.not_scored.items()}
         refused = {name: why for name, why in found.refused.items() if name not in begun}
         for name, why in {**swept.damaged, **refused, **said}.items():
@@ -106,6 +121,11 @@ def sweep_recipe(recipe: str, *, every: int = 1, dry_run: bool) -> int:
     if failed:
         print(f"olmo: without a result: {len(failed)}: {listed(failed)}", file=sys.stderr)
     return EXIT_REFUSED if unfit or failed else 0
+
+
+def _require_known(option: str, names: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"{option} {unknown[0]}: unknown; {nearest(unknown[0], known)}")
 
 
 def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:

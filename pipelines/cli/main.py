@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import alerts, corpus, lineage, release, scores, trace, work
-from pipelines.cli.arguments import AsJson, RecipeName, Select
+from pipelines.cli.arguments import AsJson, RecipeName, Select, names_of
 
 app = typer.Typer(
     name="olmo",
@@ -83,8 +83,8 @@ def run(
     from pipelines.cli.run import run_recipe, run_variants
 
     if settings or name is not None:
-        raise typer.Exit(run_variants(recipe, settings or [], name, _names(select), force=force))
-    raise typer.Exit(run_recipe(recipe, _names(select), force=force))
+        raise typer.Exit(run_variants(recipe, settings or [], name, names_of(select), force=force))
+    raise typer.Exit(run_recipe(recipe, names_of(select), force=force))
 
 
 @app.command(
@@ -132,7 +132,7 @@ def plan(recipe: RecipeName, select: Select = None, as_json: AsJson = False) -> 
     """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
     from pipelines.cli.plan import print_plan
 
-    raise typer.Exit(print_plan(recipe, _names(select), as_json=as_json))
+    raise typer.Exit(print_plan(recipe, names_of(select), as_json=as_json))
 
 
 @app.command(
@@ -167,7 +167,7 @@ def cost(
     from pipelines.cli.cost import print_cost
 
     code = print_cost(
-        recipe, _names(select), force=force, device=device, devices=devices, as_json=as_json
+        recipe, names_of(select), force=force, device=device, devices=devices, as_json=as_json
     )
     raise typer.Exit(code)
 
@@ -199,10 +199,6 @@ def ui(
     from pipelines.cli.ui import serve
 
     serve(host, port)
-
-
-def _names(select: list[str] | None) -> list[str]:
-    return [name for part in select or [] for name in part.split(",") if name]
 
 
 def main() -> None:

@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.arguments import AsJson, AssetName, OfRecipe, Partition, RecipeName
+from pipelines.cli.arguments import (
+    AsJson,
+    AssetName,
+    OfRecipe,
+    Partition,
+    RecipeName,
+    names_of,
+)
 
 app = typer.Typer()
 
@@ -86,16 +93,29 @@ def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) ->
 
 @app.command(
     epilog="Examples:\n\n  olmo sweep demo --dry-run\n\n  olmo sweep demo\n\n"
-    "  olmo sweep demo --every 1000"
+    "  olmo sweep demo mine --every 1000\n\n"
+    "  olmo sweep demo --models stage1 --select downstream"
 )
 def sweep(
-    recipe: RecipeName,
+    recipes: Annotated[
+        list[str], typer.Argument(metavar="RECIPE", help="One recipe or several, as in demo.")
+    ],
     every: Annotated[
         int,
         typer.Option(
             metavar="STEPS", help="Only checkpoints at multiples of so many steps.", min=1
         ),
     ] = 1,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUNS", help="Only checkpoints of these trainings: stage1,stage2_ingredient1."
+        ),
+    ] = None,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EVALUATIONS", help="Only these: downstream, perplexity."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; does nothing.")
     ] = False,
@@ -103,7 +123,9 @@ def sweep(
     """Queue every evaluation that the checkpoints lack; without a queue make them one by one."""
     from pipelines.cli.launch import sweep_recipe
 
-    raise typer.Exit(sweep_recipe(recipe, every=every, dry_run=dry_run))
+    wanted = {"runs": names_of(models), "evaluations": names_of(select)}
+    codes = [sweep_recipe(name, every=every, **wanted, dry_run=dry_run) for name in recipes]
+    raise typer.Exit(max(codes))
 
 
 @app.command(epilog="Examples:\n\n  olmo orphans\n\n  olmo orphans demo --json")

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assets.graph import Graph
+from olmo_core.errors import ConfigError
 from pipelines.cli.launch import sweep_recipe
 from tests.pipelines.evaluations import MODULE, checkpoint, save_checkpoints, sweep_graph
 
@@ -92,6 +94,19 @@ def test_every_so_many_steps(toy: Graph, capsys: pytest.CaptureFixture[str]) -> 
         KEYS[1],
         KEYS[1],
     ]
+
+
+def test_of_some_runs_by_some_evaluations(toy: Graph, capsys: pytest.CaptureFixture[str]) -> None:
+    def asked(**wanted: Sequence[str]) -> list[str]:
+        assert sweep_recipe("toy", **wanted, dry_run=True) == 0
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+
+    assert len(asked()) == len(asked(runs=["stage1"])) == 6
+    assert asked(evaluations=["perplexity"]) == [f"  checkpoint_perplexity {key}" for key in KEYS]
+    with pytest.raises(ConfigError, match="--models stage_1: unknown; did you mean 'stage1'"):
+        sweep_recipe("toy", runs=["stage_1"], dry_run=True)
+    with pytest.raises(ConfigError, match="--select blimp: unknown; expected one of downstream, "):
+        sweep_recipe("toy", evaluations=["blimp"], dry_run=True)
 
 
 SWEEP = """
