@@ -89,10 +89,6 @@ DASK_ADDRESS = Kind(
     r"(?:tls|tcp)://[A-Za-z0-9][A-Za-z0-9.-]{0,252}:[0-9]{1,5}",
     "the address of a Dask scheduler, as in tls://scheduler.example.org:8786",
 )
-DEVICE = Kind(
-    r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}",
-    "a GPU's name of letters, digits, spaces and . _ - (at most 64), as in NVIDIA H100",
-)
 CONTEXT = Kind(
     r"[A-Za-z0-9][A-Za-z0-9_.:@/+-]{0,252}",
     "a context of the kubeconfig: letters, digits and _ . : @ / + -",

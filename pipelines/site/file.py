@@ -33,8 +33,8 @@ class ResourceSpec:
     # Ranks of a distributed job; others are one process.
     processes_per_node: int = field(default=1, metadata=within(1, 1_024))
     devices_per_node: int = field(default=0, metadata=within(0, 1_024))  # GPUs
-    # Which, as in NVIDIA H100: a forecast goes by its peak FLOP/s and its power.
-    device: str | None = field(default=None, metadata=allow(names.DEVICE))
+    # Which, as in NVIDIA H100: a forecast goes by its peak FLOP/s and its power. One of a table.
+    device: str | None = None
     # All that the engine gives, if not said.
     cpus_per_node: int | None = field(default=None, metadata=within(1, 100_000))
     memory_gib_per_node: int | None = field(default=None, metadata=within(1, 1_000_000))
