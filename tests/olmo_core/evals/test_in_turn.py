@@ -138,6 +138,8 @@ def test_tasks_requests_and_tokenizers_are_made_for_the_first_checkpoint_alone(
     from olmo_core.evals.perplexity import model_scorer
 
     monkeypatch.setenv("OLMO_ROOT", str(tmp_path))
+    # The process of a sweep never imports what does tasks in parallel; other tests may have.
+    monkeypatch.delitem(sys.modules, "olmo_core.tasks.map", raising=False)
     for module, name in (
         (downstream, "_loaded"),
         (harness, "_tokenizer"),
