@@ -97,8 +97,8 @@ def test_every_so_many_steps(toy: Graph, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_of_some_runs_by_some_evaluations(toy: Graph, capsys: pytest.CaptureFixture[str]) -> None:
-    def asked(**wanted: Sequence[str]) -> list[str]:
-        assert sweep_recipe("toy", **wanted, dry_run=True) == 0
+    def asked(runs: Sequence[str] = (), evaluations: Sequence[str] = ()) -> list[str]:
+        assert sweep_recipe("toy", runs=runs, evaluations=evaluations, dry_run=True) == 0
         return [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
 
     assert len(asked()) == len(asked(runs=["stage1"])) == 6
