@@ -43,7 +43,7 @@ class Difference:
     @property
     def of_file(self) -> bool:
         """Return whether it is a file that differs: `before` and `after` are SHA-256."""
-        return isinstance(self.before, str)
+        return isinstance(self.before, str) or isinstance(self.after, str)
 
     @property
     def relative(self) -> float:
@@ -101,7 +101,8 @@ def compare(stretch: Stretch, folder: Path) -> Replay:
     """
     run, replay = stretch.run, RunFolder(folder)
     steps, differences = _compared_figures(stretch, replay)
-    checkpoints, of_weights = _compared_checkpoints(stretch, replay)
+    elsewhere = tuple(_elsewhere(run, replay))
+    checkpoints, of_weights = _compared_checkpoints(stretch, replay, elsewhere=bool(elsewhere))
     model = _ends_with(run, stretch.end)
     if model:
         differences += _compared_model(run, replay, stretch.end)
@@ -118,7 +119,7 @@ def compare(stretch: Stretch, folder: Path) -> Replay:
         checkpoints=tuple(checkpoints),
         model=model,
         differences=(*differences, *of_weights),
-        elsewhere=tuple(_elsewhere(run, replay)),
+        elsewhere=elsewhere,
         tolerance=TOLERANCE_BF16 if config.precision == "amp_bf16" else TOLERANCE,
     )
 
@@ -138,15 +139,25 @@ def _compared_figures(stretch: Stretch, replay: RunFolder) -> tuple[int, list[Di
         Difference(what=key, step=step, before=before[step].get(key), after=after[step].get(key))
         for step in steps
         for key in COMPARED
-        if before[step].get(key) != after[step].get(key)
+        if not _equal(before[step].get(key), after[step].get(key))
     ]
     return len(steps), different
 
 
+def _equal(before: float | None, after: float | None) -> bool:
+    """Return whether two figures are equal; one that is no number equals another such."""
+    if isinstance(before, float) and isinstance(after, float) and math.isnan(before):
+        return math.isnan(after)
+    return before == after
+
+
 def _compared_checkpoints(
-    stretch: Stretch, replay: RunFolder
+    stretch: Stretch, replay: RunFolder, *, elsewhere: bool
 ) -> tuple[list[int], list[Difference]]:
-    """Compare the files of checkpoints that both have written, if as many ranks wrote them."""
+    """Compare the files of checkpoints that both have written.
+
+    Elsewhere other ranks may have written the same tensors into other files: those are passed over.
+    """
     own = {one.step: one for one in list_checkpoints(replay.path) if one.step > stretch.start}
     compared: list[int] = []
     different: list[Difference] = []
@@ -154,15 +165,22 @@ def _compared_checkpoints(
         if one.step not in own:
             continue
         before, after = _state_files(one), _state_files(own[one.step])
-        if before.keys() != after.keys():  # other ranks: other files of the same tensors
+        if before.keys() != after.keys() and elsewhere:
             continue
         compared.append(one.step)
-        different += [
-            Difference(what=name, step=one.step, before=digest, after=after[name])
-            for name, digest in before.items()
-            if digest != after[name]
-        ]
+        different += _different_files(before, after, one.step)
     return compared, different
+
+
+def _different_files(
+    before: Mapping[str, str], after: Mapping[str, str], step: int
+) -> list[Difference]:
+    """Return the files with another digest, or that one side alone has."""
+    return [
+        Difference(what=name, step=step, before=before.get(name), after=after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _state_files(checkpoint: Checkpoint) -> dict[str, str]:
@@ -180,12 +198,11 @@ def _ends_with(run: RunFolder, step: int) -> bool:
 
 
 def _compared_model(run: RunFolder, replay: RunFolder, step: int) -> list[Difference]:
-    before, after = (one.read_result()["files"] for one in (run, replay))
-    return [
-        Difference(what=name, step=step, before=before[name]["sha256"], after=after[name]["sha256"])
-        for name in before.keys() & after.keys()
-        if before[name]["sha256"] != after[name]["sha256"]
-    ]
+    before, after = (
+        {name: entry["sha256"] for name, entry in one.read_result()["files"].items()}
+        for one in (run, replay)
+    )
+    return _different_files(before, after, step)
 
 
 def _elsewhere(run: RunFolder, replay: RunFolder) -> Iterator[str]:

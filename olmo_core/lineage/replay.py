@@ -24,14 +24,16 @@ LOSS = "train/CrossEntropyLoss"  # of a logged step, unless it has no label
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """The steps of a run from the one after `start` to `end`; after step 0 it has first weights.
+    """The steps of a run from the one after `start` to `end`.
 
-    With `end` equal to `start`, no step: the model is written from that checkpoint.
+    With `end` equal to `start`, no step: the model is written from that checkpoint. With
+    `from_beginning` no checkpoint is taken: the run's first weights are made or loaded again.
     """
 
     run: RunFolder
     start: int
     end: int
+    from_beginning: bool = False
 
     @property
     def name(self) -> str:
@@ -51,10 +53,14 @@ def stretch_before(run: RunFolder, step: int, steps: int) -> Stretch:
     if not rows:
         raise InputError(f"{run.metrics}: no step's figures, so there is nothing to compare with")
     made = max([*rows, *(one.step for one in list_checkpoints(run.path))])
-    if not 1 <= step <= made:
-        raise InputError(f"step {step}: the run {run.path} has steps 1 to {made}")
+    origin = _origin(run)
+    if not origin < step <= made:
+        raise InputError(f"step {step}: the run {run.path} has steps {origin + 1} to {made}")
+    end = min(made, step + steps - 1)
     kept = [one.step for one in list_checkpoints(run.path) if one.step < step]
-    return Stretch(run=run, start=max(kept, default=0), end=min(made, step + steps - 1))
+    if not kept:
+        return Stretch(run=run, start=origin, end=end, from_beginning=True)
+    return Stretch(run=run, start=max(kept), end=end)
 
 
 def proving_stretches(run: RunFolder, steps: int) -> list[Stretch]:
@@ -70,10 +76,19 @@ def proving_stretches(run: RunFolder, steps: int) -> list[Stretch]:
     kept = [one.step for one in list_checkpoints(run.path)]
     if last not in kept:
         raise InputError(f"{run.path}: no checkpoint of step {last}, its last, to write anew")
-    inner = [step for step in kept if step < last]
-    starts = sorted({0, *inner[:1], *inner[-1:]})
+    origin, inner = _origin(run), [step for step in kept if step < last]
+    first = Stretch(run=run, start=origin, end=min(last, origin + steps), from_beginning=True)
+    starts = sorted({*inner[:1], *inner[-1:]} - {origin})
     made = [Stretch(run=run, start=start, end=min(last, start + steps)) for start in starts]
-    return [*made, Stretch(run=run, start=last, end=last)]
+    return [first, *made, Stretch(run=run, start=last, end=last)]
+
+
+def _origin(run: RunFolder) -> int:
+    """Return the step that a run began after: not 0 where it counts on from another's."""
+    if run.finished:
+        return int(run.read_result()["report"]["data"].get("first_step", 0))
+    kept = list_checkpoints(run.path)
+    return int(kept[0].read_train().get("origin", 0)) if kept else 0
 
 
 def prepare(stretch: Stretch, folder: Path) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def prepare(stretch: Stretch, folder: Path) -> dict[str, Any]:
         raise InputError(f"{run.config}: missing, so nothing says by which values the run learned")
     config, _ = load_train_config(run.config)
     shutil.rmtree(folder, ignore_errors=True)
-    if stretch.start:
+    if not stretch.from_beginning:
         source = Checkpoint(run.path / CHECKPOINTS / f"step{stretch.start}")
         source.verify()
         shutil.copytree(source.path, folder / CHECKPOINTS / source.path.name, copy_function=_link)

@@ -132,6 +132,8 @@ def _proof(graph: Graph, launcher: Launcher, name: str, stale: Stale) -> list[st
         raise CannotProve(f"{name}: no training, and stale by more than its inputs")
     if not stale.areas.issubset(PROVABLE):
         raise CannotProve(f"{name}: stale by its values, which a replay does not prove harmless")
+    if not stale.run.finished:
+        raise CannotProve(f"{name}: {stale.run.path} has not finished, so its end proves nothing")
     stretches = proving_stretches(stale.run, PROVING_STEPS)
     found = replay_all(graph.recipe.name, name, stretches, launcher, silent=False)
     if not found[-1].bitwise:

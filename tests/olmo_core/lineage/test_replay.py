@@ -25,6 +25,7 @@ def write_run(
     checkpoints: Mapping[int, bytes] | None = None,
     launch: Mapping[str, Any] | None = None,
     end: int | None = None,
+    origin: int = 0,
 ) -> RunFolder:
     """Write a training's folder: losses by step, a file of weights by step; `end` finishes it."""
     run = RunFolder(folder)
@@ -38,6 +39,7 @@ def write_run(
         state.mkdir(parents=True)
         (state / "0.distcp").write_bytes(content)
         (state / ".metadata").write_text(str(folder))  # names its place, so it is not compared
+        write_json(state.parent / "train.json", {"origin": origin})
         names = ("model_and_optim/0.distcp", "model_and_optim/.metadata")
         files = {name: describe(state.parent / name) for name in names}
         write_json(state.parent / "manifest.json", {"schema_version": 1, "files": files})
@@ -45,7 +47,7 @@ def write_run(
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(b"w")
         files = {"model/weights": describe(folder / "model" / "weights")}
-        report = {"data": {"step": end}}
+        report = {"data": {"step": end, "first_step": origin}}
         write_json(run.result, {"schema_version": 1, "files": files, "report": report})
     return run
 
@@ -57,13 +59,14 @@ def describe(path: Path) -> dict[str, Any]:
 def test_it_begins_at_the_checkpoint_before_and_ends_with_the_run(tmp_path: Path) -> None:
     losses = {step: 1.0 for step in range(1, 31)}
     run = write_run(tmp_path / "run", losses=losses, checkpoints={10: b"a", 20: b"b"})
-    for step, steps, start, end in (
-        (1, 5, 0, 5),
-        (10, 5, 0, 14),  # the checkpoint of step 10 is after that step
-        (11, 5, 10, 15),
-        (25, 100, 20, 30),
+    for step, steps, start, end, from_beginning in (
+        (1, 5, 0, 5, True),
+        (10, 5, 0, 14, True),  # the checkpoint of step 10 is after that step
+        (11, 5, 10, 15, False),
+        (25, 100, 20, 30, False),
     ):
-        assert stretch_before(run, step, steps) == Stretch(run=run, start=start, end=end)
+        found = stretch_before(run, step, steps)
+        assert (found.start, found.end, found.from_beginning) == (start, end, from_beginning)
     for step in (0, 31):
         with pytest.raises(InputError, match=rf"step {step}: .* has steps 1 to 30"):
             stretch_before(run, step, 5)
@@ -80,6 +83,19 @@ def test_what_proves_a_change_harmless(tmp_path: Path) -> None:
     lacking = write_run(tmp_path / "lacking", losses=losses, checkpoints=kept, end=30)
     with pytest.raises(InputError, match="no checkpoint of step 30"):
         proving_stretches(lacking, 5)
+
+
+def test_a_run_that_counts_on_from_another_begins_where_that_stood(tmp_path: Path) -> None:
+    losses, kept = {step: 1.0 for step in range(301, 331)}, {310: b"a", 330: b"b"}
+    run = write_run(tmp_path / "run", losses=losses, checkpoints=kept, end=330, origin=300)
+    stretches = proving_stretches(run, 5)
+    assert [(one.start, one.end) for one in stretches] == [(300, 305), (310, 315), (330, 330)]
+    assert [one.from_beginning for one in stretches] == [True, False, False]
+    assert not (tmp_path / "replay" / "checkpoints").exists()
+    prepare(stretches[0], tmp_path / "replay")  # there is no checkpoint of step 300 here
+    assert stretch_before(run, 305, 2) == Stretch(run=run, start=300, end=306, from_beginning=True)
+    with pytest.raises(InputError, match=r"step 300: .* has steps 301 to 330"):
+        stretch_before(run, 300, 2)
 
 
 def test_it_has_a_copy_of_the_checkpoint_and_reports_to_nobody(tmp_path: Path) -> None:
@@ -121,8 +137,31 @@ def test_equal_bits_are_equal_and_one_that_is_not_is_named(tmp_path: Path) -> No
     weight = compare(stretch, tmp_path / "weight")
     assert [each.what for each in weight.differences] == ["model_and_optim/0.distcp"]
     assert not weight.within_tolerance
-    write_run(tmp_path / "nan", losses={11: 2.5, 12: float("nan")}, checkpoints=kept)
-    assert not compare(stretch, tmp_path / "nan").within_tolerance
+    nan = write_run(tmp_path / "nan", losses={11: 2.5, 12: float("nan")}, checkpoints=kept)
+    assert not compare(stretch, nan.path).within_tolerance
+    assert compare(Stretch(run=nan, start=10, end=12), nan.path).bitwise
+
+
+def test_a_file_that_one_side_alone_has_is_a_difference(tmp_path: Path) -> None:
+    losses, kept = {11: 2.5}, {11: b"w"}
+    run = write_run(tmp_path / "run", losses=losses, checkpoints=kept, end=11)
+    replay = write_run(tmp_path / "replay", losses=losses, checkpoints=kept, end=11)
+    manifest = replay.path / "checkpoints/step11/manifest.json"
+    for path in (manifest, replay.result):
+        content = json.loads(path.read_text())
+        content["files"] = {
+            name.replace("0.distcp", "1.distcp").replace("weights", "weights2"): entry
+            for name, entry in content["files"].items()
+        }
+        write_json(path, content)
+    found = compare(Stretch(run=run, start=10, end=11), replay.path)
+    assert [each.what for each in found.differences] == [
+        "model/weights",
+        "model/weights2",
+        "model_and_optim/0.distcp",
+        "model_and_optim/1.distcp",
+    ]
+    assert not found.within_tolerance
 
 
 def test_elsewhere_rounding_is_no_difference(tmp_path: Path) -> None:
