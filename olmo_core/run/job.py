@@ -233,7 +233,7 @@ class Job:
                 from olmo_core.evals.store.in_loop import record_in_loop
 
                 record_in_loop(self.files, root.absolute())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.error(
                 "not added to the results of %s, but to be added by who reads them: %s", root, error
             )

@@ -34,9 +34,10 @@ def record_in_loop(run: RunFolder, root: Path) -> None:
         OSError: a file cannot be read or written.
         ValueError: the run's configuration is damaged.
     """
-    if run.path.parents[2] != root:
+    if not run.path.is_relative_to(root) or len(run.path.relative_to(root).parts) != 3:
         return
-    for name, rows in lacking_evaluations(run, root):
+    # All of them before the first is written: of a step that was evaluated twice both are lacking.
+    for name, rows in [*lacking_evaluations(run, root)]:
         write_rows(root / FOLDER / run.path.parents[1].name / IN_LOOP, name, rows)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from olmo_core.evals.in_loop.labels import figure, labels
-from olmo_core.evals.store.in_loop import task_and_metric
+from olmo_core.evals.store.in_loop import record_in_loop, task_and_metric
 from olmo_core.evals.store.read import Results, open_results
 from olmo_core.files import write_json
+from olmo_core.run.folder import RunFolder
 from olmo_core.run.job import Job, Report
 from tests.olmo_core.evals.store.evaluations import checkpoint, evaluate
 from tests.olmo_core.evals.store.runs import VERSION, train
@@ -144,6 +145,32 @@ def test_a_step_that_was_done_again_has_two_evaluations_of_which_the_later_count
     results = open_results(root)
     assert points(results) == [(5, 0.1), (10, 0.2)]
     assert points(results, "rows") == [(5, 0.1), (10, 0.1), (10, 0.2)]
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["read", "recorded"])
+def test_both_evaluations_of_a_step_are_kept_though_the_store_is_looked_at_once(
+    root: Path, training: Training, recorded: bool
+) -> None:
+    training.step(1)
+    training.evaluated(10, 0.1)
+    training.attempt = 2
+    training.evaluated(10, 0.2)
+    if recorded:  # as a training does at its end
+        record_in_loop(RunFolder(training.path), root)
+    results = open_results(root)
+    assert points(results) == [(10, 0.2)]
+    assert points(results, "rows") == [(10, 0.1), (10, 0.2)]
+
+
+def test_a_training_in_another_place_is_of_no_store(
+    root: Path, training: Training, tmp_path: Path
+) -> None:
+    training.step(1)
+    training.evaluated(10, 0.1)
+    for folder in (tmp_path / "elsewhere", root / "shallow"):
+        shutil.copytree(training.path, folder)
+        record_in_loop(RunFolder(folder), root)
+    assert not list(root.glob("results/**/*.parquet"))
 
 
 @pytest.mark.parametrize("how", ["deleted", "set aside"])
