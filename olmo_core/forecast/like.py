@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import Place
 from olmo_core.forecast.loads import Load, Work, load_of
 from olmo_core.forecast.past import PastRun
@@ -46,8 +47,11 @@ def nearest(work: Work, place: Place, runs: Sequence[PastRun]) -> list[Like]:
     load = load_of(work)
     found: list[Like] = []
     for run in runs:
-        own = load_of(work_of(run)) if run.module == work.module else None
         if run.module != work.module or run.kind != place.kind:
+            continue
+        try:
+            own = load_of(work_of(run))
+        except ConfigError:  # made by another version of the code, whose keys or tasks these are
             continue
         if (load is None) != (own is None) or (load and own and load.unit != own.unit):
             continue

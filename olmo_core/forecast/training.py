@@ -151,7 +151,10 @@ def _nearest(work: TrainingWork, place: Place, runs: Sequence[PastRun]) -> list[
     for run in runs:
         if run.module != TRAINING or run.kind != place.kind or not run.step_seconds:
             continue
-        config = run.train_config
+        try:
+            config = run.train_config
+        except ConfigError:  # made by another version of the code, whose keys these are not
+            continue
         other = TrainingWork(asset=work.asset, config=config)
         differences = [key for key, of in _COMPUTED.items() if of(config) != of(work.config)]
         if run.devices != place.devices:

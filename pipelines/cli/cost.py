@@ -138,7 +138,9 @@ def _places(site: Site, device: str | None, devices: int | None) -> Callable[[La
         if device is None or not (launch.distributed or launch.module in OF_SCORES):
             return found
         count = (devices or max(1, found.devices)) if launch.distributed else 1
-        nodes = max(found.nodes, -(-count // GPUS_PER_NODE))
+        # As many nodes as the devices need; the site's are for the site's number of devices.
+        nodes = found.nodes if devices is None else 1
+        nodes = max(nodes, -(-count // GPUS_PER_NODE))
         return dataclasses.replace(found, device=device, devices=count, gpus=True, nodes=nodes)
 
     return place

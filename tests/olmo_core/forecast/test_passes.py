@@ -167,3 +167,23 @@ def test_what_the_site_does_not_state_is_named(root: Path) -> None:
 def test_a_currency_has_three_letters() -> None:
     with pytest.raises(ValueError, match="three capital letters"):
         PricesConfig(currency="dollars")
+
+
+def test_an_evaluation_of_tasks_that_are_no_more_is_no_measure(root: Path) -> None:
+    module, models = "olmo_core.evals.downstream", {"stage1": {"parameters": 1e6}}
+    numbers = {"parameters": 1e6}
+    stage1 = "demo/stage1/a"
+    write_result(root, stage1, module="m", config={}, numbers=numbers, work_seconds=1.0)
+    for version, task in (("a", "olmo1_copa"), ("b", "task_of_yesterday")):
+        write_result(
+            root,
+            f"demo/downstream/{version}",
+            module=module,
+            config={"tasks": [{"name": task, "limit": 10}]},
+            numbers={},
+            work_seconds=10.0 if version == "a" else 99.0,
+            inputs={stage1: ""},
+        )
+    config = {"tasks": [{"name": "olmo1_copa", "limit": 10}]}
+    work = Work(asset="downstream", module=module, config=config, inputs=models)
+    assert forecast_job(work, Place(cores=2), [root]).value("seconds") == pytest.approx(11.0)

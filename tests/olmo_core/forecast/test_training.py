@@ -197,3 +197,11 @@ def test_as_many_checkpoints_are_kept_as_training_keeps(changes: dict[str, Any])
                     there.remove(each)
         there.append(kind)
     assert checkpoints_kept(config, 100) == len(there)
+
+
+def test_a_run_whose_keys_this_version_does_not_read_is_no_measure(root: Path) -> None:
+    write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
+    other = write_training(root, "demo/stage1/b", train_config(), step_seconds=5.0)
+    with (other / "config.yaml").open("a") as config:
+        config.write("key_of_tomorrow: 1\n")
+    assert forecast(root).value("seconds") == pytest.approx(7.0 + 100 * 0.5)

@@ -9,17 +9,18 @@ from typing import Any
 import pytest
 
 from assets.assemble import build_graph
-from assets.launcher import Refused
+from assets.launcher import Launch, Refused
 from assets.paths import CHECKOUT
 from assets.recipe import limits_of, load_recipe
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import FIGURES, Figure, Forecast
-from pipelines.cli.cost import print_cost
+from olmo_core.run.folder import RunFolder
+from pipelines.cli.cost import _places, print_cost
 from pipelines.cli.launch import launch_asset
 from pipelines.cli.run import run_recipe
 from pipelines.forecast import elapsed, training_configs
 from pipelines.launchers.forecast import require_within_budget
-from pipelines.site.file import Site
+from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
 RECIPES = CHECKOUT / "tests" / "recipes"
 
@@ -212,3 +213,21 @@ def test_a_site_file_says_prices_and_devices_that_are_known(
     site(tmp_path, text + "\n", monkeypatch)
     with pytest.raises(ConfigError, match=message):
         cost(capsys, "tiny")
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(8, 1), (20, 3), (None, 16)])
+def test_devices_that_are_asked_for_need_their_own_number_of_nodes(
+    devices: int | None, nodes: int, tmp_path: Path
+) -> None:
+    shape = ResourceSpec(engine="slurm", nodes=16, processes_per_node=8, devices_per_node=8)
+    at = Site(slurm=SlurmSite(), work={"train": shape})
+    launch = Launch(
+        folder=RunFolder(tmp_path),
+        module="olmo_core.train",
+        stage="train",
+        config={},
+        identity={"recipe": "demo", "asset": "stage1"},
+        distributed=True,
+    )
+    place = _places(at, "H100", devices)(launch)
+    assert (place.nodes, place.devices) == (nodes, devices or 128)
