@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 
-def _recipes() -> list[str]:
+def recipe_names() -> list[str]:
     """Return the names that a shell completes a recipe's beginning to."""
     from assets.recipe import find_recipes
 
@@ -15,7 +15,7 @@ def _recipes() -> list[str]:
 RecipeName = Annotated[
     str,
     typer.Argument(
-        metavar="RECIPE", help="The recipe's name, as in demo.", autocompletion=_recipes
+        metavar="RECIPE", help="The recipe's name, as in demo.", autocompletion=recipe_names
     ),
 ]
 AssetName = Annotated[str, typer.Argument(metavar="ASSET", help="One of its assets, as in stage1.")]

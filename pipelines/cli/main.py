@@ -43,7 +43,7 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """The whole life of an OLMo model as one graph: raw text to evaluated, souped model."""
+    """Take the options that stand before a command; `help` above is what a person reads."""
 
 
 @app.command(
@@ -129,7 +129,10 @@ def recipes(as_json: AsJson = False) -> None:
     "  olmo plan demo --json | jq '.[] | select(.state == \"stale\") | .asset, .why'"
 )
 def plan(recipe: RecipeName, select: Select = None, as_json: AsJson = False) -> None:
-    """Say what `olmo run` would make, and why; starts nothing. Exit code 1: a failed check."""
+    """Say what `olmo run` would make, and why; starts nothing.
+
+    Exit code 1: a failed check, or something that is not here.
+    """
     from pipelines.cli.plan import print_plan
 
     raise typer.Exit(print_plan(recipe, names_of(select), as_json=as_json))

@@ -37,14 +37,11 @@ COLOURS = {
 
 
 def print_plan(recipe: str, select: Sequence[str], *, as_json: bool = False) -> int:
-    """Print what training costs, then a tree of each asset's state and why; JSON is a list.
+    """Print how large each training is, then a tree of each asset's state and why; JSON is a list.
 
     Without a selection the sweep's checkpoints are in it too. Returns the exit code, which says
-    whether a failed check blocks anything of the main line.
-
-    Raises:
-        ConfigError: something that the recipe reads is not on this machine; what training costs
-            has been printed all the same.
+    whether a failed check, or something that is not on this machine, stops anything of the main
+    line.
     """
     graph = build_graph(load_recipe(recipe)).looked_at_once()
     selected = graph.select(select or graph.nodes)

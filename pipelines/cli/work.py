@@ -11,6 +11,7 @@ from pipelines.cli.arguments import (
     Partition,
     RecipeName,
     names_of,
+    recipe_names,
 )
 
 app = typer.Typer()
@@ -98,7 +99,12 @@ def cancel(recipe: RecipeName, asset: AssetName, partition: Partition = None) ->
 )
 def sweep(
     recipes: Annotated[
-        list[str], typer.Argument(metavar="RECIPE", help="One recipe or several, as in demo.")
+        list[str],
+        typer.Argument(
+            metavar="RECIPE",
+            help="One recipe or several, as in demo.",
+            autocompletion=recipe_names,
+        ),
     ],
     every: Annotated[
         int,
