@@ -52,7 +52,8 @@ def catch_up(step: AssetStep, node: Node) -> None:
     """Make what all checkpoints lack of an asset of the sweep, in a run without any partition.
 
     When that is made, those are taken up that have appeared meanwhile, again and again until there
-    is none. What is finished and was never reported, by `olmo sweep` for instance, is reported.
+    is none. What is finished and was never reported, by `olmo sweep` for instance, is reported. Of
+    a checkpoint that has been reported, a newer version that `olmo sweep` has made is not.
 
     Raises:
         Failure: as `backfill`; what is damaged is in the log, as the sensor has it in its ticks.
