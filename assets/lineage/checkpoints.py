@@ -95,13 +95,23 @@ def _covered(part: Trained, kept: dict[tuple[Path, int], Coverage]) -> Coverage:
     return kept.get(_key(part)) or Coverage(part.run, part.up_to)
 
 
-def _weights(lineage: Lineage, name: str) -> Weights:
+def parse_name(name: str) -> tuple[str, str | None, int | None]:
+    """Return asset, version and step of weights as a person names them.
+
+    Raises:
+        ConfigError: they are named otherwise.
+    """
     match = _NAME.fullmatch(name)
     if match is None:
         raise ConfigError(
             f"{name!r}: expected weights as stage1@step300, stage1, stage1/<version>, or soup"
         )
-    asset, version, step = match["asset"], match["version"], match["step"]
+    step = match["step"]
+    return match["asset"], match["version"], None if step is None else int(step)
+
+
+def _weights(lineage: Lineage, name: str) -> Weights:
+    asset, version, step = parse_name(name)
     if asset == "soup" and "soup" in lineage.graph.nodes:
         if step is not None:
             raise ConfigError(f"{name}: a soup has no steps; expected soup")
@@ -112,11 +122,11 @@ def _weights(lineage: Lineage, name: str) -> Weights:
     return Weights(label=f"{run.label}@step{up_to}", trained=trained)
 
 
-def _step_of(run: TrainingRun, step: str | None) -> int:
+def _step_of(run: TrainingRun, step: int | None) -> int:
     if step is None:
         return run.last_step
-    run.require_taken(int(step))
-    return int(step)
+    run.require_taken(step)
+    return step
 
 
 def _soup(lineage: Lineage, version: str | None) -> Weights:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from assets.assemble import build_graph
 from assets.evals.regression import scores
 from assets.fingerprint import Change, changes
+from assets.lineage.ancestors import input_folder
 from assets.lineage.causes import Causes, Found, find_causes, joined, joined_title, other_jobs
-from assets.lineage.sides import Model, ScoredAs, Side, input_folder, narrowed
+from assets.lineage.sides import Model, ScoredAs, Side, narrowed
 from assets.paths import shared_roots
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.lineage.facts import environment_of, order_of, tokens_by_source

@@ -1,17 +1,14 @@
 """What `olmo diff` compares: a recipe, a run of one of its assets, a checkpoint, or a folder."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from assets.assemble import build_graph
 from assets.graph import Graph
+from assets.lineage.ancestors import Record, ancestors, launch_record
 from assets.recipe import find_recipes, load_recipe
-from assets.reuse import OWN
 from assets.staleness import latest_finished
 from olmo_core.checkpoint.layout import CHECKPOINTS, list_checkpoints
 from olmo_core.checkpoint.weight_files import INDEX, WEIGHTS
@@ -25,8 +22,6 @@ _NAME = re.compile(
 )
 _STEP = re.compile(r"step(\d+)")
 MODEL, EXPORTS = "model", "exports"
-
-Record = Mapping[str, Any]  # of launch.json, or what it would hold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +195,12 @@ def _of_folder(path: Path, name: str) -> Side:
 
 
 def _of_run(run: RunFolder, step: int | None) -> Side:
-    launch = _launch(run)
+    launch = launch_record(run)
     asset, recipe = str(launch.get("asset") or run.path.parent.name), launch.get("recipe")
     if step is not None and step not in [each.step for each in list_checkpoints(run.path)]:
         there = ", ".join(str(each.step) for each in list_checkpoints(run.path)) or "none"
         raise ConfigError(f"{run.path}: no checkpoint of step {step}; there: {there}")
-    made_from = dict(_ancestors(run, launch))
+    made_from = _ancestors(run)
     made_from.pop(asset, None)
     runs = {**made_from, asset: run}
     shown = "/".join(run.path.parts[-3:] if recipe else run.path.parts)
@@ -213,46 +208,26 @@ def _of_run(run: RunFolder, step: int | None) -> Side:
         name=shown if step is None else f"{shown}@step{step}",
         asset=asset,
         recipe=recipe,
-        records={name: _launch(each) for name, each in runs.items()},
+        records={name: launch_record(each) for name, each in runs.items()},
         runs=runs,
         models=_models(run, step),
         step=step,
     )
 
 
-def _launch(run: RunFolder) -> Record:
-    """Return launch.json; of a run that was started by hand its configuration alone."""
-    launch = run.read(run.launch) or {}
-    if "parts" in launch:
-        return launch
-    config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    return {**launch, "parts": {"config": config}}
-
-
-def _ancestors(run: RunFolder, launch: Record) -> Iterator[tuple[str, RunFolder]]:
-    """Yield what a run is made from, those that others are made from first, as far as it is here.
+def _ancestors(run: RunFolder) -> dict[str, RunFolder]:
+    """Return what a run is made from, that others are made from first, as far as it is here.
 
     Of what is gone only the fingerprint is known, which the run's own record holds.
     """
-    inputs: Mapping[str, Mapping[str, Any]] = launch.get("inputs") or {}
-    for name, entry in inputs.items():
-        found = RunFolder(input_folder(run, launch, entry))
-        if found.launch.is_file():
-            yield from _ancestors(found, _launch(found))
-            yield name, found
-
-
-def input_folder(run: RunFolder, launch: Record, entry: Mapping[str, Any]) -> Path:
-    """Return where an input of a run lies; also of a run in a root that is no root of ours."""
-    if entry["root"] != OWN:
-        return Path(entry["root"]) / entry["path"]
-    depth = 2 if launch.get("partition") is None else 3  # recipe, asset, partition
-    return run.path.parents[depth] / entry["path"]
+    if not run.launch.is_file():
+        return {}
+    return {each.asset: each.run for each in ancestors(run)[:-1] if each.launch}
 
 
 def _models(run: RunFolder, step: int | None) -> dict[str, Model]:
     """Return the models of a run: that of a training or a soup, all of an export."""
-    launch = _launch(run)
+    launch = launch_record(run)
     recipe, asset = launch.get("recipe"), str(launch.get("asset") or run.path.parent.name)
     if (run.path / EXPORTS).is_dir():
         found: dict[str, Model] = {}

@@ -8,7 +8,7 @@ from pipelines.cli.arguments import AsJson, RecipeName
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Say which documents a step saw, and which steps and models saw a document.",
+    help="Say which documents a step saw, which models saw a document, what a model comes from.",
 )
 
 
@@ -84,3 +84,34 @@ def checkpoint(
     from pipelines.cli.trace_checkpoint import print_checkpoint
 
     print_checkpoint(recipe, first, second, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo trace model demo                       the soup\n\n"
+    "  olmo trace model demo stage1@step300\n\n"
+    "  olmo trace model demo export/25716d1e5766\n\n"
+    "  olmo trace model demo --json > soup.prov.json    W3C PROV",
+)
+def model(
+    recipe: RecipeName,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="soup, stage1, stage1@step300, export, any with a version. "
+            "Default: the soup, else the last training.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="PROV-JSON (W3C) alone on standard output.")
+    ] = False,
+) -> None:
+    """Show all that a model comes from: runs, weights, seeds, raw files, code, who accepted what.
+
+    From run folders alone; one that is gone is named, with those that have read it.
+    """
+    from pipelines.cli.trace_model import print_model
+
+    print_model(recipe, name, as_json=as_json)
