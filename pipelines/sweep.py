@@ -17,6 +17,7 @@ from assets.evals.sweep import (
     sweep_node,
     sweep_work,
 )
+from assets.execution.hold import results_held
 from assets.execution.produce import AssetBuild, launch_of, queues, ready_inputs
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
@@ -103,7 +104,8 @@ def queue_together(
     incomplete = {work.partition for work in lacks.works}
     if waiting := lacks.waiting(launcher):
         try:
-            started = launcher.submit([launch_of(work, root()) for work in waiting])
+            with results_held(root()):
+                started = launcher.submit([launch_of(work, root()) for work in waiting])
         except EngineError as error:
             log.warning(f"not queued together: {error}")
         else:

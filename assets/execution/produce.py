@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from assets.execution.follow import JobFailed, Meanwhile, follow, nothing, submit_patiently
+from assets.execution.hold import results_held
+from assets.execution.reused import record_reuse
 from assets.execution.whole import Progress, require_whole, shown_by
 from assets.fingerprint import Fingerprint, sha256_json
 from assets.graph import Graph
@@ -108,19 +110,20 @@ class Maker:
         ended: dict[str, Produced | Refused] = {}
         launches: dict[str, Launch] = {}
         progress = shown_by(self.observer, self.meanwhile)
-        for name, work in works.items():
-            if name in self.submitted:
-                continue
-            try:
-                if not self.force and (finished := work.finished()) is not None:
-                    ended[name] = self._again(name, work, finished, progress)
-                else:
-                    launches[name] = launch_of(
-                        work, self.root, own_folder=self.force, progress=progress
-                    )
-            except Refused as error:
-                ended[name] = error
-        launched = submit_patiently(self.launcher, launches, self.observer, self.meanwhile)
+        with results_held(self.root):  # from the choice of inputs until launch.json names them
+            for name, work in works.items():
+                if name in self.submitted:
+                    continue
+                try:
+                    if not self.force and (finished := work.finished()) is not None:
+                        ended[name] = self._again(name, work, finished, progress)
+                    else:
+                        launches[name] = launch_of(
+                            work, self.root, own_folder=self.force, progress=progress
+                        )
+                except Refused as error:
+                    ended[name] = error
+            launched = submit_patiently(self.launcher, launches, self.observer, self.meanwhile)
         folders = {**self.submitted, **{name: launches[name].folder for name in launches}}
         self.submitted.update({name: folders[name] for name in launched})
         yield from ((name, end) for name, end in ended.items() if name in wanted)
@@ -140,6 +143,8 @@ class Maker:
         """Report a finished run once more; one of a shared root only if it is whole."""
         if root_of(finished.path, self.root) != self.root:
             require_whole(work.node.recipe, work.node.name, finished, self.root, progress)
+        elif finished.path.parent != work.parent:
+            record_reuse(work.parent, finished, self.root)
         self.observer.started(name, finished, "finished before")
         return self._produced(work, finished, finished.read_result(), "finished before")
 
@@ -224,6 +229,9 @@ def ready_inputs(work: AssetBuild, progress: Progress = nothing) -> Mapping[str,
     node, inputs = work.node, work.inputs(progress)
     if lacking := node.lacks():
         raise Refused("; ".join(f"{node.name}: {line}" for line in lacking))
+    for name, entry in inputs.items():  # a checkpoint, chosen a while ago
+        if not entry.path.exists():
+            raise Refused(f"{node.name}: its input {name} is gone: {entry.path}; run again")
     if code_hashes(node.module, now=True) != work.fingerprint.code:
         raise Refused(
             f"{node.name}: the code that makes it has changed since this run began; run again"

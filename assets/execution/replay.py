@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.execution.follow import JobFailed, follow, submit_patiently
+from assets.execution.hold import results_held
 from assets.fingerprint import sha256_json
 from assets.launcher import Launch, Launcher, Observer, Refused
 from olmo_core import environment
@@ -50,17 +51,18 @@ def replay(
         time.sleep(0.1)  # the same replay has just ended, its supervisor not yet
     if launcher.state(folder).alive:
         raise Refused(f"{folder.path}: these steps are being replayed by another process")
-    launch = Launch(
-        folder=folder,
-        module=MODULE,
-        stage="train",
-        config=prepare(stretch, folder.path),
-        identity={"recipe": recipe, "asset": asset, "partition": None},
-        distributed=True,
-        environment={environment.ROOT: str(root)},
-    )
     name = f"{asset} {stretch.name}"
-    submit_patiently(launcher, {name: launch}, observer)
+    with results_held(root):
+        launch = Launch(
+            folder=folder,
+            module=MODULE,
+            stage="train",
+            config=prepare(stretch, folder.path),
+            identity={"recipe": recipe, "asset": asset, "partition": None},
+            distributed=True,
+            environment={environment.ROOT: str(root)},
+        )
+        submit_patiently(launcher, {name: launch}, observer)
     observer.started(name, folder, "launched")
     [(_, ended)] = follow({name: folder}, launcher, observer)
     if isinstance(ended, JobFailed):

@@ -18,6 +18,7 @@ from typing import Any, cast
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
+from assets.execution.hold import results_held
 from assets.execution.produce import AssetBuild, Maker, launch_of, main_line_work, queues
 from assets.execution.whole import shown_by
 from assets.graph import Graph
@@ -149,7 +150,7 @@ class AssetStep:
                 continue
             if any(self.graph.finished(root(), entry) is None for entry in node.inputs):
                 continue
-            with contextlib.suppress(Refused, EngineUnavailable):
+            with contextlib.suppress(Refused, EngineUnavailable), results_held(root()):
                 work = main_line_work(self.graph, name, root())
                 launch = launch_of(work, root(), progress=progress)
                 if self.launcher.submit([launch]):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from assets.assemble import build_graph
+from assets.execution.hold import results_held
 from assets.fingerprint import differences
 from assets.graph import Graph
 from assets.launcher import Launcher
@@ -57,7 +58,8 @@ def accept_differences(
         raise ConfigError("--because: missing; say why the results are equivalent")
     graph = build_graph(load_recipe(recipe))
     graph.select(names)
-    keep(acceptances_of(graph, names, because=because.strip(), config=config))
+    with results_held(root()):
+        keep(acceptances_of(graph, names, because=because.strip(), config=config))
 
 
 def keep(acceptances: Iterable[Acceptance]) -> None:

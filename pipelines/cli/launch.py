@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from assets.assemble import build_graph
 from assets.evals.sweep import SWEEP, checkpoints, sweep_names, sweep_work
+from assets.execution.hold import results_held
 from assets.execution.produce import AssetBuild, launch_of, main_line_work
 from assets.graph import Graph
 from assets.launcher import Launch, Refused
@@ -38,14 +39,15 @@ def launch_asset(
     if dry_run:
         print_dry_run(launcher, work)
         return 0
-    finished = None if force else work.finished()
-    if finished is not None:
-        origin = reused_from(finished, root(), recipe)
-        whose = f" (reused from {origin})" if origin else ""
-        print(f"{asset}: finished before{whose}; {finished.path}")
-        return 0
-    launch = launch_of(work, root(), own_folder=force)
-    how = "submitted" if launcher.submit([launch]) else "at work already"
+    with results_held(root()):
+        finished = None if force else work.finished()
+        if finished is not None:
+            origin = reused_from(finished, root(), recipe)
+            whose = f" (reused from {origin})" if origin else ""
+            print(f"{asset}: finished before{whose}; {finished.path}")
+            return 0
+        launch = launch_of(work, root(), own_folder=force)
+        how = "submitted" if launcher.submit([launch]) else "at work already"
     state = launcher.state(launch.folder).description
     print(f"{asset}: {how}; {_job(launch)}" + (f" ({state})" if state else ""))
     print(f"folder: {launch.folder.path}")
@@ -111,7 +113,8 @@ def sweep_recipe(
             for work in works:
                 print(f"  {work.node.name} {work.partition}")
         return EXIT_REFUSED if unfit else 0
-    started = launcher.submit([launch_of(work, root()) for work in waits])
+    with results_held(root()):
+        started = launcher.submit([launch_of(work, root()) for work in waits])
     print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
     for line in _jobs(started):
         print(f"  {line}")

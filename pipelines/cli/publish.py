@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from assets.assemble import build_graph
+from assets.execution.hold import results_held
 from assets.graph import Graph
 from assets.paths import CHECKOUT, root
 from assets.recipe import load_recipe
@@ -13,6 +14,7 @@ from olmo_core.config.paths import expanded
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.terminal import amount, table, terminal
+from pipelines.collect.decisions import record_release
 
 
 def verify_export(export: str) -> int:
@@ -65,6 +67,8 @@ def push_release(
             seen = "private" if private else "public"
             console.print(f"Nothing was sent. A repository that is not there would be {seen}.")
             return
+        with results_held(root()):
+            record_release(root(), [export, card], name)
         push(name, revisions, private=private, replace=replace, say=console.print)
     except InputError as error:
         raise ConfigError(str(error)) from None
