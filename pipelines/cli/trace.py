@@ -4,12 +4,15 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli import official
 from pipelines.cli.arguments import AsJson, RecipeName
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Say which documents a step saw, which models saw a document, what a model comes from.",
 )
+
+app.add_typer(official.app, name="official")
 
 
 @app.command(
