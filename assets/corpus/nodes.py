@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from assets.corpus import charts, checks
+from assets.corpus import charts, checks, taken_down
 from assets.corpus.doors import has_text, without_licences
+from assets.corpus.exclusions import placed_sources, with_places
 from assets.node import Check, Node, section_node
 from assets.recipe import Recipe, require_unset
 from olmo_core.config.bounds import above
@@ -79,20 +80,22 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
     """Return the assets from text as found to the documents that are trained on."""
     node = functools.partial(_node, recipe)
     of_dolma = functools.partial(node, kinds=("dolma",), further_identity=toolkit_identity)
-    raw_config = recipe.section("corpus", "raw", RawConfig)
     tagged_config = recipe.section("corpus", "tagged", TaggedConfig)
     near_duplicates = recipe.section("corpus", "near_duplicates", NearDuplicateConfig)
     earlier = _located(recipe, "near_duplicates", lambda: earlier_identity(near_duplicates.earlier))
     decontaminated = _decontaminated(recipe)
-    excludes = any(source.exclude_documents for source in raw_config.sources)
+    sources = placed_sources(recipe)
+    excludes = any(source.exclude_documents for source in sources)
     excluding = (checks.exclusions_matched,) if excludes else ()
+    placed = functools.partial(with_places, sources) if excludes else None
     return [
         node(
             "raw",
             RawConfig,
             description="One row per document as found: Dolma documents by source.",
             shares_tasks=True,
-            further_identity=_located(recipe, "raw", lambda: source_identity(raw_config.sources)),
+            further_identity=_located(recipe, "raw", lambda: source_identity(sources)),
+            render=placed,
             checks=(checks.sources_have_documents, *excluding),
         ),
         node(
@@ -253,6 +256,7 @@ def _token_nodes(recipe: Recipe) -> list[Node]:
             checks=(
                 *([checks.tokens_of_every_document] if filtered else []),
                 checks.same_vocabulary,
+                taken_down.nothing_taken_down,
             ),
         ),
         node(

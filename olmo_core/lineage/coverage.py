@@ -31,14 +31,15 @@ class Coverage:
     Args:
         run: See `open_run`.
         up_to: The last step that counts.
+        skipped: How often it has read each window: steps whose update was left out count as well.
     """
 
-    def __init__(self, run: TrainingRun, up_to: int) -> None:
+    def __init__(self, run: TrainingRun, up_to: int, *, skipped: bool = False) -> None:
         self._run = run
         times = np.zeros(run.data.count, dtype=np.uint32)
         for windows in run.windows_up_to(up_to, _POSITIONS):
             times[windows] += np.uint32(1)  # those of one epoch are distinct
-        for step in run.log.skipped:
+        for step in () if skipped else run.log.skipped:
             if run.first_step <= step <= up_to:
                 times[run.batch(step)[1]] -= np.uint32(1)
         self._times = times

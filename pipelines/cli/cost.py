@@ -70,9 +70,9 @@ def print_cost(
     limits, site = limits_of(recipe), launcher.site
     over, unknown = _against(limits, plan, recipe, site) if limits else ([], [])
     if as_json:
-        print_json(_json(recipe, plan, site, over, unknown))
+        print_json(cost_entry(recipe, plan, site, over, unknown))
     else:
-        _print(terminal(), recipe, plan, site, over, unknown)
+        print_jobs(terminal(), recipe, plan, site, over, unknown)
     return EXIT_OVER_BUDGET if over else 0
 
 
@@ -150,9 +150,10 @@ def _currency(site: Site) -> str | None:
     return site.prices.currency if site.prices else None
 
 
-def _json(
+def cost_entry(
     recipe: str, plan: Plan, site: Site, over: Sequence[str], unknown: Sequence[str]
 ) -> dict[str, Any]:
+    """Return what `print_jobs` prints as JSON, and by what each figure is known."""
     forecasts = [*plan.forecasts.values()]
     return {
         "recipe": recipe,
@@ -176,7 +177,7 @@ def _json(
     }
 
 
-def _print(
+def print_jobs(
     console: Console,
     recipe: str,
     plan: Plan,
@@ -184,6 +185,7 @@ def _print(
     over: Sequence[str],
     unknown: Sequence[str],
 ) -> None:
+    """Print what jobs would take, in all and each; what exceeds a budget, and what is not known."""
     forecasts = [*plan.forecasts.values()]
     if not forecasts:
         console.print(f"{recipe}: all is finished; a run would make nothing.")

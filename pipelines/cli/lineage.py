@@ -1,4 +1,4 @@
-"""`olmo replay`, `accept` and `diff`: is a result made again, does it count, what differs?"""
+"""`olmo replay`, `accept`, `diff` and `takedown`: what results are, and what follows from that."""
 
 from pathlib import Path
 from typing import Annotated
@@ -111,3 +111,37 @@ def diff(
     from pipelines.cli.diff import print_differences
 
     print_differences(names, out, as_json=as_json)
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo takedown demo --docs request.txt            what holds or saw them, the cost\n\n"
+    "  olmo takedown demo --docs request.txt --write    they leave with the next olmo run\n\n"
+    "  olmo takedown demo --verify                      no batch of any step holds them\n\n"
+    "  olmo takedown demo --docs request.txt --json | jq '.affected[].place'",
+)
+def takedown(
+    recipe: RecipeName,
+    docs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="An id, a URL or the SHA-1 of a text per line; - reads standard input.",
+            show_default=False,
+        ),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the lists that exclude them, and their keys.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Prove that no batch of the recipe's runs holds them.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take documents and their near copies out of a recipe: what holds or saw them, what it costs.
+
+    Deletes nothing. Exit code of --verify 1: a run has read some, or is not made.
+    """
+    from pipelines.cli.takedown import take_down
+
+    raise typer.Exit(take_down(recipe, docs, write=write, proves=verify, as_json=as_json))

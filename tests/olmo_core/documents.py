@@ -1,5 +1,6 @@
 """Documents of made-up tokens with their index, and an exact search for what a batch holds."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ Found = tuple[str, int, int]  # id, its tokens [start, stop)
 VOCABULARY, EOS = 100, 0
 
 
+def sha1_of(doc_id: str) -> bytes:
+    """What the index has as the digest of a made-up document's text."""
+    return hashlib.sha1(doc_id.encode()).digest()
+
+
 def write_index(folder: Path, rows: Sequence[Row], group: int) -> None:
     """Write an index of documents, as the asset does."""
     names = ("file", *document_index.PLACE_SCHEMA.names)
@@ -30,7 +36,7 @@ def write_index(folder: Path, rows: Sequence[Row], group: int) -> None:
         )
         document_index.write_sorted(path, table, by="start", row_group=group)
     for row in named:
-        row.update(key=document_index.key_of(row["id"]), source="s", sha1=b"0" * 20)
+        row.update(key=document_index.key_of(row["id"]), source="s", sha1=sha1_of(row["id"]))
     named.sort(key=lambda row: row["key"])
     for kind, schema in (
         ("ids", document_index.ROW_SCHEMA),

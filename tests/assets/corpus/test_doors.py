@@ -67,7 +67,7 @@ def test_without_text_the_assets_of_text_are_absent(recipe: Path) -> None:
     inputs = {name: graph.nodes[name].inputs for name in ("tokenizer", "tokens", "documents")}
     assert inputs == {"tokenizer": (), "tokens": ("tokenizer",), "documents": ("tokens",)}
     checks = [check.name for check in graph.nodes["tokens"].checks]
-    assert checks == ["same_vocabulary"]
+    assert checks == ["same_vocabulary", "nothing_taken_down"]
 
 
 def test_the_plan_says_what_is_absent_and_why(

@@ -5,6 +5,7 @@ for in the documents; it knows neither of orders nor of windows.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 
 from olmo_core.errors import InputError
+from olmo_core.lineage.absence import Proof, Unwanted, prove_absence
 from olmo_core.lineage.batch import documents_of_step
 from olmo_core.lineage.coverage import Coverage
 from olmo_core.lineage.run import TrainingRun, open_run
 from olmo_core.lineage.visits import steps_of_document
 from olmo_core.run.folder import RunFolder
-from tests.olmo_core.documents import Corpus, Found, write_corpus
+from tests.olmo_core.documents import Corpus, Found, sha1_of, write_corpus
 
 Train = Callable[..., int]
 KILLED, STOPPED = -9, 4
@@ -109,9 +111,36 @@ def require_traced(folder: Path, corpus: Corpus, *, first: int = 1, ranks: int |
             rows = sorted(row for row in corpus.rows if row[0] == file)
             edges = np.array([0, *(end for _, _, end, *_ in rows)])
             assert coverage.of(file, edges).tolist() == [count[number] for count in counts]
+    require_proven(
+        run, corpus, {name: sum(b - a for *_, (_, a, b) in at) for name, at in seen.items()}
+    )
     for step in (first - 1, run.last_step + 1):
         with pytest.raises(InputError, match=rf"step {step}: .*{first} to {run.last_step}"):
             documents_of_step(run, index, step)
+
+
+def require_proven(run: TrainingRun, corpus: Corpus, tokens: dict[str, int]) -> None:
+    """Compare what a proof says of every document with the tokens of it that training got."""
+
+    def proof(*ids: str) -> Proof:
+        unwanted = Unwanted(sha1s={sha1_of(name) for name in ids}, urls=(), ids=())
+        return prove_absence(run, corpus.folder / "index", unwanted)
+
+    every = {doc_id for _, _, _, doc_id, *_ in corpus.rows}
+    found = proof(*every)
+    held: Counter[str] = Counter()
+    for each in found.held:
+        held[each.id] += each.tokens
+    assert held == tokens
+    assert (found.steps, found.instances) == (
+        run.last_step - run.first_step + 1,
+        found.steps * SIZE,
+    )
+    assert found.tokens == sum(tokens.values())
+    assert not found.holds
+    unread = every - tokens.keys()
+    assert proof(*unread, "no document").holds
+    assert proof(*unread).documents >= len(tokens)
 
 
 def test_a_run_that_was_stopped_killed_and_resumed(

@@ -1,0 +1,48 @@
+"""What holds documents or has seen them, as a person is shown it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from assets.takedown.records import Record
+
+# It holds text of them, or tokens; it names them, by ids, digests or places; it was made of them.
+Holds = Literal["text", "names", "saw"]
+
+GROUPS = ("sources", "corpus", "training", "checkpoints", "models", "evaluations", "elsewhere")
+DELETE = "an older version once the recipe is rebuilt: delete it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affected:
+    """A place that holds documents which must leave, or was made from them."""
+
+    group: str  # of GROUPS
+    place: str  # path, or words where it is none
+    holds: Holds
+    documents: int  # of those that must leave; 0: it was made of what saw them
+    what: str
+    do: str
+    record: Record | None = None  # of a run folder
+
+
+def of_run(
+    group: str, record: Record, holds: Holds, documents: int, what: str, within: str = ""
+) -> Affected:
+    """Return a run folder as what is affected, or something in it."""
+    path = record.run.path / within
+    return Affected(
+        group=group,
+        place=str(path),
+        holds=holds,
+        documents=documents,
+        what=what,
+        do=DELETE,
+        record=record,
+    )
+
+
+def listed(things: Sequence[str], most: int = 3) -> str:
+    """Return the first of some things, and how many more there are."""
+    more = len(things) - most
+    return ", ".join(things[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,223 @@
+"""Look through all run folders for documents that must leave: what holds them, what saw them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets.takedown.affected import Affected, listed, of_run
+from assets.takedown.exposed import Exposed
+from assets.takedown.places import Spans, spans_of
+from assets.takedown.records import Record, ancestors
+from assets.takedown.search import Corpus, Target
+from olmo_core.corpus.document import DROPPED_FOLDER
+from olmo_core.corpus.duplicates.columns import read_batches
+from olmo_core.corpus.rows import read_rows
+from olmo_core.data.manifest import Manifest
+from olmo_core.lineage.visits import held_by
+
+Targets = Mapping[str, Target]  # by id
+
+_ROWS = 1 << 16
+
+
+@dataclass(kw_only=True)
+class Holdings:
+    """All run folders, and the documents that must leave each corpus.
+
+    Attributes:
+        published: Documents of published token files that are asked for, of which there are ids
+            alone, by the run of `tokens`.
+    """
+
+    records: Mapping[Path, Record]
+    corpora: Sequence[Corpus]
+    asked: Sequence[str]
+    published: dict[Path, Spans] = field(default_factory=dict[Path, Spans])
+    _spans: dict[Path, Spans] = field(default_factory=dict[Path, Spans])
+    _held_out: dict[Path, dict[str, str]] = field(default_factory=dict[Path, dict[str, str]])
+
+    def __post_init__(self) -> None:
+        of_raw = {corpus.raw.run.path: corpus for corpus in self.corpora}
+        self._targets: dict[Path, Targets] = {}
+        for path, record in self.records.items():
+            raws = ancestors(self.records, record, "raw")
+            found = [of_raw[raw.run.path] for raw in raws if raw.run.path in of_raw]
+            self._targets[path] = {
+                target.id: target for corpus in found for target in corpus.targets.values()
+            }
+        for path, record in self.records.items():
+            if record.asset == "tokens" and record.run.finished:
+                self._find_places(path, record)
+
+    def _find_places(self, path: Path, record: Record) -> None:
+        targets = self._targets[path]
+        spans = spans_of(record, self.records, {*targets, *self.asked})
+        self._spans[path] = spans
+        if alone := {name: rows for name, rows in spans.items() if name not in targets}:
+            self.published[path] = alone
+
+    def known(self) -> set[str]:
+        """Return what of that which is asked for stands in published token files."""
+        return {name for spans in self.published.values() for name in spans}
+
+    def rows(self) -> Iterator[Affected]:
+        """Yield what is affected, in an order in which inputs come first."""
+        exposed = Exposed(records=self.records, spans=self.spans)
+        look: Mapping[str, Callable[[Record, Targets], Iterator[Affected]]] = {
+            "raw": self._raw,
+            "near_duplicates": self._near_duplicates,
+            "held_out": self._of_held_out,
+            "tagged": self._attributes,
+            "deduplicated": self._attributes,
+            "decontaminated": self._attributes,
+            "filtered": self._filtered,
+            "tokenizer": self._tokenizer,
+            "tokens": self._tokens,
+            "documents": self._documents,
+        }
+        for path, record in self.records.items():
+            targets = self._targets[path]
+            if not record.run.finished and record.asset in look:
+                if targets:
+                    yield of_run("corpus", record, "text", 0, "not finished: not looked into")
+            elif record.asset in look:
+                yield from look[record.asset](record, targets)
+            elif (path / "manifest.json").is_file() and "tokens" in record.inputs:
+                yield from self._mix(record)
+            else:
+                yield from exposed.rows(record)
+                yield from self._per_document(record, targets)
+
+    def spans(self, record: Record) -> Spans:
+        """Return where the documents stand in the token files that a run reads."""
+        return self._spans.get(record.inputs.get("tokens", Path()), {})
+
+    def _raw(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        own = [target for target in targets.values() if not target.excluded]
+        apart = [target for target in targets.values() if target.excluded]
+        for said, some in (("", own), (", apart from what is trained on", apart)):
+            if some:
+                files = sorted({target.src for target in some})
+                yield of_run("corpus", record, "text", len(some), f"in {listed(files)}{said}")
+        places = sorted({f"{target.source}: {target.file}" for target in own if target.file})
+        for place in places:
+            source = place.partition(": ")[0]
+            documents = sum(f"{target.source}: {target.file}" == place for target in own)
+            yield Affected(
+                group="sources",
+                place=place,
+                holds="text",
+                documents=documents,
+                what=f"the file of source {source} that {record.name} has read",
+                do="yours: the corpus leaves it out; delete it where it must not lie",
+            )
+
+    def _near_duplicates(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        found = [target for target in targets.values() if target.cluster is not None]
+        if found:
+            said = "clusters.parquet has their places, no text"
+            yield of_run("corpus", record, "names", len(found), said)
+
+    def _left_at_held_out(self, held_out: Path) -> dict[str, str]:
+        """Return the role of each document that must leave and is among the held-out ones."""
+        if held_out not in self._held_out:
+            targets = self._targets[held_out]
+            rows = read_rows(held_out / "held_out.jsonl.gz")
+            found = {row["id"]: str(row["role"]) for row in rows if row["id"] in targets}
+            self._held_out[held_out] = found
+        return self._held_out[held_out]
+
+    def _of_held_out(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        roles = self._left_at_held_out(record.run.path)
+        excluded = {name for name, target in targets.items() if target.excluded}
+        remain = [name for name in targets if name not in roles and name not in excluded]
+        if remain:
+            yield of_run("corpus", record, "text", len(remain), "in documents/")
+        for role in sorted(set(roles.values())):
+            count = sum(each == role for each in roles.values())
+            if role == "scored":
+                said = "held-out set: perplexity is measured on them, in paloma/"
+                yield of_run("corpus", record, "text", count, said)
+            else:
+                said = f"{role}: held_out.jsonl.gz names them, with SHA-1 and URL"
+                yield of_run("corpus", record, "names", count, said)
+
+    def _remaining(self, record: Record, targets: Targets) -> list[str]:
+        """Return the documents that the held-out set has left to an asset that is made from it."""
+        held_out = next(ancestors(self.records, record, "held_out"), None)
+        gone = {} if held_out is None else self._left_at_held_out(held_out.run.path)
+        return [
+            name for name, target in targets.items() if name not in gone and not target.excluded
+        ]
+
+    def _attributes(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        if found := self._remaining(record, targets):
+            yield of_run("corpus", record, "names", len(found), "attributes, by id and span")
+
+    def _filtered(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        remaining = set(self._remaining(record, targets))
+        files = sorted((record.run.path / DROPPED_FOLDER).rglob("*.jsonl.gz"))
+        rows = (row for path in files for row in read_rows(path) if row["id"] in remaining)
+        dropped = {row["id"]: str(row["reason"]) for row in rows} if remaining else {}
+        if kept := remaining - dropped.keys():
+            yield of_run("corpus", record, "text", len(kept), "kept, in documents/")
+        if dropped:
+            said = f"dropped ({listed(sorted(set(dropped.values())))}): named, with SHA-1 and URL"
+            yield of_run("corpus", record, "names", len(dropped), said)
+
+    def _tokenizer(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        if "filtered" in record.inputs and (found := self._remaining(record, targets)):
+            said = "its vocabulary was learnt from the corpus"
+            yield of_run("corpus", record, "saw", len(found), said)
+
+    def _tokens(self, record: Record, _: Targets) -> Iterator[Affected]:
+        if spans := self._spans.get(record.run.path):
+            files = sorted({span.file for rows in spans.values() for span in rows})
+            yield of_run("corpus", record, "text", len(spans), f"tokens, in {listed(files)}")
+
+    def _documents(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        found = {*targets, *self.spans(record)}
+        if found:
+            said = "the index: id, URL, SHA-1, place, or why it was left out"
+            yield of_run("corpus", record, "names", len(found), said)
+
+    def _mix(self, record: Record) -> Iterator[Affected]:
+        if not (spans := self.spans(record)):
+            return
+        manifest = Manifest.read(record.run.path / "manifest.json", root=record.run.path)
+        held = {
+            name: [n for span in rows for n in held_by(manifest, span)]
+            for name, rows in spans.items()
+        }
+        held = {name: lengths for name, lengths in held.items() if lengths}
+        if held:
+            ranges = sum(map(len, held.values()))
+            tokens = sum(map(sum, held.values()))
+            said = f"the manifest holds {tokens:,} tokens of theirs, in {ranges} ranges"
+            yield of_run("corpus", record, "names", len(held), said)
+
+    def _per_document(self, record: Record, targets: Targets) -> Iterator[Affected]:
+        """Yield results that have a row per document, where any is of these."""
+        path = record.run.path / "documents.parquet"
+        if not path.is_file() or not targets:
+            return
+        columns = _columns(path)
+        if "id" not in columns:
+            return  # of tasks, whose documents are no corpus's
+        ids = {
+            name
+            for batch in read_batches([path], _ROWS, columns=["id"])
+            for name in batch.column("id").to_pylist()
+            if name in targets
+        }
+        if ids:
+            said = "their scores, in documents.parquet"
+            yield of_run("evaluations", record, "names", len(ids), said)
+
+
+def _columns(path: Path) -> list[str]:
+    from olmo_core.corpus.duplicates.columns import parquet
+
+    schema: Any = parquet().read_schema(path)
+    return list(schema.names)

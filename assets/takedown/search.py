@@ -1,0 +1,239 @@
+"""Which documents of a corpus are asked for, and their near copies: all that `raw` has read.
+
+The texts themselves are searched, not an index: what a rule has dropped or what is held out would
+come back once the copy that it lost to is excluded.
+"""
+
+import hashlib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from assets.takedown.names import Name, name_of
+from assets.takedown.records import Record
+from olmo_core.corpus.document import (
+    EXCLUDED_FOLDER,
+    Document,
+    excluded_shards,
+    read_documents,
+    shards,
+)
+from olmo_core.corpus.duplicates.columns import Array, as_array, read_batches
+from olmo_core.corpus.duplicates.earlier import read_record
+from olmo_core.corpus.duplicates.keys import LINE_BITS, place
+from olmo_core.corpus.duplicates.shingles import Shingler, jaccard
+
+_BATCH_ROWS = 1 << 20
+_WORDS = 5  # of a run
+_SHA1 = re.compile("[0-9a-fA-F]{40}")
+
+# Why a document must leave; all but a near copy may have pieces and near copies that leave with it.
+ASKED, SAME_TEXT, PIECE, COPY = "asked for", "same text", "piece of its text", "near copy"
+
+# What names a document (id, URL, SHA-1 of its text) -> what was asked for, and why it leaves.
+Wanted = Mapping[str, tuple[str, str]]
+Key = tuple[str, int]  # a document's file in the run folder of `raw`, and its line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A document of a corpus that must leave."""
+
+    raw: Path  # run folder
+    src: str  # its file there, and the line in it
+    line: int
+    id: str
+    source: str
+    sha1: str  # of its text in UTF-8, in hexadecimal digits
+    url: str | None
+    file: str  # that it was read from, as `metadata.file` has it
+    why: str
+    of: str  # what was asked for, by which it has come in
+    cluster: int | None = None  # of a near copy: the place of its cluster's first document
+    similarity: float | None = None  # of its runs of words to those of the document asked for
+
+    @property
+    def name(self) -> Name:
+        """Return its id, taken apart."""
+        return name_of(self.id)
+
+    @property
+    def excluded(self) -> bool:
+        """Return whether the corpus has left it out already: a list of its names it."""
+        return self.src.startswith(f"{EXCLUDED_FOLDER}/")
+
+
+@dataclass(kw_only=True)
+class Corpus:
+    """A run of `raw`, the near copies that any run has found in it, and what must leave it."""
+
+    raw: Record
+    near: Sequence[Record]  # runs of `near_duplicates`
+    targets: dict[Key, Target] = field(default_factory=dict[Key, Target])
+    matched: set[str] = field(default_factory=set[str])  # of what is wanted
+    _runs_of_words: dict[Key, Array] = field(default_factory=dict[Key, Array])
+
+    def search(self, wanted: Wanted) -> bool:
+        """Look for what is wanted, with all near copies; return whether anything more was found."""
+        before = len(self.targets)
+        found = -1
+        while found != len(self.targets):  # what is found may have pieces and copies of its own
+            found = len(self.targets)
+            self._pass(wanted)
+        return len(self.targets) > before
+
+    def _pass(self, wanted: Wanted) -> None:
+        """Read all documents once."""
+        texts = {
+            (target.source, target.file, target.name.text): target.of
+            for target in self.targets.values()
+            if target.name.piece and target.why != COPY
+        }
+        copies = self._copies()
+        raw = self.raw.run.path
+        for path in (*excluded_shards(raw), *shards(raw / "documents")):
+            src = path.relative_to(raw).as_posix()
+            for line, document in enumerate(read_documents(path), start=1):
+                self._look(document, (src, line), wanted, texts, copies)
+
+    def _look(
+        self,
+        document: Document,
+        key: Key,
+        wanted: Wanted,
+        texts: Mapping[tuple[str, str, str], str],
+        copies: Mapping[Key, tuple[int, list[Key]]],
+    ) -> None:
+        """Take a document among the targets, if it is one."""
+        name, url = name_of(document.id), document.metadata.get("url")
+        sha1 = hashlib.sha1(document.text.encode(), usedforsecurity=False).hexdigest()
+        url = url if isinstance(url, str) else None
+        names = (*name.asked_by, sha1, *([url] if url else ()))
+        by = [each for each in names if each in wanted]
+        self.matched.update(by)
+        file = str(document.metadata.get("file", ""))
+        cluster, similarity = None, None
+        if by:
+            of, why = min((wanted[each] for each in by), key=lambda found: found[1] == COPY)
+        elif name.piece and (document.source, file, name.text) in texts:
+            of, why = texts[document.source, file, name.text], PIECE
+        elif key in copies:
+            cluster, like = copies[key]
+            own = _runs_of_words(document.text)
+            pairs = ((jaccard(own, self._runs_of_words[other]), other) for other in like)
+            (similarity, first), why = max(pairs), COPY
+            of = self.targets[first].of
+        else:
+            return
+        before = self.targets.get(key)
+        if before is not None and (before.why != COPY or why == COPY):
+            return
+        if why != COPY:
+            self._runs_of_words[key] = _runs_of_words(document.text)
+        self.targets[key] = Target(
+            raw=self.raw.run.path,
+            src=key[0],
+            line=key[1],
+            id=document.id,
+            source=document.source,
+            sha1=sha1,
+            url=url,
+            file=file,
+            why=why,
+            of=of,
+            cluster=cluster,
+            similarity=similarity,
+        )
+
+    def _copies(self) -> dict[Key, tuple[int, list[Key]]]:
+        """Return what stands in the clusters of targets, each with its cluster and those targets.
+
+        Near copies of near copies stand in the same cluster.
+        """
+        known = [key for key, target in self.targets.items() if target.why != COPY]
+        found: dict[Key, tuple[int, list[Key]]] = {}
+        for near in self.near:
+            for cluster, members in self._clusters(near, known).items():
+                firsts = [key for key in members if key in known]
+                for key in members:
+                    if key not in firsts:
+                        found.setdefault(key, (cluster, firsts))
+        return found
+
+    def _clusters(self, near: Record, known: Sequence[Key]) -> dict[int, list[Key]]:
+        """Return the documents of each cluster that holds any of the known ones."""
+        raw = self.raw.run.path
+        first = [path.relative_to(raw).as_posix() for path in excluded_shards(raw)]
+        own = [path.relative_to(raw).as_posix() for path in shards(raw / "documents")]
+        earlier = read_record(near.run.path)["files"]
+        files = [*first, *[""] * earlier, *own]  # "": an earlier corpus's, which is not looked into
+        numbers = {name: number for number, name in enumerate(files) if name}
+        places = {place(numbers[src], line): (src, line) for src, line in known}
+        path = near.run.path / "clusters.parquet"
+        chosen = np.array(sorted(places), dtype=np.uint64)
+        clusters: set[int] = set()
+        for rows in _rows(path):
+            clusters.update(rows["cluster"][np.isin(rows["place"], chosen)].tolist())
+        members: dict[int, list[Key]] = {}
+        some = np.array(sorted(clusters), dtype=np.uint64)
+        for rows in _rows(path):
+            within = np.isin(rows["cluster"], some)
+            for at, cluster in zip(
+                rows["place"][within].tolist(), rows["cluster"][within].tolist(), strict=True
+            ):
+                number, line = divmod(at, 1 << LINE_BITS)
+                if files[number]:
+                    members.setdefault(cluster, []).append((files[number], line))
+        return members
+
+
+def _rows(path: Path) -> Iterator[dict[str, Array]]:
+    for batch in read_batches([path], _BATCH_ROWS, columns=["place", "cluster"]):
+        columns: Any = batch
+        yield {
+            name: as_array(columns.column(name)).astype(np.uint64) for name in ("place", "cluster")
+        }
+
+
+def _runs_of_words(text: str) -> Array:
+    hashes, *_ = Shingler(_WORDS).hashes([text])
+    return np.unique(hashes)
+
+
+def corpora(records: Mapping[Path, Record]) -> list[Corpus]:
+    """Return each corpus of text that is there, once where several runs hold the same bytes."""
+    found: dict[Path, Corpus] = {}
+    for record in records.values():
+        if record.asset == "raw" and record.run.finished:
+            near = [
+                each
+                for each in records.values()
+                if each.asset == "near_duplicates"
+                and each.run.finished
+                and record.run.path in each.inputs.values()
+            ]
+            found[record.run.path] = Corpus(raw=record, near=near)
+    return list(found.values())
+
+
+def search(found: Sequence[Corpus], asked: Collection[str]) -> set[str]:
+    """Search corpora until none has anything more; return what of that which is asked for is there.
+
+    A text that leaves one corpus is looked for in all, under whatever id.
+    """
+    small = {each: each.lower() if _SHA1.fullmatch(each) else each for each in asked}
+    wanted = {name: (each, ASKED) for each in asked for name in (each, small[each])}
+    again = True
+    while again:
+        again = False
+        for corpus in found:
+            again |= corpus.search(wanted)
+            for target in corpus.targets.values():
+                why = COPY if target.why == COPY else SAME_TEXT
+                wanted.setdefault(target.sha1, (target.of, why))
+    matched = {each for corpus in found for each in corpus.matched}
+    return {each for each in asked if each in matched or small[each] in matched}
