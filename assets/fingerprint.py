@@ -124,7 +124,7 @@ class Change:
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Return in what two records of a fingerprint differ, in the order of keys."""
-    old, new = dict(_flatten(before["parts"])), dict(_flatten(after["parts"]))
+    old, new = dict(flatten(before["parts"])), dict(flatten(after["parts"]))
     found: list[Change] = []
     moved = None
     for key in sorted(old.keys() | new.keys()):
@@ -204,16 +204,17 @@ def package_version(name: str) -> str:
         raise
 
 
-def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested mappings and lists, each with its dotted key."""
     if value in ({}, []) and "." in prefix:  # a value as any other
         yield prefix, value
     elif isinstance(value, Mapping):
         for key, item in cast(Mapping[Any, Any], value).items():
             # Module names hold dots themselves; they only stand below `code`.
-            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, list):
         for index, item in enumerate(cast(list[Any], value)):
-            yield from _flatten(item, f"{prefix}[{index}]")
+            yield from flatten(item, f"{prefix}[{index}]")
     else:
         yield prefix, value
 

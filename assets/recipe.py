@@ -2,9 +2,9 @@
 
 A recipe is `corpus.yaml`, `stage1.yaml`, `stage2.yaml` and `evals.yaml`; without `stage2.yaml` it
 ends with stage 1. In `corpus.yaml` and `evals.yaml` each section is named as the asset that it
-describes. `budget.yaml`, if there is one, says what its runs may take, and decides no result. A
-variant has a `recipe.yaml` that says `extends: <recipe>`, and of the other files only the values
-that differ.
+describes. `budget.yaml`, if there is one, says what its runs may take, and `release.yaml` what of
+its data may be published; neither decides a result. A variant has a `recipe.yaml` that says
+`extends: <recipe>`, and of the other files only the values that differ.
 """
 
 import copy
@@ -26,8 +26,8 @@ from olmo_core.forecast.budget import BudgetConfig
 
 T = TypeVar("T")
 
-FILES = ("corpus", "stage1", "stage2", "evals", "budget")
-OPTIONAL = ("stage2", "budget")
+FILES = ("corpus", "stage1", "stage2", "evals", "budget", "release")
+OPTIONAL = ("stage2", "budget", "release")
 EXTENDS = "recipe.yaml"
 SAVED = "recipes"  # below the root: the variants that have been saved
 
@@ -48,6 +48,7 @@ class Recipe:
     stage2: Tree | None
     evals: Tree
     budget: Tree | None = None
+    release: Tree | None = None
 
     def section(self, file: str, name: str, cls: type[T]) -> T:
         """Build the configuration of the asset `name` from its section of `<file>.yaml`.

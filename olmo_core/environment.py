@@ -14,6 +14,8 @@ RECIPES = "OLMO_RECIPES"  # folders of recipes, separated as in PATH
 SITE = "OLMO_SITE"  # site file: which engine runs what
 CACHE = "OLMO_CACHE"  # folder of what can be had again: remote files, parsed code
 DOLMA_PYTHON = "OLMO_DOLMA_PYTHON"  # interpreter that has the dolma toolkit
+EXPLORER = "OLMO_EXPLORER"  # address of the explorer, which Dagster's assets link to
+EXPLORER_HOSTS = "OLMO_EXPLORER_HOSTS"  # by which a proxy asks the explorer for, with commas
 
 RUN_FOLDER = "OLMO_RUN_FOLDER"
 ATTEMPT = "OLMO_ATTEMPT"  # number of the one that this process belongs to, from its supervisor
@@ -61,6 +63,12 @@ def named(variable: str) -> str | None:
     return _text(variable)
 
 
+def explorer_hosts() -> list[str]:
+    """Return the names by which a proxy asks the explorer for."""
+    given = os.environ.get(EXPLORER_HOSTS, "").split(",")
+    return [host for part in given if (host := part.strip())]
+
+
 def _text(name: str) -> str | None:
     return os.environ.get(name) or None
 
@@ -86,6 +94,7 @@ shared_roots = functools.partial(_paths, SHARED_ROOTS)
 recipe_folders = functools.partial(_paths, RECIPES)
 site_file = functools.partial(_path, SITE)
 dolma_python = functools.partial(_text, DOLMA_PYTHON)
+explorer = functools.partial(_text, EXPLORER)
 attempt = functools.partial(_whole_number, ATTEMPT)
 job_id = functools.partial(_text, JOB_ID)
 restart = functools.partial(_whole_number, RESTART)

@@ -1,10 +1,11 @@
 """Through which doors a recipe's corpus comes: text at `raw`, published token files at `tokens`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from assets.recipe import Recipe
-from olmo_core.config.load import place_in
+from olmo_core.config.load import build, nearest, place_in
 from olmo_core.config.perplexity import PerplexityConfig
 from olmo_core.corpus.duplicates.held_out import HeldOutConfig
 from olmo_core.corpus.intake.raw import RawConfig
@@ -62,6 +63,30 @@ def licences(recipe: Recipe) -> dict[str, str]:
         texts = recipe.section("corpus", "raw", RawConfig).sources
         found = {source.name: source.licence for source in texts} | found
     return {name: licence for name, licence in found.items() if licence}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """The file release.yaml of a recipe: what of its data a released page may hold."""
+
+    publishable_text: tuple[str, ...] = ()  # sources
+
+
+def publishable_sources(recipe: Recipe) -> frozenset[str]:
+    """Return the sources whose texts may be published; none where no release.yaml says it.
+
+    Raises:
+        ConfigError: it names a source that the recipe does not have.
+    """
+    if recipe.release is None:
+        return frozenset()
+    named = build(ReleaseConfig, recipe.release).publishable_text
+    known = source_names(recipe)
+    for name in named:
+        if name not in known:
+            place = place_in(recipe.release, "publishable_text")
+            raise ConfigError(f"{place}: no source {name!r}; {nearest(name, known)}")
+    return frozenset(named)
 
 
 def without_licences(config: Mapping[str, Any], key: str) -> dict[str, Any]:

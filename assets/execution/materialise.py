@@ -17,6 +17,7 @@ from assets.graph import Graph
 from assets.launcher import Launcher, Observer
 from assets.node import Check, Node, inputs_unchanged
 from assets.paths import root
+from assets.reporting.links import explorer_link
 from assets.reporting.report import report
 from assets.reporting.up_to_date import just_made, up_to_date_spec
 from olmo_core.run.code import code_hashes
@@ -59,7 +60,7 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
             output_required=not swept,  # many partitions are reported one by one
             tags={"recipe": recipe, "stage": stage},
             pool="gpu" if node.stage in GPU_STAGES else "cpu",
-            metadata={"module": node.module},
+            metadata={"module": node.module, **explorer_link(node)},
         )
         def materialise(
             context: dg.AssetExecutionContext,

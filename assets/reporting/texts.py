@@ -59,3 +59,19 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours = minutes // 60
     return f"{hours} h {minutes % 60:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def amount(value: float) -> str:
+    """Return a number as a person reads it: 950, 12.3k, 4.56M."""
+    for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def visible(text: str) -> str:
+    """Return a text of whatever origin as it is shown, and never obeyed.
+
+    Line ends and tabs stay; any other control character stands as it is written in Python.
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

@@ -12,7 +12,7 @@ from assets.graph import Graph
 from assets.launcher import Launch, Refused
 from assets.paths import root
 from assets.recipe import limits_of, load_recipe
-from assets.reporting.texts import duration
+from assets.reporting.texts import amount, duration
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.budget import BudgetConfig, excesses, unforeseen
@@ -20,7 +20,7 @@ from olmo_core.forecast.figures import FIGURES, Place, total
 from olmo_core.forecast.loads import OF_SCORES
 from olmo_core.forecast.measured import spent
 from olmo_core.monitor.devices import NAMES, known_device
-from pipelines.cli.terminal import amount, print_json, table, terminal
+from pipelines.cli.terminal import print_json, table, terminal
 from pipelines.forecast import Plan, forecast_graph
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import Site

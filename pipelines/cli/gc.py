@@ -10,8 +10,9 @@ from rich import progress
 
 from assets.execution.hold import results_held
 from assets.paths import root
+from assets.reporting.texts import amount, visible
 from olmo_core.errors import ConfigError, InputError
-from pipelines.cli.terminal import amount, print_json, table, terminal, visible
+from pipelines.cli.terminal import print_json, table, terminal
 from pipelines.collect.collection import Asked, Found, Outcome, collect, find, restore
 from pipelines.collect.decisions import pin, pins, require_own, unpin
 from pipelines.collect.mark import read_recipes

@@ -15,6 +15,7 @@ from assets.corpus.doors import absences
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import load_recipe
+from assets.reporting.texts import visible
 from olmo_core.config.load import nearest
 from olmo_core.corpus.document import Document, source_names
 from olmo_core.corpus.filters.filtered import FilteredConfig, attribute_folders
@@ -22,7 +23,7 @@ from olmo_core.corpus.filters.replacements import Replacement, replaced, spans_t
 from olmo_core.corpus.filters.rules import BLANK, Rule
 from olmo_core.corpus.toolkit import joined, marked_files
 from olmo_core.errors import ConfigError
-from pipelines.cli.terminal import plain, print_json, table, terminal, visible
+from pipelines.cli.terminal import plain, print_json, table, terminal
 
 SHOWN_CHARACTERS = 600
 AROUND_CHARACTERS = 200  # on both sides of what --grep finds

@@ -11,11 +11,11 @@ from assets.graph import Graph
 from assets.launcher import JobState, Launcher
 from assets.paths import root
 from assets.recipe import load_recipe
-from assets.reporting.texts import duration, remaining_seconds, units_per_second
+from assets.reporting.texts import amount, duration, remaining_seconds, units_per_second
 from assets.reuse import reused_from
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from pipelines.cli.terminal import amount, done_text, print_json, table, terminal
+from pipelines.cli.terminal import done_text, print_json, table, terminal
 from pipelines.launchers.router import site_launcher
 from pipelines.names import shown
 from pipelines.places import Place, at_work

@@ -198,11 +198,33 @@ def ui(
     host: Annotated[
         str, typer.Option(help="Address to listen on; anything but loopback is open to others.")
     ] = "127.0.0.1",
+    explorer_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the explorer, on 127.0.0.1 alone; default: the next one.",
+            min=1,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Open the Dagster UI over the same instance, with its daemon."""
+    """Open the Dagster UI over the same instance, with its daemon, and the explorer beside it."""
     from pipelines.cli.ui import serve
 
-    serve(host, port)
+    serve(host, port, explorer_port)
+
+
+@app.command(epilog="Examples:\n\n  olmo explorer\n\n  olmo explorer --port 3005")
+def explorer(
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3001,
+) -> None:
+    """Serve read-only pages alone: experiments, models, steps, documents, plans; on 127.0.0.1."""
+    from pipelines.explorer.listening import LOOPBACK, listen
+    from pipelines.explorer.serve import serve
+
+    listening = listen(port, "olmo explorer --port")
+    print(f"Explorer: http://{LOOPBACK}:{port}; end it with Ctrl-C", flush=True)
+    serve(listening)
 
 
 def main() -> None:

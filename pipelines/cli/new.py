@@ -57,7 +57,8 @@ def write_recipe(name: str, folders: Sequence[str], tokens: float | None) -> Non
         raise ConfigError(f"--text: two folders would both be the source {twice[0]!r}; rename one")
     values = planned(sum(text.size for text in texts), tokens)
     values |= {"name": name, **sources(texts)}
-    files = {f"{file}.yaml": STARTER / f"{file}.yaml" for file in FILES if file != "budget"}
+    files = {f"{file}.yaml": STARTER / f"{file}.yaml" for file in FILES}
+    files = {file: path for file, path in files.items() if path.is_file()}
     folder = save_recipe(
         name, {file: Template(path.read_text()).substitute(values) for file, path in files.items()}
     )

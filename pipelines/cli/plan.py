@@ -16,13 +16,14 @@ from assets.graph import Graph
 from assets.node import STAGES
 from assets.paths import root
 from assets.recipe import Recipe, load_recipe
+from assets.reporting.texts import amount
 from assets.staleness import AssetState, asset_states, change_line, sweep_states
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import listed
 from olmo_core.monitor.dry_run import plan, steps_of
 from pipelines.cli.show import print_doubts
-from pipelines.cli.terminal import EXIT_FAILED, amount, done_text, print_json, table, terminal
+from pipelines.cli.terminal import EXIT_FAILED, done_text, print_json, table, terminal
 
 UNWRAPPED = 100_000  # columns, where the output is no terminal: a line for grep is whole
 MOST_LINES = 8  # causes of one asset that are printed; --json has all

@@ -9,11 +9,12 @@ from assets.execution.hold import results_held
 from assets.graph import Graph
 from assets.paths import CHECKOUT, root
 from assets.recipe import load_recipe
+from assets.reporting.texts import amount
 from olmo_core.config.model_card import ModelCardConfig
 from olmo_core.config.paths import expanded
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import amount, table, terminal
+from pipelines.cli.terminal import table, terminal
 from pipelines.collect.decisions import record_release
 
 

@@ -5,12 +5,13 @@ from typing import Any
 
 from assets.paths import root
 from assets.recipe import base_of, find_recipes, load_recipe
+from assets.reporting.texts import amount
 from olmo_core.config.duration import Duration
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import EXIT_FAILED, amount, print_json, table, terminal
+from pipelines.cli.terminal import EXIT_FAILED, print_json, table, terminal
 
 FIGURES = ("parameters", "stage 1", "ingredients", "made")
 

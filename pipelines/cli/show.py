@@ -16,13 +16,14 @@ from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import Recipe, load_recipe
 from assets.reporting.in_loop import in_loop_tables
+from assets.reporting.texts import amount
 from assets.reuse import reused_from
 from assets.staleness import latest_finished
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.measured import beside
 from olmo_core.run.folder import RunFolder, read_metrics
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
-from pipelines.cli.terminal import amount, print_json, table, terminal
+from pipelines.cli.terminal import print_json, table, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
 MOST_DECIMALS = 5  # that a table's columns are aligned by

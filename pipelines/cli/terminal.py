@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assets.launcher import JobState
-from assets.reporting.texts import attempt_text
+from assets.reporting.texts import amount, attempt_text, visible
 from olmo_core.run.folder import RunFolder
 
 EXIT_FAILED = 1
@@ -38,14 +38,6 @@ def terminal() -> Console:
         output = None
     width = None if output is not None and output.isatty() else FILE_WIDTH
     return Console(file=output, width=width, highlight=False, soft_wrap=True)
-
-
-def visible(text: str) -> str:
-    """Return a text of whatever origin as a terminal shows it, and never obeys it.
-
-    Line ends and tabs stay; any other control character stands as it is written in Python.
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def plain(text: str) -> str:
@@ -100,14 +92,6 @@ class AmountColumn(progress.ProgressColumn):
             return Text(str(task.fields.get("message", "")), style="dim")
         rate = f", {amount(task.speed)}/s" if task.speed else ""
         return Text(f"{amount(task.completed)}/{amount(task.total)} {unit}{rate}", style="dim")
-
-
-def amount(value: float) -> str:
-    """Return a number as a person reads it: 950, 12.3k, 4.56M."""
-    for factor, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 class TerminalObserver:

@@ -11,7 +11,8 @@ from assets.lineage.ancestors import Ancestor
 from assets.lineage.descent import Descent, trace_model
 from assets.lineage.recorded import RawFile, ingredient_weights, raw_files, seeds
 from assets.lineage.runs import Lineage
-from pipelines.cli.terminal import amount, plain, terminal
+from assets.reporting.texts import amount
+from pipelines.cli.terminal import plain, terminal
 
 SHOWN_FILES = 5  # of a source; --json has all
 DIGITS = 12  # of a digest or a commit

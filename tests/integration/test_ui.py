@@ -25,11 +25,9 @@ PATIENCE = 60_000  # ms
 @pytest.fixture(scope="module")
 def address(tiny: World) -> Iterator[str]:
     """The UI, served by `olmo ui` on a free port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    process = subprocess.Popen(
-        [str(OLMO), "ui", "--port", str(port)], env=tiny.environment, start_new_session=True
-    )
+    port, explorer_port = (str(number) for number in free_ports(2))
+    command = [str(OLMO), "ui", "--port", port, "--explorer-port", explorer_port]
+    process = subprocess.Popen(command, env=tiny.environment, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
         deadline = time.monotonic() + 120
@@ -41,6 +39,15 @@ def address(tiny: World) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        servers = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [server.getsockname()[1] for server in servers]
 
 
 @pytest.fixture(scope="module")

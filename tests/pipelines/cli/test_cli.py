@@ -39,6 +39,7 @@ def olmo(*arguments: str, cwd: Path | None = None) -> "subprocess.CompletedProce
         "leaderboard",
         "curves",
         "ui",
+        "explorer",
         "launch",
         "jobs",
         "cancel",

@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 
 from assets.launcher import JobState
+from assets.reporting.texts import visible
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import PLAIN_EVERY_SECONDS, TerminalObserver, plain, visible
+from pipelines.cli.terminal import PLAIN_EVERY_SECONDS, TerminalObserver, plain
 
 WAITS = JobState(alive=True, queued=True, description="job 7 pending: Resources")
 RUNS = JobState(alive=True, description="job 7 running on n1")

@@ -1,0 +1,5 @@
+"""What a page cannot show."""
+
+
+class Missing(LookupError):
+    """Nothing of that name is there: status 404."""

@@ -1,0 +1,153 @@
+"""The experiments: every training run and every soup below the root, by its id.
+
+An id is `<recipe>/<asset>/<version>`. It is looked for among what is there; no path is made of it.
+"""
+
+import contextlib
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from assets.fingerprint import flatten
+from assets.recipe import NAME
+from olmo_core.run.folder import RunFolder
+from pipelines.explorer.errors import Missing
+from pipelines.explorer.files import kept
+
+MODEL = re.compile(r"stage1|stage2_ingredient\d+|soup")
+VERSION = re.compile(r"[0-9a-f]{12}(\.\d+)?")
+SILENT_SECONDS = 300  # after which a job that has said nothing is not taken to be at work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One training run or soup, as its folder tells it."""
+
+    recipe: str
+    asset: str
+    version: str
+    folder: RunFolder
+    state: str  # finished, running, silent, stopped, failed, submitted, damaged
+    error: str | None  # of a job that failed, or why the folder cannot be read
+    step: int | None
+    steps: int | None  # in all
+    tokens: int | None  # that the run itself has read
+    loss: float | None  # of the last step
+    parameters: int | None
+    since: float  # Unix time at which it ended, or last said something
+    config: Mapping[str, Any]  # flat: dotted keys that decide its result
+    inputs: Mapping[str, Mapping[str, Any]]  # by asset, as it has recorded them
+    data: Mapping[str, Any]  # what the finished job reported for programs
+
+    @property
+    def id(self) -> str:
+        """Return `<recipe>/<asset>/<version>`."""
+        return f"{self.recipe}/{self.asset}/{self.version}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has steps: a soup has none."""
+        return self.asset != "soup"
+
+
+def find_experiments(root: Path) -> dict[str, Experiment]:
+    """Return all experiments by id, the latest first."""
+    found: list[Experiment] = []
+    for launch in root.glob("*/*/*/launch.json"):
+        recipe, asset, version = launch.parts[-4:-1]
+        if NAME.fullmatch(recipe) and MODEL.fullmatch(asset) and VERSION.fullmatch(version):
+            found.append(_read(launch.parent))
+    found.sort(key=lambda each: (-each.since, each.id))
+    return {each.id: each for each in found}
+
+
+def experiment_of(root: Path, recipe: str, asset: str, version: str | None) -> Experiment:
+    """Return an experiment; without a version, the one of the asset that ended last.
+
+    Raises:
+        Missing: there is none.
+    """
+    for each in find_experiments(root).values():
+        if (each.recipe, each.asset) == (recipe, asset) and version in (None, each.version):
+            return each
+    name = "/".join(part for part in (recipe, asset, version) if part)
+    raise Missing(f"no training run and no soup is called {name[:200]}")
+
+
+@kept("launch.json", "result.json", "status.json")
+def _stored(path: Path) -> Experiment:
+    """Return an experiment as its files say; whether a job is at work is not in them."""
+    run = RunFolder(path)
+    recipe, asset, version = path.parts[-3:]
+    facts: dict[str, Any] = {"recipe": recipe, "asset": asset, "version": version, "folder": run}
+    try:
+        launch = run.read(run.launch) or {}
+        result = run.read_result() if run.finished else {}
+    except ValueError as error:
+        damaged = {"state": "damaged", "error": str(error), "since": path.stat().st_mtime}
+        return Experiment(**facts, **damaged, **_figures({}, {}, {}))
+    status = run.read_status() or {}
+    state = "finished" if result else status.get("state") or "submitted"
+    since = result.get("finished") or status.get("heartbeat") or run.launch.stat().st_mtime
+    return Experiment(
+        **facts,
+        state="finished" if state == "done" else state,
+        error=status.get("error"),
+        since=since,
+        **_figures(launch, result, status),
+    )
+
+
+def _figures(
+    launch: Mapping[str, Any], result: Mapping[str, Any], status: Mapping[str, Any]
+) -> dict[str, Any]:
+    report: Mapping[str, Any] = result.get("report") or {}
+    data: Mapping[str, Any] = report.get("data") or {}
+    numbers: Mapping[str, Any] = report.get("numbers") or {}
+    parts: Mapping[str, Any] = launch.get("parts") or {}
+    step = data.get("step", status.get("step"))
+    config = dict(flatten(parts.get("config") or {}))
+    tokens = data.get("tokens")
+    if tokens is None and step is not None:
+        with contextlib.suppress(KeyError, TypeError):
+            tokens = step * config["global_train_batch_size"] * config["model.max_sequence_length"]
+    return {
+        "step": step,
+        "steps": status.get("total") if status.get("unit") == "steps" else None,
+        "tokens": tokens,
+        "loss": status.get("loss"),
+        "parameters": numbers.get("parameters"),
+        "config": config,
+        "inputs": result.get("inputs") or launch.get("inputs") or {},
+        "data": data,
+    }
+
+
+def _read(path: Path) -> Experiment:
+    """Return an experiment, with whether it is at work at this moment."""
+    stored = _stored(path)
+    if stored.state != "running" or stored.folder.is_running():
+        return stored
+    # The lock of a job on another machine is not always seen here; its heartbeat is.
+    silent = time.time() - stored.since > SILENT_SECONDS
+    return replace(stored, state="silent" if silent else "running")
+
+
+def varied(experiments: Sequence[Experiment]) -> dict[str, dict[str, Any]]:
+    """Return by id the values of the keys in which experiments of one kind differ.
+
+    A kind is the asset, all ingredients being one.
+    """
+    kinds: dict[str, list[Experiment]] = {}
+    for each in experiments:
+        kinds.setdefault(each.asset.rstrip("0123456789"), []).append(each)
+    found: dict[str, dict[str, Any]] = {}
+    for alike in kinds.values():
+        keys = dict.fromkeys(key for each in alike for key in each.config)
+        differing = [key for key in keys if len({str(each.config.get(key)) for each in alike}) > 1]
+        for each in alike:
+            found[each.id] = {key: each.config[key] for key in differing if key in each.config}
+    return found
