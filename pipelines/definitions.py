@@ -11,7 +11,7 @@ from assets.launcher import Launcher
 from assets.recipe import find_recipes, load_recipe
 from assets.reporting.observe import DagsterObserver
 from pipelines.alerts.sensor import alert_sensor
-from pipelines.jobs import evaluation_jobs, main_job
+from pipelines.jobs import evaluation_jobs, main_job, replay_job
 from pipelines.launchers.router import site_launcher
 from pipelines.site.file import load_site
 from pipelines.up_to_date import up_to_date_sensor
@@ -23,7 +23,8 @@ EXECUTOR = dg.in_process_executor
 def build_definitions(recipes: Iterable[str] | None = None) -> dg.Definitions:
     """Return definitions of the named recipes, all on the search path by default."""
     graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
-    parts = [part for graph in graphs for part in (main_line(graph), evaluation_jobs(graph))]
+    kinds = (main_line, evaluation_jobs, replay_job)
+    parts = [part(graph) for graph in graphs for part in kinds]
     site = load_site()
     names = [graph.recipe.name for graph in graphs]
     watching = dg.Definitions(sensors=[alert_sensor(site.alerts), up_to_date_sensor(names)])

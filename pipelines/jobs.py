@@ -9,8 +9,10 @@ from assets.execution.materialise import (
     build_asset,
     build_regression_check,
     build_sweep_check,
+    check_keys,
 )
 from assets.execution.partitions import renew_partitions
+from assets.execution.replay_check import build_replay_check, replay_check_key, trainings
 from assets.graph import Graph
 from assets.launcher import Launcher
 from assets.paths import root
@@ -26,17 +28,35 @@ def main_job(graph: Graph) -> dg.Definitions:
     """Return `<recipe>`: from raw text to the model card, in one run."""
     name = graph.recipe.name
     says = f"The main line of {name}: what is finished is reported again, not redone."
-    return _job(name, name, graph.nodes, says)
+    # Named one by one: replays, which cost what training costs, are none of them.
+    checks = [key for node in graph.nodes.values() for key in check_keys(node)]
+    assets = dg.AssetSelection.assets(*(node.key for node in graph.nodes.values()))
+    return _job(name, name, assets.without_checks() | dg.AssetSelection.checks(*checks), says)
+
+
+def replay_job(graph: Graph) -> dg.Definitions:
+    """Return the check `replayed` of each training, and `<recipe>_replay`, which runs them all.
+
+    They stand beside the main line, not in it: `olmo run` does not know them, and a run in the UI
+    that makes the trainings passes over them.
+    """
+    name, nodes = graph.recipe.name, trainings(graph)
+    says = f"Makes steps of {name}'s trainings again, and compares them."
+    job = _job(
+        name, f"{name}_replay", dg.AssetSelection.checks(*map(replay_check_key, nodes)), says
+    )
+    checks = [build_replay_check(graph, node) for node in nodes]
+    return dg.Definitions.merge(dg.Definitions(asset_checks=checks), job)
 
 
 def evaluation_jobs(graph: Graph) -> dg.Definitions:
     """Return `<recipe>_evaluate`: all models; `<recipe>_sweep`: checkpoints, one per partition."""
     name = graph.recipe.name
-    sweep = f"{name}_sweep"
+    sweep, of = f"{name}_sweep", f"The evaluations of {name}'s"
     evaluations = [asset for asset in EVALUATIONS if asset in graph.nodes]
     return dg.Definitions.merge(
-        _job(name, f"{name}_evaluate", evaluations, f"The evaluations of {name}'s models."),
-        _job(name, sweep, sweep_names(graph), f"The evaluations of checkpoints of {name}'s runs."),
+        _job(name, f"{name}_evaluate", _assets(name, evaluations), f"{of} models."),
+        _job(name, sweep, _assets(name, sweep_names(graph)), f"{of} runs' checkpoints."),
         dg.Definitions(
             assets=[build_asset(graph, sweep_node(graph, asset)) for asset in sweep_names(graph)],
             asset_checks=[
@@ -78,11 +98,12 @@ def sweep_schedule(graph: Graph, job_name: str) -> dg.ScheduleDefinition:
     return sweep
 
 
-def _job(recipe: str, name: str, assets: Iterable[str], description: str) -> dg.Definitions:
+def _job(recipe: str, name: str, selection: dg.AssetSelection, description: str) -> dg.Definitions:
     job = dg.define_asset_job(
-        name,
-        selection=dg.AssetSelection.assets(*([recipe, asset] for asset in assets)),
-        description=description,
-        tags={"recipe": recipe},
+        name, selection=selection, description=description, tags={"recipe": recipe}
     )
     return dg.Definitions(jobs=[job])
+
+
+def _assets(recipe: str, names: Iterable[str]) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*([recipe, name] for name in names))

@@ -34,7 +34,7 @@ def backfill(step: AssetStep, node: Node) -> None:
         Failure: partitions have no result; they are named, and the others have been reported.
     """
     graph, name, keys = step.graph, node.name, step.context.partition_keys
-    tally = Tally(step.context, len(keys))
+    tally = Tally(step.asset_context, len(keys))
     step = replace(step, observer=tally)
     found = checkpoints(graph, root())
     works, refused = _works(graph, name, keys, found)
@@ -58,7 +58,7 @@ def catch_up(step: AssetStep, node: Node) -> None:
     Raises:
         Failure: as `backfill`; what is damaged is in the log, as the sensor has it in its ticks.
     """
-    tally = Tally(step.context, 0)
+    tally = Tally(step.asset_context, 0)
     step = replace(step, observer=tally)
     met: dict[str, AssetBuild] = {}
     refused: dict[str, Exception] = {}
@@ -81,7 +81,7 @@ def _unreported(
 
     They are partitions then.
     """
-    context, found = step.context, checkpoints(step.graph, root())
+    context, found = step.asset_context, checkpoints(step.graph, root())
     renew_partitions(context.instance, node.recipe, found, found.whole)
     reported = context.instance.get_materialized_partitions(context.asset_key)
     keys = [key for key in found.whole if f"{node.name} {key}" not in without]

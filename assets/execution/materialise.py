@@ -19,6 +19,7 @@ from assets.node import Check, Node, inputs_unchanged
 from assets.paths import root
 from assets.reporting.links import explorer_link
 from assets.reporting.report import report
+from assets.reporting.up_to_date import NAME as UP_TO_DATE
 from assets.reporting.up_to_date import just_made, up_to_date_spec
 from olmo_core.run.code import code_hashes
 
@@ -167,8 +168,17 @@ def build_regression_check(graph: Graph, name: str) -> dg.AssetChecksDefinition:
 
 def build_checks(graph: Graph, node: Node) -> list[dg.AssetChecksDefinition]:
     """Return the Dagster checks of a node, each a step of its own that can be run again alone."""
-    inherited = (inputs_unchanged,) if node.inputs else ()
-    return [_build_check(graph, node, check) for check in (*inherited, *node.checks)]
+    return [_build_check(graph, node, check) for check in _checks(node)]
+
+
+def check_keys(node: Node) -> list[dg.AssetCheckKey]:
+    """Return the keys of the checks that a run evaluates which makes the node of the main line."""
+    names = [UP_TO_DATE, *(check.name for check in _checks(node))]
+    return [dg.AssetCheckKey(dg.AssetKey(node.key), name) for name in names]
+
+
+def _checks(node: Node) -> tuple[Check, ...]:
+    return (*((inputs_unchanged,) if node.inputs else ()), *node.checks)
 
 
 def _build_check(graph: Graph, node: Node, check: Check) -> dg.AssetChecksDefinition:

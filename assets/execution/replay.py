@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from assets.execution.follow import JobFailed, follow, submit_patiently
+from assets.execution.follow import JobFailed, Meanwhile, follow, nothing, submit_patiently
 from assets.execution.hold import results_held
 from assets.fingerprint import sha256_json
 from assets.launcher import Launch, Launcher, Observer, Refused
@@ -36,9 +36,17 @@ def replay_folder(root: Path, recipe: str, asset: str, stretch: Stretch) -> Path
 
 
 def replay(
-    recipe: str, asset: str, stretch: Stretch, root: Path, launcher: Launcher, observer: Observer
+    recipe: str,
+    asset: str,
+    stretch: Stretch,
+    root: Path,
+    launcher: Launcher,
+    observer: Observer,
+    meanwhile: Meanwhile = nothing,
 ) -> Replay:
     """Make the steps of a run again, compare them, and keep the record.
+
+    `meanwhile` is called while it waits, and may end it by an exception.
 
     Raises:
         Refused: the same replay is at work.
@@ -62,9 +70,9 @@ def replay(
             distributed=True,
             environment={environment.ROOT: str(root)},
         )
-        submit_patiently(launcher, {name: launch}, observer)
+        submit_patiently(launcher, {name: launch}, observer, meanwhile)
     observer.started(name, folder, "launched")
-    [(_, ended)] = follow({name: folder}, launcher, observer)
+    [(_, ended)] = follow({name: folder}, launcher, observer, meanwhile)
     if isinstance(ended, JobFailed):
         raise ended
     found = compare(stretch, folder.path)

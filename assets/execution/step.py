@@ -49,11 +49,17 @@ class AssetStep:
     """One step at work."""
 
     graph: Graph
-    context: dg.AssetExecutionContext
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext
     launcher: Launcher
     observer: Observer
     force: bool  # make a new version although there is a finished one
     _next_look: float = field(default=0.0, repr=False)
+
+    @property
+    def asset_context(self) -> dg.AssetExecutionContext:
+        """What Dagster gives a step that makes an asset; a check's is another."""
+        assert isinstance(self.context, dg.AssetExecutionContext)
+        return self.context
 
     @property
     def ahead(self) -> Ahead:
@@ -100,11 +106,14 @@ class AssetStep:
         return True
 
     @contextlib.contextmanager
-    def at_work(self, name: str, works: Iterable[AssetBuild]) -> Generator[None]:
+    def at_work(
+        self, name: str, works: Iterable[AssetBuild], others: Iterable[RunFolder] = ()
+    ) -> Generator[None]:
         """Begin the step of an asset: tell which process runs it, submit what need not wait for it.
 
         Ends the jobs when the run is cancelled in Dagster, and lets them live when a worker dies:
         Dagster raises the same interrupt for both; only the status of the run tells them apart.
+        `others` are folders of jobs that make no asset.
         """
         try:
             tags = own_process()
@@ -116,7 +125,7 @@ class AssetStep:
         except dg.DagsterExecutionInterruptedError:
             if self._cancelled():
                 own = itertools.chain(*(own_jobs(work.parent, root()) for work in works))
-                cancel_jobs(self.launcher, [*own, *self.ahead.submitted.values()])
+                cancel_jobs(self.launcher, [*own, *others, *self.ahead.submitted.values()])
             raise
 
     def _cancelled(self) -> bool:

@@ -63,6 +63,18 @@ def stretch_before(run: RunFolder, step: int, steps: int) -> Stretch:
     return Stretch(run=run, start=max(kept), end=end)
 
 
+def last_stretch(run: RunFolder, steps: int) -> Stretch:
+    """Return up to `steps` steps of a finished run from its last checkpoint that has any after it.
+
+    Where there is none, they are its first steps, from its first weights on.
+    """
+    last = int(run.read_result()["report"]["data"]["step"])
+    kept = [one.step for one in list_checkpoints(run.path) if one.step < last]
+    start = max(kept, default=_origin(run))
+    end = min(last, start + steps)
+    return Stretch(run=run, start=start, end=end, from_beginning=not kept)
+
+
 def proving_stretches(run: RunFolder, steps: int) -> list[Stretch]:
     """Return what proves a change of code harmless for a finished run.
 

@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from assets.execution.replay_check import NAME
+from olmo_core.lineage.replay import LOSS
 from olmo_core.run.code import PACKAGE_ROOT
+from pipelines.definitions import build_definitions
 from tests.integration.conftest import World
 
 pytestmark = pytest.mark.slow
 
+TRAININGS = ["stage1", "stage2_ingredient1", "stage2_ingredient2"]
 TWO_RANKS = "work:\n  train:\n    processes_per_node: 2\n"
 
 
@@ -115,3 +120,61 @@ def test_an_edit_is_accepted_if_the_bits_are_equal_and_else_refused(
     assert refused.returncode == 2
     assert "a replay repeats the run by its own values" in refused.stderr
     assert os.listdir(own.root / ".accepted") == [f"{acceptance['new']['fingerprint'][:12]}.json"]
+
+
+def test_the_check_in_dagster_replays_where_it_is_asked_for_by_itself(
+    own: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OLMO_ROOT", "OLMO_RECIPES"):
+        monkeypatch.setenv(name, own.environment[name])
+    definitions = build_definitions(["tiny"])
+
+    def executed(job: str, **options: Any) -> dict[str, dg.AssetCheckEvaluation]:
+        """What checks named `replayed` a run has reported, by asset; no asset is made by it."""
+        found = definitions.resolve_job_def(job).execute_in_process(instance=instance, **options)
+        assert found.success
+        checks = [each for each in found.get_asset_check_evaluations() if each.check_name == NAME]
+        return {each.asset_key.path[-1]: each for each in checks}
+
+    made = own.path("stage1")
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert executed("tiny") == {}, "a run that makes the assets replays nothing"
+        assert executed("__ASSET_JOB", asset_selection=[dg.AssetKey(["tiny", "stage1"])]) == {}
+        assert not (own.root / ".replays").exists()
+
+        steps = {"ops": {"tiny__stage1_replayed": {"config": {"steps": 3}}}}
+        found = executed("tiny_replay", run_config=steps)
+        assert sorted(found) == TRAININGS
+        assert all(each.passed for each in found.values()), found
+        said = {key: value.value for key, value in found["stage1"].metadata.items()}
+        assert (said["from_checkpoint"], said["last_step"], said["steps_with_figures"]) == (
+            20,
+            23,
+            3,
+        )
+        assert (said["bitwise"], said["differences"]) == (True, 0)
+        assert str(said["run"]) == str(made)
+        assert "every bit is equal" in str(found["stage1"].description)
+        assert {path: path.stat().st_mtime_ns for path in made.rglob("*")} == before
+
+        again = executed("__ASSET_JOB", asset_selection=[dg.AssetKey(["tiny", "stage1"])])
+        assert again["stage1"].metadata["replayed_at"].value == said["replayed_at"]
+
+        metrics = made / "metrics.jsonl"
+        metrics.write_text(changed(metrics.read_text(), step=22, loss=9.0))
+        worse = executed("tiny_replay", run_config=steps)["stage1"]
+    assert not worse.passed
+    assert worse.severity == dg.AssetCheckSeverity.WARN
+    assert not worse.blocking
+    first = str(worse.metadata["first_difference"].value)
+    assert first.startswith("step 22: train/CrossEntropyLoss 9.0 → ")
+
+
+def changed(lines: str, *, step: int, loss: float) -> str:
+    """Rows of metrics.jsonl, with another loss of one step."""
+    rows = [json.loads(line) for line in lines.splitlines()]
+    for row in rows:
+        if row.get("step") == step and LOSS in row:
+            row[LOSS] = loss
+    return "".join(f"{json.dumps(row)}\n" for row in rows)

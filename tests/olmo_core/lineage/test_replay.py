@@ -11,7 +11,13 @@ import yaml
 from olmo_core.errors import InputError
 from olmo_core.files import sha256_file, write_json
 from olmo_core.lineage.compare_replay import compare, described
-from olmo_core.lineage.replay import Stretch, prepare, proving_stretches, stretch_before
+from olmo_core.lineage.replay import (
+    Stretch,
+    last_stretch,
+    prepare,
+    proving_stretches,
+    stretch_before,
+)
 from olmo_core.run.folder import RunFolder
 
 TINY = yaml.safe_load((Path(__file__).parents[2] / "recipes/tiny/stage1.yaml").read_text())
@@ -200,3 +206,13 @@ def test_a_model_written_anew_is_compared(tmp_path: Path) -> None:
     found = compare(stretch, replay.path)
     assert found.elsewhere == ("host None → another",)
     assert not found.within_tolerance, "no step was made, so nothing was rounded"
+
+
+def test_the_last_stretch_begins_at_the_last_checkpoint_with_steps_after_it(tmp_path: Path) -> None:
+    losses = {step: 1.0 for step in range(1, 31)}
+    kept = {10: b"a", 20: b"b", 30: b"c"}
+    run = write_run(tmp_path / "run", losses=losses, checkpoints=kept, end=30)
+    assert last_stretch(run, 4) == Stretch(run=run, start=20, end=24)
+    assert last_stretch(run, 40) == Stretch(run=run, start=20, end=30)
+    only = write_run(tmp_path / "only", losses=losses, checkpoints={30: b"c"}, end=30)
+    assert last_stretch(only, 4) == Stretch(run=only, start=0, end=4, from_beginning=True)
