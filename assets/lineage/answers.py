@@ -8,13 +8,21 @@ from pathlib import Path
 
 from assets.lineage.models import Exposure, Model, models
 from assets.lineage.runs import Lineage, Untraced
-from olmo_core.data.document_index import DocumentIndex, DroppedDocument, IndexedDocument
+from olmo_core.data.document_index import (
+    DocumentIndex,
+    DocumentSpan,
+    DroppedDocument,
+    IndexedDocument,
+)
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
 from olmo_core.lineage.batch import Piece, TracedStep, documents_of_step
 from olmo_core.lineage.run import TrainingRun
 from olmo_core.lineage.text import DecodedPart, Decoder
 from olmo_core.lineage.visits import DocumentInRun, held_by, steps_of_document
+
+# Documents by id, then by the run folder of the index that knows them.
+Places = dict[str, dict[Path, list[IndexedDocument]]]
 
 _SHA1 = re.compile("[0-9a-fA-F]{40}")
 
@@ -92,6 +100,10 @@ def trace_step(
     return StepAnswer(run=run, step=traced, pieces=pieces)
 
 
+class UnknownDocument(ConfigError):
+    """No index of a recipe knows a document."""
+
+
 def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], list[Untraced]]:
     """Return, per document that is asked for, what saw it; and the runs that cannot be traced.
 
@@ -100,16 +112,10 @@ def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], 
         query: Its id, its URL, or the SHA-1 of its text in hexadecimal digits.
 
     Raises:
-        ConfigError: no index of the recipe knows such a document.
+        UnknownDocument: no index of the recipe knows such a document.
     """
-    opened: list[TrainingRun] = []
-    untraced: list[Untraced] = []
-    for run in lineage.every():
-        if isinstance(run, Untraced):
-            untraced.append(run)
-        else:
-            opened.append(run)
-    places: dict[str, dict[Path, list[IndexedDocument]]] = {}
+    opened, untraced = opened_runs(lineage)
+    places: Places = {}
     left_out: dict[str, list[LeftOut]] = {}
     indexes = lineage.indexes([run.folder for run in opened])
     for folder in indexes:
@@ -119,7 +125,29 @@ def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], 
         for each in dropped:
             left_out.setdefault(each.id, []).append(LeftOut(index=folder, document=each))
     if not places and not left_out:
-        raise ConfigError(_unknown(lineage, indexes, query))
+        raise UnknownDocument(_unknown(lineage, indexes, query))
+    return answers_of(lineage, opened, places, left_out), untraced
+
+
+def opened_runs(lineage: Lineage) -> tuple[list[TrainingRun], list[Untraced]]:
+    """Return the training runs of a recipe, and those that cannot be traced."""
+    opened: list[TrainingRun] = []
+    untraced: list[Untraced] = []
+    for run in lineage.every():
+        if isinstance(run, Untraced):
+            untraced.append(run)
+        else:
+            opened.append(run)
+    return opened, untraced
+
+
+def answers_of(
+    lineage: Lineage,
+    opened: Sequence[TrainingRun],
+    places: Places,
+    left_out: Mapping[str, Sequence[LeftOut]],
+) -> list[DocumentAnswer]:
+    """Return what saw each document, by id."""
     made = models(lineage, opened)
     answers: list[DocumentAnswer] = []
     for name in sorted(places.keys() | left_out.keys()):
@@ -138,7 +166,7 @@ def trace_document(lineage: Lineage, query: str) -> tuple[list[DocumentAnswer], 
                 left_out=left_out.get(name, []),
             )
         )
-    return answers, untraced
+    return answers
 
 
 def _mixes(lineage: Lineage, places: Mapping[Path, Sequence[IndexedDocument]]) -> Iterator[InMix]:
@@ -151,11 +179,17 @@ def _mixes(lineage: Lineage, places: Mapping[Path, Sequence[IndexedDocument]]) -
 
 def _described(piece: Piece, index: DocumentIndex, decoder: Decoder) -> DescribedPiece:
     span = piece.document
+    known = known_of(index, span)
+    decoded = decoder.document(span, known.sha1).part(piece.start, piece.stop)
+    return DescribedPiece(piece=piece, document=known, decoded=decoded)
+
+
+def known_of(index: DocumentIndex, span: DocumentSpan) -> IndexedDocument:
+    """Return all that an index knows of a document, given where its tokens lie."""
     [known] = (
         row for row in index.of_id(span.id) if (row.file, row.start) == (span.file, span.start)
     )
-    decoded = decoder.document(span, known.sha1).part(piece.start, piece.stop)
-    return DescribedPiece(piece=piece, document=known, decoded=decoded)
+    return known
 
 
 def _asked(index: DocumentIndex, query: str) -> tuple[list[IndexedDocument], list[DroppedDocument]]:

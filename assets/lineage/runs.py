@@ -123,6 +123,15 @@ class Lineage:
         """
         return list(dict.fromkeys(self.index_folder(run) for run in runs))
 
+    def tokens_of(self, index: Path) -> RunFolder:
+        """Return the run folder of `tokens` that a run of `documents` is of."""
+        run = RunFolder(index)
+        return RunFolder(self.input(run, "tokens"))
+
+    def tokenizer_of(self, tokens: RunFolder) -> Path:
+        """Return the `tokenizer.json` that a run of `tokens` was made with."""
+        return self.input(tokens, "tokenizer") / "tokenizer.json"
+
     def decoder(self, run: TrainingRun) -> Decoder:
         """Return what decodes the documents that a run reads."""
         return Decoder(self.input(run.folder, "tokenizer") / "tokenizer.json", run.data)

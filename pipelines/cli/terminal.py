@@ -1,11 +1,12 @@
 """Show a run's progress on a terminal: one bar per asset with rate and time left, or lines."""
 
+import contextlib
 import io
 import json
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import progress
@@ -94,6 +95,44 @@ class AmountColumn(progress.ProgressColumn):
         return Text(f"{amount(task.completed)}/{amount(task.total)} {unit}{rate}", style="dim")
 
 
+@contextlib.contextmanager
+def counted(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a task is, on standard error: a bar, or lines where it is no terminal.
+
+    Args:
+        what: The task.
+        unit: Of what it counts.
+
+    Yields:
+        What is told how much is done, and all.
+    """
+    console = Console(stderr=True, highlight=False)
+    bars = progress.Progress(*_columns(), console=console, transient=True)
+    task = bars.add_task(escape(what), total=None, unit=unit)
+    next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+
+    def told(done: int, total: int) -> None:
+        nonlocal next_line
+        bars.update(task, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() >= next_line:
+            next_line = time.monotonic() + PLAIN_EVERY_SECONDS
+            print(f"{what}: {amount(done)}/{amount(total)} {unit}", file=sys.stderr, flush=True)
+
+    with bars if console.is_terminal else contextlib.nullcontext():
+        yield told
+
+
+def _columns() -> list[progress.ProgressColumn]:
+    return [
+        progress.SpinnerColumn(),
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=28),
+        AmountColumn(),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(compact=True),
+    ]
+
+
 class TerminalObserver:
     """Show the progress of one `olmo run`; without a terminal, one line per event."""
 
@@ -107,16 +146,7 @@ class TerminalObserver:
         self._waits = False
         self._attempt: int | None = None
         self._folder: RunFolder | None = None
-        self.bars = progress.Progress(
-            progress.SpinnerColumn(),
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=28),
-            AmountColumn(),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-        )
+        self.bars = progress.Progress(*_columns(), console=console, transient=True)
 
     def started(self, asset: str, folder: RunFolder, how: str) -> None:
         """Open a bar, or say that there is nothing to do."""

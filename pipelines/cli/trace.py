@@ -7,6 +7,10 @@ import typer
 from pipelines.cli import official
 from pipelines.cli.arguments import AsJson, RecipeName
 
+Limit = Annotated[
+    int, typer.Option(metavar="N", help="Documents that are traced; all are counted.", min=1)
+]
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Say which documents a step saw, which models saw a document, what a model comes from.",
@@ -48,22 +52,40 @@ def step(
     epilog="Examples:\n\n"
     "  olmo trace doc demo docstrings/numpy._core.shape_base.stack\n\n"
     "  olmo trace doc demo https://example.org/page.html\n\n"
-    "  olmo trace doc demo $(sha1sum < text.txt | cut -c-40) --json",
+    "  olmo trace doc demo $(sha1sum < text.txt | cut -c-40) --json\n\n"
+    '  olmo trace doc demo "some ten words or more, as they stand in the document itself"',
 )
 def doc(
     recipe: RecipeName,
     document: Annotated[
-        str, typer.Argument(metavar="ID|URL|SHA-1", help="The document; SHA-1 is of its text.")
+        str,
+        typer.Argument(
+            metavar="ID|URL|SHA-1|QUOTE",
+            help="The document; SHA-1 is of its text. Else what it holds, word for word.",
+        ),
     ],
+    limit: Limit = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show what saw a document, and how often: mixes, steps, checkpoints, soups, revisions.
 
-    Or which rule of which asset has left it out.
+    Or which rule of which asset has left it out. Of a quote, at least 64 bytes, that of each
+    document that holds it; olmo trace index RECIPE makes it fast.
     """
     from pipelines.cli.trace_document import print_document
 
-    print_document(recipe, document, as_json=as_json)
+    print_document(recipe, document, limit=limit, as_json=as_json)
+
+
+@app.command(epilog="Examples:\n\n  olmo trace index demo")
+def index(recipe: RecipeName) -> None:
+    """Build the index that finds quotes in the recipe's tokens; goes on where it was interrupted.
+
+    It takes about as many bytes as the tokens, and lies in cache/ of OLMO_ROOT.
+    """
+    from pipelines.cli.trace_index import print_index
+
+    print_index(recipe)
 
 
 @app.command(

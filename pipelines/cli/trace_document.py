@@ -1,47 +1,105 @@
 """`olmo trace doc`: what saw a document, or why nothing did."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
-from assets.lineage.answers import DocumentAnswer, trace_document
+from assets.lineage.answers import DocumentAnswer, UnknownDocument, trace_document
 from assets.lineage.models import Exposure, Model
+from assets.lineage.quotes import trace_quote
 from assets.lineage.runs import Lineage, Untraced
 from olmo_core.data.document_index import IndexedDocument
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.lineage.quotes.find import TooShort
 from olmo_core.lineage.visits import DocumentInRun, Visit
-from pipelines.cli.terminal import plain, print_json, table, terminal
+from pipelines.cli.terminal import counted, plain, print_json, table, terminal
 
 SHOWN_VISITS = 40  # of a document, on a terminal
 
 
-def print_document(recipe: str, query: str, *, as_json: bool) -> None:
-    """Print what saw a document.
+def print_document(recipe: str, query: str, *, limit: int, as_json: bool) -> None:
+    """Print what saw a document, or the documents that hold a quoted text.
 
     Raises:
-        ConfigError: no such recipe, or no index of it knows the document.
+        ConfigError: no such recipe, no index of it knows the document, or none holds the quote.
     """
     lineage = Lineage(recipe)
     try:
         answers, untraced = trace_document(lineage, query)
+    except UnknownDocument as error:
+        if not is_quoted(query):
+            raise
+        print_quote(lineage, query, limit=limit, as_json=as_json, unknown=error)
+        return
     except InputError as error:
         raise ConfigError(str(error)) from None
     if as_json:
-        print_json(
-            {
-                "recipe": recipe,
-                "query": query,
-                "documents": [document_entry(lineage, answer) for answer in answers],
-                "untraced": [{"path": str(each.run.path), "why": each.why} for each in untraced],
-            }
-        )
+        print_json(_entry(lineage, query, answers, untraced))
         return
     console = terminal()
     for answer in answers:
         _print_answer(console, lineage, answer)
     _print_untraced(console, untraced)
+
+
+def is_quoted(query: str) -> bool:
+    """Return whether what names no document is quoted text: it has blanks, or not only ASCII."""
+    return not query.isascii() or any(letter.isspace() for letter in query)
+
+
+def print_quote(
+    lineage: Lineage, quote: str, *, limit: int, as_json: bool, unknown: UnknownDocument
+) -> None:
+    """Print the documents that hold a quote, and what saw the first `limit` of them.
+
+    Raises:
+        ConfigError: it is too short, or no document holds it.
+    """
+
+    def say(text: str) -> None:
+        print(f"olmo: {text}", file=sys.stderr)
+
+    def shown(what: str) -> AbstractContextManager[Callable[[int, int], None]]:
+        return counted(what, "tokens")
+
+    try:
+        answer = trace_quote(lineage, quote, limit=limit, shown=shown, say=say)
+    except TooShort as error:
+        raise ConfigError(f"{unknown}; nor is it {error}") from None
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    if as_json:
+        entry = _entry(lineage, quote, answer.answers, answer.untraced)
+        for document in entry["documents"]:
+            for place in document["places"]:
+                quoted = answer.quoted.get((place["file"], place["file_tokens"][0]), [])
+                first = place["file_tokens"][0]
+                place["quoted"] = [[each.start - first, each.stop - first] for each in quoted]
+        print_json({**entry, "quote": {"documents": answer.documents, "places": answer.places}})
+        return
+    console = terminal()
+    times = "once" if answer.places == 1 else f"{answer.places:,} times"
+    some = f"{answer.documents:,} documents" if answer.documents != 1 else "1 document"
+    first = f"; of these the first {limit:,}" if answer.documents > limit else ""
+    console.print(f"Word for word in {some}, {times}{first}:")
+    for each in answer.answers:
+        _print_answer(console, lineage, each)
+    _print_untraced(console, answer.untraced)
+
+
+def _entry(
+    lineage: Lineage, query: str, answers: Sequence[DocumentAnswer], untraced: Sequence[Untraced]
+) -> dict[str, Any]:
+    return {
+        "recipe": lineage.graph.recipe.name,
+        "query": query,
+        "documents": [document_entry(lineage, answer) for answer in answers],
+        "untraced": [{"path": str(each.run.path), "why": each.why} for each in untraced],
+    }
 
 
 def document_entry(lineage: Lineage, answer: DocumentAnswer) -> dict[str, Any]:

@@ -87,6 +87,38 @@ def test_the_commands(tiny: World) -> None:
     assert "stage2_ingredient2@step10" in said
 
 
+def test_a_quote_is_found_with_an_index_and_without_one(tiny: World) -> None:
+    with gzip.open(sorted((tiny.path("filtered") / "documents").rglob("*.gz"))[0], "rt") as lines:
+        documents = [json.loads(line) for line in lines]
+    chosen = next(each for each in documents if len(each["text"]) > 900)
+    index = tiny.root / "cache" / "quotes" / tiny.result("tokens")["digest"]
+    assert not index.exists()
+
+    def asked(quote: str) -> Any:
+        done = tiny.olmo("trace", "doc", "tiny", quote, "--json", "--limit", "1000")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), done.stderr
+
+    quotes = [chosen["text"][:200], chosen["text"][300:700], chosen["text"][-150:]]
+    scanned = [asked(quote) for quote in quotes]
+    assert all("no quotes index: all tokens are read; olmo trace index" in e for _, e in scanned)
+    made = tiny.olmo("trace", "index", "tiny")
+    assert made.returncode == 0, made.stderr
+    assert (index / "index.json").is_file()
+    assert str(index) in made.stdout
+    for quote, (answer, _) in zip(quotes, scanned, strict=True):
+        again, said = asked(quote)
+        assert again == answer
+        assert "no quotes index" not in said
+        [found] = [each for each in again["documents"] if each["id"] == chosen["id"]]
+        assert found["places"][0]["quoted"]
+        whole = sum(quote in each["text"] for each in documents)
+        assert again["quote"]["documents"] >= whole >= 1
+    shown = tiny.olmo("trace", "doc", "tiny", quotes[1], "--limit", "1").stdout
+    assert shown.startswith("Word for word in ")
+    assert "Runs" in shown
+
+
 def test_checkpoints_are_counted_as_their_steps_say(tiny: World, root: Path) -> None:
     """Documents and tokens by source, of stage 1 at step 20 and of the soup, step by step."""
     lineage = Lineage("tiny")
@@ -149,6 +181,8 @@ def test_what_a_rule_drops_is_named(tiny: World, root: Path) -> None:
         (("checkpoint", "tiny", "soup@step1"), "a soup has no steps; expected soup"),
         (("checkpoint", "tiny", "stage1@41"), "expected weights as stage1@step300, stage1, "),
         (("doc", "tiny", "no such"), "no document of the id, URL or SHA-1 'no such', neither "),
+        (("doc", "tiny", "too short"), "nor is it a text of 64 bytes, about ten words of English"),
+        (("doc", "tiny", "no \x1b[31msuch " * 9), "no document in token files holds 'no \\x1b[31m"),
     ],
 )
 def test_a_mistake_says_what_would_be_right(

@@ -1,0 +1,179 @@
+"""Which documents hold a quote, word for word, and what saw them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from assets.lineage.answers import (
+    DocumentAnswer,
+    Places,
+    answers_of,
+    known_of,
+    opened_runs,
+)
+from assets.lineage.runs import Lineage, Untraced
+from assets.paths import shared_roots
+from olmo_core import environment
+from olmo_core.data.document_index import DocumentIndex, DocumentSpan
+from olmo_core.errors import ConfigError
+from olmo_core.lineage.quotes.build import INDEX, Built, build_index, token_files
+from olmo_core.lineage.quotes.find import Place, find, require_length, scan
+from olmo_core.lineage.quotes.index import QuotesIndex
+from olmo_core.lineage.quotes.token_bytes import TokenBytes
+from olmo_core.lineage.quotes.token_text import TokenText
+from olmo_core.run.folder import RunFolder
+
+# What shows the progress of a task: told what is done, and all.
+Progress = Callable[[int, int], None]
+Shown = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuoteAnswer:
+    """What holds a quote, and what saw that."""
+
+    places: int  # where it stands, in all documents
+    documents: int  # that hold it
+    answers: Sequence[DocumentAnswer]  # of the first ones
+    quoted: dict[tuple[str, int], list[Place]]  # by file and first token of each of these
+    untraced: Sequence[Untraced]
+
+
+def quotes_folder(root: Path, tokens: RunFolder) -> Path:
+    """Return the folder of the quotes index of a run of `tokens` in a root."""
+    return root / "cache" / "quotes" / tokens.read_result()["digest"]
+
+
+def index_quotes(lineage: Lineage, shown: Shown) -> list[tuple[RunFolder, Path, Built]]:
+    """Build the quotes index of each corpus that the recipe's runs read, and of its tokens.
+
+    Returns:
+        Per corpus its run of `tokens`, the folder of the index, and what was done.
+
+    Raises:
+        ConfigError: no documents index is made, or another process builds this one.
+        InputError: the tokens cannot be read or searched.
+    """
+    made: list[tuple[RunFolder, Path, Built]] = []
+    for documents in _indexes(lineage):
+        tokens = lineage.tokens_of(documents)
+        folder = quotes_folder(lineage.root, tokens)
+        with shown(f"tokens/{tokens.path.name}") as progress:
+            built = build_index(
+                folder,
+                tokens=tokens.path,
+                digest=tokens.read_result()["digest"],
+                tokenizer=lineage.tokenizer_of(tokens),
+                processes=environment.processes(),
+                progress=progress,
+            )
+        made.append((tokens, folder, built))
+    return made
+
+
+def trace_quote(
+    lineage: Lineage, quote: str, *, limit: int, shown: Shown, say: Callable[[str], None]
+) -> QuoteAnswer:
+    """Return the documents that hold a quote, and what saw the first `limit` of them.
+
+    Args:
+        lineage: The recipe's.
+        quote: `MATCH_BYTES` at least, in UTF-8.
+        limit: How many documents are traced; all are counted.
+        shown: Shows the progress of reading all tokens, where there is no quotes index.
+        say: Told how to make one.
+
+    Raises:
+        ConfigError: no documents index is made, or no document holds the quote.
+        InputError: the quote is too short; something is damaged.
+    """
+    opened, untraced = opened_runs(lineage)
+    places: Places = {}
+    quoted: dict[tuple[str, int], list[Place]] = {}
+    count = documents = 0
+    for folder in _indexes(lineage):
+        index = lineage.open_index(folder)
+        for span, found in _by_document(index, _found(lineage, folder, quote, shown, say)):
+            count += len(found)
+            documents += 1
+            if documents <= limit:
+                places.setdefault(span.id, {}).setdefault(folder, []).append(known_of(index, span))
+                quoted.setdefault((span.file, span.start), []).extend(found)
+    if not documents:
+        raise ConfigError(
+            f"{lineage.graph.recipe.name}: no document in token files holds {quote!r}"
+        )
+    return QuoteAnswer(
+        places=count,
+        documents=documents,
+        answers=answers_of(lineage, opened, places, {}),
+        quoted=quoted,
+        untraced=untraced,
+    )
+
+
+def open_text(lineage: Lineage, documents: Path) -> TokenText:
+    """Return the text of the tokens that a run of `documents` is of."""
+    tokens = lineage.tokens_of(documents)
+    return TokenText(tokens.path, TokenBytes(lineage.tokenizer_of(tokens)))
+
+
+def open_quotes(lineage: Lineage, documents: Path) -> QuotesIndex | None:
+    """Return the quotes index of the tokens that a run of `documents` is of; None: there is none.
+
+    Raises:
+        InputError: it is damaged, or of other tokens.
+    """
+    tokens = lineage.tokens_of(documents)
+    for root in (lineage.root, *shared_roots(lineage.root)):
+        folder = quotes_folder(root, tokens)
+        if (folder / INDEX).is_file():
+            digest = tokens.read_result()["digest"]
+            return QuotesIndex(folder, tokens=tokens.path, digest=digest)
+    return None
+
+
+def _indexes(lineage: Lineage) -> list[Path]:
+    found = lineage.indexes([run.folder for run in opened_runs(lineage)[0]])
+    if not found:
+        name = lineage.graph.recipe.name
+        raise ConfigError(f"{name}: no documents index is made; olmo run {name} --select documents")
+    return found
+
+
+def _found(
+    lineage: Lineage, documents: Path, quote: str, shown: Shown, say: Callable[[str], None]
+) -> Iterator[Place]:
+    """Yield where a quote stands: by the index if there is one, else by reading all tokens."""
+    text = open_text(lineage, documents)
+    content = text.table.of_text(quote)
+    require_length(content)
+    index = open_quotes(lineage, documents)
+    if index is not None:
+        yield from find(index, text, content)
+        return
+    say(
+        f"no quotes index: all tokens are read; olmo trace index {lineage.graph.recipe.name} "
+        "builds one, and then a quote takes seconds"
+    )
+    tokens = lineage.tokens_of(documents).path
+    with shown(f"tokens/{tokens.name}") as progress:
+        yield from scan(text, token_files(tokens), content, progress)
+
+
+def _by_document(
+    index: DocumentIndex, places: Iterable[Place]
+) -> Iterator[tuple[DocumentSpan, list[Place]]]:
+    """Yield each document that holds any of these places as a whole, and which."""
+    last: DocumentSpan | None = None
+    held: list[Place] = []
+    for place in places:
+        if last is None or last.file != place.file or last.end <= place.start:
+            if last is not None and held:
+                yield last, held
+            last, held = index.at(place.file, place.start), []
+        if place.stop <= last.end:
+            held.append(place)
+    if last is not None and held:
+        yield last, held

@@ -1,0 +1,30 @@
+"""`olmo trace index`: the index by which quotes are found."""
+
+from assets.lineage.quotes import index_quotes
+from assets.lineage.runs import Lineage
+from assets.reporting.texts import amount
+from olmo_core.errors import ConfigError, InputError
+from pipelines.cli.terminal import counted, plain, terminal
+
+
+def print_index(recipe: str) -> None:
+    """Build the quotes index of what a recipe's runs read; say how large each is.
+
+    Raises:
+        ConfigError: no such recipe, no tokens, or tokens that cannot be searched.
+    """
+    try:
+        made = index_quotes(Lineage(recipe), lambda what: counted(what, "tokens"))
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    console = terminal()
+    for tokens, folder, built in made:
+        left = f", {built.reused} of them as they were" if built.reused else ""
+        console.print(
+            plain(
+                f"tokens/{tokens.path.name}: {amount(built.tokens)} tokens, "
+                f"{amount(built.postings)} fingerprints in {built.shards} shards{left}; "
+                f"{amount(built.size_bytes)}B, {built.size_bytes / built.tokens:.2f} per token "
+                f"({folder})"
+            )
+        )
