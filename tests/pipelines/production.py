@@ -26,6 +26,7 @@ from tests.conftest import toy_graph
 from tests.pipelines.postgres import Postgres
 
 GRAPHS = 24  # one a test, or a round of one: what is finished is not made again
+DEQUEUE_SECONDS, MONITOR_SECONDS = 1, 5  # between the daemon's looks; 5 and 30 in deploy/
 ALL = ("olmo-code", "olmo-daemon", "olmo-webserver")
 UNITS = CHECKOUT / "deploy/systemd"
 Found = TypeVar("Found")
@@ -237,12 +238,24 @@ class Production:
         return False
 
 
+def impatient(configuration: Path) -> str:
+    """A production's configuration, with a daemon that looks sooner; nothing else is changed."""
+    content = yaml.safe_load(configuration.read_text())
+    content["run_coordinator"]["config"] = {"dequeue_interval_seconds": DEQUEUE_SECONDS}
+    content["run_monitoring"]["poll_interval_seconds"] = MONITOR_SECONDS
+    return yaml.safe_dump(content)
+
+
 @contextlib.contextmanager
 def in_production(folder: Path, postgres: Postgres) -> Generator[Production]:
     """The services over an empty root, all ended at the end with whatever they left behind."""
     home = folder / "dagster"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(CHECKOUT / "deploy/dagster.yaml")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        assert instance.run_monitoring_enabled  # it is taken as it stands
+    (home / "dagster.yaml").unlink()
+    (home / "dagster.yaml").write_text(impatient(CHECKOUT / "deploy/dagster.yaml"))
     with dg.DagsterInstance.from_config(str(home)) as instance:
         made = Production(folder=folder, postgres=postgres, instance=instance)
         workspace = yaml.safe_load((CHECKOUT / "deploy/workspace.yaml").read_text())

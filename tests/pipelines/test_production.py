@@ -15,6 +15,7 @@ from pipelines.instance import close_orphaned_runs
 from tests.pipelines.kills import CANCEL_SECONDS, are_gone, kill_and_finish, members
 from tests.pipelines.production import (
     ALL,
+    DEQUEUE_SECONDS,
     UNITS,
     Production,
     toy,
@@ -22,8 +23,6 @@ from tests.pipelines.production import (
 )
 
 pytestmark = pytest.mark.postgres
-
-DEQUEUE_SECONDS = 12  # the daemon looks into the queue every five
 
 
 def test_a_killed_worker_is_replaced_and_its_job_found_again(production: Production) -> None:
@@ -103,7 +102,7 @@ def test_a_run_waits_in_the_queue_until_its_pool_has_a_place(production: Product
         first = production.launch(5)
         members(production, 5)
         second = production.launch(6)
-        time.sleep(DEQUEUE_SECONDS)
+        time.sleep(5 * DEQUEUE_SECONDS)
         assert production.status(second) == "QUEUED"
         production.open_gate(5)
         production.open_gate(6)
