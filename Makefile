@@ -47,7 +47,7 @@ imports: setup  ## import-linter: who may import whom
 	@$(BIN)/lint-imports
 
 definitions: setup  ## load and validate the Dagster definitions
-	@DAGSTER_DISABLE_TELEMETRY=yes $(BIN)/dagster definitions validate -w workspace.yaml
+	@OLMO_SHOW=all DAGSTER_DISABLE_TELEMETRY=yes $(BIN)/dagster definitions validate -w workspace.yaml
 
 check: lint types imports definitions  ## all of lint, types, imports, definitions
 

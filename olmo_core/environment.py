@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = "OLMO_ROOT"  # folder of all results
 SHARED_ROOTS = "OLMO_SHARED_ROOTS"  # read-only folders of results, separated as in PATH
 RECIPES = "OLMO_RECIPES"  # folders of recipes, separated as in PATH
+SHOW = "OLMO_SHOW"  # recipes that Dagster shows without results: names with commas, or all
 SITE = "OLMO_SITE"  # site file: which engine runs what
 CACHE = "OLMO_CACHE"  # folder of what can be had again: remote files, parsed code
 DOLMA_PYTHON = "OLMO_DOLMA_PYTHON"  # interpreter that has the dolma toolkit
@@ -67,6 +68,11 @@ def explorer_hosts() -> list[str]:
     """Return the names by which a proxy asks the explorer for."""
     given = os.environ.get(EXPLORER_HOSTS, "").split(",")
     return [host for part in given if (host := part.strip())]
+
+
+def shown_recipes() -> list[str]:
+    """Return the recipes that a person wants to see in Dagster; none where nothing is said."""
+    return [name for part in (_text(SHOW) or "").split(",") if (name := part.strip())]
 
 
 def _text(name: str) -> str | None:

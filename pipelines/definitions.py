@@ -1,4 +1,4 @@
-"""The only place that assembles: every recipe on the search path as Dagster definitions."""
+"""The only place that assembles: recipes of the search path as Dagster definitions."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,12 @@ from assets.assemble import build_graph
 from assets.execution.materialise import ObserverFactory, build_asset, build_checks
 from assets.graph import Graph
 from assets.launcher import Launcher
-from assets.recipe import find_recipes, load_recipe
+from assets.recipe import load_recipe
 from assets.reporting.observe import DagsterObserver
 from pipelines.alerts.sensor import alert_sensor
 from pipelines.jobs import evaluation_jobs, main_job, replay_job
 from pipelines.launchers.router import site_launcher
+from pipelines.shown import shown_recipes
 from pipelines.site.file import load_site
 from pipelines.up_to_date import up_to_date_sensor
 
@@ -20,9 +21,9 @@ from pipelines.up_to_date import up_to_date_sensor
 EXECUTOR = dg.in_process_executor
 
 
-def build_definitions(recipes: Iterable[str] | None = None) -> dg.Definitions:
-    """Return definitions of the named recipes, all on the search path by default."""
-    graphs = [build_graph(load_recipe(name)) for name in (recipes or find_recipes())]
+def build_definitions(recipes: Iterable[str]) -> dg.Definitions:
+    """Return definitions of the named recipes."""
+    graphs = [build_graph(load_recipe(name)) for name in recipes]
     kinds = (main_line, evaluation_jobs, replay_job)
     parts = [part(graph) for graph in graphs for part in kinds]
     site = load_site()
@@ -54,5 +55,5 @@ def assembled(
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """Return what Dagster loads (workspace.yaml)."""
-    return build_definitions()
+    """Return what Dagster loads (workspace.yaml): the recipes that are shown."""
+    return build_definitions(shown_recipes())

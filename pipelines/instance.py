@@ -10,6 +10,11 @@ from pathlib import Path
 
 import dagster as dg
 import sqlalchemy.exc
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from assets.execution.step import HOST_TAG, PID_TAG, own_process
 from assets.paths import CHECKOUT, dagster_home, root
@@ -17,6 +22,8 @@ from olmo_core.errors import StorageError
 from olmo_core.run.folder import locked
 from olmo_core.run.process import start_ticks
 
+# The code location of workspace.yaml, and what Dagster calls the definitions in it.
+LOCATION, REPOSITORY = "pipelines.definitions", "__repository__"
 # A full disk refuses writes otherwise; /proc has no free space and is not full.
 REFUSALS = (errno.EACCES, errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS)
 LEAST_FREE_BYTES = 32 << 20  # under which a run is not begun, and is taken to have filled the disk
@@ -82,8 +89,27 @@ def open_instance() -> Generator[dg.DagsterInstance]:
 
 
 def own_tags() -> dict[str, str]:
-    """Return tags by which a run of this process is known, and shown at its job in the UI."""
-    return {**own_process(), ".dagster/repository": "__repository__@pipelines.definitions"}
+    """Return tags by which a run of this process is known, and shown at its job in the UI.
+
+    A daemon that looks on does not start it again: it is a person's, who sees that it ended.
+    """
+    label = f"{REPOSITORY}@{LOCATION}"
+    return {**own_process(), ".dagster/repository": label, "dagster/max_retries": "0"}
+
+
+def show_on_timeline(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Give a run of this process the place of its job, without which the timeline leaves it out.
+
+    Dagster gives it to what its own server or daemon launches, and by this call to runs that are
+    moved (`dagster run migrate-repository`).
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.remote_job_origin is not None:
+        return
+    target = LoadableTargetOrigin(module_name=LOCATION, working_directory=str(CHECKOUT))
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name=LOCATION)
+    repository = RemoteRepositoryOrigin(location, REPOSITORY)
+    instance.run_storage.replace_job_origin(run, repository.get_job_origin(run.job_name))
 
 
 def close_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:

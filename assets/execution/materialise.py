@@ -18,6 +18,7 @@ from assets.launcher import Launcher, Observer
 from assets.node import Check, Node, inputs_unchanged
 from assets.paths import root
 from assets.reporting.links import explorer_link
+from assets.reporting.code_references import code_references
 from assets.reporting.report import report
 from assets.reporting.up_to_date import NAME as UP_TO_DATE
 from assets.reporting.up_to_date import just_made, up_to_date_spec
@@ -61,7 +62,11 @@ def build_asset(graph: Graph, node: Node) -> dg.AssetsDefinition:
             output_required=not swept,  # many partitions are reported one by one
             tags={"recipe": recipe, "stage": stage},
             pool="gpu" if node.stage in GPU_STAGES else "cpu",
-            metadata={"module": node.module, **explorer_link(node)},
+            metadata={
+                "module": node.module,
+                **explorer_link(node),
+                **code_references(graph.recipe, node),
+            },
         )
         def materialise(
             context: dg.AssetExecutionContext,

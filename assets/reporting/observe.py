@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from assets.launcher import JobState, Observer
 from assets.reporting import texts
+from assets.reporting.tables import figure
 from olmo_core.files import read_end
 from olmo_core.run.folder import RunFolder
 
@@ -193,10 +194,10 @@ def observed(folder: RunFolder | None, job: JobState, status: Mapping[str, Any])
     if status and not job.queued:
         shown["progress"] = texts.progress_text(status)
         if isinstance(status.get("step"), int):
-            shown["step"] = status["step"]
+            shown["step"] = figure(status["step"])
         for name in NUMBERS:
             if isinstance(status.get(name), int | float):
-                shown[name] = float(f"{status[name]:.6g}")
+                shown[name] = figure(status[name])
         if "tokens_per_second" not in status and (rate := texts.rate_text(status)):
             shown["rate"] = rate
         if (left := texts.remaining_seconds(status)) is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assets.node import Chart, Curves
+from assets.reporting.sketch import sketch
 from olmo_core.monitor.curves import drawing, encoded
 
 LOSS = "train/CrossEntropyLoss"
@@ -31,6 +32,12 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:
     rate.set_ylabel("learning rate", color=COLOURS[2])
     rate.set_ylim(bottom=0)
     return encoded(figure, "png")
+
+
+def loss_sketch(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return Markdown of the loss by step, small enough to be shown in place; None without one."""
+    logged = [(row["step"], float(row[LOSS])) for row in rows if row.get(LOSS) is not None]
+    return sketch("loss_curve", [step for step, _ in logged], [loss for _, loss in logged], "step")
 
 
 def bars(chart: Chart, rows: Sequence[Mapping[str, Any]], title: str) -> bytes | None:

@@ -97,11 +97,12 @@ class _Made:
         if made is None or (made.partition is not None and evaluation.partition is None):
             return cls()
         values: Mapping[str, Any] = {name: each.value for name, each in made.metadata.items()}
-        path, step = values.get("path"), values.get("steps")
+        path = values.get("path")
+        step = str(values.get("steps", "")).replace(",", "")  # as the asset's page shows it
         return cls(
             path=path,
             version=path.rpartition("/")[2] if path else None,
-            step=step if isinstance(step, int) else None,
+            step=int(step) if step.isdigit() else None,
         )
 
 

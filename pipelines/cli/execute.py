@@ -12,13 +12,20 @@ from rich.console import Console
 from assets.execution.step import cancel_jobs
 from assets.fingerprint import Fingerprint
 from assets.graph import Graph
+from assets.launcher import Observer
 from assets.paths import root
 from assets.reporting.observe import Both, DagsterObserver
 from assets.reuse import own_jobs
 from pipelines.cli.reported import log_state, remember, reported_as
 from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, TerminalObserver
 from pipelines.definitions import assembled, main_line
-from pipelines.instance import close_orphaned_runs, open_instance, own_tags, storage_errors
+from pipelines.instance import (
+    close_orphaned_runs,
+    open_instance,
+    own_tags,
+    show_on_timeline,
+    storage_errors,
+)
 from pipelines.launchers.router import site_launcher
 
 
@@ -71,11 +78,15 @@ def _run_once(
         if asset in forced
     }
 
+    def observed(context: dg.AssetExecutionContext) -> Observer:
+        show_on_timeline(instance, context.run.run_id)
+        return Both(observer, DagsterObserver(context))
+
     def execute() -> dg.ExecuteInProcessResult:
         definitions = assembled(
             main_line(graph),
             launcher=launcher,
-            observer=lambda context: Both(observer, DagsterObserver(context)),
+            observer=observed,
         )
         return definitions.resolve_job_def(graph.recipe.name).execute_in_process(
             instance=instance,

@@ -192,8 +192,15 @@ def show(
     print_assets(recipe, asset, as_json=as_json)
 
 
-@app.command(epilog="Examples:\n\n  olmo ui\n\n  olmo ui --port 3001")
+@app.command(epilog="Examples:\n\n  olmo ui\n\n  olmo ui olmo_7b\n\n  olmo ui --all --port 3001")
 def ui(
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE]...", help="Recipes to show although nothing is made."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every recipe on the search path.")
+    ] = False,
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 3000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; anything but loopback is open to others.")
@@ -208,10 +215,13 @@ def ui(
         ),
     ] = None,
 ) -> None:
-    """Open the Dagster UI over the same instance, with its daemon, and the explorer beside it."""
+    """Open the Dagster UI over the same instance, with its daemon, and the explorer beside it.
+
+    Dagster shows the recipes that have results, and your own.
+    """
     from pipelines.cli.ui import serve
 
-    serve(host, port, explorer_port)
+    serve(host, port, explorer_port, recipes=recipes or (), every=every)
 
 
 @app.command(epilog="Examples:\n\n  olmo explorer\n\n  olmo explorer --port 3005")

@@ -7,42 +7,63 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 from assets.paths import CHECKOUT
-from olmo_core.environment import EXPLORER
+from assets.recipe import find_recipes
+from olmo_core import environment
 from olmo_core.errors import ConfigError
 from olmo_core.run.process import start_ticks
 from pipelines.explorer.listening import LOOPBACK, listen
 from pipelines.instance import storage_errors, use_dagster_home
+from pipelines.shown import ALL, shown_recipes
 
 
-def serve(host: str, port: int, explorer_port: int | None = None) -> None:
+def serve(
+    host: str,
+    port: int,
+    explorer_port: int | None = None,
+    *,
+    recipes: Sequence[str] = (),
+    every: bool = False,
+) -> None:
     """Start the explorer, and replace this process by `dagster dev`.
 
     Args:
         host: Address of Dagster's UI.
         port: Of Dagster's UI.
         explorer_port: Of the explorer, on loopback; None: the one after `port`.
+        recipes: That Dagster shows although they have no results.
+        every: Have Dagster show all recipes that there are.
 
     Raises:
-        ConfigError: a port is taken or the address is not this machine's.
+        ConfigError: a port is taken, the address is not this machine's, or there is no such recipe.
         StorageError: the root cannot be written.
     """
     _check_free(host, port)
+    wanted = [*environment.shown_recipes(), *recipes, *([ALL] if every else [])]
+    os.environ[environment.SHOW] = ",".join(wanted)
+    shown = shown_recipes()
     explorer_port = explorer_port or port + 1
     listening = listen(explorer_port, "olmo ui --explorer-port")
     with storage_errors():
         home = use_dagster_home()
     print(f"Dagster UI: starting over {home}; end it with Ctrl-C", flush=True)
+    print(f"recipes: {', '.join(shown)}{_hidden(len(find_recipes()) - len(shown))}", flush=True)
     start_explorer(listening)
-    os.environ[EXPLORER] = f"http://{LOOPBACK}:{explorer_port}"
-    print(f"Explorer: {os.environ[EXPLORER]}", flush=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    os.environ[environment.EXPLORER] = f"http://{LOOPBACK}:{explorer_port}"
+    print(f"Explorer: {os.environ[environment.EXPLORER]}", flush=True)
+    variables = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for number in (signal.SIGINT, signal.SIGTERM):  # ignored, perhaps, by a shell's background job
         signal.signal(number, signal.SIG_DFL)
     announce(host, port)
     os.chdir(home)  # dagster warns of a dagster.yaml in its folder that is not its home's
-    os.execve(sys.executable, ui_command(host, port), environment)
+    os.execve(sys.executable, ui_command(host, port), variables)
+
+
+def _hidden(count: int) -> str:
+    """Return how what is not shown can be seen."""
+    return f"; {count} without results are not shown (olmo ui --all)" if count else ""
 
 
 def announce(host: str, port: int) -> None:

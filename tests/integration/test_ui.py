@@ -83,8 +83,54 @@ def test_a_finished_run_is_shown(page: Page, address: str) -> None:
     expect(page.get_by_text("Success").first).to_be_visible()
 
 
+def test_the_landing_page_has_what_olmo_run_has_made(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.get_by_role("link", name="tiny", exact=True)).to_be_visible()
+    assert page.get_by_text("No runs or scheduled ticks").count() == 0
+
+
+def test_the_lineage_shows_what_a_person_works_on(page: Page, address: str) -> None:
+    page.goto(f"{address}/asset-groups")
+    expect(page.get_by_text("tiny_train").first).to_be_visible()
+    assert page.get_by_text("olmo_7b").count() == 0
+
+
+def test_the_loss_curve_is_drawn_on_the_page_and_no_figure_is_plotted(
+    page: Page, address: str
+) -> None:
+    page.goto(f"{address}/assets/tiny/stage1")
+    row = page.get_by_role("row").filter(has_text="loss_curve").first
+    picture = row.locator("img")
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    for name in ("olmo_core/train/__main__.py", "tiny/stage1.yaml"):
+        expect(page.get_by_text(f"Open {name} in editor")).to_be_visible()
+    page.get_by_text("Plots", exact=True).click()
+    expect(page.get_by_text("loss_curve")).to_have_count(0)
+    assert page.get_by_text("loss_nats_per_token").count() == 0
+
+
+@pytest.mark.parametrize("asset", ["stage1", "leaderboard", "filtered", "perplexity"])
+def test_no_table_is_cut_off_on_the_screen_of_a_laptop(
+    page: Page, address: str, asset: str
+) -> None:
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.goto(f"{address}/assets/tiny/{asset}")
+    found = page.locator("table table")
+    expect(found.first).to_be_visible()
+    for table in found.all():
+        column = table.locator("xpath=ancestor::td[1]")
+        inner, outer = table.bounding_box(), column.bounding_box()
+        assert inner is not None
+        assert outer is not None
+        page_end = page.evaluate("window.innerWidth")
+        assert inner["x"] + inner["width"] <= outer["x"] + outer["width"], table.inner_text()[:200]
+        assert outer["x"] + outer["width"] < page_end
+    page.set_viewport_size({"width": 1600, "height": 1000})
+
+
 @pytest.mark.parametrize(
-    ("asset", "name"), [("stage1", "loss_curve"), ("filtered", "dropped by rule (bars)")]
+    ("asset", "name"), [("stage1", "loss_curve (large)"), ("filtered", "dropped by rule (bars)")]
 )
 def test_curves_and_bars_are_pictures(page: Page, address: str, asset: str, name: str) -> None:
     page.goto(f"{address}/assets/tiny/{asset}")

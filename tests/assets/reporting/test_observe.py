@@ -49,10 +49,10 @@ def test_a_training_shows_step_loss_rates_time_attempt_and_the_logs_end(folder: 
     assert values == {
         "state": "running on n1, n2, attempt 3 after preempted",
         "progress": "137 of 1,000 steps",
-        "step": 137.0,
-        "loss": 3.25,
-        "learning_rate": 3e-4,
-        "tokens_per_second": 51200.5,
+        "step": "137",
+        "loss": "3.25",
+        "learning_rate": "0.0003",
+        "tokens_per_second": "51,200",
         "time_remaining": "2 h 13 min",
         "wandb": "https://wandb.example/run",
         "log": str(folder.log / "submission3.log"),
@@ -88,7 +88,7 @@ def test_a_job_in_a_queue_shows_what_it_waits_for_and_nothing_of_before(folder: 
 def test_numbers_are_as_long_as_a_person_reads_them(folder: RunFolder) -> None:
     status = {**TRAINING, "loss": 4.605170249938965, "step": 12_345_678}
     values = shown(folder, JobState(alive=True, description="job 7 running on n[1-2]"), status)
-    assert (values["loss"], values["step"]) == (4.60517, 12_345_678)
+    assert (values["loss"], values["step"]) == ("4.60517", "12,345,678")
     assert values["state"] == "job 7 running on n[1-2], attempt 3 after preempted"
 
 
@@ -132,7 +132,7 @@ def test_a_job_that_has_waited_is_shown_again_with_its_first_figures(
         "job 7 running on n1",
         "job 7 running on n1",
     ]
-    assert context.seen[-1]["tokens_per_second"] == 51200.5
+    assert context.seen[-1]["tokens_per_second"] == "51,200"
 
 
 def test_a_job_without_a_log_yet_is_no_error(folder: RunFolder) -> None:

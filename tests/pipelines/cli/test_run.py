@@ -130,7 +130,7 @@ def test_dagster_shows_what_the_job_reported(toy_root: Path) -> None:
         assert event is not None
         materialization = event.asset_materialization
         assert materialization is not None
-        assert materialization.metadata["value"].value == 2
+        assert materialization.metadata["value"].value == "2"
         table = materialization.metadata["sources"]
         assert isinstance(table, dg.TableMetadataValue)
         assert table.records[0].data == {"source": "toy", "documents": 1}
@@ -302,3 +302,23 @@ def _wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"waited in vain for {path}"
         time.sleep(0.02)
+
+
+def test_a_run_is_on_the_timeline_and_no_daemon_repeats_it(toy_root: Path) -> None:
+    assert run(toy_graph()) == 0
+    assert run(toy_graph(first={"fail": True})) == 1
+    found = runs()
+    assert len(found) == 2
+    for each in found:
+        origin = each.remote_job_origin
+        assert origin is not None
+        assert origin.repository_origin.get_label() == each.tags[".dagster/repository"]
+        assert origin.job_name == "toy"
+        assert each.tags["dagster/max_retries"] == "0"
+    assert {each.status for each in found} == {
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.FAILURE,
+    }
+    with open_instance() as opened:
+        [failed] = opened.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        assert failed.tags.get("dagster/will_retry") != "true"
