@@ -58,6 +58,12 @@ TEMPLATES = (
     '"}], "x": [{"',
     "x' OR 1=1; --",
     "<script>alert(1)</script>",
+    # for a page
+    "<img src=http://canary.invalid/x.png onerror=alert(1)>",
+    "![x](http://canary.invalid/x.png)",
+    "[x](javascript:alert(1))",
+    "```\n\n![x](http://canary.invalid/x.png)\n\n",
+    "</td></tr></table><iframe src=http://canary.invalid></iframe>",
     # for a path
     "../../../../../../../../CANARY",
     "CANARY",
@@ -70,11 +76,14 @@ TEMPLATES = (
     # for an eye, or a terminal
     "x\0touch CANARY",
     "\x1b[2J\x1b]0;x\x07",
+    "\x9b2J\x9d0;x\x9c",
+    "[/bold] [link=http://canary.invalid]x[/link] [red]",
     "x\u2028touch CANARY",
     "dem\u043e",  # a Cyrillic o
     "\uff44emo",  # a wide d
     "de\u200bmo",  # a space of no width
     "\u202eomed",  # written from right to left
+    "\u2066x\u2069\u061c\u200f",  # other marks of direction
     "",
     " ",
     "\t",

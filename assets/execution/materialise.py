@@ -17,8 +17,8 @@ from assets.graph import Graph
 from assets.launcher import Launcher, Observer
 from assets.node import Check, Node, inputs_unchanged
 from assets.paths import root
-from assets.reporting.links import explorer_link
 from assets.reporting.code_references import code_references
+from assets.reporting.links import explorer_link
 from assets.reporting.report import report
 from assets.reporting.up_to_date import NAME as UP_TO_DATE
 from assets.reporting.up_to_date import just_made, up_to_date_spec

@@ -85,7 +85,7 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         **{name: figure(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},
         **shown,
-        **{f"{name} samples": _samples(texts) for name, texts in parts["samples"].items() if texts},
+        **{f"{name} samples": samples(texts) for name, texts in parts["samples"].items() if texts},
         # Results of before have none.
         **{name: dg.MetadataValue.md(text) for name, text in parts.get("markdown", {}).items()},
         **({} if accepted is None else {"accepted": str(accepted)}),
@@ -105,7 +105,8 @@ def _forecast(folder: RunFolder) -> list[dict[str, Any]]:
     return [{short.get(name, name): row[name] for name in row} for row in beside(folder)]
 
 
-def _samples(texts: Sequence[str]) -> dg.MetadataValue:
+def samples(texts: Sequence[str]) -> dg.MetadataValue:
+    """Return the beginnings of texts of whatever origin, as Markdown that shows them as found."""
     shown = [text[:SAMPLE_CHARACTERS] + "…" * (len(text) > SAMPLE_CHARACTERS) for text in texts]
     return dg.MetadataValue.md("\n\n***\n\n".join(code_block(text) for text in shown))
 

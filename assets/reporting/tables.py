@@ -9,6 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from assets.reporting.texts import visible
+
 Rows = Sequence[Mapping[str, Any]]
 
 MOST_COLUMNS = 10  # of a table of few rows, which stands on its side if it has more
@@ -25,7 +27,8 @@ def figure(value: Any) -> str:
     if isinstance(value, float):
         whole = abs(value) < 1e12 and value.is_integer()
         return f"{value:,.0f}" if whole or MANY <= abs(value) < 1e9 else f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if whole else visible(str(value))
 
 
 def tables(name: str, rows: Rows) -> dict[str, dg.MetadataValue]:

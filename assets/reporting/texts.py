@@ -8,9 +8,23 @@ from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 
 
+def visible(text: str) -> str:
+    """Return a text of whatever origin so that whatever shows it can only show it.
+
+    Line ends and tabs stay. Any other character that prints nothing stands as it is written in
+    Python: a terminal obeys some, and the order of what is read is changed by others (U+202E).
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def visible_line(text: str) -> str:
+    """Return the same of a text that stands on one line, as an id, with line ends written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def code_block(text: str) -> str:
     """Return a text as Markdown shows it as found, by indentation: nothing in it can end it."""
-    return textwrap.indent(text, "    ", lambda _: True)
+    return textwrap.indent(visible(text), "    ", lambda _: True)
 
 
 def attempt_text(folder: RunFolder, attempt: int) -> str:
@@ -67,11 +81,3 @@ def amount(value: float) -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g}{suffix}"
     return f"{value:.3g}"
-
-
-def visible(text: str) -> str:
-    """Return a text of whatever origin as it is shown, and never obeyed.
-
-    Line ends and tabs stay; any other control character stands as it is written in Python.
-    """
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from olmo_core.config.bounds import Bounded, above, at_least
 from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use
-from olmo_core.monitor.devices import known_device
+from olmo_core.monitor.devices import known_device, product_name
 
 # In this order everywhere. `seconds` are those of the job, from its start to its end.
 FIGURES = (
@@ -54,8 +54,8 @@ class Place:
 
     @property
     def kind(self) -> str:
-        """Return what a like run must have run on: the GPU's name, or `GPU` or `CPU`."""
-        return (self.device or "GPU") if self.gpus else "CPU"
+        """Return what a like run must have run on: the GPU's product, or `GPU` or `CPU`."""
+        return (product_name(self.device) or "GPU") if self.gpus else "CPU"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def charged(
 
 
 def _held(place: Place) -> str:
-    one = place.kind if place.gpus else "process"
+    one = (place.device or "GPU") if place.gpus else "process"
     return (
         f"{place.devices} {one}"
         if place.nodes == 1

@@ -15,6 +15,7 @@ from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.energy import COUNTERS, SECONDS_PER_HOUR
 from olmo_core.files import read_end
 from olmo_core.forecast.figures import Figure
+from olmo_core.monitor.devices import product_name
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 
@@ -89,7 +90,8 @@ class PastRun:
         """Return what it ran on, as `Place.kind`."""
         if self.result.get("device") != "cuda":
             return "CPU"
-        return (self.launch.get("forecast") or {}).get("place", {}).get("device") or "GPU"
+        stated = (self.launch.get("forecast") or {}).get("place", {}).get("device") or ""
+        return product_name(stated) or "GPU"
 
     @functools.cached_property
     def disk_bytes(self) -> int:

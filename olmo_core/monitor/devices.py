@@ -47,14 +47,19 @@ _VENDOR = re.compile(r"^(NVIDIA|AMD Instinct) ")
 _SAME_PEAK = re.compile(r"\d+GB?|HBM3e?|SXM[456]|OAM|AC")
 
 
+def product_name(name: str) -> str:
+    """Return a GPU's name without what no speed depends on: `H100` of `NVIDIA H100 80GB HBM3`."""
+    words = re.split(r"[ -]", _VENDOR.sub("", name))
+    product = " ".join(word for word in words if not _SAME_PEAK.fullmatch(word))
+    return product.replace("PCIE", "PCIe")
+
+
 def known_device(name: str) -> Device | None:
     """Return the table's entry for a GPU's name, as in `NVIDIA H100 80GB HBM3`.
 
     The whole name has to match: a laptop's RTX 4090 or a slice of an A100 (MIG) is another device.
     """
-    words = re.split(r"[ -]", _VENDOR.sub("", name))
-    product = " ".join(word for word in words if not _SAME_PEAK.fullmatch(word))
-    return _DEVICES.get(product.replace("PCIE", "PCIe"))
+    return _DEVICES.get(product_name(name))
 
 
 def known_flops(name: str) -> float | None:

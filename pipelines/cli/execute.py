@@ -17,7 +17,7 @@ from assets.paths import root
 from assets.reporting.observe import Both, DagsterObserver
 from assets.reuse import own_jobs
 from pipelines.cli.reported import log_state, remember, reported_as
-from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, TerminalObserver
+from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, TerminalObserver, plain
 from pipelines.definitions import assembled, main_line
 from pipelines.instance import (
     close_orphaned_runs,
@@ -157,7 +157,7 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             check = event.asset_check_evaluation_data
             if not check.passed:
                 what = f"check {check.check_name}: {check.description}"
-                console.print(f"[red]✗[/] {check.asset_key.path[-1]}: {what}")
+                console.print(f"[red]✗[/] {check.asset_key.path[-1]}: {plain(what)}")
         elif event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
@@ -166,4 +166,4 @@ def _print_failures(console: Console, events: Sequence[dg.DagsterEvent]) -> None
             if "DagsterAssetCheckFailedError" in message:
                 continue  # the check itself has been printed
             message = re.sub(r"^assets\.[\w.]+: ", "", message)
-            console.print(f"[red]✗[/] {message}")
+            console.print(f"[red]✗[/] {plain(message)}")

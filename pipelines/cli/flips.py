@@ -12,6 +12,7 @@ from assets.assemble import build_graph
 from assets.evals.regression import scores
 from assets.paths import root
 from assets.recipe import load_recipe
+from assets.reporting.texts import visible_line
 from olmo_core.errors import ConfigError
 from pipelines.cli.terminal import print_json, table, terminal
 
@@ -83,4 +84,4 @@ def shown(text: str | None) -> Text:
     """Return the beginning of a text on one line; what a terminal would obey is written out."""
     line = " ".join((text or "").split())
     beginning = line[:MOST_CHARACTERS] + "…" * (len(line) > MOST_CHARACTERS)
-    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in beginning))
+    return Text(visible_line(beginning))

@@ -15,7 +15,7 @@ from assets.corpus.doors import absences
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import load_recipe
-from assets.reporting.texts import visible
+from assets.reporting.texts import visible, visible_line
 from olmo_core.config.load import nearest
 from olmo_core.corpus.document import Document, source_names
 from olmo_core.corpus.filters.filtered import FilteredConfig, attribute_folders
@@ -23,7 +23,7 @@ from olmo_core.corpus.filters.replacements import Replacement, replaced, spans_t
 from olmo_core.corpus.filters.rules import BLANK, Rule
 from olmo_core.corpus.toolkit import joined, marked_files
 from olmo_core.errors import ConfigError
-from pipelines.cli.terminal import plain, print_json, table, terminal
+from pipelines.cli.terminal import plain_line, print_json, table, terminal
 
 SHOWN_CHARACTERS = 600
 AROUND_CHARACTERS = 200  # on both sides of what --grep finds
@@ -87,7 +87,7 @@ def inspect(recipe: str, wanted: Wanted, *, limit: int, as_json: bool) -> None:
     console = terminal()
     for row in left_out:
         said = f"{row['id']}: left out by {row['left_out_by']}: {row['reason']}"
-        console.print(Text(visible(said)))
+        console.print(Text(visible_line(said)))
     if unseen is not None and not left_out:
         console.print(Text(f"{unseen}: no such document among those looked at, or left out"))
     for entry in shown:
@@ -191,7 +191,9 @@ def _text(entry: Mapping[str, Any], grep: str | None) -> Text:
     verdict = f"dropped by {entry['dropped_by']}" if entry["dropped_by"] else "kept"
     measures = ", ".join(f"{name} {value:g}" for name, value in entry["measures"].items())
     shown = ("… " if begin else "") + text[begin:end] + (" …" if end < len(text) else "")
-    made = Text.from_markup(f"[bold]{plain(entry['id'])}[/bold]  {verdict}\n{escape(measures)}\n")
+    made = Text.from_markup(
+        f"[bold]{plain_line(entry['id'])}[/bold]  {verdict}\n{escape(measures)}\n"
+    )
     body = Text(visible(shown))
     if grep:
         body.highlight_regex(grep, "bold yellow")

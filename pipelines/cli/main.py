@@ -240,12 +240,13 @@ def explorer(
 def main() -> None:
     """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
     from assets.launcher import EngineError, Refused
+    from assets.reporting.texts import visible
     from olmo_core.errors import ConfigError, InputError, StorageError
 
     try:
         app()
     except (ConfigError, EngineError, InputError, Refused, StorageError) as error:
-        print(f"olmo: {error}", file=sys.stderr)
+        print(f"olmo: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
 
 

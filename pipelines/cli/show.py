@@ -23,7 +23,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.forecast.measured import beside
 from olmo_core.run.folder import RunFolder, read_metrics
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
-from pipelines.cli.terminal import print_json, table, terminal
+from pipelines.cli.terminal import plain, print_json, table, terminal
 
 FIGURE_WIDTH = 14  # columns of a terminal that a figure and its title take
 MOST_DECIMALS = 5  # that a table's columns are aligned by
@@ -101,7 +101,7 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         entry["fingerprint"][:12],
         # This machine's time, as in the logs; the JSON has UTC.
         f"{datetime.datetime.fromisoformat(entry['created']).astimezone():%Y-%m-%d %H:%M:%S}",
-        entry["metadata"]["failed_check"] or ", ".join(numbers[:3]),
+        plain(entry["metadata"]["failed_check"] or ", ".join(numbers[:3])),
     ]
 
 
@@ -118,10 +118,10 @@ def _state(entry: Mapping[str, Any]) -> str:
 def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
     for key in ("asset", "path", "reused_from", "fingerprint", "created"):
         if entry[key] is not None:
-            console.print(f"{key}: {entry[key]}")
+            console.print(plain(f"{key}: {entry[key]}"))
     for key, value in entry["metadata"].items():
         if key not in ("tables", "checks"):
-            console.print(f"{key}: {value}")
+            console.print(plain(f"{key}: {value}"))
     tables = {"checks": entry["metadata"]["checks"], **entry["metadata"]["tables"]}
     for title, rows in tables.items():
         if rows:
@@ -136,7 +136,7 @@ def rows_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         numeric = all(isinstance(row.get(column), int | float | None) for row in rows)
         longest = max((len(str(row.get(column))) for row in rows), default=0)
         made.add_column(
-            column,
+            plain(column),
             justify="right" if numeric else "left",
             no_wrap=not numeric and longest <= MOST_UNWRAPPED,  # a sentence leaves room for figures
         )
@@ -156,7 +156,7 @@ def _figures(values: Sequence[Any]) -> list[str]:
         if value is None:
             return "–"
         if not isinstance(value, float):
-            return str(value)
+            return plain(str(value))
         return f"{value:.{decimals}f}" if aligned else f"{value:.4g}"
 
     return [cell(value) for value in values]

@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import Any
 
 from rich import progress
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from assets.launcher import JobState
-from assets.reporting.texts import amount, attempt_text, visible
+from assets.reporting.texts import amount, attempt_text, visible, visible_line
 from olmo_core.run.folder import RunFolder
 
 EXIT_FAILED = 1
@@ -38,7 +39,24 @@ def terminal() -> Console:
     except io.UnsupportedOperation:  # a test's or a notebook's stdout is no file
         output = None
     width = None if output is not None and output.isatty() else FILE_WIDTH
-    return Console(file=output, width=width, highlight=False, soft_wrap=True)
+    return InertConsole(file=output, width=width, highlight=False, soft_wrap=True)
+
+
+class InertConsole(Console):
+    """A console whose texts are shown and never obeyed, whatever they hold and whoever prints them.
+
+    Colours and bars are segments of rich's own; what stands in a text is written out.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Yield the segments of what is printed, their texts visible."""
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield segment._replace(text=visible(segment.text))
 
 
 def plain(text: str) -> str:
@@ -46,9 +64,18 @@ def plain(text: str) -> str:
     return escape(visible(text))
 
 
+def plain_line(text: str) -> str:
+    """Return the same of a text that stands on one line, as an id or an address."""
+    return escape(visible_line(text))
+
+
 def print_json(value: Any) -> None:
-    """Print what another program reads."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print what another program reads, and a terminal cannot obey.
+
+    Letters of all languages stand as they are, what prints nothing as JSON's escapes.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def table(
@@ -204,7 +231,7 @@ class TerminalObserver:
 
     def _say(self, line: str) -> None:
         """Print a line about an asset, below its name."""
-        self.console.print(" " * len(f"{MARGIN}[{0:>2}/{self.total}] ") + line)
+        self.console.print(escape(" " * len(f"{MARGIN}[{0:>2}/{self.total}] ") + line))
 
     def _count(self) -> str:
         return f"[{self.done + 1:>2}/{self.total}]".replace("[", "\\[")

@@ -16,7 +16,7 @@ from olmo_core.data.document_index import IndexedDocument
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.lineage.quotes.find import TooShort
 from olmo_core.lineage.visits import DocumentInRun, Visit
-from pipelines.cli.terminal import counted, plain, print_json, table, terminal
+from pipelines.cli.terminal import counted, plain, plain_line, print_json, table, terminal
 
 SHOWN_VISITS = 40  # of a document, on a terminal
 
@@ -195,16 +195,17 @@ def _model_entry(model: Model, exposures: dict[str, Exposure]) -> dict[str, Any]
 
 
 def _print_answer(console: Console, lineage: Lineage, answer: DocumentAnswer) -> None:
-    console.print(plain(answer.id), style="bold")
+    console.print(plain_line(answer.id), style="bold")
     for document in answer.documents:
         size = f"{document.end - document.start:,} tokens"
         size += "" if document.characters is None else f", {document.characters:,} characters"
         where = f"{document.src}:{document.loc}"
-        console.print(plain(f"  {document.source}: {size}; {where} {document.url or ''}".rstrip()))
+        line = f"  {document.source}: {size}; {where} {document.url or ''}".rstrip()
+        console.print(plain_line(line))
     for each in answer.left_out:
         document = each.document
         console.print(
-            plain(
+            plain_line(
                 f"  left out by {document.asset}: {document.reason} "
                 f"({document.src}:{document.loc}; documents/{each.index.name})"
             )

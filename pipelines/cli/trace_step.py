@@ -9,7 +9,7 @@ from rich.text import Text
 from assets.lineage.answers import DescribedPiece, StepAnswer, trace_step
 from assets.lineage.runs import Lineage
 from olmo_core.errors import ConfigError, InputError
-from pipelines.cli.terminal import plain, print_json, table, terminal
+from pipelines.cli.terminal import plain, plain_line, print_json, table, terminal
 
 COLUMNS = ("instance", "rank", "document", "source", "tokens", "characters", "from", "url")
 
@@ -113,18 +113,18 @@ def _rows(answer: StepAnswer) -> Iterator[list[str]]:
             yield [
                 f"{instance.instance}{mark}",
                 rank,
-                plain(document.id),
-                plain(document.source),
+                plain_line(document.id),
+                plain_line(document.source),
                 f"{piece.start:,}–{piece.stop:,} of {document.end - document.start:,}",
                 "" if characters is None else f"{characters[0]:,}–{characters[1]:,}",
-                plain(f"{document.src}:{document.loc}"),
-                plain(document.url or ""),
+                plain_line(f"{document.src}:{document.loc}"),
+                plain_line(document.url or ""),
             ]
 
 
 def _print_texts(console: Console, answer: StepAnswer) -> None:
     for instance, pieces in zip(answer.step.instances, answer.pieces, strict=True):
         for described in pieces:
-            head = f"\n── instance {instance.instance}: {described.document.id} ──"
-            console.print(plain(head), style="bold")
+            head = f"── instance {instance.instance}: {described.document.id} ──"
+            console.print(f"\n{plain_line(head)}", style="bold")
             console.print(plain(described.decoded.text))

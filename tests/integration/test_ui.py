@@ -10,10 +10,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Generator, Iterator
+from urllib.parse import urlsplit
 
+import dagster as dg
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Dialog, Page, expect, sync_playwright
 
+from assets.reporting.report import samples
+from assets.reporting.tables import figure, tables
+from tests.hostile import TEMPLATES
 from tests.integration.conftest import OLMO, World
 
 pytestmark = pytest.mark.browser
@@ -85,7 +90,7 @@ def test_a_finished_run_is_shown(page: Page, address: str) -> None:
 
 def test_the_landing_page_has_what_olmo_run_has_made(page: Page, address: str) -> None:
     page.goto(address)
-    expect(page.get_by_role("link", name="tiny", exact=True)).to_be_visible()
+    expect(page.locator("a[href='/locations/pipelines.definitions/jobs/tiny']")).to_be_visible()
     assert page.get_by_text("No runs or scheduled ticks").count() == 0
 
 
@@ -104,10 +109,41 @@ def test_the_loss_curve_is_drawn_on_the_page_and_no_figure_is_plotted(
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 300
     for name in ("olmo_core/train/__main__.py", "tiny/stage1.yaml"):
-        expect(page.get_by_text(f"Open {name} in editor")).to_be_visible()
+        expect(page.locator(f"a[href*='{name}']")).to_be_visible()
     page.get_by_text("Plots", exact=True).click()
     expect(page.get_by_text("loss_curve")).to_have_count(0)
     assert page.get_by_text("loss_nats_per_token").count() == 0
+
+
+def test_what_documents_say_is_shown_and_never_obeyed(
+    page: Page, address: str, tiny: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tiny.root / "dagster"))
+    values = [value for value in TEMPLATES if len(value) < 1000]
+    metadata = {
+        "short samples": samples(values[:2]),
+        "hostile samples": samples(values),
+        **tables("hostile", [{"id": value, "text": value} for value in values]),
+        **{f"figure {number}": figure(value) for number, value in enumerate(values)},
+    }
+    with dg.DagsterInstance.get() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(["hostile", "raw"], metadata=metadata)
+        )
+    asked, opened = set[str](), list[Dialog]()
+    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+    page.on("dialog", lambda dialog: opened.append(dialog))  # unanswered, the page stands still
+    page.goto(f"{address}/assets/hostile/raw?view=events")
+    expect(page.get_by_text("<script>alert(1)</script>").first).to_be_visible()
+    page.get_by_role("row").filter(has_text="hostile samples").get_by_text("Show Markdown").click()
+    shown = page.get_by_role("dialog")
+    expect(shown.get_by_text("![x](http://canary.invalid/x.png)").first).to_be_visible()
+    assert page.locator("img[src*='canary'], iframe, a[href*='canary']").count() == 0
+    page.goto(f"{address}/assets/tiny/model_card")
+    page.get_by_role("row").filter(has_text="card").get_by_text("Show Markdown").first.click()
+    expect(page.get_by_role("dialog").get_by_text("Models and revisions")).to_be_visible()
+    assert asked == {urlsplit(address).netloc, ""}  # "" of pictures that are data
+    assert opened == []
 
 
 @pytest.mark.parametrize("asset", ["stage1", "leaderboard", "filtered", "perplexity"])

@@ -6,6 +6,8 @@ import dagster as dg
 import pytest
 
 from assets.reporting.tables import MOST_COLUMNS, PAGE_PIXELS, figure, parted, tables, turned
+from assets.reporting.texts import code_block
+from tests.hostile import TEMPLATES
 
 COLUMNS = [f"task {number}" for number in range(MOST_COLUMNS)]
 
@@ -85,3 +87,13 @@ def test_digits_of_a_table_are_in_groups_where_there_are_many() -> None:
     assert isinstance(table, dg.TableMetadataValue)
     assert table.records[0].data == {"name": "a", "n": 999, "m": "1,262,656", "x": 0.123457}
     assert [column.type for column in table.schema.columns] == ["string", "int", "int", "float"]
+
+
+@pytest.mark.parametrize("value", TEMPLATES, ids=lambda value: ascii(value)[:30])
+def test_what_documents_say_is_shown_as_it_is_written(value: str) -> None:
+    table = tables("t", [{"id": value}])["t"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert all(c.isprintable() or c in "\n\t" for c in str(table.records[0].data["id"]))
+    lines = code_block(value).removesuffix("\n").split("\n")
+    assert all(line.startswith("    ") for line in lines if value)
+    assert all(c.isprintable() or c == "\t" for line in lines for c in line)

@@ -54,6 +54,27 @@ def test_a_gpu_that_nobody_names_has_no_time_and_says_why(root: Path) -> None:
     assert made.value("memory_bytes") is not None
 
 
+@pytest.mark.parametrize(
+    ("ran_on", "counts"),
+    [
+        ("H100", True),
+        ("NVIDIA H100 80GB HBM3", True),
+        ("H100-SXM5-80GB", True),
+        ("NVIDIA H100 PCIe", False),
+        ("NVIDIA H200", False),
+        ("", False),
+    ],
+)
+def test_a_gpu_is_the_same_whatever_it_is_called(root: Path, ran_on: str, counts: bool) -> None:
+    folder = write_training(
+        root, "demo/stage1/a", train_config(), step_seconds=0.5, devices=8, device="cuda"
+    )
+    launch = json.loads((folder / "launch.json").read_text())
+    launch["forecast"] = {"place": {"device": ran_on}}
+    (folder / "launch.json").write_text(json.dumps(launch))
+    assert ("demo/stage1/a" in forecast(root, H100S).figures["seconds"].basis) == counts
+
+
 def test_an_equal_run_is_forecast_as_it_went(root: Path) -> None:
     write_training(root, "demo/stage1/a", train_config(), step_seconds=0.5, overhead=7.0)
     made = forecast(root)

@@ -1,17 +1,29 @@
 """What `olmo run` says on a terminal, and in a file, of a job that waits, resumes and ends."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from assets.launcher import JobState
 from assets.reporting.texts import visible
 from olmo_core.files import write_json
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.terminal import PLAIN_EVERY_SECONDS, TerminalObserver, plain
+from pipelines.cli.show import rows_table
+from pipelines.cli.terminal import (
+    PLAIN_EVERY_SECONDS,
+    InertConsole,
+    TerminalObserver,
+    plain,
+    plain_line,
+    print_json,
+    table,
+)
+from tests.hostile import TEMPLATES
 
 WAITS = JobState(alive=True, queued=True, description="job 7 pending: Resources")
 RUNS = JobState(alive=True, description="job 7 running on n1")
@@ -197,3 +209,40 @@ def test_a_text_of_whatever_origin_is_shown_and_not_obeyed() -> None:
     with console.capture() as captured:
         console.print(plain(hostile))
     assert captured.get() == f"{shown}\n".expandtabs(8)
+
+
+def shown_only(text: str) -> bool:
+    """Whether a terminal that is given this text does nothing but show it."""
+    return all(c.isprintable() or c in "\n\t" for c in text)
+
+
+@pytest.mark.parametrize("value", TEMPLATES, ids=lambda value: ascii(value)[:30])
+def test_nothing_that_is_printed_is_obeyed(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = io.StringIO()
+    console = InertConsole(file=file, width=160, force_terminal=True, color_system=None)
+    console.print(Text(value))
+    console.print(value, markup=False)
+    console.print(plain(value))
+    console.print(table(("id", "text"), [(plain_line(value), plain(value))]))
+    console.print(rows_table("t", [{"id": value, "n": 1}]))
+    assert shown_only(file.getvalue())
+    print_json({"id": value, value: [value]})
+    printed = capsys.readouterr().out
+    assert shown_only(printed)
+    assert json.loads(printed) == {"id": value, value: [value]}
+
+
+def test_an_id_forges_no_second_row() -> None:
+    file = io.StringIO()
+    console = InertConsole(file=file, width=80, color_system=None)
+    console.print(table(("id",), [(plain_line("a\nb\r\tc"),)]))
+    assert [line.strip() for line in file.getvalue().splitlines()] == ["id", "a\\nb\\r\\tc"]
+
+
+def test_colours_and_bars_are_richs_own_and_stay() -> None:
+    file = io.StringIO()
+    console = InertConsole(
+        file=file, width=80, force_terminal=True, color_system="standard", highlight=False
+    )
+    console.print("[red]✗[/] x\x1b[2J")
+    assert file.getvalue() == "\x1b[31m✗\x1b[0m x\\x1b[2J\n"
