@@ -10,7 +10,7 @@ from assets.graph import Graph
 from assets.lineage.ancestors import Record, ancestors, launch_record
 from assets.recipe import find_recipes, load_recipe
 from assets.staleness import latest_finished
-from olmo_core.checkpoint.layout import CHECKPOINTS, list_checkpoints
+from olmo_core.checkpoint.layout import CHECKPOINTS, STATE, list_checkpoints
 from olmo_core.checkpoint.weight_files import INDEX, WEIGHTS
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
@@ -248,11 +248,12 @@ def _models(run: RunFolder, step: int | None) -> dict[str, Model]:
             return {asset: Model(weights=folder, scored_as=scored)}
         if step is None and not (run.path / CHECKPOINTS).is_dir():
             return {}
-    which = "checkpoints" if step is None else f"{CHECKPOINTS}/step{step}"
-    why = (
-        f"{run.path / which}: in torch's distributed format, which is not read here; weights are "
-        "compared where a finished run has a model/ or an export"
-    )
+    whole = {each.step: each for each in list_checkpoints(run.path)}
+    last = step if step is not None else max(whole, default=None)
     if scored is not None and step is not None:
         scored = replace(scored, model=f"{asset}@step{step}")
-    return {asset: Model(weights=None, no_weights=why, scored_as=scored)}
+    weights = run.path / CHECKPOINTS if last is None else whole[last].path
+    if not (weights / STATE).is_dir():
+        why = f"{weights}: {'no checkpoint yet' if last is None else f'no {STATE}'}"
+        return {asset: Model(weights=None, no_weights=why, scored_as=scored)}
+    return {asset: Model(weights=weights, scored_as=scored)}

@@ -1,17 +1,22 @@
-"""How far the weights of two models lie apart, tensor by tensor and layer by layer; no torch.
+"""How far the weights of two models lie apart, tensor by tensor and layer by layer.
 
-Files are mapped into memory and read in blocks, so that models of any size take the same memory.
+Files are mapped into memory and read in blocks, so that models of any size take the same memory. Of
+checkpoints, which are in torch's distributed format, a tensor is read at a time, by torch.
 """
 
+import importlib
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from olmo_core.checkpoint.layout import STATE
 from olmo_core.checkpoint.tensor_file import NUMPY, TensorFile
 from olmo_core.checkpoint.weight_files import weight_paths
 
@@ -60,7 +65,7 @@ def compare_weights(before: Path, after: Path) -> ComparedWeights:
     """Return how far the weights of two folders lie apart.
 
     Args:
-        before: With `model.safetensors`, or shards and their index.
+        before: With `model.safetensors`, or shards and their index; or a checkpoint.
         after: The same.
 
     Raises:
@@ -73,12 +78,11 @@ def compare_weights(before: Path, after: Path) -> ComparedWeights:
         if name not in old or name not in new:
             left.append(f"{name}: only in the {'second' if name not in old else 'first'}")
             continue
-        specs = [files[name].tensors[name] for files in (old, new)]
-        strange = [spec for spec in specs if spec.dtype not in (*NUMPY, BF16)]
-        if strange or specs[0].shape != specs[1].shape:
-            left.append(f"{name}: {specs[0]} and {specs[1]}")
+        one, other = old[name], new[name]
+        if one.blocks is None or other.blocks is None or one.shape != other.shape:
+            left.append(f"{name}: {one} and {other}")
             continue
-        squares, apart = _sums(old[name], new[name], name)
+        squares, apart = _sums(one.blocks(), other.blocks())
         norm, difference = math.sqrt(squares), math.sqrt(apart)
         found.append(WeightDifference(name=name, norm=norm, difference=difference))
     return ComparedWeights(
@@ -89,24 +93,60 @@ def compare_weights(before: Path, after: Path) -> ComparedWeights:
     )
 
 
-def _tensors(folder: Path) -> dict[str, TensorFile]:
-    """Return the file of each tensor."""
-    files = map(TensorFile, weight_paths(folder))
-    return {name: file for file in files for name in file.tensors}
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor; `blocks` reads its values in f64 (exact), and is None where it holds no floats."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    blocks: Callable[[], Iterator[NDArray[np.float64]]] | None
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {list(self.shape)}"
 
 
-def _sums(old: TensorFile, new: TensorFile, name: str) -> tuple[float, float]:
+def _tensors(folder: Path) -> dict[str, _Tensor]:
+    if (folder / STATE).is_dir():
+        stored: Any = importlib.import_module("olmo_core.checkpoint.stored_weights")  # has torch
+        return {
+            name: _Tensor(dtype, shape, lambda read=read: iter([read()]))
+            for name, (dtype, shape, read) in stored.stored_weights(folder / STATE).items()
+        }
+    found: dict[str, _Tensor] = {}
+    for file in map(TensorFile, weight_paths(folder)):
+        for name, spec in file.tensors.items():
+            blocks = partial(_blocks, file, name) if spec.dtype in (*NUMPY, BF16) else None
+            found[name] = _Tensor(spec.dtype, spec.shape, blocks)
+    return found
+
+
+def _sums(
+    old: Iterator[NDArray[np.float64]], new: Iterator[NDArray[np.float64]]
+) -> tuple[float, float]:
     """Return the sum of squares of the old values, and of the differences."""
     squares = apart = 0.0
-    for a, b in zip(_blocks(old, name), _blocks(new, name), strict=True):
+    for a, b in _aligned(old, new):
         squares += float(np.dot(a, a))
         change = b - a
         apart += float(np.dot(change, change))
     return squares, apart
 
 
+def _aligned(
+    old: Iterator[NDArray[np.float64]], new: Iterator[NDArray[np.float64]]
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield equal stretches of two tensors of equal shape, whatever blocks they come in."""
+    a = b = np.empty(0)
+    while True:
+        a, b = (a if len(a) else next(old, a)), (b if len(b) else next(new, b))
+        if not (size := min(len(a), len(b))):
+            return
+        yield a[:size], b[:size]
+        a, b = a[size:], b[size:]
+
+
 def _blocks(file: TensorFile, name: str) -> Iterator[NDArray[np.float64]]:
-    """Yield a tensor's values in f64 (exact), a block after another."""
+    """Yield a tensor's values in f64, a block after another."""
     dtype = file.tensors[name].dtype
     stored = np.frombuffer(file.data(name), "<u2" if dtype == BF16 else NUMPY[dtype])
     for start in range(0, len(stored), BLOCK):

@@ -1,6 +1,7 @@
 """In what two runs differ, on run folders written by hand: the cause, and nothing else as cause."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from assets.fingerprint import sha256_json
 from assets.lineage.causes import Found
@@ -253,15 +255,21 @@ def test_a_run_and_a_model_of_somebody_have_no_known_cause(root: Path, tmp_path:
     assert (weights.equal, len(weights.not_compared)) == (1, 1)
 
 
-def test_of_a_checkpoint_the_weights_are_said_to_be_unreadable(root: Path) -> None:
+def test_weights_of_checkpoints_are_compared_and_what_has_none_is_named(root: Path) -> None:
     mix = write_mix(root, "a")
     runs = write_training(root, "a", mix), write_training(root, "b", mix, rate=0.25)
-    for run in runs:
-        (run / "checkpoints" / "step2").mkdir(parents=True)
-    found = compared(root, *(run / "checkpoints" / "step2" for run in runs))
+    places = [run / "checkpoints" / "step2" for run in runs]
+    for place, value in zip(places, (1.0, 1.5), strict=True):
+        place.mkdir(parents=True)
+        state = {"model.norm.weight": torch.full((2,), value)}
+        save(state, checkpoint_id=place / "model_and_optim", no_dist=True)
+    found = compared(root, *places)
     assert found.losses["stage1"].last == (2, 2)
+    assert found.weights["stage1"].whole.relative == 0.5
+    shutil.rmtree(places[1] / "model_and_optim")
+    found = compared(root, *places)
     assert not found.weights
-    assert [note for note in found.notes if "torch's distributed format" in note]
+    assert f"{places[1]}: no model_and_optim" in found.notes
 
 
 def test_what_is_not_there_is_refused(root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """How far weights lie apart, against numpy on whole tensors."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from olmo_core.errors import InputError
 from olmo_core.lineage import weights
@@ -91,3 +93,36 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match=r"b/model\.safetensors"):
         compare_weights(a, b)
+
+
+def checkpoint(folder: Path, values: Mapping[str, torch.Tensor]) -> Path:
+    """Write a checkpoint as torch's own library does, the moments of the optimizer in it."""
+    state = {f"model.{name}": value for name, value in values.items()}
+    state |= {f"optim.{name}.exp_avg": torch.ones(3) for name in values}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save(state, checkpoint_id=folder / "model_and_optim", no_dist=True)
+    return folder
+
+
+def test_checkpoints_are_compared_with_each_other_and_with_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "BLOCK", 8)
+    a, b = tensors(0), tensors(1)
+    expected = compare_weights(write(tmp_path / "a", a), write(tmp_path / "b", b))
+    first, second = checkpoint(tmp_path / "one", a), checkpoint(tmp_path / "two", b)
+    assert compare_weights(first, second).not_compared == []
+    for old, new in ((first, second), (first, tmp_path / "b"), (tmp_path / "a", second)):
+        found = compare_weights(old, new)
+        assert {each.name: each.relative for each in found.tensors} == pytest.approx(
+            {each.name: each.relative for each in expected.tensors}, rel=1e-12
+        )
+    assert compare_weights(first, tmp_path / "a").equal == len(NAMES)
+
+
+def test_a_checkpoint_that_is_damaged_is_named(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "one", tensors(0))
+    (folder / "model_and_optim" / ".metadata").write_bytes(b"torn")
+    with pytest.raises(InputError, match=r"\.metadata"):
+        compare_weights(folder, folder)
