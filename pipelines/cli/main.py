@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli import alerts, corpus, keep, lineage, release, scores, trace, work
+from pipelines.cli import alerts, corpus, keep, lineage, made, release, scores, trace, work
 from pipelines.cli.arguments import AsJson, RecipeName, Select, names_of
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.add_typer(work.app)
 app.add_typer(scores.app)
 app.add_typer(lineage.app)
+app.add_typer(made.app)
 app.add_typer(keep.app)
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(corpus.app, name="corpus")

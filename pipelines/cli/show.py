@@ -22,6 +22,7 @@ from assets.staleness import latest_finished
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.measured import beside
 from olmo_core.run.folder import RunFolder, read_metrics
+from pipelines.cli.show_origin import origin_of
 from pipelines.cli.show_sweep import print_sweep, sweep_entries
 from pipelines.cli.terminal import plain, print_json, table, terminal
 
@@ -76,6 +77,7 @@ def asset_entry(graph: Graph, root: Path, name: str) -> dict[str, Any] | None:
         "reused_from": reused_from(run, root, graph.recipe.name),
         "fingerprint": result["fingerprint"],
         "created": created.isoformat(timespec="seconds"),
+        **origin_of(graph, name, run, current=current),
         "metadata": {
             **report["numbers"],
             "current": current,
@@ -116,9 +118,13 @@ def _state(entry: Mapping[str, Any]) -> str:
 
 
 def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
-    for key in ("asset", "path", "reused_from", "fingerprint", "created"):
+    for key in ("asset", "path", "reused_from", "fingerprint", "created", "commit", "uncommitted"):
         if entry[key] is not None:
             console.print(plain(f"{key}: {entry[key]}"))
+    for key in ("inputs", "seeds", "overrides"):
+        if entry[key]:
+            said = ", ".join(f"{name} {value}" for name, value in entry[key].items())
+            console.print(plain(f"{key}: {said}"))
     for key, value in entry["metadata"].items():
         if key not in ("tables", "checks"):
             console.print(plain(f"{key}: {value}"))
