@@ -44,13 +44,15 @@ class AssetState:
     @property
     def why(self) -> list[str]:
         """Return why it is not up to date, one line per cause."""
-        lines = [*self.says, *map(change_line, self.changes)]
-        if self.state == "missing":
-            lines.append("never built")
+        return [*self.says, *map(change_line, self.changes), *self.reasons]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return what its state comes from beside causes of its own: inputs, or no run before."""
         if self.inputs:
             word = "input" if len(self.inputs) == 1 else "inputs"
-            lines.append(f"because of its {word} {', '.join(self.inputs)}")
-        return lines
+            return [f"because of its {word} {', '.join(self.inputs)}"]
+        return ["never built"] if self.state == "missing" else []
 
     def job(self) -> dict[str, Any]:
         """Return what is known of the job of a running one: engine, id, how far it is."""

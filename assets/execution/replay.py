@@ -20,18 +20,17 @@ from olmo_core.checkpoint.layout import CHECKPOINTS
 from olmo_core.files import write_json
 from olmo_core.lineage.compare_replay import Replay, compare, described
 from olmo_core.lineage.replay import Stretch, prepare
-from olmo_core.run.code import code_hashes
+from olmo_core.run.code import TRAINING, code_hashes
 from olmo_core.run.folder import SCHEMA_VERSION, RunFolder
 
 FOLDER = ".replays"  # no recipe's name begins with a dot
 RECORD = "replay.json"
-MODULE = "olmo_core.train"
 ENDING_SECONDS = 20.0
 
 
 def replay_folder(root: Path, recipe: str, asset: str, stretch: Stretch) -> Path:
     """Return where the steps of a run are replayed by the code as it is now."""
-    code = sha256_json(code_hashes(MODULE))[:12]
+    code = sha256_json(code_hashes(TRAINING))[:12]
     return root / FOLDER / recipe / asset / stretch.run.path.name / code / stretch.name
 
 
@@ -63,7 +62,7 @@ def replay(
     with results_held(root):
         launch = Launch(
             folder=folder,
-            module=MODULE,
+            module=TRAINING,
             stage="train",
             config=prepare(stretch, folder.path),
             identity={"recipe": recipe, "asset": asset, "partition": None},

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 
 from assets.execution.follow import JobFailed
-from assets.execution.replay import FOLDER, MODULE, RECORD, record_of, replay, replay_folder
+from assets.execution.replay import FOLDER, RECORD, record_of, replay, replay_folder
 from assets.execution.step import AssetStep
 from assets.graph import Graph
 from assets.launcher import JobState, Launcher, Refused
@@ -22,6 +22,7 @@ from olmo_core.errors import InputError
 from olmo_core.files import read_json
 from olmo_core.lineage.compare_replay import Difference
 from olmo_core.lineage.replay import last_stretch
+from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 
 NAME = "replayed"
@@ -45,7 +46,7 @@ def replay_check_key(node: Node) -> dg.AssetCheckKey:
 
 def trainings(graph: Graph) -> list[Node]:
     """Return the assets that have the check, in the graph's order."""
-    return [node for node in graph.nodes.values() if node.module == MODULE]
+    return [node for node in graph.nodes.values() if node.module == TRAINING]
 
 
 def build_replay_check(graph: Graph, node: Node) -> dg.AssetChecksDefinition:

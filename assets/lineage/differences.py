@@ -11,7 +11,7 @@ from assets.evals.regression import scores
 from assets.fingerprint import Change, changes
 from assets.lineage.ancestors import input_folder
 from assets.lineage.causes import Causes, Found, find_causes, joined, joined_title, other_jobs
-from assets.lineage.sides import Model, ScoredAs, Side, narrowed
+from assets.lineage.sides import Model, ScoredAs, Side, narrowed, told_apart
 from assets.paths import shared_roots
 from assets.recipe import find_recipes, load_recipe
 from olmo_core.lineage.facts import environment_of, order_of, tokens_by_source
@@ -62,7 +62,7 @@ def compare_sides(before: Side, after: Side, root: Path) -> Differences:
         ConfigError: the recipe has no such asset.
         InputError: a file of weights is damaged.
     """
-    before, after = _narrowed(before, after, root)
+    before, after = told_apart(_narrowed(before, after, root))
     causes = find_causes(before, after)
     trained = _runs(before, after)
     apart = [(name, a, b) for name, a, b in trained if a.path != b.path]

@@ -1,7 +1,8 @@
 """What `olmo diff` compares: a recipe, a run of one of its assets, a checkpoint, or a folder."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def find_side(name: str, root: Path) -> Side:
         f"{name}: neither a recipe, one of its assets (demo/stage1), a checkpoint "
         f"(demo/stage1@step300), nor a folder; {nearest(recipe, find_recipes())}"
     )
+
+
+def told_apart(sides: Sequence[Side]) -> list[Side]:
+    """Return the sides, those of one name under the path of their run: a version in two roots."""
+    often = Counter(side.name for side in sides)
+    ends = ["" if side.step is None else f"@step{side.step}" for side in sides]
+    return [
+        replace(side, name=f"{side.run.path}{end}") if side.run and often[side.name] > 1 else side
+        for side, end in zip(sides, ends, strict=True)
+    ]
 
 
 def narrowed(side: Side, asset: str, root: Path) -> Side:

@@ -15,6 +15,7 @@ from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig
 from olmo_core.config.train import TrainConfig, identity
 from olmo_core.evals.in_loop.labels import require_known
+from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 
 
@@ -78,7 +79,7 @@ def _training(
         name=name,
         stage="train",
         description=description,
-        module="olmo_core.train",
+        module=TRAINING,
         config=identity(config),
         inputs=(*([parent] if parent else []), mix, "tokens", "tokenizer"),
         packages=("torch", "numpy"),  # numpy shuffles the order `olmo`

@@ -9,9 +9,10 @@ from olmo_core.config.train import TrainConfig
 from olmo_core.forecast.figures import Figure, Forecast, Place
 from olmo_core.forecast.loads import Work
 from olmo_core.forecast.passes import forecast_pass
-from olmo_core.forecast.past import TRAINING, find_runs
+from olmo_core.forecast.past import find_runs
 from olmo_core.forecast.sources import source_text
 from olmo_core.forecast.training import TrainingWork, forecast_training
+from olmo_core.run.code import TRAINING
 
 TRAININGS = ("stage1", "stage2_ingredient*")
 

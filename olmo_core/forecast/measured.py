@@ -8,7 +8,8 @@ from typing import Any
 from olmo_core.config.load import build
 from olmo_core.energy import SECONDS_PER_HOUR, EnergyConfig, Use, run_uses, total
 from olmo_core.forecast.figures import FIGURES, PricesConfig, price_of
-from olmo_core.forecast.past import TRAINING, folder_bytes, peak_memory_bytes
+from olmo_core.forecast.past import folder_bytes, peak_memory_bytes
+from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 
 

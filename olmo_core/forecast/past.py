@@ -22,7 +22,6 @@ from olmo_core.run.folder import RunFolder
 MOST_RUNS = 24  # of an asset, the newest: earlier ones ran other code
 READ_BYTES = 2 << 20  # of metrics.jsonl, from either end
 FAR = 1000  # steps: further apart are only rows between which some were not read
-TRAINING = "olmo_core.train"  # the module of every training run, whatever the asset is called
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,9 +24,10 @@ from olmo_core.errors import ConfigError
 from olmo_core.forecast.assumed import LIBRARIES_BYTES, reached_flops
 from olmo_core.forecast.figures import Figure, Forecast, Place, charged
 from olmo_core.forecast.like import said
-from olmo_core.forecast.past import TRAINING, PastRun
+from olmo_core.forecast.past import PastRun
 from olmo_core.monitor.dry_run import steps_of
 from olmo_core.monitor.memory import memory_per_device
+from olmo_core.run.code import TRAINING
 
 MFU = 0.40
 TRAINING_START_SECONDS = 3.0

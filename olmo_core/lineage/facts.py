@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 
 from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
+from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 
 # Of a training's config.yaml: names of places, which differ from run to run.
 PLACES = ("run_name", "save_folder", "load_path", "remote_save_folder")
 PLACES_OF_CORE = ("manifest", "roots")
-MODULE = "olmo_core.train"
 
 
 def order_of(run: RunFolder, step: int | None = None) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def environment_of(run: RunFolder) -> dict[str, Any]:
     }
     if run.finished:
         found["device"] = run.read_result().get("device")
-    if job.get("module") == MODULE:
+    if job.get("module") == TRAINING:
         found["config"] = _placement(run.config, launch)
     return found
 

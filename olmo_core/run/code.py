@@ -19,6 +19,7 @@ from olmo_core.files import read_json, write_json
 from olmo_core.run import source as rules
 from olmo_core.run.source import Source, read_source
 
+TRAINING = "olmo_core.train"  # the module of every training run, whatever the asset is called
 PACKAGE_ROOT = Path(next(iter(olmo_core.__path__))).parent
 
 # What a job reaches without deciding one byte of its result, each with the reason: packages and

@@ -11,7 +11,7 @@ from rich.text import Text
 from assets.fingerprint import ABSENT
 from assets.lineage.causes import Found
 from assets.lineage.differences import Differences, ScoredPair, compare_sides
-from assets.lineage.sides import Side, find_side
+from assets.lineage.sides import Side, find_side, told_apart
 from assets.paths import root
 from assets.staleness import change_line
 from olmo_core.errors import ConfigError, InputError
@@ -47,7 +47,7 @@ def print_differences(names: Sequence[str], out: Path | None, *, as_json: bool) 
     suffix = None if out is None else out.suffix.removeprefix(".").lower()
     if suffix is not None and suffix not in FORMATS:
         raise ConfigError(f"--out: {out}: expected a name that ends in .png or .svg")
-    sides = [find_side(name, root()) for name in names]
+    sides = told_apart([find_side(name, root()) for name in names])
     try:
         found = [compare_sides(sides[0], side, root()) for side in sides[1:]]
     except InputError as error:

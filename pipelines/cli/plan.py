@@ -166,11 +166,7 @@ def _said(state: AssetState, told: dict[str, str]) -> tuple[str, list[str]]:
         else:
             again[first] += 1
     reasons = [f"by {_same(count)} as {first}" for first, count in again.items()]
-    if state.inputs:
-        word = "input" if len(state.inputs) == 1 else "inputs"
-        reasons.append(f"because of its {word} {', '.join(state.inputs)}")
-    elif state.state == "missing":
-        reasons.append("never built")
+    reasons += state.reasons
     return head + _marks(state) + "".join(f", {reason}" for reason in reasons), below
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from assets.assemble import build_graph
 from assets.execution.follow import JobFailed
-from assets.execution.replay import MODULE, record_of, replay, replay_folder
+from assets.execution.replay import record_of, replay, replay_folder
 from assets.graph import Graph
 from assets.launcher import Launcher, Refused
 from assets.paths import root
@@ -14,7 +14,7 @@ from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.lineage.compare_replay import Replay, described
 from olmo_core.lineage.replay import Stretch, proving_stretches, stretch_before
-from olmo_core.run.code import code_hashes
+from olmo_core.run.code import TRAINING, code_hashes
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.accept import CannotProve, Stale, acceptances_of, find_stale, keep
 from pipelines.cli.terminal import EXIT_FAILED, TerminalObserver, print_json, terminal
@@ -56,7 +56,7 @@ def run_of(graph: Graph, stage: str, launcher: Launcher) -> RunFolder:
     Raises:
         ConfigError: it is no training of the recipe, or it has no run.
     """
-    trainings = [name for name, node in graph.nodes.items() if node.module == MODULE]
+    trainings = [name for name, node in graph.nodes.items() if node.module == TRAINING]
     if stage not in trainings:
         raise ConfigError(
             f"{stage}: no training of the recipe {graph.recipe.name}; {nearest(stage, trainings)}"
@@ -126,7 +126,7 @@ def accept_replayed(
 
 def _proof(graph: Graph, launcher: Launcher, name: str, stale: Stale) -> list[str]:
     """Replay what proves that the change is harmless; return what was found, one line each."""
-    if graph.nodes[name].module != MODULE:
+    if graph.nodes[name].module != TRAINING:
         if stale.areas == {"inputs"}:
             return []
         raise CannotProve(f"{name}: no training, and stale by more than its inputs")
@@ -141,6 +141,6 @@ def _proof(graph: Graph, launcher: Launcher, name: str, stale: Stale) -> list[st
             f"{name}: not accepted: {described(found[-1])}"
             + "".join(f"\n  {line}" for line in found[-1].elsewhere)
         )
-    if code_hashes(MODULE, now=True) != graph.fingerprints[name].code:
+    if code_hashes(TRAINING, now=True) != graph.fingerprints[name].code:
         raise Refused(f"{name}: not accepted: the code has changed during the replay; run it again")
     return [f"replayed: {described(one)}" for one in found]

@@ -16,7 +16,7 @@ from olmo_core.forecast.figures import Forecast
 from olmo_core.forecast.job import forecast_job
 from olmo_core.forecast.loads import Work
 from olmo_core.forecast.measured import spent
-from olmo_core.forecast.past import TRAINING
+from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 from pipelines.site.file import Site
 from pipelines.site.place import place_of

@@ -142,7 +142,7 @@ def test_what_documents_say_is_shown_and_never_obeyed(
     page.goto(f"{address}/assets/tiny/model_card")
     page.get_by_role("row").filter(has_text="card").get_by_text("Show Markdown").first.click()
     expect(page.get_by_role("dialog").get_by_text("Models and revisions")).to_be_visible()
-    assert asked == {urlsplit(address).netloc, ""}  # "" of pictures that are data
+    assert asked - {""} == {urlsplit(address).netloc}  # "" of pictures that are data
     assert opened == []
 
 
@@ -178,11 +178,12 @@ def test_curves_and_bars_are_pictures(page: Page, address: str, asset: str, name
 
 def test_the_table_of_sources_is_shown(page: Page, address: str, tiny: World) -> None:
     page.goto(f"{address}/assets/tiny/filtered")
-    table = page.locator("table table").filter(has_text="kept_share").first
-    expect(table).to_be_visible()
+    parts = page.locator("table table").filter(has_text="kept_share")
+    expect(parts.first).to_be_visible()
     for row in tiny.show()["filtered"]["metadata"]["tables"]["sources"]:
-        # Of few sources the table stands on its side, and they name its columns.
-        expect(table.get_by_text(row["source"], exact=True).first).to_be_visible()
+        # Of few sources the table stands on its side, and they name its columns; of a wide one in
+        # several parts.
+        expect(parts.get_by_text(row["source"], exact=True).first).to_be_visible()
 
 
 def test_materialize_all_reports_what_is_finished_again_in_one_run(

@@ -18,7 +18,7 @@ from assets.lineage.differences import Differences, compare_sides
 from assets.lineage.sides import find_side
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_json
-from pipelines.cli.diff import entry, line, print_differences
+from pipelines.cli.diff import _panels, entry, line, print_differences
 from tests.conftest import printed
 
 LOSS, TOKENS = "train/CrossEntropyLoss", "throughput/total_tokens"
@@ -270,6 +270,17 @@ def test_weights_of_checkpoints_are_compared_and_what_has_none_is_named(root: Pa
     found = compared(root, *places)
     assert not found.weights
     assert f"{places[1]}: no model_and_optim" in found.notes
+
+
+def test_a_version_in_two_roots_has_two_curves(root: Path, tmp_path: Path) -> None:
+    run = write_training(root, "a", write_mix(root, "a"))
+    other = shutil.copytree(root, tmp_path / "other") / run.relative_to(root)
+    rows = (run / "metrics.jsonl").read_text()
+    (other / "metrics.jsonl").write_text(rows.replace("7.0", "6.5"))
+    found = compared(root, run, other)
+    assert found.losses["stage1"].last_losses == (7.0, 6.5)
+    [panel] = _panels([found])
+    assert [curve.name for curve in panel.curves] == [str(run), str(other)]
 
 
 def test_what_is_not_there_is_refused(root: Path, tmp_path: Path) -> None:
