@@ -24,6 +24,8 @@ from olmo_core.lineage.quotes.token_bytes import TokenBytes
 from olmo_core.lineage.quotes.token_text import TokenText
 from olmo_core.run.folder import RunFolder
 
+QUOTES = Path("cache") / "quotes"  # below a root: an index by the digest of its tokens
+
 # What shows the progress of a task: told what is done, and all.
 Progress = Callable[[int, int], None]
 Shown = Callable[[str], AbstractContextManager[Progress]]
@@ -42,7 +44,7 @@ class QuoteAnswer:
 
 def quotes_folder(root: Path, tokens: RunFolder) -> Path:
     """Return the folder of the quotes index of a run of `tokens` in a root."""
-    return root / "cache" / "quotes" / tokens.read_result()["digest"]
+    return root / QUOTES / tokens.read_result()["digest"]
 
 
 def index_quotes(lineage: Lineage, shown: Shown) -> list[tuple[RunFolder, Path, Built]]:

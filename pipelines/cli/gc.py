@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,7 +170,7 @@ def _print_found(found: Found, options: GcOptions) -> None:
             f"In the trash: {len(in_trash)} versions, {held}; olmo gc --restore puts them back, "
             "--delete deletes them."
         )
-    if found.goes or found.strays or in_trash:
+    if found.goes or found.caches or found.strays or in_trash:
         print("Nothing was changed; olmo gc --delete, with the same options, takes it away.")
 
 
@@ -186,24 +186,25 @@ def _print_outcome(outcome: Outcome, options: GcOptions) -> int:
     for line in wrong:
         print(f"left: {visible(line)}")
     gone = [name for name in found.goes if name not in outcome.left]
-    freed = _bytes(sum(found.freed.get(name, 0) for name in gone))
+    caches = [] if options.keep_trash else [*found.caches]
+    freed = _bytes(sum(found.freed.get(name, 0) for name in (*gone, *caches)))
     if options.keep_trash:
         print(f"In the trash: {len(gone)} versions, {freed}; olmo gc --restore puts them back.")
     else:
-        print(f"Deleted: {len(gone)} versions, {freed}.")
+        print(f"Deleted: {len(gone)} versions{_caches(caches)}, {freed}.")
     return EXIT_LEFT if wrong else 0
 
 
 def _print_tables(found: Found, options: GcOptions) -> None:
-    console = terminal()
+    console, going = terminal(), {**found.goes, **found.caches}
     runs = found.records.runs
     for run in runs.values():
         if run.damage:
             print(f"stays, cannot be read: {visible(run.damage)}")
     if options.verbose:
         rows = [
-            (name, "goes" if name in found.goes else "stays", _bytes(found.freed.get(name, 0)), why)
-            for name, why in sorted({**found.stays, **found.goes}.items())
+            (name, "goes" if name in going else "stays", _bytes(found.freed.get(name, 0)), why)
+            for name, why in sorted({**found.stays, **going}.items())
         ]
         rows = [
             (name, does, size if does == "goes" else "", visible(why))
@@ -211,9 +212,9 @@ def _print_tables(found: Found, options: GcOptions) -> None:
         ]
         columns = ("version", "", "frees", "why")
         console.print(table(columns, rows, right=["frees"], unwrapped=["version"]))
-    elif found.goes:
+    elif found.goes or found.caches:
         groups: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(found.goes):
+        for name in sorted((*found.goes, *found.caches)):
             groups["/".join(name.split("/")[:2])].append(name)
         rows = [
             (
@@ -222,7 +223,7 @@ def _print_tables(found: Found, options: GcOptions) -> None:
                 _bytes(sum(found.freed.get(name, 0) for name in names)),
                 ", ".join(
                     f"{why} ({count})" if count > 1 else why
-                    for why, count in Counter(_kind(found.goes[name]) for name in names).items()
+                    for why, count in Counter(_kind(going[name]) for name in names).items()
                 ),
             )
             for asset, names in groups.items()
@@ -233,10 +234,9 @@ def _print_tables(found: Found, options: GcOptions) -> None:
         print(f"{stray.path}: {stray.why}")
     if options.delete:
         return
-    strays = f", and {len(found.strays)} stray files" if found.strays else ""
-    freed = _bytes(sum(found.freed.values()))
-    stay = len(found.stays)
-    print(f"{len(found.goes)} versions may go, {freed}{strays}; {stay} stay (--verbose: why).")
+    strays = f", {len(found.strays)} stray files" if found.strays else ""
+    held = f"{_caches([*found.caches])}{strays}, {_bytes(sum(found.freed.values()))}"
+    print(f"May go: {len(found.goes)} versions{held}; {len(found.stays)} stay (--verbose: why).")
 
 
 def _rows(found: Found, left: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -255,7 +255,23 @@ def _rows(found: Found, left: Mapping[str, str]) -> list[dict[str, Any]]:
                 "damage": run.damage or None,
             }
         )
+    rows += [
+        {
+            "name": name,
+            "path": str(found.records.root / name),
+            "stays": False,
+            "why": why,
+            "frees_bytes": found.freed.get(name, 0),
+            "finished": None,
+            "damage": None,
+        }
+        for name, why in found.caches.items()
+    ]
     return rows
+
+
+def _caches(names: Sequence[str]) -> str:
+    return f", {len(names)} caches" if names else ""
 
 
 def _kind(why: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from assets.execution.hold import results_alone
 from assets.launcher import Launcher, Refused
+from pipelines.collect.caches import find_caches
 from pipelines.collect.decisions import pins, releases, require_own
 from pipelines.collect.mark import Recipes, mark
 from pipelines.collect.named import named
@@ -21,6 +22,8 @@ from pipelines.collect.trash import (
     Trashed,
     bins,
     empty,
+    forget_empty,
+    give_up,
     new_bin,
     put_back,
     seal,
@@ -48,6 +51,7 @@ class Found:
     records: Records
     stays: Mapping[str, str]
     goes: Mapping[str, str]
+    caches: Mapping[str, str]  # of results that are gone or go
     freed: Mapping[str, int]  # bytes, by the name of what goes
     strays: Sequence[Stray]
 
@@ -94,11 +98,18 @@ def find(root: Path, recipes: Recipes, launcher: Launcher, asked: Asked) -> Foun
                 break
             strange |= more
         stays, goes = marked.stays, marked.goes
+    caches = find_caches(records, goes, all_unused=not asked.only)
     sizes = Sizes()
-    for name in goes:
-        sizes.add(name, records.runs[name].folder.path)
-    strays = find_strays(records)
-    return Found(records=records, stays=stays, goes=goes, freed=sizes.freed, strays=strays)
+    for name in (*goes, *caches):
+        sizes.add(name, root / name)
+    return Found(
+        records=records,
+        stays=stays,
+        goes=goes,
+        caches=caches,
+        freed=sizes.freed,
+        strays=find_strays(records),
+    )
 
 
 def collect(
@@ -127,20 +138,24 @@ def collect(
     with results_alone(root, PATIENCE_SECONDS):
         returned = _return_needed(root)  # of one that was killed
         found = find(root, recipes, launcher, asked)
-        bin = new_bin(root, found.goes) if found.goes else None
+        bin = new_bin(root, found.goes)
         left: dict[str, str] = {}
         for name in found.goes:
             readers = [each for each in found.records.readers.get(name, ()) if each in left]
             try:
                 if readers:
                     raise Refused(f"{name}: {readers[0]}, which stays, depends on it")
-                assert bin is not None
                 take_away(root, name, bin)
             except Refused as error:
                 left[name] = str(error)
         returned += _return_needed(root)
-        remove(root, find_strays(read_records(root)))
-        if not keep_trash:
+        records = read_records(root)
+        remove(root, find_strays(records))
+        if keep_trash:
+            forget_empty(bin)
+        else:
+            for name in find_caches(records, (), all_unused=True).keys() & found.caches.keys():
+                give_up(root, name, bin)
             seal(root)
     wrong = [] if keep_trash else empty(root, deleted)
     return Outcome(found=found, returned=returned, left=left, wrong=wrong)

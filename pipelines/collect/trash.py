@@ -103,6 +103,19 @@ def put_back(root: Path, run: Trashed) -> None:
     fsync(target.parent)
 
 
+def forget_empty(bin: Path) -> None:
+    """Remove a folder of the trash into which nothing has come."""
+    if not any((bin / RUNS).iterdir()):
+        shutil.rmtree(bin)
+
+
+def give_up(root: Path, name: str, bin: Path) -> None:
+    """Move what can be had again to where it is deleted from; it is not put back."""
+    target = bin / f"{EMPTYING}.{name.replace('/', '.')}"
+    with contextlib.suppress(FileNotFoundError):
+        (root / name).rename(target)
+
+
 def seal(root: Path) -> None:
     """Give up what is in the trash: from here on it is not put back."""
     for bin in bins(root):

@@ -36,6 +36,7 @@ class Made:
         config: Mapping[str, Any] | None = None,
         files: Mapping[str, bytes] | None = None,
         checkpoints: Sequence[int] = (),
+        digest: str = "",
     ) -> RunFolder:
         """Leave a run; without `ended` its job did not finish."""
         folder = RunFolder(self.root / name)
@@ -69,8 +70,9 @@ class Made:
             manifest.parent.mkdir(parents=True)
             manifest.write_text("{}")
         if ended is not None:
-            result = {"digest": name, "files": {file: {} for file in content}, "finished": ended}
-            write_json(folder.result, {**about, **result})
+            result = {"digest": digest or name, "finished": ended}
+            described = {file: dict[str, Any]() for file in content}
+            write_json(folder.result, {**about, **result, "files": described})
         for path in (*folder.path.rglob("*"), folder.path):
             os.utime(path, (touched, touched))
         self.inputs[name], self.finished[name] = set(inputs), ended
