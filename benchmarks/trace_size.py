@@ -22,11 +22,11 @@ import psutil
 import yaml
 
 from benchmarks.document_index import PER_FILE, TOKENS, doc_id, report_build
-from olmo_core.data.document_index import DocumentIndex
 from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.data.order import VERSIONS
 from olmo_core.files import write_json
 from olmo_core.lineage.batch import documents_of_step
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.run import TrainingRun, open_run
 from olmo_core.lineage.visits import steps_of_document
 
@@ -105,7 +105,7 @@ def timed(times: list[float], ask: Callable[[], Any]) -> Any:
 def measure(folder: Path, run_folder: Path, documents: int, questions: int) -> None:
     """Print the milliseconds of random questions and the memory; each answer is checked."""
     began = time.perf_counter()
-    index = DocumentIndex(folder / "index")
+    index = BatchedDocumentIndex(folder / "index")
     run = open_run(run_folder, manifest=folder / "manifest.json", tokens=folder / "tokens_run")
     print(f"opening: {time.perf_counter() - began:.2f} s; {run.last_step:,} steps of ", end="")
     print(f"{run.batching.size} × {SEQUENCE_LENGTH} tokens, order {run.spec['algorithm']}")
@@ -130,7 +130,7 @@ def measure(folder: Path, run_folder: Path, documents: int, questions: int) -> N
     print(f"{seen} of {questions} documents seen; memory {memory:,.0f} MiB", flush=True)
 
 
-def _steps(run: TrainingRun, index: DocumentIndex, name: str) -> Any:
+def _steps(run: TrainingRun, index: BatchedDocumentIndex, name: str) -> Any:
     [document] = index.of_id(name)
     return steps_of_document(run, document)
 

@@ -64,7 +64,7 @@ def trace_checkpoint(lineage: Lineage, first: str, second: str | None = None) ->
         ConfigError: no such weights.
         InputError: what they were trained on cannot be computed, or the two are of other tokens.
     """
-    weights = [_weights(lineage, name) for name in (first, second) if name is not None]
+    weights = [weights_of(lineage, name) for name in (first, second) if name is not None]
     indexes = lineage.indexes_of([part.run.folder for each in weights for part in each.trained])
     if len(indexes) != 1:
         raise InputError(
@@ -110,7 +110,13 @@ def parse_name(name: str) -> tuple[str, str | None, int | None]:
     return match["asset"], match["version"], None if step is None else int(step)
 
 
-def _weights(lineage: Lineage, name: str) -> Weights:
+def weights_of(lineage: Lineage, name: str) -> Weights:
+    """Return weights by their name: `stage1@step300`, `stage1`, `stage1/<version>`, or `soup`.
+
+    Raises:
+        ConfigError: no such weights.
+        InputError: what they were trained on cannot be computed.
+    """
     asset, version, step = parse_name(name)
     if asset == "soup" and "soup" in lineage.graph.nodes:
         if step is not None:

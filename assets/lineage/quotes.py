@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from assets.lineage.answers import (
@@ -15,8 +16,9 @@ from assets.lineage.answers import (
 from assets.lineage.runs import Lineage, Untraced
 from assets.paths import shared_roots
 from olmo_core import environment
-from olmo_core.data.document_index import DocumentIndex, DocumentSpan
+from olmo_core.data.document_index import DocumentSpan
 from olmo_core.errors import ConfigError
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.quotes.build import INDEX, Built, build_index, token_files
 from olmo_core.lineage.quotes.find import Place, find, require_length, scan
 from olmo_core.lineage.quotes.index import QuotesIndex
@@ -25,7 +27,7 @@ from olmo_core.lineage.quotes.token_text import TokenText
 from olmo_core.run.folder import RunFolder
 
 QUOTES = Path("cache") / "quotes"  # below a root: an index by the digest of its tokens
-
+_AT_ONCE = 4096  # places whose documents are looked up
 # What shows the progress of a task: told what is done, and all.
 Progress = Callable[[int, int], None]
 Shown = Callable[[str], AbstractContextManager[Progress]]
@@ -165,17 +167,27 @@ def _found(
 
 
 def _by_document(
-    index: DocumentIndex, places: Iterable[Place]
+    index: BatchedDocumentIndex, places: Iterable[Place]
 ) -> Iterator[tuple[DocumentSpan, list[Place]]]:
     """Yield each document that holds any of these places as a whole, and which."""
     last: DocumentSpan | None = None
     held: list[Place] = []
-    for place in places:
-        if last is None or last.file != place.file or last.end <= place.start:
-            if last is not None and held:
+    for some in _batched(places, _AT_ONCE):
+        found = index.between_each([(place.file, place.start, place.stop) for place in some])
+        for place, spans in zip(some, found, strict=True):
+            if len(spans) != 1:  # over the end of a document
+                continue
+            if last is not None and spans[0] != last:
                 yield last, held
-            last, held = index.at(place.file, place.start), []
-        if place.stop <= last.end:
+                held = []
+            last = spans[0]
             held.append(place)
-    if last is not None and held:
+    if last is not None:
         yield last, held
+
+
+def _batched(places: Iterable[Place], size: int) -> Iterator[list[Place]]:
+    """Yield the places, `size` at once."""
+    rest = iter(places)
+    while some := [*islice(rest, size)]:
+        yield some

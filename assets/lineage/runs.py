@@ -14,8 +14,8 @@ from assets.paths import root, shared_roots
 from assets.recipe import load_recipe
 from assets.reuse import every_run, located
 from olmo_core.config.load import nearest
-from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import ConfigError, InputError
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.run import TrainingRun, open_run
 from olmo_core.lineage.text import Decoder
 from olmo_core.run.folder import RunFolder
@@ -81,7 +81,7 @@ class Lineage:
                 f"{run.path}: its order cannot be read ({error!r}): made by an earlier version?"
             ) from None
 
-    def index(self, run: RunFolder) -> DocumentIndex:
+    def index(self, run: RunFolder) -> BatchedDocumentIndex:
         """Return the documents index of the tokens that a run reads.
 
         Raises:
@@ -243,6 +243,6 @@ class Lineage:
         return open_run(path, manifest=manifest, tokens=self.input(run, "tokens"))
 
     @functools.cached_property
-    def open_index(self) -> Callable[[Path], DocumentIndex]:
+    def open_index(self) -> Callable[[Path], BatchedDocumentIndex]:
         """Open an index by its run folder."""
-        return functools.lru_cache(maxsize=8)(DocumentIndex)
+        return functools.lru_cache(maxsize=8)(BatchedDocumentIndex)

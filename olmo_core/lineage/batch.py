@@ -1,10 +1,11 @@
 """Which documents a step saw."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from olmo_core.data.document_index import DocumentIndex, DocumentSpan
+from olmo_core.data.document_index import DocumentSpan
 from olmo_core.errors import InputError
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.run import Part, TrainingRun
 
 
@@ -42,7 +43,7 @@ class TracedStep:
     instances: list[TracedInstance]
 
 
-def documents_of_step(run: TrainingRun, index: DocumentIndex, step: int) -> TracedStep:
+def documents_of_step(run: TrainingRun, index: BatchedDocumentIndex, step: int) -> TracedStep:
     """Return the documents of a step's batch.
 
     Args:
@@ -56,6 +57,9 @@ def documents_of_step(run: TrainingRun, index: DocumentIndex, step: int) -> Trac
     epoch, windows = run.batch(step)
     ranks = run.ranks(step)
     masked = run.masked(step, windows)
+    parts = [[*run.parts(window)] for window in windows.tolist()]
+    ranges = [(part.range.path, part.range.start, part.range.stop) for of in parts for part in of]
+    found = iter(index.between_each(ranges))
     return TracedStep(
         step=step,
         epoch=epoch,
@@ -68,16 +72,18 @@ def documents_of_step(run: TrainingRun, index: DocumentIndex, step: int) -> Trac
                 window=window,
                 rank=number % ranks if ranks else None,
                 masked=bool(masked[number]),
-                pieces=_pieces(run, index, window),
+                pieces=_pieces(run, window, [(part, next(found)) for part in parts[number]]),
             )
             for number, window in enumerate(windows.tolist())
         ],
     )
 
 
-def _pieces(run: TrainingRun, index: DocumentIndex, window: int) -> list[Piece]:
+def _pieces(
+    run: TrainingRun, window: int, parts: Sequence[tuple[Part, Sequence[DocumentSpan]]]
+) -> list[Piece]:
     """Return the documents of a window, in order; together they are all of its tokens."""
-    found = [piece for part in run.parts(window) for piece in _documents(index, part)]
+    found = [piece for part, spans in parts for piece in _documents(part, spans)]
     length = sum(piece.stop - piece.start for piece in found)
     if length != run.data.sequence_length:
         raise InputError(
@@ -87,8 +93,8 @@ def _pieces(run: TrainingRun, index: DocumentIndex, window: int) -> list[Piece]:
     return found
 
 
-def _documents(index: DocumentIndex, part: Part) -> Iterator[Piece]:
-    for span in index.between(part.range.path, part.range.start, part.range.stop):
+def _documents(part: Part, spans: Sequence[DocumentSpan]) -> Iterator[Piece]:
+    for span in spans:
         start, stop = part.share(span)
         yield Piece(
             document=span,

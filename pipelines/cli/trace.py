@@ -77,6 +77,35 @@ def doc(
     print_document(recipe, document, limit=limit, as_json=as_json)
 
 
+@app.command(
+    epilog="Examples:\n\n"
+    "  olmo trace text demo output.txt\n\n"
+    "  olmo trace text demo output.txt --model stage1@step300\n\n"
+    "  cat output.txt | olmo trace text demo - --json | jq '.spans[].text'",
+)
+def text(
+    recipe: RecipeName,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A model's output, say; - reads it.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WEIGHTS",
+            help="stage1@step300, a run's end as in stage1, or soup; default: soup.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="Documents of a span.", min=1)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show the longest parts of a text that a model was trained on, word for word, and the steps.
+
+    Parts of 64 bytes or more; olmo trace index RECIPE comes first.
+    """
+    from pipelines.cli.trace_text import print_text
+
+    print_text(recipe, file, model, limit=limit, as_json=as_json)
+
+
 @app.command(epilog="Examples:\n\n  olmo trace index demo")
 def index(recipe: RecipeName) -> None:
     """Build the index that finds quotes in the recipe's tokens; goes on where it was interrupted.

@@ -1,18 +1,25 @@
 """Lineage of the recipe `tiny`: every step and document, the text of each, and both commands."""
 
+import contextlib
 import gzip
 import hashlib
 import json
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from assets.lineage.answers import trace_document, trace_step
+from assets.lineage.quotes import index_quotes, open_text
 from assets.lineage.runs import Lineage
+from assets.lineage.trained_text import trace_text
 from benchmarks.trace import check
+from olmo_core.data.document_index import DocumentSpan
+from olmo_core.lineage.batch import documents_of_step
 from tests.integration.conftest import World
+from tests.olmo_core.lineage.quotes.matches import longest
 
 TRAINED = ["stage1", "stage2_ingredient1", "stage2_ingredient2"]
 
@@ -117,6 +124,61 @@ def test_a_quote_is_found_with_an_index_and_without_one(tiny: World) -> None:
     shown = tiny.olmo("trace", "doc", "tiny", quotes[1], "--limit", "1").stdout
     assert shown.startswith("Word for word in ")
     assert "Runs" in shown
+
+
+def test_a_text_is_traced_to_the_steps_that_were_trained_on_it(tiny: World, root: Path) -> None:
+    """Against the tokens that each step read: all of a span's, and no longer span has all."""
+    lineage = Lineage("tiny")
+    index_quotes(lineage, lambda what: contextlib.nullcontext(lambda done, total: None))
+    with gzip.open(sorted((tiny.path("filtered") / "documents").rglob("*.gz"))[0], "rt") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    long = [text for text in texts if len(text) > 600][:6]
+    text = " … of its own ".join(each[40 * n : 40 * n + 500] for n, each in enumerate(long))
+    run, documents = lineage.run("stage1"), lineage.index_folder(lineage.runs("stage1")[0])
+    read: dict[DocumentSpan, set[int]] = {}  # the tokens of each document that steps learnt from
+    for step in range(1, 21):
+        traced = documents_of_step(run, lineage.open_index(documents), step)
+        for instance in traced.instances:
+            for piece in instance.pieces if not instance.masked and not traced.skipped else ():
+                read.setdefault(piece.document, set()).update(range(piece.start, piece.stop))
+    tokens = open_text(lineage, documents)
+    expected: set[tuple[int, int]] = set()
+    content = tokens.table.of_text(text)
+    for document, seen in read.items():
+        held, edges = tokens.read(document.file, document.start, document.end)
+        for first, last in stretches(sorted(seen)):
+            part = held[edges[first] : edges[last]].tobytes()
+            expected |= longest(content, part)
+    answer = trace_text(lineage, text, "stage1@step20", limit=50)
+    found = [(span.first, span.last) for span in answer.spans]
+    assert expected
+    for first, last in expected:
+        assert any(a <= first and last <= b for a, b in found), content[first:last]
+    for span in answer.spans:
+        assert span.documents
+        for each in span.documents:
+            known = each.document
+            key = DocumentSpan(**{f.name: getattr(known, f.name) for f in fields(DocumentSpan)})
+            assert set(range(each.start, each.stop)) <= read[key]
+            steps = {visit.step for _, visit in each.visits}
+            assert steps
+            assert max(steps) <= 20
+            start, stop = known.start + each.start, known.start + each.stop
+            assert span.text.encode() in tokens.read(known.file, start, stop)[0].tobytes()
+    done = tiny.olmo("trace", "text", "tiny", "-", "--model", "stage1@step20", "--json")
+    assert done.returncode == 2
+    assert "-: not a text of 64 bytes" in done.stderr
+
+
+def stretches(numbers: list[int]) -> list[tuple[int, int]]:
+    """Return the runs of numbers that follow each other: [first, one after the last)."""
+    found: list[tuple[int, int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number:
+            found[-1] = (found[-1][0], number + 1)
+        else:
+            found.append((number, number + 1))
+    return found
 
 
 def test_checkpoints_are_counted_as_their_steps_say(tiny: World, root: Path) -> None:

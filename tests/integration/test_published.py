@@ -18,10 +18,10 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from olmo_core.config.load import load
-from olmo_core.data.document_index import DocumentIndex
 from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest
 from olmo_core.lineage.batch import documents_of_step
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.run import open_run
 from olmo_core.lineage.visits import steps_of_document
 from tests.integration.conftest import RECIPES, World
@@ -186,7 +186,7 @@ def test_batches_and_look_ups_are_those_of_the_served_files(served: Served) -> N
         order="feistel",
         vocab_size=VOCABULARY,
     )
-    index = DocumentIndex(path_of(served, "documents"))
+    index = BatchedDocumentIndex(path_of(served, "documents"))
     run = open_run(path_of(served, "stage1"), manifest=mix / "manifest.json", tokens=tokens)
     numbers = {window.tobytes(): number for number, window in enumerate(windows)}
     seen: list[int] = []

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from olmo_core.data import document_index
-from olmo_core.data.document_index import DocumentIndex
 from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.files import write_json
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 
 Row = tuple[str, int, int, str, str, int]  # file, start, end, id, src, loc
 Found = tuple[str, int, int]  # id, its tokens [start, stop)
@@ -63,8 +63,8 @@ class Corpus:
         return self.folder / "manifest.json"
 
     @property
-    def index(self) -> DocumentIndex:
-        return DocumentIndex(self.folder / "index")
+    def index(self) -> BatchedDocumentIndex:
+        return BatchedDocumentIndex(self.folder / "index")
 
     def search(self, ids: np.ndarray) -> list[Found]:
         """Find the tokens of an instance in the mix, to the letter; return whose they are."""

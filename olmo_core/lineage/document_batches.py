@@ -1,0 +1,111 @@
+"""The documents of many ranges of tokens at once."""
+
+import functools
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from olmo_core.data.document_index import PLACES, DocumentIndex, DocumentSpan, places_path
+from olmo_core.errors import InputError
+
+parquet: Any = importlib.import_module("pyarrow.parquet")  # it has no types
+
+_FILES = 64  # that stay open
+_COLUMNS = ("start", "end", "id", "src", "loc")
+
+
+class BatchedDocumentIndex(DocumentIndex):
+    """A documents index that answers for many ranges of tokens at once.
+
+    Args:
+        folder: The index.
+
+    Raises:
+        InputError: it is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._folder = folder
+        self._files = functools.lru_cache(maxsize=_FILES)(_Places)
+
+    def between_each(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[DocumentSpan]]:
+        """Return, per range, the documents that hold any of its tokens, in order.
+
+        Each part of the index that any range needs is read one time.
+
+        Args:
+            ranges: File, first token and one after the last.
+
+        Raises:
+            InputError: a part of the index cannot be read.
+        """
+        found: list[list[DocumentSpan]] = [[] for _ in ranges]
+        by_file: dict[str, list[int]] = {}
+        for number, (file, *_) in enumerate(ranges):
+            by_file.setdefault(file, []).append(number)
+        for file, numbers in by_file.items():
+            path = places_path(self._folder / PLACES, file)
+            if not path.is_file():
+                continue
+            bounds = np.array([ranges[number][1:] for number in numbers], dtype=np.int64)
+            spans = self._files(path).between(file, bounds)
+            for number, documents in zip(numbers, spans, strict=True):
+                found[number] = documents
+        return found
+
+
+class _Places:
+    """The documents of one token file, by their first tokens."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: Any = parquet.ParquetFile(path, read_dictionary=["src"])
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not part of a documents index: {error}") from None
+        metadata: Any = self._file.metadata
+        groups: list[Any] = [
+            metadata.row_group(number) for number in range(metadata.num_row_groups)
+        ]
+        column: int = self._file.schema_arrow.get_field_index("start")
+        # Of each row group the first token of its first document.
+        self._first = np.array(
+            [group.column(column).statistics.min for group in groups if group.num_rows],
+            dtype=np.int64,
+        )
+
+    def between(self, file: str, bounds: np.ndarray) -> Iterator[list[DocumentSpan]]:
+        """Yield the documents that hold tokens of each range, int64 (n, 2)."""
+        if not len(self._first):
+            yield from ([] for _ in bounds)
+            return
+        first = np.maximum(np.searchsorted(self._first, bounds[:, 0], "right") - 1, 0)
+        last = np.searchsorted(self._first, bounds[:, 1], "left")
+        needed = sorted({n for a, b in zip(first, last, strict=True) for n in range(a, b)})
+        columns = self._read(needed)
+        starts, ends = columns["start"], columns["end"]
+        low = np.searchsorted(ends, bounds[:, 0], "right")
+        high = np.searchsorted(starts, bounds[:, 1], "left")
+        for a, b in zip(low.tolist(), high.tolist(), strict=True):
+            yield [
+                DocumentSpan(
+                    file=file,
+                    start=int(starts[row]),
+                    end=int(ends[row]),
+                    id=columns["id"][row].as_py(),
+                    src=columns["src"][row].as_py(),
+                    loc=columns["loc"][row].as_py(),
+                )
+                for row in range(a, b)
+            ]
+
+    def _read(self, groups: Sequence[int]) -> Mapping[str, Any]:
+        """Return the columns of some row groups; those of tokens as arrays."""
+        table: Any = self._file.read_row_groups(list(groups), columns=[*_COLUMNS])
+        columns: dict[str, Any] = {name: table[name] for name in _COLUMNS}
+        for name in ("start", "end"):
+            columns[name] = columns[name].to_numpy()
+        return columns
