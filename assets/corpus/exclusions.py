@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from assets.corpus.doors import has_text
 from assets.node import Node
 from assets.recipe import Recipe
 from olmo_core.config.load import Tree
@@ -49,3 +50,9 @@ def with_places(
         ],
     }
     return content
+
+
+def takedown_folder(recipe: Recipe) -> Path:
+    """Return the folder whose lists and ledger are the recipe's: that of its sources' file."""
+    trees = [*source_trees(recipe).values()] if has_text(recipe) else []
+    return Path(trees[0].file if trees else recipe.corpus.file).absolute().parent

@@ -108,6 +108,9 @@ def _text_nodes(recipe: Recipe) -> list[Node]:
             shares_tasks=True,
             further_identity=earlier,
             charts=(charts.CLUSTERS,),
+            checks=(taken_down.earlier_without_taken_down(near_duplicates.earlier),)
+            if near_duplicates.earlier
+            else (),
         ),
         node(
             "held_out",

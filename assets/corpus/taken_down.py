@@ -1,22 +1,27 @@
-"""The check of `tokens`: what a recipe has taken down is in no corpus that any recipe trains on."""
+"""Checks: what a recipe has taken down is in no corpus that any recipe reads."""
 
 import functools
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from assets.node import Finished, Verdict, check
+from assets.node import Check, Finished, Verdict, check
 from assets.paths import root
-from assets.reuse import every_run
+from assets.takedown.indexes import index_of
 from assets.takedown.ledger import TakenDown, everywhere, ledger_path
-from olmo_core.corpus.document import read_folder, text_facts
+from olmo_core.corpus.document import read_documents, read_folder, text_facts
+from olmo_core.corpus.duplicates.earlier import EarlierCorpora
 from olmo_core.corpus.index.collect import token_rows
 from olmo_core.corpus.tokens.listing import listed_times
+from olmo_core.files import read_json, write_json
 
 if TYPE_CHECKING:
     from olmo_core.data.document_index import DocumentIndex
 
 LEFT = ("excluded", "near excluded")  # reasons of the index: raw's, and held_out's
+CACHE = Path("cache") / "takedown"  # below the root: what was found in earlier corpora
 _SHOWN = 3  # documents in a message
 
 
@@ -27,10 +32,10 @@ def nothing_taken_down(finished: Finished) -> Verdict:
     if not wanted:
         return Verdict(True, "no recipe has taken anything down")
     tokens, filtered = finished.folder.path, finished.inputs.get("filtered")
-    index = _index_of(finished)
+    index = index_of(tokens, finished.result["digest"], finished.node.recipe)
     documents = tuple(dict.fromkeys(each for _, each in wanted))
     found = (
-        _in_index(index, documents)
+        _in_index(index.path, documents)
         if index is not None
         else _in_files(tokens, None if filtered is None else filtered.path, documents)
     )
@@ -55,19 +60,6 @@ def _refusal(
         "They must leave this recipe too: "
         f"olmo takedown {recipe} --docs {ledger_path(by[found[0]])} --write"
     )
-
-
-def _index_of(finished: Finished) -> Path | None:
-    """Return the run folder of `documents` of these very tokens, whoever made it."""
-    tokens = finished.folder.path
-    recipes = {tokens.parents[2]: tokens.parents[1].name, root(): finished.node.recipe}  # by root
-    for within, recipe in recipes.items():
-        for run in every_run(within / recipe / "documents", within):
-            if run.finished:
-                read = run.read_result()["inputs"].get("tokens", {})
-                if read.get("digest") == finished.result["digest"]:
-                    return run.path
-    return None
 
 
 @functools.lru_cache(maxsize=8)  # a plan asks for each asset that is made from the tokens
@@ -111,3 +103,50 @@ def _in_files(
         rows = token_rows(tokens / name)
         found |= {ids[each]: None for each in rows["id"].to_pylist() if each in ids}
     return list(found)
+
+
+def earlier_without_taken_down(folders: tuple[str, ...]) -> Check:
+    """Return the check of `near_duplicates`: no earlier corpus has what was taken down.
+
+    Args:
+        folders: Of the earlier corpora, as the recipe names them.
+    """
+
+    @check("No earlier corpus holds a document that a recipe has taken down (olmo takedown).")
+    def earlier_without_taken_down(_: Finished) -> Verdict:
+        documents = tuple(dict.fromkeys(each for _, each in everywhere()))
+        if not documents:
+            return Verdict(True, "no recipe has taken anything down")
+        earlier = EarlierCorpora.of(folders)
+        found = _in_earlier(earlier, documents)
+        if not found:
+            return Verdict(
+                True, f"none of {len(documents):,} documents in {len(earlier.files)} files"
+            )
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        return Verdict(
+            False,
+            f"{len(found)} documents of near_duplicates.earlier were taken down: "
+            f"{', '.join(found[:_SHOWN])}{more}. Take them out of these files, or the folder out "
+            "of the recipe",
+        )
+
+    return earlier_without_taken_down
+
+
+def _in_earlier(earlier: EarlierCorpora, documents: tuple[TakenDown, ...]) -> list[str]:
+    """Return file and line of what was taken down; files are read once for the same documents."""
+    files = [*map(str, earlier.files)]
+    asked = json.dumps([files, earlier.record["sha256"], sorted(map(str, documents))])
+    path = root() / CACHE / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    if path.is_file():
+        return [str(each) for each in read_json(path)["found"]]
+    sha1s, urls = {each.sha1 for each in documents}, {each.url for each in documents} - {None}
+    found: list[str] = []
+    for file in files:
+        for line, document in enumerate(read_documents(Path(file)), start=1):
+            facts = text_facts(document.text, document.metadata)
+            if facts["sha1"] in sha1s or facts["url"] in urls:
+                found.append(f"{file}:{line}")
+    write_json(path, {"found": found})
+    return found

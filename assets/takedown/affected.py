@@ -1,7 +1,7 @@
 """What holds documents or has seen them, as a person is shown it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from assets.takedown.records import Record
@@ -24,10 +24,17 @@ class Affected:
     what: str
     do: str
     record: Record | None = None  # of a run folder
+    figures: Mapping[str, int] = field(default_factory=dict[str, int])  # of what was read when
 
 
 def of_run(
-    group: str, record: Record, holds: Holds, documents: int, what: str, within: str = ""
+    group: str,
+    record: Record,
+    holds: Holds,
+    documents: int,
+    what: str,
+    within: str = "",
+    figures: Mapping[str, int] | None = None,
 ) -> Affected:
     """Return a run folder as what is affected, or something in it."""
     path = record.run.path / within
@@ -39,6 +46,7 @@ def of_run(
         what=what,
         do=DELETE,
         record=record,
+        figures=figures or {},
     )
 
 

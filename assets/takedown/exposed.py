@@ -24,22 +24,31 @@ class Exposed:
 
     records: Mapping[Path, Record]
     spans: Callable[[Record], Spans]  # the documents in the token files that a run reads
+    # Of what has seen any, the step since when; None: that is not known, or it takes no steps.
     _first: dict[Path, int | None] = field(default_factory=dict[Path, int | None])
 
     def rows(self, record: Record) -> Iterator[Affected]:
         """Yield what of a run folder is affected; inputs must have been asked for before."""
         if record.module == TRAINS:
             yield from self._training(record)
-        elif saw := [self.records[each] for each in record.inputs.values() if each in self._first]:
+        elif saw := [*self._saw(record)]:
             self._first[record.run.path] = None
             yield self._made(record, saw)
+
+    def _saw(self, record: Record) -> Iterator[Record]:
+        """Yield the inputs that have seen any: of a run's checkpoint only if it was by then."""
+        for name, path in record.inputs.items():
+            if path in self._first:
+                first, step = self._first[path], record.steps.get(name)
+                if first is None or step is None or step >= first:
+                    yield self.records[path]
 
     def _training(self, record: Record) -> Iterator[Affected]:
         parents = [path for path in record.inputs.values() if path in self._first]
         spans = self.spans(record)
         try:
             run = opened(record) if spans else None
-        except (InputError, KeyError, TypeError) as error:
+        except (InputError, KeyError, OSError, TypeError) as error:
             self._first[record.run.path] = None
             yield of_run("training", record, "saw", 0, f"may have read them; not traced: {error}")
             return
@@ -53,7 +62,9 @@ class Exposed:
                 f"read in {len(steps)} of its steps, {steps[0]} to {steps[-1]}; trained on "
                 f"{tokens:,} tokens of theirs in {len(trained)} visits"
             )
-            yield of_run("training", record, "saw", len(names), said)
+            figures = {"steps": len(steps), "first_step": steps[0], "last_step": steps[-1]}
+            figures |= {"trained_tokens": tokens, "trained_visits": len(trained)}
+            yield of_run("training", record, "saw", len(names), said, figures=figures)
         elif parents:
             said = f"read none itself; began from {self.records[parents[0]].name}, which has"
             yield of_run("training", record, "saw", 0, said)

@@ -1,11 +1,13 @@
 """Look through all run folders for documents that must leave: what holds them, what saw them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from assets.corpus.doors import TEXT_ASSETS
 from assets.takedown.affected import Affected, listed, of_run
+from assets.takedown.elsewhere import elsewhere
 from assets.takedown.exposed import Exposed
 from assets.takedown.places import Spans, spans_of
 from assets.takedown.records import Record, ancestors
@@ -13,6 +15,7 @@ from assets.takedown.search import Corpus, Target
 from olmo_core.corpus.document import DROPPED_FOLDER
 from olmo_core.corpus.duplicates.columns import read_batches
 from olmo_core.corpus.rows import read_rows
+from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.data.manifest import Manifest
 from olmo_core.lineage.visits import held_by
 
@@ -28,13 +31,17 @@ class Holdings:
     Attributes:
         published: Documents of published token files that are asked for, of which there are ids
             alone, by the run of `tokens`.
+
+    A run whose corpus is gone is looked into by its index: for the documents of all corpora.
     """
 
     records: Mapping[Path, Record]
     corpora: Sequence[Corpus]
     asked: Sequence[str]
+    root: Path
     published: dict[Path, Spans] = field(default_factory=dict[Path, Spans])
     _spans: dict[Path, Spans] = field(default_factory=dict[Path, Spans])
+    _rules: dict[Path, dict[str, str]] = field(default_factory=dict[Path, dict[str, str]])
     _held_out: dict[Path, dict[str, str]] = field(default_factory=dict[Path, dict[str, str]])
 
     def __post_init__(self) -> None:
@@ -44,22 +51,45 @@ class Holdings:
             raws = ancestors(self.records, record, "raw")
             found = [of_raw[raw.run.path] for raw in raws if raw.run.path in of_raw]
             self._targets[path] = {
-                target.id: target for corpus in found for target in corpus.targets.values()
+                target.id: target
+                for corpus in found
+                for target in corpus.targets.values()
+                if not target.earlier
             }
         for path, record in self.records.items():
             if record.asset == "tokens" and record.run.finished:
                 self._find_places(path, record)
 
     def _find_places(self, path: Path, record: Record) -> None:
-        targets = self._targets[path]
-        spans = spans_of(record, self.records, {*targets, *self.asked})
-        self._spans[path] = spans
-        if alone := {name: rows for name, rows in spans.items() if name not in targets}:
+        ids, sha1s = {*self._targets[path], *self.asked}, set[str]()
+        if self._is_orphan(record):  # what it was made from cannot be searched
+            every = [each for some in self._targets.values() for each in some.values()]
+            ids |= {target.id for target in every}
+            sha1s = {target.sha1 for target in every}
+        spans = self._spans[path] = spans_of(record, self.records, ids, sha1s)
+        listed_files = listed_times(path)
+        alone = {
+            name: rows
+            for name, rows in spans.items()
+            if any(span.file in listed_files for span in rows)
+        }
+        if alone:
             self.published[path] = alone
 
+    def _is_orphan(self, record: Record) -> bool:
+        """Return whether an asset of text that a run was made from is gone."""
+        made_from = [
+            each for asset in TEXT_ASSETS for each in ancestors(self.records, record, asset)
+        ]
+        return any(
+            name in TEXT_ASSETS and path not in self.records
+            for each in (record, *made_from)
+            for name, path in each.inputs.items()
+        )
+
     def known(self) -> set[str]:
-        """Return what of that which is asked for stands in published token files."""
-        return {name for spans in self.published.values() for name in spans}
+        """Return what of that which is asked for stands in token files by its id."""
+        return {name for spans in self._spans.values() for name in spans}
 
     def rows(self) -> Iterator[Affected]:
         """Yield what is affected, in an order in which inputs come first."""
@@ -76,11 +106,15 @@ class Holdings:
             "tokens": self._tokens,
             "documents": self._documents,
         }
+        yield from self._earlier()
         for path, record in self.records.items():
             targets = self._targets[path]
             if not record.run.finished and record.asset in look:
-                if targets:
+                if targets or record.asset == "raw":
                     yield of_run("corpus", record, "text", 0, "not finished: not looked into")
+            elif record.asset in TEXT_ASSETS and self._is_orphan(record):
+                said = "what it was made from is gone: not looked into"
+                yield of_run("corpus", record, "text", 0, said)
             elif record.asset in look:
                 yield from look[record.asset](record, targets)
             elif (path / "manifest.json").is_file() and "tokens" in record.inputs:
@@ -88,6 +122,14 @@ class Holdings:
             else:
                 yield from exposed.rows(record)
                 yield from self._per_document(record, targets)
+
+        ids = {path: {*found, *self._published_ids(path)} for path, found in self._targets.items()}
+        yield from elsewhere(list(self.records.values()), ids, self.root)
+
+    def _published_ids(self, path: Path) -> Iterator[str]:
+        """Yield the documents of published token files that a run is made from."""
+        for tokens in ancestors(self.records, self.records[path], "tokens"):
+            yield from self.published.get(tokens.run.path, ())
 
     def spans(self, record: Record) -> Spans:
         """Return where the documents stand in the token files that a run reads."""
@@ -113,8 +155,30 @@ class Holdings:
                 do="yours: the corpus leaves it out; delete it where it must not lie",
             )
 
-    def _near_duplicates(self, record: Record, targets: Targets) -> Iterator[Affected]:
-        found = [target for target in targets.values() if target.cluster is not None]
+    def _earlier(self) -> Iterator[Affected]:
+        """Yield the files of earlier corpora, which no recipe of the root has made."""
+        found: dict[str, set[str]] = {}
+        for corpus in self.corpora:
+            for target in corpus.targets.values():
+                if target.earlier:
+                    found.setdefault(target.src, set()).add(target.id)
+            for near in corpus.changed:
+                yield replace(
+                    of_run("sources", near, "names", 0, "its earlier corpora: not looked into"),
+                    do="their files are gone, or not those that it has compared with",
+                )
+        for path, ids in sorted(found.items()):
+            yield Affected(
+                group="sources",
+                place=path,
+                holds="text",
+                documents=len(ids),
+                what="an earlier corpus, which models have read",
+                do="take them out of the file: until then a recipe that names it is refused",
+            )
+
+    def _near_duplicates(self, record: Record, _: Targets) -> Iterator[Affected]:
+        found = [key for each in self.corpora for key in each.clustered.get(record.run.path, ())]
         if found:
             said = "clusters.parquet has their places, no text"
             yield of_run("corpus", record, "names", len(found), said)
@@ -155,11 +219,17 @@ class Holdings:
         if found := self._remaining(record, targets):
             yield of_run("corpus", record, "names", len(found), "attributes, by id and span")
 
+    def _dropped(self, filtered: Path, targets: Targets) -> dict[str, str]:
+        """Return the rule that has dropped each document of these that one has."""
+        if filtered not in self._rules:
+            files = sorted((filtered / DROPPED_FOLDER).rglob("*.jsonl.gz"))
+            rows = (row for path in files for row in read_rows(path) if row["id"] in targets)
+            self._rules[filtered] = {row["id"]: str(row["reason"]) for row in rows}
+        return self._rules[filtered]
+
     def _filtered(self, record: Record, targets: Targets) -> Iterator[Affected]:
         remaining = set(self._remaining(record, targets))
-        files = sorted((record.run.path / DROPPED_FOLDER).rglob("*.jsonl.gz"))
-        rows = (row for path in files for row in read_rows(path) if row["id"] in remaining)
-        dropped = {row["id"]: str(row["reason"]) for row in rows} if remaining else {}
+        dropped = self._dropped(record.run.path, targets) if remaining else {}
         if kept := remaining - dropped.keys():
             yield of_run("corpus", record, "text", len(kept), "kept, in documents/")
         if dropped:
@@ -167,7 +237,10 @@ class Holdings:
             yield of_run("corpus", record, "names", len(dropped), said)
 
     def _tokenizer(self, record: Record, targets: Targets) -> Iterator[Affected]:
-        if "filtered" in record.inputs and (found := self._remaining(record, targets)):
+        if "filtered" not in record.inputs:
+            return  # a released one
+        gone = self._dropped(record.inputs["filtered"], targets)
+        if found := [name for name in self._remaining(record, targets) if name not in gone]:
             said = "its vocabulary was learnt from the corpus"
             yield of_run("corpus", record, "saw", len(found), said)
 

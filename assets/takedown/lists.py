@@ -1,11 +1,11 @@
 """Write what must leave: a list per source, its key in corpus.yaml, and the ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from assets.corpus.doors import has_text
-from assets.corpus.exclusions import KEY, placed_sources, source_trees
+from assets.corpus.exclusions import KEY, placed_sources, source_trees, takedown_folder
 from assets.recipe import Recipe
 from assets.takedown.ledger import FOLDER, TakenDown, write_ledger
 from assets.takedown.recipe_key import add_source_key
@@ -52,7 +52,7 @@ def planned_lists(recipe: Recipe, targets: Sequence[Target]) -> list[SourceList]
     trees = source_trees(recipe)
     found: list[SourceList] = []
     for source in placed_sources(recipe):
-        own = [target for target in targets if target.source == source.name]
+        own = [target for target in targets if target.source == source.name and not target.earlier]
         if not own:
             continue
         file = Path(trees[source.name].file).absolute()
@@ -143,11 +143,3 @@ def write_lists(
                     by_hand.append(str(error))
         if by_hand:
             raise ConfigError("\n".join(by_hand))
-
-
-def takedown_folder(recipe: Recipe) -> Path:
-    """Return the folder whose lists and ledger are the recipe's: that of its sources' file."""
-    files: Mapping[str, str] = (
-        {name: tree.file for name, tree in source_trees(recipe).items()} if has_text(recipe) else {}
-    )
-    return Path(next(iter(files.values()), recipe.corpus.file)).absolute().parent

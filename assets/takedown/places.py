@@ -10,10 +10,21 @@ from olmo_core.data.document_index import DocumentIndex, DocumentSpan
 Spans = dict[str, list[DocumentSpan]]  # by id
 
 
-def spans_of(tokens: Record, records: Mapping[Path, Record], ids: Collection[str]) -> Spans:
-    """Return where documents of these ids stand in a run of `tokens`.
+def spans_of(
+    tokens: Record,
+    records: Mapping[Path, Record],
+    ids: Collection[str],
+    sha1s: Collection[str] = (),
+) -> Spans:
+    """Return where documents stand in a run of `tokens`.
 
-    The index says it; where there is none, the rows beside all token files are read.
+    The index says it; where there is none, the rows beside all token files are read, for ids alone.
+
+    Args:
+        tokens: The run.
+        records: All runs, its index among them.
+        ids: Of the documents.
+        sha1s: Of texts that are looked for under whatever id, in hexadecimal digits.
     """
     index = next(
         (
@@ -26,14 +37,18 @@ def spans_of(tokens: Record, records: Mapping[Path, Record], ids: Collection[str
         None,
     )
     found: Spans = {}
-    rows = _from_index(index, ids) if index is not None else _from_rows(tokens, ids)
+    rows = _from_index(index, ids, sha1s) if index is not None else _from_rows(tokens, ids)
     for span in rows:
         found.setdefault(span.id, []).append(span)
     return found
 
 
-def _from_index(index: Record, ids: Collection[str]) -> Iterator[DocumentSpan]:
+def _from_index(
+    index: Record, ids: Collection[str], sha1s: Collection[str]
+) -> Iterator[DocumentSpan]:
     opened = DocumentIndex(index.run.path)
+    for sha1 in sha1s:
+        yield from (row for row in opened.of_sha1(bytes.fromhex(sha1)) if row.id not in ids)
     for each in ids:
         try:
             yield from opened.of_id(each)

@@ -12,6 +12,7 @@ from assets.paths import shared_roots
 from assets.reuse import located, root_of
 from olmo_core.run.folder import RunFolder
 
+CHECKPOINTS = "checkpoints"  # folder of a run of a training
 _DEPTHS = ("*/*/*", "*/*/*/*")  # recipe/asset/version, recipe/asset/partition/version
 
 
@@ -25,8 +26,10 @@ class Record:
     asset: str
     partition: str | None
     module: str  # that made it
+    config: Mapping[str, Any]  # its section, as it decided the result
     content: Mapping[str, Any]  # its result; of an unfinished one its launch
     inputs: Mapping[str, Path]
+    steps: Mapping[str, int]  # of inputs that are checkpoints
 
     @property
     def name(self) -> str:
@@ -61,34 +64,44 @@ def _below(place: Path, root: Path) -> Iterator[Record]:
     for depth in _DEPTHS:
         for path in sorted(place.glob(depth)):
             run = RunFolder(path)
-            if not (run.launch.is_file() or run.result.is_file()):
-                continue  # no job has been submitted there
-            launch = run.read(run.launch) or {}
-            content = run.read_result() if run.finished else launch
-            recipe, asset, *between, _ = path.relative_to(place).parts
-            parts: Mapping[str, Any] = launch.get("parts") or {}
-            yield Record(
-                run=run,
-                root=place,
-                recipe=recipe,
-                asset=asset,
-                partition=between[0] if between else None,
-                module=parts.get("module", ""),
-                content=content,
-                inputs=_inputs(content, run, root),
-            )
+            if run.launch.is_file() or run.result.is_file():  # else no job has been submitted there
+                yield record_of(run, root)
+
+
+def record_of(run: RunFolder, root: Path) -> Record:
+    """Return what a run folder of a root, or of a shared one, says of itself."""
+    place = root_of(run.path, root)
+    launch = run.read(run.launch) or {}
+    content = run.read_result() if run.finished else launch
+    recipe, asset, *between, _ = run.path.relative_to(place).parts
+    parts: Mapping[str, Any] = launch.get("parts") or {}
+    return Record(
+        run=run,
+        root=place,
+        recipe=recipe,
+        asset=asset,
+        partition=between[0] if between else None,
+        module=parts.get("module", ""),
+        config=parts.get("config", {}),
+        content=content,
+        inputs={name: _run_of(path) for name, path in _inputs(content, run, root).items()},
+        steps={
+            name: int(path.name.removeprefix("step"))
+            for name, path in _inputs(content, run, root).items()
+            if path.parent.name == CHECKPOINTS
+        },
+    )
 
 
 def _inputs(content: Mapping[str, Any], run: RunFolder, root: Path) -> dict[str, Path]:
     recorded: Mapping[str, Mapping[str, Any]] = content.get("inputs") or {}
     # An input of a job that was started by hand may say nothing of its place.
-    found = {name: located(each, run, root) for name, each in recorded.items() if "root" in each}
-    return {name: _run_of(path) for name, path in found.items()}
+    return {name: located(each, run, root) for name, each in recorded.items() if "root" in each}
 
 
 def _run_of(path: Path) -> Path:
     """Return the run folder of an input, which may be a checkpoint in one."""
-    return path.parents[1] if path.parent.name == "checkpoints" else path
+    return path.parents[1] if path.parent.name == CHECKPOINTS else path
 
 
 def _in_order(records: Mapping[Path, Record]) -> dict[Path, Record]:

@@ -4,7 +4,6 @@ The texts themselves are searched, not an index: what a rule has dropped or what
 come back once the copy that it lost to is excluded.
 """
 
-import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,20 +14,15 @@ import numpy as np
 
 from assets.takedown.names import Name, name_of
 from assets.takedown.records import Record
-from olmo_core.corpus.document import (
-    EXCLUDED_FOLDER,
-    Document,
-    excluded_shards,
-    read_documents,
-    shards,
-)
+from assets.takedown.scan import Look, Sighting, scan
+from olmo_core.corpus.document import EXCLUDED_FOLDER, excluded_shards, shards
 from olmo_core.corpus.duplicates.columns import Array, as_array, read_batches
-from olmo_core.corpus.duplicates.earlier import read_record
+from olmo_core.corpus.duplicates.earlier import EarlierCorpora
 from olmo_core.corpus.duplicates.keys import LINE_BITS, place
-from olmo_core.corpus.duplicates.shingles import Shingler, jaccard
+from olmo_core.corpus.duplicates.shingles import jaccard
+from olmo_core.errors import ConfigError, InputError
 
 _BATCH_ROWS = 1 << 20
-_WORDS = 5  # of a run
 _SHA1 = re.compile("[0-9a-fA-F]{40}")
 
 # Why a document must leave; all but a near copy may have pieces and near copies that leave with it.
@@ -44,7 +38,7 @@ class Target:
     """A document of a corpus that must leave."""
 
     raw: Path  # run folder
-    src: str  # its file there, and the line in it
+    src: str  # its file there, and the line in it; of an earlier corpus the file's whole path
     line: int
     id: str
     source: str
@@ -66,6 +60,11 @@ class Target:
         """Return whether the corpus has left it out already: a list of its names it."""
         return self.src.startswith(f"{EXCLUDED_FOLDER}/")
 
+    @property
+    def earlier(self) -> bool:
+        """Return whether it stands in an earlier corpus, whose files lie elsewhere."""
+        return self.src.startswith("/")
+
 
 @dataclass(kw_only=True)
 class Corpus:
@@ -75,16 +74,33 @@ class Corpus:
     near: Sequence[Record]  # runs of `near_duplicates`
     targets: dict[Key, Target] = field(default_factory=dict[Key, Target])
     matched: set[str] = field(default_factory=set[str])  # of what is wanted
+    # Runs of `near` that have compared with files which are not as they were: not looked into.
+    changed: list[Record] = field(default_factory=list[Record])
+    # What of `targets` stands in a cluster, by the run of `near` that says so.
+    clustered: dict[Path, set[Key]] = field(default_factory=dict[Path, set[Key]])
+    _earlier: dict[Path, list[Path]] = field(default_factory=dict[Path, list[Path]])  # by `near`
     _runs_of_words: dict[Key, Array] = field(default_factory=dict[Key, Array])
+
+    def __post_init__(self) -> None:
+        for near in self.near:
+            try:
+                corpora = EarlierCorpora.of(near.config.get("earlier", ()))
+                corpora.require_record(near.run.path)
+                self._earlier[near.run.path] = corpora.files
+            except (ConfigError, InputError):
+                self.changed.append(near)
 
     def search(self, wanted: Wanted) -> bool:
         """Look for what is wanted, with all near copies; return whether anything more was found."""
-        before = len(self.targets)
-        found = -1
-        while found != len(self.targets):  # what is found may have pieces and copies of its own
-            found = len(self.targets)
+        before, found = self._found(), (-1, -1)
+        while found != self._found():  # what is found may have pieces and copies of its own
+            found = self._found()
             self._pass(wanted)
-        return len(self.targets) > before
+        return self._found() != before
+
+    def _found(self) -> tuple[int, int]:
+        """Return how many targets there are, and how many of them are near copies alone."""
+        return len(self.targets), sum(target.why == COPY for target in self.targets.values())
 
     def _pass(self, wanted: Wanted) -> None:
         """Read all documents once."""
@@ -94,55 +110,64 @@ class Corpus:
             if target.name.piece and target.why != COPY
         }
         copies = self._copies()
-        raw = self.raw.run.path
-        for path in (*excluded_shards(raw), *shards(raw / "documents")):
-            src = path.relative_to(raw).as_posix()
-            for line, document in enumerate(read_documents(path), start=1):
-                self._look(document, (src, line), wanted, texts, copies)
+        for seen in scan([*self._looks(frozenset(wanted), frozenset(texts), copies)]):
+            self._take(seen, wanted, texts, copies)
 
-    def _look(
+    def _looks(
+        self, names: frozenset[str], texts: frozenset[tuple[str, str, str]], copies: Collection[Key]
+    ) -> Iterator[Look]:
+        """Yield each file to read: the corpus's own, then those of earlier ones."""
+        raw = self.raw.run.path
+        own = [*excluded_shards(raw), *shards(raw / "documents")]
+        files = {path: path.relative_to(raw).as_posix() for path in own}
+        files |= {path: str(path) for some in self._earlier.values() for path in some}
+        lines: dict[str, set[int]] = {}
+        for src, line in copies:
+            lines.setdefault(src, set()).add(line)
+        for path, src in files.items():
+            yield Look(
+                path=path,
+                src=src,
+                earlier=src.startswith("/"),
+                names=names,
+                texts=texts,
+                lines=frozenset(lines.get(src, ())),
+            )
+
+    def _take(
         self,
-        document: Document,
-        key: Key,
+        seen: Sighting,
         wanted: Wanted,
         texts: Mapping[tuple[str, str, str], str],
         copies: Mapping[Key, tuple[int, list[Key]]],
     ) -> None:
-        """Take a document among the targets, if it is one."""
-        name, url = name_of(document.id), document.metadata.get("url")
-        sha1 = hashlib.sha1(document.text.encode(), usedforsecurity=False).hexdigest()
-        url = url if isinstance(url, str) else None
-        names = (*name.asked_by, sha1, *([url] if url else ()))
-        by = [each for each in names if each in wanted]
-        self.matched.update(by)
-        file = str(document.metadata.get("file", ""))
+        """Take a document among the targets."""
+        key, name = (seen.src, seen.line), name_of(seen.id)
+        self.matched.update(seen.by)
         cluster, similarity = None, None
-        if by:
-            of, why = min((wanted[each] for each in by), key=lambda found: found[1] == COPY)
-        elif name.piece and (document.source, file, name.text) in texts:
-            of, why = texts[document.source, file, name.text], PIECE
-        elif key in copies:
+        if seen.by:
+            of, why = min((wanted[each] for each in seen.by), key=lambda found: found[1] == COPY)
+        elif name.piece and (seen.source, seen.file, name.text) in texts:
+            of, why = texts[seen.source, seen.file, name.text], PIECE
+        else:
             cluster, like = copies[key]
-            own = _runs_of_words(document.text)
-            pairs = ((jaccard(own, self._runs_of_words[other]), other) for other in like)
+            pairs = ((jaccard(seen.runs, self._runs_of_words[other]), other) for other in like)
             (similarity, first), why = max(pairs), COPY
             of = self.targets[first].of
-        else:
-            return
         before = self.targets.get(key)
         if before is not None and (before.why != COPY or why == COPY):
             return
         if why != COPY:
-            self._runs_of_words[key] = _runs_of_words(document.text)
+            self._runs_of_words[key] = seen.runs
         self.targets[key] = Target(
             raw=self.raw.run.path,
-            src=key[0],
-            line=key[1],
-            id=document.id,
-            source=document.source,
-            sha1=sha1,
-            url=url,
-            file=file,
+            src=seen.src,
+            line=seen.line,
+            id=seen.id,
+            source=seen.source,
+            sha1=seen.sha1,
+            url=seen.url,
+            file=seen.file,
             why=why,
             of=of,
             cluster=cluster,
@@ -154,25 +179,28 @@ class Corpus:
 
         Near copies of near copies stand in the same cluster.
         """
-        known = [key for key, target in self.targets.items() if target.why != COPY]
+        known = {key for key, target in self.targets.items() if target.why != COPY}
         found: dict[Key, tuple[int, list[Key]]] = {}
         for near in self.near:
-            for cluster, members in self._clusters(near, known).items():
+            if near.run.path not in self._earlier:
+                continue  # places in it are those of other files
+            clusters = self._clusters(near, known)
+            self.clustered[near.run.path] = {key for some in clusters.values() for key in some}
+            for cluster, members in clusters.items():
                 firsts = [key for key in members if key in known]
                 for key in members:
-                    if key not in firsts:
+                    if key not in known:
                         found.setdefault(key, (cluster, firsts))
         return found
 
-    def _clusters(self, near: Record, known: Sequence[Key]) -> dict[int, list[Key]]:
+    def _clusters(self, near: Record, known: Collection[Key]) -> dict[int, list[Key]]:
         """Return the documents of each cluster that holds any of the known ones."""
         raw = self.raw.run.path
         first = [path.relative_to(raw).as_posix() for path in excluded_shards(raw)]
         own = [path.relative_to(raw).as_posix() for path in shards(raw / "documents")]
-        earlier = read_record(near.run.path)["files"]
-        files = [*first, *[""] * earlier, *own]  # "": an earlier corpus's, which is not looked into
-        numbers = {name: number for number, name in enumerate(files) if name}
-        places = {place(numbers[src], line): (src, line) for src, line in known}
+        files = [*first, *map(str, self._earlier[near.run.path]), *own]
+        numbers = {name: number for number, name in enumerate(files)}
+        places = {place(numbers[src], line) for src, line in known if src in numbers}
         path = near.run.path / "clusters.parquet"
         chosen = np.array(sorted(places), dtype=np.uint64)
         clusters: set[int] = set()
@@ -186,8 +214,7 @@ class Corpus:
                 rows["place"][within].tolist(), rows["cluster"][within].tolist(), strict=True
             ):
                 number, line = divmod(at, 1 << LINE_BITS)
-                if files[number]:
-                    members.setdefault(cluster, []).append((files[number], line))
+                members.setdefault(cluster, []).append((files[number], line))
         return members
 
 
@@ -197,11 +224,6 @@ def _rows(path: Path) -> Iterator[dict[str, Array]]:
         yield {
             name: as_array(columns.column(name)).astype(np.uint64) for name in ("place", "cluster")
         }
-
-
-def _runs_of_words(text: str) -> Array:
-    hashes, *_ = Shingler(_WORDS).hashes([text])
-    return np.unique(hashes)
 
 
 def corpora(records: Mapping[Path, Record]) -> list[Corpus]:

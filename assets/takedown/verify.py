@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from assets.lineage.runs import Lineage
+from assets.corpus.exclusions import takedown_folder
+from assets.graph import Graph
+from assets.takedown.indexes import index_of
 from assets.takedown.ledger import TakenDown, read_ledger
-from assets.takedown.lists import takedown_folder
+from assets.takedown.proof import prove, unwanted
 from assets.takedown.search import Target
-from olmo_core.corpus.document import excluded_shards, read_documents, text_facts
-from olmo_core.corpus.rows import read_rows
 from olmo_core.errors import InputError
-from olmo_core.lineage.absence import Proof, Unwanted, prove_absence
+from olmo_core.lineage.absence import Proof, Unwanted
 from olmo_core.run.folder import RunFolder
 
 
@@ -30,50 +30,41 @@ class Verified:
         return self.proof is not None and self.proof.holds
 
 
-def unwanted(lineage: Lineage, targets: Sequence[Target]) -> Unwanted:
-    """Return all that the recipe's runs must not have read.
-
-    That is what its ledger and its lists name, the near copies that its corpus has left out with
-    them, and the targets.
-    """
-    ledger = read_ledger(takedown_folder(lineage.graph.recipe)).values()
-    sha1s = {bytes.fromhex(each.sha1) for each in ledger if each.sha1}
-    sha1s |= {bytes.fromhex(target.sha1) for target in targets}
-    for name, folder in (("raw", "raw"), ("held_out", "held_out")):
-        run = lineage.graph.finished(lineage.root, name) if name in lineage.graph.nodes else None
-        if run is not None:
-            sha1s |= set(_left_out(run.path, folder))
-    urls = {target.of for target in targets if target.of == target.url}
+def named_by(targets: Sequence[Target]) -> Unwanted:
+    """Return the targets as what must not be there."""
     return Unwanted(
-        sha1s=sha1s,
-        urls=urls | {each.url for each in ledger if each.url},
-        ids={each.id for each in ledger} | {target.id for target in targets},
+        sha1s={bytes.fromhex(target.sha1) for target in targets},
+        urls={target.of for target in targets if target.of == target.url},
+        ids={target.id for target in targets},
     )
 
 
-def _left_out(run: Path, asset: str) -> Iterator[bytes]:
-    """Yield the SHA-1 of each text that a run has excluded, or left out as near to such a one."""
-    if asset == "raw":
-        for path in excluded_shards(run):
-            for document in read_documents(path):
-                yield bytes.fromhex(text_facts(document.text, {})["sha1"])
-    else:
-        rows = read_rows(run / "held_out.jsonl.gz")
-        yield from (bytes.fromhex(row["sha1"]) for row in rows if row["role"] == "near excluded")
+def looked_for(graph: Graph, root: Path, targets: Sequence[Target]) -> Unwanted:
+    """Return all that the recipe's runs must not have read, as far as its corpus is made."""
+    tokens = graph.finished(root, "tokens")
+    index = None
+    if tokens is not None:
+        digest = tokens.read_result()["digest"]
+        index = index_of(tokens.path, digest, graph.recipe.name)
+    return unwanted(index, named_by(targets), _ledger(graph))
 
 
-def verify(lineage: Lineage, documents: Unwanted) -> Iterator[Verified]:
+def verify(graph: Graph, root: Path, targets: Sequence[Target]) -> Iterator[Verified]:
     """Look through each training run of a recipe as it stands; yield what was found."""
-    for asset in lineage.training:
-        run = lineage.graph.finished(lineage.root, asset)
-        proof, why = None, f"not made; olmo run {lineage.graph.recipe.name} --select {asset}"
+    recipe, more, ledger = graph.recipe.name, named_by(targets), _ledger(graph)
+    for asset in (name for name, node in graph.nodes.items() if node.distributed):
+        run = graph.finished(root, asset)
+        proof, why = None, f"not made; olmo run {recipe} --select {asset}"
         if run is not None:
             try:
-                index = lineage.index_folder(run)
-                proof, why = prove_absence(lineage.open(run), index, documents), ""
+                proof, why = prove(run, recipe, more, ledger), ""
             except InputError as error:
                 why = str(error)
         yield Verified(asset=asset, run=run, proof=proof, why=why)
+
+
+def _ledger(graph: Graph) -> tuple[TakenDown, ...]:
+    return tuple(read_ledger(takedown_folder(graph.recipe)).values())
 
 
 def taken_down(targets: Sequence[Target]) -> list[TakenDown]:

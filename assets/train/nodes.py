@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from assets.corpus.exclusions import takedown_folder
 from assets.node import Node, section_node
 from assets.recipe import Recipe
 from assets.train import checks
 from assets.train.soups import soup_node, souped
+from assets.train.taken_down import no_batch_holds
 from olmo_core.config.ingredients import ingredient_mix
 from olmo_core.config.load import to_dict
 from olmo_core.config.release import ExportConfig
@@ -86,9 +88,14 @@ def _training(
         kinds=("pytorch",),
         distributed=True,
         render=functools.partial(_placed, config, mix, parent),
-        checks=(checks.loss_is_finite, checks.parent_is_stage1, checks.annealed_to_zero)
-        if parent
-        else (checks.loss_fell,),
+        checks=(
+            *(
+                (checks.loss_is_finite, checks.parent_is_stage1, checks.annealed_to_zero)
+                if parent
+                else (checks.loss_fell,)
+            ),
+            *no_batch_holds(takedown_folder(recipe)),
+        ),
     )
 
 

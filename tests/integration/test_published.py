@@ -210,3 +210,39 @@ def test_batches_and_look_ups_are_those_of_the_served_files(served: Served) -> N
     for doc_id, expected_steps in steps.items():
         (span,) = index.of_id(doc_id)
         assert [visit.step for visit in steps_of_document(run, span).visits] == expected_steps
+
+
+@pytest.mark.slow
+def test_a_recipe_of_published_files_is_refused_once_a_document_is_taken_down(
+    served: Served, tmp_path: Path
+) -> None:
+    """The files cannot leave it out; who knows of the takedown trains on them no more."""
+    folder = served.world.root.parent / "recipes"
+    recipes = {"OLMO_RECIPES": str(folder)}
+
+    def olmo(*arguments: str, code: int = 0) -> str:
+        done = served.world.olmo(*arguments, **recipes)
+        assert done.returncode == code, done.stdout + done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    docs = tmp_path / "docs.txt"
+    docs.write_text("dclm-0-5\n")
+    entry = json.loads(olmo("takedown", "published", "--docs", str(docs), "--json"))
+    assert [each["id"] for each in entry["published"]] == ["dclm-0-5"]
+    saw = {row["asset"] for row in entry["affected"] if row["holds"] == "saw"}
+    assert {"stage1", "soup", "export"} <= saw
+    assert olmo("plan", "published")
+    try:
+        said = olmo("takedown", "published", "--docs", str(docs), "--write")
+        assert "1 documents stand in published token files" in said
+        said = olmo("plan", "published", code=1)
+        assert "nothing_taken_down" in said
+        assert "'dclm-0-5' (by published)" in said
+        assert "tokens.published" in said
+        said = olmo("run", "published", "--select", "stage1", "--force", code=1)
+        assert "nothing_taken_down" in said
+        said = olmo("takedown", "published", "--verify", code=1)
+        assert "dclm-0-5" in said
+    finally:
+        shutil.rmtree(folder / "published" / "takedown")
+    assert olmo("plan", "published")

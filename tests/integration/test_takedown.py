@@ -92,8 +92,8 @@ def write_recipe(folder: Path, texts: Path) -> Path:
     return recipe
 
 
-def read_by(recipe: str) -> Iterator[tuple[str, str]]:
-    """Yield each run with the text of each instance of all batches, by training's own loader."""
+def read_by(recipe: str) -> Iterator[tuple[str, int, str]]:
+    """Yield each run and step with the text of each instance, by training's own loader."""
     lineage = Lineage(recipe)
     for name in TRAINED:
         run = lineage.run(name)
@@ -103,13 +103,24 @@ def read_by(recipe: str) -> Iterator[tuple[str, str]]:
         )
         for step in range(run.first_step, run.last_step + 1):
             for ids in oracle.batch(step).input_ids:
-                yield name, tokenizer.decode([int(each) for each in ids])
+                yield name, step, tokenizer.decode([int(each) for each in ids])
 
 
 def seen(recipe: str) -> set[tuple[str, str]]:
     """Return which run has read which of the marked texts."""
     markers = (FIRST, LATE, PAGE, STAYS)
-    return {(run, marker) for run, text in read_by(recipe) for marker in markers if marker in text}
+    return {
+        (run, marker) for run, _, text in read_by(recipe) for marker in markers if marker in text
+    }
+
+
+def steps_with(recipe: str, *markers: str) -> dict[str, set[int]]:
+    """Return the steps of each run that have read any of the marked texts."""
+    found: dict[str, set[int]] = {name: set() for name in TRAINED}
+    for run, step, text in read_by(recipe):
+        if any(marker in text for marker in markers):
+            found[run].add(step)
+    return found
 
 
 @pytest.mark.slow
@@ -130,6 +141,7 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
     build = ("--select", "documents,stage2_ingredient1,stage2_ingredient2")
     olmo("run", "planted", *build)
     before = seen("planted")
+    steps = steps_with("planted", FIRST, LATE, PAGE)
     trained = {("stage1", FIRST), ("stage1", PAGE), ("stage2_ingredient1", LATE)}
     assert trained | {(name, STAYS) for name in TRAINED} <= before
     docs = tmp_path / "request.txt"
@@ -148,6 +160,14 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
     assert not (recipe / "takedown").exists()
     saw = {row["asset"] for row in entry["affected"] if row["holds"] == "saw"}
     assert {*TRAINED, "tokenizer"} <= saw
+    for row in entry["affected"]:
+        if row["group"] == "training":
+            # A window may hold but a few words of a document, none of them the marker.
+            assert steps[row["asset"]]
+            assert row["figures"]["first_step"] <= min(steps[row["asset"]])
+            assert row["figures"]["last_step"] >= max(steps[row["asset"]])
+            assert 0 <= row["figures"]["steps"] - len(steps[row["asset"]]) <= 2
+    assert entry["rebuild"]["total"]["tokens"]["value"] == 40 * 1024 + 2 * 10 * 1024
     olmo("takedown", "planted", "--docs", str(docs), "--write")
     assert "not made" in olmo("takedown", "planted", "--verify", code=1)
     olmo("run", "planted", *build)
@@ -159,6 +179,9 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
         ("stage2_ingredient1", 10, 80),
         ("stage2_ingredient2", 10, 80),
     ]
+    shown = olmo("show", "planted", "stage1")
+    assert "no_batch_holds_taken_down" in shown
+    assert "looked at 40 steps, 320 instances" in shown
     refuses_the_corpus_of_before(olmo, recipe)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from assets.reuse import location
+from olmo_core.config.load import to_dict
 from olmo_core.corpus.document import (
     DROPPED_FOLDER,
     Document,
@@ -82,7 +83,7 @@ class Root:
             "asset": asset,
             "partition": None,
             "fingerprint": name,
-            "parts": {"module": module.__name__},
+            "parts": {"module": module.__name__, "config": to_dict(config) if config else {}},
             "inputs": read,
         }
         folder.mkdir(parents=True)
@@ -114,13 +115,15 @@ class Root:
             for name in rows
         ]
 
-    def corpus(self, recipe: str, rows: Rows, **changes: Any) -> tuple[Path, Path]:
+    def corpus(
+        self, recipe: str, rows: Rows, earlier: Sequence[Path] = (), **changes: Any
+    ) -> tuple[Path, Path]:
         """Make `raw` and `near_duplicates` of a recipe from documents; return their folders."""
         self.write_texts(rows)
         version = len([*self.path.glob(f"{recipe}/raw/*")])
         config = raw.RawConfig(sources=tuple(self.sources(rows, **changes)))
         made = self.job(f"{recipe}/raw/{version}", raw, config)
-        near = near_duplicates.NearDuplicateConfig()
+        near = near_duplicates.NearDuplicateConfig(earlier=tuple(map(str, earlier)))
         return made, self.job(
             f"{recipe}/near_duplicates/{version}", near_duplicates, near, raw=made
         )

@@ -7,9 +7,13 @@ from typing import Any
 
 import pytest
 
-from assets.corpus.taken_down import nothing_taken_down
+from assets.corpus import taken_down
+from assets.corpus.nodes import corpus_nodes
+from assets.corpus.taken_down import earlier_without_taken_down, nothing_taken_down
 from assets.node import Finished, Node, Verdict
+from assets.recipe import load_recipe
 from assets.takedown.ledger import TakenDown, read_ledger, write_ledger
+from olmo_core.corpus.document import Document, write_documents
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 
@@ -87,3 +91,42 @@ def test_a_ledger_that_cannot_be_read_is_refused_with_its_line(one: Path) -> Non
     path.write_text(path.read_text() + '{"id": 1}\n')
     with pytest.raises(ConfigError, match=r"documents\.jsonl:3: .*missing"):
         read_ledger(one)
+
+
+def test_an_earlier_corpus_that_has_what_was_taken_down_is_refused(
+    made: Any, one: Path, text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old"
+    rows = [Document(id=f"o/{n}", text=text(n), source="o") for n in range(3)]
+    write_documents(old / "0.jsonl.gz", rows)
+    check = earlier_without_taken_down((str(old),))
+    run = RunFolder(made.corpus("two", {"a": [{"id": "9", "text": text(9)}]}, earlier=[old])[1])
+    finished = Finished(node=NODE, folder=run, result=run.read_result(), inputs={})
+    assert check.evaluate(finished) == Verdict(True, "no recipe has taken anything down")
+    write_ledger(one, [gone(text(7))])
+    assert check.evaluate(finished) == Verdict(True, "none of 1 documents in 1 files")
+    write_ledger(one, [gone(text(1), name="b/1")])
+    for reads in (True, False):
+        if not reads:  # the files are the same, and so is what was found in them
+            monkeypatch.setattr(taken_down, "read_documents", None)
+        refused = check.evaluate(finished)
+        assert not refused.passed
+        assert f"1 documents of near_duplicates.earlier were taken down: {old}/0.jsonl.gz:2. " in (
+            refused.description
+        )
+    monkeypatch.undo()
+
+
+def test_the_check_stands_where_a_recipe_has_earlier_corpora(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path / "recipes"))
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "root"))
+    mine = tmp_path / "recipes" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "recipe.yaml").write_text("extends: demo\n")
+    (mine / "corpus.yaml").write_text(f"near_duplicates: {{earlier: [{tmp_path}]}}\n")
+    for name, expected in (("demo", []), ("mine", ["earlier_without_taken_down"])):
+        [node] = [n for n in corpus_nodes(load_recipe(name)) if n.name == "near_duplicates"]
+        assert [check.name for check in node.checks] == expected
+        assert all(check.blocking for check in node.checks)

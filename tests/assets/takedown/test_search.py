@@ -1,10 +1,13 @@
 """What leaves with a document: its pieces, its text under other ids, its near copies."""
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
+from assets.takedown import scan
 from assets.takedown.records import read_records
 from assets.takedown.search import Target, corpora, search
+from olmo_core.corpus.document import Document, write_documents
 
 
 def found(made: Any, *asked: str) -> tuple[dict[str, Target], set[str]]:
@@ -111,3 +114,40 @@ def test_a_text_is_found_in_every_version_and_recipe_under_any_id(made: Any, tex
         "r/raw/1": [],
         "other/raw/0": ["b/x", "b/y"],
     }
+
+
+def test_near_copies_in_earlier_corpora_are_found_where_these_lie(
+    made: Any, text: Any, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    texts = [text(1, changed=1), text(5), text(3)]
+    rows = [Document(id=f"{n}", text=each, source="o") for n, each in enumerate(texts)]
+    write_documents(old / "0.jsonl.gz", rows)
+    own = {"a": [{"id": "1", "text": text(1)}, {"id": "2", "text": text(2)}]}
+    made.corpus("r", own, earlier=[old])
+    targets, known = found(made, "a/1", sha1(text(3)))
+    assert {name: (each.why, each.earlier) for name, each in targets.items()} == {
+        "a/1": ("asked for", False),
+        "o/0": ("near copy", True),
+        "o/2": ("asked for", True),
+    }
+    assert (targets["o/0"].src, targets["o/0"].line) == (str(old / "0.jsonl.gz"), 1)
+    assert len(known) == 2
+    write_documents(old / "1.jsonl.gz", rows)  # its places are now those of other files
+    [corpus] = corpora(read_records(made.path))
+    assert search([corpus], ["a/1"]) == {"a/1"}
+    assert [record.asset for record in corpus.changed] == ["near_duplicates"]
+    assert [target.id for target in corpus.targets.values()] == ["a/1"]
+
+
+def test_many_processes_find_the_same(made: Any, text: Any, monkeypatch: Any) -> None:
+    rows = {
+        "a": [{"id": str(n), "text": text(n)} for n in range(8)],
+        "b": [{"id": str(n), "text": text(n, changed=1)} for n in range(4)],
+    }
+    made.corpus("r", rows)
+    alone, _ = found(made, "a/1", "a/7")
+    monkeypatch.setattr(scan, "_ALONE_BYTES", 0)
+    monkeypatch.setenv("OLMO_PROCESSES", "2")
+    assert found(made, "a/1", "a/7")[0] == alone
+    assert alone.keys() == {"a/1", "b/1", "a/7"}
