@@ -135,7 +135,7 @@ def _configs(graph: Graph) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
 
 
 def _finished(graph: Graph, root: Path, selected: Sequence[str]) -> dict[str, RunFolder]:
-    """Return the finished runs of the selected assets, those that none has left out."""
+    """Return the finished run of each selected asset that has one."""
     found = {name: graph.finished(root, name) for name in selected}
     return {name: run for name, run in found.items() if run is not None}
 

@@ -225,7 +225,7 @@ class Lineage:
 
     @functools.cached_property
     def _indexes(self) -> dict[str, RunFolder]:
-        """The finished indexes, by the digest of the tokens that each is of."""
+        """Return the finished indexes, by the digest of the tokens that each is of."""
         folder = self.graph.folder(self.root, "documents")
         found: dict[str, RunFolder] = {}
         for run in every_run(folder, self.root, *shared_roots(self.root)):

@@ -85,12 +85,19 @@ def excesses(
 
 
 def unforeseen(budget: BudgetConfig, forecasts: Sequence[Forecast]) -> list[str]:
-    """Return a line per limit of what is in no sum, since nothing says what it takes."""
+    """Return a line per limit of the jobs that are in no sum, since nothing says what they take.
+
+    Launches of their own would be refused, so a run that makes them among others is to be, too.
+    """
     lines: list[str] = []
     for key in budget.limits:
         whole = total(forecasts, LIMITED[key][0])
         if whole.value is not None and whole.without:
-            lines.append(f"{key}: without {', '.join(whole.without)}, of which it is not known")
+            figure = LIMITED[key][0]
+            reason = next(each.unknown[figure] for each in forecasts if figure in each.unknown)
+            lines.append(
+                f"{key}: without {', '.join(whole.without)}, of which it is not known: {reason}"
+            )
     return lines
 
 

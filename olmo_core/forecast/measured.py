@@ -40,7 +40,7 @@ def measured(folder: RunFolder) -> dict[str, float]:
 def beside(folder: RunFolder) -> list[dict[str, Any]]:
     """Return a row per figure of what was forecast at the launch, beside what was measured.
 
-    None where the run was launched without a forecast.
+    Of a run that was launched without a forecast it returns no row.
     """
     forecast = (folder.read(folder.launch) or {}).get("forecast")
     if not forecast:

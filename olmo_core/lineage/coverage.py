@@ -15,7 +15,7 @@ _POSITIONS = 1 << 20  # of an epoch, ordered at once
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class CutRange:
     """Tokens of a file that follow each other, cut into pieces of one window each."""
 
     edges: np.ndarray  # (n + 1,), int64: where the pieces begin in the file, and the end
@@ -43,14 +43,14 @@ class Coverage:
             if run.first_step <= step <= up_to:
                 times[run.batch(step)[1]] -= np.uint32(1)
         self._times = times
-        self._stretches: dict[str, list[Stretch]] = {}
-        for path, stretch in self._cut():
-            self._stretches.setdefault(path, []).append(stretch)
+        self._ranges: dict[str, list[CutRange]] = {}
+        for path, cut in self._cut():
+            self._ranges.setdefault(path, []).append(cut)
 
     @property
     def files(self) -> list[str]:
         """Return the token files of the mix, as the manifest names them."""
-        return list(self._stretches)
+        return list(self._ranges)
 
     @property
     def tokens(self) -> int:
@@ -69,17 +69,17 @@ class Coverage:
             int64 (n,).
         """
         found = np.zeros(len(edges) - 1, dtype=np.int64)
-        for stretch in self._stretches.get(file, ()):
-            # Summed up from the stretch's begin: linear within a piece.
-            summed = np.concatenate(([0], np.cumsum(np.diff(stretch.edges) * stretch.times)))
-            places = np.clip(edges, stretch.edges[0], stretch.edges[-1])
-            piece = np.searchsorted(stretch.edges, places, side="right") - 1
-            piece = np.minimum(piece, len(stretch.times) - 1)
-            up_to = summed[piece] + (places - stretch.edges[piece]) * stretch.times[piece]
+        for cut in self._ranges.get(file, ()):
+            # Summed up from the cut's begin: linear within a piece.
+            summed = np.concatenate(([0], np.cumsum(np.diff(cut.edges) * cut.times)))
+            places = np.clip(edges, cut.edges[0], cut.edges[-1])
+            piece = np.searchsorted(cut.edges, places, side="right") - 1
+            piece = np.minimum(piece, len(cut.times) - 1)
+            up_to = summed[piece] + (places - cut.edges[piece]) * cut.times[piece]
             found += np.diff(up_to)
         return found
 
-    def _cut(self) -> Iterator[tuple[str, Stretch]]:
+    def _cut(self) -> Iterator[tuple[str, CutRange]]:
         """Yield each range of the manifest, without the tails of streams, cut at windows."""
         length, first = self._run.data.sequence_length, 0
         for stream in self._run.data.manifest.streams:
@@ -93,7 +93,7 @@ class Coverage:
                     edges[0], edges[-1] = place, stop
                     yield (
                         part.path,
-                        Stretch(
+                        CutRange(
                             edges=edges - place + part.start,
                             times=self._times[first + low : first + high].astype(np.int64),
                         ),

@@ -3,25 +3,25 @@
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from assets.assemble import build_graph
 from assets.graph import Graph
-from assets.launcher import Launch, Refused
+from assets.launcher import Launch
 from assets.paths import root
 from assets.recipe import limits_of, load_recipe
 from assets.reporting.texts import amount, duration
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.forecast.budget import BudgetConfig, excesses, unforeseen
 from olmo_core.forecast.figures import FIGURES, Place, total
 from olmo_core.forecast.loads import OF_SCORES
-from olmo_core.forecast.measured import spent
 from olmo_core.monitor.devices import NAMES, known_device
-from pipelines.cli.terminal import print_json, table, terminal
+from pipelines.cli.terminal import plain_line, print_json, table, terminal
 from pipelines.forecast import Plan, forecast_graph
+from pipelines.launchers.forecast import Alive, against_budget, require_within_budget
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import Site
 from pipelines.site.place import place_of
@@ -67,13 +67,14 @@ def print_cost(
     launcher = site_launcher()
     place = _places(launcher.site, device, devices)
     plan = planned(graph, select, launcher, force=force, place=place)
-    limits, site = limits_of(recipe), launcher.site
-    over, unknown = _against(limits, plan, recipe, site) if limits else ([], [])
+    site = launcher.site
+    jobs = [*plan.forecasts.values()]
+    over, unknown = against_budget(recipe, jobs, site, _beside(graph, plan, launcher))
     if as_json:
         print_json(cost_entry(recipe, plan, site, over, unknown))
     else:
         print_jobs(terminal(), recipe, plan, site, over, unknown)
-    return EXIT_OVER_BUDGET if over else 0
+    return EXIT_OVER_BUDGET if over or unknown else 0
 
 
 def planned(
@@ -97,32 +98,28 @@ def planned(
     )
 
 
-def require_within_budget(graph: Graph, select: Sequence[str], *, force: bool) -> None:
+def require_affordable(graph: Graph, select: Sequence[str], *, force: bool) -> None:
     """Refuse a run that would exceed the recipe's budget, before anything is submitted.
 
     Raises:
-        Refused: as said, with the figures.
+        Refused: as said, with the figures; or those of a job are not known.
     """
-    recipe = graph.recipe.name
-    limits = limits_of(recipe)
-    if limits is None:
-        return
+    if limits_of(graph.recipe.name) is None:
+        return  # the plan takes a second or two
     launcher = site_launcher()
     plan = planned(graph, select, launcher, force=force)
-    over, unknown = _against(limits, plan, recipe, launcher.site)
-    if over:
-        raise Refused(f"{recipe}: budget.yaml: {'; '.join(over)}. Nothing was submitted.")
-    for line in unknown:
-        terminal().print(f"budget.yaml: {line}", style="yellow")
+    require_within_budget(
+        graph.recipe.name, [*plan.forecasts.values()], launcher.site, _beside(graph, plan, launcher)
+    )
 
 
-def _against(
-    limits: BudgetConfig, plan: Plan, recipe: str, site: Site
-) -> tuple[list[str], list[str]]:
-    """Return which limits a run would exceed, and of which jobs nothing is known."""
-    currency, jobs = _currency(site), [*plan.forecasts.values()]
-    before = spent(root() / recipe, currency)
-    return excesses(limits, jobs, before, currency=currency), unforeseen(limits, jobs)
+def _beside(graph: Graph, plan: Plan, launcher: Router) -> Alive:
+    """Return what says whether a folder's job is at work and none of a plan's, which follows it."""
+    try:
+        own = {run.path for name in plan.forecasts for run in graph.unfinished(root(), name)}
+    except ConfigError:  # its sources are elsewhere, so no job here is its own: the plan says so
+        own = set[Path]()
+    return lambda run: run.path not in own and launcher.state(run).alive
 
 
 def _places(site: Site, device: str | None, devices: int | None) -> Callable[[Launch], Place]:
@@ -203,10 +200,8 @@ def print_jobs(
         console.print(line, markup=False)
     for note in plan.notes:
         console.print(note, style="yellow", markup=False)
-    for line in over:
-        console.print(f"[red]✗[/] budget.yaml: {line}")
-    for line in unknown:
-        console.print(f"budget.yaml: {line}", style="yellow")
+    for line in (*over, *unknown):
+        console.print(f"[red]✗[/] budget.yaml: {plain_line(line)}")
 
 
 def _bases(plan: Plan) -> list[str]:

@@ -14,7 +14,7 @@ from assets.lineage.differences import Differences, ScoredPair, compare_sides
 from assets.lineage.sides import Side, find_side, told_apart
 from assets.paths import root
 from assets.staleness import change_line
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.errors import ConfigError
 from olmo_core.files import write_atomic
 from olmo_core.lineage.losses import read_losses
 from olmo_core.lineage.weights import ComparedWeights, WeightDifference
@@ -40,7 +40,8 @@ def print_differences(names: Sequence[str], out: Path | None, *, as_json: bool) 
 
     Raises:
         ConfigError: fewer than two names; nothing of a name; the file's suffix is of no picture, or
-            there are no losses to draw; a file that is read is damaged.
+            there are no losses to draw.
+        InputError: a file that is read is damaged.
     """
     if len(names) < 2:
         raise ConfigError(f"found {len(names)} name; expected two or more: olmo diff demo demo_lr")
@@ -48,10 +49,7 @@ def print_differences(names: Sequence[str], out: Path | None, *, as_json: bool) 
     if suffix is not None and suffix not in FORMATS:
         raise ConfigError(f"--out: {out}: expected a name that ends in .png or .svg")
     sides = told_apart([find_side(name, root()) for name in names])
-    try:
-        found = [compare_sides(sides[0], side, root()) for side in sides[1:]]
-    except InputError as error:
-        raise ConfigError(str(error)) from None
+    found = [compare_sides(sides[0], side, root()) for side in sides[1:]]
     panels = _panels(found)
     if out is not None:
         if not panels:

@@ -27,9 +27,9 @@ MOST_CHARACTERS = 80  # of each text
 
 
 def print_flips(recipe: str, models: Sequence[str], *, as_json: bool) -> int:
-    """Print the documents of each task that one of two models has right; JSON has all of them.
+    """Print the documents of each task that one of two models has right, and return exit code 0.
 
-    Returns the exit code: 0.
+    JSON has all of them.
 
     Raises:
         ConfigError: an unknown recipe or model, or not two models.

@@ -70,10 +70,7 @@ def open_command(
         bool, typer.Option("--print", help="Print the address, and open nothing.")
     ] = False,
 ) -> None:
-    """Open the page of a recipe or an asset in the Dagster UI, and print its address.
-
-    Exit code 1: none answers.
-    """
+    """Open the page of a recipe or an asset in the running Dagster UI, and print its address."""
     from pipelines.cli.open_page import open_page
 
     open_page(recipe, asset, host, port, browse=not only_print)

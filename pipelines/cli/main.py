@@ -239,7 +239,11 @@ def explorer(
 
 
 def main() -> None:
-    """Run the command; a user's mistake is a message and exit code 2, never a traceback."""
+    """Run the command; what goes wrong is a message, never a traceback.
+
+    Exit code 2: what was asked for is not there or cannot be read, so that a command's 1 stands for
+    what it has found. 1 too: an engine, a full disk, a job that must not start.
+    """
     from assets.launcher import EngineError, Refused
     from assets.reporting.texts import visible
     from olmo_core.errors import ConfigError, InputError, StorageError
@@ -248,7 +252,7 @@ def main() -> None:
         app()
     except (ConfigError, EngineError, InputError, Refused, StorageError) as error:
         print(f"olmo: {visible(str(error))}", file=sys.stderr)
-        raise SystemExit(2 if isinstance(error, ConfigError) else 1) from None
+        raise SystemExit(2 if isinstance(error, ConfigError | InputError) else 1) from None
 
 
 if __name__ == "__main__":

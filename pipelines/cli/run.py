@@ -15,7 +15,7 @@ from assets.recipe import load_recipe
 from assets.reuse import reused_from
 from assets.variant import variants_of
 from olmo_core.errors import ConfigError
-from pipelines.cli.cost import require_within_budget
+from pipelines.cli.cost import require_affordable
 from pipelines.cli.reported import nothing_to_do
 from pipelines.cli.show import print_doubts, print_models
 from pipelines.cli.terminal import EXIT_FAILED, EXIT_INTERRUPTED, table, terminal
@@ -84,7 +84,7 @@ def run_graph(graph: Graph, select: Sequence[str], *, force: bool) -> int:
     selected = graph.select(select or graph.nodes)
     launched: Sequence[str] | None = None
     if force or not nothing_to_do(graph, selected):
-        require_within_budget(graph, select, force=force)
+        require_affordable(graph, select, force=force)
         from pipelines.cli.execute import make_missing  # 3 s: Dagster
 
         forced = set(select or graph.nodes) if force else set[str]()

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from assets.lineage.checkpoints import CheckpointAnswer, Weights, trace_checkpoint
 from assets.lineage.runs import Lineage
-from olmo_core.errors import ConfigError, InputError
 from olmo_core.lineage.coverage import SourceCount
 from pipelines.cli.terminal import plain, print_json, table, terminal
 
@@ -17,12 +16,10 @@ def print_checkpoint(recipe: str, first: str, second: str | None, *, as_json: bo
     """Print the documents and tokens of each source that weights were trained on.
 
     Raises:
-        ConfigError: no such recipe or weights, or what they were trained on cannot be computed.
+        ConfigError: no such recipe or weights.
+        InputError: what they were trained on cannot be computed.
     """
-    try:
-        answer = trace_checkpoint(Lineage(recipe), first, second)
-    except InputError as error:
-        raise ConfigError(str(error)) from None
+    answer = trace_checkpoint(Lineage(recipe), first, second)
     if as_json:
         print_json(checkpoint_entry(recipe, answer))
         return

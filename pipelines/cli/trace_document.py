@@ -13,7 +13,7 @@ from assets.lineage.models import Exposure, Model
 from assets.lineage.quotes import trace_quote
 from assets.lineage.runs import Lineage, Untraced
 from olmo_core.data.document_index import IndexedDocument
-from olmo_core.errors import ConfigError, InputError
+from olmo_core.errors import ConfigError
 from olmo_core.lineage.quotes.find import TooShort
 from olmo_core.lineage.visits import DocumentInRun, Visit
 from pipelines.cli.terminal import counted, plain, plain_line, print_json, table, terminal
@@ -26,6 +26,7 @@ def print_document(recipe: str, query: str, *, limit: int, as_json: bool) -> Non
 
     Raises:
         ConfigError: no such recipe, no index of it knows the document, or none holds the quote.
+        InputError: what saw it cannot be computed.
     """
     lineage = Lineage(recipe)
     try:
@@ -35,8 +36,6 @@ def print_document(recipe: str, query: str, *, limit: int, as_json: bool) -> Non
             raise
         print_quote(lineage, query, limit=limit, as_json=as_json, unknown=error)
         return
-    except InputError as error:
-        raise ConfigError(str(error)) from None
     if as_json:
         print_json(_entry(lineage, query, answers, untraced))
         return
@@ -58,6 +57,7 @@ def print_quote(
 
     Raises:
         ConfigError: it is too short, or no document holds it.
+        InputError: tokens cannot be searched, or what saw it cannot be computed.
     """
 
     def say(text: str) -> None:
@@ -70,8 +70,6 @@ def print_quote(
         answer = trace_quote(lineage, quote, limit=limit, shown=shown, say=say)
     except TooShort as error:
         raise ConfigError(f"{unknown}; nor is it {error}") from None
-    except InputError as error:
-        raise ConfigError(str(error)) from None
     if as_json:
         entry = _entry(lineage, quote, answer.answers, answer.untraced)
         for document in entry["documents"]:

@@ -3,7 +3,6 @@
 from assets.lineage.quotes import index_quotes
 from assets.lineage.runs import Lineage
 from assets.reporting.texts import amount
-from olmo_core.errors import ConfigError, InputError
 from pipelines.cli.terminal import counted, plain, terminal
 
 
@@ -11,12 +10,10 @@ def print_index(recipe: str) -> None:
     """Build the quotes index of what a recipe's runs read; say how large each is.
 
     Raises:
-        ConfigError: no such recipe, no tokens, or tokens that cannot be searched.
+        ConfigError: no such recipe, or no tokens.
+        InputError: tokens that cannot be searched.
     """
-    try:
-        made = index_quotes(Lineage(recipe), lambda what: counted(what, "tokens"))
-    except InputError as error:
-        raise ConfigError(str(error)) from None
+    made = index_quotes(Lineage(recipe), lambda what: counted(what, "tokens"))
     console = terminal()
     for tokens, folder, built in made:
         left = f", {built.reused} of them as they were" if built.reused else ""

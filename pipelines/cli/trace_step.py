@@ -8,7 +8,6 @@ from rich.text import Text
 
 from assets.lineage.answers import DescribedPiece, StepAnswer, trace_step
 from assets.lineage.runs import Lineage
-from olmo_core.errors import ConfigError, InputError
 from pipelines.cli.terminal import plain, plain_line, print_json, table, terminal
 
 COLUMNS = ("instance", "rank", "document", "source", "tokens", "characters", "from", "url")
@@ -20,12 +19,10 @@ def print_step(
     """Print the documents of a step's batch.
 
     Raises:
-        ConfigError: no such recipe, run or step, or no index of its tokens.
+        ConfigError: no such recipe or run.
+        InputError: the run has no such step, or there is no index of its tokens.
     """
-    try:
-        answer = trace_step(Lineage(recipe), step, stage=stage, version=version)
-    except InputError as error:
-        raise ConfigError(str(error)) from None
+    answer = trace_step(Lineage(recipe), step, stage=stage, version=version)
     if as_json:
         print_json(step_entry(recipe, answer, text=text))
         return

@@ -1,5 +1,6 @@
 """What launches will take, for their records, and whether a recipe's budget lets them start."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from assets.reuse import OWN
 from olmo_core import environment
 from olmo_core.config.load import build
 from olmo_core.config.train import TrainConfig
-from olmo_core.forecast.budget import excesses
+from olmo_core.forecast.budget import excesses, unforeseen
 from olmo_core.forecast.figures import Forecast
 from olmo_core.forecast.job import forecast_job
 from olmo_core.forecast.loads import Work
@@ -60,18 +61,29 @@ def require_within_budget(
         alive: Whether a folder's job is queued or at work: what it will take is taken.
 
     Raises:
-        Refused: a limit would be exceeded, or cannot be held since its figure is not known.
+        Refused: a limit would be exceeded, or cannot be held since the figure of a job is not
+            known.
         ConfigError: budget.yaml is malformed.
+    """
+    if lines := [*itertools.chain(*against_budget(recipe, forecasts, site, alive))]:
+        raise Refused(f"{recipe}: budget.yaml: {'; '.join(lines)}. Nothing was submitted.")
+
+
+def against_budget(
+    recipe: str, forecasts: Sequence[Forecast], site: Site, alive: Alive
+) -> tuple[list[str], list[str]]:
+    """Return which limits jobs would exceed, and for which the figure of some job is not known.
+
+    Arguments and errors as of `require_within_budget`, which refuses either.
     """
     limits = limits_of(recipe)
     if limits is None:
-        return
+        return [], []
     folder, currency = root() / recipe, site.prices.currency if site.prices else None
     taken = spent(folder, currency)
     for name, value in _under_way(folder, alive).items():
         taken[name] = taken.get(name, 0.0) + value
-    if lines := excesses(limits, forecasts, taken, currency=currency):
-        raise Refused(f"{recipe}: budget.yaml: {'; '.join(lines)}. Nothing was submitted.")
+    return excesses(limits, forecasts, taken, currency=currency), unforeseen(limits, forecasts)
 
 
 def _under_way(recipe: Path, alive: Alive) -> dict[str, float]:

@@ -77,7 +77,7 @@ class Compared:
 
     @property
     def not_paired(self) -> dict[str, list[Comparison]]:
-        """The figures that are of standard errors, by the reason why."""
+        """Return the figures that are of standard errors, by the reason why."""
         found: dict[str, list[Comparison]] = {}
         for each in self.figures:
             if each.not_paired is not None:

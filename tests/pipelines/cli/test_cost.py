@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 
 from assets.assemble import build_graph
-from assets.launcher import Launch, Refused
+from assets.launcher import JobState, Launch, Refused
 from assets.paths import CHECKOUT
 from assets.recipe import limits_of, load_recipe
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import FIGURES, Figure, Forecast
 from olmo_core.run.folder import RunFolder
-from pipelines.cli.cost import _places, print_cost
+from pipelines.cli import cost as cost_module
+from pipelines.cli.cost import _places, print_cost, require_affordable
 from pipelines.cli.launch import launch_asset
 from pipelines.cli.run import run_recipe
-from pipelines.forecast import elapsed, training_configs
+from pipelines.forecast import Plan, elapsed, training_configs
 from pipelines.launchers.forecast import require_within_budget
+from pipelines.launchers.router import Router
 from pipelines.site.file import ResourceSpec, Site, SlurmSite
 
 RECIPES = CHECKOUT / "tests" / "recipes"
@@ -159,6 +161,58 @@ def test_jobs_at_work_have_taken_what_they_were_forecast_to(recipes: Path, tmp_p
     require_within_budget("limited", [job], Site(), lambda run: False)
     with pytest.raises(Refused, match=r"forecast to take 3 .* beside 8 before"):
         require_within_budget("limited", [job], Site(), lambda run: run.path == folder)
+
+
+def planned_jobs(monkeypatch: pytest.MonkeyPatch, *jobs: Forecast) -> None:
+    """Let a run of any selection be of these jobs."""
+    forecasts = {each.asset: each for each in jobs}
+
+    def planned(*_: object, **__: object) -> Plan:
+        return Plan(forecasts=forecasts, places={}, elapsed_seconds=None, notes=())
+
+    monkeypatch.setattr(cost_module, "planned", planned)
+
+
+def hours(asset: str, value: float | None) -> Forecast:
+    if value is None:
+        return Forecast(asset=asset, figures={}, unknown={"device_hours": "[bold]nothing like it"})
+    figures = {"device_hours": Figure(value=value, basis="")}
+    return Forecast(asset=asset, figures=figures, unknown={})
+
+
+def test_a_job_of_which_nothing_is_known_stops_a_run_before_it_begins(
+    recipes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (recipes / "limited" / "budget.yaml").write_text("device_hours: 10\n")
+    graph = build_graph(load_recipe("limited"))
+    planned_jobs(monkeypatch, hours("stage1", 1.0), hours("soup", 1.0))
+    require_affordable(graph, [], force=False)
+    planned_jobs(monkeypatch, hours("stage1", 1.0), hours("soup", None))
+    with pytest.raises(Refused, match=r"device_hours: without soup, of which it is not known: \[b"):
+        require_affordable(graph, [], force=False)
+    code = print_cost("limited", [], force=False, device=None, devices=None, as_json=False)
+    assert code == 1
+    assert "✗ budget.yaml: device_hours: without soup" in (said := capsys.readouterr().out)
+    assert "[bold]nothing like it" in said
+
+
+def test_a_run_counts_jobs_at_work_that_are_not_its_own(
+    recipes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (recipes / "limited" / "budget.yaml").write_text("device_hours: 10\n")
+    graph = build_graph(load_recipe("limited"))
+    planned_jobs(monkeypatch, hours("stage1", 8.0))
+    monkeypatch.setattr(Router, "state", lambda *_: JobState(alive=True))
+    record = {"schema_version": 1, "forecast": {"figures": {"device_hours": {"value": 8.0}}}}
+    own = tmp_path / "runs" / "limited" / "stage1" / graph.fingerprints["stage1"].version
+    own.mkdir(parents=True)
+    (own / "launch.json").write_text(json.dumps(record))
+    require_affordable(graph, [], force=False)  # it follows the job, which is counted once
+    other = own.with_name("a" * 12)
+    other.mkdir()
+    (other / "launch.json").write_text(json.dumps(record))
+    with pytest.raises(Refused, match=r"forecast to take 8 .* beside 8 before"):
+        require_affordable(graph, [], force=False)
 
 
 def test_a_budget_is_no_part_of_identity(recipes: Path) -> None:
