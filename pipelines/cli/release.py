@@ -1,5 +1,6 @@
 """The commands `olmo release …`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,3 +59,22 @@ def push(
     from pipelines.cli.publish import push_release
 
     push_release(recipe, to, dry_run=dry_run, private=not public, replace=replace)
+
+
+@app.command(epilog="Examples:\n\n  olmo release pages demo demo-pages")
+def pages(
+    recipe: RecipeName,
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="In which they are written: a new one.")
+    ],
+) -> None:
+    """Write the explorer's pages of a recipe's models as files that stay with the release.
+
+    Each loads nothing. Texts of documents are in none, but of sources that release.yaml of the
+    recipe names as publishable.
+    """
+    from assets.paths import root
+    from pipelines.explorer.export import export_pages
+
+    written = export_pages(root(), recipe, folder)
+    print(f"{len(written)} pages; begin with {written[-1]}")

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from assets.lineage.causes import find_causes
-from assets.lineage.sides import find_side
+from assets.lineage.causes import Found, find_causes, joined_title
+from assets.lineage.sides import Side, find_side
 from assets.staleness import change_line
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.lineage.losses import Losses, compare_losses, read_losses
@@ -77,7 +77,8 @@ def compare_page(root: Path, scores: Scores, ids: Sequence[str], metric: str) ->
 
 def short_names(experiments: Sequence[Experiment]) -> dict[str, str]:
     """Return by id the shortest names that tell experiments apart."""
-    for name in ("{0.asset}", "{0.recipe}/{0.asset}", "{0.recipe}/{0.asset} {0.version}"):
+    longest = "{0.recipe}/{0.asset} {0.version}"
+    for name in ("{0.asset}", "{0.recipe}", "{0.recipe}/{0.asset}", longest):
         found = {each.id: name.format(each) for each in experiments}
         if len({*found.values()}) == len(experiments):
             break
@@ -108,13 +109,21 @@ def _causes(root: Path, first: Experiment, other: Experiment) -> dict[str, Any]:
         found = find_causes(*sides)
     except (ConfigError, InputError, ValueError, FileNotFoundError, KeyError) as error:
         return entry | {"lines": [f"cannot be told: {error}"]}
-    lines = [f"{', '.join(each.assets)}: {change_line(each.change)}" for each in found.own]
+    # The values of the two themselves stand in the table already.
+    own = [each for each in found.own if each.change.area != "config" or _upstream(each, sides)]
+    lines = [f"{', '.join(each.assets)}: {change_line(each.change)}" for each in own]
     lines += [
         f"{asset}: because of its input {', '.join(inputs)}"
         for asset, inputs in found.because.items()
     ]
     more = max(0, len(lines) - MOST_CAUSES)
     return entry | {"lines": lines[:MOST_CAUSES], "more": more, "same": found.same}
+
+
+def _upstream(found: Found, sides: Sequence[Side]) -> bool:
+    """Return whether a difference is of what the two were made from, and not theirs."""
+    heads = joined_title(*(str(side.asset) for side in sides))
+    return any(asset != heads for asset in found.assets)
 
 
 def _loss_rows(chosen: Sequence[Experiment], names: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from olmo_core.run import attempts
 from pipelines.explorer.curves import checkpoint_charts, training_charts
 from pipelines.explorer.descent import behind, generations, report_of, trained
 from pipelines.explorer.experiments import Experiment, experiment_of, find_experiments
+from pipelines.explorer.markdown import card_html
 from pipelines.explorer.metrics import Logged, read_logged
 from pipelines.explorer.mixes import dropped_chart, mix_charts
 from pipelines.explorer.render import Page
@@ -37,6 +38,7 @@ def model_page(
     charts |= dropped_chart(made_from.get("filtered"))
     charts |= checkpoint_charts(root, recipe, notes)
     found = scores.models().get((experiment.recipe, experiment.version, experiment.asset), [])
+    card = _card(root, experiment)
     logged = read_logged(experiment.folder.metrics) if experiment.trained else None
     return Page(
         template="model.html",
@@ -46,10 +48,10 @@ def model_page(
             "experiment": experiment,
             "generations": rows,
             "logged": logged,
-            "steps_of": _notable_steps(logged) if logged else [],
+            "steps_of": notable_steps(logged) if logged else [],
             "scores": [{key: row[key] for key in SCORE_FIELDS} for row in found if _shown(row)],
             "all_scores": [{key: row[key] for key in SCORE_FIELDS} for row in found],
-            "card": _card(root, experiment),
+            "card": None if card is None else card_html(card),
             "attempts": [*_attempts(experiment)],
             "notes": [*notes, *_damage(logged)],
         },
@@ -61,7 +63,7 @@ def _shown(row: Mapping[str, Any]) -> bool:
     return bool(row["headline"]) or row["metric"] in ("loss", "bits_per_byte")
 
 
-def _notable_steps(logged: Logged) -> list[tuple[str, int]]:
+def notable_steps(logged: Logged) -> list[tuple[str, int]]:
     """Return the steps that a reader may want to see the documents of, and why."""
     if not logged.rows:
         return []

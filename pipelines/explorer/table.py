@@ -1,5 +1,6 @@
 """`/`: all experiments in one table."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pipelines.explorer.experiments import find_experiments, varied
@@ -9,11 +10,18 @@ from pipelines.explorer.scores import Scores, columns_of, figure_of
 MOST_VALUES = 6  # in which an experiment differs from others, that the table shows
 
 
-def experiments_page(root: Path, scores: Scores, recipe: str | None = None) -> Page:
-    """Return the table of experiments, of one recipe or of all."""
-    found = [
-        each for each in find_experiments(root).values() if recipe is None or each.recipe == recipe
-    ]
+def experiments_page(
+    root: Path, scores: Scores, ids: Collection[str] | None = None, side_by_side: str = ""
+) -> Page:
+    """Return the table of experiments, of some or of all.
+
+    Args:
+        root: Of results.
+        scores: The store's.
+        ids: Of experiments; None: all.
+        side_by_side: Address of the page that compares them, which a file cannot make up by itself.
+    """
+    found = [each for each in find_experiments(root).values() if ids is None or each.id in ids]
     every = scores.models()
     known = {each.id: every.get((each.recipe, each.version, each.asset), []) for each in found}
     columns = [
@@ -30,5 +38,5 @@ def experiments_page(root: Path, scores: Scores, recipe: str | None = None) -> P
         }
         for each in found
     ]
-    title = "Experiments" if recipe is None else f"Experiments of {recipe}"
-    return Page(template="experiments.html", title=title, values={"rows": rows, "columns": columns})
+    values = {"rows": rows, "columns": columns, "side_by_side": side_by_side}
+    return Page(template="experiments.html", title="Experiments", values=values)

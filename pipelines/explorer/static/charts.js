@@ -64,10 +64,11 @@ function lines(chart, plot, choice) {
   const traces = [];
   chart.lines.forEach((line, number) => {
     const colour = COLOURS[number % COLOURS.length];
+    const dash = line.dashed ? "dash" : ["solid", "dot", "dashdot"][Math.floor(number / COLOURS.length) % 3];
     const x = xOf(line);
     let y = choice.difference ? minusFirst(x, line.values, xOf(first), first.values) : line.values;
     const common = { x, hovertemplate: `%{y:.5~g}<extra>${plain(line.name)}</extra>`, type: "scatter" };
-    const style = { color: colour, width: 1.6, dash: line.dashed ? "dash" : "solid" };
+    const style = { color: colour, width: 1.6, dash };
     if (choice.smooth > 0) {
       traces.push({ ...common, y, mode: "lines", line: { color: colour, width: 1 }, opacity: 0.25, showlegend: false, hoverinfo: "skip", hovertemplate: undefined });
       y = smoothed(y, choice.smooth);

@@ -1,0 +1,22 @@
+"""A model card as HTML: headings, tables, lists and code; no HTML of its own, and no picture."""
+
+import functools
+
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from assets.reporting.texts import visible
+
+
+def card_html(text: str) -> Markup:
+    """Return a card as HTML.
+
+    HTML in it stands as it is written, an image as its Markdown, so that nothing is loaded; a link
+    that is neither of the web nor within the page (`javascript:`, `data:`) is none.
+    """
+    return Markup(_parser().render(visible(text)))
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
