@@ -24,7 +24,7 @@ from pipelines.explorer.documents import documents_page
 from pipelines.explorer.errors import Missing
 from pipelines.explorer.model import model_page
 from pipelines.explorer.plan import plan_page, require_recipe
-from pipelines.explorer.render import STATIC, Page, alone, served
+from pipelines.explorer.render import STATIC, Page, Publishable, alone, served
 from pipelines.explorer.scores import Scores
 from pipelines.explorer.security import LOOPBACK, Guard
 from pipelines.explorer.steps import step_page
@@ -128,10 +128,10 @@ def _answering(page: Callable[[Request], Page]) -> Callable[[Request], Response]
     return answer
 
 
-def _publishable(request: Request, recipe: str) -> Callable[[str], bool]:
+def _publishable(request: Request, recipe: str) -> Publishable:
     """Return whether a page may hold texts of a source: one that is saved may be passed on."""
     if SAVE not in request.query_params:
-        return lambda source: True
+        return None
     require_recipe(recipe)
     return publishable_sources(load_recipe(recipe)).__contains__
 

@@ -1,6 +1,6 @@
 """`/documents/<recipe>?q=…`: a document: kept or why it was dropped, what saw it, and its text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from olmo_core.lineage.visits import DocumentInRun
 from olmo_core.run.folder import RunFolder
 from pipelines.explorer.lineages import lineage_of
 from pipelines.explorer.plan import require_recipe
-from pipelines.explorer.render import Page
+from pipelines.explorer.render import Page, Publishable
 
 MOST_CHARACTERS = 100_000  # of a text that are shown
 MOST_QUERY = 4096
@@ -32,13 +32,13 @@ order by id limit $most
 """
 
 
-def documents_page(recipe: str, query: str, publishable: Callable[[str], bool]) -> Page:
+def documents_page(recipe: str, query: str, publishable: Publishable) -> Page:
     """Return what is known of the documents of an id, a URL or a SHA-1; else those like it.
 
     Args:
         recipe: Its name.
         query: What is searched for; empty: some documents are shown.
-        publishable: Whether the page may hold texts of a source.
+        publishable: Whether the page may hold texts of a source; None: of all, dropped ones too.
 
     Raises:
         Missing: no such recipe.
@@ -97,13 +97,12 @@ def _like(lineage: Lineage, text: str) -> list[dict[str, Any]]:
         ]
 
 
-def _answer(
-    lineage: Lineage, answer: DocumentAnswer, publishable: Callable[[str], bool]
-) -> dict[str, Any]:
+def _answer(lineage: Lineage, answer: DocumentAnswer, publishable: Publishable) -> dict[str, Any]:
     visits = [(seen, visit) for seen in answer.runs for visit in seen.visits]
-    sources = {each.source for each in answer.documents}
-    left_out_of = {each.document.source for each in answer.left_out}
-    shown = all(map(publishable, sources | left_out_of))
+    shown = publishable is None or (
+        # What was dropped may have been dropped for what it tells of somebody.
+        not answer.left_out and all(publishable(each.source) for each in answer.documents)
+    )
     return {
         "id": answer.id,
         "documents": answer.documents,

@@ -14,7 +14,11 @@ def card_html(text: str) -> Markup:
     HTML in it stands as it is written, an image as its Markdown, so that nothing is loaded; a link
     that is neither of the web nor within the page (`javascript:`, `data:`) is none.
     """
-    return Markup(_parser().render(visible(text)))
+    parser = _parser()
+    tokens = parser.parse(visible(text))
+    for token in tokens:
+        token.attrs.pop("style", None)  # of a table's cell: no page takes styles within it
+    return Markup(parser.renderer.render(tokens, parser.options, {}))
 
 
 @functools.cache

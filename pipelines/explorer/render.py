@@ -8,7 +8,7 @@ import base64
 import functools
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +29,10 @@ STATIC = {
     "charts.js": (HERE / "static" / "charts.js", "text/javascript"),
     "plotly.js": (Path(str(files("plotly") / "package_data" / "plotly.min.js")), "text/javascript"),
 }
+
+
+# Whether a page that may be passed on may hold texts of a source; None: it is not passed on.
+Publishable = Callable[[str], bool] | None
 
 
 @dataclass(frozen=True, kw_only=True)

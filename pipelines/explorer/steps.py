@@ -1,6 +1,5 @@
 """`/step/<recipe>/<asset>/<version>?step=N`: the documents of a step's batch, as text."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from assets.lineage.answers import DescribedPiece, StepAnswer, trace_step
 from olmo_core.errors import InputError
 from pipelines.explorer.experiments import experiment_of
 from pipelines.explorer.lineages import lineage_of
-from pipelines.explorer.render import Page
+from pipelines.explorer.render import Page, Publishable
 
 MOST_CHARACTERS = 20_000  # of one document's part that are shown
 
@@ -19,7 +18,7 @@ def step_page(
     asset: str,
     version: str,
     step: str,
-    publishable: Callable[[str], bool],
+    publishable: Publishable,
 ) -> Page:
     """Return the page of a step.
 
@@ -29,7 +28,7 @@ def step_page(
         asset: Of the run.
         version: Of the run.
         step: As it was asked for.
-        publishable: Whether the page may hold texts of a source.
+        publishable: Whether the page may hold texts of a source; None: of all.
 
     Raises:
         Missing: no such run.
@@ -58,15 +57,15 @@ def _place(described: DescribedPiece) -> tuple[str, int]:
     return described.document.file, described.document.start
 
 
-def _instances(answer: StepAnswer, publishable: Callable[[str], bool]) -> list[dict[str, Any]]:
+def _instances(answer: StepAnswer, publishable: Publishable) -> list[dict[str, Any]]:
     return [
         {"instance": instance, "pieces": [_piece(each, publishable) for each in pieces]}
         for instance, pieces in zip(answer.step.instances, answer.pieces, strict=True)
     ]
 
 
-def _piece(described: DescribedPiece, publishable: Callable[[str], bool]) -> dict[str, Any]:
-    shown = publishable(described.document.source)
+def _piece(described: DescribedPiece, publishable: Publishable) -> dict[str, Any]:
+    shown = publishable is None or publishable(described.document.source)
     text = described.decoded.text if shown else ""
     return {
         "document": described.document,

@@ -36,8 +36,7 @@ ATTACKS = (
     "\u202egnp.exe\u202c \u2066isolated \u200f \u061c",
     "a\u0300\u0301\u0302\u0303" * 40,
 )
-# A style for maps, which no page shows, is in plotly itself, and refused; a page may be a 404.
-HARMLESS = ("Applying inline style violates", "Failed to load resource: the server responded")
+HARMLESS = "Failed to load resource: the server responded with a status of 4"  # of the page itself
 WORDS = "the record of a harbour where seventy ships lay waiting for wind and none of them sailed"
 
 
@@ -68,12 +67,15 @@ class Watched:
 
     def goto(self, address: str) -> None:
         """Open a page; nothing may have happened on it but what its own script does."""
+        self.errors.clear()
         self.page.goto(address if "://" in address else self.origin + address)
         self.expect_calm()
 
     def expect_calm(self) -> None:
         assert (self.outside, self.dialogs) == ([], [])
-        assert [said for said in self.errors if not said.startswith(HARMLESS)] == []
+        errors = [said for said in self.errors if not said.startswith(HARMLESS)]
+        assert len(errors) <= 1  # a style for maps, which no page shows, is in plotly, and refused
+        assert all(said.startswith("Applying inline style violates") for said in errors)
         assert self.page.title() != "run"
         wide, room = self.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= room  # the page itself never scrolls sideways
@@ -252,6 +254,31 @@ def test_what_documents_hold_is_inert(page: Page, hostile: Hostile, width: int) 
         assert "\\x1b]0;run\\x07" in seen
         assert "\\u202egnp.exe\\u202c" in seen
         assert not {*"\x1b\x00\x9b\u202e\u2066\u200f\u061c"} & {*seen}
+
+
+def test_published_texts_are_inert_in_files_too(
+    page: Page, hostile: "Hostile", tmp_path: Path
+) -> None:
+    """The recipe lets texts of the source be published: they are in the file, as text."""
+    with pytest.MonkeyPatch.context() as patch, serving(hostile.root) as origin:
+        for name in ("OLMO_ROOT", "OLMO_RECIPES"):
+            patch.setenv(name, hostile.environment[name])
+        watched = Watched(new_page(page), origin)
+        run = hostile.path("stage1").name
+        address = f"{origin}/step/tiny/stage1/{run}?step=1&save"
+        release = hostile.recipes / "tiny" / "release.yaml"
+        release.unlink(missing_ok=True)
+        withheld = watched.page.request.get(address).text()
+        assert "harbour" not in withheld
+        release.write_text("publishable_text: [hostile]\n")
+        (tmp_path / "step.html").write_text(watched.page.request.get(address).text())
+        watched.goto((tmp_path / "step.html").as_uri())
+        assert "harbour" in watched.page.locator("pre.text").first.inner_text()
+        release.write_text("publishable_text: [hostle]\n")
+        refused = watched.page.request.get(address)
+        assert refused.status == 422
+        assert "hostile" in refused.text()  # the nearest of its sources
+        release.unlink()
 
 
 def test_hostile_queries_are_inert(watched: Watched) -> None:
