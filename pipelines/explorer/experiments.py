@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from assets.assemble import build_graph
 from assets.fingerprint import flatten
-from assets.recipe import NAME
+from assets.recipe import NAME, find_recipes, load_recipe
 from olmo_core.run.folder import RunFolder
 from pipelines.explorer.errors import Missing
 from pipelines.explorer.files import kept
@@ -67,12 +68,21 @@ def find_experiments(root: Path) -> dict[str, Experiment]:
 def experiment_of(root: Path, recipe: str, asset: str, version: str | None) -> Experiment:
     """Return an experiment; without a version, the one of the asset that ended last.
 
+    Of a recipe that has none of its own it is then the one of another recipe that it reuses.
+
     Raises:
         Missing: there is none.
     """
-    for each in find_experiments(root).values():
+    found = find_experiments(root).values()
+    for each in found:
         if (each.recipe, each.asset) == (recipe, asset) and version in (None, each.version):
             return each
+    if version is None and MODEL.fullmatch(asset) and recipe in find_recipes():
+        graph = build_graph(load_recipe(recipe))
+        run = graph.finished(root, asset) if asset in graph.nodes else None
+        for each in found:
+            if run is not None and each.folder.path == run.path:
+                return each
     name = "/".join(part for part in (recipe, asset, version) if part)
     raise Missing(f"no training run and no soup is called {name[:200]}")
 
@@ -84,21 +94,30 @@ def _stored(path: Path) -> Experiment:
     recipe, asset, version = path.parts[-3:]
     facts: dict[str, Any] = {"recipe": recipe, "asset": asset, "version": version, "folder": run}
     try:
-        launch = run.read(run.launch) or {}
-        result = run.read_result() if run.finished else {}
-    except ValueError as error:
-        damaged = {"state": "damaged", "error": str(error), "since": path.stat().st_mtime}
+        return Experiment(**facts, **_recorded(run))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        said = str(error) if isinstance(error, ValueError) else f"not as a run's are ({error!r})"
+        damaged = {"state": "damaged", "error": said, "since": path.stat().st_mtime}
         return Experiment(**facts, **damaged, **_figures({}, {}, {}))
+
+
+def _recorded(run: RunFolder) -> dict[str, Any]:
+    """Return what the files of a run say.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: one of them is damaged.
+    """
+    launch = run.read(run.launch) or {}
+    result = run.read_result() if run.finished else {}
     status = run.read_status() or {}
     state = "finished" if result else status.get("state") or "submitted"
     since = result.get("finished") or status.get("heartbeat") or run.launch.stat().st_mtime
-    return Experiment(
-        **facts,
-        state="finished" if state == "done" else state,
-        error=status.get("error"),
-        since=since,
+    return {
+        "state": "finished" if state == "done" else str(state),
+        "error": status.get("error"),
+        "since": float(since),
         **_figures(launch, result, status),
-    )
+    }
 
 
 def _figures(

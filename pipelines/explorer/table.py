@@ -39,4 +39,5 @@ def experiments_page(
         for each in found
     ]
     values = {"rows": rows, "columns": columns, "side_by_side": side_by_side}
+    values["notes"] = scores.damaged()
     return Page(template="experiments.html", title="Experiments", values=values)

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from tests.pipelines.explorer.conftest import VERSION, make_run, row
+from assets.assemble import build_graph
+from assets.recipe import load_recipe
+from tests.pipelines.explorer.conftest import VERSION, make_run, row, write
 
 OTHER = "abcdef012345"
 
@@ -72,11 +74,22 @@ def test_torn_metrics_are_said(client: TestClient, root: Path) -> None:
     assert "1 of its lines are torn" in text
 
 
-@pytest.mark.parametrize("name", ["launch.json", "result.json"])
-def test_a_damaged_folder_is_a_row_that_says_so(client: TestClient, root: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("launch.json", '{"schema_version": 1,\n}\n'),
+        ("result.json", '{"schema_version": 1,\n}\n'),
+        ("launch.json", '{"schema_version": 1, "parts": [1]\n}\n'),
+        ("result.json", '{"schema_version": 1, "report": 7\n}\n'),
+        ("result.json", '{"schema_version": 1, "finished": "today"\n}\n'),
+    ],
+)
+def test_a_damaged_folder_is_a_row_that_says_so(
+    client: TestClient, root: Path, name: str, content: str
+) -> None:
     run = make_run(root, f"demo/stage1/{VERSION}")
     make_run(root, f"demo/stage1/{OTHER}")
-    (run / name).write_text('{"schema_version": 1,\n}\n')
+    (run / name).write_text(content)
     answer = client.get("/")
     assert answer.status_code == 200
     assert "damaged" in answer.text
@@ -151,3 +164,40 @@ def test_an_error_of_ours_shows_no_traceback(
     assert answer.status_code == 500
     assert "secret" not in answer.text
     assert "Traceback" not in answer.text
+
+
+def test_what_is_saved_names_no_host_and_no_folder(client: TestClient, root: Path) -> None:
+    run = make_run(root, f"demo/stage1/{VERSION}", finished=False)
+    status = json.loads((run / "status.json").read_text())
+    failed = {**status, "state": "failed", "error": f"{root}/secret: gone"}
+    (run / "status.json").write_text(json.dumps(failed))
+    began = {"schema_version": 1, "attempt": 1, "event": "began", "time": 1e9, "engine": "slurm"}
+    (run / "attempts.jsonl").write_text(json.dumps({**began, "host": "login7", "nodes": []}))
+    for address in ("/", "/model/demo/stage1"):
+        assert "secret" in client.get(address).text
+        saved = client.get(f"{address}?save")
+        assert "attachment" in saved.headers["content-disposition"]
+        for name in ("login7", "slurm", str(root), "secret"):
+            assert name not in saved.text, name
+    assert "login7" in client.get("/model/demo/stage1").text
+
+
+def test_a_recipe_that_reuses_a_run_shows_it(
+    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a version, as Dagster's link has none; the run lies in the other recipe's folder."""
+    copy = root.parent / "recipes" / "copy"
+    copy.mkdir(parents=True)
+    (copy / "recipe.yaml").write_text("extends: demo\n")
+    monkeypatch.setenv("OLMO_RECIPES", str(copy.parent))
+    fingerprint = build_graph(load_recipe("demo")).fingerprints["stage1"]
+    run = make_run(root, f"demo/stage1/{fingerprint.version}")
+    for name in ("launch.json", "result.json"):
+        record = json.loads((run / name).read_text())
+        place = {"digest": "", "root": "own", "path": "demo/gone"}
+        inputs = {key: place for key in ("stage1_mix", "tokens", "tokenizer")}
+        write(run / name, {**record, "fingerprint": fingerprint.value, "inputs": inputs})
+    answer = client.get("/model/copy/stage1")
+    assert answer.status_code == 200
+    assert fingerprint.version in answer.text
+    assert client.get("/model/copy/soup").status_code == 404
