@@ -1,27 +1,25 @@
 """Checks: what a recipe has taken down is in no corpus that any recipe reads."""
 
 import functools
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets.node import Check, Finished, Verdict, check
-from assets.paths import root
 from assets.takedown.indexes import index_of
 from assets.takedown.ledger import TakenDown, everywhere, ledger_path
+from assets.takedown.replaced import cached, replaced
 from olmo_core.corpus.document import read_documents, read_folder, text_facts
 from olmo_core.corpus.duplicates.earlier import EarlierCorpora
 from olmo_core.corpus.index.collect import token_rows
 from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.files import read_json, write_json
+from olmo_core.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from olmo_core.data.document_index import DocumentIndex
 
 LEFT = ("excluded", "near excluded")  # reasons of the index: raw's, and held_out's
-CACHE = Path("cache") / "takedown"  # below the root: what was found in earlier corpora
 _SHOWN = 3  # documents in a message
 
 
@@ -39,6 +37,8 @@ def nothing_taken_down(finished: Finished) -> Verdict:
         if index is not None
         else _in_files(tokens, None if filtered is None else filtered.path, documents)
     )
+    if filtered is not None:
+        found = list(dict.fromkeys([*found, *_replaced(filtered, documents)]))
     if not found:
         return Verdict(True, f"none of {len(documents):,} documents", {"texts": len(documents)})
     return Verdict(False, _refusal(finished.node.recipe, wanted, found))
@@ -60,6 +60,15 @@ def _refusal(
         "They must leave this recipe too: "
         f"olmo takedown {recipe} --docs {ledger_path(by[found[0]])} --write"
     )
+
+
+def _replaced(filtered: RunFolder, documents: Sequence[TakenDown]) -> list[TakenDown]:
+    """Return what a corpus has under another text, since parts of it were replaced."""
+    sha1s = {each.sha1 for each in documents if each.sha1}
+    urls = {each.url for each in documents if each.url}
+    there = replaced(filtered, sha1s, urls).values()
+    known = {sha1 for sha1, _ in there} | {url for _, url in there if url}
+    return [each for each in documents if {each.sha1, each.url} & known]
 
 
 @functools.lru_cache(maxsize=8)  # a plan asks for each asset that is made from the tokens
@@ -137,8 +146,7 @@ def earlier_without_taken_down(folders: tuple[str, ...]) -> Check:
 def _in_earlier(earlier: EarlierCorpora, documents: tuple[TakenDown, ...]) -> list[str]:
     """Return file and line of what was taken down; files are read once for the same documents."""
     files = [*map(str, earlier.files)]
-    asked = json.dumps([files, earlier.record["sha256"], sorted(map(str, documents))])
-    path = root() / CACHE / f"{hashlib.sha256(asked.encode()).hexdigest()}.json"
+    path = cached(files, earlier.record["sha256"], sorted(map(str, documents)))
     if path.is_file():
         return [str(each) for each in read_json(path)["found"]]
     sha1s, urls = {each.sha1 for each in documents}, {each.url for each in documents} - {None}

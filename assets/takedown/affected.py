@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from assets.takedown.records import Record
+from assets.paths import root
+from assets.takedown.records import Record, is_shared
 
 # It holds text of them, or tokens; it names them, by ids, digests or places; it was made of them.
 Holds = Literal["text", "names", "saw"]
 
 GROUPS = ("sources", "corpus", "training", "checkpoints", "models", "evaluations", "elsewhere")
-DELETE = "an older version once the recipe is rebuilt: delete it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,17 @@ def of_run(
         holds=holds,
         documents=documents,
         what=what,
-        do=DELETE,
+        do=taken_away(record),
         record=record,
         figures=figures or {},
     )
+
+
+def taken_away(record: Record) -> str:
+    """Return how a version goes, with all that was made from it."""
+    if is_shared(record, root()):
+        return f"whoever keeps the shared root {record.root} takes it away"
+    return f"once the recipe is rebuilt: olmo gc --only {record.name} --dependents --delete"
 
 
 def listed(things: Sequence[str], most: int = 3) -> str:

@@ -138,10 +138,14 @@ class Holdings:
     def _raw(self, record: Record, targets: Targets) -> Iterator[Affected]:
         own = [target for target in targets.values() if not target.excluded]
         apart = [target for target in targets.values() if target.excluded]
-        for said, some in (("", own), (", apart from what is trained on", apart)):
-            if some:
-                files = sorted({target.src for target in some})
-                yield of_run("corpus", record, "text", len(some), f"in {listed(files)}{said}")
+        if own:
+            files = sorted({target.src for target in own})
+            yield of_run("corpus", record, "text", len(own), f"in {listed(files)}")
+        if apart:
+            files = sorted({target.src for target in apart})
+            said = f"in {listed(files)}, apart from what is trained on"
+            row = of_run("corpus", record, "text", len(apart), said)
+            yield replace(row, do="stays, so that each rebuild leaves out their near copies")
         places = sorted({f"{target.source}: {target.file}" for target in own if target.file})
         for place in places:
             source = place.partition(": ")[0]

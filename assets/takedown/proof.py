@@ -1,6 +1,7 @@
 """Whether a training run has read any document that must have left: a proof over all its steps."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from assets.paths import root
 from assets.reuse import located
@@ -8,6 +9,7 @@ from assets.takedown.exposed import opened
 from assets.takedown.indexes import index_of
 from assets.takedown.ledger import TakenDown
 from assets.takedown.records import record_of
+from assets.takedown.replaced import replaced
 from olmo_core.corpus.document import excluded_shards, read_documents, text_facts
 from olmo_core.corpus.rows import read_rows
 from olmo_core.errors import InputError
@@ -46,15 +48,14 @@ def prove(run: RunFolder, recipe: str, more: Unwanted, ledger: tuple[TakenDown, 
 def unwanted(index: RunFolder | None, more: Unwanted, ledger: tuple[TakenDown, ...]) -> Unwanted:
     """Return all that must not be in a corpus: see `prove`; without an index by ledger and more."""
     left = [] if index is None else [*_left_out(index)]
-    return Unwanted(
-        sha1s={
-            *more.sha1s,
-            *left,
-            *(bytes.fromhex(each.sha1) for each in ledger if each.sha1),
-        },
-        urls={*more.urls, *(each.url for each in ledger if each.url)},
-        ids={*more.ids, *(each.id for each in ledger)},
-    )
+    sha1s = {*more.sha1s, *left, *(bytes.fromhex(each.sha1) for each in ledger if each.sha1)}
+    urls = {*more.urls, *(each.url for each in ledger if each.url)}
+    own: dict[str, Any] = {}
+    if index is not None and "filtered" in (inputs := index.read_result()["inputs"]):
+        filtered = RunFolder(located(inputs["filtered"], index, root()))
+        own = replaced(filtered, {sha1.hex() for sha1 in sha1s}, urls)
+    ids = {*more.ids, *(each.id for each in ledger)}
+    return Unwanted(sha1s=sha1s, urls=urls, ids=ids, own_ids=own.keys())
 
 
 def _left_out(index: RunFolder) -> Iterator[bytes]:

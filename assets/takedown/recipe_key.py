@@ -1,11 +1,11 @@
 """Add a key to a mapping in a YAML file: as text, so that comments and the order of keys stay."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from olmo_core.config.load_tree import read_tree
+from olmo_core.config.load_tree import Tree, read_tree
 from olmo_core.errors import ConfigError
 from olmo_core.files import write_atomic
 
@@ -34,7 +34,8 @@ def add_source_key(file: Path, source: str, key: str, value: str) -> None:
     if len(entries) != 1 or key in entries[0]:
         raise ConfigError(by_hand)
     entries[0][key] = value
-    name = _name_node(yaml.compose(text, Loader=yaml.SafeLoader), source)
+    parser: Any = yaml  # whose types are not whole
+    name = _name_node(parser.compose(text, Loader=yaml.SafeLoader), source)
     if name is None:
         raise ConfigError(by_hand)
     mapping, first, scalar = name
@@ -56,9 +57,11 @@ def add_source_key(file: Path, source: str, key: str, value: str) -> None:
 
 
 def _unshared(value: Any) -> Any:
-    if isinstance(value, dict):
+    if isinstance(value, Tree):
         return {name: _unshared(each) for name, each in value.items()}
-    return [_unshared(each) for each in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_unshared(each) for each in cast("list[Any]", value)]
+    return value
 
 
 def _name_node(document: Any, source: str) -> tuple[Any, Any, Any] | None:

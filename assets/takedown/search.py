@@ -210,9 +210,8 @@ class Corpus:
         some = np.array(sorted(clusters), dtype=np.uint64)
         for rows in _rows(path):
             within = np.isin(rows["cluster"], some)
-            for at, cluster in zip(
-                rows["place"][within].tolist(), rows["cluster"][within].tolist(), strict=True
-            ):
+            ats: list[int] = rows["place"][within].tolist()
+            for at, cluster in zip(ats, rows["cluster"][within].tolist(), strict=True):
                 number, line = divmod(at, 1 << LINE_BITS)
                 members.setdefault(cluster, []).append((files[number], line))
         return members

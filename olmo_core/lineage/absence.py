@@ -18,14 +18,18 @@ _BATCH_ROWS = 1 << 16
 
 @dataclass(frozen=True, kw_only=True)
 class Unwanted:
-    """What no batch may hold: documents by the SHA-1 of their text, their URL, or their id."""
+    """What no batch may hold: documents by the SHA-1 of their text, their URL or their id."""
 
     sha1s: Collection[bytes]
     urls: Collection[str]
     ids: Collection[str]  # of documents whose text is not known: those of published token files
+    # Of documents of this very corpus, whatever text was tokenised: parts of it may be replaced.
+    own_ids: Collection[str] = ()
 
     def names(self, row: dict[str, Any]) -> bool:
         """Return whether a row of the index is one of these documents."""
+        if row["id"] in self.own_ids:
+            return True
         if row["sha1"] is None:
             return row["id"] in self.ids
         return row["sha1"] in self.sha1s or row["url"] in self.urls

@@ -101,10 +101,12 @@ def print_takedown(
     console.print(f"\nWhat a rebuild takes (olmo run {found.recipe}):")
     print_jobs(console, found.recipe, plan, site_launcher().site, [], [])
     console.print(
-        "\nNothing is deleted. What lies above stays until its folders are deleted; what was "
-        "pushed or copied elsewhere must be taken back there.\n"
+        "\nNothing is deleted; what was pushed or copied elsewhere must be taken back there.\n"
         f"After the rebuild: olmo takedown {found.recipe} --verify"
     )
+    raws = [row for row in rows if row.record is not None and row.record.asset == "raw"]
+    for row in raws:
+        console.print(plain(f"{row.place.removeprefix(base)}: {row.do}"))
 
 
 def _print_documents(console: Console, found: Takedown) -> None:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from assets.lineage.runs import Lineage
 from benchmarks.trace import Oracle
+from olmo_core.corpus.rows import read_rows
 from tests.integration.conftest import RECIPES, World
 
 TRAINED = ("stage1", "stage2_ingredient1", "stage2_ingredient2")
@@ -123,6 +124,13 @@ def steps_with(recipe: str, *markers: str) -> dict[str, set[int]]:
     return found
 
 
+def scored(world: World) -> list[str]:
+    """Return the documents that perplexity is measured on, by the newest version."""
+    folders = (world.root / "planted" / "held_out").iterdir()
+    newest = max(folders, key=lambda folder: (folder / "result.json").stat().st_mtime_ns)
+    return [row["id"] for row in read_rows(newest / "held_out.jsonl.gz") if row["role"] == "scored"]
+
+
 @pytest.mark.slow
 def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,7 +154,8 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
     assert trained | {(name, STAYS) for name in TRAINED} <= before
     docs = tmp_path / "request.txt"
     sha1 = hashlib.sha1(text_of(LATE, 4).encode()).hexdigest()
-    docs.write_text(f"# request 17\nbooks/first\n{URL}\n{sha1.upper()}\n")
+    held_out = scored(world)
+    docs.write_text(f"# request 17\nbooks/first\n{URL}\n{sha1.upper()}\n{held_out[0]}\n")
     entry = json.loads(olmo("takedown", "planted", "--docs", str(docs), "--json"))
     reasons = {each["id"]: each["why"] for each in entry["documents"]}
     assert reasons == {
@@ -156,7 +165,10 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
         "pages/page": "asked for",
         "pages/old $(page)\n#": "asked for",
         "late/only": "asked for",
+        held_out[0]: "asked for",
     }
+    [measured] = [row for row in entry["affected"] if "perplexity is measured" in row["what"]]
+    assert (measured["asset"], measured["documents"]) == ("held_out", 1)
     assert not (recipe / "takedown").exists()
     saw = {row["asset"] for row in entry["affected"] if row["holds"] == "saw"}
     assert {*TRAINED, "tokenizer"} <= saw
@@ -172,6 +184,7 @@ def test_no_batch_of_the_rebuild_holds_what_was_taken_down(
     assert "not made" in olmo("takedown", "planted", "--verify", code=1)
     olmo("run", "planted", *build)
     assert seen("planted") == {(name, STAYS) for name in TRAINED}
+    assert held_out[0] not in scored(world)
     proof = json.loads(olmo("takedown", "planted", "--docs", str(docs), "--verify", "--json"))
     assert proof["passed"]
     assert [(run["asset"], run["steps"], run["instances"]) for run in proof["runs"]] == [

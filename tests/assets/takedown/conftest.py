@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,10 @@ class Filtering:
 
     __name__ = "olmo_core.corpus.filters.filtered"
 
-    def __init__(self, dropped: Collection[str]) -> None:
-        self.dropped = dropped
+    def __init__(self, dropped: Collection[str], replaced: Mapping[str, str]) -> None:
+        self.dropped, self.replaced = dropped, replaced
 
-    def make(self, _: None, inputs: Mapping[str, Path], job: Job) -> Report:
+    def make(self, _: Any, inputs: Mapping[str, Path], job: Job) -> Report:
         """Write what stays as documents, and a row for each that goes."""
         gone: list[dict[str, Any]] = []
         count = 0
@@ -50,7 +51,7 @@ class Filtering:
                 if each.id in self.dropped:
                     gone.append({"id": each.id, "reason": "rule", "src": src, "loc": line, **facts})
                 else:
-                    kept.append(each)
+                    kept.append(replace(each, text=self.replaced.get(each.id, each.text)))
             if kept:
                 write_documents(job.folder / src, kept)
             count += len(kept)
@@ -83,7 +84,10 @@ class Root:
             "asset": asset,
             "partition": None,
             "fingerprint": name,
-            "parts": {"module": module.__name__, "config": to_dict(config) if config else {}},
+            "parts": {
+                "module": module.__name__,
+                "config": config if isinstance(config, dict) else to_dict(config),
+            },
             "inputs": read,
         }
         folder.mkdir(parents=True)
@@ -129,9 +133,14 @@ class Root:
         )
 
     def index(
-        self, recipe: str, rows: Rows, dropped: Collection[str] = (), **changes: Any
+        self,
+        recipe: str,
+        rows: Rows,
+        dropped: Collection[str] = (),
+        replaced: Mapping[str, str] | None = None,
+        **changes: Any,
     ) -> dict[str, Path]:
-        """Make a corpus up to its index; a rule that this stands for drops some documents."""
+        """Make a corpus up to its index; stand-ins for rules drop documents, or replace texts."""
         first, near = self.corpus(recipe, rows, **changes)
         version = first.name
         runs = {"raw": first, "near_duplicates": near}
@@ -142,7 +151,8 @@ class Root:
 
         nothing = held_out.HeldOutConfig(share=0, min_documents=1, max_domain_bytes=1)
         job("held_out", held_out, nothing, "raw", "near_duplicates")
-        job("filtered", Filtering(dropped), None, "held_out")
+        masks = replaced or {}
+        job("filtered", Filtering(dropped, masks), {"replacements": masks}, "held_out")
         job("tokenizer", tokenizer, tokenizer.TokenizerConfig(vocab_size=300), "filtered")
         job("tokens", tokens, tokens.TokensConfig(), "filtered", "tokenizer")
         inputs = ("tokens", "filtered", "held_out", "raw")

@@ -13,8 +13,11 @@ from assets.corpus.taken_down import earlier_without_taken_down, nothing_taken_d
 from assets.node import Finished, Node, Verdict
 from assets.recipe import load_recipe
 from assets.takedown.ledger import TakenDown, read_ledger, write_ledger
+from assets.takedown.proof import unwanted
 from olmo_core.corpus.document import Document, write_documents
+from olmo_core.data.document_index import DocumentIndex
 from olmo_core.errors import ConfigError
+from olmo_core.lineage.absence import Unwanted
 from olmo_core.run.folder import RunFolder
 
 NODE = Node(recipe="two", name="tokens", stage="corpus", description="", module="", config={})
@@ -82,6 +85,32 @@ def test_what_a_rule_has_dropped_is_in_the_corpus_and_what_a_list_excludes_is_no
     assert judged(runs).passed  # excluded, and left out as near to it
     write_ledger(one, [gone(text(1))])
     assert not judged(runs).passed
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_text_of_which_parts_were_replaced_is_known_by_what_it_was(
+    made: Any, one: Path, text: Any, indexed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"a": [{"id": str(n), "text": text(n)} for n in range(5)]}
+    masked = f"|||MASK||| {text(1)[20:]}"
+    runs = made.index("two", rows, replaced={"a/1": masked})
+    sha1 = bytes.fromhex(gone(text(1)).sha1 or "")
+    index = RunFolder(runs["documents"])
+    assert not DocumentIndex(index.path).of_sha1(sha1)
+    nothing = Unwanted(sha1s=(), urls=(), ids=())
+    found = unwanted(index, nothing, (gone(text(1), name="x/9"),))
+    assert list(found.own_ids) == ["a/1"]
+    if not indexed:
+        shutil.rmtree(runs["documents"])
+    write_ledger(one, [gone(text(7))])
+    assert judged(runs).passed
+    write_ledger(one, [gone(text(1), name="x/9")])
+    for reads in (True, False):
+        if not reads:  # the corpus is the same, and so is what was found in it
+            monkeypatch.setattr("assets.takedown.replaced.read_folder", None)
+        refused = judged(runs)
+        assert not refused.passed
+        assert "'x/9' (by one)" in refused.description
 
 
 def test_a_ledger_that_cannot_be_read_is_refused_with_its_line(one: Path) -> None:

@@ -102,6 +102,8 @@ def test_documents_without_text_are_known_by_their_ids(corpus: Corpus, tmp_path:
     assert [each.id for each in prove_absence(run, index, by_id).held] == [name]
     # Where the text is known, an id alone says nothing: ids are unique in one corpus.
     assert prove_absence(run, corpus.folder / "index", by_id).holds
+    own = Unwanted(sha1s=(), urls=(), ids=(), own_ids={name})
+    assert [each.id for each in prove_absence(run, corpus.folder / "index", own).held] == [name]
 
 
 def test_an_index_with_a_gap_or_of_other_tokens_is_no_proof(corpus: Corpus, tmp_path: Path) -> None:
