@@ -16,7 +16,12 @@ KEY = "exclude_documents"
 
 
 def source_trees(recipe: Recipe) -> dict[str, Tree]:
-    """Return the mapping of each source of `raw`, as its file has it, by the source's name."""
+    """Return the mapping of each source of `raw`, as its file has it, by the source's name.
+
+    Raises:
+        ConfigError: the section is missing or malformed.
+    """
+    recipe.section("corpus", "raw", RawConfig)
     return {str(tree["name"]): tree for tree in recipe.corpus["raw"]["sources"]}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from assets.assemble import build_graph
 from assets.corpus.exclusions import placed_sources
 from assets.corpus.nodes import corpus_nodes
 from assets.recipe import load_recipe
@@ -229,3 +230,25 @@ def test_a_key_that_cannot_be_added_is_said_and_the_list_is_there(
     assert [
         json.loads(line)["id"] for line in (recipe / "takedown" / "documents.jsonl").open()
     ] == ["a/1"]
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("raw: {}", r"raw\.sources: key missing"),
+        ("raw: {sources: [{reader: files}]}", r"raw\.sources\[0\]\.name: key missing"),
+        ("raw: {sources: 3}", "sources"),
+        ("", "raw: section missing"),
+    ],
+)
+def test_a_malformed_source_is_refused_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str, expected: str
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(tmp_path / "recipes"))
+    monkeypatch.setenv("OLMO_ROOT", str(tmp_path / "root"))
+    recipe = shutil.copytree(TINY, tmp_path / "recipes" / "mine")
+    rest = (recipe / "corpus.yaml").read_text()
+    rest = rest[rest.index("near_duplicates:") :]
+    (recipe / "corpus.yaml").write_text(f"{section}\n{rest}")
+    with pytest.raises(ConfigError, match=expected):
+        build_graph(load_recipe("mine"))
