@@ -92,7 +92,8 @@ def start_explorer(listening: socket.socket) -> None:
     """
     listening.set_inheritable(True)
     code = "from pipelines.explorer.serve import main; main()"
-    command = [sys.executable, "-c", code, str(listening.fileno()), str(os.getpid())]
+    # -P: no module of the folder that the command was given in stands before one of ours.
+    command = [sys.executable, "-P", "-c", code, str(listening.fileno()), str(os.getpid())]
     if child := os.fork():
         os.waitpid(child, 0)
         listening.close()
