@@ -11,8 +11,9 @@ import yaml
 from assets.lineage.ancestors import Ancestor, Input
 from olmo_core.checkpoint.layout import MANIFEST, list_checkpoints
 from olmo_core.errors import InputError
+from olmo_core.run.code import TRAINING
 
-TRAINING, RAW = "olmo_core.train", "olmo_core.corpus.intake.raw"  # modules
+RAW = "olmo_core.corpus.intake.raw"  # the module
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from assets.lineage.descent import Descent, trace_model
 from assets.lineage.recorded import RawFile, ingredient_weights, raw_files, seeds
 from assets.lineage.runs import Lineage
 from assets.reporting.texts import amount
-from pipelines.cli.terminal import plain, terminal
+from pipelines.cli.terminal import plain_line, terminal
 
 SHOWN_FILES = 5  # of a source; --json has all
 DIGITS = 12  # of a digest or a commit
@@ -35,12 +35,12 @@ def print_model(recipe: str, model: str | None, *, as_json: bool) -> None:
     console = terminal()
     console.print(_tree(descent), soft_wrap=False)  # which would cut long lines of a tree
     for line in _lines(descent):
-        console.print(plain(line))
+        console.print(plain_line(line))
     _print_doubts(console, descent)
 
 
 def _tree(descent: Descent) -> Tree:
-    top = Tree(plain(f"{descent.label}{_facts(descent, descent.model)}"), guide_style="dim")
+    top = Tree(plain_line(f"{descent.label}{_facts(descent, descent.model)}"), guide_style="dim")
     told = {descent.model.run.path}
     _add_inputs(top, descent, descent.model, told)
     return top
@@ -51,15 +51,15 @@ def _add_inputs(branch: Tree, descent: Descent, run: Ancestor, told: set[Path]) 
     for each in run.inputs:
         weight = f" × {weights[each.name]:.4g}" if each.name in weights else ""
         if each.folder in descent.missing:
-            branch.add(f"[red]{plain(each.relative)}{weight}: gone[/]")
+            branch.add(f"[red]{plain_line(each.relative)}{weight}: gone[/]")
             continue
         source = descent.runs[each.folder]
-        label = plain(f"{source.relative}{weight}")
+        label = plain_line(f"{source.relative}{weight}")
         if each.folder in told:
             branch.add(f"[dim]{label}: above[/]")
             continue
         told.add(each.folder)
-        below = branch.add(label + plain(_facts(descent, source)))
+        below = branch.add(label + plain_line(_facts(descent, source)))
         _add_inputs(below, descent, source, told)
         _add_raw(below, raw_files(source))
 
@@ -89,9 +89,9 @@ def _add_raw(branch: Tree, files: Sequence[RawFile]) -> None:
     """Add what no asset made, by source."""
     for source in dict.fromkeys(each.source for each in files):
         of = [each for each in files if each.source == source]
-        below = branch.add(plain(f"source {source}"))
+        below = branch.add(plain_line(f"source {source}"))
         for each in of[:SHOWN_FILES]:
-            below.add(plain(_raw_line(each)))
+            below.add(plain_line(_raw_line(each)))
         if len(of) > SHOWN_FILES:
             below.add(f"and {len(of) - SHOWN_FILES:,} more: --json")
 
@@ -137,11 +137,11 @@ def _print_doubts(console: Console, descent: Descent) -> None:
     """Print what a reader must know before relying on the tree: acceptances, changes, gaps."""
     for path, acceptances in descent.accepted.items():
         for each in acceptances:
-            console.print(plain(f"{descent.runs[path].relative}: {each}"), style="yellow")
+            console.print(plain_line(f"{descent.runs[path].relative}: {each}"), style="yellow")
     for (path, name), digest in descent.changed.items():
         reader = descent.runs[path].relative
         line = f"{reader}: read other bits of {name} than stand there now ({digest[:DIGITS]})"
-        console.print(plain(line), style="red")
+        console.print(plain_line(line), style="red")
     for path, missing in descent.missing.items():
         line = f"{path}: gone, read by {', '.join(missing.readers)}; what it was made from is "
-        console.print(plain(f"{line}not known"), style="red")
+        console.print(plain_line(f"{line}not known"), style="red")

@@ -13,7 +13,7 @@ from olmo_core.lineage.official_documents import (
     documents_of_official_step,
     steps_of_official_document,
 )
-from pipelines.cli.terminal import plain, print_json, table, terminal
+from pipelines.cli.terminal import plain_line, print_json, table, terminal
 
 SHOWN_TIMES = 40  # that a document was read, on a terminal
 
@@ -59,13 +59,15 @@ def print_official_step(
         return
     console = terminal()
     console.print(
-        plain(f"{run.config.run_name}: step {step:,} of {run.last_step:,}, epoch {epoch}")
+        plain_line(f"{run.config.run_name}: step {step:,} of {run.last_step:,}, epoch {epoch}")
     )
     rows = [row for each in found for row in _rows(each)]
     console.print(table(("instance", "document", "tokens", "from", "file", "at"), rows))
     without = {each.place.file for each in found if each.pieces is None}
     for file in sorted(without):
-        console.print(plain(f"{file}: published without rows (.csv.gz): no documents are known"))
+        console.print(
+            plain_line(f"{file}: published without rows (.csv.gz): no documents are known")
+        )
 
 
 def print_official_document(
@@ -94,7 +96,9 @@ def print_official_document(
     for each in found:
         span = each.document
         tokens = span.end - span.start
-        console.print(plain(f"{span.file} [{span.start:,}, {span.end:,}): {span.src}:{span.loc}"))
+        console.print(
+            plain_line(f"{span.file} [{span.start:,}, {span.end:,}): {span.src}:{span.loc}")
+        )
         if each.in_windows < tokens:
             console.print(f"{tokens - each.in_windows:,} of its tokens are in no window: the tail")
         rows = [
@@ -110,9 +114,9 @@ def print_official_document(
             style="yellow",
         )
     if not found:
-        console.print(plain(f"{name}: in no rows that were read"))
+        console.print(plain_line(f"{name}: in no rows that were read"))
     for file in without:
-        console.print(plain(f"{file}: published without rows (.csv.gz): not searched"))
+        console.print(plain_line(f"{file}: published without rows (.csv.gz): not searched"))
     return 0 if found else 1
 
 
@@ -133,7 +137,7 @@ def print_official_checkpoint(path: Path, step: int, where: Where, *, as_json: b
     total = sum(each.tokens for each in counts)
     rows = [
         [
-            plain(each.folder),
+            plain_line(each.folder),
             f"{each.files:,}",
             f"{each.tokens:,}",
             f"{each.tokens / total:.1%}",
@@ -142,7 +146,7 @@ def print_official_checkpoint(path: Path, step: int, where: Where, *, as_json: b
         for each in counts
     ]
     console = terminal()
-    console.print(plain(f"{run.config.run_name}: {total:,} tokens up to step {step:,}"))
+    console.print(plain_line(f"{run.config.run_name}: {total:,} tokens up to step {step:,}"))
     columns = ("folder", "files", "tokens", "share", "passes")
     console.print(table(columns, rows, right=columns[1:]))
 
@@ -160,17 +164,17 @@ def _about(path: Path, run: OfficialRun) -> dict[str, Any]:
 def _rows(each: OfficialInstance) -> Iterator[list[str]]:
     if each.pieces is None:
         at = f"{each.place.start:,}–{each.place.stop:,}"
-        yield [str(each.instance), "", "", "", plain(each.place.file), at]
+        yield [str(each.instance), "", "", "", plain_line(each.place.file), at]
         return
     for piece in each.pieces:
         span = piece.document
         at = f"{span.start + piece.start:,}–{span.start + piece.stop:,}"
         yield [
             str(each.instance),
-            plain(span.id),
+            plain_line(span.id),
             f"{piece.start:,}–{piece.stop:,} of {span.end - span.start:,}",
-            plain(f"{span.src}:{span.loc}"),
-            plain(span.file),
+            plain_line(f"{span.src}:{span.loc}"),
+            plain_line(span.file),
             at,
         ]
 

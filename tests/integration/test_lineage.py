@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity
 
 from assets.lineage.answers import trace_document, trace_step
 from assets.lineage.quotes import index_quotes, open_text
@@ -270,3 +271,34 @@ def test_a_stage_that_has_not_run_and_one_of_several_versions(
             (copy / name).write_bytes((run / name).read_bytes())
     with pytest.raises(ValueError, match="stage1 has 2 versions, none of the recipe as it stands"):
         trace_step(Lineage("tiny"), 1)
+
+
+def test_a_model_is_traced_down_to_the_files_that_it_comes_from(tiny: World) -> None:
+    done = tiny.olmo("trace", "model", "tiny", "--json")
+    assert done.returncode == 0, done.stderr
+    document = ProvDocument.deserialize(content=done.stdout)
+    runs = {
+        str(next(iter(each.get_attribute("prov:location")))).removeprefix("file://")
+        for each in document.get_records(ProvActivity)
+    }
+    expected, waiting = set[str](), [tiny.path("soup")]
+    while waiting:  # by what result.json says alone
+        expected.add(str(folder := waiting.pop()))
+        inputs = json.loads((folder / "result.json").read_text())["inputs"]
+        waiting += [tiny.root / each["path"] for each in inputs.values()]
+    assert runs == expected
+    raw = [
+        entity
+        for entity in document.get_records(ProvEntity)
+        if str(entity.identifier).startswith(("raw:", "pkg:"))
+    ]
+    assert raw
+    parents = {
+        str(each.formal_attributes[1][1])
+        for each in document.get_records(ProvDerivation)
+        if str(each.formal_attributes[1][1]).startswith("checkpoint:")
+    }
+    assert parents == {f"checkpoint:tiny/stage1/{tiny.path('stage1').name}@step40"}
+    shown = tiny.olmo("trace", "model", "tiny", "stage1@step20")
+    assert "step 20 of 40 steps" in shown.stdout
+    assert "gone" not in shown.stdout
