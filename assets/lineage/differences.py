@@ -22,8 +22,10 @@ from olmo_core.run.folder import RunFolder
 if TYPE_CHECKING:
     from olmo_core.evals.compare.models import Compared, Floors
     from olmo_core.evals.store.read import Results
+    from olmo_core.lineage.documents import ComparedDocuments
 
 Row = Mapping[str, Any]
+INDEX = "documents"  # the asset that says of each token whose it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Differences:
     after: Side
     causes: Causes
     data: Sequence[Found] = ()
+    documents: "ComparedDocuments | None" = None  # None: no two indexes, or one and the same
     environment: Sequence[Found] = ()
     losses: Mapping[str, LossDifference] = field(default_factory=dict[str, LossDifference])
     weights: Mapping[str, ComparedWeights] = field(default_factory=dict[str, ComparedWeights])
@@ -74,6 +77,7 @@ def compare_sides(before: Side, after: Side, root: Path) -> Differences:
         after=after,
         causes=causes,
         data=joined((name, _data_changes(before, after, a, b)) for name, a, b in alike),
+        documents=_documents(before, after),
         environment=joined((name, _environment_changes(a, b)) for name, a, b in apart),
         losses=dict(_losses(before, after, trained)),
         weights=weights,
@@ -160,6 +164,32 @@ def _data_of(run: RunFolder, step: int | None) -> dict[str, Any]:
         "tokens": tokens,
         "order": order,
     }
+
+
+def _documents(before: Side, after: Side) -> "ComparedDocuments | None":
+    """Return which documents the tokens of one side hold and those of the other do not."""
+    old, new = _index_of(before), _index_of(after)
+    if old is None or new is None or old.read_result()["digest"] == new.read_result()["digest"]:
+        return None
+    from olmo_core.lineage.documents import compare_documents
+
+    return compare_documents(old.path, new.path)
+
+
+def _index_of(side: Side) -> RunFolder | None:
+    """Return the index of a side's tokens: its own, else one of its recipe made from the same."""
+    if (own := side.runs.get(INDEX)) is not None and own.finished:
+        return own
+    tokens = side.runs.get("tokens")
+    if tokens is None or not tokens.finished:
+        return None
+    digest = tokens.read_result()["digest"]
+    beside = (
+        RunFolder(path.parent) for path in tokens.path.parents[1].glob(f"{INDEX}/*/result.json")
+    )
+    return next(
+        (run for run in beside if run.read_result()["inputs"]["tokens"]["digest"] == digest), None
+    )
 
 
 def _losses(

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from olmo_core.lineage.losses import read_losses
 from olmo_core.lineage.weights import ComparedWeights, WeightDifference
 from olmo_core.monitor.curves import FORMATS, Curve, Panel, characters, picture
 from pipelines.cli.compare import METHOD, entries, print_compared
+from pipelines.cli.diff_documents import print_documents
 from pipelines.cli.terminal import print_json, table, terminal
 
 MOST_TENSORS = 10  # that are printed; --json has all
@@ -82,6 +84,8 @@ def _print(console: Console, found: Differences) -> None:
     if found.causes.same:
         console.print("nothing that decides a result differs: equal fingerprints")
     _print_found(console, "data", found.data)
+    if found.documents is not None:
+        print_documents(console, found.documents)
     _print_found(console, "environment", found.environment)
     if found.losses:
         console.print(table(*_loss_table(found), right=LOSS_COLUMNS[1:], title="losses"))
@@ -208,6 +212,7 @@ def entry(found: Differences) -> dict[str, Any]:
         "causes": [_found(each) for each in found.causes.own],
         "because": {name: list(inputs) for name, inputs in found.causes.because.items()},
         "data": [_found(each) for each in found.data],
+        "documents": None if found.documents is None else asdict(found.documents),
         "environment": [_found(each) for each in found.environment],
         "losses": {
             name: {

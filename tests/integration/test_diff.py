@@ -1,0 +1,95 @@
+"""`olmo diff` on real runs that differ in one value: that value is named, and nothing else."""
+
+import json
+import shutil
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration.conftest import RECIPES, World
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def world(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """`tiny` beside a variant of its training and one of its corpus, in a root of their own."""
+    folder = tmp_path_factory.mktemp("diff")
+    (folder / "mine").mkdir()
+    found = World(root=shutil.copytree(tiny.root, folder / "root", symlinks=True))
+    variants = (
+        ("stage1.optimizer.learning_rate=5e-4", "tiny_rate", "stage1"),
+        ("corpus.held_out.seed=7", "tiny_seed", "documents"),
+    )
+    for setting, name, asset in variants:
+        arguments = ("--set", setting, "--as", name, "--select", asset)
+        done = found.olmo("run", "tiny", *arguments, OLMO_RECIPES=paths(found))
+        assert done.returncode == 0, done.stdout + done.stderr
+    return found
+
+
+def paths(world: World) -> str:
+    return f"{world.root.parent / 'mine'}:{RECIPES}"
+
+
+def diff(world: World, *names: str) -> dict[str, Any]:
+    done = world.olmo("diff", *names, "--json", OLMO_RECIPES=paths(world))
+    assert done.returncode == 0, done.stdout + done.stderr
+    [found] = json.loads(done.stdout)
+    return found
+
+
+def test_a_training_differs_in_its_learning_rate_alone(world: World) -> None:
+    found = diff(world, "tiny/stage1", "tiny_rate/stage1")
+    [cause] = found["causes"]
+    assert (cause["assets"], cause["what"]) == (["stage1"], "optimizer.learning_rate")
+    assert cause["after"] == 5e-4
+    assert found["because"] == {}
+    assert found["data"] == []
+    assert found["documents"] is None  # made from the same tokens
+    [losses] = found["losses"].values()
+    assert losses["first_step_apart"] == 2  # the first loss is that of the first weights
+    [weights] = found["weights"].values()
+    assert weights["not_compared"] == []
+    assert 0 < weights["all"]["relative"] < 1
+    assert all(tensor["norm"] > 0 for tensor in weights["tensors"])
+
+
+def test_checkpoints_of_two_runs_have_weights_that_lie_apart(world: World) -> None:
+    [model] = diff(world, "tiny/stage1", "tiny_rate/stage1")["weights"].values()
+    steps = sorted(
+        int(path.name.removeprefix("step"))
+        for path in (world.path("stage1") / "checkpoints").glob("step*")
+    )
+    names = [f"{recipe}/stage1@step{steps[-1]}" for recipe in ("tiny", "tiny_rate")]
+    [weights] = diff(world, *names)["weights"].values()
+    assert weights["all"]["relative"] == pytest.approx(model["all"]["relative"], rel=1e-9)
+    assert weights["not_compared"] == []
+
+
+def test_a_corpus_differs_in_its_seed_alone_and_in_these_documents(world: World) -> None:
+    found = diff(world, "tiny/documents", "tiny_seed/documents")
+    [cause] = found["causes"]
+    assert (cause["assets"], cause["what"], cause["after"]) == (["held_out"], "seed", 7)
+    ids = {name: indexed(world, name) for name in ("tiny", "tiny_seed")}
+    first, second = ids["tiny"] - ids["tiny_seed"], ids["tiny_seed"] - ids["tiny"]
+    assert first
+    assert second
+    documents = found["documents"]
+    assert total(documents["first"]) == len(first)
+    assert total(documents["second"]) == len(second)
+    assert set(documents["first"]["ids"]) <= first
+    assert set(documents["second"]["ids"]) <= second
+
+
+def total(found: dict[str, Any]) -> int:
+    return sum(each["documents"] for each in found["sources"].values())
+
+
+def indexed(world: World, recipe: str) -> set[str]:
+    """The ids of all documents with tokens, by token file."""
+    [result] = (world.root / recipe / "documents").glob("*/result.json")
+    files = [*(result.parent / "places").rglob("*.parquet")]
+    assert files
+    return {id for file in files for id in pq.read_table(file, columns=["id"])["id"].to_pylist()}
