@@ -54,6 +54,11 @@ class PastRun:
         return self.result["report"]["numbers"]
 
     @property
+    def scores_from_cache(self) -> bool:
+        """Return whether an evaluation found scores of equal weights, and did not compute them."""
+        return bool(self.numbers.get("scores_from_cache"))
+
+    @property
     def work_seconds(self) -> float:
         """Return the time of the work of its last attempt."""
         return self.result["work_seconds"]

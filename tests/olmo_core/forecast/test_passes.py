@@ -187,3 +187,31 @@ def test_an_evaluation_of_tasks_that_are_no_more_is_no_measure(root: Path) -> No
     config = {"tasks": [{"name": "olmo1_copa", "limit": 10}]}
     work = Work(asset="downstream", module=module, config=config, inputs=models)
     assert forecast_job(work, Place(cores=2), [root]).value("seconds") == pytest.approx(11.0)
+
+
+def test_a_run_that_read_its_scores_from_the_cache_is_no_measure(root: Path) -> None:
+    module = "olmo_core.evals.perplexity.perplexity"
+    numbers = {"export": {"parameters": 10.0, "models": 2.0}, "held_out": {"scored_bytes": 100.0}}
+    for name, entries in numbers.items():
+        write_result(
+            root,
+            f"demo/{name}/a",
+            module=HELD_OUT,
+            config={},
+            work_seconds=1.0,
+            numbers=entries,
+        )
+    for version, seconds, cached in (("a", 9.0, 0), ("b", 0.5, 16), ("c", 0.6, 16)):
+        write_result(
+            root,
+            f"demo/perplexity/{version}",
+            module=module,
+            config={},
+            work_seconds=seconds,
+            numbers={"scores_from_cache": cached},
+            inputs={"demo/export/a": "", "demo/held_out/a": ""},
+        )
+    work = Work(asset="perplexity", module=module, config={}, inputs=numbers)
+    made = forecast_job(work, Place(cores=2), [root])
+    assert made.value("seconds") == pytest.approx(1.0 + 9.0)
+    assert "demo/perplexity/a" in made.figures["seconds"].basis
