@@ -52,8 +52,8 @@ def run_gc(options: GcOptions) -> int:
     if not root().is_dir():
         raise ConfigError(f"{root()}: no such folder; nothing has been made there")
     require_own(root())
-    recipes = read_recipes()
     try:
+        recipes = read_recipes()
         if not options.delete:
             _print_found(find(root(), recipes, site_launcher(), asked), options)
             return 0

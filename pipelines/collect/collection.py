@@ -191,11 +191,11 @@ def _return_needed(root: Path) -> list[str]:
     for run in (*records.runs.values(), *records.replays):
         wanted |= run.mentions
         wanted |= {gone[value] for value in run.fingerprints_read if value in gone}
-    needed = set(wanted & there.keys())
+    needed = set(wanted & there.keys()) - records.runs.keys()  # made anew meanwhile
     lost = _in_trash(root)
     waiting = [*needed]
     while waiting:
-        more = (lost[waiting.pop()].mentions & there.keys()) - needed
+        more = lost[waiting.pop()].mentions & there.keys() - needed - records.runs.keys()
         needed |= more
         waiting.extend(more)
     back: list[str] = []

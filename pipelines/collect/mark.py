@@ -6,6 +6,7 @@ say anything of stays.
 """
 
 import dataclasses
+import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assets.assemble import build_graph
+from assets.evals.sweep import SWEEP
 from assets.execution.reused import reuses
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher
@@ -25,6 +27,7 @@ from olmo_core.run.folder import RunFolder
 from pipelines.collect.decisions import pins, releases
 from pipelines.collect.records import Records, Run, named_runs
 
+HEARTBEAT_SECONDS = 600.0  # after which a job without a sign of life has ended
 INDEX, TOKENS = (
     "documents",
     "tokens",
@@ -100,15 +103,20 @@ def mark(
 
 def alive(run: Run, launcher: Launcher) -> str:
     """Return how it is known that a run's job may be at work; empty if it is not."""
-    if run.locked:
-        return "at work"
-    if run.finished is not None or not run.folder.launch.exists():
-        return ""
     try:
+        if run.locked:
+            return "at work"
+        if run.finished is not None or not run.folder.launch.exists():
+            return ""
         state = launcher.state(run.folder)
-    except (EngineError, ConfigError) as error:
-        return f"its engine does not say whether it is at work: {error}"
-    return ("queued" if state.queued else "at work") if state.alive else ""
+    except (EngineError, OSError, ValueError) as error:
+        return f"it cannot be told whether it is at work: {error}"
+    if state.alive:
+        return "queued" if state.queued else "at work"
+    # Of a process on another machine the local engine knows no more than the locks say.
+    elsewhere = run.host not in (None, socket.gethostname())
+    lately = time.time() - run.touched < HEARTBEAT_SECONDS
+    return f"at work on {run.host} a moment ago" if elsewhere and lately else ""
 
 
 def readers_first(records: Records, names: Mapping[str, Any]) -> list[str]:
@@ -187,10 +195,15 @@ def _current(records: Records, graph: Graph) -> Iterator[tuple[str, str]]:
             for run in records.runs.values():
                 if run.asset == name:
                     yield run.name, f"cannot tell what counts as {recipe}/{name}: {error}"
-    for state in sweep_states(graph, root):
-        if state.state == "up to date":
-            counts = f"counts now as {recipe}/{state.asset} {state.partition}"
-            yield from _here(records, state.run, counts)
+    try:
+        for state in sweep_states(graph, root):
+            if state.state == "up to date":
+                counts = f"counts now as {recipe}/{state.asset} {state.partition}"
+                yield from _here(records, state.run, counts)
+    except (OSError, ValueError, KeyError) as error:
+        for run in records.runs.values():
+            if run.asset in SWEEP:
+                yield run.name, f"cannot tell what counts for {recipe}'s checkpoints: {error}"
 
 
 def _of_asset(records: Records, graph: Graph, name: str) -> Iterator[tuple[str, str]]:

@@ -35,6 +35,7 @@ class Run:
     folder: RunFolder
     asset: str
     made_by: str | None = None  # the recipe that has submitted it last
+    host: str | None = None  # from where
     fingerprint: str | None = None
     digest: str | None = None
     finished: float | None = None  # Unix time
@@ -207,6 +208,7 @@ def _read(root: Path, path: Path, linked: bool, asset: str) -> Run:
         touched=_touched(folder),
         has_checkpoint=last is not None,
         made_by=launch.get("recipe"),
+        host=launch.get("host"),
         fingerprint=result.get("fingerprint") or launch.get("fingerprint"),
         digest=result.get("digest"),
         finished=result.get("finished"),

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from assets.launcher import Refused
+from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError, InputError
 from pipelines.cli.main import app
 from tests.pipelines.collect.roots import LONG_AGO, Made, version
@@ -111,6 +112,15 @@ def test_a_record_that_cannot_be_read_is_named(made: Made) -> None:
     (made.root / f".pinned/a/tokens/{OLD}.json").write_text("{")
     for more in ([], ["--delete"]):
         refused(r"\.pinned/a/tokens/.*nothing was taken away", "gc", *more, kind=InputError)
+
+
+def test_an_acceptance_that_cannot_be_read_is_named_though_there_are_recipes(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLMO_RECIPES", str(CHECKOUT / "tests/recipes"))
+    (made.root / ".accepted").mkdir()
+    (made.root / ".accepted/0123456789ab.json").write_text("{")
+    refused(r"\.accepted/0123456789ab\.json.*nothing was taken away", "gc", kind=InputError)
 
 
 def refused(said: str, *arguments: str, kind: type[Exception] = ConfigError) -> None:

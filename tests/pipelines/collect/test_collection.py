@@ -210,6 +210,20 @@ def test_what_was_moved_can_be_put_back(tmp_path: Path) -> None:
     assert f"{made.root / again} is there" in wrong[0]
 
 
+def test_what_was_made_anew_needs_nothing_of_the_trash(tmp_path: Path) -> None:
+    made = Made(tmp_path / "root")
+    raw = f"a/raw/{version(1)}"
+    made.run(raw)
+    made.run(f"a/raw/{version(2)}", ended=LONG_AGO + 1)
+    run_gc(made.root, keep_trash=True)
+    made.run(raw)
+    made.run(f"b/tokens/{version(3)}", [raw])
+    outcome = run_gc(made.root)
+    assert (outcome.returned, outcome.left) == ([], {})
+    assert made.there() == set(made.inputs)
+    assert not (made.root / TRASH).exists()
+
+
 def test_a_shared_root_refuses(tmp_path: Path) -> None:
     made, _ = a_root(tmp_path / "root")
     (made.root / SHARED).write_text("read by the team of the other cluster\n")

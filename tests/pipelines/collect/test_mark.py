@@ -10,6 +10,7 @@ import pytest
 
 from assets.execution.reused import record_reuse
 from assets.launcher import Refused
+from olmo_core.files import read_json, write_json
 from olmo_core.run.accepted import Acceptance, write_acceptance
 from olmo_core.run.folder import RunFolder, locked
 from pipelines.collect.collection import Asked, Found, find
@@ -166,6 +167,19 @@ def test_what_is_at_work_stays_and_what_it_reads(made: Made) -> None:
         with locked(job.path / lock):
             assert goes(made, 0) == set()
     assert goes(made, 0) == {"a/raw/" + version(1), "b/tokens/" + version(3)}
+
+
+def test_a_job_of_another_machine_stays_as_long_as_it_gives_signs_of_life(made: Made) -> None:
+    made.run("a/raw/" + version(1), ended=LONG_AGO)
+    made.run("a/raw/" + version(2), ended=LONG_AGO + 1)
+    job = made.run("b/tokens/" + version(3), ["a/raw/" + version(1)], ended=None)
+    write_json(job.launch, {**read_json(job.launch), "host": "elsewhere"})
+    for path in (job.launch, job.path):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    assert len(goes(made, 0)) == 2
+    (job.path / "status.json").write_text("{}")
+    assert goes(made, 0) == set()
+    assert "elsewhere" in found(made, 0).stays["b/tokens/" + version(3)]
 
 
 def test_what_cannot_be_read_stays_and_what_its_letters_name(made: Made) -> None:
