@@ -1,6 +1,7 @@
 """`olmo gc`: what nobody needs, shown or taken away; and the pins that keep versions."""
 
 import re
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from olmo_core.errors import ConfigError, InputError
 from pipelines.cli.terminal import print_json, table, terminal
 from pipelines.collect.collection import Asked, Found, Outcome, collect, find, restore
 from pipelines.collect.decisions import pin, pins, require_own, unpin
-from pipelines.collect.mark import read_recipes
+from pipelines.collect.mark import Recipes, read_recipes
 from pipelines.collect.named import require_run
-from pipelines.collect.records import read_records
+from pipelines.collect.records import Records, read_records
 from pipelines.collect.sizes import Sizes
 from pipelines.collect.trash import trashed
 from pipelines.launchers.router import site_launcher
@@ -55,7 +56,9 @@ def run_gc(options: GcOptions) -> int:
     try:
         recipes = read_recipes()
         if not options.delete:
-            _print_found(find(root(), recipes, site_launcher(), asked), options)
+            found = find(root(), recipes, site_launcher(), asked)
+            _say_broken(found.records, recipes)
+            _print_found(found, options)
             return 0
         console = terminal()
         bars = progress.Progress(
@@ -80,6 +83,7 @@ def run_gc(options: GcOptions) -> int:
         if isinstance(error, ConfigError):
             raise
         raise InputError(f"{error}; nothing was taken away") from None
+    _say_broken(outcome.found.records, recipes)
     return _print_outcome(outcome, options)
 
 
@@ -155,6 +159,14 @@ def _asked(options: GcOptions) -> Asked:
     )
 
 
+def _say_broken(records: Records, recipes: Recipes) -> None:
+    """Say of which recipes everything stays, since they cannot be read."""
+    here = {name for run in records.runs.values() for name in (run.recipe, run.made_by)}
+    for name, why in recipes.broken.items():
+        if name in here:
+            print(f"olmo: {name}: all of its own stays: {visible(why)}", file=sys.stderr)
+
+
 def _print_found(found: Found, options: GcOptions) -> None:
     if options.as_json:
         print_json(_rows(found, {}))
@@ -177,15 +189,16 @@ def _print_found(found: Found, options: GcOptions) -> None:
 def _print_outcome(outcome: Outcome, options: GcOptions) -> int:
     found = outcome.found
     wrong = [*outcome.left.values(), *outcome.wrong]
+    back = {name: "put back: something depends on it" for name in outcome.returned}
     if options.as_json:
-        print_json(_rows(found, outcome.left))
+        print_json(_rows(found, {**outcome.left, **back}))
         return EXIT_LEFT if wrong else 0
     _print_tables(found, options)
-    for name in outcome.returned:
-        print(f"{name}: put back: something depends on it")
+    for name, why in back.items():
+        print(f"{name}: {why}")
     for line in wrong:
         print(f"left: {visible(line)}")
-    gone = [name for name in found.goes if name not in outcome.left]
+    gone = [name for name in found.goes if name not in outcome.left and name not in back]
     caches = [] if options.keep_trash else [*found.caches]
     freed = _bytes(sum(found.freed.get(name, 0) for name in (*gone, *caches)))
     if options.keep_trash:

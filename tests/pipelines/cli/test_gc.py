@@ -11,6 +11,7 @@ from assets.launcher import Refused
 from assets.paths import CHECKOUT
 from olmo_core.errors import ConfigError, InputError
 from pipelines.cli.main import app
+from pipelines.collect import collection
 from tests.pipelines.collect.roots import LONG_AGO, Made, version
 
 OLD, NEW = version(1), version(2)
@@ -50,7 +51,7 @@ def test_it_shows_what_would_go_and_changes_nothing(made: Made) -> None:
     said = olmo("gc", "--verbose").output
     assert f"a/raw/{NEW}" in said
     assert "the newest" in said
-    rows = olmo("gc", "--json").output
+    rows = olmo("gc", "--json").stdout
     assert names(rows, stays=False) == {f"a/raw/{OLD}", f"a/tokens/{OLD}"}
     [row] = [row for row in json.loads(rows) if row["name"] == f"a/raw/{OLD}"]
     assert row["why"] == f"superseded by {NEW}"
@@ -78,9 +79,9 @@ def test_a_pinned_version_stays_until_it_is_unpinned(made: Made) -> None:
     assert "Nothing is pinned" in olmo("pin").output
     olmo("pin", f"a/tokens/{OLD}", "--because", "the paper's")
     assert "the paper's" in olmo("pin").output
-    assert names(olmo("gc", "--json").output, stays=False) == set()
+    assert names(olmo("gc", "--json").stdout, stays=False) == set()
     olmo("unpin", f"a/tokens/{OLD}")
-    assert len(names(olmo("gc", "--json").output, stays=False)) == 2
+    assert len(names(olmo("gc", "--json").stdout, stays=False)) == 2
     refused("is not pinned", "unpin", f"a/tokens/{OLD}")
     refused(f"did you mean.*a/tokens/{OLD}", "pin", f"a/tokens/{OLD}1")
 
@@ -112,6 +113,34 @@ def test_a_record_that_cannot_be_read_is_named(made: Made) -> None:
     (made.root / f".pinned/a/tokens/{OLD}.json").write_text("{")
     for more in ([], ["--delete"]):
         refused(r"\.pinned/a/tokens/.*nothing was taken away", "gc", *more, kind=InputError)
+
+
+def test_what_comes_back_is_not_counted_as_deleted(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move = collection.take_away
+
+    def moved(root: Path, name: str, bin: Path) -> None:
+        move(root, name, bin)
+        if name == f"a/raw/{OLD}":
+            made.run(f"b/tokens/{version(3)}", [name], ended=None)
+
+    monkeypatch.setattr(collection, "take_away", moved)
+    said = olmo("gc", "--delete").output
+    assert f"a/raw/{OLD}: put back: something depends on it" in said
+    assert "Deleted: 0 versions" in said  # what has its fingerprint came back too
+
+
+def test_a_recipe_that_cannot_be_read_is_said_if_something_here_is_of_it(
+    made: Made, tmp_path: Path
+) -> None:
+    for name in ("a", "other"):
+        (tmp_path / "recipes" / name).mkdir()
+        (tmp_path / "recipes" / name / "corpus.yaml").write_text("raw: {sources: 3")
+    done = olmo("gc", "--json")
+    assert "olmo: a: all of its own stays: " in done.stderr
+    assert "other" not in done.stderr
+    assert names(done.stdout, stays=False) == set()
 
 
 def test_an_acceptance_that_cannot_be_read_is_named_though_there_are_recipes(

@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 
 from olmo_core.errors import ConfigError
 from pipelines.cli.main import app
-
-TINY = Path(__file__).parents[2] / "recipes" / "tiny"
+from tests.integration.conftest import RECIPES, World
 
 
 def olmo(*arguments: str) -> str:
@@ -22,15 +21,11 @@ def olmo(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recipe whose documents are judged: a root beside it."""
+def made(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe, a copy of tiny, whose documents are judged: a root beside it, with tiny's."""
     folder = tmp_path_factory.mktemp("inspect")
-    shutil.copytree(TINY, folder / "recipes" / "mine")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OLMO_RECIPES", str(folder / "recipes"))
-        patch.setenv("OLMO_ROOT", str(folder / "root"))
-        patch.delenv("DAGSTER_HOME", raising=False)
-        olmo("run", "mine", "--select", "documents")
+    shutil.copytree(RECIPES / "tiny", folder / "recipes" / "mine")
+    shutil.copytree(tiny.root, folder / "root", symlinks=True)
     return folder
 
 
