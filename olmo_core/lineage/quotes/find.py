@@ -1,6 +1,6 @@
 """Find where a quote stands in token files, to the letter: by the index, or by reading them all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from olmo_core.lineage.quotes.token_text import TokenText
 from olmo_core.lineage.quotes.winnowing import MATCH_BYTES, WINDOW, winnow
 
 _AT_ONCE = 1 << 20  # tokens read at once
+_STRETCHES = 1024  # around places, decoded at once
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -65,8 +66,9 @@ def find(index: QuotesIndex, text: TokenText, quote: bytes) -> Iterator[Place]:
     for shard, of_shard in zip(index.shards, found, strict=True):
         file = shard.shard.file
         tokens = text.tokens(file)
-        for start, stop in _joined(of_shard[rarest], before, after, tokens):
-            for place in _search(text, file, start, stop, quote):
+        stretches = [*_joined(of_shard[rarest], before, after, tokens)]
+        for at in range(0, len(stretches), _STRETCHES):
+            for place in _search(text, file, stretches[at : at + _STRETCHES], quote):
                 if place != last:  # two shards may know the places at their border
                     last = place
                     yield place
@@ -95,7 +97,7 @@ def scan(
         for start in range(0, tokens, _AT_ONCE):
             stop = min(tokens, start + _AT_ONCE)
             # A token has a byte at least.
-            for place in _search(text, file, start, min(tokens, stop + len(quote)), quote):
+            for place in _search(text, file, [(start, min(tokens, stop + len(quote)))], quote):
                 if last is None or place > last:
                     last = place
                     yield place
@@ -114,14 +116,24 @@ def _joined(places: np.ndarray, before: int, after: int, tokens: int) -> Iterato
         yield int(starts[part[0]]), int(stops[part[-1]])
 
 
-def _search(text: TokenText, file: str, start: int, stop: int, quote: bytes) -> Iterator[Place]:
-    """Yield the places of a quote in tokens [start, stop) of a file."""
-    content, edges = text.read(file, start, stop)
-    joined, at, last = content.tobytes(), -1, None
+def _search(
+    text: TokenText, file: str, stretches: Sequence[tuple[int, int]], quote: bytes
+) -> Iterator[Place]:
+    """Yield the places of a quote in stretches of tokens of a file."""
+    content, edges = text.read_each(file, stretches)
+    # Of each stretch its first token, and first byte, in what is joined here.
+    tokens = np.cumsum([0, *(stop - start for start, stop in stretches)])
+    ends = edges[tokens].tolist()
+    joined, at, number, last = content.tobytes(), -1, 0, None
     while (at := joined.find(quote, at + 1)) >= 0:
+        while ends[number + 1] <= at:
+            number += 1
+        if at + len(quote) > ends[number + 1]:
+            continue  # the next stretch lies elsewhere
+        shift = stretches[number][0] - int(tokens[number])
         first = int(np.searchsorted(edges, at, "right")) - 1
         after = int(np.searchsorted(edges, at + len(quote), "left"))
-        place = Place(file=file, start=start + first, stop=start + after)
+        place = Place(file=file, start=shift + first, stop=shift + after)
         if place != last:  # twice from the same token on
             last = place
             yield place

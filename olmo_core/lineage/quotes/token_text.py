@@ -1,6 +1,7 @@
 """The text of token files, as bytes, with the token that each byte is of."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +41,28 @@ class TokenText:
         Raises:
             InputError: the file is gone or truncated, or holds an id that the tokenizer lacks.
         """
+        return self.read_each(file, [(start, stop)])
+
+    def read_each(
+        self, file: str, stretches: Sequence[tuple[int, int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return `read` of some stretches of a file, joined end to end.
+
+        Raises:
+            InputError: as `read`.
+        """
         opened = self._open(file)
-        ids = np.empty(stop - start, dtype=opened.dtype)
-        self._files.read_into(opened.path, start * opened.dtype.itemsize, ids.view(np.uint8).data)
+        ids = np.empty(sum(stop - start for start, stop in stretches), dtype=opened.dtype)
+        buffer, size, done = ids.view(np.uint8).data, opened.dtype.itemsize, 0
+        for start, stop in stretches:
+            upto = done + size * (stop - start)
+            self._files.read_into(opened.path, start * size, buffer[done:upto])
+            done = upto
         try:
             return self.table.decode(ids)
         except InputError as error:
-            raise InputError(f"{opened.path}: tokens {start} to {stop}: {error}") from None
+            where = f"tokens {stretches[0][0]} to {stretches[-1][1]}"
+            raise InputError(f"{opened.path}: {where}: {error}") from None
 
     def _opened(self, file: str) -> TokenFile:
         return open_token_file(self._root / file, files=self._files, need_header=True)
