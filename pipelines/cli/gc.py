@@ -179,7 +179,7 @@ def _print_found(found: Found, options: GcOptions) -> None:
             sizes.add(run.name, run.path)
         held = _bytes(sum(sizes.freed.values()))
         print(
-            f"In the trash: {len(in_trash)} versions, {held}; olmo gc --restore puts them back, "
+            f"In the trash: {_versions(len(in_trash))}, {held}; olmo gc --restore puts them back, "
             "--delete deletes them."
         )
     if found.goes or found.caches or found.strays or in_trash:
@@ -202,9 +202,9 @@ def _print_outcome(outcome: Outcome, options: GcOptions) -> int:
     caches = [] if options.keep_trash else [*found.caches]
     freed = _bytes(sum(found.freed.get(name, 0) for name in (*gone, *caches)))
     if options.keep_trash:
-        print(f"In the trash: {len(gone)} versions, {freed}; olmo gc --restore puts them back.")
+        print(f"In the trash: {_versions(len(gone))}, {freed}; olmo gc --restore puts them back.")
     else:
-        print(f"Deleted: {len(gone)} versions{_caches(caches)}, {freed}.")
+        print(f"Deleted: {_versions(len(gone))}{_caches(caches)}, {freed}.")
     return EXIT_LEFT if wrong else 0
 
 
@@ -249,7 +249,8 @@ def _print_tables(found: Found, options: GcOptions) -> None:
         return
     strays = f", {len(found.strays)} stray files" if found.strays else ""
     held = f"{_caches([*found.caches])}{strays}, {_bytes(sum(found.freed.values()))}"
-    print(f"May go: {len(found.goes)} versions{held}; {len(found.stays)} stay (--verbose: why).")
+    may_go = f"{_versions(len(found.goes))}{held}"
+    print(f"May go: {may_go}; {len(found.stays)} stay (--verbose: why).")
 
 
 def _rows(found: Found, left: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -283,8 +284,12 @@ def _rows(found: Found, left: Mapping[str, str]) -> list[dict[str, Any]]:
     return rows
 
 
+def _versions(count: int) -> str:
+    return f"{count} version" + ("" if count == 1 else "s")
+
+
 def _caches(names: Sequence[str]) -> str:
-    return f", {len(names)} caches" if names else ""
+    return f", {len(names)} cache{'' if len(names) == 1 else 's'}" if names else ""
 
 
 def _kind(why: str) -> str:

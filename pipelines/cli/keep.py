@@ -60,7 +60,7 @@ def gc(
 ) -> None:
     """List versions that nobody needs, and what they hold; with --delete take them away.
 
-    It stays what is at work, the newest of every asset, what counts now for any recipe, what was
+    Kept are: what is at work, the newest of every asset, what counts now for any recipe, what was
     accepted, pinned, published or reused, and all that one of these was made from.
     """
     from pipelines.cli.gc import GcOptions, restore_trash, run_gc

@@ -1,8 +1,7 @@
 """Which runs of a root stay, and why; the rest may go.
 
-It stays what is at work, was at work lately, is the newest, counts now, was accepted, pinned,
-published or reused, and what cannot be read; and all that one of these depends on. What nobody can
-say anything of stays.
+Kept are runs that are at work or were lately, that are the newest or count now, that were accepted,
+pinned, published or reused, and those that cannot be read; and all that one of these depends on.
 """
 
 import dataclasses

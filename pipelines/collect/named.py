@@ -38,9 +38,10 @@ def named(
     goes = {name: "named" for name in names}
     if made_from and not dependents:
         raise Refused(
-            f"{listed(names)}: {len(made_from)} depend on {'them' if len(names) > 1 else 'it'}:\n  "
+            f"{listed(names)}: these {len(made_from)} were made from "
+            f"{'them' if len(names) > 1 else 'it'}:\n  "
             + "\n  ".join(sorted(made_from))
-            + "\nThey cannot stay without: add --dependents and all of them go"
+            + "\nAdd --dependents and all of them go"
         )
     goes.update({name: "depends on what is named" for name in sorted(made_from)})
     mute = [run.name for run in records.runs.values() if run.mute and run.name not in goes]

@@ -88,7 +88,7 @@ def test_a_pinned_version_stays_until_it_is_unpinned(made: Made) -> None:
 
 def test_a_named_version_goes_though_it_is_the_newest(made: Made) -> None:
     raw = f"a/raw/{NEW}"
-    refused(f"1 depend on it:\n  a/tokens/{NEW}\n", "gc", "--only", raw, kind=Refused)
+    refused(f"these 1 were made from it:\n  a/tokens/{NEW}\n", "gc", "--only", raw, kind=Refused)
     olmo("gc", "--only", raw, "--dependents", "--delete")
     assert made.there() == {f"a/raw/{OLD}", f"a/tokens/{OLD}"}
 
