@@ -73,7 +73,7 @@ class Watched:
 
     def expect_calm(self) -> None:
         assert (self.outside, self.dialogs) == ([], [])
-        errors = [said for said in self.errors if not said.startswith(HARMLESS)]
+        errors = {said for said in self.errors if not said.startswith(HARMLESS)}
         assert len(errors) <= 1  # a style for maps, which no page shows, is in plotly, and refused
         assert all(said.startswith("Applying inline style violates") for said in errors)
         assert self.page.title() != "run"
