@@ -226,9 +226,9 @@ def test_a_recipe_of_published_files_is_refused_once_a_document_is_taken_down(
         return " ".join((done.stdout + done.stderr).split())
 
     docs = tmp_path / "docs.txt"
-    docs.write_text("dclm-0-5\n")
+    docs.write_text("dclm-0-11\n")
     entry = json.loads(olmo("takedown", "published", "--docs", str(docs), "--json"))
-    assert [each["id"] for each in entry["published"]] == ["dclm-0-5"]
+    assert [each["id"] for each in entry["published"]] == ["dclm-0-11"]
     saw = {row["asset"] for row in entry["affected"] if row["holds"] == "saw"}
     assert {"stage1", "soup", "export"} <= saw
     assert olmo("plan", "published")
@@ -237,12 +237,12 @@ def test_a_recipe_of_published_files_is_refused_once_a_document_is_taken_down(
         assert "1 documents stand in published token files" in said
         said = olmo("plan", "published", code=1)
         assert "nothing_taken_down" in said
-        assert "'dclm-0-5' (by published)" in said
+        assert "'dclm-0-11' (by published)" in said
         assert "tokens.published" in said
         said = olmo("run", "published", "--select", "stage1", "--force", code=1)
         assert "nothing_taken_down" in said
         said = olmo("takedown", "published", "--verify", code=1)
-        assert "dclm-0-5" in said
+        assert "dclm-0-11" in said
     finally:
         shutil.rmtree(folder / "published" / "takedown")
     assert olmo("plan", "published")
