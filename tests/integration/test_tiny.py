@@ -21,7 +21,10 @@ from assets.execution.replay_check import NAME as REPLAYED
 from tests.integration.card import every_number_is_found
 from tests.integration.conftest import RECIPES, World
 
-KEYS = {"asset", "partition", "path", "reused_from", "fingerprint", "created", "metadata"}
+KEYS = {
+    *("asset", "partition", "path", "reused_from", "fingerprint", "created", "metadata"),
+    *("commit", "uncommitted", "inputs", "seeds", "overrides"),
+}
 MODELS = ["stage1", "stage2_ingredient1", "stage2_ingredient2", "soup"]
 
 USE_EXPORT = """
