@@ -158,7 +158,9 @@ def build_shard(
         # The next part begins in the token in which its first whole window that is new does.
         again = int(np.searchsorted(edges, int(edges[-1]) - (MATCH_BYTES - 1), "right")) - 1
         at += max(1, again)
-    return write_shard(folder, number, np.concatenate(parts), file=file, start=start, stop=stop)
+    postings = np.concatenate(parts)
+    parts.clear()  # or they would be held a third time while what is sorted is copied
+    return write_shard(folder, number, postings, file=file, start=start, stop=stop)
 
 
 def _plan(files: dict[str, int], shard_tokens: int) -> Iterator[tuple[str, int, int]]:
