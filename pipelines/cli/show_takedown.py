@@ -104,9 +104,9 @@ def print_takedown(
         "\nNothing is deleted; what was pushed or copied elsewhere must be taken back there.\n"
         f"After the rebuild: olmo takedown {found.recipe} --verify"
     )
-    raws = [row for row in rows if row.record is not None and row.record.asset == "raw"]
-    for row in raws:
-        console.print(plain(f"{row.place.removeprefix(base)}: {row.do}"))
+    for row in rows:
+        if row.group == "corpus" and row.record is not None and row.record.asset == "raw":
+            console.print(plain(f"{row.place.removeprefix(base)}: {row.do}"))
 
 
 def _print_documents(console: Console, found: Takedown) -> None:

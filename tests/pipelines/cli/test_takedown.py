@@ -69,7 +69,8 @@ def test_what_is_shown_is_never_obeyed_and_nothing_is_written(
     assert "red\\x1b[31m" in said
     assert "mine: 2 documents must leave: 2 asked for" in said
     assert "To be written by --write" in said
-    assert "Nothing is deleted." in said
+    assert "Nothing is deleted;" in said
+    assert said.count("olmo gc --only mine/raw/0 --dependents --delete") == 1
     assert {path: path.read_bytes() for path in recipe.rglob("*") if path.is_file()} == before
 
 
