@@ -14,17 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from assets.execution.replay import FOLDER as REPLAYS
 from assets.recipe import NAME, TAKEN
+from olmo_core.config.load import load
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder, is_locked
 
 VERSION = re.compile(r"[0-9a-f]{12}(?:\.[1-9][0-9]*)?")
 LOCKS = ("job.lock", "submit.lock", "supervise.lock")
 # What tells when a run was last at work.
 TOUCHED = ("claim.json", "launch.json", "status.json", "metrics.jsonl", "attempts.jsonl")
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +181,7 @@ def _read(root: Path, path: Path, linked: bool, asset: str) -> Run:
     def asked(what: Path, question: Callable[[], Any]) -> Any:
         try:
             return question() if what.exists() else None
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError, ConfigError) as error:
             said = " ".join(f"{error}".split())
             damage.append(said if str(what) in said else f"{what}: {said}")
             with contextlib.suppress(OSError):
@@ -191,7 +190,7 @@ def _read(root: Path, path: Path, linked: bool, asset: str) -> Run:
 
     launch = asked(folder.launch, lambda: _mapping(folder.read(folder.launch), folder.launch))
     result = asked(folder.result, lambda: _mapping(_result(folder), folder.result))
-    config = asked(folder.config, lambda: _config(folder))
+    config = asked(folder.config, lambda: load(folder.config))
     last = asked(folder.path / "checkpoints", folder.last_checkpoint)
     readable = any(each is not None for each in (launch, result, config))
     launch, result = launch or {}, result or {}
@@ -245,10 +244,6 @@ def _mapping(record: dict[str, Any] | None, path: Path) -> dict[str, Any] | None
     if not isinstance(record.get("finished", 0.0), (int, float)):
         raise ValueError(f"{path}: finished: found {record['finished']!r}; expected Unix time")
     return record
-
-
-def _config(folder: RunFolder) -> Any:
-    return yaml.load(folder.config.read_text(encoding="utf-8"), Loader=_Loader)
 
 
 def _texts(value: Any) -> Iterator[str]:
