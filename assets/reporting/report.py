@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.evals.sweep import SWEEP
 from assets.execution.produce import Produced
 from assets.node import Chart, Node
 from assets.reporting.in_loop import in_loop_tables
@@ -54,8 +55,11 @@ def partition_report(
 def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None) -> dict[str, Any]:
     """Return numbers, plots, tables and samples of a run, then where it lies and what it cost.
 
-    Where it is made of something else than would be used now, also why it counts.
+    Where it is made of something else than would be used now, also why it counts. Dagster plots
+    every number over the partitions, or over time: a sweep's figures are such a series, others
+    would be a plot of one dot each and are texts.
     """
+    number = plotted if node.name in SWEEP else figure
     result, folder = produced.result, produced.folder
     parts = result["report"]
     pictures = {name: (folder.path / path).read_bytes() for name, path in parts["plots"].items()}
@@ -82,7 +86,7 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
     }
     return {
         **({} if small is None else {"loss_curve": dg.MetadataValue.md(small)}),
-        **{name: figure(value) for name, value in parts["numbers"].items()},
+        **{name: number(value) for name, value in parts["numbers"].items()},
         **{name: _picture(name, png) for name, png in pictures.items()},
         **shown,
         **{f"{name} samples": samples(texts) for name, texts in parts["samples"].items() if texts},
@@ -97,6 +101,11 @@ def _metadata(node: Node, produced: Produced, accepted: Acceptance | None = None
         **{name: figure(result[name]) for name in COST},
         "attempts": figure(result["attempt"]),
     }
+
+
+def plotted(value: Any) -> Any:
+    """Return a figure as a number, of which Dagster makes a plot; as text what is none."""
+    return value if isinstance(value, (int, float)) else figure(value)
 
 
 def _forecast(folder: RunFolder) -> list[dict[str, Any]]:
