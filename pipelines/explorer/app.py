@@ -31,8 +31,10 @@ from pipelines.explorer.steps import step_page
 from pipelines.explorer.table import experiments_page
 
 SAVE = "save"  # parameter of a page's address: as one file
-# What a page may be refused for: it names what is wrong, and where.
-REFUSALS = (ConfigError, InputError, ValueError, FileNotFoundError, KeyError)
+# What a page is refused for: it names what is wrong, and where.
+REFUSALS = (ConfigError, InputError)
+# What records that are damaged or gone lead to, or a mistake of ours: the log has where.
+UNREADABLE = (ValueError, FileNotFoundError, KeyError)
 
 
 class Explorer:
@@ -121,6 +123,10 @@ def _answering(page: Callable[[Request], Page]) -> Callable[[Request], Response]
             return _error("Not found", str(error), 404)
         except REFUSALS as error:
             return _error("This cannot be shown", str(error), 422)
+        except UNREADABLE as error:
+            traceback.print_exc(file=sys.stderr)
+            said = f"{type(error).__name__}: {error}. Where it arose is in the terminal or log."
+            return _error("This cannot be shown", said, 422)
         except Exception:
             traceback.print_exc(file=sys.stderr)
             return _error("The explorer failed", "What happened is in the terminal or log.", 500)

@@ -31,7 +31,7 @@ def generations(experiment: Experiment, known: Mapping[Path, Experiment]) -> lis
         known: All experiments by their run folder.
     """
     rows: list[list[Ancestor]] = [[Ancestor(name=experiment.asset, experiment=experiment)]]
-    while len(rows) < 20:  # a chain of no end would be a damaged record
+    while len(rows) <= len(known) + 1:  # a longer chain has no end: a damaged record
         parents: dict[Path, Ancestor] = {}
         for child in rows[-1]:
             if child.experiment is not None:

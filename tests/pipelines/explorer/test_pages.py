@@ -166,6 +166,36 @@ def test_an_error_of_ours_shows_no_traceback(
     assert "Traceback" not in answer.text
 
 
+def test_what_cannot_be_read_is_said_on_the_page_and_where_in_the_log(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("figure")
+
+    monkeypatch.setattr("pipelines.explorer.app.plan_page", fail)
+    answer = client.get("/plan/demo")
+    assert answer.status_code == 422
+    assert "KeyError" in answer.text
+    assert "Traceback" not in answer.text
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_long_chain_of_runs_is_shown_to_its_first(client: TestClient, root: Path) -> None:
+    before: dict[str, object] = {}
+    for number in range(1, 31):
+        version = f"{number:012x}"
+        make_run(root, f"demo/stage1/{version}", inputs=before)
+        before = {"stage1": {"root": "own", "path": f"demo/stage1/{version}"}}
+    assert f"{1:012x}" in client.get(f"/model/demo/stage1/{30:012x}").text
+
+
+def test_a_chain_of_runs_without_end_is_a_page(client: TestClient, root: Path) -> None:
+    one, two = f"demo/stage1/{1:012x}", f"demo/stage1/{2:012x}"
+    make_run(root, one, inputs={"stage1": {"root": "own", "path": two}})
+    make_run(root, two, inputs={"stage1": {"root": "own", "path": one}})
+    assert client.get(f"/model/{one}").status_code == 200
+
+
 def test_what_is_saved_names_no_host_and_no_folder(client: TestClient, root: Path) -> None:
     run = make_run(root, f"demo/stage1/{VERSION}", finished=False)
     status = json.loads((run / "status.json").read_text())
