@@ -1,6 +1,6 @@
 """What was made from documents that must leave: runs by step, checkpoints, soups, revisions."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,8 @@ class Exposed:
             names = {name for name, _ in visits}
             tokens = sum(visit.tokens for _, visit in visits if visit.trained)
             said = (
-                f"read in {len(steps)} of its steps, {steps[0]} to {steps[-1]}; trained on "
-                f"{tokens:,} tokens of theirs in {len(trained)} visits"
+                f"read in {_steps(steps)}; trained on "
+                f"{tokens:,} tokens of theirs in {len(trained)} visit{'s' * (len(trained) != 1)}"
             )
             figures = {"steps": len(steps), "first_step": steps[0], "last_step": steps[-1]}
             figures |= {"trained_tokens": tokens, "trained_visits": len(trained)}
@@ -112,6 +112,12 @@ class Exposed:
             said = f"revisions {listed(revisions, 6)}; those that were pushed lie on the hub, too"
             return of_run("models", record, "saw", 0, said)
         return of_run("models", record, "saw", 0, of)
+
+
+def _steps(steps: Sequence[int]) -> str:
+    if len(steps) == 1:
+        return f"its step {steps[0]}"
+    return f"{len(steps):,} of its steps, {steps[0]} to {steps[-1]}"
 
 
 def opened(record: Record) -> TrainingRun:

@@ -271,7 +271,8 @@ class Holdings:
         if held:
             ranges = sum(map(len, held.values()))
             tokens = sum(map(sum, held.values()))
-            said = f"the manifest holds {tokens:,} tokens of theirs, in {ranges} ranges"
+            parts = f"{ranges:,} range{'s' * (ranges != 1)}"
+            said = f"the manifest holds {tokens:,} tokens of theirs, in {parts}"
             yield of_run("corpus", record, "names", len(held), said)
 
     def _per_document(self, record: Record, targets: Targets) -> Iterator[Affected]:

@@ -113,7 +113,8 @@ def _print_documents(console: Console, found: Takedown) -> None:
     once = {(t.sha1, t.id): t for t in found.targets}
     reasons = Counter(target.why for target in once.values())
     said = ", ".join(f"{count:,} {why}" for why, count in reasons.items())
-    console.print(plain(f"{found.recipe}: {len(once):,} documents must leave: {said}"))
+    many = "s" * (len(once) != 1)
+    console.print(plain(f"{found.recipe}: {len(once):,} document{many} must leave: {said}"))
     rows = [
         [
             plain(target.id),

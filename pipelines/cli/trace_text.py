@@ -40,11 +40,11 @@ def print_text(recipe: str, file: str, model: str | None, *, limit: int, as_json
         print_json(text_entry(recipe, answer))
         return
     console = terminal()
-    covered = _covered(answer)
+    covered, parts = _covered(answer), len(answer.spans)
     console.print(
         plain(
-            f"{answer.weights.label}: {len(answer.spans):,} spans, {covered:,} of "
-            f"{len(answer.text):,} characters, were trained on word for word"
+            f"{answer.weights.label}: {covered:,} of {len(answer.text):,} characters were "
+            f"trained on word for word, in {parts:,} part{'s' * (parts != 1)}"
         )
     )
     for span in answer.spans[:SHOWN_SPANS]:
@@ -53,7 +53,7 @@ def print_text(recipe: str, file: str, model: str | None, *, limit: int, as_json
         console.print(f"… and {len(answer.spans) - SHOWN_SPANS:,} more; --json has all")
     if answer.unread:
         console.print(
-            f"{answer.unread:,} places of very common text were not looked at: spans of nothing "
+            f"{answer.unread:,} places of very common text were not looked at: parts of nothing "
             "else are not among these.",
             style="yellow",
         )
