@@ -31,6 +31,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let a drill take its time."""
+    if item.get_closest_marker("drill"):
+        item.add_marker(pytest.mark.timeout(0))
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """A job that was asked to stop listens no more; what later tests start would inherit that."""

@@ -34,7 +34,12 @@ def serve(sock: socket.socket, *, beside: int | None = None) -> None:
     app = application(hosts=environment.explorer_hosts())
     # No access log: it would repeat ids of documents. A server's name is nobody's business.
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, lifespan="off"
+        app,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=5,  # seconds; a browser that reads no further would hold it
     )
     server = uvicorn.Server(config)
     if beside is not None:

@@ -72,28 +72,30 @@ def test_all_that_nobody_needs_is_deleted_and_the_rest_is_as_it_was(tmp_path: Pa
 
 def killed_after(root: Path, operations: int) -> bool:
     """Run it in a process that is killed at its n-th change of the disk; whether it was."""
-    pid = os.fork()
-    if pid == 0:
-        left = operations
+    # Not a fork of this process: a lock that another thread holds would be held there for ever.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(target=_run_gc_until, args=(root, operations))
+    process.start()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
 
-        def counted(act: Callable[..., Any]) -> Callable[..., Any]:
-            def act_or_die(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return act(*arguments, **named)
 
-            return act_or_die
+def _run_gc_until(root: Path, left: int) -> None:
+    def counted(act: Callable[..., Any]) -> Callable[..., Any]:
+        def act_or_die(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return act(*arguments, **named)
 
-        for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        try:
-            run_gc(root)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status)
+        return act_or_die
+
+    for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+        setattr(os, name, counted(getattr(os, name)))
+    run_gc(root)
 
 
 def require_whole(made: Made, stay: set[str], before: dict[str, bytes]) -> None:

@@ -16,7 +16,9 @@ from pipelines.explorer.listening import LOOPBACK, listen
 def serving(root: Path) -> Generator[str]:
     """Serve the explorer over a root; yields its origin, as in `http://127.0.0.1:40123`."""
     listening = listen(0, "--port")
-    config = uvicorn.Config(application(root), log_level="error", lifespan="off")
+    config = uvicorn.Config(
+        application(root), log_level="error", lifespan="off", timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
