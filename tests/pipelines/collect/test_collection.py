@@ -314,9 +314,15 @@ def test_what_another_recipe_has_reused_stays_though_its_own_has_gone_on(toy_roo
     assert [*run_gc(toy_root, NOW, newer).found.goes] == [str(first.path.relative_to(toy_root))]
 
 
-def _launch_what_reads_superseded(root: str, rounds: int, counts: Any) -> None:
-    """Make, of each input, a newer version, and at once a reader of the old one."""
-    for number in range(rounds):
+def _launch_what_reads_superseded(root: str, rounds: int, most: int, counts: Any) -> None:
+    """Make, of each input, a newer version, and at once a reader of the old one.
+
+    Go on, up to the most rounds, until a launch has come before the other process.
+    """
+    for number in range(most):
+        if number >= rounds and counts[0]:
+            break
+        counts[2] += 1
         for value in (number, number + 1):
             make(recipe("one", first={"value": value}), "first", Path(root))
         try:
@@ -331,18 +337,17 @@ def test_beside_launches_nothing_is_taken_away_that_a_job_reads(toy_root: Path) 
     newer = recipe("one", first={"value": 99})
     make(newer, "first", toy_root)
     context = multiprocessing.get_context("spawn")
-    counts = context.Array("i", 2)
-    rounds = 8
+    counts = context.Array("i", 3)
     other = context.Process(
-        target=_launch_what_reads_superseded, args=(str(toy_root), rounds, counts)
+        target=_launch_what_reads_superseded, args=(str(toy_root), 8, 80, counts), daemon=True
     )
     other.start()
     while other.is_alive():
         run_gc(toy_root, NOW, newer)
     other.join()
     assert other.exitcode == 0
-    launched, refused = counts
-    assert launched + refused == rounds
+    launched, refused, rounds = counts
+    assert launched + refused == rounds >= 8
     assert launched > 0
     results = [*toy_root.glob("copy/second/*/result.json")]
     assert results
