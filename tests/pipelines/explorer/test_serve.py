@@ -10,10 +10,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from olmo_core.errors import ConfigError
 from pipelines.explorer.listening import LOOPBACK, listen
+from pipelines.explorer.render import STATIC
 
 # Listens, starts the explorer, says where, and waits to be killed, as Dagster would.
 BESIDE = """
@@ -37,6 +39,26 @@ def answers(port: int) -> bool:
         return False
 
 
+def listener(port: int) -> psutil.Process:
+    [found] = [
+        each.pid
+        for each in psutil.net_connections("tcp4")
+        if each.status == psutil.CONN_LISTEN and [*each.laddr] == [LOOPBACK, port]
+    ]
+    assert found
+    return psutil.Process(found)
+
+
+def stalled(port: int) -> socket.socket:
+    """A browser that has asked for a large file, and reads no further."""
+    name = max(STATIC, key=lambda each: STATIC[each][0].stat().st_size)
+    client = socket.create_connection((LOOPBACK, port))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.sendall(f"GET /static/{name} HTTP/1.1\r\nHost: {LOOPBACK}:{port}\r\n\r\n".encode())
+    assert client.recv(8) == b"HTTP/1.1"
+    return client
+
+
 def test_it_ends_with_the_process_that_it_stands_beside(root: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", BESIDE], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
@@ -45,10 +67,12 @@ def test_it_ends_with_the_process_that_it_stands_beside(root: Path) -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline())
         wait_for(lambda: answers(port), "the explorer")
+        explorer, client = listener(port), stalled(port)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    wait_for(lambda: not answers(port), "the explorer's end")
+    with client:
+        wait_for(lambda: not explorer.is_running(), "the explorer's end")
 
 
 def test_a_port_that_is_taken_is_an_error_with_the_option_for_another() -> None:
