@@ -8,6 +8,7 @@ from assets.fingerprint import ABSENT, Change, changes
 from assets.lineage.sides import Side
 
 Row = Mapping[str, Any]
+CARD = "olmo_core.release.model_card"  # the job whose values are words for readers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Causes:
     own: Sequence[Found]  # config, code, packages, inputs of which no more is known
     # asset -> those of its inputs that differ; of those made from one another the last
     because: Mapping[str, Sequence[str]]
+    # what the model cards of two recipes say: no figure of any result differs by it
+    card: Sequence[Found]
     same: bool  # whether all that was compared has equal fingerprints
     notes: Sequence[str]  # what could not be compared, and why
 
@@ -32,6 +35,8 @@ class Causes:
 def find_causes(before: Side, after: Side) -> Causes:
     """Return what differs by the assets that have it, and which differ by their inputs alone."""
     own: list[tuple[str, list[Change]]] = []
+    card: list[tuple[str, list[Change]]] = []
+    whole = before.asset is None and after.asset is None
     because: dict[str, list[str]] = {}
     pairs = list(_matched(before, after))
     notes = [*_only_one_has(before, after)]
@@ -47,11 +52,16 @@ def find_causes(before: Side, after: Side) -> Causes:
             notes.append(f"{title}: recorded of one alone, so not compared: {', '.join(missing)}")
         found = changes(*(_without(record, missing) for record in (a, b)))
         behind = [each.what for each in found if _is_behind(each, prints)]
-        own.append((title, [each for each in found if not _is_behind(each, prints)]))
+        values = [each for each in found if not _is_behind(each, prints)]
+        if whole and a["parts"].get("module") == CARD:
+            card.append((title, [each for each in values if each.area == "config"]))
+            values = [each for each in values if each.area != "config"]
+        own.append((title, values))
         if behind:
             because[title] = behind
     return Causes(
         own=joined(own),
+        card=joined(card),
         because={title: _last(behind, because) for title, behind in because.items()},
         same=bool(pairs) and all(len(both) == 1 and None not in both for both in prints.values()),
         notes=notes,

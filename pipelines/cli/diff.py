@@ -81,6 +81,7 @@ def _print(console: Console, found: Differences) -> None:
         console.print(Text("because of inputs that differ", style="bold"))
         for asset, inputs in found.causes.because.items():
             console.print(Text(f"  {asset}: because of {', '.join(inputs)}"))
+    _print_found(console, "what the model cards say", found.causes.card)
     if found.causes.same:
         console.print("nothing that decides a result differs: equal fingerprints")
     _print_found(console, "data", found.data)
@@ -89,9 +90,11 @@ def _print(console: Console, found: Differences) -> None:
     _print_found(console, "environment", found.environment)
     if found.losses:
         console.print(table(*_loss_table(found), right=LOSS_COLUMNS[1:], title="losses"))
-    for name, weights in found.weights.items():
-        _print_weights(console, name, weights)
     _print_scores(console, found.scores)
+    for name, weights in found.weights.items():
+        _print_weights(console, name, weights, whole=len(found.weights) > 1)
+    if len(found.weights) > 1:
+        console.print("tensors and layers: olmo diff of two runs, or --json")
     for note in found.notes:
         console.print(Text(note, style="yellow"))
 
@@ -135,7 +138,8 @@ def _loss_table(found: Differences) -> tuple[Sequence[str], Iterator[list[str]]]
     return LOSS_COLUMNS, rows
 
 
-def _print_weights(console: Console, name: str, weights: ComparedWeights) -> None:
+def _print_weights(console: Console, name: str, weights: ComparedWeights, *, whole: bool) -> None:
+    """Print how far the weights of a model lie apart; with `whole` of all together alone."""
     columns = ("tensor", "relative L2 difference")
     if weights.tensors:
         title = (
@@ -143,7 +147,7 @@ def _print_weights(console: Console, name: str, weights: ComparedWeights) -> Non
             f"{weights.equal} of {len(weights.tensors)} tensors are equal"
         )
         layers = [[each.name, _relative(each)] for each in weights.layers]
-        if weights.equal < len(weights.tensors):
+        if weights.equal < len(weights.tensors) and not whole:
             largest = [each for each in weights.tensors if each.difference][:MOST_TENSORS]
             rows = [[each.name, _relative(each)] for each in largest]
             console.print(table(columns, rows, right=columns[1:], title=title))
@@ -211,6 +215,7 @@ def entry(found: Differences) -> dict[str, Any]:
         "after": _side(found.after),
         "causes": [_found(each) for each in found.causes.own],
         "because": {name: list(inputs) for name, inputs in found.causes.because.items()},
+        "card": [_found(each) for each in found.causes.card],
         "data": [_found(each) for each in found.data],
         "documents": None if found.documents is None else asdict(found.documents),
         "environment": [_found(each) for each in found.environment],

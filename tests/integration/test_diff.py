@@ -1,7 +1,9 @@
 """`olmo diff` on real runs that differ in one value: that value is named, and nothing else."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ def world(tiny: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     (folder / "mine").mkdir()
     found = World(root=shutil.copytree(tiny.root, folder / "root", symlinks=True))
     variants = (
-        ("stage1.optimizer.learning_rate=5e-4", "tiny_rate", "stage1"),
+        ("stage1.optimizer.learning_rate=5e-4", "tiny_rate", "perplexity"),
         ("corpus.held_out.seed=7", "tiny_seed", "documents"),
     )
     for setting, name, asset in variants:
@@ -81,6 +83,53 @@ def test_a_corpus_differs_in_its_seed_alone_and_in_these_documents(world: World)
     assert total(documents["second"]) == len(second)
     assert set(documents["first"]["ids"]) <= first
     assert set(documents["second"]["ids"]) <= second
+
+
+def test_two_recipes_side_by_side(world: World, tmp_path: Path) -> None:
+    """One value is the cause of all; every model is scored on both sides, every training drawn."""
+    found = diff(world, "tiny", "tiny_rate")
+    [cause] = found["causes"]
+    assert cause["line"] == "stage1: optimizer.learning_rate: 0.008 → 0.0005"
+    assert {each["what"] for each in found["card"]} == {"title", "description", "unconfirmed"}
+    assert found["because"]["soup"] == ["stage2_ingredient1", "stage2_ingredient2"]
+    assert (found["data"], found["documents"]) == ([], None)
+    trainings = ["stage1", "stage2_ingredient1", "stage2_ingredient2"]
+    assert list(found["losses"]) == trainings
+    assert list(found["weights"]) == [*trainings, "soup"]
+
+    before, after = (in_perplexity(world, recipe) for recipe in ("tiny", "tiny_rate"))
+    scored = {
+        figure["before"].split("/")[1].split()[0]: figure
+        for figure in found["scores"]
+        if (figure["task"], figure["metric"]) == ("held_out", "bits_per_byte")
+    }
+    assert list(scored) == [*trainings, "soup"]
+    for model, figure in scored.items():
+        assert figure["value_before"] == pytest.approx(before[model], abs=1e-4)
+        assert figure["value_after"] == pytest.approx(after[model], abs=1e-4)
+        assert 0 < figure["low"] < figure["change"] < figure["high"]
+        assert figure["p_adjusted"] < 0.05
+        assert figure["change"] > figure["seed_spread"]  # of the two ingredients of either recipe
+        assert figure["verdict"] == "worse"  # the rate is too low for so few steps
+
+    picture = tmp_path / "losses.svg"
+    arguments = ("diff", "tiny", "tiny_rate")
+    for more in ((), ("--out", str(picture))):
+        done = world.olmo(*arguments, *more, OLMO_RECIPES=paths(world), COLUMNS="150")
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"held_out +bits_per_byte .* worse", done.stdout)
+        assert ("x tiny_rate" in done.stdout) == (not more)  # the legend, three times
+    drawn = picture.read_text()
+    for title in trainings:
+        assert f"{title}: training loss" in drawn
+    assert drawn.count(">tiny_rate</text>") == len(trainings)
+
+
+def in_perplexity(world: World, recipe: str) -> dict[str, float]:
+    """The bits per byte of each model, as the evaluation itself has reported them."""
+    [result] = (world.root / recipe / "perplexity").glob("*/result.json")
+    rows = json.loads(result.read_text())["report"]["tables"]["bits_per_byte held_out"]
+    return {row["model"]: row["all documents"] for row in rows}
 
 
 def total(found: dict[str, Any]) -> int:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from assets.fingerprint import sha256_json
-from assets.lineage.causes import Found
+from assets.lineage.causes import Found, find_causes
 from assets.lineage.differences import Differences, compare_sides
 from assets.lineage.sides import find_side
 from olmo_core.errors import ConfigError
@@ -180,6 +181,23 @@ def test_an_input_of_equal_fingerprint_and_other_bits(root: Path) -> None:
     found = compared(root, write_training(root, "a", mix), write_training(root, "b", other))
     assert found.causes.own == []
     assert [each.change.what for each in found.data] == ["inputs.stage1_mix.digest"]
+
+
+def test_what_the_cards_of_two_recipes_say_is_no_cause(root: Path) -> None:
+    module = "olmo_core.release.model_card"
+    cards = [
+        write_run(root, recipe, "model_card", config={"title": recipe}, module=module)
+        for recipe in ("a", "b")
+    ]
+    sides = [find_side(str(card), root) for card in cards]
+    said = ['model_card: title: "a" → "b"']
+    assert (
+        lines(compare_sides(sides[0], sides[1], root).causes.own) == said
+    )  # of two cards it is the cause
+    other = {"stage1": {"fingerprint": "0", "parts": {"config": {"seed": 1}}}}
+    recipes = [replace(side, asset=None, records={**side.records, **other}) for side in sides]
+    causes = find_causes(recipes[0], recipes[1])
+    assert (lines(causes.own), lines(causes.card)) == ([], said)
 
 
 def test_code_by_definition_order_and_place(root: Path) -> None:
