@@ -10,8 +10,9 @@ by that run. `olmo cost demo --force` is kept then, and compared with the median
 --force`, job by job. Scores that are kept (`cache/evals`) are deleted before each run, since a run
 on equal weights would only read them. Bounds: time within 20%, disk and memory within 10%, of each
 job that takes a second or more (of shorter ones the start of a process is all that is measured) and
-of all together. How busy the machine was is printed with each run: a forecast by a quiet run of a
-busy one is wrong, and the other way round.
+of all together. `least to most`: the later runs by their own median, which no forecast can foresee.
+How busy the machine was is printed with each run: a forecast by a quiet run of a busy one is wrong,
+and the other way round.
 """
 
 import argparse
@@ -77,7 +78,8 @@ def table(folder: Path, recipe: str) -> int:
     known = read_json(folder / "forecast.json")
     sums = {name: [0.0, 0.0] for name in FARTHEST}
     far: list[str] = []
-    print(f"{'job':20} {'runs':>4} {'seconds':>9}" + "".join(f" {name:>13}" for name in FARTHEST))
+    titles = "".join(f" {name:>13}" for name in FARTHEST)
+    print(f"{'job':20} {'runs':>4} {'seconds':>9} {'least to most':>15}{titles}")
     for entry in known["assets"]:
         asset = entry["asset"]
         runs = later_runs(folder / recipe / asset, known["time"])
@@ -91,10 +93,10 @@ def table(folder: Path, recipe: str) -> int:
             sums[name] = [sums[name][0] + forecast, sums[name][1] + value]
         if found["seconds"] >= SHORT_SECONDS:
             far += too_far(asset, ratios)
-        print(line(asset, len(runs), found["seconds"], ratios))
+        print(line(asset, [each["seconds"] for each in runs], ratios))
     whole = {name: forecast / value for name, (forecast, value) in sums.items()}
     far += too_far("all", whole)
-    print(line("all", 0, sums["seconds"][1], whole))
+    print(line("all", [sums["seconds"][1]], whole))
     for each in far:
         print(f"too far off: {each}")
     return 1 if far else 0
@@ -116,10 +118,12 @@ def too_far(asset: str, ratios: Mapping[str, float]) -> Sequence[str]:
     ]
 
 
-def line(asset: str, runs: int, seconds: float, ratios: Mapping[str, Any]) -> str:
-    """Return a row: how often it ran, how long that took, and forecast by measured."""
+def line(asset: str, seconds: Sequence[float], ratios: Mapping[str, Any]) -> str:
+    """Return a row: how long each run took, and forecast by measured."""
     cells = "".join(f" {ratios[name]:13.2f}" for name in FARTHEST)
-    return f"{asset:20} {runs or '':>4} {seconds:9.1f}{cells}"
+    middle, several = statistics.median(seconds), len(seconds) > 1
+    apart = f"{min(seconds) / middle:.2f} to {max(seconds) / middle:.2f}" if several else ""
+    return f"{asset:20} {len(seconds) if several else '':>4} {middle:9.1f} {apart:>15}{cells}"
 
 
 if __name__ == "__main__":

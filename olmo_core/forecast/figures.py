@@ -3,7 +3,8 @@
 Source of the formulas of energy and CO2: `olmo_core.energy`.
 """
 
-from collections.abc import Iterable, Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from olmo_core.config.bounds import Bounded, above, at_least
@@ -59,11 +60,37 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What equal finished runs would each have forecast: how far they lie apart."""
+
+    least: float
+    most: float
+    runs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Figure:
     """A value, and the measurement or assumption that it rests on."""
 
     value: float
     basis: str
+    seen: Seen | None = None  # where the value is the median of several runs
+
+
+def median_of(values: Sequence[float]) -> tuple[float, Seen | None]:
+    """Return the median of what equal runs took, and their range; of one run there is none."""
+    if len(values) == 1:
+        return values[0], None
+    seen = Seen(least=min(values), most=max(values), runs=len(values))
+    return statistics.median(values), seen
+
+
+def seconds_said(values: Sequence[float]) -> str:
+    """Return so many seconds in words: the median, and of several runs their range."""
+    value, seen = median_of(values)
+    if seen is None:
+        return f"{value:.1f} s"
+    return f"{value:.1f} s ({seen.least:.1f} to {seen.most:.1f} s in {seen.runs} runs)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from olmo_core.forecast import loads
 from olmo_core.forecast.assumed import WEIGHT_BYTES, assumed
-from olmo_core.forecast.figures import Figure, Forecast, Place, charged
+from olmo_core.forecast.figures import Figure, Forecast, Place, charged, median_of, seconds_said
 from olmo_core.forecast.like import Like, nearest, of_several, said
 from olmo_core.forecast.loads import Numbers, Work
 from olmo_core.forecast.outputs import outputs
@@ -58,13 +58,13 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
     def middle(value: Callable[[Like], float]) -> float:
         return statistics.median(value(each) for each in likes)
 
-    def seconds(each: Like) -> float:
-        return each.run.start_seconds + each.run.work_seconds * each.ratio / each.cores
-
-    taken = middle(lambda each: each.run.start_seconds + each.run.work_seconds)
+    taken = seconds_said([each.run.start_seconds + each.run.work_seconds for each in likes])
+    seconds, seen = median_of(
+        [each.run.start_seconds + each.run.work_seconds * each.ratio / each.cores for each in likes]
+    )
     return {
         "seconds": Figure(
-            value=middle(seconds), basis=f"measured: {taken:.1f} s{load}{ratio}{cores} {whose}"
+            value=seconds, basis=f"measured: {taken}{load}{ratio}{cores} {whose}", seen=seen
         ),
         "disk_bytes": Figure(
             value=middle(lambda each: each.run.disk_bytes * (each.ratio if grows else 1)),

@@ -22,7 +22,7 @@ from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.assumed import LIBRARIES_BYTES, reached_flops
-from olmo_core.forecast.figures import Figure, Forecast, Place, charged
+from olmo_core.forecast.figures import Figure, Forecast, Place, charged, median_of
 from olmo_core.forecast.like import said
 from olmo_core.forecast.past import PastRun
 from olmo_core.monitor.dry_run import steps_of
@@ -185,12 +185,17 @@ def _seconds(
         rate = statistics.median(each.rate for each in likes)
         overhead = statistics.median(each.overhead for each in likes)
         step = work.step_flops / rate / place.devices
+        _, seen = median_of(
+            [each.overhead + steps * work.step_flops / each.rate / place.devices for each in likes]
+        )
         name = likes[0].run.name
         more = f" and {len(likes) - 1} alike, their medians" if len(likes) > 1 else ""
+        apart = f"; {seen.least:.1f} to {seen.most:.1f} s as in each alone" if seen else ""
         return Figure(
             value=overhead + steps * step,
             basis=f"measured: {rate / 1e9:,.4g} GFLOP/s per device, {step:.4g} s a step, and "
-            f"{overhead:.1f} s beside the steps ({name}{more}{said(likes[0].differences)})",
+            f"{overhead:.1f} s beside the steps ({name}{more}{said(likes[0].differences)}{apart})",
+            seen=seen,
         )
     reached = reached_flops(place, MFU)
     if reached is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from olmo_core.forecast.figures import Forecast, Place, PlaceEnergyConfig, PricesConfig
+from olmo_core.forecast.figures import Forecast, Place, PlaceEnergyConfig, PricesConfig, Seen
 from olmo_core.forecast.job import forecast_job
 from olmo_core.forecast.loads import Work
 from tests.olmo_core.forecast.conftest import write_result
@@ -42,6 +42,19 @@ def test_a_pass_takes_as_long_as_a_like_one_by_its_text_and_cores(root: Path) ->
     assert made.value("memory_bytes") == pytest.approx(2 * 10**8)
     basis = made.figures["seconds"].basis
     assert basis == "measured: 21.0 s for 10 MB of text, × 3, / 2 for the cores (demo/tagged/a)"
+
+
+def test_equal_runs_are_forecast_by_their_median_and_the_range_is_said(root: Path) -> None:
+    """Of 10 MB each took 1 s to start and 20, 30 and 24 s; of 30 MB thrice that, but the start."""
+    for name, seconds in (("a", 20.0), ("b", 30.0), ("c", 24.0)):
+        write_tagged(root, f"demo/tagged/{name}", 10e6, seconds)
+    made = forecast_job(tagged(30e6), Place(cores=2), [root]).figures["seconds"]
+    assert made.value == pytest.approx(1 + 72)
+    assert made.seen == Seen(least=1 + 60, most=1 + 90, runs=3)
+    said = "measured: 25.0 s (21.0 to 31.0 s in 3 runs) for 10 MB of text, × 3 (demo/tagged/"
+    assert made.basis.startswith(said)
+    one = forecast_job(tagged(30e6), Place(cores=2), [root / "elsewhere"]).figures["seconds"]
+    assert one.seen is None
 
 
 def test_workers_on_further_nodes_share_it_and_memory_is_a_nodes(root: Path) -> None:

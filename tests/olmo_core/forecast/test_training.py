@@ -128,7 +128,13 @@ def test_the_run_with_the_fewest_differences_counts_and_of_equal_ones_the_median
     write_training(root, "demo/stage1/other", other, step_seconds=9.0)
     for number, seconds in enumerate((0.4, 0.5, 0.9)):
         write_training(root, f"demo/stage1/{number}", train_config(), step_seconds=seconds)
-    assert forecast(root).value("seconds") == pytest.approx(5.0 + 100 * 0.5)
+    seconds = forecast(root).figures["seconds"]
+    assert seconds.value == pytest.approx(5.0 + 100 * 0.5)
+    assert seconds.seen is not None
+    assert seconds.seen.runs == 3
+    assert seconds.seen.least == pytest.approx(5.0 + 100 * 0.4)
+    assert seconds.seen.most == pytest.approx(5.0 + 100 * 0.9)
+    assert "; 45.0 to 95.0 s as in each alone" in seconds.basis
 
 
 def test_a_run_of_the_same_model_tells_what_arithmetic_leaves_out_of_the_disk(root: Path) -> None:
