@@ -7,7 +7,7 @@ import re
 import pytest
 
 from pipelines.explorer.charts import BarChart, Line, LineChart
-from pipelines.explorer.render import Page, alone, served
+from pipelines.explorer.render import STATIC, Page, alone, served
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[31m\x00\u202eevil"
 
@@ -65,3 +65,16 @@ def test_a_saved_page_links_to_what_lies_beside_it_alone() -> None:
     text = alone(charted(), {"/": "index.html"})
     assert 'href="index.html"' in text
     assert 'href="/' not in text
+
+
+def test_plotly_finds_every_style_that_it_would_else_make() -> None:
+    """Made by plotly they are inline styles, which the policy refuses."""
+    script = STATIC["plotly.js"][0].read_text(encoding="utf-8")
+    made = re.findall(
+        r'getElementById\("(\w+)"\)\)\{var \w+=document\.createElement\("style"', script
+    )
+    assert made
+    assert script.count('createElement("style")') == len(made) + 1  # and `plotly.js-style-…`
+    text = served(charted(), save="")
+    for name in (*made, "plotly.js-style-global"):
+        assert f'id="{name}"' in text
