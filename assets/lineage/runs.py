@@ -200,11 +200,15 @@ class Lineage:
     def chosen(self, asset: str, version: str | None) -> RunFolder:
         """Return the run of the recipe as it stands, else the only one, else `version`.
 
+        A version may also be one that the recipe has in a shared root.
+
         Raises:
             ConfigError: there is none, or several.
         """
         there = self.runs(asset)
         name = self.graph.recipe.name
+        if version is not None:
+            there += self._shared(asset)
         if not there:
             raise ConfigError(f"{name}: {asset} has not been run; olmo run {name} --select {asset}")
         versions = ", ".join(run.path.name for run in there)
@@ -222,6 +226,12 @@ class Lineage:
                 f"--version says which: {versions}"
             )
         return there[0]
+
+    def _shared(self, asset: str) -> list[RunFolder]:
+        """Return the recipe's finished runs of an asset in shared roots."""
+        folders = [self.graph.folder(place, asset) for place in shared_roots(self.root)]
+        found = [RunFolder(path) for folder in folders for path in sorted(folder.glob("*"))]
+        return [run for run in found if run.finished and run.config.is_file()]
 
     @functools.cached_property
     def _indexes(self) -> dict[str, RunFolder]:

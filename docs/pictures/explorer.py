@@ -25,12 +25,13 @@ def main() -> None:
     stage1, ingredients = found["stage1"], [each for each in found if "ingredient" in each]
     runs = "&".join(f"run={found[name].id}" for name in sorted(ingredients))
     step = f"/step/{stage1.id}?step={stage1.step}"
+    soup = f"/model/{found['soup'].id}"
     pages = {
         "table": ("/", 1100, 390),
-        "model": ("/model/demo/soup", 1100, 900),
+        "model": (soup, 1100, 900),
         "compare": (f"/compare?{runs}", 1100, 800),
         "step": (step, 1100, 620),
-        "phone": ("/model/demo/soup", 390, 844),
+        "phone": (soup, 390, 844),
     }
     with serving(root()) as origin, sync_playwright() as playwright:
         browser = playwright.chromium.launch(

@@ -1,6 +1,7 @@
 """The addresses of the pages: names of what is in the index, never paths of files."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 from pipelines.explorer.experiments import Experiment
@@ -13,14 +14,19 @@ def model(recipe: str, asset: str, version: str | None = None) -> str:
     return _path("model", recipe, asset, *([version] if version else []))
 
 
+def model_of(run: Path) -> str:
+    """Return the page of a run, in whichever recipe's folder it lies, and in whichever root."""
+    return model(*run.parts[-3:])
+
+
 def step(experiment: Experiment, number: int | None) -> str:
     """Return the page of a step's documents; None: the address that ends before the number."""
-    return step_of(experiment.recipe, experiment.asset, experiment.version, number)
+    return step_of(experiment.folder.path, number)
 
 
-def step_of(recipe: str, asset: str, version: str, number: int | None) -> str:
-    """Return the same of a run by its names."""
-    return f"{_path('step', recipe, asset, version)}?step={'' if number is None else number}"
+def step_of(run: Path, number: int | None) -> str:
+    """Return the same of a run by its folder, in whichever recipe's, and in whichever root."""
+    return f"{_path('step', *run.parts[-3:])}?step={'' if number is None else number}"
 
 
 def document(recipe: str, query: str) -> str:

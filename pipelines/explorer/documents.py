@@ -15,6 +15,7 @@ from olmo_core.errors import ConfigError, InputError
 from olmo_core.lineage.run import TrainingRun
 from olmo_core.lineage.visits import DocumentInRun
 from olmo_core.run.folder import RunFolder
+from pipelines.explorer import addresses
 from pipelines.explorer.lineages import lineage_of
 from pipelines.explorer.plan import require_recipe
 from pipelines.explorer.render import Page, Publishable
@@ -132,8 +133,7 @@ def _run(lineage: Lineage, seen: DocumentInRun) -> dict[str, Any]:
     first = seen.first_checkpoint
     return {
         "label": seen.run.label,
-        "name": seen.run.name,
-        "version": seen.run.folder.path.name,
+        "link": addresses.model_of(seen.run.folder.path),
         "mix": lineage.mix_of(seen.run.folder),
         "in_a_pass": seen.mix_tokens,
         "read": sum(visit.tokens for visit in seen.visits),

@@ -1,4 +1,4 @@
-"""The experiments: every training run and every soup below the root, by its id.
+"""The experiments: every training run and every soup below the root and the shared ones, by its id.
 
 An id is `<recipe>/<asset>/<version>`. It is looked for among what is there; no path is made of it.
 """
@@ -13,7 +13,9 @@ from typing import Any
 
 from assets.assemble import build_graph
 from assets.fingerprint import flatten
+from assets.paths import shared_roots
 from assets.recipe import NAME, find_recipes, load_recipe
+from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.explorer.errors import Missing
 from pipelines.explorer.files import kept
@@ -42,6 +44,7 @@ class Experiment:
     config: Mapping[str, Any]  # flat: dotted keys that decide its result
     inputs: Mapping[str, Mapping[str, Any]]  # by asset, as it has recorded them
     data: Mapping[str, Any]  # what the finished job reported for programs
+    shared: Path | None = None  # the root that it lies in, if that is a shared one
 
     @property
     def id(self) -> str:
@@ -54,37 +57,95 @@ class Experiment:
         return self.asset != "soup"
 
 
-def find_experiments(root: Path) -> dict[str, Experiment]:
-    """Return all experiments by id, the latest first."""
+def every_experiment(root: Path) -> list[Experiment]:
+    """Return the experiments below a root and the shared ones, the latest first.
+
+    Raises:
+        ConfigError: a shared root is not there.
+    """
     found: list[Experiment] = []
-    for launch in root.glob("*/*/*/launch.json"):
-        recipe, asset, version = launch.parts[-4:-1]
-        if NAME.fullmatch(recipe) and MODEL.fullmatch(asset) and VERSION.fullmatch(version):
-            found.append(_read(launch.parent))
+    for place in (root, *shared_roots(root)):
+        for launch in place.glob("*/*/*/launch.json"):
+            recipe, asset, version = launch.parts[-4:-1]
+            if NAME.fullmatch(recipe) and MODEL.fullmatch(asset) and VERSION.fullmatch(version):
+                each = _read(launch.parent)
+                found.append(each if place == root else replace(each, shared=place))
     found.sort(key=lambda each: (-each.since, each.id))
-    return {each.id: each for each in found}
+    return found
 
 
-def experiment_of(root: Path, recipe: str, asset: str, version: str | None) -> Experiment:
-    """Return an experiment; without a version, the one of the asset that ended last.
+def find_experiments(root: Path) -> dict[str, Experiment]:
+    """Return all experiments by id, the latest first.
 
-    Of a recipe that has none of its own it is then the one of another recipe that it reuses.
+    A version that lies in several roots is one result: what is finished comes before what is not,
+    then the own root before shared ones.
+
+    Raises:
+        ConfigError: a shared root is not there.
+    """
+    found: dict[str, Experiment] = {}
+    for each in every_experiment(root):
+        known = found.get(each.id)
+        if known is None or _rank(each) < _rank(known):
+            found[each.id] = each
+    return found
+
+
+def _rank(experiment: Experiment) -> tuple[bool, bool]:
+    return experiment.state != "finished", experiment.shared is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """An experiment, and why it is this one where no version was asked for."""
+
+    experiment: Experiment
+    why: str = ""
+
+
+def experiment_of(root: Path, recipe: str, asset: str, version: str | None = None) -> Chosen:
+    """Return an experiment; without a version what `olmo show` shows of the asset.
+
+    That is the finished run of the recipe as it stands, which may be one that it reuses; else the
+    newest finished one; and where none has finished, the latest.
 
     Raises:
         Missing: there is none.
+        ConfigError: a shared root is not there.
     """
-    found = find_experiments(root).values()
-    for each in found:
-        if (each.recipe, each.asset) == (recipe, asset) and version in (None, each.version):
-            return each
-    if version is None and MODEL.fullmatch(asset) and recipe in find_recipes():
-        graph = build_graph(load_recipe(recipe))
-        run = graph.finished(root, asset) if asset in graph.nodes else None
-        for each in found:
-            if run is not None and each.folder.path == run.path:
-                return each
+    found = find_experiments(root)
+    own = [each for each in found.values() if (each.recipe, each.asset) == (recipe, asset)]
+    if version is not None:
+        own = [each for each in own if each.version == version]
+        if own:
+            return Chosen(experiment=own[0])
+    elif MODEL.fullmatch(asset):
+        current, why = _current(root, recipe, asset)
+        if current is not None and (shown := found.get("/".join(current.parts[-3:]))) is not None:
+            return Chosen(experiment=shown, why=why)
+        finished = [each for each in own if each.state == "finished"]
+        # Those of a shared root only where there is none in the own one.
+        finished.sort(key=lambda each: each.shared is not None)
+        if finished:
+            return Chosen(experiment=finished[0], why=f"the newest finished run; {why}")
+        if own:
+            return Chosen(experiment=own[0], why=f"the latest run, none has finished; {why}")
     name = "/".join(part for part in (recipe, asset, version) if part)
     raise Missing(f"no training run and no soup is called {name[:200]}")
+
+
+def _current(root: Path, recipe: str, asset: str) -> tuple[Path | None, str]:
+    """Return the finished run of a recipe as it stands, and what it is; or None, and why."""
+    if recipe not in find_recipes():
+        return None, "its recipe is not here"
+    try:
+        graph = build_graph(load_recipe(recipe))
+        run = graph.finished(root, asset) if asset in graph.nodes else None
+    except (ConfigError, ValueError) as error:
+        return None, f"which is the recipe's as it stands is not known: {error}"
+    if run is None:
+        return None, "the recipe as it stands has no finished one"
+    return run.path, "the run of the recipe as it stands, as in olmo show"
 
 
 @kept("launch.json", "result.json", "status.json")

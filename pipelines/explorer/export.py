@@ -13,7 +13,7 @@ from olmo_core.files import write_atomic
 from pipelines.explorer import addresses
 from pipelines.explorer.compare import MOST, compare_page
 from pipelines.explorer.documents import documents_page
-from pipelines.explorer.experiments import MODEL, Experiment, find_experiments
+from pipelines.explorer.experiments import MODEL, Experiment, every_experiment
 from pipelines.explorer.lineages import lineage_of
 from pipelines.explorer.metrics import read_logged
 from pipelines.explorer.model import model_page, notable_steps
@@ -86,7 +86,7 @@ def finished_models(root: Path, recipe: str) -> list[Experiment]:
         ConfigError: there is none.
     """
     graph = build_graph(load_recipe(recipe))
-    known = {each.folder.path: each for each in find_experiments(root).values()}
+    known = {each.folder.path: each for each in every_experiment(root)}
     runs = [graph.finished(root, name) for name in graph.nodes if MODEL.fullmatch(name)]
     found = [known[run.path] for run in runs if run is not None and run.path in known]
     if not found:

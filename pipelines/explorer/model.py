@@ -9,7 +9,7 @@ from assets.reporting.texts import duration
 from olmo_core.run import attempts
 from pipelines.explorer.curves import checkpoint_charts, training_charts
 from pipelines.explorer.descent import behind, generations, report_of, trained
-from pipelines.explorer.experiments import Experiment, experiment_of, find_experiments
+from pipelines.explorer.experiments import Experiment, every_experiment, experiment_of
 from pipelines.explorer.markdown import card_html
 from pipelines.explorer.metrics import Logged, read_logged
 from pipelines.explorer.mixes import dropped_chart, mix_charts
@@ -26,9 +26,11 @@ def model_page(
 
     Raises:
         Missing: there is none of that name.
+        ConfigError: a shared root is not there.
     """
-    experiment = experiment_of(root, recipe, asset, version)
-    known = {each.folder.path: each for each in find_experiments(root).values()}
+    chosen = experiment_of(root, recipe, asset, version)
+    experiment = chosen.experiment
+    known = {each.folder.path: each for each in every_experiment(root)}
     rows = generations(experiment, known)
     runs = trained(rows)
     notes: list[str] = []
@@ -46,6 +48,8 @@ def model_page(
         charts=charts,
         values={
             "experiment": experiment,
+            "why": chosen.why,
+            "reused": experiment.recipe != recipe,
             "generations": rows,
             "logged": logged,
             "steps_of": notable_steps(logged) if logged else [],
@@ -81,7 +85,12 @@ def _damage(logged: Logged | None) -> list[str]:
 
 def _card(root: Path, experiment: Experiment) -> str | None:
     """Return the text of the latest card that is of this model; None where there is none."""
-    cards = [path.parent for path in root.glob(f"{experiment.recipe}/model_card/*/result.json")]
+    places = [root] if experiment.shared is None else [root, experiment.shared]
+    cards = [
+        path.parent
+        for place in places
+        for path in place.glob(f"{experiment.recipe}/model_card/*/result.json")
+    ]
     cards.sort(key=lambda path: (path / "result.json").stat().st_mtime, reverse=True)
     for path in cards:
         if experiment.folder.path in behind(path).values():

@@ -10,6 +10,7 @@ from assets.node import STAGES
 from assets.recipe import find_recipes, load_recipe
 from assets.reporting.texts import progress_text
 from assets.staleness import AssetState, asset_states, sweep_states
+from pipelines.explorer import addresses
 from pipelines.explorer.errors import Missing
 from pipelines.explorer.experiments import MODEL
 from pipelines.explorer.render import Page
@@ -63,5 +64,7 @@ def _row(state: AssetState) -> dict[str, Any]:
     if state.reused_from:
         why = [*why, f"reused from {state.reused_from}"]
     version = None if state.run is None else state.run.path.name
-    linked = bool(MODEL.fullmatch(state.asset)) and version is not None and not state.reused_from
-    return {"state": state, "why": why, "version": version, "linked": linked}
+    link = None
+    if state.run is not None and MODEL.fullmatch(state.asset):
+        link = addresses.model_of(state.run.path)
+    return {"state": state, "why": why, "version": version, "link": link}

@@ -34,7 +34,7 @@ def step_page(
         Missing: no such run.
         ConfigError, InputError: the run has not taken this step, or what it read is not known.
     """
-    experiment = experiment_of(root, recipe, asset, version)
+    experiment = experiment_of(root, recipe, asset, version).experiment
     if not (step.isdecimal() and len(step) < 19):
         raise InputError(f"step {step[:40]!r}: expected a number, as in the log and in checkpoints")
     with lineage_of(recipe) as lineage:

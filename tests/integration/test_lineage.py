@@ -271,6 +271,10 @@ def test_a_stage_that_has_not_run_and_one_of_several_versions(
             (copy / name).write_bytes((run / name).read_bytes())
     with pytest.raises(ValueError, match="stage1 has 2 versions, none of the recipe as it stands"):
         trace_step(Lineage("tiny"), 1)
+    (tmp_path / "empty").rename(shared := tmp_path / "shared")  # a version there can be named too
+    monkeypatch.setenv("OLMO_SHARED_ROOTS", str(shared))
+    found = Lineage("tiny").chosen("stage1", "1" * 12)
+    assert found.path == shared / "tiny" / "stage1" / ("1" * 12)
 
 
 def test_a_model_is_traced_down_to_the_files_that_it_comes_from(tiny: World) -> None:

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from assets.assemble import build_graph
-from assets.recipe import load_recipe
-from tests.pipelines.explorer.conftest import VERSION, make_run, row, write
+from tests.pipelines.explorer.conftest import VERSION, make_run, row
 
 OTHER = "abcdef012345"
 
@@ -210,24 +208,3 @@ def test_what_is_saved_names_no_host_and_no_folder(client: TestClient, root: Pat
         for name in ("login7", "slurm", str(root), "secret"):
             assert name not in saved.text, name
     assert "login7" in client.get("/model/demo/stage1").text
-
-
-def test_a_recipe_that_reuses_a_run_shows_it(
-    client: TestClient, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a version, as Dagster's link has none; the run lies in the other recipe's folder."""
-    copy = root.parent / "recipes" / "copy"
-    copy.mkdir(parents=True)
-    (copy / "recipe.yaml").write_text("extends: demo\n")
-    monkeypatch.setenv("OLMO_RECIPES", str(copy.parent))
-    fingerprint = build_graph(load_recipe("demo")).fingerprints["stage1"]
-    run = make_run(root, f"demo/stage1/{fingerprint.version}")
-    for name in ("launch.json", "result.json"):
-        record = json.loads((run / name).read_text())
-        place = {"digest": "", "root": "own", "path": "demo/gone"}
-        inputs = {key: place for key in ("stage1_mix", "tokens", "tokenizer")}
-        write(run / name, {**record, "fingerprint": fingerprint.value, "inputs": inputs})
-    answer = client.get("/model/copy/stage1")
-    assert answer.status_code == 200
-    assert fingerprint.version in answer.text
-    assert client.get("/model/copy/soup").status_code == 404
