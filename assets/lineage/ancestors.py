@@ -1,6 +1,6 @@
 """What a run was made from, from run folders alone: its inputs, theirs, and so on, each once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,16 @@ def read_ancestor(run: RunFolder) -> Ancestor | None:
     return Ancestor(run=run, launch=launch, result=result, inputs=tuple(made_from))
 
 
-def ancestors(run: RunFolder) -> list[Ancestor]:
+def ancestors(
+    run: RunFolder, read: Callable[[RunFolder], Ancestor | None] = read_ancestor
+) -> list[Ancestor]:
     """Return a run and all that it is made from, as far as it is there, each run once.
 
     What others are made from comes first, and the run itself last.
+
+    Args:
+        run: The run.
+        read: Returns what a run says of itself, or None where nothing behind it is looked at.
 
     Raises:
         InputError: the run is not there, or a file is malformed.
@@ -106,7 +112,7 @@ def ancestors(run: RunFolder) -> list[Ancestor]:
             assert ancestor is not None
             ordered.append(ancestor)
         elif path not in found:
-            found[path] = ancestor = read_ancestor(RunFolder(path))
+            found[path] = ancestor = read(RunFolder(path))
             if ancestor is not None:
                 waiting.append((path, True))
                 waiting += [(each.folder, False) for each in reversed(ancestor.inputs)]

@@ -8,7 +8,7 @@ from typing import Any
 from assets.reporting.texts import duration
 from olmo_core.run import attempts
 from pipelines.explorer.curves import checkpoint_charts, training_charts
-from pipelines.explorer.descent import behind, generations, report_of, trained
+from pipelines.explorer.descent import generations, made_from, report_of, trained
 from pipelines.explorer.experiments import Experiment, every_experiment, experiment_of
 from pipelines.explorer.markdown import card_html
 from pipelines.explorer.metrics import Logged, read_logged
@@ -31,13 +31,14 @@ def model_page(
     chosen = experiment_of(root, recipe, asset, version)
     experiment = chosen.experiment
     known = {each.folder.path: each for each in every_experiment(root)}
-    rows = generations(experiment, known)
+    behind = made_from(experiment.folder.path)
+    rows = generations(experiment, behind, known)
     runs = trained(rows)
     notes: list[str] = []
-    made_from = behind(experiment.folder.path)
     charts = training_charts(runs if not experiment.trained else [experiment])
     charts |= mix_charts(runs, notes)
-    charts |= dropped_chart(made_from.get("filtered"))
+    filtered = [each.run.path for each in behind if each.asset == "filtered"]
+    charts |= dropped_chart(filtered[-1] if filtered else None)
     charts |= checkpoint_charts(root, recipe, notes)
     found = scores.models().get((experiment.recipe, experiment.version, experiment.asset), [])
     card = _card(root, experiment)
@@ -93,7 +94,7 @@ def _card(root: Path, experiment: Experiment) -> str | None:
     ]
     cards.sort(key=lambda path: (path / "result.json").stat().st_mtime, reverse=True)
     for path in cards:
-        if experiment.folder.path in behind(path).values():
+        if experiment.folder.path in (each.run.path for each in made_from(path)):
             return (report_of(path).get("markdown") or {}).get("card")
     return None
 

@@ -45,6 +45,11 @@ def make_run(
     return folder
 
 
+def recorded(name: str, root: str = "own") -> dict[str, str]:
+    """An input as a run records it: `<recipe>/<asset>/<version>`, and in which root."""
+    return {"root": root, "path": name, "fingerprint": "0" * 64, "digest": "0" * 64}
+
+
 def row(step: int, **more: Any) -> dict[str, Any]:
     """A row of metrics.jsonl."""
     return {

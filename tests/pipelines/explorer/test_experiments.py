@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from assets.assemble import build_graph
 from assets.recipe import load_recipe
-from tests.pipelines.explorer.conftest import VERSION, make_run, write
+from tests.pipelines.explorer.conftest import VERSION, make_run, recorded, write
 
 OTHER = "abcdef012345"
 
@@ -64,7 +64,7 @@ def test_a_model_in_a_shared_root_is_shown_with_where_it_lies(
     client: TestClient, root: Path, shared: Path
 ) -> None:
     make_run(shared, f"demo/stage1/{VERSION}")
-    stage1 = {"stage1": {"root": str(shared), "path": f"demo/stage1/{VERSION}"}}
+    stage1 = {"stage1": recorded(f"demo/stage1/{VERSION}", str(shared))}
     make_run(root, f"demo/stage2_ingredient1/{OTHER}", inputs=stage1)
     table = client.get("/").text
     assert f'title="in the shared root {shared}">shared<' in " ".join(table.split())

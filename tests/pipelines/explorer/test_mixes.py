@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from olmo_core.release.tokens_read import tokens_read
 from tests.olmo_core.lineage.mixed import SIZES, loader
-from tests.pipelines.explorer.conftest import VERSION, make_run, write
+from tests.pipelines.explorer.conftest import VERSION, make_run, recorded, write
 
 MIX = f"demo/stage1_mix/{VERSION}"
 
@@ -26,7 +26,7 @@ def read(root: Path) -> Mapping[str, int]:
     result["report"]["tables"] = {"sources": rows}
     write(mix / "result.json", result)
     facts = {"first_step": 0, "order": order}
-    inputs = {"stage1_mix": {"root": "own", "path": MIX}}
+    inputs = {"stage1_mix": recorded(MIX)}
     make_run(root, f"demo/stage1/{VERSION}", steps=285, inputs=inputs, **facts)
     return tokens_read(mix, {**facts, "step": 285})
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from tests.pipelines.explorer.conftest import VERSION, make_run, row
+from tests.pipelines.explorer.conftest import VERSION, make_run, recorded, row
 
 OTHER = "abcdef012345"
 
@@ -97,11 +97,11 @@ def test_a_damaged_folder_is_a_row_that_says_so(
 
 def test_descent_leads_from_the_soup_to_the_first_weights(client: TestClient, root: Path) -> None:
     make_run(root, f"demo/stage1/{VERSION}")
-    stage1 = {"stage1": {"root": "own", "path": f"demo/stage1/{VERSION}"}}
+    stage1 = {"stage1": recorded(f"demo/stage1/{VERSION}")}
     names = ["stage2_ingredient1", "stage2_ingredient2"]
     for name in names:
         make_run(root, f"demo/{name}/{VERSION}", inputs=stage1, parent={"step": 20})
-    inputs = {name: {"root": "own", "path": f"demo/{name}/{VERSION}"} for name in names}
+    inputs = {name: recorded(f"demo/{name}/{VERSION}") for name in names}
     parents = [{"model": name, "step": 20, "tokens": 1} for name in names]
     make_run(root, f"demo/soup/{VERSION}", inputs=inputs, parents=parents, weights=[0.25, 0.75])
     text = client.get("/model/demo/soup").text
@@ -109,6 +109,21 @@ def test_descent_leads_from_the_soup_to_the_first_weights(client: TestClient, ro
     assert places == sorted(places)
     assert text.count(f'href="/model/demo/stage1/{VERSION}"') == 1  # of both ingredients, once
     assert "weight 0.25" in text
+
+
+def test_descent_says_what_is_gone_and_what_is_damaged(client: TestClient, root: Path) -> None:
+    names = ["stage2_ingredient1", "stage2_ingredient2", "stage2_ingredient3"]
+    for name in names[:2]:
+        make_run(root, f"demo/{name}/{VERSION}")
+    inputs = {name: recorded(f"demo/{name}/{VERSION}") for name in names}
+    make_run(root, f"demo/soup/{VERSION}", inputs=inputs)
+    (root / f"demo/{names[1]}/{VERSION}/result.json").write_text('{"schema_version": 1,\n}\n')
+    answer = client.get("/model/demo/soup")
+    assert answer.status_code == 200
+    cards = dict(zip(names, answer.text.split('<div class="ancestor')[2:], strict=True))
+    assert "damaged" not in cards[names[0]]
+    assert '<span class="state damaged">damaged</span>' in cards[names[1]]
+    assert "its run is not here any more" in cards[names[2]]
 
 
 def test_experiments_side_by_side(client: TestClient, root: Path) -> None:
@@ -183,14 +198,14 @@ def test_a_long_chain_of_runs_is_shown_to_its_first(client: TestClient, root: Pa
     for number in range(1, 31):
         version = f"{number:012x}"
         make_run(root, f"demo/stage1/{version}", inputs=before)
-        before = {"stage1": {"root": "own", "path": f"demo/stage1/{version}"}}
+        before = {"stage1": recorded(f"demo/stage1/{version}")}
     assert f"{1:012x}" in client.get(f"/model/demo/stage1/{30:012x}").text
 
 
 def test_a_chain_of_runs_without_end_is_a_page(client: TestClient, root: Path) -> None:
     one, two = f"demo/stage1/{1:012x}", f"demo/stage1/{2:012x}"
-    make_run(root, one, inputs={"stage1": {"root": "own", "path": two}})
-    make_run(root, two, inputs={"stage1": {"root": "own", "path": one}})
+    make_run(root, one, inputs={"stage1": recorded(two)})
+    make_run(root, two, inputs={"stage1": recorded(one)})
     assert client.get(f"/model/{one}").status_code == 200
 
 
