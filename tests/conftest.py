@@ -1,5 +1,6 @@
 """A toy graph whose jobs are real processes, for what does not need a real corpus or model."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -35,6 +36,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Let a drill take its time."""
     if item.get_closest_marker("drill"):
         item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_sessionfinish() -> None:
+    """Kill what failed tests have left at work: Python would wait for it at its end, for ever."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from assets.reporting.report import samples
 from assets.reporting.tables import figure, tables
 from tests.hostile import TEMPLATES
 from tests.integration.conftest import OLMO, World
+from tests.processes import free_ports
 
 pytestmark = pytest.mark.browser
 
@@ -44,15 +44,6 @@ def address(tiny: World) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on."""
-    with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [server.getsockname()[1] for server in servers]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Generator, Mapping
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.processes import free_ports
 
 
 @dataclass(kw_only=True)
@@ -92,8 +93,7 @@ def running_postgres() -> Generator[Postgres]:
     if os.geteuid() == 0:
         names = {entry.pw_name for entry in pwd.getpwall()}
         account = "postgres" if "postgres" in names else "nobody"
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     # Not pytest's folder: no other account may enter that.
     with tempfile.TemporaryDirectory(prefix="olmo-postgres-") as name:
         folder = Path(name)

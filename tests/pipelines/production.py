@@ -24,6 +24,7 @@ from assets.paths import CHECKOUT
 from olmo_core.run.folder import RunFolder
 from tests.conftest import toy_graph
 from tests.pipelines.postgres import Postgres
+from tests.processes import free_ports
 
 GRAPHS = 24  # one a test, or a round of one: what is finished is not made again
 DEQUEUE_SECONDS, MONITOR_SECONDS = 1, 5  # between the daemon's looks; 5 and 30 in deploy/
@@ -79,8 +80,8 @@ def unit_command(unit: str, replaced: Mapping[str, str]) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    [port] = free_ports(1)
+    return port
 
 
 def wait_for(look: Callable[[], Found | None], what: str, seconds: float = 120) -> Found:

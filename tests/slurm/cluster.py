@@ -19,6 +19,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.processes import free_ports
+
 NODES = ("n1", "n2", "n3")
 START_SECONDS = 30.0
 END_SECONDS = 10.0
@@ -263,15 +265,6 @@ def running_cluster() -> Generator[Cluster]:
         yield cluster
     finally:
         cluster.stop()
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nothing listens on at this moment."""
-    with contextlib.ExitStack() as stack:
-        servers = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
-        ]
-        return [server.getsockname()[1] for server in servers]
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -4,7 +4,6 @@ import errno
 import multiprocessing
 import os
 import resource
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
 from tests.olmo_core.checkpoint import ranks
 from tests.olmo_core.checkpoint.ranks import ALONE, TRAIN, trained, whole
+from tests.processes import exit_codes, free_ports
 
 
 def save(saver: Saver, step: int, of: tuple[Any, Any] | None = None, **more: Any) -> Path:
@@ -250,9 +250,7 @@ def test_an_error_ends_the_process_while_a_checkpoint_is_written(tmp_path: Path)
 def on_ranks(size: int, folder: Path, task: str) -> dict[int, str]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.olmo_core.checkpoint.ranks"])
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    [port] = free_ports(1)
     answers = context.SimpleQueue()
     processes = [
         context.Process(target=ranks.run, args=(rank, size, port, str(folder), task, answers))
@@ -260,9 +258,7 @@ def on_ranks(size: int, folder: Path, task: str) -> dict[int, str]:
     ]
     for process in processes:
         process.start()
-    for process in processes:
-        process.join(120)
-    assert [process.exitcode for process in processes] == [0] * size
+    assert exit_codes(processes, 120) == [0] * size
     return dict(answers.get() for _ in range(size))
 
 

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import runpy
-import socket
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from olmo_core.config.model import ModelConfig
 from olmo_core.model.init import initialise
 from olmo_core.model.transformer import Transformer
+from tests.processes import exit_codes, free_ports
 
 SHAPE: dict[str, Any] = {
     "d_model": 12,
@@ -66,9 +66,7 @@ def ranks(rank_forks: ForkServerContext, tmp_path: Path) -> Ranks:
     """
 
     def run(file: Path, size: int, *, local_size: int | None = None, **given: Any) -> None:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        [port] = free_ports(1)
         node = local_size or size
         processes = []
         for rank in range(size):
@@ -84,8 +82,6 @@ def ranks(rank_forks: ForkServerContext, tmp_path: Path) -> Ranks:
             arguments = (str(file), {"GIVEN": content}, "__main__")
             processes.append(rank_forks.Process(target=runpy.run_path, args=arguments))
             processes[-1].start()
-        for process in processes:
-            process.join(120)
-        assert [process.exitcode for process in processes] == [0] * size
+        assert exit_codes(processes, 120) == [0] * size
 
     return run

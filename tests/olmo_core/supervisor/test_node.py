@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
 from olmo_core.run.process import members
 from olmo_core.supervisor.failure import first_failure, read_nodes
+from tests.processes import free_ports
 
 # What each rank does stands beside it in toy_rank.json: rank -> words.
 TOY = """
@@ -106,9 +106,7 @@ class Nodes:
         run = {"module": "toy_rank", "nodes": nodes, "processes_per_node": processes}
         write_json(self.folder.launch, {"schema_version": 1, "log": "log/main0.log", "run": run})
         self.folder.log.mkdir(exist_ok=True)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        [port] = free_ports(1)
         return [self._start(node, port) for node in range(nodes)]
 
     def _start(self, node: int, port: int) -> "subprocess.Popen[bytes]":

@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import runpy
-import socket
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.processes import exit_codes, free_ports
 
 CONFIG = """\
 run_name: tiny
@@ -139,9 +140,7 @@ def ranks(start: Start) -> Callable[..., list[int | None]]:
     def ranks(
         folder: str, size: int, *overrides: str, nodes: int = 1, moment: str = ""
     ) -> list[int | None]:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        [port] = free_ports(1)
         local = size // nodes
         processes = [
             start(
@@ -159,9 +158,7 @@ def ranks(start: Start) -> Callable[..., list[int | None]]:
             )
             for rank in range(size)
         ]
-        for process in processes:
-            process.join(120)
-        return [process.exitcode for process in processes]
+        return exit_codes(processes, 120)
 
     return ranks
 
@@ -172,9 +169,9 @@ def train(start: Start) -> Callable[..., int]:
 
     def train(folder: str, *overrides: str, moment: str = "") -> int:
         process = start(folder, *overrides, moment=moment)
-        process.join(120)
-        assert process.exitcode is not None
-        return process.exitcode
+        [code] = exit_codes([process], 120)
+        assert code is not None
+        return code
 
     return train
 
@@ -186,6 +183,5 @@ def undisturbed(
     """A finished run that nothing happened to; read only."""
     root = tmp_path_factory.mktemp("undisturbed")
     process = launch(forks, config_file, root, "run")
-    process.join(120)
-    assert process.exitcode == 0
+    assert exit_codes([process], 120) == [0]
     return root / "run"

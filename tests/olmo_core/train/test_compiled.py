@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from olmo_core.run.folder import read_metrics
+from tests.processes import exit_codes
 
 Start = Callable[..., BaseProcess]
 
@@ -18,8 +19,7 @@ def test_cold_and_warm_the_bits_are_the_same(
     environment = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     for folder in ("cold", "warm"):
         process = start(folder, "compile.fullgraph=true", environment=environment)
-        process.join(300)
-        assert process.exitcode == 0, (tmp_path / "said.txt").read_text()
+        assert exit_codes([process], 300) == [0], (tmp_path / "said.txt").read_text()
         assert list((tmp_path / "cache").rglob("*.so"))
     cold, warm = (tmp_path / name / "model" / "model.safetensors" for name in ("cold", "warm"))
     assert cold.read_bytes() == warm.read_bytes()

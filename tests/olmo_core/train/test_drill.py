@@ -7,8 +7,6 @@ by block. A few of them run with the ordinary tests, the others with `-m drill`.
 import itertools
 import json
 import signal
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 
 from olmo_core.run.folder import RunFolder, read_metrics
+from tests.processes import exit_codes, free_ports
 
 Start = Callable[..., BaseProcess]
 
@@ -92,17 +91,12 @@ def dying(moment: str, ranks: int) -> list[int]:
     return ([1], [0], [0, 1])[list(MOMENTS).index(moment) % 3]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def attempt(
     start: Start, folder: str, way: Way, moments: Mapping[int, str], *overrides: str
 ) -> list[int | None]:
     """Train until all ranks have ended, by themselves; their exit codes."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    [port] = free_ports(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     processes: list[BaseProcess] = []
     for rank in range(way.ranks):
         numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": way.ranks}
@@ -113,13 +107,7 @@ def attempt(
         processes.append(
             start(folder, *way.overrides, *overrides, moment=moment, environment=environment)
         )
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
-    codes = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    return codes
+    return exit_codes(processes, DEADLINE_SECONDS)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import socket
 import traceback
 
 import pytest
@@ -14,12 +13,12 @@ from pipelines.alerts.outbox import MOST_PAUSE_SECONDS, MOST_SECONDS, Outbox
 from pipelines.alerts.webhook import NotDelivered, post, webhook_url
 from tests.pipelines.alerts.conftest import made
 from tests.pipelines.alerts.webhook_server import DROP, HOLD, SECRET, Answer, Webhook
+from tests.processes import free_ports
 
 
 def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    [port] = free_ports(1)
+    return port
 
 
 def failure(url: str) -> NotDelivered:

@@ -23,6 +23,7 @@ from olmo_core.evals.store.write import content_digest, record
 from olmo_core.run.folder import RunFolder
 from tests.olmo_core.evals.store.evaluations import PARTS, checkpoint, evaluate, figure
 from tests.olmo_core.evals.store.runs import train
+from tests.processes import exit_codes
 
 
 @pytest.fixture
@@ -91,14 +92,13 @@ def test_two_writers_at_once_leave_every_row_once(
     for step in range(8):
         evaluate(root, checkpoint(step))
     assert files(root) == []
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     start = context.Barrier(2)
     writers = [context.Process(target=_record_all, args=(root, start)) for _ in range(2)]
     for writer in writers:
         writer.start()
-    for writer in writers:
-        writer.join(60)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert exit_codes(writers, 60) == [0, 0]
     assert len(files(root)) == 8
     assert [*(root / "results").rglob("*.partial")] == []
     assert len(figures(open_results(root), "rows")) == 8
