@@ -111,9 +111,13 @@ def measure(folder: Path, run_folder: Path, documents: int, questions: int) -> N
     print(f"{run.batching.size} × {SEQUENCE_LENGTH} tokens, order {run.spec['algorithm']}")
     rng = np.random.default_rng(0)
     steps: list[float] = []
+    known: list[float] = []
     for step in rng.integers(1, run.last_step + 1, questions).tolist():
         traced = timed(steps, lambda step=step: documents_of_step(run, index, step))
         assert len(traced.instances) == run.batching.size
+        spans = [piece.document for each in traced.instances for piece in each.pieces]
+        described = timed(known, lambda spans=spans: index.known(spans))
+        assert [each.id for each in described] == [span.id for span in spans]
     asked: list[float] = []
     seen = 0
     for number in rng.integers(0, documents, questions).tolist():
@@ -123,7 +127,11 @@ def measure(folder: Path, run_folder: Path, documents: int, questions: int) -> N
             traced = documents_of_step(run, index, visit.step)
             held = traced.instances[visit.instance].pieces
             assert doc_id(number) in [piece.document.id for piece in held]
-    for what, taken in (("step → documents", steps), ("document → steps", asked)):
+    for what, taken in (
+        ("step → documents", steps),
+        ("all that is known of these", known),
+        ("document → steps", asked),
+    ):
         middle, high, most = np.quantile(taken, (0.5, 0.95, 1))
         print(f"{what}: median {middle:.1f} ms, 95% {high:.1f} ms, longest {most:.1f} ms")
     memory = psutil.Process(os.getpid()).memory_info().rss / 2**20

@@ -10,13 +10,13 @@ from assets.lineage.models import Exposure, Model, models
 from assets.lineage.runs import Lineage, Untraced
 from olmo_core.data.document_index import (
     DocumentIndex,
-    DocumentSpan,
     DroppedDocument,
     IndexedDocument,
 )
 from olmo_core.data.manifest import Manifest
 from olmo_core.errors import ConfigError
 from olmo_core.lineage.batch import Piece, TracedStep, documents_of_step
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.run import TrainingRun
 from olmo_core.lineage.text import DecodedPart, Decoder
 from olmo_core.lineage.visits import DocumentInRun, held_by, steps_of_document
@@ -92,11 +92,7 @@ def trace_step(
     run = lineage.run(stage, version)
     index = lineage.index(run.folder)
     traced = documents_of_step(run, index, step)
-    decoder = lineage.decoder(run)
-    pieces = [
-        [_described(piece, index, decoder) for piece in instance.pieces]
-        for instance in traced.instances
-    ]
+    pieces = [*_described(traced, index, lineage.decoder(run))]
     return StepAnswer(run=run, step=traced, pieces=pieces)
 
 
@@ -177,19 +173,21 @@ def _mixes(lineage: Lineage, places: Mapping[Path, Sequence[IndexedDocument]]) -
             yield InMix(mix=f"{asset}/{run.path.name}", ranges=len(held), tokens=sum(held))
 
 
-def _described(piece: Piece, index: DocumentIndex, decoder: Decoder) -> DescribedPiece:
-    span = piece.document
-    known = known_of(index, span)
-    decoded = decoder.document(span, known.sha1).part(piece.start, piece.stop)
-    return DescribedPiece(piece=piece, document=known, decoded=decoded)
-
-
-def known_of(index: DocumentIndex, span: DocumentSpan) -> IndexedDocument:
-    """Return all that an index knows of a document, given where its tokens lie."""
-    [known] = (
-        row for row in index.of_id(span.id) if (row.file, row.start) == (span.file, span.start)
-    )
-    return known
+def _described(
+    traced: TracedStep, index: BatchedDocumentIndex, decoder: Decoder
+) -> Iterator[list[DescribedPiece]]:
+    """Yield the pieces of each instance; all documents are looked up at once."""
+    spans = list(dict.fromkeys(each.document for of in traced.instances for each in of.pieces))
+    known = dict(zip(spans, index.known(spans), strict=True))
+    for instance in traced.instances:
+        yield [
+            DescribedPiece(
+                piece=piece,
+                document=(document := known[piece.document]),
+                decoded=decoder.document(document, document.sha1).part(piece.start, piece.stop),
+            )
+            for piece in instance.pieces
+        ]
 
 
 def _asked(index: DocumentIndex, query: str) -> tuple[list[IndexedDocument], list[DroppedDocument]]:

@@ -10,7 +10,6 @@ from assets.lineage.answers import (
     DocumentAnswer,
     Places,
     answers_of,
-    known_of,
     opened_runs,
 )
 from assets.lineage.runs import Lineage, Untraced
@@ -98,12 +97,15 @@ def trace_quote(
     count = documents = 0
     for folder in _indexes(lineage):
         index = lineage.open_index(folder)
+        first: list[DocumentSpan] = []
         for span, found in _by_document(index, _found(lineage, folder, quote, shown, say)):
             count += len(found)
             documents += 1
             if documents <= limit:
-                places.setdefault(span.id, {}).setdefault(folder, []).append(known_of(index, span))
+                first.append(span)
                 quoted.setdefault((span.file, span.start), []).extend(found)
+        for document in index.known(first):
+            places.setdefault(document.id, {}).setdefault(folder, []).append(document)
     if not documents:
         raise ConfigError(
             f"{lineage.graph.recipe.name}: no document in token files holds {quote!r}"

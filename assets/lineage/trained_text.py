@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from assets.lineage.answers import known_of
 from assets.lineage.checkpoints import Weights, weights_of
 from assets.lineage.quotes import open_quotes, open_text
 from assets.lineage.runs import Lineage
@@ -173,9 +172,10 @@ class _Spans:
             )
             self._spans.append(span)
         start, stop = (place - part.document.start for place in (part.start, part.stop))
+        [document] = self._index.known([part.document])
         span.documents.append(
             TrainedDocument(
-                document=known_of(self._index, part.document),
+                document=document,
                 start=start,
                 stop=stop,
                 visits=[

@@ -1,4 +1,4 @@
-"""The documents of many ranges of tokens at once."""
+"""The documents of many ranges of tokens at once, and all that is known of them."""
 
 import functools
 import importlib
@@ -8,8 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from olmo_core.data.document_index import PLACES, DocumentIndex, DocumentSpan, places_path
+from olmo_core.data.document_index import (
+    PLACES,
+    DocumentIndex,
+    DocumentSpan,
+    IndexedDocument,
+    places_path,
+)
 from olmo_core.errors import InputError
+from olmo_core.lineage.known_documents import KnownDocuments
 
 parquet: Any = importlib.import_module("pyarrow.parquet")  # it has no types
 
@@ -18,7 +25,7 @@ _COLUMNS = ("start", "end", "id", "src", "loc")
 
 
 class BatchedDocumentIndex(DocumentIndex):
-    """A documents index that answers for many ranges of tokens at once.
+    """A documents index that answers for many ranges of tokens, or many documents, at once.
 
     Args:
         folder: The index.
@@ -31,6 +38,7 @@ class BatchedDocumentIndex(DocumentIndex):
         super().__init__(folder)
         self._folder = folder
         self._files = functools.lru_cache(maxsize=_FILES)(_Places)
+        self._known = KnownDocuments(folder)
 
     def between_each(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[DocumentSpan]]:
         """Return, per range, the documents that hold any of its tokens, in order.
@@ -56,6 +64,14 @@ class BatchedDocumentIndex(DocumentIndex):
             for number, documents in zip(numbers, spans, strict=True):
                 found[number] = documents
         return found
+
+    def known(self, spans: Sequence[DocumentSpan]) -> list[IndexedDocument]:
+        """Return all that the index knows of each of these documents, which it has given.
+
+        Raises:
+            InputError: a part of the index cannot be read, or knows nothing of a document.
+        """
+        return self._known.of(spans)
 
 
 class _Places:
