@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Plan:
     places: Mapping[str, Place]
     elapsed_seconds: float | None  # of all; None where that of some job is not known
     notes: tuple[str, ...]
+    rows: Mapping[str, str] = field(default_factory=dict[str, str])  # of a sweep: job -> its row
 
 
 def forecast_graph(
@@ -52,7 +53,7 @@ def forecast_graph(
     Raises:
         ConfigError: the devices do not divide the global batch of a training run.
     """
-    configs, notes = _configs(graph)
+    configs, notes = configs_of(graph)
     made = {} if notes else _finished(graph, root, selected)
     known: dict[str, Mapping[str, Any]] = {
         name: run.read_result()["report"]["numbers"] for name, run in made.items()
@@ -64,7 +65,7 @@ def forecast_graph(
         if name in made and name not in forced:
             continue
         node = graph.nodes[name]
-        places[name] = place_of(_launch(node))
+        places[name] = place_of(launch_like(node))
         forecasts[name] = forecast_job(
             Work(
                 asset=name,
@@ -80,7 +81,7 @@ def forecast_graph(
         known[name] = forecasts[name].numbers
         if text := forecasts[name].figures.get("text_bytes"):
             notes.append(f"{name}: {text_size(text.value)} ({text.basis})")
-    queued = [name for name in forecasts if queues(_launch(graph.nodes[name]))]
+    queued = [name for name in forecasts if queues(launch_like(graph.nodes[name]))]
     return Plan(
         forecasts=forecasts,
         places=places,
@@ -121,7 +122,7 @@ def elapsed(graph: Graph, forecasts: Mapping[str, Forecast], queued: Sequence[st
     return max(ends.values(), default=0.0)
 
 
-def _configs(graph: Graph) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
+def configs_of(graph: Graph) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
     """Return the jobs' configurations, and why nothing can be compared with what has been made.
 
     With what else makes a result, such as the digests of the sources, if that is on this machine.
@@ -152,7 +153,7 @@ def _assumed_text(trainings: Mapping[str, TrainConfig]) -> Figure | None:
     )
 
 
-def _launch(node: Node) -> Launch:
+def launch_like(node: Node) -> Launch:
     """Return a launch by which a site knows how the node's job would run."""
     return Launch(
         folder=RunFolder(Path()),

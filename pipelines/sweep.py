@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from assets.evals.sweep import (
+    SWEEP,
     SweptCheckpoints,
     not_scored,
     sweep_names,
@@ -22,6 +23,25 @@ from assets.execution.produce import AssetBuild, launch_of, queues, ready_inputs
 from assets.graph import Graph
 from assets.launcher import EngineError, Launcher, Refused
 from assets.paths import root
+from olmo_core.config.load import nearest
+from olmo_core.errors import ConfigError
+
+
+def wanted_assets(graph: Graph, evaluations: Sequence[str], runs: Sequence[str]) -> list[str]:
+    """Return the sweep's assets of these evaluations, of all if none is named.
+
+    Raises:
+        ConfigError: the recipe has no such evaluation, or no such training.
+    """
+    trainings = [name for name, node in graph.nodes.items() if node.distributed]
+    swept_by = {SWEEP[name]: name for name in sweep_names(graph)}
+    for option, names, known in (
+        ("--models", runs, trainings),
+        ("--select", evaluations, [*swept_by]),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise ConfigError(f"{option} {unknown[0]}: unknown; {nearest(unknown[0], known)}")
+    return [swept_by[evaluation] for evaluation in evaluations or swept_by]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +49,7 @@ class Lacking:
     """The evaluations that a recipe's checkpoints lack."""
 
     works: Sequence[AssetBuild]
+    swept: SweptCheckpoints  # as they were found
     checkpoints: int  # that are whole, or were asked for
     finished: int  # evaluations that are there
     refused: Mapping[str, str]  # evaluation and checkpoint -> why it cannot be launched
@@ -79,6 +100,7 @@ def lacking(
                 refused[f"{name} {key}"] = str(error)
     return Lacking(
         works=works,
+        swept=found,
         checkpoints=len(asked),
         finished=finished,
         refused=refused,

@@ -122,25 +122,52 @@ def _of_weights(work: Work) -> dict[str, Figure]:
     }
 
 
+def scoring(work: Work) -> dict[str, Figure]:
+    """Return the FLOPs of an evaluation, and the tokens of a checkpoint's: one forward pass each.
+
+    Empty where its models or texts are not known. `tokens` of all else are those that are trained
+    on, so that evaluations of a graph have none.
+    """
+    if work.from_cache:
+        found = {"tokens": 0.0, "flops": 0.0}
+        basis = dict.fromkeys(found, "scores of equal weights are in the cache")
+    else:
+        parameters, tokens = loads.model_parameters(work), _scored_tokens(work)
+        if not parameters or tokens is None:
+            return {}
+        found = {"tokens": tokens, "flops": FORWARD * parameters * tokens}
+        each = f"{TOKENS_OF_A_DOCUMENT:,.0f} tokens per document"
+        if work.module != loads.DOWNSTREAM:
+            each = f"{BYTES_OF_A_TOKEN:g} bytes of text per token"
+        basis = {"tokens": f"assumed: {each}", "flops": f"{FORWARD:g} per parameter and token"}
+    return {
+        name: Figure(value=value, basis=basis[name])
+        for name, value in found.items()
+        if name == "flops" or work.asset in loads.OF_CHECKPOINTS
+    }
+
+
 def _of_scores(work: Work, place: Place) -> dict[str, Figure]:
     """Assume one forward pass over so many tokens with each model, on one device."""
-    parameters, tokens = loads.model_parameters(work), _scored_tokens(work)
-    if not parameters or tokens is None:
+    figures = scoring(work)
+    if not figures:
         return {}
-    flops = FORWARD * parameters * tokens
-    reached = reached_flops(place, EVALUATION_MFU)
-    figures = {
-        "flops": Figure(value=flops, basis=f"{FORWARD:g} per parameter and token"),
+    figures |= {
         "disk_bytes": Figure(value=SMALL_BYTES, basis="assumed: small"),
         "memory_bytes": Figure(
             value=LIBRARIES_BYTES + WEIGHT_BYTES * _largest(work),
             basis="assumed: libraries, and the weights of one model",
         ),
     }
+    if work.from_cache:
+        basis = "assumed: libraries alone, the scores are in the cache"
+        return figures | {"seconds": Figure(value=LIBRARIES_SECONDS, basis=basis)}
+    reached = reached_flops(place, EVALUATION_MFU)
     if reached is not None:
         value, how = reached
-        basis = f"assumed: {tokens:,.0f} tokens with each model, {how}"
-        figures["seconds"] = Figure(value=LIBRARIES_SECONDS + flops / value, basis=basis)
+        basis = f"assumed: {_scored_tokens(work):,.0f} tokens with each model, {how}"
+        seconds = LIBRARIES_SECONDS + figures["flops"].value / value
+        figures["seconds"] = Figure(value=seconds, basis=basis)
     return figures
 
 

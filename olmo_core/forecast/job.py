@@ -7,7 +7,7 @@ from typing import Any
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.forecast.figures import Figure, Forecast, Place
-from olmo_core.forecast.loads import Work
+from olmo_core.forecast.loads import EVALUATION_OF, Work
 from olmo_core.forecast.passes import forecast_pass
 from olmo_core.forecast.past import find_runs
 from olmo_core.forecast.sources import source_text
@@ -44,7 +44,10 @@ def forecast_job(
             asset=work.asset, config=config, mix_tokens=mixes[0] if mixes else None
         )
         return forecast_training(training, place, find_runs(roots, TRAININGS))
+    # A checkpoint is evaluated as exported models are; their runs count where it has none.
     runs = find_runs(roots, [work.asset])
+    if work.asset in EVALUATION_OF:
+        runs += find_runs(roots, [EVALUATION_OF[work.asset]])
     if work.asset == "raw":
         text = source_text(work.config, runs, text)
         known = {"raw": {"text_bytes": text.value}} if text else {}

@@ -43,12 +43,15 @@ def nearest(work: Work, place: Place, runs: Sequence[PastRun]) -> list[Like]:
     """Return the runs of the same job that are most like it, all that are equally so.
 
     A run on another kind of device, or whose load cannot be compared, is not like it; nor is one
-    that took scores of equal weights from the cache, which tells nothing of the work.
+    that took scores of equal weights from the cache, which tells nothing of the work, but of
+    another that will.
     """
     load = load_of(work)
     found: list[Like] = []
     for run in runs:
-        if run.module != work.module or run.kind != place.kind or run.scores_from_cache:
+        if run.module != work.module or run.kind != place.kind:
+            continue
+        if run.scores_from_cache != work.from_cache:
             continue
         try:
             own = load_of(work_of(run))

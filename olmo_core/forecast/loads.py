@@ -21,11 +21,17 @@ RELEASED_BYTES = 2  # per parameter of others' models, which are mostly released
 # Modules of jobs that read and write weights, and of those that score texts with them.
 EXPORT, DOWNSTREAM = "olmo_core.release.export", "olmo_core.evals.downstream"
 OF_WEIGHTS = ("olmo_core.checkpoint.soup", "olmo_core.soups.soup", EXPORT)
-OF_SCORES = (
-    DOWNSTREAM,
-    "olmo_core.evals.perplexity.perplexity",
-    "olmo_core.soups.interpolation",
-)
+PERPLEXITY = "olmo_core.evals.perplexity.perplexity"
+OF_SCORES = (DOWNSTREAM, PERPLEXITY, "olmo_core.soups.interpolation")
+# Of a sweep: the module, and the one whose work it does on a checkpoint, by asset.
+CHECKPOINT = "olmo_core.evals.checkpoint"
+OF_CHECKPOINTS = {"checkpoint_downstream": DOWNSTREAM, "checkpoint_perplexity": PERPLEXITY}
+EVALUATION_OF = {"checkpoint_downstream": "downstream", "checkpoint_perplexity": "perplexity"}
+
+
+def work_module(asset: str, module: str) -> str:
+    """Return the module whose work a job does: of a checkpoint's evaluation that of models'."""
+    return OF_CHECKPOINTS[asset] if module == CHECKPOINT else module
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +39,12 @@ class Work:
     """One job as a forecast sees it."""
 
     asset: str
-    module: str
+    module: str  # as `work_module` has it
     config: Mapping[str, Any]  # identity-bearing
     # What each input reports, as far as it is known. `raw` has none, and stands in here itself:
     # how much text its sources hold.
     inputs: Mapping[str, Numbers]
+    from_cache: bool = False  # an evaluation that will find its scores there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,5 +160,5 @@ _LOADS: Mapping[str, Callable[[Work], Load | None]] = {
     "olmo_core.soups.interpolation": _interpolated,
     EXPORT: _parameters,
     DOWNSTREAM: _scored_documents,
-    "olmo_core.evals.perplexity.perplexity": _scored_text,
+    PERPLEXITY: _scored_text,
 }

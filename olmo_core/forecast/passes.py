@@ -5,10 +5,10 @@ been made here, as `assumed`.
 """
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from olmo_core.forecast import loads
-from olmo_core.forecast.assumed import WEIGHT_BYTES, assumed
+from olmo_core.forecast.assumed import WEIGHT_BYTES, assumed, scoring
 from olmo_core.forecast.figures import Figure, Forecast, Place, charged, median_of, seconds_said
 from olmo_core.forecast.like import Like, nearest, of_several, said
 from olmo_core.forecast.loads import Numbers, Work
@@ -29,6 +29,8 @@ def forecast_pass(work: Work, place: Place, runs: Sequence[PastRun]) -> Forecast
     """
     likes = nearest(work, place, runs)
     figures = _measured(work, likes) if likes else assumed(work, place)
+    if work.module in loads.OF_SCORES:
+        figures = {**scoring(work), **figures}
     further, unknown = {}, {}
     if "seconds" in figures:
         further, unknown = charged(
@@ -54,6 +56,7 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
     cores = f", / {one.cores:.3g} for the cores" if one.cores != 1 else ""
     processes = ", × processes" if of_corpus and one.processes != 1 else ""
     weights = _more_weights(work, one)
+    models, more_models = _more_models(work, one)
 
     def middle(value: Callable[[Like], float]) -> float:
         return statistics.median(value(each) for each in likes)
@@ -67,8 +70,8 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
             value=seconds, basis=f"measured: {taken}{load}{ratio}{cores} {whose}", seen=seen
         ),
         "disk_bytes": Figure(
-            value=middle(lambda each: each.run.disk_bytes * (each.ratio if grows else 1)),
-            basis=f"measured{ratio if grows else ''} {whose}",
+            value=middle(lambda each: each.run.disk_bytes * (each.ratio if grows else models)),
+            basis=f"measured{ratio if grows else more_models} {whose}",
         ),
         "memory_bytes": Figure(
             value=max(
@@ -78,6 +81,19 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
             basis=f"measured{processes}{', and larger weights' if weights else ''} {whose}",
         ),
     }
+
+
+def _more_models(work: Work, one: Like) -> tuple[float, str]:
+    """Return how many models an evaluation scores for each of the like run's, and that in words.
+
+    What it writes has rows for each, of whatever size.
+    """
+
+    def models(inputs: Mapping[str, Numbers]) -> float:
+        return float(inputs.get("export", {}).get("models", 1))
+
+    ratio = models(work.inputs) / models(one.run.inputs) if work.module in loads.OF_SCORES else 1.0
+    return ratio, "" if ratio == 1 else f", × {ratio:.3g} for the number of models"
 
 
 def _more_weights(work: Work, one: Like) -> float:

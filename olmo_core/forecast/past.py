@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.load import load
+from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig, build_train_config
 from olmo_core.energy import COUNTERS, SECONDS_PER_HOUR
+from olmo_core.errors import ConfigError
 from olmo_core.files import read_end
 from olmo_core.forecast.figures import Figure
+from olmo_core.forecast.loads import OF_CHECKPOINTS, work_module
 from olmo_core.monitor.devices import product_name
 from olmo_core.run import attempts
 from olmo_core.run.folder import RunFolder
@@ -40,8 +43,8 @@ class PastRun:
 
     @property
     def module(self) -> str:
-        """Return the module that ran."""
-        return self.launch["parts"]["module"]
+        """Return the module that ran; of a checkpoint's evaluation that of exported models."""
+        return work_module(self.result["asset"], self.launch["parts"]["module"])
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -110,13 +113,21 @@ class PastRun:
     @functools.cached_property
     def inputs(self) -> Mapping[str, Mapping[str, Any]]:
         """Return what its inputs reported; of those that are gone, nothing."""
-        found: dict[str, Mapping[str, Any]] = {}
-        for name, entry in self.result["inputs"].items():
-            root = self.root if entry["root"] == "own" else Path(entry["root"])
-            folder = RunFolder(root / entry["path"])
-            if folder.finished:
-                found[name] = folder.read_result()["report"]["numbers"]
-        return found
+        return {
+            name: numbers
+            for name, folder in _inputs(self.result, self.root).items()
+            if (numbers := reported(name, folder)) is not None
+        }
+
+    @functools.cached_property
+    def exported(self) -> frozenset[Path]:
+        """Return the runs whose models an evaluation has scored, as `export` has them."""
+        entry = self.result["inputs"].get("export")
+        if entry is None:
+            return frozenset()
+        root = _root(entry, self.root)
+        export = RunFolder(root / entry["path"])
+        return frozenset(_inputs(export.read_result(), root).values() if export.finished else ())
 
     @functools.cached_property
     def train_config(self) -> TrainConfig:
@@ -160,11 +171,15 @@ def find_runs(roots: Sequence[Path], assets: Sequence[str]) -> list[PastRun]:
 
     A run of another schema, or of before results named their device, is left out.
     """
+
+    def versions(asset: str) -> str:
+        return "*/*" if asset in OF_CHECKPOINTS else "*"  # below their partitions
+
     paths = [
         (path.stat().st_mtime, root, path)
         for root in roots
         for asset in assets
-        for path in root.glob(f"[!.]*/{asset}/*/result.json")
+        for path in root.glob(f"[!.]*/{asset}/{versions(asset)}/result.json")
     ]
     found: list[PastRun] = []
     for _, root, path in sorted(paths, reverse=True)[:MOST_RUNS]:
@@ -175,6 +190,33 @@ def find_runs(roots: Sequence[Path], assets: Sequence[str]) -> list[PastRun]:
                 result = folder.read_result()
                 found.append(PastRun(folder=folder, root=root, result=result, launch=launch))
     return [run for run in found if "device" in run.result]
+
+
+def _inputs(result: Mapping[str, Any], root: Path) -> dict[str, Path]:
+    """Return the folders that a run below a root has read, by the inputs' names."""
+    return {name: _root(each, root) / each["path"] for name, each in result["inputs"].items()}
+
+
+def _root(entry: Mapping[str, Any], own: Path) -> Path:
+    return own if entry["root"] == "own" else Path(entry["root"])
+
+
+def reported(name: str, folder: Path) -> Mapping[str, Any] | None:
+    """Return what an input has reported; None where it is gone. A checkpoint has its parameters."""
+    if name == "checkpoint":
+        return _of_run(folder.parents[1])
+    run = RunFolder(folder)
+    return run.read_result()["report"]["numbers"] if run.finished else None
+
+
+@functools.lru_cache(maxsize=512)
+def _of_run(run: Path) -> Mapping[str, Any] | None:
+    """Return the numbers of a run's checkpoints; None where its configuration cannot be read."""
+    try:
+        config, _ = build_train_config(load(run / "config.yaml"))
+    except (ConfigError, FileNotFoundError):  # of another version of the code, or gone
+        return None
+    return {"parameters": count_parameters(config.model).total}
 
 
 def folder_bytes(folder: RunFolder, result: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.config.train import TrainConfig
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.assumed import LIBRARIES_BYTES, reached_flops
+from olmo_core.forecast.checkpoints import kept_steps
 from olmo_core.forecast.figures import Figure, Forecast, Place, charged, median_of
 from olmo_core.forecast.like import said
 from olmo_core.forecast.past import PastRun
@@ -222,7 +223,7 @@ def _disk(
     What arithmetic leaves out (metadata of checkpoints, records) is as much of it as in a finished
     run of the same model.
     """
-    kept, rows = checkpoints_kept(config, steps), steps // config.console_log_interval
+    kept, rows = len(kept_steps(config, steps)), steps // config.console_log_interval
     basis = (
         f"{kept:,} checkpoint{'s' * (kept != 1)} of {CHECKPOINT_BYTES} bytes per parameter, "
         f"weights of {WEIGHT_BYTES}, {rows:,} logged steps"
@@ -236,33 +237,8 @@ def _disk(
 
 
 def _arithmetic_disk(config: TrainConfig, steps: int, parameters: int) -> float:
-    kept, rows = checkpoints_kept(config, steps), steps // config.console_log_interval
+    kept, rows = len(kept_steps(config, steps)), steps // config.console_log_interval
     return float((CHECKPOINT_BYTES * kept + WEIGHT_BYTES) * parameters + ROW_BYTES * rows)
-
-
-def checkpoints_kept(config: TrainConfig, steps: int) -> int:
-    """Return how many checkpoints are left of a run of so many steps; the last is always kept.
-
-    As `olmo_core.train.saving` has it: of the kinds due at a step the longest kept wins, and
-    ephemeral ones are gone once anything is newer.
-    """
-    last = "unsharded" if config.save_interval_unsharded else "sharded"
-    unsharded = set(range(0, steps, config.save_interval_unsharded or steps)) - {0}
-    sharded = set(range(0, steps, config.save_interval or steps)) - {0}
-    keep = {
-        "unsharded": config.save_num_unsharded_checkpoints_to_keep,
-        "sharded": config.save_num_checkpoints_to_keep,
-    }
-    first = not config.no_pre_train_checkpoint and config.load_path is None
-    written = {
-        "unsharded": len(unsharded),
-        "sharded": len(sharded - unsharded if keep["unsharded"] else sharded) + first,
-    }
-    kept = 1
-    for kind, most in keep.items():
-        older = most - (kind == last)  # the last one is of them
-        kept += written[kind] if most < 0 else min(written[kind], max(0, older))
-    return kept
 
 
 def _memory(work: TrainingWork, place: Place, likes: Sequence[LikeTraining]) -> Figure:

@@ -31,6 +31,16 @@ Partition = Annotated[
     str | None,
     typer.Option("--partition", metavar="KEY", help="Of a sweep's asset: stage1@step100."),
 ]
+Every = Annotated[
+    int,
+    typer.Option(metavar="STEPS", help="Only checkpoints at multiples of so many steps.", min=1),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUNS", help="Only checkpoints of these trainings: stage1,stage2_ingredient1."
+    ),
+]
 OfRecipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="Jobs of this recipe only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON alone on standard output.")]
 

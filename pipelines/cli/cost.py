@@ -1,7 +1,7 @@
 """`olmo cost`: what a run would take, before it is launched, and by what each figure is known."""
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from assets.assemble import build_graph
+from assets.evals.sweep import sweep_names
 from assets.graph import Graph
 from assets.launcher import Launch
 from assets.paths import root
@@ -16,8 +17,8 @@ from assets.recipe import limits_of, load_recipe
 from assets.reporting.texts import amount, duration
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
-from olmo_core.forecast.figures import FIGURES, Place, total
-from olmo_core.forecast.loads import OF_SCORES
+from olmo_core.forecast.figures import FIGURES, Forecast, Place, total
+from olmo_core.forecast.loads import CHECKPOINT, OF_SCORES
 from olmo_core.monitor.devices import NAMES, known_device
 from pipelines.cli.terminal import plain_line, print_json, table, terminal
 from pipelines.forecast import Plan, forecast_graph
@@ -65,7 +66,7 @@ def print_cost(
     """
     graph = build_graph(load_recipe(recipe))
     launcher = site_launcher()
-    place = _places(launcher.site, device, devices)
+    place = places_with(launcher.site, device, devices)
     plan = planned(graph, select, launcher, force=force, place=place)
     site = launcher.site
     jobs = [*plan.forecasts.values()]
@@ -74,6 +75,10 @@ def print_cost(
         print_json(cost_entry(recipe, plan, site, over, unknown))
     else:
         print_jobs(terminal(), recipe, plan, site, over, unknown)
+        if sweep_names(graph) and plan.forecasts:
+            terminal().print(
+                f"Not in it: the sweep of its checkpoints (olmo cost {recipe} --sweep)"
+            )
     return EXIT_OVER_BUDGET if over or unknown else 0
 
 
@@ -122,7 +127,7 @@ def _beside(graph: Graph, plan: Plan, launcher: Router) -> Alive:
     return lambda run: run.path not in own and launcher.state(run).alive
 
 
-def _places(site: Site, device: str | None, devices: int | None) -> Callable[[Launch], Place]:
+def places_with(site: Site, device: str | None, devices: int | None) -> Callable[[Launch], Place]:
     """Return the site's places, with another GPU or number of them where they are given."""
     if device is not None and known_device(device) is None:
         raise ConfigError(f"--device {device}: nothing is known of it; {nearest(device, NAMES)}")
@@ -132,7 +137,7 @@ def _places(site: Site, device: str | None, devices: int | None) -> Callable[[La
     def place(launch: Launch) -> Place:
         found = place_of(site, launch)
         # What scores texts is one process, which uses one GPU; all else needs none.
-        if device is None or not (launch.distributed or launch.module in OF_SCORES):
+        if device is None or not (launch.distributed or launch.module in (*OF_SCORES, CHECKPOINT)):
             return found
         count = (devices or max(1, found.devices)) if launch.distributed else 1
         # As many nodes as the devices need; the site's are for the site's number of devices.
@@ -157,7 +162,8 @@ def cost_entry(
         "currency": _currency(site),
         "assets": [
             {
-                "asset": each.asset,
+                "asset": each.asset.partition(" ")[0],
+                "partition": each.asset.partition(" ")[2] or None,
                 "figures": {
                     name: dataclasses.asdict(figure) for name, figure in each.figures.items()
                 },
@@ -183,17 +189,23 @@ def print_jobs(
     unknown: Sequence[str],
 ) -> None:
     """Print what jobs would take, in all and each; what exceeds a budget, and what is not known."""
-    forecasts = [*plan.forecasts.values()]
-    if not forecasts:
-        console.print(f"{recipe}: all is finished; a run would make nothing.")
+    if not plan.forecasts:
+        console.print(f"{recipe}: all is finished; nothing would be made.")
         return
     currency = _currency(site)
     titles = {**SHOWN, "money": currency or "money"}
-    names = [name for name in SHOWN if any(name in each.figures for each in forecasts)]
-    rows = [[each.asset, *(_cell(name, each.value(name)) for name in names)] for each in forecasts]
-    sums = [_sum(name, plan) for name in names]
+    rows: dict[str, list[Forecast]] = defaultdict(list)
+    for name, forecast in plan.forecasts.items():
+        rows[plan.rows.get(name, name)].append(forecast)
+    every = [*plan.forecasts.values()]
+    names = [name for name in SHOWN if any(name in each.figures for each in every)]
     columns = [titles[name] for name in names]
-    console.print(table(("asset", *columns), [*rows, ["in all", *sums]], right=columns))
+    first = ["evaluations"] if plan.rows else []
+    cells = [
+        [row, *([str(len(jobs))] if first else []), *(_sum(name, jobs) for name in names)]
+        for row, jobs in [*rows.items(), ("in all", every)]
+    ]
+    console.print(table(("asset", *first, *columns), cells, right=[*first, *columns]))
     if plan.elapsed_seconds is not None:
         console.print(f"from begin to end: {duration(plan.elapsed_seconds)}, without queueing")
     for line in _bases(plan):
@@ -210,23 +222,29 @@ def _bases(plan: Plan) -> list[str]:
     reasons: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, forecast in plan.forecasts.items():
         if "seconds" in forecast.figures:
-            times[forecast.figures["seconds"].basis].append(name)
+            times[forecast.figures["seconds"].basis].append(plan.rows.get(name, name))
         for figure, why in forecast.unknown.items():
-            reasons[figure, why].append(name)
+            reasons[figure, why].append(plan.rows.get(name, name))
     unknown: dict[tuple[str, str], list[str]] = defaultdict(list)
     for (figure, why), assets in reasons.items():
-        whose = "" if len(assets) == len(plan.forecasts) else f" of {', '.join(assets)}"
+        whose = "" if len(assets) == len(plan.forecasts) else f" of {_named(assets)}"
         unknown[whose, why].append(figure)
     return [
         "\nWhat the time rests on (--json has it of every figure):",
-        *(f"  {', '.join(assets)}: {basis}" for basis, assets in times.items()),
+        *(f"  {_named(assets)}: {basis}" for basis, assets in times.items()),
         *(["Not known:"] if unknown else []),
         *(f"  {', '.join(figures)}{whose}: {why}" for (whose, why), figures in unknown.items()),
     ]
 
 
-def _sum(name: str, plan: Plan) -> str:
-    whole = total(plan.forecasts.values(), name)
+def _named(rows: Sequence[str]) -> str:
+    """Return rows by name, those with several jobs once and with their number."""
+    counts = Counter(rows)
+    return ", ".join(f"{row} ({count})" if count > 1 else row for row, count in counts.items())
+
+
+def _sum(name: str, forecasts: Sequence[Forecast]) -> str:
+    whole = total(forecasts, name)
     if whole.value is None:
         return ""
     return ("≥ " if whole.without else "") + _cell(name, whole.value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from assets.assemble import build_graph
-from assets.evals.sweep import SWEEP, checkpoints, sweep_names, sweep_work
+from assets.evals.sweep import SWEEP, checkpoints, sweep_work
 from assets.execution.hold import results_held
 from assets.execution.produce import AssetBuild, launch_of, main_line_work
 from assets.graph import Graph
@@ -14,13 +14,13 @@ from assets.launcher import Launch, Refused
 from assets.paths import root
 from assets.recipe import load_recipe
 from assets.reuse import reused_from
-from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError, listed
+from pipelines.cli.cost_sweep import require_affordable_sweep
 from pipelines.cli.jobs import require_asset
 from pipelines.cli.sweep_here import make_here
 from pipelines.launchers.router import Router, site_launcher
 from pipelines.site.file import ResourceSpec
-from pipelines.sweep import Lacking, lacking
+from pipelines.sweep import Lacking, lacking, wanted_assets
 
 EXIT_REFUSED = 1
 
@@ -77,15 +77,12 @@ def sweep_recipe(
 
     Raises:
         ConfigError: unknown or malformed recipe, run or evaluation, or a malformed site file.
-        Refused: what one of them reads has been damaged meanwhile.
+        Refused: what one of them reads has been damaged meanwhile; or all of them together would
+            exceed the recipe's budget, and nothing is submitted.
         EngineError: an engine refuses the jobs, or does not answer.
     """
     graph = build_graph(load_recipe(recipe))
-    trainings = [name for name, node in graph.nodes.items() if node.distributed]
-    _require_known("--models", runs, trainings)
-    swept_by = {SWEEP[name]: name for name in sweep_names(graph)}
-    _require_known("--select", evaluations, [*swept_by])
-    names = [swept_by[evaluation] for evaluation in evaluations or swept_by]
+    names = wanted_assets(graph, evaluations, runs)
     launcher = site_launcher()
     unfit: dict[str, str] = {}
     begun: set[str] = set()
@@ -113,6 +110,7 @@ def sweep_recipe(
             for work in works:
                 print(f"  {work.node.name} {work.partition}")
         return EXIT_REFUSED if unfit else 0
+    require_affordable_sweep(graph, found, launcher)
     with results_held(root()):
         started = launcher.submit([launch_of(work, root()) for work in waits])
     print(f"queued: {len(started)}, at work already: {len(waits) - len(started)}")
@@ -124,11 +122,6 @@ def sweep_recipe(
     if failed:
         print(f"olmo: without a result: {len(failed)}: {listed(failed)}", file=sys.stderr)
     return EXIT_REFUSED if unfit or failed else 0
-
-
-def _require_known(option: str, names: Sequence[str], known: Sequence[str]) -> None:
-    if unknown := [name for name in names if name not in known]:
-        raise ConfigError(f"{option} {unknown[0]}: unknown; {nearest(unknown[0], known)}")
 
 
 def work_named(graph: Graph, asset: str, partition: str | None) -> AssetBuild:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli import alerts, corpus, keep, lineage, made, release, scores, trace, work
-from pipelines.cli.arguments import AsJson, RecipeName, Select, names_of
+from pipelines.cli.arguments import AsJson, Every, Models, RecipeName, Select, names_of
 
 app = typer.Typer(
     name="olmo",
@@ -144,6 +144,7 @@ def plan(recipe: RecipeName, select: Select = None, as_json: AsJson = False) -> 
     epilog="Examples:\n\n"
     "  olmo cost demo\n\n"
     "  olmo cost olmo2_7b --select soup --device H100 --devices 256\n\n"
+    "  olmo cost demo --sweep --every 100 --models stage1\n\n"
     "  olmo cost demo --json | jq '.total.device_hours'",
 )
 def cost(
@@ -162,15 +163,36 @@ def cost(
     devices: Annotated[
         int | None, typer.Option(metavar="N", help="So many of them for a training run.", min=1)
     ] = None,
+    sweep: Annotated[
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Of `olmo sweep` instead, also of checkpoints to come; --select EVALUATIONS.",
+        ),
+    ] = False,
+    every: Every = 1,
+    models: Models = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what `olmo run` would take, and how that is known; starts nothing.
+    """Say what `olmo run` or, with --sweep, `olmo sweep` would take, and how that is known.
 
     Tokens, FLOPs, time, device-hours, money, energy, CO2, disk and memory of what is missing or
-    stale. Exit code 1: more than the recipe's budget.
+    stale; starts nothing. Exit code 1: more than the recipe's budget.
     """
+    if sweep:
+        from pipelines.cli.cost_sweep import print_sweep_cost
+
+        if force:
+            raise typer.BadParameter("a sweep makes nothing again", param_hint="--force")
+        wanted = {"runs": names_of(models), "evaluations": names_of(select)}
+        code = print_sweep_cost(
+            recipe, every=every, **wanted, device=device, devices=devices, as_json=as_json
+        )
+        raise typer.Exit(code)
     from pipelines.cli.cost import print_cost
 
+    if every != 1 or models:
+        raise typer.BadParameter("of a sweep alone: --sweep", param_hint="--every, --models")
     code = print_cost(
         recipe, names_of(select), force=force, device=device, devices=devices, as_json=as_json
     )

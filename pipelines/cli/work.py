@@ -7,6 +7,8 @@ import typer
 from pipelines.cli.arguments import (
     AsJson,
     AssetName,
+    Every,
+    Models,
     OfRecipe,
     Partition,
     RecipeName,
@@ -106,18 +108,8 @@ def sweep(
             autocompletion=recipe_names,
         ),
     ],
-    every: Annotated[
-        int,
-        typer.Option(
-            metavar="STEPS", help="Only checkpoints at multiples of so many steps.", min=1
-        ),
-    ] = 1,
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RUNS", help="Only checkpoints of these trainings: stage1,stage2_ingredient1."
-        ),
-    ] = None,
+    every: Every = 1,
+    models: Models = None,
     select: Annotated[
         list[str] | None,
         typer.Option(metavar="EVALUATIONS", help="Only these: downstream, perplexity."),

@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from assets.fingerprint import sha256_json
 from assets.launcher import Launch, Refused
 from assets.paths import root, shared_roots
 from assets.recipe import limits_of
@@ -13,10 +15,12 @@ from olmo_core import environment
 from olmo_core.config.load import build
 from olmo_core.config.train import TrainConfig
 from olmo_core.forecast.budget import excesses, unforeseen
+from olmo_core.forecast.checkpoints import scored_as_model
 from olmo_core.forecast.figures import Forecast
 from olmo_core.forecast.job import forecast_job
-from olmo_core.forecast.loads import Work
+from olmo_core.forecast.loads import OF_CHECKPOINTS, Work, work_module
 from olmo_core.forecast.measured import spent
+from olmo_core.forecast.past import reported
 from olmo_core.run.code import TRAINING
 from olmo_core.run.folder import RunFolder
 from pipelines.site.file import Site
@@ -25,28 +29,50 @@ from pipelines.site.place import place_of
 Alive = Callable[[RunFolder], bool]
 
 
-def forecast_launch(launch: Launch, site: Site) -> Forecast | None:
-    """Return what a launch will take; None of a sweep's partition, of which none is made.
+def forecast_launches(launches: Sequence[Launch], site: Site) -> list[Forecast | None]:
+    """Return what each launch will take; None of one that does not say what decides its result.
 
-    Its inputs are finished, so that how much it has to do is known.
+    Their inputs are finished, so that how much they have to do is known. Evaluations of many
+    checkpoints that have the same to do are forecast once.
     """
-    if launch.identity.get("partition") is not None or "parts" not in launch.identity:
-        return None
-    below = Path(launch.environment.get(environment.ROOT, root()))
+    known: dict[str, Forecast] = {}
+    found: list[Forecast | None] = []
+    for launch in launches:
+        if "parts" not in launch.identity:
+            found.append(None)
+            continue
+        below = Path(launch.environment.get(environment.ROOT, root()))
+        roots = (below, *shared_roots(below))
+        work = _work(launch, roots)
+        config = build(TrainConfig, launch.config) if launch.module == TRAINING else None
+        same = sha256_json([*launch.names, asdict(work), launch.config if config else None])
+        if same not in known:
+            known[same] = forecast_job(work, place_of(site, launch), roots, config=config)
+        partition = launch.identity.get("partition")
+        name = f"{work.asset} {partition}" if partition is not None else work.asset
+        found.append(replace(known[same], asset=name))
+    return found
+
+
+def _work(launch: Launch, roots: Sequence[Path]) -> Work:
+    """Return what a launch has to do."""
+    asset, config = launch.names[1], launch.identity["parts"]["config"]
     inputs: dict[str, Mapping[str, Any]] = {}
+    from_cache = False
     for name, entry in launch.identity["inputs"].items():
-        folder = RunFolder((below if entry["root"] == OWN else Path(entry["root"])) / entry["path"])
-        if folder.finished:
-            inputs[name] = folder.read_result()["report"]["numbers"]
-    work = Work(
-        asset=launch.names[1],
-        module=launch.module,
-        config=launch.identity["parts"]["config"],
+        folder = (roots[0] if entry["root"] == OWN else Path(entry["root"])) / entry["path"]
+        numbers = reported(name, folder)
+        if numbers is not None:
+            inputs[name] = numbers
+        if name == "checkpoint" and asset in OF_CHECKPOINTS:
+            from_cache = scored_as_model(folder, asset, config, roots)
+    return Work(
+        asset=asset,
+        module=work_module(asset, launch.module),
+        config=config,
         inputs=inputs,
+        from_cache=from_cache,
     )
-    config = build(TrainConfig, launch.config) if launch.module == TRAINING else None
-    roots = (below, *shared_roots(below))
-    return forecast_job(work, place_of(site, launch), roots, config=config)
 
 
 def require_within_budget(
@@ -89,7 +115,8 @@ def against_budget(
 def _under_way(recipe: Path, alive: Alive) -> dict[str, float]:
     """Return what the jobs at work in a recipe's folder are forecast to take."""
     sums: dict[str, float] = {}
-    for launch in recipe.glob("*/*/launch.json"):
+    # <asset>/<version>, and of a sweep <asset>/<partition>/<version>
+    for launch in (*recipe.glob("*/*/launch.json"), *recipe.glob("*/*/*/launch.json")):
         folder = RunFolder(launch.parent)
         if folder.finished or not alive(folder):
             continue

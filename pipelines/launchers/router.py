@@ -10,7 +10,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import Forecast
 from olmo_core.forecast.job import to_record
 from olmo_core.run.folder import RunFolder
-from pipelines.launchers.forecast import forecast_launch, require_within_budget
+from pipelines.launchers.forecast import forecast_launches, require_within_budget
 from pipelines.launchers.kubernetes.launcher import KubernetesLauncher
 from pipelines.launchers.local import LocalLauncher
 from pipelines.launchers.slurm.launcher import SlurmLauncher
@@ -81,7 +81,7 @@ class Router:
 
     def _forecast(self, launches: Sequence[Launch]) -> list[Launch]:
         """Return the launches with what each will take, if their recipes' budgets allow it."""
-        made = [(launch, forecast_launch(launch, self.site)) for launch in launches]
+        made = [*zip(launches, forecast_launches(launches, self.site), strict=True)]
         recipes: dict[str, list[Forecast]] = defaultdict(list)
         for launch, forecast in made:
             if forecast is not None:

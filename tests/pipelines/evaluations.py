@@ -38,6 +38,7 @@ def save_checkpoints(graph: Graph, root: Path, keys: Sequence[str]) -> None:
             "digest": "x",
             "inputs": {},
             "files": {},
+            "report": {"numbers": {}, "data": {}},
         }
         write_json(folder / "result.json", {"schema_version": 1, **result})
     for number, key in enumerate(keys, start=1):

@@ -70,11 +70,18 @@ def write_result(
     energy_source: str | None = None,
     finished: float = 100.0,
 ) -> Path:
-    """Write a finished run, `<recipe>/<asset>/<version>`; `inputs` are names of others."""
+    """Write a finished run, `<recipe>/<asset>/<version>`; `inputs` are names of others.
+
+    Of a sweep `<recipe>/<asset>/<partition>/<version>`. An input is called as its value says, else
+    after its asset.
+    """
     folder = root / name
     folder.mkdir(parents=True)
-    _, asset, _ = Path(name).parts
-    entries = {Path(each).parts[1]: {"root": "own", "path": each} for each in (inputs or {})}
+    asset = Path(name).parts[1]
+    entries = {
+        called or Path(each).parts[1]: {"root": "own", "path": each}
+        for each, called in (inputs or {}).items()
+    }
     launch = {
         "schema_version": 1,
         "engine": "local",

@@ -8,9 +8,10 @@ import pytest
 
 from olmo_core.config.model import count_parameters, flops_per_token
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.checkpoints import kept_steps
 from olmo_core.forecast.figures import Forecast, Place, PlaceEnergyConfig
 from olmo_core.forecast.past import find_runs
-from olmo_core.forecast.training import TrainingWork, checkpoints_kept, forecast_training
+from olmo_core.forecast.training import TrainingWork, forecast_training
 from olmo_core.train.saving import kind_due, last_kind, saves_first
 from tests.olmo_core.forecast.conftest import TINY, train_config, write_training
 
@@ -205,25 +206,26 @@ def test_measured_power_comes_before_stated(root: Path) -> None:
         {"save_interval_ephemeral": 7, "save_num_checkpoints_to_keep": 2},
     ],
 )
-def test_as_many_checkpoints_are_kept_as_training_keeps(changes: dict[str, Any]) -> None:
+def test_those_checkpoints_are_kept_that_training_keeps(changes: dict[str, Any]) -> None:
     config = train_config(**changes)
-    there: list[str] = ["sharded"] if saves_first(config) else []
+    there = [("sharded", 0)] if saves_first(config) else []
     for step in range(1, 101):
         kind = last_kind(config) if step == 100 else kind_due(config, step)
         if kind is None:
             continue
-        there = [each for each in there if each != "ephemeral"]
+        there = [each for each in there if each[0] != "ephemeral"]
         keep = {
             "sharded": config.save_num_checkpoints_to_keep,
             "unsharded": config.save_num_unsharded_checkpoints_to_keep,
         }
         for each, most in keep.items():
             if most >= 0:
-                excess = there.count(each) - max(0, most - (each == kind))
-                for _ in range(max(0, excess)):
-                    there.remove(each)
-        there.append(kind)
-    assert checkpoints_kept(config, 100) == len(there)
+                of_kind = [other for other in there if other[0] == each]
+                excess = len(of_kind) - max(0, most - (each == kind))
+                for oldest in of_kind[: max(0, excess)]:
+                    there.remove(oldest)
+        there.append((kind, step))
+    assert kept_steps(config, 100) == [step for _, step in there]
 
 
 def test_a_run_whose_keys_this_version_does_not_read_is_no_measure(root: Path) -> None:

@@ -16,7 +16,7 @@ from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import FIGURES, Figure, Forecast
 from olmo_core.run.folder import RunFolder
 from pipelines.cli import cost as cost_module
-from pipelines.cli.cost import _places, print_cost, require_affordable
+from pipelines.cli.cost import places_with, print_cost, require_affordable
 from pipelines.cli.launch import launch_asset
 from pipelines.cli.run import run_recipe
 from pipelines.forecast import Plan, elapsed, training_configs
@@ -283,5 +283,5 @@ def test_devices_that_are_asked_for_need_their_own_number_of_nodes(
         identity={"recipe": "demo", "asset": "stage1"},
         distributed=True,
     )
-    place = _places(at, "H100", devices)(launch)
+    place = places_with(at, "H100", devices)(launch)
     assert (place.nodes, place.devices) == (nodes, devices or 128)
