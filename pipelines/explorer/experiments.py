@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from assets.assemble import build_graph
 from assets.fingerprint import flatten
 from assets.paths import shared_roots
-from assets.recipe import NAME, find_recipes, load_recipe
+from assets.recipe import NAME, find_recipes
 from olmo_core.errors import ConfigError
 from olmo_core.run.folder import RunFolder
 from pipelines.explorer.errors import Missing
 from pipelines.explorer.files import kept
+from pipelines.explorer.lineages import lineage_of
 
 MODEL = re.compile(r"stage1|stage2_ingredient\d+|soup")
 VERSION = re.compile(r"[0-9a-f]{12}(\.\d+)?")
@@ -139,8 +139,9 @@ def _current(root: Path, recipe: str, asset: str) -> tuple[Path | None, str]:
     if recipe not in find_recipes():
         return None, "its recipe is not here"
     try:
-        graph = build_graph(load_recipe(recipe))
-        run = graph.finished(root, asset) if asset in graph.nodes else None
+        with lineage_of(recipe) as lineage:
+            graph = lineage.graph
+            run = graph.finished(root, asset) if asset in graph.nodes else None
     except (ConfigError, ValueError) as error:
         return None, f"which is the recipe's as it stands is not known: {error}"
     if run is None:

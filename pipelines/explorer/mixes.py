@@ -34,19 +34,21 @@ def mix_charts(runs: Sequence[Experiment], notes: list[str]) -> dict[str, AnyCha
         if not planned:
             notes.append(f"{path.parent.name}/{path.name}: the mix is not here any more")
             continue
-        read = _read_of(path, of_mix, notes)
-        total = sum(read.values())
-        columns = ("planned", "read") if total else ("planned",)
+        found = _read_of(of_mix, notes)
+        total = sum(found.tokens.values())
+        read = "read (expected)" if found.error else "read"
         by = of_mix[0].asset if len(of_mix) == 1 else f"{len(of_mix)} runs"
+        if found.error:
+            notes.append(_expectation(f"{path.parent.name}, {by}", found, of_mix[0].recipe))
         charts[f"mix-{path.parent.name}-{path.name}"] = BarChart(
             title=f"{path.parent.name}: planned" + f", and read by {by}" * bool(total),
             labels=("source",),
-            columns=columns,
+            columns=("planned", read) if total else ("planned",),
             rows=[
                 {
                     "source": row["source"],
                     "planned": row.get("planned_share", row["share"]),
-                    "read": read.get(row["source"], 0) / total if total else None,
+                    read: found.tokens.get(row["source"], 0) / total if total else None,
                 }
                 for row in planned
             ],
@@ -55,41 +57,42 @@ def mix_charts(runs: Sequence[Experiment], notes: list[str]) -> dict[str, AnyCha
     return charts
 
 
-def _read_of(mix: Path, runs: Sequence[Experiment], notes: list[str]) -> dict[str, float]:
-    """Return the tokens that runs have read of each source of a mix; nothing if one is unknown."""
-    read: dict[str, float] = {}
-    for run in runs:
-        if run.data.get("order") is None:
-            notes.append(f"{run.id}: what it has read is counted when it has finished")
-            return {}
-        try:
-            found = _read_by(run.folder.path)
-        except (InputError, FileNotFoundError, KeyError) as error:
-            notes.append(f"{run.id}: what it has read cannot be counted: {error}")
-            return {}
-        if found.error:
-            notes.append(
-                f"{run.id}: what it has read is too long to be counted here, so its shares are "
-                f"those of the windows of the mix, as a random order gives them: ± "
-                f"{_points(2 * found.error)} percentage points (two standard errors). The model "
-                f"card has the count: olmo run {run.recipe} --select model_card"
-            )
-        for source, tokens in found.tokens.items():
-            read[source] = read.get(source, 0) + tokens
-    return read
-
-
-def _points(share: float) -> str:
-    """Return a share in percentage points, with two digits."""
-    return f"{100 * share:.2g}" if share >= 1e-6 else "less than 0.0001"
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Read:
-    """The tokens that a run has read by source, counted, or expected with an error of a share."""
+    """The tokens read by source, counted, or expected with an error of a share."""
 
     tokens: Mapping[str, float]
     error: float = 0.0  # the largest standard error of a source's share
+
+
+def _read_of(runs: Sequence[Experiment], notes: list[str]) -> _Read:
+    """Return what runs have read of each source of their mix; nothing if it is unknown of one."""
+    tokens: dict[str, float] = {}
+    error = 0.0
+    for run in runs:
+        if run.data.get("order") is None:
+            notes.append(f"{run.id}: what it has read is counted when it has finished")
+            return _Read(tokens={})
+        try:
+            found = _read_by(run.folder.path)
+        except (InputError, FileNotFoundError, KeyError) as why:
+            notes.append(f"{run.id}: what it has read cannot be counted: {why}")
+            return _Read(tokens={})
+        error = max(error, found.error)  # of all together it is no larger
+        for source, read in found.tokens.items():
+            tokens[source] = tokens.get(source, 0) + read
+    return _Read(tokens=tokens, error=error)
+
+
+def _expectation(readers: str, found: _Read, recipe: str) -> str:
+    """Return what is said of shares that are not counted."""
+    # Percentage points, with two digits.
+    off = f"{200 * found.error:.2g}" if found.error > 5e-7 else "less than 0.0001"
+    return (
+        f"{readers}: the shares read are those that a random order gives, ± {off} percentage "
+        f"points (two standard errors), since counting takes long. The model card has the count: "
+        f"olmo run {recipe} --select model_card"
+    )
 
 
 @kept("result.json")
