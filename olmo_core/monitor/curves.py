@@ -14,7 +14,8 @@ from typing import Any
 
 COLOURS = ("#1f6feb", "#bf8700", "#1a7f37", "#cf222e", "#8250df", "#0a7ea4", "#57606a")
 FORMATS = ("png", "svg")
-MARKS = "ox+*#%@"  # of the curves, in characters
+MARKERS = "os^Dv"  # of curves whose colour is that of another one before, the next of these
+MARKS = "ox+*#%@abcdefghijklmnpqrstuvwyz"  # of the curves, in characters
 BAND = "·"
 MOST_MARKERS = 40  # points of a curve that each get a marker
 PANEL_INCHES = (5.5, 3.2)
@@ -72,12 +73,15 @@ def picture(panels: Sequence[Panel], file_format: str) -> bytes:
     for panel, place in zip(panels, axes, strict=False):
         names = [*dict.fromkeys(curve.name for curve in panel.curves)]
         for curve in panel.curves:
-            colour = COLOURS[names.index(curve.name) % len(COLOURS)]
+            turn, number = divmod(names.index(curve.name), len(COLOURS))
+            colour = COLOURS[number]
             style = {"color": colour, "linewidth": 1.5, "markersize": 3, "label": curve.label}
             if curve.in_loop:
                 style |= {"linestyle": "--", "linewidth": 1.0, "markerfacecolor": "none"}
-            marker = "o" if len(curve.tokens) <= MOST_MARKERS else None
-            place.plot(curve.tokens, curve.values, marker=marker, **style)
+            if len(curve.tokens) <= MOST_MARKERS or turn:
+                style["marker"] = MARKERS[turn % len(MARKERS)]
+                style["markevery"] = 1 + len(curve.tokens) // (MOST_MARKERS + 1)
+            place.plot(curve.tokens, curve.values, **style)
             if any(error is not None for error in curve.errors):
                 low, high = zip(*curve.bands(), strict=True)
                 place.fill_between(curve.tokens, low, high, color=colour, alpha=0.2, linewidth=0)

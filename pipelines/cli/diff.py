@@ -91,6 +91,9 @@ def _print(console: Console, found: Differences) -> None:
     if found.losses:
         console.print(table(*_loss_table(found), right=LOSS_COLUMNS[1:], title="losses"))
     _print_scores(console, found.scores)
+    if found.scores and found.before.asset is None and found.after.asset is None:
+        recipes = f"{found.before.recipe} {found.after.recipe}"
+        console.print(Text(f"scores of checkpoints over tokens: olmo curves {recipes}"))
     for name, weights in found.weights.items():
         _print_weights(console, name, weights, whole=len(found.weights) > 1)
     if len(found.weights) > 1:

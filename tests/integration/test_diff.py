@@ -118,6 +118,7 @@ def test_two_recipes_side_by_side(world: World, tmp_path: Path) -> None:
         done = world.olmo(*arguments, *more, OLMO_RECIPES=paths(world), COLUMNS="150")
         assert done.returncode == 0, done.stderr
         assert re.search(r"held_out +bits_per_byte .* worse", done.stdout)
+        assert "olmo curves tiny tiny_rate" in done.stdout
         assert ("x tiny_rate" in done.stdout) == (not more)  # the legend, three times
     drawn = picture.read_text()
     for title in trainings:

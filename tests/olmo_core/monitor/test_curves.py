@@ -1,5 +1,6 @@
 """Curves over tokens, in a picture and in characters."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,24 @@ def test_characters_show_points_bands_axes_and_names() -> None:
     assert lines[13].split() == ["0", "2M", "tokens"]
     assert [line.strip() for line in lines[14:]] == ["o stage1 $a$", "x soup"]
     assert max(map(len, lines)) <= 40
+
+
+def test_no_two_of_many_curves_look_alike() -> None:
+    """Two recipes of five models have ten curves, three more than there are colours."""
+    for points in (4, 200):
+        tokens = [1e6 * step for step in range(1, points + 1)]
+        curves = [
+            Curve(name=f"m{n}", tokens=tokens, values=[n] * points, errors=[None] * points)
+            for n in range(1, 3 * len(COLOURS) + 1)
+        ]
+        panel = Panel(title="t", label="x", curves=curves)
+        legend = [row.split() for row in characters(panel, width=80).splitlines()[-len(curves) :]]
+        assert [name for _, name in legend] == [curve.name for curve in curves]
+        assert len({mark for mark, _ in legend}) == len(curves)
+        drawn = picture([panel], "svg").decode()
+        # A marker's drawing stands once in the file, and its places refer to it in its colour.
+        looks = re.findall(r'xlink:href="#(m\w+)" x="[^"]*" y="[^"]*" style="fill: (#\w+)', drawn)
+        assert len({look for look in looks if look[1] in COLOURS}) >= 2 * len(COLOURS)
 
 
 def test_one_point_is_drawn() -> None:
