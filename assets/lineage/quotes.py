@@ -59,7 +59,7 @@ def index_quotes(lineage: Lineage, shown: Shown) -> list[tuple[RunFolder, Path, 
         InputError: the tokens cannot be read or searched.
     """
     made: list[tuple[RunFolder, Path, Built]] = []
-    for documents in _indexes(lineage):
+    for documents in documents_indexes(lineage):
         tokens = lineage.tokens_of(documents)
         folder = quotes_folder(lineage.root, tokens)
         with shown(f"tokens/{tokens.path.name}") as progress:
@@ -95,7 +95,7 @@ def trace_quote(
     places: Places = {}
     quoted: dict[tuple[str, int], list[Place]] = {}
     count = documents = 0
-    for folder in _indexes(lineage):
+    for folder in documents_indexes(lineage):
         index = lineage.open_index(folder)
         first: list[DocumentSpan] = []
         for span, found in _by_document(index, _found(lineage, folder, quote, shown, say)):
@@ -140,7 +140,12 @@ def open_quotes(lineage: Lineage, documents: Path) -> QuotesIndex | None:
     return None
 
 
-def _indexes(lineage: Lineage) -> list[Path]:
+def documents_indexes(lineage: Lineage) -> list[Path]:
+    """Return the run folder of `documents` of each corpus that the recipe's runs read.
+
+    Raises:
+        ConfigError: none is made.
+    """
     found = lineage.indexes([run.folder for run in opened_runs(lineage)[0]])
     if not found:
         name = lineage.graph.recipe.name

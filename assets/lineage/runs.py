@@ -10,6 +10,7 @@ import yaml
 
 from assets.assemble import build_graph
 from assets.graph import Graph
+from assets.lineage.place_blocks import find_blocks
 from assets.paths import root, shared_roots
 from assets.recipe import load_recipe
 from assets.reuse import every_run, located
@@ -255,4 +256,7 @@ class Lineage:
     @functools.cached_property
     def open_index(self) -> Callable[[Path], BatchedDocumentIndex]:
         """Open an index by its run folder."""
-        return functools.lru_cache(maxsize=8)(BatchedDocumentIndex)
+        return functools.lru_cache(maxsize=8)(self._opened_index)
+
+    def _opened_index(self, path: Path) -> BatchedDocumentIndex:
+        return BatchedDocumentIndex(path, find_blocks(self.root, path))

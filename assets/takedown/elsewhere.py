@@ -11,11 +11,15 @@ from pathlib import Path
 
 from assets.execution.replay import FOLDER as REPLAYS
 from assets.paths import dagster_home
-from assets.takedown.affected import Affected, listed, of_run
+from assets.takedown.affected import Affected, Holds, listed, of_run
 from assets.takedown.records import Record
 
 TRASH = ".trash"  # of `olmo gc`
-QUOTES = Path("cache") / "quotes"  # indexes of tokens, by their digest
+# Caches of a result, by its digest: what each is, and what it holds of documents.
+OF_RESULTS: Mapping[Path, tuple[str, Holds]] = {
+    Path("cache") / "quotes": ("the index of quotes of", "text"),
+    Path("cache") / "places": ("the places of", "names"),
+}
 CACHES = ("cache", "results")
 _CHUNK = 1 << 23  # bytes
 _WORD = rb"[\w./#~-]"  # what an id does not begin behind, or end before
@@ -100,10 +104,11 @@ def elsewhere(
         if found := needles.in_file(path):
             yield _file(path, len(found), "a cache", "delete it: it is made again")
     digests = {each.content.get("digest"): each for each in records if ids.get(each.run.path)}
-    for path in sorted((root / QUOTES).glob("*")):
-        if (record := digests.get(path.name)) is not None:
-            said = f"the index of quotes of {record.name}"
-            yield _file(path, len(ids[record.run.path]), said, "delete it: it is made again")
+    for folder, (what, holds) in OF_RESULTS.items():
+        for path in sorted((root / folder).glob("*")):
+            if (record := digests.get(path.name)) is not None:
+                said, documents = f"{what} {record.name}", len(ids[record.run.path])
+                yield _file(path, documents, said, "delete it: it is made again", holds=holds)
     yield from _of_dagster(needles)
     for name, what, do in (
         (TRASH, "versions that olmo gc has taken away: not looked into", "olmo gc --delete"),
@@ -130,7 +135,7 @@ def _of_dagster(needles: Needles) -> Iterator[Affected]:
         yield _file(config, 0, what, "dagster run delete the runs that made them")
 
 
-def _file(path: Path, documents: int, what: str, do: str) -> Affected:
+def _file(path: Path, documents: int, what: str, do: str, *, holds: Holds = "text") -> Affected:
     return Affected(
-        group="elsewhere", place=str(path), holds="text", documents=documents, what=what, do=do
+        group="elsewhere", place=str(path), holds=holds, documents=documents, what=what, do=do
     )

@@ -17,6 +17,7 @@ from olmo_core.data.document_index import (
 )
 from olmo_core.errors import InputError
 from olmo_core.lineage.known_documents import KnownDocuments
+from olmo_core.lineage.place_blocks import MARKER, PlaceBlocks
 
 parquet: Any = importlib.import_module("pyarrow.parquet")  # it has no types
 
@@ -29,15 +30,16 @@ class BatchedDocumentIndex(DocumentIndex):
 
     Args:
         folder: The index.
+        blocks: Its finished `place_blocks`, which are read in place of row groups; None: none are.
 
     Raises:
         InputError: it is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, blocks: Path | None = None) -> None:
         super().__init__(folder)
-        self._folder = folder
-        self._files = functools.lru_cache(maxsize=_FILES)(_Places)
+        self._folder, self._blocks = folder, blocks
+        self._files = functools.lru_cache(maxsize=_FILES)(self._open_file)
         self._known = KnownDocuments(folder)
 
     def between_each(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[DocumentSpan]]:
@@ -56,11 +58,10 @@ class BatchedDocumentIndex(DocumentIndex):
         for number, (file, *_) in enumerate(ranges):
             by_file.setdefault(file, []).append(number)
         for file, numbers in by_file.items():
-            path = places_path(self._folder / PLACES, file)
-            if not path.is_file():
+            if not places_path(self._folder / PLACES, file).is_file():
                 continue
             bounds = np.array([ranges[number][1:] for number in numbers], dtype=np.int64)
-            spans = self._files(path).between(file, bounds)
+            spans = self._files(file).between(bounds)
             for number, documents in zip(numbers, spans, strict=True):
                 found[number] = documents
         return found
@@ -73,11 +74,19 @@ class BatchedDocumentIndex(DocumentIndex):
         """
         return self._known.of(spans)
 
+    def _open_file(self, file: str) -> "_Places | PlaceBlocks":
+        # Blocks are a cache, which may be deleted meanwhile.
+        if self._blocks is not None and (self._blocks / MARKER).is_file():
+            return PlaceBlocks(self._blocks, file)
+        return _Places(self._folder / PLACES, file)
+
 
 class _Places:
     """The documents of one token file, by their first tokens."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, places: Path, file: str) -> None:
+        path = places_path(places, file)
+        self._name = file
         try:
             self._file: Any = parquet.ParquetFile(path, read_dictionary=["src"])
         except (OSError, ValueError) as error:
@@ -93,7 +102,7 @@ class _Places:
             dtype=np.int64,
         )
 
-    def between(self, file: str, bounds: np.ndarray) -> Iterator[list[DocumentSpan]]:
+    def between(self, bounds: np.ndarray) -> Iterator[list[DocumentSpan]]:
         """Yield the documents that hold tokens of each range, int64 (n, 2)."""
         if not len(self._first):
             yield from ([] for _ in bounds)
@@ -108,7 +117,7 @@ class _Places:
         for a, b in zip(low.tolist(), high.tolist(), strict=True):
             yield [
                 DocumentSpan(
-                    file=file,
+                    file=self._name,
                     start=int(starts[row]),
                     end=int(ends[row]),
                     id=columns["id"][row].as_py(),

@@ -110,7 +110,8 @@ def text(
 def index(recipe: RecipeName) -> None:
     """Build the index that finds quotes in the recipe's tokens; goes on where it was interrupted.
 
-    It takes about as many bytes as the tokens, and lies in cache/ of OLMO_ROOT.
+    It takes about as many bytes as the tokens, and lies in cache/ of OLMO_ROOT. Before it come the
+    documents index's places in small blocks, for large batches of olmo trace step.
     """
     from pipelines.cli.trace_index import print_index
 

@@ -1,4 +1,4 @@
-"""Caches that are of a result, by the digest of its content: `cache/quotes/<digest>`.
+"""Caches that are of a result, by the digest of its content, as `cache/quotes/<digest>`.
 
 They can be had again, and go with the last run of such content. Other caches are of no one result:
 scores by all that decides them, and what of shared results has been compared.
@@ -7,11 +7,14 @@ scores by all that decides them, and what of shared results has been compared.
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from assets.lineage.place_blocks import BLOCKS
 from assets.lineage.quotes import QUOTES
 from assets.paths import shared_roots
 from olmo_core.lineage.quotes.build import LOCK
 from olmo_core.run.folder import is_locked
 from pipelines.collect.records import Records, read_records
+
+_CACHES = {QUOTES: "of tokens that are gone", BLOCKS: "of a documents index that is gone"}
 
 
 def find_caches(records: Records, goes: Collection[str], *, all_unused: bool) -> Mapping[str, str]:
@@ -24,8 +27,9 @@ def find_caches(records: Records, goes: Collection[str], *, all_unused: bool) ->
         goes: Names of runs that go.
         all_unused: Also what is of no run that goes now.
     """
-    folder = records.root / QUOTES
-    if folder.is_symlink() or not folder.is_dir():
+    folders = {records.root / place: why for place, why in _CACHES.items()}
+    there = [each for each in folders if each.is_dir() and not each.is_symlink()]
+    if not there:
         return {}
     runs = [*records.runs.values()]
     for root in shared_roots(records.root):
@@ -35,10 +39,10 @@ def find_caches(records: Records, goes: Collection[str], *, all_unused: bool) ->
     used = {run.digest for run in runs if run.name not in goes or run.name not in records.runs}
     gone = {run.digest for run in runs if run.name in goes}
     found: dict[str, str] = {}
-    for path in sorted(folder.iterdir()):
+    for path in (path for folder in there for path in sorted(folder.iterdir())):
         wanted = path.name not in used and (all_unused or path.name in gone)
         if wanted and _is_cache(path) and not is_locked(path / LOCK):
-            found[str(path.relative_to(records.root))] = "of tokens that are gone"
+            found[str(path.relative_to(records.root))] = folders[path.parent]
     return found
 
 

@@ -13,6 +13,7 @@ import pytest
 from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity
 
 from assets.lineage.answers import trace_document, trace_step
+from assets.lineage.place_blocks import find_blocks
 from assets.lineage.quotes import index_quotes, open_text
 from assets.lineage.runs import Lineage
 from assets.lineage.trained_text import trace_text
@@ -95,12 +96,17 @@ def test_the_commands(tiny: World) -> None:
     assert "stage2_ingredient2@step10" in said
 
 
-def test_a_quote_is_found_with_an_index_and_without_one(tiny: World) -> None:
+def test_what_index_builds_changes_how_fast_answers_come_and_not_what_they_are(
+    tiny: World, root: Path
+) -> None:
     with gzip.open(sorted((tiny.path("filtered") / "documents").rglob("*.gz"))[0], "rt") as lines:
         documents = [json.loads(line) for line in lines]
     chosen = next(each for each in documents if len(each["text"]) > 900)
     index = tiny.root / "cache" / "quotes" / tiny.result("tokens")["digest"]
+    places = root / "cache" / "places" / tiny.result("documents")["digest"]
     assert not index.exists()
+    assert not places.exists()
+    steps = [trace_step(Lineage("tiny"), step).pieces for step in (1, 20, 40)]
 
     def asked(quote: str) -> Any:
         done = tiny.olmo("trace", "doc", "tiny", quote, "--json", "--limit", "1000")
@@ -114,6 +120,9 @@ def test_a_quote_is_found_with_an_index_and_without_one(tiny: World) -> None:
     assert made.returncode == 0, made.stderr
     assert (index / "index.json").is_file()
     assert str(index) in made.stdout
+    assert str(places) in made.stdout
+    assert find_blocks(root, tiny.path("documents")) == places
+    assert [trace_step(Lineage("tiny"), step).pieces for step in (1, 20, 40)] == steps
     for quote, (answer, _) in zip(quotes, scanned, strict=True):
         again, said = asked(quote)
         assert again == answer

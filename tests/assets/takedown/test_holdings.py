@@ -122,6 +122,8 @@ def test_reports_caches_and_storage_that_name_them_are_listed(
     digest = json.loads((runs["tokens"] / "result.json").read_text())["digest"]
     (quotes / digest).mkdir(parents=True)
     (quotes / "of other tokens").mkdir()
+    of_index = json.loads((runs["documents"] / "result.json").read_text())["digest"]
+    (made.path / "cache" / "places" / of_index).mkdir(parents=True)
     (made.path / ".trash" / "20261130").mkdir(parents=True)
     rows = [row for row in rows_of(made, f"s/{name}") if row.group == "elsewhere"]
     places = {str(Path(row.place).relative_to(made.path)): row.documents for row in rows}
@@ -131,6 +133,7 @@ def test_reports_caches_and_storage_that_name_them_are_listed(
         "cache/x/1.json": 1,
         "dagster/history/runs.db": 1,
         f"cache/quotes/{digest}": 1,
+        f"cache/places/{of_index}": 1,
         ".trash": 0,
     }
 

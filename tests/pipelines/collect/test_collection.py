@@ -122,14 +122,15 @@ def test_small_things_of_killed_writers_go_and_nothing_else(tmp_path: Path) -> N
     assert all(path.exists() for path in (*kept, lately, here))
 
 
-def test_a_cache_goes_with_the_last_run_of_its_content(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["quotes", "places"])
+def test_a_cache_goes_with_the_last_run_of_its_content(tmp_path: Path, kind: str) -> None:
     made = Made(tmp_path / "root")
     old, new, copy = f"a/tokens/{version(1)}", f"a/tokens/{version(2)}", f"b/tokens/{version(1)}"
     digests = [character * 64 for character in "0123"]
     made.run(old, digest=digests[0])
     made.run(copy, digest=digests[0])
     made.run(new, digest=digests[1], ended=LONG_AGO + 1)
-    quotes = made.root / "cache/quotes"
+    quotes = made.root / "cache" / kind
     for digest in (*digests[:3], "notes"):
         (quotes / digest).mkdir(parents=True)
         (quotes / digest / "index.json").write_text("{}")
