@@ -11,7 +11,7 @@ from assets.launcher import Launch
 from assets.paths import shared_roots
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
-from olmo_core.errors import ConfigError
+from olmo_core.errors import ConfigError, listed
 from olmo_core.forecast.checkpoints import kept_steps, scored_as_model
 from olmo_core.forecast.figures import Forecast, Place
 from olmo_core.forecast.job import forecast_job
@@ -87,7 +87,7 @@ def forecast_sweep(
             for name in names
         ]
         if keys:
-            notes.append(f"{run}: {len(keys)} of its checkpoints are not written yet")
+            notes.append(f"{run}: not written yet: {listed(keys)}")
         elif TrainingWork(asset=run, config=config).steps is None:
             notes.append(f"{run}: how many checkpoints it will write is not known")
     return forecast_evaluations(graph, root, works, place_of, queues, notes)
@@ -126,14 +126,18 @@ def forecast_evaluations(
     roots = (root, *shared_roots(root))
     configs, of_sources = configs_of(graph)
     held_out = _held_out(graph, root, place_of, queues) if works else {}
-    known: dict[tuple[str, str, bool], Forecast] = {}
+    names = {work.name for work in works}
+    queued = {name for name in names if queues(launch_like(sweep_node(graph, name)))}
+    turns = [work for work in works if work.name not in queued]  # of one process
+    known: dict[tuple[str, str, bool, bool], Forecast] = {}
     forecasts: dict[str, Forecast] = {}
     places: dict[str, Place] = {}
     for work in works:
         config = configs[SWEEP[work.name]]
         cached = work.folder is not None and scored_as_model(work.folder, work.name, config, roots)
-        same = (work.name, work.run, cached)
         node = sweep_node(graph, work.name)
+        first = work.name in queued or work is turns[0]
+        same = (work.name, work.run, cached, first)
         places[work.label] = place_of(launch_like(node))
         if same not in known:
             inputs: dict[str, Mapping[str, Any]] = {}
@@ -147,11 +151,10 @@ def forecast_evaluations(
                 config=config,
                 inputs=inputs,
                 from_cache=cached,
+                first_in_process=first,
             )
             known[same] = forecast_job(job, places[work.label], roots)
         forecasts[work.label] = replace(known[same], asset=work.label)
-    names = {work.name for work in works}
-    queued = {name for name in names if queues(launch_like(sweep_node(graph, name)))}
     waits = {work.label for work in works if work.name in queued}
     return Plan(
         forecasts=forecasts,

@@ -9,6 +9,7 @@ import dagster as dg
 from assets.evals.sweep import SWEEP
 from assets.execution.produce import Produced
 from assets.node import Chart, Node
+from assets.reporting.forecasts import readable
 from assets.reporting.in_loop import in_loop_tables
 from assets.reporting.plots import bars, curves, loss_curve, loss_sketch
 from assets.reporting.tables import figure, tables
@@ -109,9 +110,8 @@ def plotted(value: Any) -> Any:
 
 
 def _forecast(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the forecast beside what was measured, under names as short as the page is narrow."""
-    short = {"forecast / measured": "ratio"}
-    return [{short.get(name, name): row[name] for name in row} for row in beside(folder)]
+    """Return the forecast beside what was measured, in units."""
+    return readable(beside(folder))
 
 
 def samples(texts: Sequence[str]) -> dg.MetadataValue:

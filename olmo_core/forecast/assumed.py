@@ -160,13 +160,15 @@ def _of_scores(work: Work, place: Place) -> dict[str, Figure]:
         ),
     }
     if work.from_cache:
-        basis = "assumed: libraries alone, the scores are in the cache"
-        return figures | {"seconds": Figure(value=LIBRARIES_SECONDS, basis=basis)}
+        seconds = LIBRARIES_SECONDS if work.first_in_process else START_SECONDS
+        basis = f"assumed: {seconds:g} s, the scores are in the cache"
+        return figures | {"seconds": Figure(value=seconds, basis=basis)}
     reached = reached_flops(place, EVALUATION_MFU)
     if reached is not None:
         value, how = reached
         basis = f"assumed: {_scored_tokens(work):,.0f} tokens with each model, {how}"
-        seconds = LIBRARIES_SECONDS + figures["flops"].value / value
+        start = LIBRARIES_SECONDS if work.first_in_process else START_SECONDS
+        seconds = start + figures["flops"].value / value
         figures["seconds"] = Figure(value=seconds, basis=basis)
     return figures
 

@@ -1,14 +1,15 @@
 """Checkpoints as a forecast sees them: which a run keeps, and whether one has been scored."""
 
 import functools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from olmo_core.config.train import TrainConfig
 from olmo_core.forecast.like import different_keys
-from olmo_core.forecast.loads import EVALUATION_OF
-from olmo_core.forecast.past import find_runs
+from olmo_core.forecast.loads import EVALUATION_OF, Work
+from olmo_core.forecast.past import PastRun, find_runs
 from olmo_core.run.folder import RunFolder
 
 
@@ -36,6 +37,25 @@ def kept_steps(config: TrainConfig, steps: int) -> list[int]:
         every = written[kind]
         kept += every if most < 0 else every[max(0, len(every) - max(0, older)) :]
     return sorted([*kept, steps])
+
+
+def evaluations(work: Work, roots: Sequence[Path]) -> list[PastRun]:
+    """Return finished evaluations of checkpoints that a checkpoint's may be like.
+
+    On an engine without a queue evaluations take turns in one process. The first loads the
+    libraries for all: it is like others that came first, and they are like others that did not.
+    """
+    in_process: dict[tuple[Any, ...], list[PastRun]] = defaultdict(list)
+    for run in find_runs(roots, [*EVALUATION_OF]):
+        status = run.folder.read(run.folder.status) or {}
+        # A record without them is taken for that of a process of its own.
+        process = tuple(status.get(key, run.name) for key in ("host", "pid", "start_ticks"))
+        in_process[process].append(run)
+    found: list[PastRun] = []
+    for each in in_process.values():
+        first, *others = sorted(each, key=lambda run: run.result["started"])
+        found += [first] if work.first_in_process else others
+    return [run for run in found if run.result["asset"] == work.asset]
 
 
 def scored_as_model(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from olmo_core.config.train import TrainConfig
+from olmo_core.forecast.checkpoints import evaluations
 from olmo_core.forecast.figures import Figure, Forecast, Place
+from olmo_core.forecast.like import nearest
 from olmo_core.forecast.loads import EVALUATION_OF, Work
 from olmo_core.forecast.passes import forecast_pass
 from olmo_core.forecast.past import find_runs
@@ -44,10 +46,11 @@ def forecast_job(
             asset=work.asset, config=config, mix_tokens=mixes[0] if mixes else None
         )
         return forecast_training(training, place, find_runs(roots, TRAININGS))
-    # A checkpoint is evaluated as exported models are; their runs count where it has none.
-    runs = find_runs(roots, [work.asset])
     if work.asset in EVALUATION_OF:
-        runs += find_runs(roots, [EVALUATION_OF[work.asset]])
+        own = evaluations(work, roots)
+        of_models = find_runs(roots, [EVALUATION_OF[work.asset]])
+        return forecast_pass(work, place, own if nearest(work, place, own) else of_models)
+    runs = find_runs(roots, [work.asset])
     if work.asset == "raw":
         text = source_text(work.config, runs, text)
         known = {"raw": {"text_bytes": text.value}} if text else {}

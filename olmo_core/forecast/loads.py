@@ -45,6 +45,8 @@ class Work:
     # how much text its sources hold.
     inputs: Mapping[str, Numbers]
     from_cache: bool = False  # an evaluation that will find its scores there
+    # An evaluation of a checkpoint that begins its process; others follow in it, where they do.
+    first_in_process: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

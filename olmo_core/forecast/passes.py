@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 
 from olmo_core.forecast import loads
-from olmo_core.forecast.assumed import WEIGHT_BYTES, assumed, scoring
+from olmo_core.forecast.assumed import LIBRARIES_SECONDS, WEIGHT_BYTES, assumed, scoring
 from olmo_core.forecast.figures import Figure, Forecast, Place, charged, median_of, seconds_said
 from olmo_core.forecast.like import Like, nearest, of_several, said
 from olmo_core.forecast.loads import Numbers, Work
@@ -62,15 +62,27 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
         return statistics.median(value(each) for each in likes)
 
     taken = seconds_said([each.run.start_seconds + each.run.work_seconds for each in likes])
+    loading, said_loading = _loading(work, one)
     seconds, seen = median_of(
-        [each.run.start_seconds + each.run.work_seconds * each.ratio / each.cores for each in likes]
+        [
+            loading + each.run.start_seconds + each.run.work_seconds * each.ratio / each.cores
+            for each in likes
+        ]
     )
     return {
         "seconds": Figure(
-            value=seconds, basis=f"measured: {taken}{load}{ratio}{cores} {whose}", seen=seen
+            value=seconds,
+            basis=f"measured: {taken}{load}{ratio}{cores}{said_loading} {whose}",
+            seen=seen,
         ),
         "disk_bytes": Figure(
-            value=middle(lambda each: each.run.disk_bytes * (each.ratio if grows else models)),
+            value=middle(
+                lambda each: (
+                    each.run.disk_bytes * each.ratio
+                    if grows
+                    else each.run.disk_bytes + each.run.output_bytes * (models - 1)
+                )
+            ),
             basis=f"measured{ratio if grows else more_models} {whose}",
         ),
         "memory_bytes": Figure(
@@ -81,6 +93,16 @@ def _measured(work: Work, likes: Sequence[Like]) -> dict[str, Figure]:
             basis=f"measured{processes}{', and larger weights' if weights else ''} {whose}",
         ),
     }
+
+
+def _loading(work: Work, one: Like) -> tuple[float, str]:
+    """Return the seconds to load libraries that the like run does not tell, and that in words.
+
+    A checkpoint's evaluation goes by one of models; the first in its process loads all the same.
+    """
+    if not work.first_in_process or one.run.result["asset"] == work.asset:
+        return 0.0, ""
+    return LIBRARIES_SECONDS, f", and {LIBRARIES_SECONDS:g} s to load libraries, assumed"
 
 
 def _more_models(work: Work, one: Like) -> tuple[float, str]:

@@ -105,6 +105,11 @@ class PastRun:
         """Return the bytes of what its folder holds."""
         return folder_bytes(self.folder, self.result)
 
+    @property
+    def output_bytes(self) -> int:
+        """Return the bytes of its outputs alone, without records."""
+        return sum(entry["bytes"] for entry in self.result["files"].values())
+
     @functools.cached_property
     def memory_bytes(self) -> float:
         """Return the peak memory of a GPU; of a job without, of its processes."""

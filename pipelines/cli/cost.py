@@ -14,7 +14,8 @@ from assets.graph import Graph
 from assets.launcher import Launch
 from assets.paths import root
 from assets.recipe import limits_of, load_recipe
-from assets.reporting.texts import amount, duration
+from assets.reporting.forecasts import TITLES, figure_text
+from assets.reporting.texts import duration
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
 from olmo_core.forecast.figures import FIGURES, Forecast, Place, total
@@ -28,17 +29,7 @@ from pipelines.site.file import Site
 from pipelines.site.place import place_of
 
 GPUS_PER_NODE = 8  # of --devices
-SHOWN = {  # figure -> its column
-    "tokens": "tokens",
-    "flops": "FLOPs",
-    "seconds": "time",
-    "device_hours": "device-hours",
-    "money": "money",
-    "device_kwh": "kWh",
-    "co2_kg": "kg CO2",
-    "disk_bytes": "disk",
-    "memory_bytes": "memory",
-}
+NOT_SHOWN = ("text_bytes", "site_kwh")  # figures without a column
 EXIT_OVER_BUDGET = 1
 
 
@@ -193,12 +184,13 @@ def print_jobs(
         console.print(f"{recipe}: all is finished; nothing would be made.")
         return
     currency = _currency(site)
-    titles = {**SHOWN, "money": currency or "money"}
+    titles = {**TITLES, "money": currency or "money"}
     rows: dict[str, list[Forecast]] = defaultdict(list)
     for name, forecast in plan.forecasts.items():
         rows[plan.rows.get(name, name)].append(forecast)
     every = [*plan.forecasts.values()]
-    names = [name for name in SHOWN if any(name in each.figures for each in every)]
+    shown = [name for name in TITLES if name not in NOT_SHOWN]
+    names = [name for name in shown if any(name in each.figures for each in every)]
     columns = [titles[name] for name in names]
     first = ["evaluations"] if plan.rows else []
     cells = [
@@ -247,14 +239,4 @@ def _sum(name: str, forecasts: Sequence[Forecast]) -> str:
     whole = total(forecasts, name)
     if whole.value is None:
         return ""
-    return ("≥ " if whole.without else "") + _cell(name, whole.value)
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    if name == "seconds":
-        return duration(value)
-    if name in ("disk_bytes", "memory_bytes"):
-        return f"{amount(value)}B"
-    return f"{value:.3g}" if name == "flops" or value < 100 else amount(value)
+    return ("≥ " if whole.without else "") + figure_text(name, whole.value)

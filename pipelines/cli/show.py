@@ -15,6 +15,7 @@ from assets.evals.sweep import SWEEP
 from assets.graph import Graph
 from assets.paths import root
 from assets.recipe import Recipe, load_recipe
+from assets.reporting.forecasts import readable
 from assets.reporting.in_loop import in_loop_tables
 from assets.reporting.texts import amount
 from assets.reuse import reused_from
@@ -130,7 +131,9 @@ def _print_asset(console: Console, entry: Mapping[str, Any]) -> None:
             console.print(plain(f"{key}: {value}"))
     tables = {"checks": entry["metadata"]["checks"], **entry["metadata"]["tables"]}
     for title, rows in tables.items():
-        if rows:
+        if rows and title == "forecast":
+            console.print(rows_table("forecast at the launch / measured", readable(rows)))
+        elif rows:
             console.print(rows_table(title, rows))
 
 

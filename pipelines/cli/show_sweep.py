@@ -1,6 +1,6 @@
 """`olmo show RECIPE checkpoint_downstream`: what is known of each checkpoint's evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ from assets.evals.sweep import checkpoints, not_scored, sweep_names, sweep_work
 from assets.execution.produce import AssetBuild
 from assets.graph import Graph
 from assets.launcher import Refused
+from assets.reporting.forecasts import figure_text
 from olmo_core.config.load import nearest
 from olmo_core.errors import ConfigError
+from olmo_core.forecast.measured import beside
 from olmo_core.run.folder import RunFolder
 from pipelines.cli.terminal import table
 
@@ -54,6 +56,7 @@ def _state(work: AssetBuild) -> dict[str, Any]:
             "path": str(run.path),
             "fingerprint": result["fingerprint"],
             "metadata": result["report"]["numbers"],
+            **({"forecast": rows} if (rows := beside(run)) else {}),
         }
     version = work.fingerprint.version
     if RunFolder(work.parent / version).is_running():
@@ -82,9 +85,22 @@ def print_sweep(console: Console, entries: list[dict[str, Any]]) -> None:
     console.print(table(("checkpoint", "state", "run", *shown), rows, right=shown))
     if figures[MOST_FIGURES:]:
         console.print(f"and {len(figures) - MOST_FIGURES} more figures: --json, or rows.parquet")
+    if taken := _taken(entries):
+        console.print(taken)
     for entry in entries:
         if entry.get("why") and entry["state"] not in ("missing", "stale"):
             console.print(f"{entry['partition']}: {entry['why']}", markup=False)
+
+
+def _taken(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return how long evaluations took beside what was forecast; empty if none was forecast."""
+    known = [row for entry in entries for row in entry.get("forecast", ())]
+    rows = [row for row in known if row["figure"] == "seconds" and row["forecast"] is not None]
+    if not rows:
+        return ""
+    took, forecast = (sum(row[key] for row in rows) for key in ("measured", "forecast"))
+    texts = figure_text("seconds", took), figure_text("seconds", forecast)
+    return f"{len(rows)} evaluations took {texts[0]}, forecast {texts[1]}, from start to end each"
 
 
 def _figures(entry: Mapping[str, Any]) -> dict[str, float]:

@@ -44,6 +44,8 @@ def forecast_launches(launches: Sequence[Launch], site: Site) -> list[Forecast |
         below = Path(launch.environment.get(environment.ROOT, root()))
         roots = (below, *shared_roots(below))
         work = _work(launch, roots)
+        if launch.in_turn and site.work_of(launch).engine == "local":
+            work = replace(work, first_in_process=False)  # as most are
         config = build(TrainConfig, launch.config) if launch.module == TRAINING else None
         same = sha256_json([*launch.names, asdict(work), launch.config if config else None])
         if same not in known:

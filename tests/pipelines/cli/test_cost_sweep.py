@@ -1,5 +1,6 @@
 """`olmo cost --sweep`: what evaluations of checkpoints would take; a budget stops them too."""
 
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from assets.assemble import build_graph
@@ -20,6 +22,7 @@ from olmo_core.forecast.figures import FIGURES
 from pipelines.cli.cost_sweep import print_sweep_cost
 from pipelines.cli.launch import launch_asset, sweep_recipe
 from pipelines.cli.main import app
+from pipelines.cli.show_sweep import print_sweep
 from pipelines.launchers.router import Router
 from pipelines.sensors import checkpoint_sensor
 from pipelines.site.file import Site
@@ -80,10 +83,16 @@ def test_before_anything_is_trained_it_is_of_what_trainings_will_keep(
     config = build_graph(load_recipe("tiny")).recipe.stage1_config()
     assert of_stage1[-1] == f"stage1@step{config.stop_at}"
     assert len({key for _, key in labels(found)}) * 2 == len(found["assets"])
-    assert any("are not written yet" in note for note in found["notes"])
+    assert any("stage1: not written yet: stage1@step" in note for note in found["notes"])
     for each in found["assets"]:
         assert {*each["figures"], *each["unknown"]} >= {*FIGURES}, each
         assert all(figure["basis"] for figure in each["figures"].values())
+    [first, second, *_] = [
+        each["figures"]["seconds"]["value"]
+        for each in found["assets"]
+        if each["asset"] == BOTH[0] and each["partition"].startswith("stage1@")
+    ]
+    assert first - second == pytest.approx(9)  # one process: its libraries are loaded once
     seconds = sum(each["figures"]["seconds"]["value"] for each in found["assets"])
     assert found["total"]["seconds"] == {"value": pytest.approx(seconds), "without": []}
     assert found["total"]["elapsed_seconds"] == pytest.approx(seconds)
@@ -127,6 +136,21 @@ def test_the_table_has_a_row_per_evaluation_and_training(
     assert "evaluations" in printed
     assert printed.count("checkpoint_downstream stage1") >= 2  # its row, and what its time rests on
     assert "checkpoint_downstream stage1@" not in printed
+
+
+def test_below_a_sweeps_scores_stands_what_they_took() -> None:
+    row = {"figure": "seconds", "forecast": 5.0, "measured": 4.0}
+    known = {"asset": BOTH[0], "state": "current", "metadata": {"copa acc": 0.5}, "run": "a"}
+    entries = [
+        {**known, "partition": "stage1@step20", "forecast": [row]},
+        {**known, "partition": "stage1@step40", "forecast": [row]},
+        {**known, "partition": "stage1@step60"},
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    print_sweep(console, entries)
+    assert isinstance(console.file, io.StringIO)
+    said = "2 evaluations took 8.0 s, forecast 10 s, from start to end each"
+    assert said in console.file.getvalue()
 
 
 def test_a_launch_knows_what_its_evaluation_will_take(
