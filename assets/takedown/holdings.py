@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from assets.corpus.doors import TEXT_ASSETS
 from assets.takedown.affected import Affected, listed, of_run
@@ -11,17 +10,15 @@ from assets.takedown.elsewhere import elsewhere
 from assets.takedown.exposed import Exposed
 from assets.takedown.places import Spans, spans_of
 from assets.takedown.records import Record, ancestors
+from assets.takedown.scored import scored
 from assets.takedown.search import Corpus, Target
 from olmo_core.corpus.document import DROPPED_FOLDER
-from olmo_core.corpus.duplicates.columns import read_batches
 from olmo_core.corpus.rows import read_rows
 from olmo_core.corpus.tokens.listing import listed_times
 from olmo_core.data.manifest import Manifest
 from olmo_core.lineage.visits import held_by
 
 Targets = Mapping[str, Target]  # by id
-
-_ROWS = 1 << 16
 
 
 @dataclass(kw_only=True)
@@ -121,7 +118,7 @@ class Holdings:
                 yield from self._mix(record)
             else:
                 yield from exposed.rows(record)
-                yield from self._per_document(record, targets)
+                yield from scored(record, targets)
 
         ids = {path: {*found, *self._published_ids(path)} for path, found in self._targets.items()}
         yield from elsewhere(list(self.records.values()), ids, self.root)
@@ -274,28 +271,3 @@ class Holdings:
             parts = f"{ranges:,} range{'s' * (ranges != 1)}"
             said = f"the manifest holds {tokens:,} tokens of theirs, in {parts}"
             yield of_run("corpus", record, "names", len(held), said)
-
-    def _per_document(self, record: Record, targets: Targets) -> Iterator[Affected]:
-        """Yield results that have a row per document, where any is of these."""
-        path = record.run.path / "documents.parquet"
-        if not path.is_file() or not targets:
-            return
-        columns = _columns(path)
-        if "id" not in columns:
-            return  # of tasks, whose documents are no corpus's
-        ids = {
-            name
-            for batch in read_batches([path], _ROWS, columns=["id"])
-            for name in batch.column("id").to_pylist()
-            if name in targets
-        }
-        if ids:
-            said = "their scores, in documents.parquet"
-            yield of_run("evaluations", record, "names", len(ids), said)
-
-
-def _columns(path: Path) -> list[str]:
-    from olmo_core.corpus.duplicates.columns import parquet
-
-    schema: Any = parquet().read_schema(path)
-    return list(schema.names)
