@@ -15,7 +15,7 @@ from olmo_core.errors import InputError
 parquet: Any = importlib.import_module("pyarrow.parquet")  # it has no types
 
 _FILES = 64  # that stay open
-_AT_ONCE = 64  # row groups in memory: some 40 MB
+_AT_ONCE = 16  # row groups in memory: some 10 MB
 _WHICH = ("file", "start")  # of one document alone, where an id is of several
 _KNOWN = ("source", "url", "characters", "text_bytes", "sha1")  # beyond the place
 
