@@ -1,9 +1,8 @@
 """Which documents hold a quote, word for word, and what saw them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from assets.lineage.answers import (
@@ -15,18 +14,16 @@ from assets.lineage.answers import (
 from assets.lineage.runs import Lineage, Untraced
 from assets.paths import shared_roots
 from olmo_core import environment
-from olmo_core.data.document_index import DocumentSpan
 from olmo_core.errors import ConfigError
-from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.quotes.build import INDEX, Built, build_index, token_files
-from olmo_core.lineage.quotes.find import Place, find, require_length, scan
+from olmo_core.lineage.quotes.find import Found, QuotePlaces, require_length, scan
+from olmo_core.lineage.quotes.holders import Holders
 from olmo_core.lineage.quotes.index import QuotesIndex
 from olmo_core.lineage.quotes.token_bytes import TokenBytes
 from olmo_core.lineage.quotes.token_text import TokenText
 from olmo_core.run.folder import RunFolder
 
 QUOTES = Path("cache") / "quotes"  # below a root: an index by the digest of its tokens
-_AT_ONCE = 4096  # places whose documents are looked up
 # What shows the progress of a task: told what is done, and all.
 Progress = Callable[[int, int], None]
 Shown = Callable[[str], AbstractContextManager[Progress]]
@@ -36,10 +33,12 @@ Shown = Callable[[str], AbstractContextManager[Progress]]
 class QuoteAnswer:
     """What holds a quote, and what saw that."""
 
-    places: int  # where it stands, in all documents
+    places: int  # where it stands in documents, as far as it was looked for
     documents: int  # that hold it
-    answers: Sequence[DocumentAnswer]  # of the first ones
-    quoted: dict[tuple[str, int], list[Place]]  # by file and first token of each of these
+    unread: int  # places in the index that may hold it too; if any: both are the least it can be
+    answers: Sequence[DocumentAnswer]  # of the first documents
+    # By file and first token of each of these: the tokens [start, stop) of it that hold the quote.
+    quoted: dict[tuple[str, int], list[tuple[int, int]]]
     untraced: Sequence[Untraced]
 
 
@@ -76,14 +75,22 @@ def index_quotes(lineage: Lineage, shown: Shown) -> list[tuple[RunFolder, Path, 
 
 
 def trace_quote(
-    lineage: Lineage, quote: str, *, limit: int, shown: Shown, say: Callable[[str], None]
+    lineage: Lineage,
+    quote: str,
+    *,
+    limit: int,
+    most: int,
+    shown: Shown,
+    say: Callable[[str], None],
 ) -> QuoteAnswer:
     """Return the documents that hold a quote, and what saw the first `limit` of them.
 
     Args:
         lineage: The recipe's.
         quote: `MATCH_BYTES` at least, in UTF-8.
-        limit: How many documents are traced; all are counted.
+        limit: How many documents are traced; all that are found are counted.
+        most: Places after which a search by a quotes index ends, at the next that it has found
+            with them; without an index all are counted.
         shown: Shows the progress of reading all tokens, where there is no quotes index.
         say: Told how to make one.
 
@@ -93,19 +100,29 @@ def trace_quote(
     """
     opened, untraced = opened_runs(lineage)
     places: Places = {}
-    quoted: dict[tuple[str, int], list[Place]] = {}
-    count = documents = 0
+    quoted: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    count = documents = unread = 0
     for folder in documents_indexes(lineage):
         index = lineage.open_index(folder)
-        first: list[DocumentSpan] = []
-        for span, found in _by_document(index, _found(lineage, folder, quote, shown, say)):
-            count += len(found)
-            documents += 1
-            if documents <= limit:
-                first.append(span)
-                quoted.setdefault((span.file, span.start), []).extend(found)
-        for document in index.known(first):
+        text = open_text(lineage, folder)
+        content = text.table.of_text(quote)
+        require_length(content)
+        quotes = open_quotes(lineage, folder)
+        found = None if quotes is None else Found(quotes, text, content)
+        scanned = _scanned(lineage, folder, text, content, shown, say)
+        holders = Holders(limit - documents)
+        for some in scanned if found is None else found:
+            holders.add(some, index.bounds(some.file, some.starts))
+            if found is not None and holders.places >= most:
+                break
+        for (file, first), ranges in holders.first.items():
+            quoted.setdefault((file, first), []).extend(ranges)
+        starts = [(file, start, start + 1) for file, start in holders.first]
+        spans = [span for [span] in index.between_each(starts)]
+        for document in index.known(spans):
             places.setdefault(document.id, {}).setdefault(folder, []).append(document)
+        count, documents = count + holders.places, documents + holders.documents
+        unread += 0 if found is None else found.unread
     if not documents:
         raise ConfigError(
             f"{lineage.graph.recipe.name}: no document in token files holds {quote!r}"
@@ -113,6 +130,7 @@ def trace_quote(
     return QuoteAnswer(
         places=count,
         documents=documents,
+        unread=unread,
         answers=answers_of(lineage, opened, places, {}),
         quoted=quoted,
         untraced=untraced,
@@ -153,17 +171,15 @@ def documents_indexes(lineage: Lineage) -> list[Path]:
     return found
 
 
-def _found(
-    lineage: Lineage, documents: Path, quote: str, shown: Shown, say: Callable[[str], None]
-) -> Iterator[Place]:
-    """Yield where a quote stands: by the index if there is one, else by reading all tokens."""
-    text = open_text(lineage, documents)
-    content = text.table.of_text(quote)
-    require_length(content)
-    index = open_quotes(lineage, documents)
-    if index is not None:
-        yield from find(index, text, content)
-        return
+def _scanned(
+    lineage: Lineage,
+    documents: Path,
+    text: TokenText,
+    content: bytes,
+    shown: Shown,
+    say: Callable[[str], None],
+) -> Iterator[QuotePlaces]:
+    """Yield where a quote stands by reading all tokens."""
     say(
         f"no quotes index: all tokens are read; olmo trace index {lineage.graph.recipe.name} "
         "builds one, and then a quote takes seconds"
@@ -171,30 +187,3 @@ def _found(
     tokens = lineage.tokens_of(documents).path
     with shown(f"tokens/{tokens.name}") as progress:
         yield from scan(text, token_files(tokens), content, progress)
-
-
-def _by_document(
-    index: BatchedDocumentIndex, places: Iterable[Place]
-) -> Iterator[tuple[DocumentSpan, list[Place]]]:
-    """Yield each document that holds any of these places as a whole, and which."""
-    last: DocumentSpan | None = None
-    held: list[Place] = []
-    for some in _batched(places, _AT_ONCE):
-        found = index.between_each([(place.file, place.start, place.stop) for place in some])
-        for place, spans in zip(some, found, strict=True):
-            if len(spans) != 1:  # over the end of a document
-                continue
-            if last is not None and spans[0] != last:
-                yield last, held
-                held = []
-            last = spans[0]
-            held.append(place)
-    if last is not None:
-        yield last, held
-
-
-def _batched(places: Iterable[Place], size: int) -> Iterator[list[Place]]:
-    """Yield the places, `size` at once."""
-    rest = iter(places)
-    while some := [*islice(rest, size)]:
-        yield some

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from assets.lineage.checkpoints import Weights, weights_of
 from assets.lineage.quotes import open_quotes, open_text
 from assets.lineage.runs import Lineage
@@ -41,7 +43,8 @@ class Span:
     first: int
     last: int
     text: str
-    places: int  # in all token files, trained on or not
+    places: int  # in token files, trained on or not
+    unread: int  # places in the index that may hold it too, and were not looked at
     documents: list[TrainedDocument] = field(default_factory=list[TrainedDocument])
 
 
@@ -52,12 +55,12 @@ class TextAnswer:
     weights: Weights
     text: str  # as tokens hold it
     spans: Sequence[Span]
-    unread: int  # places of very common fingerprints that were not looked at
+    unread: int  # places in the index that may hold parts of it, and were not looked at
     unchecked: int  # passages whose steps were not looked up, as there were too many documents
 
 
 def trace_text(
-    lineage: Lineage, text: str, model: str | None = None, *, limit: int = 3
+    lineage: Lineage, text: str, model: str | None = None, *, limit: int, most: int
 ) -> TextAnswer:
     """Return the longest parts of a text that weights were trained on, with documents and steps.
 
@@ -67,6 +70,7 @@ def trace_text(
         model: `soup`, `stage1@step300` and so on, as `trace_checkpoint` takes them; None: the
             recipe's soup, or what its last training made.
         limit: Most documents of a span.
+        most: Places in the index that are looked at.
 
     Raises:
         ConfigError: no such weights, or no quotes index of what they were trained on.
@@ -89,10 +93,14 @@ def trace_text(
     require_length(content)
     known = lineage.open_index(documents)
 
-    def documents_at(file: str, places: Sequence[int]) -> list[DocumentSpan]:
-        return [one for [one] in known.between_each([(file, at, at + 1) for at in places])]
+    def bounds_of(file: str, places: np.ndarray) -> np.ndarray:
+        bounds = known.bounds(file, places)
+        if (bounds < 0).any():
+            unknown = int(places[bounds[:, 0] < 0][0])
+            raise InputError(f"{documents}: knows no document of token {unknown} of {file}")
+        return bounds
 
-    found = passages(index, tokens, content, documents_at)
+    found = passages(index, tokens, content, bounds_of, most=most)
     return _Spans(lineage, weights, documents, content, found, limit).answer()
 
 
@@ -114,29 +122,38 @@ class _Spans:
     ) -> None:
         self._weights, self._content, self._found, self._limit = weights, content, found, limit
         self._index = lineage.open_index(documents)
+        self._known = functools.cache(self._index.at)
         self._visits = functools.cache(self._visits_of)
         self._spans: list[Span] = []
+        # Of the passages: what lies in a span that is longer, or has as many documents as asked.
+        self._done = np.zeros(len(found), dtype=np.bool_)
 
     def answer(self) -> TextAnswer:
         """Return the spans."""
-        number = itertools.count()
-        heap = [(each.first - each.last, next(number), each) for each in self._found.found]
-        heapq.heapify(heap)
+        lengths = self._found.lengths.tolist()
+        # By length, then in order; parts of passages, cut to what was trained on, come in between.
+        heap: list[tuple[int, int, Passage | None]] = [
+            (-length, number, None) for number, length in enumerate(lengths)
+        ]
+        parts = itertools.count(len(heap))
         unchecked = 0
         while heap:
-            *_, passage = heapq.heappop(heap)
+            _, number, part = heapq.heappop(heap)
+            if part is None and self._done[number]:
+                continue
+            passage = self._found[number] if part is None else part
             span = self._around(passage)
             if span is not None and (_longer(span, passage) or len(span.documents) >= self._limit):
                 continue
             if self._visits.cache_info().currsize >= MOST_DOCUMENTS:
                 unchecked += 1
                 continue
-            for start, stop in self._trained(passage.document):
+            for start, stop in self._trained(passage):
                 part = passage.within(start, stop)
                 if part is None:
                     continue
                 if part.last - part.first < passage.last - passage.first:
-                    heapq.heappush(heap, (part.first - part.last, next(number), part))
+                    heapq.heappush(heap, (part.first - part.last, next(parts), part))
                 else:
                     self._add(span, part)
         spans = sorted(self._spans, key=lambda each: (each.first - each.last, each.places))
@@ -161,33 +178,37 @@ class _Spans:
 
     def _add(self, span: Span | None, part: Passage) -> None:
         if span is None:
+            first, last = part.first, part.last
             span = Span(
-                first=part.first,
-                last=part.last,
-                text=self._content[part.first : part.last].decode("utf-8", "ignore"),
-                places=sum(
-                    each.first <= part.first and part.last <= each.last
-                    for each in self._found.found
-                ),
+                first=first,
+                last=last,
+                text=self._content[first:last].decode("utf-8", "ignore"),
+                places=self._found.holding(first, last),
+                unread=self._found.unread_of(first, last),
             )
             self._spans.append(span)
-        start, stop = (place - part.document.start for place in (part.start, part.stop))
-        [document] = self._index.known([part.document])
+            self._done |= self._found.inside(first, last) & (self._found.lengths < last - first)
+        document = self._known(part.file, part.document)
+        start, stop = part.start - document.start, part.stop - document.start
+        [known] = self._index.known([document])
         span.documents.append(
             TrainedDocument(
-                document=document,
+                document=known,
                 start=start,
                 stop=stop,
                 visits=[
                     (run, visit)
-                    for run, visit in self._visits(part.document)
+                    for run, visit in self._visits(document)
                     if visit.start < stop and start < visit.stop
                 ],
             )
         )
+        if len(span.documents) >= self._limit:
+            self._done |= self._found.inside(span.first, span.last)
 
-    def _trained(self, document: DocumentSpan) -> Iterator[tuple[int, int]]:
-        """Yield the stretches of a document's tokens that were trained on, in its file."""
+    def _trained(self, passage: Passage) -> Iterator[tuple[int, int]]:
+        """Yield the stretches of a passage's document that were trained on, tokens of its file."""
+        document = self._known(passage.file, passage.document)
         first, last = 0, 0
         for start, stop in sorted((v.start, v.stop) for _, v in self._visits(document)):
             if start > last:

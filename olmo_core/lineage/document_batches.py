@@ -22,7 +22,8 @@ from olmo_core.lineage.place_blocks import MARKER, PlaceBlocks
 parquet: Any = importlib.import_module("pyarrow.parquet")  # it has no types
 
 _FILES = 64  # that stay open
-_COLUMNS = ("start", "end", "id", "src", "loc")
+_BOUNDS = ("start", "end")
+_COLUMNS = (*_BOUNDS, "id", "src", "loc")
 
 
 class BatchedDocumentIndex(DocumentIndex):
@@ -40,6 +41,10 @@ class BatchedDocumentIndex(DocumentIndex):
         super().__init__(folder)
         self._folder, self._blocks = folder, blocks
         self._files = functools.lru_cache(maxsize=_FILES)(self._open_file)
+        # Two columns are read faster than blocks of all.
+        self._bounds = functools.lru_cache(maxsize=_FILES)(
+            functools.partial(_Places, folder / PLACES)
+        )
         self._known = KnownDocuments(folder)
 
     def between_each(self, ranges: Sequence[tuple[str, int, int]]) -> list[list[DocumentSpan]]:
@@ -73,6 +78,22 @@ class BatchedDocumentIndex(DocumentIndex):
             InputError: a part of the index cannot be read, or knows nothing of a document.
         """
         return self._known.of(spans)
+
+    def bounds(self, file: str, tokens: np.ndarray) -> np.ndarray:
+        """Return the first token of each token's document and one after its last, int64 (n, 2).
+
+        Of each part of the index no more is read than where documents begin and end.
+
+        Args:
+            file: The token file.
+            tokens: Of it; where no document is, both are -1.
+
+        Raises:
+            InputError: a part of the index cannot be read.
+        """
+        if not places_path(self._folder / PLACES, file).is_file():
+            return np.full((len(tokens), 2), -1, dtype=np.int64)
+        return self._bounds(file).bounds(tokens)
 
     def _open_file(self, file: str) -> "_Places | PlaceBlocks":
         # Blocks are a cache, which may be deleted meanwhile.
@@ -110,7 +131,7 @@ class _Places:
         first = np.maximum(np.searchsorted(self._first, bounds[:, 0], "right") - 1, 0)
         last = np.searchsorted(self._first, bounds[:, 1], "left")
         needed = sorted({n for a, b in zip(first, last, strict=True) for n in range(a, b)})
-        columns = self._read(needed)
+        columns = self._read(needed, _COLUMNS)
         starts, ends = columns["start"], columns["end"]
         low = np.searchsorted(ends, bounds[:, 0], "right")
         high = np.searchsorted(starts, bounds[:, 1], "left")
@@ -127,10 +148,22 @@ class _Places:
                 for row in range(a, b)
             ]
 
-    def _read(self, groups: Sequence[int]) -> Mapping[str, Any]:
-        """Return the columns of some row groups; those of tokens as arrays."""
-        table: Any = self._file.read_row_groups(list(groups), columns=[*_COLUMNS])
-        columns: dict[str, Any] = {name: table[name] for name in _COLUMNS}
-        for name in ("start", "end"):
+    def bounds(self, tokens: np.ndarray) -> np.ndarray:
+        """Return the bounds of the document of each token, int64 (n, 2); -1: none holds it."""
+        group = np.searchsorted(self._first, tokens, "right") - 1
+        needed = np.unique(group[group >= 0]).tolist()
+        found = np.full((len(tokens), 2), -1, dtype=np.int64)
+        if needed:
+            columns = self._read(needed, _BOUNDS)
+            row = np.searchsorted(columns["start"], tokens, "right") - 1
+            held = (row >= 0) & (tokens < columns["end"][row])
+            found[held] = np.stack([columns[name][row[held]] for name in _BOUNDS], axis=1)
+        return found
+
+    def _read(self, groups: Sequence[int], names: Sequence[str]) -> Mapping[str, Any]:
+        """Return columns of some row groups; those of tokens as arrays."""
+        table: Any = self._file.read_row_groups(list(groups), columns=[*names])
+        columns: dict[str, Any] = {name: table[name] for name in names}
+        for name in _BOUNDS:
             columns[name] = columns[name].to_numpy()
         return columns

@@ -11,6 +11,8 @@ Limit = Annotated[
     int, typer.Option(metavar="N", help="Documents that are traced; all are counted.", min=1)
 ]
 
+MOST_PLACES = 100_000  # of a common text, which take a second or two
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Say which documents a step saw, which models saw a document, what a model comes from.",
@@ -65,6 +67,9 @@ def doc(
         ),
     ],
     limit: Limit = 10,
+    places: Annotated[
+        int, typer.Option(metavar="N", help="Of a quote, after which the search ends.", min=1)
+    ] = MOST_PLACES,
     as_json: AsJson = False,
 ) -> None:
     """Show what saw a document, and how often: mixes, steps, checkpoints, soups, revisions.
@@ -74,7 +79,7 @@ def doc(
     """
     from pipelines.cli.trace_document import print_document
 
-    print_document(recipe, document, limit=limit, as_json=as_json)
+    print_document(recipe, document, limit=limit, places=places, as_json=as_json)
 
 
 @app.command(
@@ -95,6 +100,9 @@ def text(
         ),
     ] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="Documents of a span.", min=1)] = 3,
+    places: Annotated[
+        int, typer.Option(metavar="N", help="In the index, that are looked at.", min=1)
+    ] = MOST_PLACES,
     as_json: AsJson = False,
 ) -> None:
     """Show the longest parts of a text that a model was trained on, word for word, and the steps.
@@ -103,7 +111,7 @@ def text(
     """
     from pipelines.cli.trace_text import print_text
 
-    print_text(recipe, file, model, limit=limit, as_json=as_json)
+    print_text(recipe, file, model, limit=limit, places=places, as_json=as_json)
 
 
 @app.command(epilog="Examples:\n\n  olmo trace index demo")

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from assets.lineage.answers import DocumentAnswer, UnknownDocument, trace_document
 from assets.lineage.models import Exposure, Model
-from assets.lineage.quotes import trace_quote
+from assets.lineage.quotes import QuoteAnswer, trace_quote
 from assets.lineage.runs import Lineage, Untraced
 from olmo_core.data.document_index import IndexedDocument
 from olmo_core.errors import ConfigError
@@ -21,8 +21,15 @@ from pipelines.cli.terminal import counted, plain, plain_line, print_json, table
 SHOWN_VISITS = 40  # of a document, on a terminal
 
 
-def print_document(recipe: str, query: str, *, limit: int, as_json: bool) -> None:
+def print_document(recipe: str, query: str, *, limit: int, places: int, as_json: bool) -> None:
     """Print what saw a document, or the documents that hold a quoted text.
+
+    Args:
+        recipe: Its name.
+        query: The document, or the text.
+        limit: Documents that hold the text and are traced.
+        places: Places of the text after which the search ends.
+        as_json: Print JSON.
 
     Raises:
         ConfigError: no such recipe, no index of it knows the document, or none holds the quote.
@@ -34,7 +41,7 @@ def print_document(recipe: str, query: str, *, limit: int, as_json: bool) -> Non
     except UnknownDocument as error:
         if not is_quoted(query):
             raise
-        print_quote(lineage, query, limit=limit, as_json=as_json, unknown=error)
+        print_quote(lineage, query, limit=limit, places=places, as_json=as_json, unknown=error)
         return
     if as_json:
         print_json(_entry(lineage, query, answers, untraced))
@@ -51,7 +58,13 @@ def is_quoted(query: str) -> bool:
 
 
 def print_quote(
-    lineage: Lineage, quote: str, *, limit: int, as_json: bool, unknown: UnknownDocument
+    lineage: Lineage,
+    quote: str,
+    *,
+    limit: int,
+    places: int,
+    as_json: bool,
+    unknown: UnknownDocument,
 ) -> None:
     """Print the documents that hold a quote, and what saw the first `limit` of them.
 
@@ -67,26 +80,38 @@ def print_quote(
         return counted(what, "tokens")
 
     try:
-        answer = trace_quote(lineage, quote, limit=limit, shown=shown, say=say)
+        answer = trace_quote(lineage, quote, limit=limit, most=places, shown=shown, say=say)
     except TooShort as error:
         raise ConfigError(f"{unknown}; nor is it {error}") from None
     if as_json:
-        entry = _entry(lineage, quote, answer.answers, answer.untraced)
-        for document in entry["documents"]:
-            for place in document["places"]:
-                quoted = answer.quoted.get((place["file"], place["file_tokens"][0]), [])
-                first = place["file_tokens"][0]
-                place["quoted"] = [[each.start - first, each.stop - first] for each in quoted]
-        print_json({**entry, "quote": {"documents": answer.documents, "places": answer.places}})
+        print_json(quote_entry(lineage, quote, answer))
         return
     console = terminal()
+    least = "at least " if answer.unread else ""
     times = "once" if answer.places == 1 else f"{answer.places:,} times"
     some = f"{answer.documents:,} documents" if answer.documents != 1 else "1 document"
     first = f"; of these the first {limit:,}" if answer.documents > limit else ""
-    console.print(f"Word for word in {some}, {times}{first}:")
+    console.print(f"Word for word in {least}{some}, {least}{times}{first}:")
+    if answer.unread:
+        console.print(
+            f"The search ended there, and {answer.unread:,} more places of the index may hold it: "
+            "a higher --places goes on.",
+            style="yellow",
+        )
     for each in answer.answers:
         _print_answer(console, lineage, each)
     _print_untraced(console, answer.untraced)
+
+
+def quote_entry(lineage: Lineage, quote: str, answer: QuoteAnswer) -> dict[str, Any]:
+    """Return what the command prints of a quote as JSON."""
+    entry = _entry(lineage, quote, answer.answers, answer.untraced)
+    for document in entry["documents"]:
+        for place in document["places"]:
+            ranges = answer.quoted.get((place["file"], place["file_tokens"][0]), [])
+            place["quoted"] = [[*each] for each in ranges]
+    counts = {name: getattr(answer, name) for name in ("documents", "places", "unread")}
+    return {**entry, "quote": counts}
 
 
 def _entry(

@@ -17,7 +17,9 @@ SHOWN_CHARACTERS = 300  # of a span
 SHOWN_STEPS = 8  # of a document
 
 
-def print_text(recipe: str, file: str, model: str | None, *, limit: int, as_json: bool) -> None:
+def print_text(
+    recipe: str, file: str, model: str | None, *, limit: int, places: int, as_json: bool
+) -> None:
     """Print the longest parts of a text that weights were trained on.
 
     Args:
@@ -25,13 +27,14 @@ def print_text(recipe: str, file: str, model: str | None, *, limit: int, as_json
         file: Of the text; `-` is standard input.
         model: The weights; None: the recipe's soup.
         limit: Documents of a part.
+        places: Places in the index that are looked at.
         as_json: Print JSON.
 
     Raises:
         ConfigError: no such recipe, weights, file or quotes index; what is damaged.
     """
     try:
-        answer = trace_text(Lineage(recipe), _read(file), model, limit=limit)
+        answer = trace_text(Lineage(recipe), _read(file), model, limit=limit, most=places)
     except TooShort as error:
         raise ConfigError(f"{file}: not {error}") from None
     except InputError as error:
@@ -53,8 +56,8 @@ def print_text(recipe: str, file: str, model: str | None, *, limit: int, as_json
         console.print(f"… and {len(answer.spans) - SHOWN_SPANS:,} more; --json has all")
     if answer.unread:
         console.print(
-            f"{answer.unread:,} places of very common text were not looked at: parts of nothing "
-            "else are not among these.",
+            f"Of very common text the first places were looked at; {answer.unread:,} were not, and "
+            "longer parts may stand there: a higher --places looks at more.",
             style="yellow",
         )
     if answer.unchecked:
@@ -81,6 +84,7 @@ def text_entry(recipe: str, answer: TextAnswer) -> dict[str, Any]:
                 "text": span.text,
                 "characters": [*_characters(answer, span)],
                 "places": span.places,
+                "unread": span.unread,
                 "documents": [_document_entry(each) for each in span.documents],
             }
             for span in answer.spans
@@ -113,9 +117,10 @@ def _document_entry(each: TrainedDocument) -> dict[str, Any]:
 
 def _print_span(console: Console, answer: TextAnswer, span: Span) -> None:
     first, last = _characters(answer, span)
-    places = "in one place" if span.places == 1 else f"in {span.places:,} places"
+    places = "one place" if span.places == 1 else f"{span.places:,} places"
+    least = "at least " if span.unread else ""
     console.print(
-        f"{last - first:,} characters ({first:,}–{last:,}), {places} of the token files",
+        f"{last - first:,} characters ({first:,}–{last:,}), in {least}{places} of the token files",
         style="bold",
     )
     half = SHOWN_CHARACTERS // 2

@@ -14,12 +14,13 @@ from prov.model import ProvActivity, ProvDerivation, ProvDocument, ProvEntity
 
 from assets.lineage.answers import trace_document, trace_step
 from assets.lineage.place_blocks import find_blocks
-from assets.lineage.quotes import index_quotes, open_text
+from assets.lineage.quotes import QuoteAnswer, index_quotes, open_text, trace_quote
 from assets.lineage.runs import Lineage
 from assets.lineage.trained_text import trace_text
 from benchmarks.trace import check
 from olmo_core.data.document_index import DocumentSpan
 from olmo_core.lineage.batch import documents_of_step
+from pipelines.cli.trace_document import quote_entry
 from tests.integration.conftest import World
 from tests.olmo_core.lineage.quotes.matches import longest
 
@@ -136,6 +137,41 @@ def test_what_index_builds_changes_how_fast_answers_come_and_not_what_they_are(
     assert "Runs" in shown
 
 
+def test_of_a_common_quote_the_first_documents_are_found_and_the_rest_counted(
+    tiny: World, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("olmo_core.lineage.quotes.find._AT_ONCE", 1 << 9)
+    lineage = Lineage("tiny")
+    index_quotes(lineage, lambda what: contextlib.nullcontext(lambda done, total: None))
+    with gzip.open(sorted((tiny.path("filtered") / "documents").rglob("*.gz"))[0], "rt") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    of_each = Counter(line for text in texts for line in {*text.split("\n")} if len(line) >= 64)
+    [(quote, whole)] = of_each.most_common(1)
+    assert whole > 5
+
+    def asked(most: int) -> QuoteAnswer:
+        return trace_quote(
+            lineage,
+            quote,
+            limit=2,
+            most=most,
+            shown=lambda what: contextlib.nullcontext(lambda done, total: None),
+            say=pytest.fail,
+        )
+
+    some, every = asked(1), asked(10**6)
+    assert every.unread == 0
+    assert every.documents >= whole
+    assert 1 <= some.documents < every.documents
+    assert some.places + some.unread >= every.places
+    assert some.answers[0].documents == every.answers[0].documents
+    entry = quote_entry(lineage, quote, some)
+    counts = {"documents": some.documents, "places": some.places, "unread": some.unread}
+    assert entry["quote"] == counts
+    shown = tiny.olmo("trace", "doc", "tiny", quote, "--limit", "1")
+    assert f"Word for word in {every.documents} documents, {every.places} times" in shown.stdout
+
+
 def test_a_text_is_traced_to_the_steps_that_were_trained_on_it(tiny: World, root: Path) -> None:
     """Against the tokens that each step read: all of a span's, and no longer span has all."""
     lineage = Lineage("tiny")
@@ -159,7 +195,7 @@ def test_a_text_is_traced_to_the_steps_that_were_trained_on_it(tiny: World, root
         for first, last in stretches(sorted(seen)):
             part = held[edges[first] : edges[last]].tobytes()
             expected |= longest(content, part)
-    answer = trace_text(lineage, text, "stage1@step20", limit=50)
+    answer = trace_text(lineage, text, "stage1@step20", limit=50, most=100_000)
     found = [(span.first, span.last) for span in answer.spans]
     assert expected
     for first, last in expected:

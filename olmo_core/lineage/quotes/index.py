@@ -1,6 +1,6 @@
 """A finished quotes index, opened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -40,20 +40,16 @@ class QuotesIndex:
             for number, each in enumerate(content["shards"])
         ]
 
-    def places(self, hashes: Sequence[np.uint64]) -> list[list[np.ndarray]]:
-        """Return, per shard and hash, the tokens of its file in which such a fingerprint begins.
+    def ranges(self, hashes: np.ndarray) -> np.ndarray:
+        """Return which postings [first, stop) of each shard are of each hash, int64 (s, n, 2).
 
         Raises:
             InputError: a part of the index is damaged.
         """
         if len(self.shards) == 1:
-            return [_of_shard(self.shards[0], hashes)]
+            return self.shards[0].ranges(hashes)[None]
         with ThreadPool(min(_READERS, len(self.shards))) as pool:
-            return pool.starmap(_of_shard, [(shard, hashes) for shard in self.shards])
-
-
-def _of_shard(shard: Postings, hashes: Sequence[np.uint64]) -> list[np.ndarray]:
-    return [shard.tokens(each) for each in hashes]
+            return np.stack(pool.starmap(Postings.ranges, [(each, hashes) for each in self.shards]))
 
 
 def _content(folder: Path) -> Mapping[str, Any]:

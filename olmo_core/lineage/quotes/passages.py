@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 
-from olmo_core.data.document_index import DocumentSpan
 from olmo_core.lineage.quotes.index import QuotesIndex
+from olmo_core.lineage.quotes.matches import COLUMNS, Matcher
 from olmo_core.lineage.quotes.token_text import TokenText
-from olmo_core.lineage.quotes.winnowing import GRAM_BYTES, MATCH_BYTES, gram_places
+from olmo_core.lineage.quotes.winnowing import MATCH_BYTES, gram_places, winnow
 
-MOST_CANDIDATES = 1 << 19  # places that are looked at
-_MARGIN = 512  # tokens around a candidate that are read first
+# Returns the first token of the document of each token of a file, and one after its last: (n, 2).
+BoundsOf = Callable[[str, np.ndarray], np.ndarray]
 
-# Returns the document of each token of a file.
-DocumentsAt = Callable[[str, Sequence[int]], Sequence[DocumentSpan]]
+_FIRST, _LAST = COLUMNS.index("first"), COLUMNS.index("last")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,7 +23,9 @@ class Passage:
 
     first: int  # bytes [first, last) of the text
     last: int
-    document: DocumentSpan
+    file: str
+    document: int  # tokens [document, end) of the file are the document's
+    end: int
     start: int  # tokens [start, stop) of the file hold it
     stop: int
     edges: np.ndarray  # (stop - start + 1,): where each token begins in the text; int64
@@ -39,178 +40,169 @@ class Passage:
         if last - first < MATCH_BYTES:
             return None
         return Passage(
-            first=first, last=last, document=self.document, start=start, stop=stop, edges=edges
+            first=first,
+            last=last,
+            file=self.file,
+            document=self.document,
+            end=self.end,
+            start=start,
+            stop=stop,
+            edges=edges,
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class Passages:
-    """The passages of a text, and how much was not looked at."""
+    """The passages of a text, the longest first, and how much was not looked at.
 
-    found: Sequence[Passage]
-    unread: int  # places of the commonest fingerprints, of which there were too many
+    Args:
+        text: Of the tokens.
+        content: The text.
+        files: Of each passage its file.
+        rows: A passage each, as `COLUMNS` say.
+        left: Of each hash the places in the index that were not looked at.
+    """
 
+    def __init__(
+        self,
+        text: TokenText,
+        content: bytes,
+        files: Sequence[str],
+        rows: np.ndarray,
+        left: dict[int, int],
+    ) -> None:
+        order = np.argsort(rows[:, _FIRST] - rows[:, _LAST], kind="stable")
+        self._rows = rows[order]
+        self._files = [files[int(number)] for number in order]
+        self._text, self._content, self._left = text, content, left
+        self.unread = sum(left.values())
 
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    token: int  # in which a gram begins
-    place: int  # where the same gram stands in the text
+    def __len__(self) -> int:
+        """Return how many passages there are."""
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> Passage:
+        """Return a passage.
+
+        Raises:
+            IndexError: there are not so many.
+            InputError: the tokens cannot be read.
+        """
+        row: dict[str, int] = dict(zip(COLUMNS, self._rows[number].tolist(), strict=True))
+        head, file = row.pop("head"), self._files[number]
+        _, edges = self._text.read(file, row["start"], row["stop"])
+        return Passage(file=file, edges=edges + head, **row)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return the bytes of each passage, int64."""
+        return self._rows[:, _LAST] - self._rows[:, _FIRST]
+
+    def inside(self, first: int, last: int) -> np.ndarray:
+        """Return which passages lie within bytes [first, last) of the text."""
+        return (first <= self._rows[:, _FIRST]) & (self._rows[:, _LAST] <= last)
+
+    def holding(self, first: int, last: int) -> int:
+        """Return how many passages hold bytes [first, last) of the text."""
+        return int(((self._rows[:, _FIRST] <= first) & (last <= self._rows[:, _LAST])).sum())
+
+    def unread_of(self, first: int, last: int) -> int:
+        """Return the places in the index that may hold a part of the text, and were not looked at.
+
+        Each of its hashes stands wherever it does: if all places of any were looked at, none is
+        missing.
+
+        Args:
+            first: Its first byte.
+            last: One after its last; `MATCH_BYTES` at least.
+        """
+        part = np.frombuffer(self._content[first:last], dtype=np.uint8)
+        return min(self._left[each] for each in winnow(part).hashes.tolist())
 
 
 def passages(
-    index: QuotesIndex, text: TokenText, content: bytes, documents_at: DocumentsAt
+    index: QuotesIndex, text: TokenText, content: bytes, bounds_of: BoundsOf, *, most: int
 ) -> Passages:
     """Return the passages of a text, each as long as it is equal to a document.
 
-    Every match of `MATCH_BYTES` or more is among them, unless its fingerprints are all among the
-    `unread`.
+    Every match of `MATCH_BYTES` or more is among them, unless all its fingerprints are among those
+    of which places are left unread. That are the commonest: of each the first places are looked at,
+    as many of each as there may be of all.
 
     Args:
         index: Of the tokens.
         text: Their text.
         content: What is looked for, as tokens hold it (`TokenBytes.of_text`).
-        documents_at: Knows the document of a token.
+        bounds_of: Knows the document of a token.
+        most: Places in the index that are looked at, each as often as the text repeats what stands
+            there.
 
     Raises:
         InputError: index, token files or documents index are damaged.
     """
     grams = gram_places(np.frombuffer(content, dtype=np.uint8))
-    hashes = [*grams]
-    found = index.places([np.uint64(each) for each in hashes])
-    counts = {
-        each: len(grams[each]) * sum(len(of_shard[n]) for of_shard in found)
-        for n, each in enumerate(hashes)
-    }
-    # The rarest first: of the others only as many as can be read.
-    order = sorted(range(len(hashes)), key=lambda n: counts[hashes[n]])
-    upto = np.cumsum([counts[hashes[n]] for n in order])
-    kept = order[: int(np.searchsorted(upto, MOST_CANDIDATES, "right"))]
-    passages: list[Passage] = []
-    for shard, of_shard in zip(index.shards, found, strict=True):
-        candidates = sorted(
-            (
-                _Candidate(token=token, place=place)
-                for n in kept
-                for token in of_shard[n].tolist()
-                for place in grams[hashes[n]]
-            ),
-            key=lambda each: (each.token, each.place),
-        )
-        passages += _of_shard(text, shard.shard.file, content, candidates, documents_at)
-    unique = {(each.document.file, each.start, each.first, each.last): each for each in passages}
-    unread = sum(counts.values()) - sum(counts[hashes[n]] for n in kept)
-    return Passages(found=[*unique.values()], unread=unread)
+    ranges = index.ranges(np.array([*grams], dtype=np.uint64))
+    counts = (ranges[..., 1] - ranges[..., 0]).sum(axis=0)
+    repeats = np.array([len(each) for each in grams.values()])
+    wanted = _shares(counts, repeats, most)
+    places, before = np.concatenate([*grams.values()]), np.cumsum(repeats) - repeats
+    files: list[str] = []
+    rows = [np.empty((0, len(COLUMNS)), dtype=np.int64)]
+    matcher = Matcher(text, content)
+    for file, tokens, numbers in _candidates(index, ranges, wanted):
+        bounds = bounds_of(file, tokens)
+        # Each with all places of its gram in the text.
+        each = np.repeat(np.arange(len(tokens)), repeats[numbers])
+        nth = np.arange(len(each)) - np.searchsorted(each, each, "left")
+        place = places[before[numbers[each]] + nth]
+        found = _unique(matcher.matches(file, tokens[each], place, bounds[each]))
+        rows.append(found)
+        files += [file] * len(found)
+    left = dict(zip(grams, (counts - wanted).tolist(), strict=True))
+    return Passages(text, content, files, np.concatenate(rows), left)
 
 
-def _of_shard(
-    text: TokenText,
-    file: str,
-    content: bytes,
-    candidates: Sequence[_Candidate],
-    documents_at: DocumentsAt,
-) -> Iterator[Passage]:
-    if not candidates:
-        return
-    tokens = sorted({each.token for each in candidates})
-    documents = dict(zip(tokens, documents_at(file, tokens), strict=True))
-    margin = min(_MARGIN, len(content))
-    edges = [
-        0,
-        *(
-            number
-            for number, (before, each) in enumerate(pairwise(candidates), start=1)
-            if documents[before.token] != documents[each.token]
-            or each.token - before.token > 2 * margin
-        ),
-        len(candidates),
-    ]
-    for first, last in pairwise(edges):
-        group = candidates[first:last]
-        document = documents[group[0].token]
-        yield from _of_group(text, content, document, group, margin)
+def _shares(counts: np.ndarray, repeats: np.ndarray, most: int) -> np.ndarray:
+    """Return how many places of each hash are looked at: the same for all, but what is rarer whole.
+
+    Args:
+        counts: Places of each in the index.
+        repeats: And in the text: so often each one is looked at.
+        most: Of all.
+    """
+    low, high = 0, int((counts * repeats).max(initial=0))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if int((np.minimum(counts, middle // repeats) * repeats).sum()) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return np.minimum(counts, low // repeats)
 
 
-def _of_group(
-    text: TokenText,
-    content: bytes,
-    document: DocumentSpan,
-    group: Sequence[_Candidate],
-    margin: int,
-) -> Iterator[Passage]:
-    """Yield the passages through candidates of one document that lie near each other."""
-    while True:
-        start = max(document.start, group[0].token - margin)
-        stop = min(document.end, group[-1].token + margin)
-        part = _Part(text, document, start, stop, content)
-        found = [*part.passages(group)]
-        # A token has a byte at least: farther than the text is long no match reaches.
-        if margin >= len(content) or not any(part.cut(each) for each in found):
-            yield from found
-            return
-        margin = min(4 * margin, len(content))
+def _candidates(
+    index: QuotesIndex, ranges: np.ndarray, wanted: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield, by file, the tokens in which one of the hashes begins, ascending, and its number.
+
+    Of each hash the first ones in order, as many as are wanted.
+    """
+    lengths = ranges[..., 1] - ranges[..., 0]
+    taken = np.clip(wanted - (np.cumsum(lengths, axis=0) - lengths), 0, lengths)
+    shards = zip(index.shards, ranges[..., 0], taken, strict=True)
+    for file, of_file in groupby(shards, key=lambda row: row[0].shard.file):
+        found = [
+            (number, shard.tokens(int(firsts[number]), int(firsts[number] + counts[number])))
+            for shard, firsts, counts in of_file
+            for number in np.flatnonzero(counts).tolist()
+        ]
+        if found:
+            tokens = np.concatenate([tokens for _, tokens in found])
+            numbers = np.concatenate([np.full(len(tokens), number) for number, tokens in found])
+            both = _unique(np.stack([tokens, numbers], axis=1))  # at borders two shards know it
+            yield file, both[:, 0], both[:, 1]
 
 
-class _Part:
-    """Some tokens of a document as bytes, beside the text."""
-
-    def __init__(
-        self, text: TokenText, document: DocumentSpan, start: int, stop: int, content: bytes
-    ) -> None:
-        self._start, self._stop, self._document = start, stop, document
-        self._bytes, self._edges = text.read(document.file, start, stop)
-        self._joined = self._bytes.tobytes()
-        self._content, self._wanted = content, np.frombuffer(content, dtype=np.uint8)
-
-    def passages(self, group: Sequence[_Candidate]) -> Iterator[Passage]:
-        """Yield the passages through candidates, once each."""
-        reached: dict[int, int] = {}  # by how far text and part are shifted: the end of a match
-        for each in group:
-            gram = self._content[each.place : each.place + GRAM_BYTES]
-            low, high = self._edges[each.token - self._start :][:2].tolist()
-            at = low - 1
-            while (at := self._joined.find(gram, at + 1, high - 1 + GRAM_BYTES)) >= 0:
-                shift = at - each.place
-                if at < reached.get(shift, 0):
-                    continue
-                first, last = self._extended(at, each.place)
-                reached[shift] = last
-                passage = self._passage(first, last, shift)
-                if passage is not None:
-                    yield passage
-
-    def cut(self, passage: Passage) -> bool:
-        """Return whether a passage may reach farther than this part of the document does."""
-        return (passage.start == self._start > self._document.start) or (
-            passage.stop == self._stop < self._document.end
-        )
-
-    def _extended(self, at: int, place: int) -> tuple[int, int]:
-        """Return the bytes [first, last) of this part that are equal to the text around a place."""
-        before = min(at, place)
-        other = self._bytes[at - before : at] != self._wanted[place - before : place]
-        equal_before = int(np.argmax(other[::-1])) if other.any() else before
-        after = min(len(self._bytes) - at, len(self._wanted) - place)
-        other = self._bytes[at : at + after] != self._wanted[place : place + after]
-        equal_after = int(np.argmax(other)) if other.any() else after
-        return at - equal_before, at + equal_after
-
-    def _passage(self, first: int, last: int, shift: int) -> Passage | None:
-        """Return the passage of these bytes of the part, in whole characters; None: too short."""
-        wanted = self._content
-        begin, end = first - shift, last - shift
-        while begin < end and wanted[begin] & 0xC0 == 0x80:
-            begin += 1
-        while end > begin and end < len(wanted) and wanted[end] & 0xC0 == 0x80:
-            end -= 1
-        if end - begin < MATCH_BYTES:
-            return None
-        start = int(np.searchsorted(self._edges, begin + shift, "right")) - 1
-        stop = int(np.searchsorted(self._edges, end + shift, "left"))
-        return Passage(
-            first=begin,
-            last=end,
-            document=self._document,
-            start=self._start + start,
-            stop=self._start + stop,
-            edges=self._edges[start : stop + 1] - shift,
-        )
+def _unique(rows: np.ndarray) -> np.ndarray:
+    """Return the rows of a table, sorted, each once."""
+    rows = rows[np.lexsort(rows.T[::-1])]
+    return rows[np.append(True, (rows[1:] != rows[:-1]).any(axis=1))[: len(rows)]]

@@ -9,7 +9,6 @@ A look-up reads one block, as a rule, and checks it; what is damaged is never ta
 is not there.
 """
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -130,32 +129,51 @@ class Postings:
             raise InputError(f"{path}: damaged: another checksum than written; build it anew")
         self._first, self._checksums = table.reshape(2, blocks)
 
-    def tokens(self, fingerprint: np.uint64) -> np.ndarray:
-        """Return the tokens of the file, int64, that fingerprints of this hash begin in, ascending.
+    def ranges(self, fingerprints: np.ndarray) -> np.ndarray:
+        """Return which postings [first, stop) are of each hash, int64 (n, 2).
+
+        It reads a block of each, or two, whatever the number of its postings.
 
         Raises:
             InputError: a block of the file is damaged.
         """
-        low, high = fingerprint & ~_PLACES, fingerprint | _PLACES
-        first = max(0, int(np.searchsorted(self._first, low, "right")) - 1)
-        last = int(np.searchsorted(self._first, high, "right"))
-        found = [
-            block[np.searchsorted(block, low, "left") : np.searchsorted(block, high, "right")]
-            for block in self._blocks(first, last)
-        ]
-        joined = np.concatenate(found) if found else np.empty(0, np.uint64)
-        return (joined & _PLACES).astype(np.int64) + self.shard.start
+        found = np.zeros((len(fingerprints), 2), dtype=np.int64)
+        if not len(self._first):
+            return found
+        lows, highs = fingerprints & ~_PLACES, fingerprints | _PLACES
+        heads = np.maximum(np.searchsorted(self._first, lows, "left") - 1, 0).tolist()
+        tails = np.maximum(np.searchsorted(self._first, highs, "right") - 1, 0).tolist()
+        for number, (head, tail) in enumerate(zip(heads, tails, strict=True)):
+            block = self._block(head)
+            found[number, 0] = _BLOCK * head + np.searchsorted(block, lows[number], "left")
+            if tail != head:
+                block = self._block(tail)
+            found[number, 1] = _BLOCK * tail + np.searchsorted(block, highs[number], "right")
+        return found
 
-    def _blocks(self, first: int, last: int) -> Iterator[np.ndarray]:
-        for number in range(first, last):
-            start = number * _BLOCK
-            block = self._read(start, min(_BLOCK, self.shard.postings - start))
-            if xxh3_64_intdigest(block.data) != int(self._checksums[number]):
-                raise InputError(
-                    f"{self._path}: bytes {8 * start} to {8 * (start + len(block))}: damaged: "
-                    "another checksum than written; build it anew"
-                )
-            yield block
+    def tokens(self, first: int, stop: int) -> np.ndarray:
+        """Return the tokens of the file, int64, that postings [first, stop) begin in.
+
+        Those of one hash ascend.
+
+        Raises:
+            InputError: a block of the file is damaged.
+        """
+        start = first // _BLOCK
+        blocks = [self._block(number) for number in range(start, -(-stop // _BLOCK))]
+        joined = np.concatenate(blocks) if blocks else np.empty(0, np.uint64)
+        chosen = joined[first - start * _BLOCK : stop - start * _BLOCK]
+        return (chosen & _PLACES).astype(np.int64) + self.shard.start
+
+    def _block(self, number: int) -> np.ndarray:
+        start = number * _BLOCK
+        block = self._read(start, min(_BLOCK, self.shard.postings - start))
+        if xxh3_64_intdigest(block.data) != int(self._checksums[number]):
+            raise InputError(
+                f"{self._path}: bytes {8 * start} to {8 * (start + len(block))}: damaged: "
+                "another checksum than written; build it anew"
+            )
+        return block
 
     def _read(self, start: int, count: int) -> np.ndarray:
         content: np.ndarray[Any, Any] = np.empty(count, dtype="<u8")

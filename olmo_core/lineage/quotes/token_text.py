@@ -1,7 +1,6 @@
 """The text of token files, as bytes, with the token that each byte is of."""
 
 import functools
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,27 +40,26 @@ class TokenText:
         Raises:
             InputError: the file is gone or truncated, or holds an id that the tokenizer lacks.
         """
-        return self.read_each(file, [(start, stop)])
+        return self.read_each(file, np.array([[start, stop]]))
 
-    def read_each(
-        self, file: str, stretches: Sequence[tuple[int, int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return `read` of some stretches of a file, joined end to end.
+    def read_each(self, file: str, stretches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return `read` of some stretches of a file, int64 (n, 2), joined end to end.
 
         Raises:
             InputError: as `read`.
         """
         opened = self._open(file)
-        ids = np.empty(sum(stop - start for start, stop in stretches), dtype=opened.dtype)
-        buffer, size, done = ids.view(np.uint8).data, opened.dtype.itemsize, 0
-        for start, stop in stretches:
-            upto = done + size * (stop - start)
-            self._files.read_into(opened.path, start * size, buffer[done:upto])
+        size = opened.dtype.itemsize
+        ids = np.empty(int((stretches[:, 1] - stretches[:, 0]).sum()), dtype=opened.dtype)
+        buffer, done = ids.view(np.uint8).data, 0
+        for start, stop in (stretches * size).tolist():
+            upto = done + stop - start
+            self._files.read_into(opened.path, start, buffer[done:upto])
             done = upto
         try:
             return self.table.decode(ids)
         except InputError as error:
-            where = f"tokens {stretches[0][0]} to {stretches[-1][1]}"
+            where = f"tokens {stretches[0, 0]} to {stretches[-1, 1]}"
             raise InputError(f"{opened.path}: {where}: {error}") from None
 
     def _opened(self, file: str) -> TokenFile:

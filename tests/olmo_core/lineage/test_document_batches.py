@@ -34,6 +34,13 @@ def test_each_range_has_the_documents_of_a_look_up_of_its_own(group: int, tmp_pa
     assert found == [one.between(*each) for each in ranges]
     assert found[0] == []
     assert batched.between_each([]) == []
+    for file, size in sizes.items():
+        tokens = np.sort(rng.integers(0, size + 9, 120))
+        expected = [one.between(file, token, token + 1) for token in tokens.tolist()]
+        bounds = [(each[0].start, each[0].end) if each else (-1, -1) for each in expected]
+        assert batched.bounds(file, tokens).tolist() == [[*each] for each in bounds]
+        assert batched.bounds(file, tokens[:0]).shape == (0, 2)
+    assert batched.bounds("tokens/none.npy", np.array([0, 5])).tolist() == [[-1, -1]] * 2
 
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ def answer() -> TextAnswer:
         source="web", url=f"https://example.org/{HOSTILE}", characters=9, text_bytes=9, sha1=None,
     )  # fmt: skip
     held: Any = TrainedDocument(document=document, start=2, stop=30, visits=[])
-    span = Span(first=2, last=2 + len(HOSTILE.encode()), text=HOSTILE, places=1, documents=[held])
+    span = Span(
+        first=2, last=2 + len(HOSTILE.encode()), text=HOSTILE, places=1, unread=0, documents=[held]
+    )
     weights: Any = SimpleNamespace(label="soup/abc", trained=[])
     return TextAnswer(weights=weights, text=f"é{HOSTILE}", spans=[span], unread=7, unchecked=0)
 
@@ -31,12 +33,13 @@ def test_what_documents_say_is_shown_and_never_obeyed(
     file.write_text("text")
     monkeypatch.setattr(trace_text, "Lineage", lambda recipe: recipe)
     monkeypatch.setattr(trace_text, "trace_text", lambda *given, **options: answer())
-    trace_text.print_text("demo", str(file), None, limit=3, as_json=False)
+    trace_text.print_text("demo", str(file), None, limit=3, places=100, as_json=False)
     said = capsys.readouterr().out
     assert not set(said) & {"\x1b", "\x07", "\x9b"}
     assert said.count("\\x1b[31mred") == 3
     assert said.count("[bold]markup[/bold]") == 3
-    assert "7 places of very common text were not looked at" in said
+    assert "7 were not, and longer parts may stand there: a higher --places" in said
+    assert "in one place of the token files" in said
     assert f"{len(HOSTILE)} of {len(HOSTILE) + 1} characters" in said
 
 
@@ -56,4 +59,4 @@ def test_a_file_that_cannot_be_read(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
-        trace_text.print_text("demo", str(file), None, limit=3, as_json=False)
+        trace_text.print_text("demo", str(file), None, limit=3, places=100, as_json=False)

@@ -14,7 +14,7 @@ import pytest
 from olmo_core.errors import ConfigError, InputError
 from olmo_core.files import PARTIAL
 from olmo_core.lineage.quotes.build import INDEX, LOCK
-from olmo_core.lineage.quotes.find import find
+from olmo_core.lineage.quotes.find import Found
 from olmo_core.lineage.quotes.index import QuotesIndex
 from olmo_core.lineage.quotes.token_bytes import TokenBytes
 from olmo_core.lineage.quotes.token_text import TokenText
@@ -39,7 +39,7 @@ def opened(folder: Path) -> QuotesIndex:
 def require_found(folder: Path, quotes: int = 40) -> None:
     index, text = opened(folder), TokenText(folder, TokenBytes(folder / "tokenizer.json"))
     for quote in planted(documents(), MATCH_BYTES, quotes, seed=9):
-        assert [*find(index, text, quote)]
+        assert any(len(some.starts) for some in Found(index, text, quote))
 
 
 KILLED = """
@@ -156,7 +156,7 @@ def test_a_file_of_fewer_bytes_than_a_quote_has_no_places(tmp_path: Path) -> Non
     write_tokens(tmp_path, tmp_path / "tokenizer.json", ["a few words", "and more"])
     assert build(tmp_path).postings == 0
     text = TokenText(tmp_path, TokenBytes(tmp_path / "tokenizer.json"))
-    assert not [*find(opened(tmp_path), text, b"x" * MATCH_BYTES)]
+    assert not [*Found(opened(tmp_path), text, b"x" * MATCH_BYTES)]
 
 
 def test_ids_of_another_tokenizer_are_refused(corpus: Path) -> None:
