@@ -4,271 +4,244 @@ The text is what lies on this machine: sources, headers, documentation, pages, e
 so that nothing is repeated. It becomes token files by the asset's encoder. Quotes of the shortest
 length are planted where they are hardest to find: at starts and ends of documents, over the borders
 of shards and of what is decoded at once, and in text beyond ASCII. Every one must be found, in the
-document that it is from. Quotes are asked for with the index in the page cache, and with its pages
-dropped. A corpus of 200 GB has as many shards as its tokens fill: each costs a read of a block, so
-the time is that of a shard times their number. Texts of 3 KB are traced too, without their steps.
+document that it is from. Lines that stand in very many places are asked for too, up to the number
+of places after which `olmo trace doc` ends, and to the end; and texts of 3 KB, of passages of three
+documents, half of which have the commonest lines between them, without their steps. Whose the
+places are is asked of a documents index. All is asked with the files in the page cache, and with
+their pages dropped.
+
+A corpus of 200 GB has as many shards as its tokens fill, and each costs a read of a block: that
+part of a time is multiplied by their number. What stands in n places of this corpus stands in as
+many times more of that one as it is larger; the places that are compared are no more than said.
 
     python benchmarks/quotes.py --tokenizer dolma2.json --folder /tmp/quotes --bytes 2e9
     python benchmarks/quotes.py --tokenizer dolma2.json --folder /tmp/quotes --keep --text ~/books
 """
 
 import argparse
-import bisect
 import os
 import random
-import re
 import resource
 import shutil
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from xxhash import xxh3_128_digest
 
-from olmo_core.corpus.tokens.encoder import Encoder
-from olmo_core.data.document_index import DocumentSpan
-from olmo_core.data.format import Header, dtype_for, header_path
-from olmo_core.files import sha256_file, write_json
+from benchmarks.quotes_corpus import Documents, drop, planted, write_corpus
+from olmo_core.lineage.document_batches import BatchedDocumentIndex
 from olmo_core.lineage.quotes.build import build_index, token_files
-from olmo_core.lineage.quotes.find import find
+from olmo_core.lineage.quotes.find import Found
+from olmo_core.lineage.quotes.holders import Holders
 from olmo_core.lineage.quotes.index import QuotesIndex
 from olmo_core.lineage.quotes.passages import passages
 from olmo_core.lineage.quotes.shard import SHARD_TOKENS
 from olmo_core.lineage.quotes.token_bytes import TokenBytes
 from olmo_core.lineage.quotes.token_text import TokenText
-from olmo_core.lineage.quotes.winnowing import MATCH_BYTES
-from olmo_core.tasks.map import process_pool
+from olmo_core.lineage.quotes.winnowing import MATCH_BYTES, gram_places, winnow
 
-KINDS = frozenset((".py", ".pyi", ".md", ".rst", ".txt", ".h", ".hpp", ".c", ".html", ".js", ".po"))
-LARGEST_BYTES = 2 << 20  # of a file
-FILE_BYTES = 1 << 26  # of text, in a token file
 WANTED_BYTES = 200e9  # of the corpus that is reckoned for
-EOS = "<|endoftext|>"
-
-
-def texts(folders: Sequence[Path], most_bytes: float) -> Iterator[str]:
-    """Yield the text files below some folders, each content once, up to so many bytes."""
-    seen: set[bytes] = set()
-    total = 0
-    for folder in folders:
-        for parent, names, files in os.walk(folder):
-            names.sort()
-            for name in sorted(files):
-                path = Path(parent, name)
-                if path.suffix not in KINDS or path.is_symlink():
-                    continue
-                content = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else b""
-                digest = xxh3_128_digest(content)
-                if len(content) < 500 or digest in seen:
-                    continue
-                seen.add(digest)
-                total += len(content)
-                yield content.decode(errors="replace")
-                if total >= most_bytes:
-                    return
-
-
-def write_tokens(tokenizer: Path, folder: Path, number: int, documents: Sequence[str]) -> int:
-    """Write a token file, where its documents end, and the texts; return the bytes of text."""
-    encoder = Encoder(tokenizer)
-    eos = encoder.tokenizer.token_to_id(EOS) or 0
-    vocab_size = max(encoder.tokenizer.get_vocab().values()) + 1
-    ids = [np.append(each, np.uint32(eos)) for each in encoder.encode(documents)]
-    path = folder / "tokens" / "text" / f"part-0-{number:05d}.npy"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.concatenate(ids).astype(dtype_for(vocab_size)).tofile(path)
-    header = Header(
-        dtype=dtype_for(vocab_size).name,
-        tokens=sum(map(len, ids)),
-        documents=len(ids),
-        vocab_size=vocab_size,
-        tokenizer_sha256=sha256_file(tokenizer),
-        eos_token_id=eos,
-    )
-    np.cumsum([len(each) for each in ids]).tofile(path.with_suffix(".ends"))
-    write_json(header_path(path), header.to_dict())
-    return sum(len(each.encode()) for each in documents)
-
-
-def write_corpus(arguments: argparse.Namespace) -> None:
-    """Make token files of the text that is there."""
-    found = texts(arguments.text, arguments.bytes)
-    began, total, number, waiting = time.monotonic(), 0, 0, []
-    with process_pool(arguments.processes) as pool:
-        while documents := [*islice_bytes(found, FILE_BYTES)]:
-            call = partial(write_tokens, arguments.tokenizer, arguments.folder, number)
-            waiting.append(pool.submit(call, documents))
-            number += 1
-            if len(waiting) > arguments.processes:  # so that few texts are held
-                total += waiting.pop(0).result()
-        total += sum(each.result() for each in waiting)
-    (arguments.folder / "bytes").write_text(str(total))
-    print(f"{total / 1e9:.2f} GB of text tokenised in {time.monotonic() - began:.0f} s", flush=True)
-
-
-def islice_bytes(found: Iterator[str], most_bytes: int) -> Iterator[str]:
-    """Yield texts up to so many bytes."""
-    total = 0
-    while total < most_bytes:
-        for text in islice(found, 1):
-            total += len(text.encode())
-            yield text
-            break
-        else:
-            return
-
-
-class Documents:
-    """Where the documents of each token file lie."""
-
-    def __init__(self, folder: Path, files: Sequence[str]) -> None:
-        self.ends = {
-            file: np.fromfile((folder / file).with_suffix(".ends"), np.int64).tolist()
-            for file in files
-        }
-
-    def at(self, file: str, places: Sequence[int]) -> list[DocumentSpan]:
-        """Return the document of each token."""
-        ends = self.ends[file]
-        numbers = [bisect.bisect_right(ends, place) for place in places]
-        return [
-            DocumentSpan(
-                file=file, start=ends[n - 1] if n else 0, end=ends[n], id=str(n), src="", loc=1
-            )
-            for n in numbers
-        ]
-
-
-def planted(
-    text: TokenText, documents: Documents, shard_tokens: int, count: int
-) -> Iterator[tuple[str, DocumentSpan, bytes]]:
-    """Yield the kind, document and bytes of quotes: whole characters, as short as they may be."""
-    rng = random.Random(1)
-    for number in range(count):
-        file = rng.choice([*documents.ends])
-        ends = documents.ends[file]
-        kind = ("start", "middle", "end", "border", "not ASCII")[number % 5]
-        for _ in range(500):
-            tokens = ends[-1]
-            border = rng.randrange(1, max(2, -(-tokens // shard_tokens))) * shard_tokens
-            at = min(tokens - 1, border) if kind == "border" else rng.randrange(tokens)
-            [span] = documents.at(file, [at])
-            content = text.read(file, span.start, span.end - 1)[0].tobytes()
-            if len(content) < 2 * MATCH_BYTES or (kind == "not ASCII" and content.isascii()):
-                continue
-            first = rng.randrange(len(content) - MATCH_BYTES)
-            if kind == "border":
-                before = len(text.read(file, span.start, at)[0])
-                first = max(0, min(before - rng.randrange(MATCH_BYTES), len(content) - MATCH_BYTES))
-            if kind == "not ASCII":
-                strange = rng.choice([*re.finditer(rb"[^\x00-\x7f]", content)]).start()
-                first = min(max(0, strange - MATCH_BYTES // 2), len(content) - MATCH_BYTES)
-            first = {"start": 0, "end": len(content) - MATCH_BYTES}.get(kind, first)
-            quote = whole(content, first)
-            if quote is not None and (kind != "not ASCII" or not quote.isascii()):
-                yield kind, span, quote
-                break
-
-
-def whole(content: bytes, first: int) -> bytes | None:
-    """Return the shortest quote of whole characters around a place; None: there is none."""
-    last = first + MATCH_BYTES
-    while first > 0 and content[first] & 0xC0 == 0x80:
-        first -= 1
-    while last < len(content) and content[last] & 0xC0 == 0x80:
-        last += 1
-    return content[first:last] if len(content[first:last].strip()) > MATCH_BYTES // 2 else None
-
-
-def drop(folder: Path) -> None:
-    """Drop files below a folder from the page cache."""
-    for path in folder.rglob("*.*"):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
+MOST_PLACES = 100_000  # the default of `olmo trace doc` and `olmo trace text`
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Build the index, ask for quotes, and print what both take."""
+    """Build the index, ask for quotes and texts, and print what all takes."""
     folder, text_bytes = arguments.folder, int((arguments.folder / "bytes").read_text())
     files = token_files(folder)
     if not (folder / "index" / "index.json").exists():
-        began = time.monotonic()
-        built = build_index(
-            folder / "index",
-            tokens=folder,
-            digest="made up",
-            tokenizer=arguments.tokenizer,
-            processes=arguments.processes,
-            progress=lambda done, total: None,
-            shard_tokens=arguments.shard_tokens,
-        )
-        taken = time.monotonic() - began
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
-        print(
-            f"index: {built.tokens / 1e6:.0f} M tokens in {built.shards} shards, {taken:.0f} s "
-            f"with {arguments.processes} processes: {text_bytes / taken / 1e6:.0f} MB of text/s, "
-            f"{built.size_bytes / built.tokens:.2f} bytes a token, "
-            f"{built.size_bytes / text_bytes:.3f} a byte of text; "
-            f"peak memory of a process {peak:,.0f} MiB",
-            flush=True,
-        )
+        measure_build(arguments, text_bytes)
     began = time.monotonic()
     index = QuotesIndex(folder / "index", tokens=folder, digest="made up")
     print(f"opening: {1000 * (time.monotonic() - began):.0f} ms", flush=True)
     text = TokenText(folder, TokenBytes(arguments.tokenizer))
     documents = Documents(folder, [*files])
-    quotes = [*planted(text, documents, arguments.shard_tokens, arguments.quotes)]
+    documents.write(folder / "documents")
     tokens = sum(files.values())
-    wanted = WANTED_BYTES * tokens / text_bytes / SHARD_TOKENS
+    corpus = Corpus(
+        folder=folder,
+        index=index,
+        text=text,
+        documents=documents,
+        known=BatchedDocumentIndex(folder / "documents"),
+        larger=WANTED_BYTES / text_bytes,
+        shards=WANTED_BYTES * tokens / text_bytes / SHARD_TOKENS,
+    )
+    measure_quotes(corpus, arguments.shard_tokens, arguments.quotes)
+    common = common_lines(corpus)
+    measure_common(corpus, common[:5])
+    measure_texts(corpus, common)
+
+
+def measure_build(arguments: argparse.Namespace, text_bytes: int) -> None:
+    """Build the index, and print how long it takes and how large it is."""
+    folder, began = arguments.folder, time.monotonic()
+    built = build_index(
+        folder / "index",
+        tokens=folder,
+        digest="made up",
+        tokenizer=arguments.tokenizer,
+        processes=arguments.processes,
+        progress=lambda done, total: None,
+        shard_tokens=arguments.shard_tokens,
+    )
+    taken = time.monotonic() - began
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    print(
+        f"index: {text_bytes / 1e9:.2f} GB of text, {built.tokens / 1e6:.0f} M tokens in "
+        f"{built.shards} shards, {taken:.0f} s with {arguments.processes} processes: "
+        f"{text_bytes / taken / 1e6:.0f} MB of text/s, "
+        f"{built.size_bytes / built.tokens:.2f} bytes a token, "
+        f"{built.size_bytes / text_bytes:.3f} a byte of text; "
+        f"peak memory of a process {peak:,.0f} MiB",
+        flush=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """What is asked, and how much larger the one is that is reckoned for."""
+
+    folder: Path
+    index: QuotesIndex
+    text: TokenText
+    documents: Documents
+    known: BatchedDocumentIndex
+    larger: float
+    shards: float  # of the larger one
+
+    @property
+    def more_shards(self) -> float:
+        """Return how many times as many shards the larger one has."""
+        return self.shards / len(self.index.shards)
+
+    def drawn(self, rng: random.Random) -> bytes:
+        """Return the text of a document, by chance: a long one more often."""
+        file = rng.choice([*self.documents.ends])
+        [span] = self.documents.at(file, [rng.randrange(self.documents.ends[file][-1])])
+        return self.text.read(file, span.start, span.end - 1)[0].tobytes()
+
+
+def measure_quotes(corpus: Corpus, shard_tokens: int, count: int) -> None:
+    """Print what planted quotes take; each must be found."""
+    quotes = [*planted(corpus.text, corpus.documents, shard_tokens, count)]
     for cold in (False, True):
         times: dict[str, list[float]] = {}
         for kind, span, quote in quotes:
             if cold:
-                drop(folder)
+                drop(corpus.folder)
             began = time.perf_counter()
-            found = [*find(index, text, quote)]
+            found = [*Found(corpus.index, corpus.text, quote)]
             times.setdefault(kind, []).append(time.perf_counter() - began)
-            held = [place for place in found if place.file == span.file]
-            assert any(span.start <= place.start < span.end for place in held), (kind, span, quote)
+            held = [at for some in found if some.file == span.file for at in some.starts.tolist()]
+            assert any(span.start <= at < span.end for at in held), (kind, span, quote)
         taken = np.array([each for of in times.values() for each in of])
         counts = ", ".join(f"{len(of)} {kind}" for kind, of in times.items())
         middle, most = np.median(taken), taken.max()
         print(
             f"{len(taken)} quotes of {MATCH_BYTES} bytes ({counts}), all found, "
             f"{'pages dropped' if cold else 'pages cached'}: median {1000 * middle:.1f} ms, "
-            f"longest {1000 * most:.0f} ms; at 200 GB, {wanted:.0f} shards: "
-            f"median {wanted * middle / len(index.shards):.2f} s, "
-            f"longest {wanted * most / len(index.shards):.2f} s",
+            f"longest {1000 * most:.0f} ms; at 200 GB, {corpus.shards:.0f} shards: "
+            f"median {corpus.more_shards * middle:.2f} s",
             flush=True,
         )
-    measure_texts(index, text, documents, wanted)
 
 
-def measure_texts(index: QuotesIndex, text: TokenText, documents: Documents, wanted: float) -> None:
+def common_lines(corpus: Corpus) -> list[bytes]:
+    """Return lines of some thousand documents that are quotes, those of most places first."""
+    rng, lines = random.Random(3), dict[bytes, np.ndarray]()
+    for _ in range(3000):
+        for line in corpus.drawn(rng)[:4000].splitlines():
+            if len(line.strip()) >= MATCH_BYTES:
+                lines[line.strip()] = winnow(np.frombuffer(line.strip(), dtype=np.uint8)).hashes
+    hashes = np.unique(np.concatenate([*lines.values()]))
+    ranges = corpus.index.ranges(hashes)
+    counts = (ranges[..., 1] - ranges[..., 0]).sum(axis=0)
+    # Of those of one rarest fingerprint the first: they are the same line but for their edges.
+    of_rarest: dict[int, tuple[int, bytes]] = {}
+    for line, chosen in lines.items():
+        numbers = np.searchsorted(hashes, chosen)
+        rarest = int(numbers[counts[numbers].argmin()])
+        of_rarest.setdefault(rarest, (int(counts[rarest]), line))
+    return [line for _, line in sorted(of_rarest.values(), reverse=True)]
+
+
+def measure_common(corpus: Corpus, lines: Sequence[bytes]) -> None:
+    """Print what quotes take that stand in very many places, and whose these are."""
+    for line in lines:
+        for cold in (False, True):
+            for most in (MOST_PLACES, 1 << 62):
+                if cold:
+                    drop(corpus.folder)
+                began = time.perf_counter()
+                found, holders = Found(corpus.index, corpus.text, line), Holders(10)
+                looked_up, indexed = time.perf_counter() - began, found.unread
+                for some in found:
+                    holders.add(some, corpus.known.bounds(some.file, some.starts))
+                    if holders.places >= most:
+                        break
+                rest = time.perf_counter() - began - looked_up
+                each = rest / max(1, indexed - found.unread)
+                more = corpus.larger * indexed
+                reckoned = looked_up * corpus.more_shards + each * min(more, MOST_PLACES)
+                print(
+                    f"{line[:40]!r}, {indexed:,} places in the index, "
+                    f"{'dropped' if cold else 'cached'}: {holders.documents:,} documents, "
+                    f"{holders.places:,} times, {found.unread:,} left, "
+                    f"{1000 * (looked_up + rest):.0f} ms, {1e6 * each:.1f} µs a place; at 200 GB, "
+                    f"{more:,.0f} places: {reckoned:.1f} s to {MOST_PLACES:,}",
+                    flush=True,
+                )
+                if not found.unread:
+                    break
+
+
+def measure_texts(corpus: Corpus, lines: Sequence[bytes]) -> None:
     """Print what the passages of texts take: 3 KB each, of parts of three documents."""
-    rng, taken = random.Random(2), []
-    for _ in range(20):
-        parts: list[bytes] = []
-        for _ in range(3):
-            file = rng.choice([*documents.ends])
-            [span] = documents.at(file, [rng.randrange(documents.ends[file][-1])])
-            content = text.read(file, span.start, span.end - 1)[0].tobytes()
-            parts += [content[:1000], b" and, of its own, "]
-        began = time.perf_counter()
-        found = passages(index, text, b"".join(parts), documents.at)
-        taken.append(time.perf_counter() - began)
-        assert found.found
-    middle, most = np.median(taken), max(taken)
-    print(
-        f"texts of 3 KB: median {1000 * middle:.0f} ms, longest {1000 * most:.0f} ms; at 200 GB "
-        f"median {wanted * middle / len(index.shards):.1f} s, if all grows with the shards",
-        flush=True,
-    )
+    for between in (False, True):
+        for cold in (False, True):
+            rng, times, reckoned, looked = random.Random(2), [], [], []
+            for _ in range(10):
+                parts, begins = list[bytes](), list[bytes]()
+                for _ in range(3):
+                    begin = corpus.drawn(rng)[: 500 if between else 1000]
+                    begins.append(begin.decode(errors="ignore").encode())
+                    parts += [begins[-1], b" and, of its own, "]
+                    parts += rng.sample(lines[:40], 6) if between else []
+                content = b"\n".join(parts)[:3000]
+                if cold:
+                    drop(corpus.folder)
+                began = time.perf_counter()
+                grams = gram_places(np.frombuffer(content, dtype=np.uint8))
+                ranges = corpus.index.ranges(np.array([*grams], dtype=np.uint64))
+                looked_up = time.perf_counter() - began
+                counts = (ranges[..., 1] - ranges[..., 0]).sum(axis=0)
+                began = time.perf_counter()
+                found = passages(
+                    corpus.index, corpus.text, content, corpus.known.bounds, most=MOST_PLACES
+                )
+                taken = time.perf_counter() - began
+                assert len(found)
+                for part in begins:
+                    first = content.find(part)
+                    held = first < 0 or found.holding(first, first + len(part))
+                    assert held or found.unread_of(first, first + len(part))
+                indexed = int(counts.sum()) - found.unread
+                most = min(corpus.larger, MOST_PLACES / max(1, indexed))
+                times.append(taken)
+                looked.append(indexed)
+                reckoned.append(
+                    looked_up * corpus.more_shards + max(0, taken - looked_up) * max(1, most)
+                )
+            print(
+                f"texts of 3 KB{', half of common lines' if between else ''}, "
+                f"{'dropped' if cold else 'cached'}: median {1000 * np.median(times):.0f} ms, "
+                f"longest {1000 * max(times):.0f} ms, up to {max(looked):,} places looked at; "
+                f"at 200 GB median {np.median(reckoned):.1f} s, longest {max(reckoned):.1f} s",
+                flush=True,
+            )
 
 
 def main() -> None:

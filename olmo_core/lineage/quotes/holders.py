@@ -39,8 +39,9 @@ class Holders:
         for first, (low, high) in zip(firsts.tolist(), pairwise(edges), strict=True):
             if len(self.first) >= self._limit and (places.file, first) not in self.first:
                 break
+            part = zip(starts[low:high].tolist(), stops[low:high].tolist(), strict=True)
             held = self.first.setdefault((places.file, first), [])
-            held += zip((starts[low:high] - first).tolist(), (stops[low:high] - first).tolist())
+            held += [(start - first, stop - first) for start, stop in part]
         self.places += len(starts)
         self.documents += len(firsts) - ((places.file, int(firsts[0])) == self._last)
         self._last = (places.file, int(firsts[-1]))
