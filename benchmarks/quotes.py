@@ -180,10 +180,10 @@ def measure_common(corpus: Corpus, lines: Sequence[bytes]) -> None:
                 looked_up, indexed = time.perf_counter() - began, found.unread
                 for some in found:
                     holders.add(some, corpus.known.bounds(some.file, some.starts))
-                    if holders.places >= most:
+                    if found.read >= most and holders.places:
                         break
                 rest = time.perf_counter() - began - looked_up
-                each = rest / max(1, indexed - found.unread)
+                each = rest / max(1, found.read)
                 more = corpus.larger * indexed
                 reckoned = looked_up * corpus.more_shards + each * min(more, MOST_PLACES)
                 print(

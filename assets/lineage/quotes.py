@@ -36,6 +36,7 @@ class QuoteAnswer:
     places: int  # where it stands in documents, as far as it was looked for
     documents: int  # that hold it
     unread: int  # places in the index that may hold it too; if any: both are the least it can be
+    indexed: int  # places in the index that may hold it, looked at or not
     answers: Sequence[DocumentAnswer]  # of the first documents
     # By file and first token of each of these: the tokens [start, stop) of it that hold the quote.
     quoted: dict[tuple[str, int], list[tuple[int, int]]]
@@ -89,8 +90,8 @@ def trace_quote(
         lineage: The recipe's.
         quote: `MATCH_BYTES` at least, in UTF-8.
         limit: How many documents are traced; all that are found are counted.
-        most: Places after which a search by a quotes index ends, at the next that it has found
-            with them; without an index all are counted.
+        most: Places of a quotes index that are looked at: with so many, and any that holds the
+            quote among them, a search ends. Without an index all are counted.
         shown: Shows the progress of reading all tokens, where there is no quotes index.
         say: Told how to make one.
 
@@ -101,7 +102,7 @@ def trace_quote(
     opened, untraced = opened_runs(lineage)
     places: Places = {}
     quoted: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    count = documents = unread = 0
+    count = documents = unread = indexed = 0
     for folder in documents_indexes(lineage):
         index = lineage.open_index(folder)
         text = open_text(lineage, folder)
@@ -113,7 +114,8 @@ def trace_quote(
         holders = Holders(limit - documents)
         for some in scanned if found is None else found:
             holders.add(some, index.bounds(some.file, some.starts))
-            if found is not None and holders.places >= most:
+            # What is rare may hold what is common alone: a search ends with a place, or at the end.
+            if found is not None and found.read >= most and holders.places:
                 break
         for (file, first), ranges in holders.first.items():
             quoted.setdefault((file, first), []).extend(ranges)
@@ -122,7 +124,8 @@ def trace_quote(
         for document in index.known(spans):
             places.setdefault(document.id, {}).setdefault(folder, []).append(document)
         count, documents = count + holders.places, documents + holders.documents
-        unread += 0 if found is None else found.unread
+        if found is not None:
+            unread, indexed = unread + found.unread, indexed + found.indexed
     if not documents:
         raise ConfigError(
             f"{lineage.graph.recipe.name}: no document in token files holds {quote!r}"
@@ -131,6 +134,7 @@ def trace_quote(
         places=count,
         documents=documents,
         unread=unread,
+        indexed=indexed,
         answers=answers_of(lineage, opened, places, {}),
         quoted=quoted,
         untraced=untraced,

@@ -68,7 +68,7 @@ def doc(
     ],
     limit: Limit = 10,
     places: Annotated[
-        int, typer.Option(metavar="N", help="Of a quote, after which the search ends.", min=1)
+        int, typer.Option(metavar="N", help="In the index, that are looked at.", min=1)
     ] = MOST_PLACES,
     as_json: AsJson = False,
 ) -> None:

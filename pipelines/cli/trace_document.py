@@ -28,7 +28,7 @@ def print_document(recipe: str, query: str, *, limit: int, places: int, as_json:
         recipe: Its name.
         query: The document, or the text.
         limit: Documents that hold the text and are traced.
-        places: Places of the text after which the search ends.
+        places: Places in the index that are looked at.
         as_json: Print JSON.
 
     Raises:
@@ -94,8 +94,8 @@ def print_quote(
     console.print(f"Word for word in {least}{some}, {least}{times}{first}:")
     if answer.unread:
         console.print(
-            f"The search ended there, and {answer.unread:,} more places of the index may hold it: "
-            "a higher --places goes on.",
+            f"The search ended there: {answer.unread:,} more places of the index may hold it. "
+            f"--places {answer.indexed} looks at all.",
             style="yellow",
         )
     for each in answer.answers:

@@ -163,7 +163,8 @@ def test_of_a_common_quote_the_first_documents_are_found_and_the_rest_counted(
     assert every.unread == 0
     assert every.documents >= whole
     assert 1 <= some.documents < every.documents
-    assert some.places + some.unread >= every.places
+    assert every.indexed == some.indexed > some.unread > 0
+    assert asked(some.indexed).unread == 0
     assert some.answers[0].documents == every.answers[0].documents
     entry = quote_entry(lineage, quote, some)
     counts = {"documents": some.documents, "places": some.places, "unread": some.unread}

@@ -54,7 +54,8 @@ def require_length(quote: bytes) -> None:
 class Found:
     """Where a quote stands: every place there is, by file and token, found as it is asked for.
 
-    `unread` counts the places in the index that may hold it and are not compared with it so far.
+    `indexed` counts the places in the index that may hold it, `unread` those of them that are not
+    compared with it so far.
 
     Args:
         index: Of the tokens.
@@ -73,12 +74,17 @@ class Found:
         # Each hash stands wherever the quote does: the rarest has the fewest places to look at.
         counts = (ranges[..., 1] - ranges[..., 0]).sum(axis=0)
         rarest = int(counts.argmin())
-        self.unread = int(counts[rarest])
+        self.indexed = self.unread = int(counts[rarest])
         self._text, self._quote = text, quote
         self._shards = [*zip(index.shards, ranges[:, rarest].tolist(), strict=True)]
         # Of equal grams in a window the index may hold another one.
         place = int(chosen.places[rarest])
         self._before, self._after = place + WINDOW, len(quote) - place + WINDOW
+
+    @property
+    def read(self) -> int:
+        """Return how many places of the index are compared so far."""
+        return self.indexed - self.unread
 
     def __iter__(self) -> Iterator[QuotePlaces]:
         """Yield some places after the other."""

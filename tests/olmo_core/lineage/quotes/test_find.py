@@ -152,9 +152,9 @@ def test_what_is_rare_is_found_whatever_is_common_in_it(tmp_path: Path) -> None:
     index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
     text = TokenText(tmp_path, TokenBytes(tokenizer))
     found = Found(index, text, f"250 {LINE}".encode())
-    assert found.unread > 290
+    assert found.indexed == found.unread > 290
     assert len(each_of(found)) == 1
-    assert found.unread == 0
+    assert (found.unread, found.read) == (0, found.indexed)
 
 
 def test_a_scan_finds_what_lies_over_the_border_of_two_reads(
