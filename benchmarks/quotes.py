@@ -42,9 +42,9 @@ from olmo_core.lineage.quotes.shard import SHARD_TOKENS
 from olmo_core.lineage.quotes.token_bytes import TokenBytes
 from olmo_core.lineage.quotes.token_text import TokenText
 from olmo_core.lineage.quotes.winnowing import MATCH_BYTES, gram_places, winnow
+from pipelines.cli.trace import MOST_PLACES
 
 WANTED_BYTES = 200e9  # of the corpus that is reckoned for
-MOST_PLACES = 100_000  # the default of `olmo trace doc` and `olmo trace text`
 
 
 def measure(arguments: argparse.Namespace) -> None:
