@@ -11,7 +11,7 @@ from assets.launcher import Launch
 from assets.paths import shared_roots
 from olmo_core.config.model import count_parameters
 from olmo_core.config.train import TrainConfig
-from olmo_core.errors import ConfigError, listed
+from olmo_core.errors import ConfigError
 from olmo_core.forecast.checkpoints import kept_steps, scored_as_model
 from olmo_core.forecast.figures import Forecast, Place
 from olmo_core.forecast.job import forecast_job
@@ -87,7 +87,7 @@ def forecast_sweep(
             for name in names
         ]
         if keys:
-            notes.append(f"{run}: not written yet: {listed(keys)}")
+            notes.append(f"{run}: not written yet: {_ends(keys)}")
         elif TrainingWork(asset=run, config=config).steps is None:
             notes.append(f"{run}: how many checkpoints it will write is not known")
     return forecast_evaluations(graph, root, works, place_of, queues, notes)
@@ -104,6 +104,11 @@ def to_score(lacks: Lacking) -> list[ToScore]:
             ToScore(name=work.node.name, key=work.partition, folder=folder, parameters=size)
         )
     return found
+
+
+def _ends(keys: Sequence[str]) -> str:
+    """Return the first and the last of checkpoints in their order, and how many there are."""
+    return keys[0] if len(keys) == 1 else f"{keys[0]} to {keys[-1]}, {len(keys)} in all"
 
 
 def _planned(run: str, config: TrainConfig, every: int) -> list[str]:
