@@ -41,7 +41,8 @@ function layout(axes) {
   return {
     font: { color: theme.text, size: 12, family: "system-ui, sans-serif" },
     paper_bgcolor: theme.page, plot_bgcolor: theme.page,
-    margin: { l: 56, r: 14, t: 10, b: 44 },
+    margin: { l: 56, r: 40, t: 10, b: 44 },
+    modebar: { orientation: "v" }, // in the margin at the right, where it covers nothing
     xaxis: { ...axis, ...axes.x }, yaxis: { ...axis, ...axes.y },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, xanchor: "left" }, showlegend: axes.legend, hovermode: axes.hover || "closest",
   };
