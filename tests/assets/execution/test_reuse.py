@@ -57,7 +57,8 @@ def shared(toy_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A root with the toy graph of a team, which nobody may write to; `toy_root` is empty."""
     team = recipe("team")
     for name in team.nodes:
-        make(team, name, toy_root)
+        run = make(team, name, toy_root).folder
+        wait_until(lambda run=run: not run.is_running())  # its last word comes after its result
     folder = toy_root.with_name("shared")
     shutil.rmtree(toy_root / ".assigned")
     toy_root.rename(folder)
