@@ -1,5 +1,6 @@
 """A mix of three small sources, as a loader reads it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,19 @@ from olmo_core.data.loader import Loader
 from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.files import write_json
 
-SIZES = {"books": 1204, "code": 607, "web": 3109}  # 120 + 60 + 310 windows of ten tokens
+SIZES = {"books": 1204, "code": 607, "web": 3109}  # 120 + 60 + 310 windows of ten tokens, and tails
 
 
-def loader(folder: Path, *, size: int = 4, order: Any = "feistel") -> Loader:
-    """Three sources, none of a whole number of windows."""
+def loader(
+    folder: Path,
+    sizes: Mapping[str, int] = SIZES,
+    *,
+    size: int = 4,
+    order: Any = "feistel",
+) -> Loader:
+    """Sources of so many tokens each, by name."""
     streams: list[Stream] = []
-    for name, tokens in SIZES.items():
+    for name, tokens in sizes.items():
         (folder / f"{name}.npy").write_bytes(np.arange(tokens, dtype="<u2").tobytes())
         header = Header(
             dtype="uint16",

@@ -5,48 +5,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from olmo_core.config.duration import Origin
-from olmo_core.data.format import Header
 from olmo_core.data.loader import Loader
-from olmo_core.data.manifest import Manifest, Range, Stream
 from olmo_core.errors import InputError
-from olmo_core.files import write_json
 from olmo_core.release.tokens_read import tokens_read
+from tests.olmo_core.lineage import mixed
 
 SIZES = {"books": 130, "code": 70, "web": 355}
 
 
 @pytest.fixture
 def loader(tmp_path: Path) -> Loader:
-    """Three sources, none of a whole number of windows; 12 + 7 + 35 windows of ten tokens."""
-    streams: list[Stream] = []
-    for name, size in SIZES.items():
-        (tmp_path / f"{name}.npy").write_bytes(np.arange(size, dtype="<u2").tobytes())
-        header = Header(
-            dtype="uint16",
-            tokens=size,
-            documents=1,
-            vocab_size=400,
-            tokenizer_sha256="0" * 64,
-            eos_token_id=0,
-        )
-        write_json(tmp_path / f"{name}.json", header.to_dict())
-        streams.append(Stream(name=name, ranges=(Range(path=f"{name}.npy", start=0, stop=size),)))
-    manifest = Manifest(
-        dtype="uint16",
-        streams=tuple(streams),
-        vocab_size=400,
-        tokenizer_sha256="0" * 64,
-        eos_token_id=0,
-        root=tmp_path,
-    )
-    manifest.write(tmp_path / "manifest.json")
-    return Loader(
-        manifest=manifest, sequence_length=10, global_batch_size=4, seed=6, order="feistel"
-    )
+    """Three sources of 13, 7 and 35 windows of ten tokens; the last one has a tail."""
+    return mixed.loader(tmp_path, SIZES)
 
 
 def naive(loader: Loader, first: int, last: int) -> dict[str, int]:

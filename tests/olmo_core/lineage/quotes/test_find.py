@@ -1,7 +1,8 @@
 """Quotes in token files: an index and a scan against a search of the documents themselves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,13 +21,10 @@ from tests.olmo_core.lineage.quotes.indexes import DIGEST, build
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_planted_quote_is_found_wherever_it_stands(kind: str, tmp_path: Path) -> None:
     """Of starts, middles and ends, over the borders of shards and of what is decoded at once."""
-    tokenizer, texts = tmp_path / "tokenizer.json", documents(kind)
-    KINDS[kind]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, texts)
-    build(tmp_path, shard_tokens=40_000)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
+    texts = documents(kind)
+    index, text = indexed(tmp_path, texts, kind=kind, shard_tokens=40_000)
     assert len(index.shards) > 3
-    text, files = TokenText(tmp_path, TokenBytes(tokenizer)), token_files(tmp_path)
+    files = token_files(tmp_path)
     whole = {file: text.read(file, 0, tokens) for file, tokens in files.items()}
     for number, quote in enumerate(planted(texts, MATCH_BYTES, 250, seed=11)):
         expected = searched(whole, quote)
@@ -39,6 +37,18 @@ def test_every_planted_quote_is_found_wherever_it_stands(kind: str, tmp_path: Pa
             assert quote in content.tobytes()
         if number % 50 == 0:
             assert each_of(scan(text, files, quote, lambda done, total: None)) == found
+
+
+def indexed(
+    folder: Path, texts: Sequence[str], *, kind: str = "byte_level", **how: Any
+) -> tuple[QuotesIndex, TokenText]:
+    """Write texts as token files with their index; return it, and their text."""
+    tokenizer = folder / "tokenizer.json"
+    KINDS[kind]().save(str(tokenizer))
+    write_tokens(folder, tokenizer, texts)
+    build(folder, **how)
+    index = QuotesIndex(folder / "index", tokens=folder, digest=DIGEST)
+    return index, TokenText(folder, TokenBytes(tokenizer))
 
 
 def each_of(places: Iterable[QuotePlaces]) -> list[tuple[str, int, int]]:
@@ -121,12 +131,8 @@ def test_of_a_common_quote_the_first_places_come_and_the_rest_is_counted(
 ) -> None:
     monkeypatch.setattr("olmo_core.lineage.quotes.find._POSTINGS", postings)
     monkeypatch.setattr("olmo_core.lineage.quotes.find._AT_ONCE", 97)
-    tokenizer = tmp_path / "tokenizer.json"
-    KINDS["byte_level"]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, common())
-    build(tmp_path, shard_tokens=3_000)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
-    text, files = TokenText(tmp_path, TokenBytes(tokenizer)), token_files(tmp_path)
+    index, text = indexed(tmp_path, common(), shard_tokens=3_000)
+    files = token_files(tmp_path)
     whole = {file: text.read(file, 0, tokens) for file, tokens in files.items()}
     for quote in (LINE.strip(), "a" * 64, "-=" * 50, " " * 70):
         found, places, unread = Found(index, text, quote.encode()), [], []
@@ -145,12 +151,7 @@ def test_of_a_common_quote_the_first_places_come_and_the_rest_is_counted(
 
 def test_what_is_rare_is_found_whatever_is_common_in_it(tmp_path: Path) -> None:
     """All of its fingerprints stand in each of the other documents too."""
-    tokenizer = tmp_path / "tokenizer.json"
-    KINDS["byte_level"]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, common())
-    build(tmp_path)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
-    text = TokenText(tmp_path, TokenBytes(tokenizer))
+    index, text = indexed(tmp_path, common())
     found = Found(index, text, f"250 {LINE}".encode())
     assert found.indexed == found.unread > 290
     assert len(each_of(found)) == 1
@@ -161,12 +162,9 @@ def test_a_scan_finds_what_lies_over_the_border_of_two_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("olmo_core.lineage.quotes.find._AT_ONCE", 50)
-    tokenizer, texts = tmp_path / "tokenizer.json", documents()[-10:]
-    KINDS["byte_level"]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, texts)
-    build(tmp_path)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
-    text, files = TokenText(tmp_path, TokenBytes(tokenizer)), token_files(tmp_path)
+    texts = documents()[-10:]
+    index, text = indexed(tmp_path, texts)
+    files = token_files(tmp_path)
     said: list[tuple[int, int]] = []
     for quote in planted(texts, MATCH_BYTES, 30, seed=2):
         scanned = scan(text, files, quote, lambda done, total: said.append((done, total)))
@@ -194,12 +192,7 @@ def test_parts_that_are_decoded_at_once_join(
 
 
 def test_what_is_not_there_and_what_is_too_short(tmp_path: Path) -> None:
-    tokenizer = tmp_path / "tokenizer.json"
-    KINDS["byte_level"]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, documents())
-    build(tmp_path)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
-    text = TokenText(tmp_path, TokenBytes(tokenizer))
+    index, text = indexed(tmp_path, documents())
     quote = documents()[3][:200]
     assert each_of(Found(index, text, quote.encode()))
     assert not each_of(Found(index, text, quote[:-1].encode() + b"\xff"))
@@ -211,12 +204,7 @@ def test_what_is_not_there_and_what_is_too_short(tmp_path: Path) -> None:
 
 
 def test_token_files_that_changed_underneath_are_refused(tmp_path: Path) -> None:
-    tokenizer = tmp_path / "tokenizer.json"
-    KINDS["byte_level"]().save(str(tokenizer))
-    write_tokens(tmp_path, tokenizer, documents())
-    build(tmp_path)
-    index = QuotesIndex(tmp_path / "index", tokens=tmp_path, digest=DIGEST)
-    text = TokenText(tmp_path, TokenBytes(tokenizer))
+    index, text = indexed(tmp_path, documents())
     for file, tokens in token_files(tmp_path).items():
         text.tokens(file)
         (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[: 2 * tokens // 2])
