@@ -125,8 +125,8 @@ def passages(
     """Return the passages of a text, each as long as it is equal to a document.
 
     Every match of `MATCH_BYTES` or more is among them, unless all its fingerprints are among those
-    of which places are left unread. That are the commonest: of each the first places are looked at,
-    as many of each as there may be of all.
+    of which places are left unread. Those are the commonest: of each the first places are looked
+    at, as many of each as there may be of all.
 
     Args:
         index: Of the tokens.
